@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! On-disk formats: bytes into the common model, and events into bytes.
+//!
+//! A format is one file or folder here and one line in [`registry`]. It is pure: it asks for byte
+//! ranges and gets bytes; it is told what happened and answers with an ordered plan of writes. It
+//! has no clock, no locks and no I/O, and nothing outside it knows its name.
+//!
+//! Everything read from a disk is hostile: every count, length, offset and LBA is checked against
+//! the disk and against the limits in [`crate::model`] before use, with checked arithmetic.
+
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod ddf;
+pub mod registry;
+
+use crate::model::{
+    Checked, Context, DiskFacts, Event, Identity, Layout, Level, Reason, Set, Source, UpdatePlan,
+};
+use kernel::prelude::*;
+
+/// Most bytes that probing one disk may read, over all rounds.
+pub const PROBE_BYTES_MAX: usize = 8 << 20;
+
+/// Most rounds of reading that probing one disk may take.
+pub const PROBE_ROUNDS_MAX: usize = 16;
+
+/// A byte range of a disk that a format wants to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// First sector (of 512 bytes); aligned to the disk's logical block.
+    pub sector: u64,
+    /// Length in sectors; a multiple of the disk's logical block.
+    pub len_sectors: u32,
+}
+
+/// Bytes read from one region of a disk.
+#[derive(Debug)]
+pub struct Extent {
+    /// The region.
+    pub region: Region,
+    /// Its bytes, `region.len_sectors × 512` of them. `None` when the disk could not read it.
+    pub bytes: Option<KVVec<u8>>,
+}
+
+/// Everything read so far from one disk: what a format knows of it.
+#[derive(Debug)]
+pub struct DiskImage {
+    /// The disk.
+    pub facts: DiskFacts,
+    /// Regions in the order in which they were asked for.
+    pub extents: KVec<Extent>,
+}
+
+impl DiskImage {
+    /// The bytes of `len_sectors` from `sector`, when one extent covers them.
+    ///
+    /// `None`: not read yet. `Some(None)`: read, and the disk returned an error.
+    #[allow(clippy::option_option)]
+    pub fn bytes(&self, sector: u64, len_sectors: u32) -> Option<Option<&[u8]>> {
+        for extent in self.extents.iter() {
+            let Some(skip) = sector.checked_sub(extent.region.sector) else {
+                continue;
+            };
+            let Some(end) = skip.checked_add(u64::from(len_sectors)) else {
+                continue;
+            };
+            if end > u64::from(extent.region.len_sectors) {
+                continue;
+            }
+            let Some(bytes) = extent.bytes.as_ref() else {
+                return Some(None);
+            };
+            let first = usize::try_from(skip).ok()?.checked_mul(512)?;
+            let last = usize::try_from(end).ok()?.checked_mul(512)?;
+            return Some(bytes.get(first..last));
+        }
+        None
+    }
+}
+
+/// What a format says of a disk, given what has been read so far.
+#[derive(Debug)]
+pub enum Probe {
+    /// Read this too, then ask again.
+    Read(Region),
+    /// The disk does not carry this format.
+    NotMine,
+    /// It carries this format but cannot be used; shown to people with the reason.
+    Damaged(Reason),
+    /// It belongs to the set with this identity; `generation` orders copies of it.
+    Found {
+        /// Set identity.
+        set: Identity,
+        /// Freshness: higher is newer.
+        generation: u64,
+    },
+}
+
+/// What a format can express of one level.
+#[derive(Clone, Copy, Debug)]
+pub struct LevelCapability {
+    /// The level.
+    pub level: Level,
+    /// Layouts, the usual one first.
+    pub layouts: &'static [Layout],
+    /// Fewest and most members of a span.
+    pub members: (u16, u16),
+}
+
+/// What a format can express. `create` is refused by this table, so tools need none of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Capabilities {
+    /// Levels, in the order in which tables show them.
+    pub levels: &'static [LevelCapability],
+    /// Smallest and largest chunk in sectors; powers of two between them.
+    pub chunk_sectors: (u32, u32),
+    /// Usual chunk in sectors.
+    pub chunk_sectors_default: u32,
+    /// Most disks in a set.
+    pub disks_max: u16,
+    /// Most volumes in a set.
+    pub volumes_max: u16,
+    /// Most bytes in a volume's name.
+    pub name_bytes_max: u16,
+    /// Global spares are recorded.
+    pub spares_global: bool,
+    /// Spares for one volume are recorded.
+    pub spares_dedicated: bool,
+    /// How far a rebuild or resync got is recorded.
+    pub checkpoints: bool,
+}
+
+/// A metadata format.
+pub trait Format: Sync {
+    /// Short name, as people type it: `ddf`.
+    fn name(&self) -> &'static str;
+
+    /// One line for people.
+    fn description(&self) -> &'static str;
+
+    /// What it can express.
+    fn capabilities(&self) -> &'static Capabilities;
+
+    /// Looks at what was read of a disk. Called again after each [`Probe::Read`], at most
+    /// [`PROBE_ROUNDS_MAX`] times and for [`PROBE_BYTES_MAX`] bytes.
+    fn probe(&self, disk: &DiskImage) -> Probe;
+
+    /// Builds the set from all its disks that are here (at least one). Picks the freshest
+    /// generation; marks stale, missing and ambiguous members instead of guessing.
+    fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>>;
+
+    /// Makes a new, empty set on blank `disks`. Nothing is written until the plan is carried out.
+    fn create(
+        &self,
+        disks: &[DiskFacts],
+        name: &str,
+        context: &Context,
+    ) -> Checked<KBox<dyn MetadataSet>>;
+}
+
+/// The metadata of one set, in memory.
+///
+/// `apply` changes the model and the format's buffers together and leaves the plan that brings the
+/// disks to the same state. On an error nothing has changed. The caller carries the plan out before
+/// it calls `apply` again.
+pub trait MetadataSet: Send + Sync {
+    /// The model.
+    fn set(&self) -> &Set;
+
+    /// Records an event. Does not allocate, except where [`Event`] says so.
+    ///
+    /// The plan may be empty when the format has nothing to write for it.
+    fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked;
+
+    /// The plan of the last `apply` (or of `Format::create`).
+    fn plan(&self) -> &UpdatePlan;
+
+    /// The bytes of a planned write; empty when `source` is none of this set's.
+    fn bytes(&self, source: &Source) -> &[u8];
+
+    /// Largest volume (user-visible sectors) that `VolumeCreated` would accept on these disks, and
+    /// the reason when none is.
+    fn largest_volume(&self, spec: &crate::model::VolumeSpec<'_>) -> Checked<u64>;
+}

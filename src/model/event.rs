@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The common vocabulary: everything that can happen to a set.
+
+use super::{DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
+use super::Layout;
+
+/// What a format may not know by itself: the time, and bytes to make identities from.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Seconds since 1970.
+    pub now_seconds: u64,
+    /// Random, new for every event.
+    pub random: [u64; 2],
+}
+
+/// What a disk is offered to the set as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpareRole {
+    /// Not a spare (any more).
+    None,
+    /// For every volume of the set.
+    Global,
+    /// For one volume.
+    Dedicated(VolumeIndex),
+}
+
+/// A disk that is to become part of a set. Its old contents count for nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskOffer {
+    /// The disk.
+    pub facts: DiskFacts,
+    /// What it is to be.
+    pub role: SpareRole,
+}
+
+/// A volume to be created.
+#[derive(Clone, Copy, Debug)]
+pub struct VolumeSpec<'a> {
+    /// Name; the format checks length and characters.
+    pub name: Text<32>,
+    /// Level.
+    pub level: Level,
+    /// Layout; `None` takes the format's usual one for the level.
+    pub layout: Option<Layout>,
+    /// Chunk length; 0 takes the format's usual one.
+    pub chunk_sectors: u32,
+    /// Size that users will see; 0 takes all that fits.
+    pub size_sectors: u64,
+    /// The members in raid-disk order. `None` leaves a slot empty: the volume starts degraded.
+    pub disks: &'a [Option<DiskIndex>],
+    /// Redundancy agrees already (known-zero members, or the caller says so).
+    pub assume_clean: bool,
+}
+
+/// Something that happened, or that is wanted, and has to be recorded.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A disk failed; it counts for nothing from now on in every volume.
+    DiskFailed(DiskIndex),
+    /// A disk is gone (unplugged, or not there at assembly). Its `facts` are cleared.
+    DiskMissing(DiskIndex),
+    /// A disk joins the set with fresh metadata. Allocates.
+    DiskAdded(DiskOffer),
+    /// A disk that failed or went missing is here again as a blank one of the same identity:
+    /// it may be used for a rebuild. Allocates.
+    DiskReturned(DiskIndex, DiskFacts),
+    /// A disk leaves the set; refused while it is an active member of a volume. The plan erases
+    /// the set's metadata from it when it is present.
+    DiskRemoved(DiskIndex),
+    /// A disk's role as a spare changes.
+    SpareAssigned(DiskIndex, SpareRole),
+    /// A spare (or unused, or returned disk) takes the place of a lost member. The format chooses
+    /// the stretch of the disk; the member becomes `Rebuilding { done_sectors: 0 }`.
+    SpareActivated {
+        /// The volume.
+        volume: VolumeIndex,
+        /// The slot to fill; its member must be failed or missing.
+        slot: Slot,
+        /// The disk.
+        disk: DiskIndex,
+    },
+    /// A rebuild got this far. Formats without a place for it keep it in memory only, and their
+    /// plan is empty.
+    RebuildProgress {
+        /// The volume.
+        volume: VolumeIndex,
+        /// The member.
+        slot: Slot,
+        /// Sectors of the member that are right.
+        done_sectors: u64,
+    },
+    /// A rebuilt member is in sync.
+    RebuildDone {
+        /// The volume.
+        volume: VolumeIndex,
+        /// The member.
+        slot: Slot,
+    },
+    /// Writes are about to happen.
+    Dirty(VolumeIndex),
+    /// No writes are in flight and redundancy agrees.
+    Clean(VolumeIndex),
+    /// Redundancy has to be established (again), or has been up to the mark (sectors of each member).
+    ResyncProgress {
+        /// The volume.
+        volume: VolumeIndex,
+        /// Sectors of each member that agree.
+        done_sectors: u64,
+    },
+    /// Redundancy agrees everywhere. Whether writes are in flight does not change.
+    ResyncDone(VolumeIndex),
+    /// A volume is created. Allocates.
+    VolumeCreated(VolumeSpec<'a>),
+    /// A volume is deleted.
+    VolumeDeleted(VolumeIndex),
+    /// A volume gets a new name.
+    VolumeRenamed(VolumeIndex, Text<32>),
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A set: the disks that one metadata family spans, and the volumes on them.
+
+use super::{DiskIndex, Reason, Shape, Slot, Text, VolumeIndex};
+use kernel::prelude::*;
+
+/// What the shell knows of a disk before any metadata is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskFacts {
+    /// The shell's own handle for the disk (in the kernel the `dev_t`, in tools an index).
+    pub key: u64,
+    /// Size in sectors of 512 bytes.
+    pub size_sectors: u64,
+    /// Logical block size in bytes: 512 or 4096.
+    pub logical_block_bytes: u32,
+    /// Serial number or another stable name the disk has of itself; may be empty.
+    pub serial: Text<24>,
+}
+
+/// Identity of a set or a volume in its format's own terms. Opaque to everything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    bytes: [u8; 32],
+    len: u8,
+}
+
+impl Identity {
+    /// Identity from at most 32 bytes; more are cut.
+    pub fn new(source: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        let mut len = 0u8;
+        for (slot, &byte) in bytes.iter_mut().zip(source) {
+            *slot = byte;
+            len += 1;
+        }
+        Self { bytes, len }
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// A UUID-shaped digest for people and for ioctls: 16 bytes, stable for the same identity.
+    ///
+    /// Two FNV-1a 64-bit hashes with different starts; it names, it does not protect.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut halves = [0xcbf2_9ce4_8422_2325u64, 0x6c62_272e_07bb_0142u64];
+        for half in halves.iter_mut() {
+            for &byte in self.as_bytes() {
+                *half = (*half ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        let mut digest = [0u8; 16];
+        let bytes = halves[0]
+            .to_be_bytes()
+            .into_iter()
+            .chain(halves[1].to_be_bytes());
+        for (slot, byte) in digest.iter_mut().zip(bytes) {
+            *slot = byte;
+        }
+        digest
+    }
+}
+
+/// State of a disk as the metadata has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskState {
+    /// Working.
+    Online,
+    /// Recorded as failed. It may be present; nothing on it is trusted.
+    Failed,
+    /// Known to the set, not here.
+    Missing,
+    /// Here, but left out of updates it should have had: its data is old.
+    Stale,
+    /// Taken out of the set; the entry only keeps the index stable.
+    Removed,
+}
+
+/// What a disk is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskRole {
+    /// In no volume and no spare.
+    Unused,
+    /// Holds part of at least one volume.
+    Member,
+    /// Spare for every volume of the set.
+    GlobalSpare,
+    /// Spare for one volume (the first one, where the format lists several).
+    DedicatedSpare(VolumeIndex),
+}
+
+/// A disk of a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Disk {
+    /// The shell's disk, when it is present.
+    pub facts: Option<DiskFacts>,
+    /// What the metadata calls it: serial or reference.
+    pub label: Text<32>,
+    /// Its state.
+    pub state: DiskState,
+    /// Its role.
+    pub role: DiskRole,
+    /// Sectors from the start of the disk that volumes may use; metadata lies beyond (or, where a
+    /// format keeps it at the front, volumes' offsets already allow for it).
+    pub usable_sectors: u64,
+    /// The metadata says that the disk predicts its own failure (SMART).
+    pub failure_predicted: bool,
+}
+
+/// State of one member of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberState {
+    /// Holds what it should.
+    InSync,
+    /// Being rebuilt; sectors of the member below the mark are right.
+    Rebuilding {
+        /// Sectors of the member, from its start in the volume, that are known right.
+        done_sectors: u64,
+    },
+    /// Recorded as failed.
+    Failed,
+    /// No disk.
+    Missing,
+}
+
+/// A member of a volume: a stretch of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The disk, when the metadata names one that the set knows.
+    pub disk: Option<DiskIndex>,
+    /// Where the member starts on the disk.
+    pub offset_sectors: u64,
+    /// Its state.
+    pub state: MemberState,
+}
+
+/// Whether redundancy is known to agree with the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consistency {
+    /// It agrees.
+    Clean,
+    /// Writes were in flight when this was recorded: resync before trusting it.
+    Dirty,
+    /// Never established, or being established; the mark is how far (sectors of each member).
+    Initialising {
+        /// Sectors of each member, from the start, that agree.
+        done_sectors: u64,
+    },
+}
+
+/// What may be done with a volume.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    /// Read and write.
+    ReadWrite,
+    /// Can be assembled, but only for reading, because …
+    ReadOnly(Reason),
+    /// Is shown and never assembled, because …
+    Refused(Reason),
+}
+
+/// A volume.
+#[derive(Debug)]
+pub struct Volume {
+    /// Identity; survives renaming and reassembly.
+    pub id: Identity,
+    /// Name for people; may be empty.
+    pub name: Text<32>,
+    /// Where everything is.
+    pub shape: Shape,
+    /// Size that users see.
+    pub size_sectors: u64,
+    /// Members in raid-disk order; `shape.members_total()` of them.
+    pub members: KVec<Member>,
+    /// Whether redundancy agrees.
+    pub consistency: Consistency,
+    /// What may be done with it.
+    pub access: Access,
+    /// Deleted; the entry only keeps the index stable.
+    pub deleted: bool,
+}
+
+/// A set of disks with common metadata.
+#[derive(Debug)]
+pub struct Set {
+    /// Name of the format (`Format::name`).
+    pub format: &'static str,
+    /// Identity; the same on every disk of the set.
+    pub id: Identity,
+    /// Name for people; may be empty.
+    pub name: Text<32>,
+    /// Generation of the freshest metadata.
+    pub generation: u64,
+    /// Disks by [`DiskIndex`].
+    pub disks: KVec<Disk>,
+    /// Volumes by [`VolumeIndex`].
+    pub volumes: KVec<Volume>,
+    /// Remarks for people: what was odd, what was preserved without being understood.
+    pub notes: KVec<Text<160>>,
+}
+
+impl Set {
+    /// The disk at `index`.
+    pub fn disk(&self, index: DiskIndex) -> Option<&Disk> {
+        self.disks.get(usize::from(index))
+    }
+
+    /// The volume at `index`, unless it was deleted.
+    pub fn volume(&self, index: VolumeIndex) -> Option<&Volume> {
+        self.volumes
+            .get(usize::from(index))
+            .filter(|volume| !volume.deleted)
+    }
+
+    /// Volumes that exist, with their indices.
+    pub fn live_volumes(&self) -> impl Iterator<Item = (VolumeIndex, &Volume)> + '_ {
+        (0u16..).zip(self.volumes.iter()).filter(|(_, v)| !v.deleted)
+    }
+
+    /// Disks that are part of the set now, with their indices.
+    pub fn live_disks(&self) -> impl Iterator<Item = (DiskIndex, &Disk)> + '_ {
+        (0u16..)
+            .zip(self.disks.iter())
+            .filter(|(_, d)| d.state != DiskState::Removed)
+    }
+
+    /// The index of the present disk with the shell's handle `key`.
+    pub fn disk_by_key(&self, key: u64) -> Option<DiskIndex> {
+        self.live_disks()
+            .find(|(_, d)| d.facts.is_some_and(|facts| facts.key == key))
+            .map(|(index, _)| index)
+    }
+
+    /// Every place where `disk` is a member: volume and slot.
+    pub fn memberships(
+        &self,
+        disk: DiskIndex,
+    ) -> impl Iterator<Item = (VolumeIndex, Slot, &Member)> + '_ {
+        self.live_volumes().flat_map(move |(volume, v)| {
+            (0u16..)
+                .zip(v.members.iter())
+                .filter(move |(_, m)| m.disk == Some(disk))
+                .map(move |(slot, m)| (volume, slot, m))
+        })
+    }
+}

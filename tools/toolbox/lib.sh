@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Names and helpers shared by the toolbox scripts. Sourced, never run.
+#
+#   $EMD_CACHE/toolbox/root-KEY    the Debian root (mmdebstrap); KEY: package lists and how it is made
+#   $EMD_CACHE/toolbox/kernel-KEY  kernel source, prepared build tree and image; inside: /kernel
+#   $EMD_CACHE/cargo               CARGO_HOME of the toolbox
+# A thing is made as X.partial and renamed, so what has its final name is whole.
+
+TOOLBOX_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034
+CLONE_DIR=$(cd "$TOOLBOX_DIR/../.." && pwd)
+# shellcheck source=versions
+source "$TOOLBOX_DIR/versions"
+
+cache_dir() {
+  local dir=${EMD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/emd}
+  mkdir -p "$dir/toolbox" "$dir/cargo"
+  (cd "$dir" && pwd -P)
+}
+
+die() {
+  printf 'toolbox: %s\n' "$*" >&2
+  exit 1
+}
+
+hash_of() { sha256sum | cut -c1-12; }
+
+package_list() { sed -e 's/#.*//' -e '/^ *$/d' "$@"; }
+
+root_key() {
+  {
+    package_list "$TOOLBOX_DIR/packages.build" "$TOOLBOX_DIR/packages.run"
+    cat "$TOOLBOX_DIR/root.sh"
+    printf '%s\n' "$SUITE" "$BACKPORTS" "$DMRAID_SUITE" "$(id -u | sed 's/^[^0].*/rootless/')"
+  } | hash_of
+}
+
+# The kernel tree depends on the tools' versions, not on every package of the root.
+# root.sh leaves those versions in the root.
+kernel_key() { # ROOT
+  {
+    cat "$1/etc/emd-build-tools" "$TOOLBOX_DIR/kernel.sh"
+    printf '%s\n' "$KERNEL_SERIES" "$KERNEL_FLAVOUR" "$KERNEL_GCC"
+  } | hash_of
+}
+
+# Runs a stage with its output in a log; says what is going on, and shows the log's end if it fails.
+stage() { # N/M TEXT LOG COMMAND...
+  local number=$1 text=$2 log=$3 started=$SECONDS pid ticker status=0
+  shift 3
+  printf '[toolbox %s] %s ...\n' "$number" "$text" >&2
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  (
+    while sleep 20; do
+      printf '[toolbox %s]   %d s: %.100s\n' "$number" $((SECONDS - started)) \
+        "$(tail -c 300 "$log" | tr '\r' '\n' | tail -n 1)" >&2
+    done
+  ) &
+  ticker=$!
+  wait "$pid" || status=$?
+  { kill "$ticker" && wait "$ticker"; } 2>/dev/null || true
+  if ((status)); then
+    tail -n 30 "$log" >&2
+    die "stage $number ($text) failed after $((SECONDS - started)) s; whole log: $log. It is safe to run it again."
+  fi
+  printf '[toolbox %s] %s: done in %d s\n' "$number" "$text" $((SECONDS - started)) >&2
+}
