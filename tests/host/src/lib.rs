@@ -1,3 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the host tests share.
+
+pub mod samples;
