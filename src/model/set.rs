@@ -53,12 +53,8 @@ impl Identity {
             }
         }
         let mut digest = [0u8; 16];
-        let bytes = halves[0]
-            .to_be_bytes()
-            .into_iter()
-            .chain(halves[1].to_be_bytes());
-        for (slot, byte) in digest.iter_mut().zip(bytes) {
-            *slot = byte;
+        for (room, half) in digest.chunks_exact_mut(8).zip(halves) {
+            room.copy_from_slice(&half.to_be_bytes());
         }
         digest
     }

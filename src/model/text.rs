@@ -5,6 +5,7 @@
 //! Nothing here allocates: a reason must be available when memory is not.
 
 use core::fmt;
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 
 /// UTF-8 text of at most `N` bytes, kept in place. Longer input is cut at a character boundary.

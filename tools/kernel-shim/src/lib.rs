@@ -32,7 +32,6 @@ pub mod alloc {
 /// What `use kernel::prelude::*` brings.
 pub mod prelude {
     pub use crate::alloc::flags::*;
-    pub use crate::alloc::AllocError;
     pub use crate::error::code::*;
     pub use crate::error::{Error, Result};
     pub use crate::kvec::{KVVec, KVec};

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A batch: several bios on own buffers, sent for one owner, who is told when the last is back.
+
+use super::bdev::BlockDevice;
+use super::bio::{BioSet, Status};
+use super::pages::Pages;
+use super::raw::Opf;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
+use kernel::bindings;
+use kernel::prelude::*;
+
+/// The state of a batch, embedded in its owner.
+pub struct Batch {
+    pending: AtomicU32,
+    failed: AtomicU64,
+    offline: AtomicU64,
+    status: AtomicU8,
+}
+
+impl Batch {
+    /// Idle.
+    pub const fn new() -> Self {
+        Self {
+            pending: AtomicU32::new(0),
+            failed: AtomicU64::new(0),
+            offline: AtomicU64::new(0),
+            status: AtomicU8::new(0),
+        }
+    }
+
+    /// Slots whose bio failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Slots whose device is gone.
+    pub fn offline(&self) -> u64 {
+        self.offline.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, slot: u16, status: Status) {
+        if status.is_ok() {
+            return;
+        }
+        let bit = 1u64.checked_shl(slot.into()).unwrap_or(0);
+        self.failed.fetch_or(bit, Ordering::Relaxed);
+        if status.is_offline() {
+            self.offline.fetch_or(bit, Ordering::Relaxed);
+        }
+        self.status.store(status.0, Ordering::Relaxed);
+    }
+}
+
+/// An object that sends batches.
+///
+/// # Safety
+///
+/// `batch` always returns the same field of `self`.
+pub unsafe trait BatchOwner: Send + Sized + 'static {
+    /// The batch.
+    fn batch(&self) -> &Batch;
+
+    /// All bios of the batch are back. Any context, possibly interrupt, possibly within
+    /// [`launch`] itself.
+    fn batch_done(this: Pin<KBox<Self>>);
+}
+
+/// The room in front of each bio of a batch.
+pub struct BatchFront {
+    owner: *const c_void,
+    slot: u16,
+}
+
+/// The bios of batches.
+pub type BatchSet = BioSet<BatchFront>;
+
+/// Adds bios to a batch that is being launched.
+pub struct Launcher<'a, T: BatchOwner> {
+    set: &'a BatchSet,
+    owner: *const T,
+}
+
+impl<T: BatchOwner> Launcher<'_, T> {
+    /// Sends a bio for `slot`: `len_bytes` from the start of `pages`, to or from `sector`.
+    ///
+    /// The buffer belongs to the batch's owner and must not be touched until the batch is done.
+    pub fn send(
+        &mut self,
+        slot: u16,
+        device: &BlockDevice,
+        opf: Opf,
+        sector: u64,
+        pages: &Pages,
+        len_bytes: usize,
+    ) {
+        let len_bytes = len_bytes.min(pages.len());
+        let bio = self.set.alloc(1, opf);
+        // SAFETY: The bio is fresh, with one segment of room; the pages belong to the owner, which
+        // lives until the batch is done.
+        unsafe { bindings::__bio_add_page(bio.as_ptr(), pages.page(), len_bytes as c_uint, 0) };
+        self.submit(bio.as_ptr(), slot, device, sector);
+    }
+
+    /// Sends an empty flush for `slot`.
+    pub fn flush(&mut self, slot: u16, device: &BlockDevice) {
+        use super::raw::{REQ_OP_WRITE, REQ_PREFLUSH, REQ_SYNC};
+        let bio = self.set.alloc(0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
+        self.submit(bio.as_ptr(), slot, device, 0);
+    }
+
+    fn submit(&mut self, bio: *mut bindings::bio, slot: u16, device: &BlockDevice, sector: u64) {
+        // SAFETY: The owner lives: `launch` keeps one count until all are sent.
+        unsafe { (*self.owner).batch().pending.fetch_add(1, Ordering::Relaxed) };
+        // SAFETY: The bio came from a `BatchSet` and is unsent.
+        unsafe {
+            BatchSet::front(bio).write(BatchFront {
+                owner: self.owner.cast(),
+                slot,
+            });
+            (*bio).bi_end_io = Some(ended::<T>);
+            device.address(bio, sector);
+            bindings::submit_bio_noacct(bio);
+        }
+    }
+}
+
+/// Launches a batch: `fill` sends bios; when the last of them is back (maybe before this returns),
+/// `T::batch_done` gets the owner. An empty batch is done at once.
+pub fn launch<T: BatchOwner>(
+    owner: Pin<KBox<T>>,
+    set: &BatchSet,
+    fill: impl FnOnce(&T, &mut Launcher<'_, T>),
+) {
+    // SAFETY: The pointer is only used shared, and turned back into the pinned box by `put`.
+    let owner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(owner) });
+    // SAFETY: `owner` is live until the count that we set here is given up below.
+    let this = unsafe { &*owner };
+    let batch = this.batch();
+    batch.failed.store(0, Ordering::Relaxed);
+    batch.offline.store(0, Ordering::Relaxed);
+    batch.status.store(0, Ordering::Relaxed);
+    batch.pending.store(1, Ordering::Relaxed);
+    fill(this, &mut Launcher { set, owner });
+    // SAFETY: Gives up the count set above.
+    unsafe { put(owner) };
+}
+
+/// Gives up one count; the last one hands the owner to `batch_done`.
+///
+/// # Safety
+///
+/// `owner` came from `launch`, and the caller owns one count.
+unsafe fn put<T: BatchOwner>(owner: *mut T) {
+    // SAFETY: The owner lives while the caller's count does.
+    let last = unsafe { (*owner).batch().pending.fetch_sub(1, Ordering::AcqRel) } == 1;
+    if last {
+        // SAFETY: No count is left, so nobody else uses the pointer; it came from a pinned box.
+        let owner = unsafe { Pin::new_unchecked(KBox::from_raw(owner)) };
+        T::batch_done(owner);
+    }
+}
+
+/// # Safety
+///
+/// Called by the block layer as `bi_end_io` of a bio that `Launcher::submit` prepared.
+unsafe extern "C" fn ended<T: BatchOwner>(bio: *mut bindings::bio) {
+    // SAFETY: `submit` wrote the front.
+    let (owner, slot, status) = unsafe {
+        let front = BatchSet::front(bio);
+        (
+            (*front).owner.cast::<T>(),
+            (*front).slot,
+            Status((*bio).bi_status),
+        )
+    };
+    // SAFETY: The bio is ours again; the owner lives while this bio's count does.
+    unsafe {
+        bindings::bio_put(bio);
+        (*owner).batch().record(slot, status);
+        put(owner.cast_mut());
+    }
+}

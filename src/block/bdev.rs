@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open block devices: the members.
+//!
+//! C header: `include/linux/blkdev.h`.
+
+use super::bio::{BioSet, Status};
+use super::pages::Pages;
+use super::raw::{self, Opf};
+use core::fmt;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::from_err_ptr;
+use kernel::prelude::*;
+
+/// Number of a block device, `major << 32 | minor`: the same in ioctls, on the host and in the model
+/// (`DiskFacts::key`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dev(pub u64);
+
+/// Bits of a minor number in the kernel's own `dev_t` (`include/linux/kdev_t.h`).
+const MINOR_BITS: u32 = 20;
+
+impl Dev {
+    /// From the kernel's own `dev_t`.
+    pub fn from_kernel(dev: bindings::dev_t) -> Self {
+        Self(u64::from(dev >> MINOR_BITS) << 32 | u64::from(dev & ((1 << MINOR_BITS) - 1)))
+    }
+
+    fn to_kernel(self) -> Result<bindings::dev_t> {
+        let (major, minor) = (self.0 >> 32, self.0 & 0xffff_ffff);
+        if major >= 1 << (32 - MINOR_BITS) || minor >= 1 << MINOR_BITS {
+            return Err(ENXIO);
+        }
+        Ok((major as u32) << MINOR_BITS | minor as u32)
+    }
+}
+
+impl fmt::Display for Dev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+/// Who is told that a claimed device died.
+struct Holder {
+    died: fn(Dev),
+}
+
+/// How a device is opened.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// For reading, beside others.
+    Read,
+    /// For reading and writing, claimed exclusively; the function is called when the device dies
+    /// (process context, must not sleep long).
+    Exclusive(fn(Dev)),
+}
+
+/// An open block device.
+///
+/// # Invariants
+///
+/// `file` is an open block-device file and `bdev` its device. `holder`, when there is one, is the
+/// claim under which it was opened, and lives as long as the opening.
+pub struct BlockDevice {
+    file: NonNull<bindings::file>,
+    bdev: NonNull<bindings::block_device>,
+    holder: Option<NonNull<Holder>>,
+}
+
+// SAFETY: A block device may be used and closed from any task.
+unsafe impl Send for BlockDevice {}
+// SAFETY: As above; the fields read are stable or read whole.
+unsafe impl Sync for BlockDevice {}
+
+static HOLDER_OPS: bindings::blk_holder_ops = bindings::blk_holder_ops {
+    mark_dead: Some(mark_dead),
+    sync: None,
+    freeze: None,
+    thaw: None,
+};
+
+/// # Safety
+///
+/// Called by the block layer with `bd_holder_lock` held, which has to be released, for a device that
+/// is open with `HOLDER_OPS`.
+unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: bool) {
+    // SAFETY: With `HOLDER_OPS`, `bd_holder` is the `Holder` of a `BlockDevice` that is still open
+    // (closing takes `bd_holder_lock`).
+    let (died, dev) = unsafe {
+        let holder = (*bdev).bd_holder.cast::<Holder>();
+        ((*holder).died, Dev::from_kernel((*bdev).bd_dev))
+    };
+    // SAFETY: The contract of `mark_dead`: the lock is ours to release.
+    unsafe { bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock) };
+    died(dev);
+}
+
+impl BlockDevice {
+    /// Opens `dev`. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …).
+    pub fn open(dev: Dev, mode: Mode) -> Result<Self> {
+        let number = dev.to_kernel()?;
+        let (flags, holder) = match mode {
+            Mode::Read => (raw::BLK_OPEN_READ, None),
+            Mode::Exclusive(died) => {
+                let holder = KBox::into_raw(KBox::new(Holder { died }, GFP_KERNEL)?);
+                (
+                    raw::BLK_OPEN_READ | raw::BLK_OPEN_WRITE,
+                    NonNull::new(holder),
+                )
+            }
+        };
+        let (token, ops) = match holder {
+            Some(holder) => (holder.as_ptr().cast(), &raw const HOLDER_OPS),
+            None => (core::ptr::null_mut(), core::ptr::null()),
+        };
+        // SAFETY: `token` is unique to this opening and lives as long as it does.
+        let opened =
+            from_err_ptr(unsafe { bindings::bdev_file_open_by_dev(number, flags, token, ops) });
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                if let Some(holder) = holder {
+                    // SAFETY: The opening failed, so nobody else has the pointer.
+                    drop(unsafe { KBox::from_raw(holder.as_ptr()) });
+                }
+                return Err(error);
+            }
+        };
+        // SAFETY: `file` is an open block-device file, so both pointers are valid and not null.
+        // INVARIANT: As just said.
+        unsafe {
+            Ok(Self {
+                file: NonNull::new_unchecked(file),
+                bdev: NonNull::new_unchecked(bindings::file_bdev(file)),
+                holder,
+            })
+        }
+    }
+
+    /// The raw device.
+    pub(super) fn raw(&self) -> *mut bindings::block_device {
+        self.bdev.as_ptr()
+    }
+
+    fn limits(&self) -> &bindings::queue_limits {
+        // SAFETY: The queue lives while the device is open; limits change only field by field.
+        unsafe { &(*(*self.bdev.as_ref().bd_disk).queue).limits }
+    }
+
+    /// Its number.
+    pub fn dev(&self) -> Dev {
+        // SAFETY: By the invariants the device is live.
+        Dev::from_kernel(unsafe { self.bdev.as_ref().bd_dev })
+    }
+
+    /// Size in sectors.
+    pub fn size_sectors(&self) -> u64 {
+        // SAFETY: As above.
+        unsafe { self.bdev.as_ref().bd_nr_sectors }
+    }
+
+    /// Logical block size in bytes.
+    pub fn logical_block_bytes(&self) -> u32 {
+        self.limits().logical_block_size
+    }
+
+    /// Whether it honours discards.
+    pub fn discards(&self) -> bool {
+        self.limits().max_discard_sectors > 0
+    }
+
+    /// Whether it is a partition.
+    pub fn is_partition(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { self.bdev.as_ref().__bd_flags.counter & 0xff != 0 }
+    }
+
+    /// Name of its disk, such as `sda`, written to `out`. (Of a partition: the disk it is on.)
+    pub fn disk_name(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        // SAFETY: As above; a disk's name does not change once it is added.
+        let name = unsafe { &(*self.bdev.as_ref().bd_disk).disk_name };
+        for &byte in name {
+            if byte == 0 {
+                break;
+            }
+            out.write_char(char::from(byte as u8))?;
+        }
+        Ok(())
+    }
+
+    /// Addresses `bio` to `sector` of this device.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is the caller's own, unsent.
+    pub(super) unsafe fn address(&self, bio: *mut bindings::bio, sector: u64) {
+        let flags = 1u16 << bindings::BIO_REMAPPED | 1u16 << bindings::BIO_BPS_THROTTLED;
+        // SAFETY: The bio is the caller's own; the device is live and stays so while bios of its
+        // users are in flight (they hold a pass to the array that owns this object).
+        unsafe {
+            (*bio).bi_flags &= !flags;
+            (*bio).bi_bdev = self.raw();
+            (*bio).bi_iter.bi_sector = sector;
+            bindings::bio_associate_blkg(bio);
+        }
+    }
+}
+
+impl Drop for BlockDevice {
+    fn drop(&mut self) {
+        // SAFETY: The file is ours; the claim is given up with it, after which nobody has the holder.
+        unsafe {
+            bindings::bdev_fput(self.file.as_ptr());
+            if let Some(holder) = self.holder {
+                drop(KBox::from_raw(holder.as_ptr()));
+            }
+        }
+    }
+}
+
+/// Synchronous I/O for metadata, through buffers and bios set up in advance.
+#[pin_data]
+pub struct SyncIo {
+    #[pin]
+    set: BioSet<()>,
+    bounce: Pages,
+}
+
+impl SyncIo {
+    /// Allocates its buffer (64 KiB) and bios.
+    pub fn new() -> Result<impl PinInit<Self, Error>> {
+        let bounce = Pages::alloc(4, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
+        Ok(try_pin_init!(Self {
+            set <- BioSet::new(2),
+            bounce,
+        }))
+    }
+
+    /// Reads `to.len()` bytes (a multiple of the logical block) from `sector` on.
+    pub fn read(
+        self: Pin<&mut Self>,
+        device: &BlockDevice,
+        mut sector: u64,
+        to: &mut [u8],
+    ) -> Result {
+        let this = self.project();
+        for part in to.chunks_mut(this.bounce.len()) {
+            submit_and_wait(&this.set, device, raw::REQ_OP_READ | raw::REQ_META, sector, this.bounce, part.len())?;
+            if let Some(bytes) = this.bounce.as_slice().get(..part.len()) {
+                part.copy_from_slice(bytes);
+            }
+            sector += part.len() as u64 >> 9;
+        }
+        Ok(())
+    }
+
+    /// Writes `from` (a multiple of the logical block) to `sector` on. Not flushed.
+    pub fn write(
+        self: Pin<&mut Self>,
+        device: &BlockDevice,
+        mut sector: u64,
+        from: &[u8],
+    ) -> Result {
+        let this = self.project();
+        let opf = raw::REQ_OP_WRITE | raw::REQ_META | raw::REQ_SYNC;
+        for part in from.chunks(this.bounce.len()) {
+            if let Some(room) = this.bounce.as_mut_slice().get_mut(..part.len()) {
+                room.copy_from_slice(part);
+            }
+            submit_and_wait(&this.set, device, opf, sector, this.bounce, part.len())?;
+            sector += part.len() as u64 >> 9;
+        }
+        Ok(())
+    }
+
+    /// Flushes the device's write cache.
+    pub fn flush(self: Pin<&mut Self>, device: &BlockDevice) -> Result {
+        let this = self.project();
+        let opf = raw::REQ_OP_WRITE | raw::REQ_PREFLUSH | raw::REQ_SYNC;
+        submit_and_wait(&this.set, device, opf, 0, this.bounce, 0)
+    }
+}
+
+fn submit_and_wait(
+    set: &BioSet<()>,
+    device: &BlockDevice,
+    opf: Opf,
+    sector: u64,
+    pages: &Pages,
+    len_bytes: usize,
+) -> Result {
+    let bio = set.alloc(1, opf).as_ptr();
+    // SAFETY: The bio is fresh and ours; the pages outlive it, as we wait for its end here.
+    unsafe {
+        if len_bytes > 0 {
+            bindings::__bio_add_page(bio, pages.page(), len_bytes as c_uint, 0);
+        }
+        device.address(bio, sector);
+        let result = kernel::error::to_result(bindings::submit_bio_wait(bio));
+        bindings::bio_put(bio);
+        result
+    }
+}
+
+/// Whether `status` says that a device failed, not just a sector.
+pub fn is_device_failure(status: Status) -> bool {
+    status.is_offline()
+}

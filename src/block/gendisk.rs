@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Arrays as block devices: `struct gendisk` and its queue limits.
+
+use super::bdev::{BlockDevice, Dev};
+use super::bio::UserBio;
+use super::gate::Gated;
+use super::raw;
+use core::fmt::Write;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::{from_err_ptr, to_result};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What stands behind a block device.
+pub trait DiskOwner: Sized + Send + Sync + 'static {
+    /// A bio for the device. Process context; may sleep for memory.
+    fn submit(this: &Gated<Self>, bio: UserBio);
+}
+
+/// Queue limits under construction.
+pub struct Limits(bindings::queue_limits);
+
+impl Limits {
+    /// Limits that stack over members.
+    pub fn stacking() -> Self {
+        let mut limits = bindings::queue_limits::default();
+        // SAFETY: `limits` is valid for writes.
+        unsafe { bindings::blk_set_stacking_limits(&mut limits) };
+        limits.features |= raw::BLK_FEAT_WRITE_CACHE | raw::BLK_FEAT_FUA | raw::BLK_FEAT_IO_STAT;
+        Self(limits)
+    }
+
+    /// Takes a member into account, which starts at `offset_sectors` of `device`.
+    pub fn stack(&mut self, device: &BlockDevice, offset_sectors: u64) {
+        // SAFETY: Both are valid; the prefix is a C string.
+        unsafe {
+            bindings::queue_limits_stack_bdev(
+                &mut self.0,
+                device.raw(),
+                offset_sectors,
+                c"emd".as_char_ptr(),
+            )
+        };
+    }
+
+    /// Smallest and best I/O in sectors.
+    pub fn io_hints(&mut self, min_sectors: u32, best_sectors: u32) {
+        self.0.io_min = min_sectors.saturating_mul(512);
+        self.0.io_opt = best_sectors.saturating_mul(512);
+    }
+
+    /// Largest I/O that is handed over in one bio, in sectors.
+    pub fn max_sectors(&mut self, sectors: u32) {
+        self.0.max_hw_sectors = sectors;
+    }
+
+    /// No discards.
+    pub fn no_discard(&mut self) {
+        self.0.max_hw_discard_sectors = 0;
+        self.0.max_discard_sectors = 0;
+        self.0.discard_granularity = 0;
+    }
+
+    /// No write-zeroes.
+    pub fn no_write_zeroes(&mut self) {
+        self.0.max_write_zeroes_sectors = 0;
+        self.0.max_hw_wzeroes_unmap_sectors = 0;
+    }
+
+    /// Partial stripes cost much; user data must not change while it is written.
+    pub fn parity(&mut self) {
+        self.0.features |=
+            raw::BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE | raw::BLK_FEAT_STABLE_WRITES;
+    }
+
+    /// Logical block size in bytes.
+    pub fn logical_block_bytes(&self) -> u32 {
+        self.0.logical_block_size
+    }
+}
+
+/// What belongs to a disk until its last user is gone.
+struct Private<O: DiskOwner> {
+    fops: bindings::block_device_operations,
+    owner: Arc<Gated<O>>,
+}
+
+/// An array's block device. Removed when dropped.
+///
+/// # Invariants
+///
+/// `disk` was added; its `private_data` is a leaked `Private<O>`, freed by `free_disk`.
+pub struct Disk {
+    disk: NonNull<bindings::gendisk>,
+}
+
+// SAFETY: A gendisk may be removed from any task.
+unsafe impl Send for Disk {}
+// SAFETY: As above.
+unsafe impl Sync for Disk {}
+
+impl Disk {
+    /// Makes the block device `name` in front of `owner`, with partitions. The partition table is
+    /// read before this returns, so `owner` must be ready to work.
+    pub fn add<O: DiskOwner>(
+        owner: Arc<Gated<O>>,
+        limits: &Limits,
+        name: core::fmt::Arguments<'_>,
+        size_sectors: u64,
+        read_only: bool,
+        module: &'static ThisModule,
+    ) -> Result<Self> {
+        let fops = bindings::block_device_operations {
+            submit_bio: Some(submit::<O>),
+            free_disk: Some(free::<O>),
+            owner: module.as_ptr(),
+            ..Default::default()
+        };
+        let private = KBox::into_raw(KBox::new(Private { fops, owner }, GFP_KERNEL)?);
+        let mut limits = limits.0;
+        // SAFETY: `limits` is valid; the lock class is static.
+        let disk = from_err_ptr(unsafe {
+            bindings::__blk_alloc_disk(
+                &mut limits,
+                -1,
+                kernel::static_lock_class!().as_ptr(),
+            )
+        });
+        let disk = match disk {
+            Ok(disk) => disk,
+            Err(error) => {
+                // SAFETY: Nobody else has the pointer yet.
+                drop(unsafe { KBox::from_raw(private) });
+                return Err(error);
+            }
+        };
+        // SAFETY: The disk is ours and not added yet. From here on `put_disk` frees `private`, as
+        // `fops` with `free_disk` is set.
+        unsafe {
+            (*disk).private_data = private.cast();
+            (*disk).fops = &raw const (*private).fops;
+            let mut writer = NameWriter {
+                name: &mut (*disk).disk_name,
+                used: 0,
+            };
+            let named = writer.write_fmt(name);
+            bindings::set_capacity(disk, size_sectors);
+            if read_only {
+                bindings::set_disk_ro(disk, true);
+            }
+            let added = if named.is_err() {
+                Err(EINVAL)
+            } else {
+                to_result(bindings::device_add_disk(
+                    core::ptr::null_mut(),
+                    disk,
+                    core::ptr::null_mut(),
+                ))
+            };
+            if let Err(error) = added {
+                bindings::put_disk(disk);
+                return Err(error);
+            }
+            Ok(Self {
+                disk: NonNull::new_unchecked(disk),
+            })
+        }
+    }
+
+    /// Its number.
+    pub fn dev(&self) -> Dev {
+        // SAFETY: By the invariant; `part0` is set from the allocation on.
+        Dev::from_kernel(unsafe { (*self.disk.as_ref().part0).bd_dev })
+    }
+
+    /// How often it (and its partitions) is open right now.
+    pub fn openers(&self) -> i32 {
+        // SAFETY: As above. Partitions count on the whole disk too.
+        unsafe { (*self.disk.as_ref().part0).bd_openers.counter }
+    }
+
+    /// Changes the capacity and tells user space.
+    pub fn set_size(&self, size_sectors: u64) {
+        // SAFETY: By the invariant.
+        unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), size_sectors) };
+    }
+
+    /// Shows `device` as a member in sysfs (`slaves`, `holders`).
+    pub fn link_member(&self, device: &BlockDevice) -> Result {
+        // SAFETY: Both live; the device is claimed (it has a holder).
+        to_result(unsafe { bindings::bd_link_disk_holder(device.raw(), self.disk.as_ptr()) })
+    }
+
+    /// Takes that back.
+    pub fn unlink_member(&self, device: &BlockDevice) {
+        // SAFETY: Both live, and were linked.
+        unsafe { bindings::bd_unlink_disk_holder(device.raw(), self.disk.as_ptr()) };
+    }
+
+    /// Tells user space that something about the disk changed.
+    pub fn notify(&self) {
+        // SAFETY: By the invariant.
+        unsafe {
+            let device = &raw mut (*self.disk.as_ref().part0).bd_device;
+            bindings::kobject_uevent(
+                &raw mut (*device).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+            );
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the disk was added and this reference is ours.
+        unsafe {
+            bindings::del_gendisk(self.disk.as_ptr());
+            bindings::put_disk(self.disk.as_ptr());
+        }
+    }
+}
+
+/// Writes a disk's name in place.
+struct NameWriter<'a> {
+    name: &'a mut [c_char; 32],
+    used: usize,
+}
+
+impl Write for NameWriter<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for byte in text.bytes() {
+            // The last byte stays NUL.
+            if self.used + 1 >= self.name.len() {
+                return Err(core::fmt::Error);
+            }
+            self.name[self.used] = byte as c_char;
+            self.used += 1;
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+///
+/// Called by the block layer as `submit_bio` of a disk made by `Disk::add::<O>`.
+unsafe extern "C" fn submit<O: DiskOwner>(bio: *mut bindings::bio) {
+    // SAFETY: The bio is addressed to such a disk, which stays while `submit_bio` runs.
+    unsafe {
+        let private = (*(*(*bio).bi_bdev).bd_disk)
+            .private_data
+            .cast::<Private<O>>();
+        if let Some(user) = UserBio::from_raw(bio) {
+            O::submit(&(*private).owner, user);
+        }
+    }
+}
+
+/// # Safety
+///
+/// Called by the block layer when the last reference to a disk made by `Disk::add::<O>` is gone.
+unsafe extern "C" fn free<O: DiskOwner>(disk: *mut bindings::gendisk) {
+    // SAFETY: `private_data` is the leaked box, and nobody uses it any more.
+    drop(unsafe { KBox::from_raw((*disk).private_data.cast::<Private<O>>()) });
+}

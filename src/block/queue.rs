@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Workqueues of our own, so that the I/O path never waits behind somebody else's work.
+
+use core::ops::Deref;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::workqueue::Queue;
+
+/// How a queue runs its work.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// On the CPU that queued it, many at once, high priority: the data path.
+    PerCpu,
+    /// Anywhere, one at a time in order: bookkeeping.
+    Ordered,
+    /// Anywhere, many at once: long tasks.
+    Unbound,
+}
+
+/// A workqueue with a rescuer (`WQ_MEM_RECLAIM`). Waits for its work when dropped.
+///
+/// # Invariants
+///
+/// `queue` is a live workqueue, owned.
+pub struct WorkQueue {
+    queue: NonNull<bindings::workqueue_struct>,
+}
+
+// SAFETY: Workqueues may be used from anywhere.
+unsafe impl Send for WorkQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WorkQueue {}
+
+impl WorkQueue {
+    /// Makes one.
+    pub fn new(name: &'static CStr, kind: Kind) -> Result<Self> {
+        let base = bindings::wq_flags_WQ_MEM_RECLAIM;
+        let (flags, active) = match kind {
+            Kind::PerCpu => (
+                base | bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_HIGHPRI,
+                0,
+            ),
+            Kind::Ordered => (
+                base | bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags___WQ_ORDERED,
+                1,
+            ),
+            Kind::Unbound => (base | bindings::wq_flags_WQ_UNBOUND, 0),
+        };
+        // SAFETY: The name is a C string without conversions, so it needs no further arguments.
+        let queue =
+            unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, active) };
+        Ok(Self {
+            queue: NonNull::new(queue).ok_or(ENOMEM)?,
+        })
+    }
+
+    /// Waits until all work queued so far is done.
+    pub fn flush(&self) {
+        // SAFETY: By the invariant.
+        unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
+    }
+}
+
+impl Deref for WorkQueue {
+    type Target = Queue;
+    fn deref(&self) -> &Queue {
+        // SAFETY: By the invariant it is live as long as `self`.
+        unsafe { Queue::from_raw(self.queue.as_ptr()) }
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is ours.
+        unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the generated `bindings` lack: cast-macro constants and functions of other modules.
+//!
+//! C headers: `include/linux/blk_types.h`, `include/linux/blkdev.h`, `include/linux/raid/xor.h`.
+
+use kernel::bindings;
+use kernel::prelude::*;
+
+/// `blk_opf_t`: operation in the low 8 bits, flags above.
+pub type Opf = u32;
+
+/// `REQ_OP_READ`.
+pub const REQ_OP_READ: Opf = bindings::req_op_REQ_OP_READ;
+/// `REQ_OP_WRITE`.
+pub const REQ_OP_WRITE: Opf = bindings::req_op_REQ_OP_WRITE;
+/// `REQ_OP_FLUSH`.
+pub const REQ_OP_FLUSH: Opf = bindings::req_op_REQ_OP_FLUSH;
+/// `REQ_OP_DISCARD`.
+pub const REQ_OP_DISCARD: Opf = bindings::req_op_REQ_OP_DISCARD;
+/// `REQ_OP_WRITE_ZEROES`.
+pub const REQ_OP_WRITE_ZEROES: Opf = bindings::req_op_REQ_OP_WRITE_ZEROES;
+/// `REQ_OP_MASK`.
+pub const REQ_OP_MASK: Opf = 0xff;
+/// `REQ_SYNC`.
+pub const REQ_SYNC: Opf = 1 << bindings::req_flag_bits___REQ_SYNC;
+/// `REQ_META`.
+pub const REQ_META: Opf = 1 << bindings::req_flag_bits___REQ_META;
+/// `REQ_FUA`.
+pub const REQ_FUA: Opf = 1 << bindings::req_flag_bits___REQ_FUA;
+/// `REQ_PREFLUSH`.
+pub const REQ_PREFLUSH: Opf = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
+/// `REQ_RAHEAD`.
+pub const REQ_RAHEAD: Opf = 1 << bindings::req_flag_bits___REQ_RAHEAD;
+/// `REQ_NOWAIT`.
+pub const REQ_NOWAIT: Opf = 1 << bindings::req_flag_bits___REQ_NOWAIT;
+/// `REQ_IDLE`.
+pub const REQ_IDLE: Opf = 1 << bindings::req_flag_bits___REQ_IDLE;
+/// `REQ_NOUNMAP`.
+pub const REQ_NOUNMAP: Opf = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
+
+/// `BLK_STS_NOTSUPP`.
+pub const BLK_STS_NOTSUPP: u8 = 1;
+/// `BLK_STS_IOERR`.
+pub const BLK_STS_IOERR: u8 = 10;
+/// `BLK_STS_AGAIN`.
+pub const BLK_STS_AGAIN: u8 = 12;
+/// `BLK_STS_OFFLINE`.
+pub const BLK_STS_OFFLINE: u8 = 16;
+
+/// `BLK_OPEN_READ`.
+pub const BLK_OPEN_READ: bindings::blk_mode_t = 1 << 0;
+/// `BLK_OPEN_WRITE`.
+pub const BLK_OPEN_WRITE: bindings::blk_mode_t = 1 << 1;
+
+/// `BLK_FEAT_WRITE_CACHE`.
+pub const BLK_FEAT_WRITE_CACHE: u32 = 1 << 0;
+/// `BLK_FEAT_FUA`.
+pub const BLK_FEAT_FUA: u32 = 1 << 1;
+/// `BLK_FEAT_IO_STAT`.
+pub const BLK_FEAT_IO_STAT: u32 = 1 << 4;
+/// `BLK_FEAT_STABLE_WRITES`.
+pub const BLK_FEAT_STABLE_WRITES: u32 = 1 << 5;
+/// `BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE`.
+pub const BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE: u32 = 1 << 15;
+
+/// `GFP_NOIO` as a raw mask.
+pub const GFP_NOIO: bindings::gfp_t = 1 << bindings::___GFP_DIRECT_RECLAIM_BIT
+    | 1 << bindings::___GFP_KSWAPD_RECLAIM_BIT;
+/// May not sleep, takes no reserves, warns of nothing.
+pub const GFP_OPPORTUNISTIC: bindings::gfp_t =
+    1 << bindings::___GFP_KSWAPD_RECLAIM_BIT | 1 << bindings::___GFP_NOWARN_BIT;
+/// May sleep; gives up early, warns of nothing.
+pub const GFP_TRY: bindings::gfp_t = GFP_NOIO
+    | 1 << bindings::___GFP_NOWARN_BIT
+    | 1 << bindings::___GFP_NORETRY_BIT;
+
+extern "C" {
+    /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
+    /// Task context only; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.
+    pub fn xor_gen(dest: *mut c_void, srcs: *mut *mut c_void, src_cnt: c_uint, bytes: c_uint);
+
+    /// `jiffies` (`include/linux/jiffies.h`).
+    pub static jiffies: c_ulong;
+}
