@@ -35,7 +35,7 @@ use super::{LaneRoles, Mask};
 use crate::model::Slot;
 
 /// Most calls of [`Lane::step`], from the first to the one that answers `Done`.
-pub const STEPS_MAX: usize = 10;
+pub const STEPS_MAX: usize = 8;
 
 /// What is to be done with a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,7 +156,8 @@ pub struct Outcome {
     pub mismatch: bool,
     /// Members whose block could not be read and was written again.
     pub repaired: Mask,
-    /// Members whose contents were needed, and could be neither read nor reconstructed. For a
+    /// Members whose contents were asked for on the way, and could be neither read nor
+    /// reconstructed nor overwritten. Not empty with `Good` where the job could do without. For a
     /// `Read` that is `Unreadable`, `Old` of the wanted slots that are not named is good.
     pub unreadable: Mask,
     /// Members that should have taken a write and did not: what they hold in this range is out of
@@ -310,7 +311,7 @@ impl Lane {
             return self.done(LaneResult::Good, Mask::EMPTY);
         }
         if !self.can_hold(written) {
-            return self.done(LaneResult::Unwritten, self.bad.minus(self.have));
+            return self.done(LaneResult::Unwritten, self.unread_now());
         }
         if self.wrote {
             return self.done(LaneResult::Good, self.unread_now());
@@ -322,7 +323,7 @@ impl Lane {
             .filter(|_| parity.is_within(self.writable.union(self.new)))
         else {
             // No parity to keep: data only.
-            return self.write(data_writes);
+            return self.write(data_writes.union(self.new));
         };
         if self.new.contains(p) {
             return self.write(data_writes.union(parity).union(self.new));
@@ -330,7 +331,7 @@ impl Lane {
 
         let untouched = self.roles.data.minus(written);
         // A block that neither method overwrites and that could not be read: put it right.
-        if let Some(step) = self.mend(self.bad.minus(written).without(p)) {
+        if let Some(step) = self.mend(self.bad.intersect(self.readable).minus(written).without(p)) {
             return step;
         }
         let read_modify = self.cost(written.with(p));
@@ -343,9 +344,7 @@ impl Lane {
             (Some(modify), None) => (written.with(p), modify),
             // A parity that is being rebuilt may stay behind: the rebuild comes by later.
             (None, None) if !self.readable.contains(p) => return self.write(data_writes),
-            (None, None) => {
-                return self.done(LaneResult::Unwritten, self.roles.all().minus(self.have));
-            }
+            (None, None) => return self.done(LaneResult::Unwritten, self.unread_now()),
         };
         if !reads.is_empty() {
             return Step::Read { members: reads };
@@ -358,20 +357,22 @@ impl Lane {
     }
 
     fn plan_read(&self, wanted: Mask) -> Step {
-        if self.wrote {
-            return self.done(LaneResult::Good, self.unread_now());
-        }
         let missing = wanted.minus(self.have).minus(self.sources());
-        if let Some(step) = self.derive(missing) {
-            return step;
-        }
-        let direct = wanted.minus(self.have).minus(missing);
-        if !direct.is_empty() {
-            return Step::Read { members: direct };
-        }
-        // All is here that can be. Put right what could not be read and is known now.
-        if let Some(step) = self.restore(Mask::EMPTY) {
-            return step;
+        if !self.wrote {
+            if let Some(step) = self.derive(missing) {
+                return step;
+            }
+            let direct = wanted.minus(self.have).minus(missing);
+            if !direct.is_empty() {
+                return Step::Read { members: direct };
+            }
+            // All is here that can be. Put right what could not be read and is known now.
+            if let Some(step) = self.mend(self.bad) {
+                return step;
+            }
+            if !self.restorable().is_empty() {
+                return self.write(self.restorable());
+            }
         }
         if missing.is_empty() {
             self.done(LaneResult::Good, self.unread_now())
@@ -440,15 +441,12 @@ impl Lane {
             }
             return self.compute_parity(p);
         }
-        if let Some(step) = self.mend(unreadable) {
-            return step;
-        }
-        if let Some(step) = self.restore(Mask::EMPTY) {
+        if let Some(step) = self.mend(self.bad) {
             return step;
         }
         if !self.bad.is_empty() {
-            // Reconstructed from the parity, so it agrees; but its member takes no writes.
-            return self.done(LaneResult::Good, Mask::EMPTY);
+            // What was reconstructed from the parity agrees with it.
+            return self.write(self.restorable());
         }
         if !self.new.contains(p) {
             return self.compute_parity(p);
@@ -515,19 +513,6 @@ impl Lane {
             .intersect(self.have)
             .intersect(self.readable)
             .intersect(self.writable)
-    }
-
-    /// The next step that writes restorable blocks back (together with `also`); `None` when there
-    /// are none.
-    fn restore(&self, also: Mask) -> Option<Step> {
-        let restorable = self.restorable();
-        if restorable.is_empty() {
-            return None;
-        }
-        Some(match restorable.minus(self.new).first() {
-            Some(slot) => Step::Compute(Compute::Restore { slot }),
-            None => self.write(restorable.union(also)),
-        })
     }
 
     /// Writes `members`, as far as they still take writes.
