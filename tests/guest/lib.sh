@@ -1,0 +1,108 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What guest tests are written with. Run as `lib.sh SCRIPT N`, it runs boot_N of the script.
+# tests/guest/README.md has the whole of it with examples.
+
+say() { printf '    %s\n' "$*"; }
+
+# A heading; what follows belongs to it, and a failure names it.
+step() {
+  EMD_STEP=$*
+  printf '%s\n' "== $*"
+}
+
+# Ends the test.
+fail() {
+  printf 'FAILED: %s\n' "$*"
+  printf '%s' "${EMD_STEP:+$EMD_STEP: }$*" | tr '\n' ' ' >/run/failure
+  exit 1
+}
+
+# expect TEXT COMMAND...: the command must succeed. Its output is shown only if it does not.
+expect() {
+  local text=$1 output
+  shift
+  output=$("$@" 2>&1) || fail "$text (status $?: $*)${output:+: ${output::600}}"
+  say "ok: $text"
+}
+
+# expect_failure TEXT COMMAND...: the command must fail.
+expect_failure() {
+  local text=$1
+  shift
+  if "$@" >/run/expect.out 2>&1; then fail "$text (succeeded: $*)"; fi
+  say "ok: $text"
+}
+
+# expect_equal TEXT GOT WANTED
+expect_equal() {
+  [[ $2 == "$3" ]] || fail "$1: got '$2', wanted '$3'"
+  say "ok: $1"
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds.
+wait_for() {
+  local seconds=$1 end
+  shift
+  end=$((SECONDS + seconds))
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || fail "not within $seconds s: $*"
+    sleep 0.1
+  done
+}
+
+# disk NAME: the device of a declared disk (disk1 ...), found by its serial number. Fails if it is not plugged in.
+disk() {
+  local block serial
+  for block in /sys/block/[vs]d*; do
+    serial=
+    if [[ -r $block/serial ]]; then
+      serial=$(<"$block/serial")
+    elif [[ -r $block/device/vpd_pg80 ]]; then
+      serial=$(tail -c +5 "$block/device/vpd_pg80" | tr -d '\0 ')
+    fi
+    if [[ $serial == "$1" && -b /dev/${block##*/} ]]; then
+      echo "/dev/${block##*/}"
+      return
+    fi
+  done
+  return 1
+}
+
+# disks [NAME...]: the devices of these, or of all that were plugged in at boot.
+disks() {
+  local name
+  # shellcheck disable=SC2086 # a list
+  set -- ${*:-$EMD_DISKS}
+  for name; do disk "$name" || fail "no $name"; done
+}
+
+# unplug NAME, plug NAME: as `host` does, and waits until the kernel has noticed.
+unplug() {
+  host unplug "$1"
+  wait_for 10 disk_gone "$1"
+}
+
+plug() {
+  host plug "$1"
+  wait_for 10 disk "$1"
+}
+
+disk_gone() { ! disk "$1"; }
+
+run_boot() { # SCRIPT N
+  set -Eeuo pipefail
+  trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: status $?: $BASH_COMMAND"' ERR
+  # shellcheck disable=SC1090
+  source "$1"
+  declare -F "boot_$2" >/dev/null || fail "there is no boot_$2 in ${1##*/}"
+  "boot_$2"
+  trap - ERR
+  # A further boot that nothing has asked for yet comes after an orderly reboot.
+  if declare -F "boot_$(($2 + 1))" >/dev/null; then exit 100; fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  run_boot "$@"
+fi

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""KVM or TCG. /dev/kvm may exist and yet not run an ordinary kernel, so a trial boot decides, once per boot of this machine."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from . import initramfs, places
+
+TRIAL_SECONDS = 6
+TCG = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+KVM = ["-accel", "kvm", "-cpu", "host"]
+
+
+def arguments() -> list:
+    choice = os.environ.get("EMD_ACCEL") or _remembered()
+    return {"kvm": KVM, "tcg": TCG}[choice]
+
+
+def _remembered() -> str:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    memory = places.cache() / "guest/accel"
+    machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        known, choice = memory.read_text().split()
+        if known == machine and choice in ("kvm", "tcg"):
+            return choice
+    except (OSError, ValueError):
+        pass
+    choice = "kvm" if _trial() else "tcg"
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(f"{machine} {choice}\n")
+    return choice
+
+
+def _trial() -> bool:
+    """Whether the kernel gets as far as looking for its root. Without an initramfs it panics there and QEMU ends."""
+    command = ["qemu-system-x86_64", *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
+    command += ["-serial", "stdio", "-kernel", str(initramfs.kernel()), "-append", "console=ttyS0 panic=-1"]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return b"Unable to mount root" in result.stdout

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest's disks: sparse raw files, as QEMU objects that can be plugged and unplugged.
+
+Flushes are not carried to this machine's disk unless the test says "# cache: flush": a power cut here means
+that QEMU is killed, and what it wrote stays in this machine's page cache all the same. So a power cut
+loses what the guest had not sent to the disk; it does not lose what a disk's volatile cache held.
+"""
+
+import json
+from pathlib import Path
+
+PLUG_SECONDS = 30
+
+
+def create(disk, folder: Path):
+    """A new, empty disk."""
+    path = folder / f"{disk.name}.img"
+    path.unlink(missing_ok=True)
+    with path.open("wb") as stream:
+        stream.truncate(disk.bytes)
+
+
+def arguments(spec, folder: Path) -> list:
+    command = []
+    if any(disk.bus == "scsi" for disk in spec.disks):
+        command += ["-device", "virtio-scsi-pci,id=scsi"]
+    for disk in spec.disks:
+        command += ["-blockdev", json.dumps(_backend(spec, disk, folder))]
+    for disk in spec.disks:
+        if disk.plugged:
+            command += ["-device", json.dumps(_device(spec, disk))]
+    return command
+
+
+def plug(machine, spec, name: str):
+    machine.qmp("device_add", **_device(spec, _named(spec, name)))
+
+
+def unplug(machine, spec, name: str):
+    machine.qmp("device_del", id=_named(spec, name).name)
+    machine.wait_event("DEVICE_DELETED", PLUG_SECONDS, device=name)
+
+
+def blank(machine, spec, name: str, folder: Path):
+    """An unplugged disk is swapped for a new one of the same size."""
+    disk = _named(spec, name)
+    machine.qmp("blockdev-del", **{"node-name": disk.name})
+    create(disk, folder)
+    machine.qmp("blockdev-add", **_backend(spec, disk, folder))
+
+
+def _named(spec, name: str):
+    for disk in spec.disks:
+        if disk.name == name:
+            return disk
+    raise ValueError(f"no disk {name!r}; there are: {' '.join(disk.name for disk in spec.disks)}")
+
+
+def _backend(spec, disk, folder: Path) -> dict:
+    cache = {"no-flush": spec.cache == "unsafe"}
+    file = {"driver": "file", "filename": str(folder / f"{disk.name}.img"), "discard": "unmap", "cache": cache}
+    return {"driver": "raw", "node-name": disk.name, "discard": "unmap", "cache": cache, "file": file}
+
+
+def _device(spec, disk) -> dict:
+    device = {
+        "id": disk.name,
+        "drive": disk.name,
+        "serial": disk.name,
+        "logical_block_size": disk.sector,
+        "physical_block_size": disk.physical,
+    }
+    if disk.bus == "scsi":
+        return device | {"driver": "scsi-hd", "bus": "scsi.0", "scsi-id": spec.disks.index(disk), "lun": 0}
+    return device | {"driver": "virtio-blk-pci", "discard": True, "write-zeroes": True, "num-queues": spec.cpus}

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest's initramfs, in parts that the kernel unpacks over each other:
+
+base     programs and modules from the toolbox; cached, remade only when those change
+overlay  emd.ko, emdadm, the guest's init and the tests; made for every run
+extras   what few tests need and is big ("# extra: perf"); cached
+"""
+
+import fcntl
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from . import places
+from .cpio import Archive
+
+EXTRAS = {"perf": ["perf"]}
+SEARCH = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+
+
+def base() -> Path:
+    return _cached("base", _base_key(), _write_base)
+
+
+def extra(name: str) -> Path:
+    if name not in EXTRAS:
+        raise ValueError(f"no extra {name!r}; there are: {' '.join(EXTRAS)}")
+    return _cached(name, _base_key(), lambda stream: _write_extra(stream, EXTRAS[name]))
+
+
+def kernel() -> Path:
+    """The image unpacked: QEMU starts it at once, where unpacking in the guest would take most of a second."""
+
+    def write(stream):
+        script = places.KERNEL / "source/scripts/extract-vmlinux"
+        subprocess.run([script, places.kernel_modules() / "vmlinuz"], stdout=stream, stderr=subprocess.DEVNULL, check=True)
+
+    return _cached("vmlinux", _digest(places.kernel_release(), places.KERNEL.joinpath("version").read_text()), write)
+
+
+def overlay(path: Path):
+    with path.open("wb") as stream:
+        archive = Archive(stream)
+        archive.file("init", places.GUEST_FILES / "init", 0o755)
+        archive.file("usr/bin/host", places.GUEST_FILES / "host", 0o755)
+        for folder in (places.GUEST_TESTS, places.BENCHES, places.CLONE / "tools/vm/selftest.d", places.SAMPLES):
+            for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
+                if source.is_file():
+                    archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
+        if places.EMDADM.exists():
+            archive.file("usr/sbin/emdadm", places.EMDADM, 0o755)
+        if places.MODULE.exists():
+            _add_emd_module(archive)
+        archive.close()
+
+
+def _add_emd_module(archive: Archive):
+    """emd.ko and the dependency lists that name it, so that a plain `modprobe emd` works."""
+    release = places.kernel_release()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "lib/modules", release)
+        shutil.copytree(_module_tree(), tree, copy_function=os.symlink)
+        shutil.copy(places.MODULE, tree / "emd.ko")
+        subprocess.run(["depmod", "-b", folder, release], check=True)
+        for source in [tree / "emd.ko", *tree.glob("modules.*")]:
+            if not source.is_symlink() or source.name == "emd.ko":
+                archive.file(f"usr/lib/modules/{release}/{source.name}", source, 0o644)
+
+
+def _base_key() -> str:
+    here = Path(__file__)
+    return _digest(
+        Path("/var/lib/dpkg/status").read_text(),
+        places.kernel_release(),
+        (places.KERNEL / "version").read_text(),
+        (places.GUEST_FILES / "programs").read_text(),
+        (places.GUEST_FILES / "modules").read_text(),
+        here.read_text(),
+        here.with_name("cpio.py").read_text(),
+    )
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _locked():
+    folder = places.cache() / "guest"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _cached(name: str, key: str, write) -> Path:
+    final = places.cache() / "guest" / f"{name}-{key}"
+    if not final.exists():
+        with _locked():
+            if not final.exists():
+                partial = final.with_suffix(".partial")
+                with partial.open("wb") as stream:
+                    write(stream)
+                partial.rename(final)
+    return final
+
+
+def _read_list(name: str) -> list:
+    lines = (places.GUEST_FILES / name).read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _write_base(stream):
+    archive = Archive(stream)
+    for folder in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc", "var/lib", "usr/bin", "usr/sbin", "usr/lib64"):
+        archive.folder(folder)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        archive.link(name, f"usr/{name}")
+    archive.link("var/run", "/run")
+    archive.link("etc/mtab", "/proc/self/mounts")
+    archive.node("dev/console", 5, 1)
+    archive.node("dev/null", 1, 3)
+    archive.bytes("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n")
+    archive.bytes("etc/group", b"root:x:0:\ndisk:x:6:\n")
+    archive.file("etc/mke2fs.conf", Path("/etc/mke2fs.conf"))
+    _add_programs(archive, *_programs())
+    release = places.kernel_release()
+    tree = _module_tree()
+    for source in sorted(tree.rglob("*")):
+        if source.is_file():
+            archive.file(f"usr/lib/modules/{release}/{source.relative_to(tree)}", source, 0o644)
+    archive.close()
+
+
+def _write_extra(stream, names):
+    archive = Archive(stream)
+    _add_programs(archive, {_find(name) for name in names}, {})
+    archive.close()
+
+
+def _find(name: str) -> Path:
+    for folder in SEARCH:
+        if os.path.exists(f"{folder}/{name}"):
+            return Path(folder, name)
+    raise FileNotFoundError(f"{name} (of tools/vm/guest/programs) is not in the toolbox; add its package to tools/toolbox/packages.run")
+
+
+def _programs():
+    """The programs' paths, and links {path: target}."""
+    paths, links = set(), {}
+    for line in _read_list("programs"):
+        kind, _, rest = line.partition(": ")
+        if kind == "package":
+            listing = subprocess.run(["dpkg", "-L", rest], stdout=subprocess.PIPE, text=True, check=True).stdout
+            for path in map(Path, listing.split("\n")):
+                if path.parent.name in ("bin", "sbin") and os.path.isfile(path):
+                    paths.add(path)
+        elif kind == "link":
+            name, target = rest.split()
+            links[f"/usr/bin/{name}"] = str(_find(target)).replace("/usr/bin/", "")
+        else:
+            paths.add(_find(line))
+    taken = {path.name for path in paths} | {Path(path).name for path in links}
+    applets = subprocess.run(["busybox", "--list"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    for applet in applets:
+        if applet not in taken:
+            links[f"/usr/bin/{applet}"] = "busybox"
+    links["/usr/bin/sh"] = "bash"
+    return paths, links
+
+
+def _add_programs(archive: Archive, paths, links):
+    real, libraries = {}, set()
+    for path in sorted(paths):
+        place = str(path) if str(path).startswith("/usr") else f"/usr{path}"
+        target = Path(os.path.realpath(path))
+        if target.name != path.name and target in {Path(os.path.realpath(p)) for p in paths if not p.is_symlink()}:
+            links[place] = target.name if target.parent == path.parent else str(target)
+        else:
+            real[place] = target
+    for place, target in real.items():
+        archive.file(place, target, 0o755)
+    # All at once: one ldd per program would take seconds.
+    listing = subprocess.run(["ldd", *map(str, real.values())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    for library in set(re.findall(r"(/\S+) \(0x", listing)):
+        libraries.add(library if library.startswith("/usr") else f"/usr{library}")
+    for library in sorted(libraries):
+        archive.file(library, Path(library), 0o755)
+    for place, target in sorted(links.items()):
+        archive.link(place, target)
+
+
+def _module_tree() -> Path:
+    """The chosen modules, unpacked and with their index: a folder in the cache."""
+    key = _digest(places.kernel_release(), (places.KERNEL / "version").read_text(), (places.GUEST_FILES / "modules").read_text())
+    final = places.cache() / "guest" / f"modules-{key}"
+    if not final.exists():
+        partial = Path(tempfile.mkdtemp(dir=final.parent, prefix="modules-partial-"))
+        _make_module_tree(partial)
+        try:
+            partial.rename(final)
+        except OSError:  # another run was first
+            shutil.rmtree(partial)
+    return final
+
+
+def _make_module_tree(tree: Path):
+    release = places.kernel_release()
+    source = places.kernel_modules()
+    needs = _module_needs(source)
+    wanted = set()
+
+    def want(module):
+        if module not in wanted:
+            wanted.add(module)
+            for other in needs[module]:
+                want(other)
+
+    for line in _read_list("modules"):
+        chosen = [m for m in needs if fnmatch(m, f"kernel/{line}.ko.xz") and m.count("/") == line.count("/") + 1]
+        for module in chosen:
+            want(module)
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder, "lib/modules", release)
+        for module in sorted(wanted):
+            place = stage / module.removesuffix(".xz")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(lzma.decompress((source / module).read_bytes()))
+        for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+            if (source / name).exists():
+                shutil.copy(source / name, stage / name)
+        subprocess.run(["depmod", "-b", folder, release], check=True)
+        shutil.copytree(stage, tree, dirs_exist_ok=True)
+
+
+def _module_needs(source: Path) -> dict:
+    """{module: [modules it needs]} as depmod finds it. The image's own package has no index."""
+    with tempfile.TemporaryDirectory() as folder:
+        release = places.kernel_release()
+        tree = Path(folder, "lib/modules", release)
+        tree.mkdir(parents=True)
+        shutil.copytree(source / "kernel", tree / "kernel", copy_function=os.symlink)
+        subprocess.run(["depmod", "-b", folder, release], check=True, stderr=subprocess.DEVNULL)
+        needs = {}
+        for line in (tree / "modules.dep").read_text().splitlines():
+            module, _, others = line.partition(":")
+            needs[module] = others.split()
+        return needs

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs one guest test from its first boot to its verdict."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from . import accel, disks, health, initramfs, places
+from .control import Control
+from .log import Log
+from .machine import Deadline, Died, Machine, MachineError
+
+BOOT_SECONDS = 60
+MOST_BOOTS = 50
+KERNEL_OPTIONS = (
+    "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic sysrq_always_enabled mitigations=off"
+    " no_timer_check tsc=reliable cryptomgr.notests random.trust_cpu=on net.ifnames=0"
+)
+
+
+@dataclass
+class Result:
+    name: str
+    passed: bool
+    seconds: float
+    reason: str = ""
+    tail: list = field(default_factory=list)
+
+
+class Finished(Exception):
+    """A boot is over: next is 'boot', 'pass' or 'fail'."""
+
+    def __init__(self, following: str, reason: str = ""):
+        super().__init__(following)
+        self.following = following
+        self.reason = reason
+
+
+def scale() -> float:
+    return float(os.environ.get("EMD_TIMEOUT_SCALE", "1"))
+
+
+def run(spec, on_line=None, mode="test") -> Result:
+    """Never raises for what the guest does: the result says it."""
+    folder = places.RUNS / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (places.RUNS / f"{spec.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        started = time.monotonic()
+        job = Run(spec, folder, on_line, mode)
+        passed, reason = job.all_boots()
+        if passed:
+            for path in [folder / "initrd", *folder.glob("*.img")]:
+                path.unlink(missing_ok=True)
+        return Result(spec.name, passed, time.monotonic() - started, reason, job.tail)
+
+
+class Run:
+    def __init__(self, spec, folder, on_line, mode):
+        self.spec = spec
+        self.folder = folder
+        self.on_line = on_line
+        self.mode = mode
+        self.tail = []
+        self.deadline = time.monotonic() + (spec.timeout * scale() if mode == "test" else 1e9)
+        self.boot = 0
+
+    def all_boots(self):
+        self._make_initrd()
+        for disk in self.spec.disks:
+            disks.create(disk, self.folder)
+        while self.boot < MOST_BOOTS:
+            self.boot += 1
+            following, reason = self._one_boot()
+            if following != "boot":
+                return following == "pass", reason
+        return False, f"more than {MOST_BOOTS} boots"
+
+    def _make_initrd(self):
+        overlay = self.folder / "overlay"
+        initramfs.overlay(overlay)
+        parts = [initramfs.base(), *map(initramfs.extra, self.spec.extras), overlay]
+        with (self.folder / "initrd").open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, whole, 1 << 20)
+        overlay.unlink()
+
+    def _arguments(self):
+        spec = self.spec
+        plugged = ",".join(disk.name for disk in spec.disks if disk.plugged)
+        options = (
+            f"{KERNEL_OPTIONS} {spec.cmdline} emd.mode={self.mode} emd.boot={self.boot} emd.load={spec.emd} emd.disks={plugged}"
+            f" emd.script={spec.path.relative_to(places.CLONE) if spec.path else '-'}"
+        )
+        return [
+            *("-M", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *accel.arguments(),
+            *("-smp", str(spec.cpus), "-m", f"{spec.memory >> 20}M"),
+            *("-kernel", str(initramfs.kernel()), "-initrd", str(self.folder / "initrd"), "-append", options),
+            *disks.arguments(spec, self.folder),
+        ]
+
+    def _one_boot(self):
+        self.log = Log(self.folder / f"boot{self.boot}.log", self.on_line)
+        self.greeted = False
+        self.cut_at = None
+        self.leaving = False
+        self.fatal_at = None
+        self.machine = None
+        actions = {
+            "hello": self._hello,
+            "plug": lambda name: self._disk_action(disks.plug, name),
+            "unplug": lambda name: self._disk_action(disks.unplug, name),
+            "blank": lambda name: self._disk_action(disks.blank, name, self.folder),
+            "powercut": self._powercut,
+            "reboot-clean": self._reboot_clean,
+            "pass": lambda _: self._finish("pass"),
+            "fail": lambda reason: self._finish("fail", reason or "failed"),
+        }
+        self.control = Control(actions, self._answer, self.folder / "out")
+        with (self.folder / f"qemu{self.boot}.err").open("w+b") as stderr:
+            try:
+                self.machine = Machine(self._arguments(), self._data, stderr, self.mode == "shell")
+                following, reason = self._watch()
+            except Finished as end:
+                following, reason = end.following, end.reason
+            except Deadline:
+                following, reason = "fail", self._too_late()
+            except Died:
+                following, reason = self._ended(stderr)
+            except MachineError as problem:
+                following, reason = "fail", str(problem)
+            finally:
+                if self.machine:
+                    self.machine.kill()
+                self.log.close()
+        return self._judge(following, reason)
+
+    def _watch(self):
+        boot_limit = time.monotonic() + BOOT_SECONDS * scale()
+        while True:
+            limits = [self.deadline]
+            if not self.greeted:
+                limits.append(boot_limit)
+            self.machine.deadline = min(limits)
+            soon = [moment for moment in (self.cut_at, self.fatal_at) if moment]
+            self.machine.pump(min([self.machine.deadline, time.monotonic() + 1, *soon]))
+            now = time.monotonic()
+            if self.cut_at and now >= self.cut_at:
+                self.log.line("host", "power cut")
+                return "boot", ""
+            if self.fatal_at and now >= self.fatal_at:
+                return "fail", "the kernel crashed"
+
+    def _data(self, stream: str, data: bytes):
+        if stream == "control":
+            self.control.feed(data)
+            return
+        self.log.data(stream, data)
+        if stream == "kernel" and not self.fatal_at and health.FATAL.search(data.decode(errors="replace")):
+            self.fatal_at = time.monotonic() + 3
+
+    def _answer(self, text: str):
+        self.machine.send("control", text.encode() + b"\n")
+
+    def _hello(self, _):
+        self.greeted = True
+        return ""
+
+    def _disk_action(self, action, name, *more):
+        self.log.line("host", f"{action.__name__} {name}")
+        action(self.machine, self.spec, name, *more)
+        return ""
+
+    def _powercut(self, seconds):
+        """Now, without an answer; or in so many seconds, while the guest goes on."""
+        self.cut_at = time.monotonic() + float(seconds or 0)
+        return "" if seconds else None
+
+    def _reboot_clean(self, _):
+        self.leaving = True
+        return ""
+
+    def _finish(self, following, reason=""):
+        self._answer("ok")
+        raise Finished(following, reason)
+
+    def _too_late(self) -> str:
+        """Asks the kernel, through its serial console, what every blocked task waits for. Then it is over."""
+        what = f"time-out: not done in {self.spec.timeout * scale():.0f} s" if self.greeted else f"did not boot in {BOOT_SECONDS * scale():.0f} s"
+        self.log.line("host", what)
+        try:
+            self.machine.deadline = time.monotonic() + 5
+            for key in (b"w", b"l"):
+                self.machine.qmp("chardev-send-break", id="kernel")
+                self.machine.send("kernel", key)
+                until = time.monotonic() + 1
+                while time.monotonic() < until:
+                    self.machine.pump(until)
+        except MachineError:
+            pass
+        return what
+
+    def _ended(self, stderr):
+        if self.mode == "shell":
+            return "pass", ""
+        try:
+            self.machine.process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "fail", "QEMU closed its streams but did not end"
+        if self.leaving:
+            return "boot", ""
+        stderr.seek(0)
+        words = stderr.read().decode(errors="replace").strip()
+        for line in words.splitlines():
+            self.log.line("host", f"qemu: {line}")
+        return "fail", "the kernel crashed" if self.greeted and not words else f"QEMU ended by itself: {words or 'no message'}"
+
+    def _judge(self, following, reason):
+        kernel = "\n".join([*self.log.kernel, self.control.dmesg])
+        if self.control.dmesg:
+            (self.folder / f"boot{self.boot}.dmesg").write_text(self.control.dmesg)
+        # What _too_late asked for is full of traces: its reason stands.
+        bad = [] if reason.startswith("time-out") else health.complaints(kernel, self.spec.dmesg_allow)
+        if bad and self.mode == "test":
+            reason = "; ".join(filter(None, [reason, f"kernel: {bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")]))
+            following = "fail"
+        if following == "fail":
+            self.tail = self.log.lines[-30:]
+        return following, reason
