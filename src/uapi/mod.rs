@@ -15,6 +15,7 @@
 //! | [`wire`] | integers and structures to bytes and back, without unsafe |
 //! | [`constants`], [`args`], [`layout`] | the constants, ioctl arguments and records of `emd.h` |
 //! | [`info`], [`event`] | what a reply says of sets, disks, volumes, formats; events |
+//! | [`event_log`] | the last events, and where a reader stands among them |
 //! | [`volume_state`] | optimal, degraded, failed: from the members' states |
 //! | [`request`] | what may be asked for |
 //! | [`decode`] | bytes to requests: all checks |
@@ -32,18 +33,26 @@ pub mod call;
 pub mod constants;
 pub mod decode;
 pub mod event;
+pub mod event_log;
 pub mod info;
 pub mod layout;
 pub mod records;
 pub mod request;
 pub mod volume_state;
 
+// The module and the tools each use a part of these.
+#[allow(unused_imports)]
 pub use call::{call, Caller, Engine};
+#[allow(unused_imports)]
 pub use event::{EventKind, EventRecord};
+#[allow(unused_imports)]
+pub use event_log::EventLog;
+#[allow(unused_imports)]
 pub use info::{
     AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, ScanNote, SetInfo, TaskInfo, TaskKind,
     TaskState, VolumeInfo, VolumeState,
 };
+#[allow(unused_imports)]
 pub use request::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventsReply, MemberOp, MemberReply,
     MemberRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target,
