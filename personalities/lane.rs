@@ -121,6 +121,22 @@ pub enum Compute {
         /// The member with P.
         p: Slot,
     },
+    /// `New(to)` = `Old(from)`; mirrors only. The two may be the same buffer from here on, and so
+    /// may those of several `to` of one `from`. `from` never is `to`.
+    Copy {
+        /// The member that was read.
+        from: Slot,
+        /// The member that will be written.
+        to: Slot,
+    },
+    /// Compare `Old(a)` with `Old(b)`; mirrors only. The answer goes into
+    /// [`StepResult::differs`].
+    Match {
+        /// A member that was read.
+        a: Slot,
+        /// Another.
+        b: Slot,
+    },
 }
 
 /// What a step came to. The first call of [`Lane::step`] takes the default.
@@ -131,7 +147,7 @@ pub struct StepResult {
     /// These members, whether the step touched them or not, can from now on neither be read nor
     /// written. What was read from them before stays good.
     pub lost: Mask,
-    /// `Compare` found a difference.
+    /// `Compare` or `Match` found a difference.
     pub differs: bool,
 }
 
@@ -152,7 +168,7 @@ pub struct Outcome {
     /// The job's result. A `Read` is `Good` even if a repair on the way failed; a `Write` even if
     /// the write to some member failed, as long as redundancy makes up for it.
     pub result: LaneResult,
-    /// A `Sync` found that parity disagreed.
+    /// A `Sync` found that parity, or a copy, disagreed.
     pub mismatch: bool,
     /// Members whose block could not be read and was written again.
     pub repaired: Mask,
@@ -164,6 +180,9 @@ pub struct Outcome {
     /// date (unknown), so the executor must have them failed, or the range recorded as bad,
     /// *before* it acknowledges the job.
     pub write_failed: Mask,
+    /// Mirrors: the member whose `Old` is what the range holds; a `Read` has its data there. `None`
+    /// for parity levels, for writes, and when no member was read.
+    pub source: Option<Slot>,
 }
 
 /// What the machine waits for.
@@ -279,6 +298,8 @@ impl Lane {
                 self.compared = true;
                 self.mismatch = result.differs;
             }
+            // Mirrors only: this machine never asks for them.
+            Waiting::Compute(Compute::Copy { .. } | Compute::Match { .. }) => {}
             Waiting::Write(members) => {
                 let failed = members.intersect(result.failed.union(result.lost));
                 self.write_failed = self.write_failed.union(failed);
@@ -576,6 +597,7 @@ impl Lane {
             repaired: self.bad.intersect(self.written_ok),
             unreadable,
             write_failed: self.write_failed.union(skipped),
+            source: None,
         })
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! One file a level says which shapes it runs, how large they are and what losing members means
 //! ([`Personality`]). [`Geometry`] is a checked shape with what the data path needs worked out
-//! beforehand. [`lane`] is the step machine of the parity levels. Nothing here touches a device:
-//! sectors and events in, places and decisions out.
+//! beforehand. [`lane`] is the step machine of the parity levels, [`mirror`] that of RAID 1. Nothing
+//! here touches a device: sectors and events in, places and decisions out.
 //!
 //! Adding a level is one file with its `Personality` and one line in [`for_level`]; a level with
 //! parity of its own kind also extends `roles` (see `docs/levels.md`).
@@ -16,12 +16,14 @@ pub mod concat;
 pub mod geometry;
 pub mod lane;
 pub mod mask;
+pub mod mirror;
 pub mod raid0;
 pub mod raid1;
 pub mod raid5;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;
+pub use mirror::{MirrorLane, Work};
 
 use crate::model::{Checked, Layout, Level, Shape, MEMBERS_MAX};
 use crate::reason;

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The step machine of mirrors: RAID 1 off the fast path.
+//!
+//! It has the vocabulary and the executor of [`lane`](super::lane): the same range of every
+//! member, locked; `Old(slot)` and `New(slot)` for each; [`MirrorLane::step`] until
+//! [`Step::Done`]. What is different is that every in-sync member holds the same.
+//!
+//! # The jobs
+//!
+//! * [`Job::Write`]: the executor fills `New` of one slot only, the lowest in `written`, and **in
+//!   the `Step::Write` of this job every member's `New` is `New(written.first())`**. One step
+//!   writes all writable members, those being rebuilt too. Nothing is read.
+//! * [`Job::Read`]: any member's block will do. The lowest wanted slot is tried first, then the
+//!   others one at a time, slots ascending. The data is in `Old` of [`Outcome::source`].
+//! * [`Job::Rebuild`]: one member that is not itself a target is read (the next if that fails) and
+//!   copied to all targets that can be written. `Good` when all of those took it.
+//! * [`Job::Sync`]: all in-sync members are read and compared. The copy that most members have
+//!   wins, the one with the lowest slot among equals; so with two members, and with more than
+//!   [`VOTERS_MAX`] that were read (where a vote would take too many comparisons), a differing
+//!   lowest slot is not outvoted by one other.
+//!
+//! # What is promised
+//!
+//! * New data counts as written ([`LaneResult::Good`]) only when an in-sync member took it; every
+//!   in-sync member that did not is in [`Outcome::write_failed`]. When no in-sync member can be
+//!   written, nothing is.
+//! * Beside new data, only what was read from an in-sync member is ever written, and only to
+//!   targets, to in-sync members that could not be read, and (`fix`) to those that differ.
+//! * A block that could not be read, on a member that is still in use, is written again, whenever
+//!   another member has it; also by a `Sync` that does not `fix`.
+//! * The machine ends after at most [`STEPS_MAX`] steps, whatever the executor answers: no member
+//!   is read twice, no two members are compared twice, and each job writes once.
+
+use super::lane::{Compute, Job, Lane, LaneResult, Outcome, Step, StepResult, Usable};
+use super::{Geometry, Kind, Mask};
+use crate::model::{Slot, MEMBERS_MAX};
+
+/// Most calls of [`MirrorLane::step`], from the first to the one that answers `Done`: every member
+/// read, all but one copied or compared (`n` reads and `n − 1` copies; or one read of all,
+/// `n − 1` comparisons and `n − 1` copies), a write, the end. A vote of [`VOTERS_MAX`] stays
+/// below.
+pub const STEPS_MAX: usize = 2 * MEMBERS_MAX + 1;
+
+/// Most copies among which a `Sync` looks for the one that most members have; of more, the one
+/// with the lowest slot wins.
+pub const VOTERS_MAX: u32 = 8;
+
+/// The vote of a `Sync`: members that hold the same are a class. Classes are found one after
+/// another, each around the lowest slot that is in none yet.
+#[derive(Clone, Copy, Debug)]
+struct Vote {
+    /// In no class yet, and not in question for the current one.
+    rest: Mask,
+    /// The class that is being found; its lowest slot stands for it.
+    class: Mask,
+    /// To be compared with `class`.
+    pending: Mask,
+    /// The largest class so far; the earliest among equals, which has the lowest slot.
+    best: Mask,
+}
+
+impl Vote {
+    const EMPTY: Self = Self {
+        rest: Mask::EMPTY,
+        class: Mask::EMPTY,
+        pending: Mask::EMPTY,
+        best: Mask::EMPTY,
+    };
+
+    fn start(voters: Mask) -> Self {
+        let mut vote = Self {
+            rest: voters,
+            ..Self::EMPTY
+        };
+        vote.advance(voters);
+        vote
+    }
+
+    /// The next two to compare; `None` when `best` has won.
+    fn next(&self) -> Option<(Slot, Slot)> {
+        Some((self.class.first()?, self.pending.first()?))
+    }
+
+    /// Takes the answer to [`next`](Self::next).
+    fn answer(&mut self, slot: Slot, differs: bool, voters: Mask) {
+        self.pending = self.pending.without(slot);
+        if differs {
+            self.rest = self.rest.with(slot);
+        } else {
+            self.class = self.class.with(slot);
+        }
+        self.advance(voters);
+    }
+
+    /// Ends classes that are complete and opens the next, unless none can be larger any more.
+    fn advance(&mut self, voters: Mask) {
+        if !self.pending.is_empty() {
+            return;
+        }
+        if self.class.len() > self.best.len() {
+            self.best = self.class;
+        }
+        self.class = Mask::EMPTY;
+        let decided = self.rest.len() <= self.best.len();
+        let too_many = voters.len() > VOTERS_MAX && !self.best.is_empty();
+        if decided || too_many {
+            return;
+        }
+        self.class = Mask::option(self.rest.first());
+        self.pending = self.rest.minus(self.class);
+        self.rest = Mask::EMPTY;
+        if self.pending.is_empty() && self.best.is_empty() {
+            // One voter.
+            self.best = self.class;
+        }
+    }
+}
+
+/// The same range of all members of a mirror, at work. Small, no heap.
+///
+/// # Invariants
+///
+/// * `have ∪ bad` has every member that was read; so none is read twice.
+/// * `have` members were in sync when they were read.
+/// * `new` names the members whose `New` the machine's own steps filled.
+/// * Once `wrote` is set, only `Done` follows.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorLane {
+    job: Job,
+    readable: Mask,
+    writable: Mask,
+    /// This range of them could not be read.
+    bad: Mask,
+    /// `Old` is filled.
+    have: Mask,
+    /// `New` is filled.
+    new: Mask,
+    vote: Vote,
+    voting: bool,
+    wrote: bool,
+    written_ok: Mask,
+    write_failed: Mask,
+    /// What the executor is at; `None` before the first call.
+    last: Option<Step>,
+}
+
+impl MirrorLane {
+    /// A mirror's range about to start. Slots that are not in `members` are left out of the job.
+    pub fn new(members: Mask, job: Job, usable: Usable) -> Self {
+        let job = match job {
+            Job::Write { written } => Job::Write {
+                written: written.intersect(members),
+            },
+            Job::Read { wanted } => Job::Read {
+                wanted: wanted.intersect(members),
+            },
+            Job::Rebuild { targets } => Job::Rebuild {
+                targets: targets.intersect(members),
+            },
+            Job::Sync { fix } => Job::Sync { fix },
+        };
+        Self {
+            job,
+            readable: usable.readable.intersect(members),
+            writable: usable.writable.intersect(members),
+            bad: Mask::EMPTY,
+            have: Mask::EMPTY,
+            new: Mask::EMPTY,
+            vote: Vote::EMPTY,
+            voting: false,
+            wrote: false,
+            written_ok: Mask::EMPTY,
+            write_failed: Mask::EMPTY,
+            last: None,
+        }
+    }
+
+    /// Takes what the last step came to, answers with the next.
+    pub fn step(&mut self, result: StepResult) -> Step {
+        if let Some(end @ Step::Done(_)) = self.last {
+            return end;
+        }
+        self.absorb(result);
+        let step = match self.job {
+            Job::Write { written } => self.plan_write(written),
+            Job::Read { wanted } => self.plan_read(wanted),
+            Job::Rebuild { targets } => self.plan_rebuild(targets),
+            Job::Sync { fix } => self.plan_sync(fix),
+        };
+        self.last = Some(step);
+        step
+    }
+
+    fn absorb(&mut self, result: StepResult) {
+        self.readable = self.readable.minus(result.lost);
+        self.writable = self.writable.minus(result.lost);
+        match self.last {
+            Some(Step::Read { members }) => {
+                let failed = members.intersect(result.failed);
+                self.have = self.have.union(members.minus(failed));
+                self.bad = self.bad.union(failed);
+            }
+            Some(Step::Compute(Compute::Copy { to, .. })) => self.new = self.new.with(to),
+            Some(Step::Compute(Compute::Match { b, .. })) => {
+                self.vote.answer(b, result.differs, self.have);
+            }
+            Some(Step::Write { members }) => {
+                let failed = members.intersect(result.failed.union(result.lost));
+                self.write_failed = failed;
+                self.written_ok = members.minus(failed);
+                self.wrote = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn plan_write(&self, written: Mask) -> Step {
+        if written.is_empty() {
+            return self.done(LaneResult::Good, Mask::EMPTY);
+        }
+        if self.wrote {
+            // Those being rebuilt do not count: their contents are not trusted yet.
+            return self.done(
+                good_if(!self.written_ok.intersect(self.readable).is_empty()),
+                Mask::EMPTY,
+            );
+        }
+        if self.readable.intersect(self.writable).is_empty() {
+            return self.done(LaneResult::Unwritten, Mask::EMPTY);
+        }
+        Step::Write {
+            members: self.writable,
+        }
+    }
+
+    fn plan_read(&self, wanted: Mask) -> Step {
+        if wanted.is_empty() || self.wrote {
+            return self.done(LaneResult::Good, Mask::EMPTY);
+        }
+        let Some(source) = self.have.first() else {
+            let left = self.readable.minus(self.bad);
+            let preferred = Mask::option(wanted.first()).intersect(left);
+            return match preferred.first().or(left.first()) {
+                Some(slot) => read_one(slot),
+                None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
+            };
+        };
+        match self.copy(source, self.repairs()) {
+            Some(step) => step,
+            None => self.done(LaneResult::Good, Mask::EMPTY),
+        }
+    }
+
+    fn plan_rebuild(&self, targets: Mask) -> Step {
+        if targets.is_empty() {
+            return self.done(LaneResult::Good, Mask::EMPTY);
+        }
+        if self.wrote {
+            let held = self.written_ok.intersect(targets);
+            let failed = self.write_failed.intersect(targets);
+            return self.done(good_if(!held.is_empty() && failed.is_empty()), Mask::EMPTY);
+        }
+        let wanted = targets.intersect(self.writable);
+        if wanted.is_empty() {
+            return self.done(LaneResult::Unwritten, Mask::EMPTY);
+        }
+        let Some(source) = self.have.first() else {
+            let left = self.readable.minus(self.bad).minus(targets);
+            return match left.first() {
+                Some(slot) => read_one(slot),
+                None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
+            };
+        };
+        match self.copy(source, wanted.union(self.repairs())) {
+            Some(step) => step,
+            // Not reached: `wanted` is not empty.
+            None => self.done(LaneResult::Unwritten, Mask::EMPTY),
+        }
+    }
+
+    fn plan_sync(&mut self, fix: bool) -> Step {
+        if self.have.union(self.bad).is_empty() {
+            if self.readable.len() < 2 {
+                // Nothing to compare with.
+                return self.done(LaneResult::Good, Mask::EMPTY);
+            }
+            return Step::Read {
+                members: self.readable,
+            };
+        }
+        if self.have.is_empty() {
+            return self.done(LaneResult::Unreadable, self.bad);
+        }
+        if !self.voting {
+            self.voting = true;
+            self.vote = Vote::start(self.have);
+        }
+        if let Some((a, b)) = self.vote.next() {
+            return Step::Compute(Compute::Match { a, b });
+        }
+        let differing = if fix { self.differing() } else { Mask::EMPTY };
+        let wrong = self.bad.union(differing).intersect(self.readable);
+        if !self.wrote {
+            let source = self.vote.best.first();
+            let step = source.and_then(|from| self.copy(from, wrong.intersect(self.writable)));
+            if let Some(step) = step {
+                return step;
+            }
+        }
+        let left = wrong.minus(self.written_ok).union(self.write_failed);
+        self.done(good_if(left.is_empty()), Mask::EMPTY)
+    }
+
+    /// In-sync members whose block could not be read and can be written again.
+    fn repairs(&self) -> Mask {
+        self.bad.intersect(self.readable).intersect(self.writable)
+    }
+
+    /// Members that hold something else than the copy that won.
+    fn differing(&self) -> Mask {
+        if self.voting {
+            self.have.minus(self.vote.best)
+        } else {
+            Mask::EMPTY
+        }
+    }
+
+    /// The next step towards `members` holding what `from` does; `None` when there are none.
+    /// `members` are writable, and `from` is not among them.
+    fn copy(&self, from: Slot, members: Mask) -> Option<Step> {
+        if members.is_empty() {
+            return None;
+        }
+        Some(match members.minus(self.new).first() {
+            Some(to) => Step::Compute(Compute::Copy { from, to }),
+            None => Step::Write { members },
+        })
+    }
+
+    fn done(&self, result: LaneResult, unreadable: Mask) -> Step {
+        // In-sync members that a write leaves out of date without having tried them.
+        let skipped = match self.job {
+            Job::Write { .. } if self.wrote => self.readable.minus(self.written_ok),
+            _ => Mask::EMPTY,
+        };
+        let source = match self.job {
+            Job::Sync { .. } => self.vote.best.first(),
+            _ => self.have.first(),
+        };
+        Step::Done(Outcome {
+            result,
+            mismatch: !self.differing().is_empty(),
+            repaired: self.bad.intersect(self.written_ok),
+            unreadable,
+            write_failed: self.write_failed.union(skipped),
+            source,
+        })
+    }
+}
+
+fn read_one(slot: Slot) -> Step {
+    Step::Read {
+        members: Mask::single(slot),
+    }
+}
+
+fn good_if(held: bool) -> LaneResult {
+    if held {
+        LaneResult::Good
+    } else {
+        LaneResult::Unwritten
+    }
+}
+
+/// The step machine of whichever level: what an executor holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Parity levels; also levels without redundancy, whose members are all data.
+    Parity(Lane),
+    /// Mirrors.
+    Mirror(MirrorLane),
+}
+
+impl Work {
+    /// Work about to start on a range of `stripe` (0 for levels without chunks).
+    pub fn new(geometry: &Geometry, stripe: u64, job: Job, usable: Usable) -> Self {
+        match geometry.kind() {
+            Kind::Mirrored => {
+                Self::Mirror(MirrorLane::new(Mask::all(geometry.members()), job, usable))
+            }
+            Kind::Concat | Kind::Striped | Kind::Parity => {
+                Self::Parity(Lane::new(geometry.roles(stripe), job, usable))
+            }
+        }
+    }
+
+    /// Takes what the last step came to, answers with the next. Ends within [`STEPS_MAX`] calls.
+    pub fn step(&mut self, result: StepResult) -> Step {
+        match self {
+            Self::Parity(lane) => lane.step(result),
+            Self::Mirror(lane) => lane.step(result),
+        }
+    }
+}
