@@ -45,6 +45,11 @@ kernel_key() { # ROOT
   } | hash_of
 }
 
+remove() { # DIRECTORY, which may belong to subordinate ids
+  [[ -e $1 ]] || return 0
+  if [[ $(id -u) == 0 ]]; then rm -rf --one-file-system "$1"; else unshare -U -r --map-auto rm -rf --one-file-system "$1"; fi
+}
+
 # Runs a stage with its output in a log; says what is going on, and shows the log's end if it fails.
 stage() { # N/M TEXT LOG COMMAND...
   local number=$1 text=$2 log=$3 started=$SECONDS pid ticker status=0

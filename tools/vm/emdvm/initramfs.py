@@ -68,7 +68,7 @@ def _add_emd_module(archive: Archive):
         tree = Path(folder, "lib/modules", release)
         shutil.copytree(_module_tree(), tree, copy_function=os.symlink)
         shutil.copy(places.MODULE, tree / "emd.ko")
-        subprocess.run(["depmod", "-b", folder, release], check=True)
+        _depmod(folder)
         for source in [tree / "emd.ko", *tree.glob("modules.*")]:
             if not source.is_symlink() or source.name == "emd.ko":
                 archive.file(f"usr/lib/modules/{release}/{source.name}", source, 0o644)
@@ -233,10 +233,7 @@ def _make_module_tree(tree: Path):
             place = stage / module.removesuffix(".xz")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(lzma.decompress((source / module).read_bytes()))
-        for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
-            if (source / name).exists():
-                shutil.copy(source / name, stage / name)
-        subprocess.run(["depmod", "-b", folder, release], check=True)
+        _depmod(folder)
         shutil.copytree(stage, tree, dirs_exist_ok=True)
 
 
@@ -247,9 +244,17 @@ def _module_needs(source: Path) -> dict:
         tree = Path(folder, "lib/modules", release)
         tree.mkdir(parents=True)
         shutil.copytree(source / "kernel", tree / "kernel", copy_function=os.symlink)
-        subprocess.run(["depmod", "-b", folder, release], check=True, stderr=subprocess.DEVNULL)
+        _depmod(folder)
         needs = {}
         for line in (tree / "modules.dep").read_text().splitlines():
             module, _, others = line.partition(":")
             needs[module] = others.split()
         return needs
+
+
+def _depmod(folder):
+    release = places.kernel_release()
+    # Debian's package leaves these to its post-install script; depmod complains if they are missing.
+    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        Path(folder, "lib/modules", release, name).touch()
+    subprocess.run(["depmod", "-b", folder, release], check=True)

@@ -216,11 +216,13 @@ class Run:
             return "fail", "QEMU closed its streams but did not end"
         if self.leaving:
             return "boot", ""
+        if self.fatal_at:
+            return "fail", "the kernel crashed"
         stderr.seek(0)
         words = stderr.read().decode(errors="replace").strip()
         for line in words.splitlines():
             self.log.line("host", f"qemu: {line}")
-        return "fail", "the kernel crashed" if self.greeted and not words else f"QEMU ended by itself: {words or 'no message'}"
+        return "fail", f"the machine ended by itself: {words or 'powered off or rebooted'}"
 
     def _judge(self, following, reason):
         kernel = "\n".join([*self.log.kernel, self.control.dmesg])

@@ -52,11 +52,11 @@ def read(path: Path) -> Spec:
             break
         match = re.match(r"# ([a-z-]+): +(.*)", line)
         if match and match[1] in KEYS:
-            _take(spec, match[1], match[2].strip())
+            take(spec, match[1], match[2].strip())
     return spec
 
 
-def _take(spec: Spec, key: str, value: str):
+def take(spec: Spec, key: str, value: str):
     if key == "disks":
         for group in value.split(","):
             _take_disks(spec, group.split())

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+# Targets for people; the kernel build reads Kbuild instead. `make help` lists them.
+#
+# Everything runs inside the toolbox, a pinned Debian with kernel, compilers and QEMU that the first
+# `make` makes in ~/.cache/emd (or $EMD_CACHE). Output goes to build/.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+BUILD := $(CURDIR)/build
+ENTER := tools/toolbox/enter
+KERNEL_CC := $(shell sed -n 's/^KERNEL_GCC=//p' tools/toolbox/versions)
+# One kernel build of a kind at a time: several people may share a clone.
+ONE_AT_A_TIME = mkdir -p $(BUILD) && flock $(BUILD)/$(1).lock
+KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES=
+CARGO = $(ENTER) cargo
+# Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
+export CARGO_TARGET_DIR := $(BUILD)/cargo
+unexport MAKEFLAGS MAKELEVEL MFLAGS
+
+.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
+	shellcheck modules_install install clean prune
+
+all: modules emdadm ## the module and the tool (default)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@echo '  KDIR=DIR builds for another prepared kernel tree, without the toolbox; T=NAME picks a test'
+
+toolbox: ## the toolbox (5 minutes, once; then nothing)
+	@tools/toolbox/make
+
+ifdef KDIR
+modules: ## emd.ko, in build/module
+	@$(call ONE_AT_A_TIME,module) $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules
+
+modules_install: ## emd.ko into the running kernel's modules (or KDIR's)
+	@$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules_install
+else
+modules: toolbox
+	@mkdir -p $(BUILD)/module
+	@$(call ONE_AT_A_TIME,module) $(KBUILD) MO=$(BUILD)/module modules
+	@echo "build/module/emd.ko"
+
+modules_install: modules
+	@tools/toolbox/install-module $(BUILD)/module/emd.ko
+endif
+
+emdadm: toolbox ## the tool, one static program: build/emdadm
+	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --quiet --release -p emdadm --target x86_64-unknown-linux-gnu
+	@cmp -s $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm || \
+		install -m 755 $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm
+	@echo "build/emdadm"
+
+install: modules_install emdadm ## both, for the running kernel
+	install -D -m 755 $(BUILD)/emdadm $(DESTDIR)/usr/local/sbin/emdadm
+
+initramfs: toolbox ## what test guests boot from (cached)
+	@$(ENTER) tools/vm/run-tests --prepare
+
+test: toolbox ## all tests; the last line is "N passed, N failed"
+	@$(ENTER) tools/vm/test-all
+
+test-host: toolbox ## host tests (T=NAME: those that match)
+	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)
+
+test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
+	@$(ENTER) tools/vm/run-tests $(T)
+
+demo: modules emdadm ## shows EMD at work in a virtual machine
+	@$(ENTER) tools/vm/run-tests --stream tests/guest/_demo.sh
+
+bench: modules emdadm ## benchmarks, in virtual machines; results in build/vm/NAME/out
+	@$(ENTER) tools/vm/run-tests --stream $(or $(T),$(wildcard tests/bench/*.sh))
+
+shell: modules emdadm ## a prompt in a virtual machine with emd and disks (DISKS="4x256M virtio")
+	@$(ENTER) tools/vm/shell $(if $(DISKS),"$(DISKS)")
+
+RUST_FILES = git ls-files -co --exclude-standard '*.rs' | xargs -r ls -d 2>/dev/null
+fmt: toolbox ## formats all Rust sources
+	@$(RUST_FILES) | xargs $(ENTER) rustfmt --config-path rustfmt.toml --edition 2021
+
+fmt-check: toolbox ## whether they are formatted
+	@$(RUST_FILES) | xargs $(ENTER) rustfmt --config-path rustfmt.toml --edition 2021 --check
+
+clippy: toolbox ## clippy over module and host code, warnings are errors
+	@$(call ONE_AT_A_TIME,clippy) $(KBUILD) MO=$(BUILD)/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+SHELL_FILES = git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*bash|shellcheck shell=bash'
+shellcheck: toolbox ## shellcheck over all scripts
+	@$(SHELL_FILES) | xargs $(ENTER) shellcheck -x
+
+clean: ## removes build/
+	rm -rf $(BUILD)
+
+prune: ## removes toolboxes of other versions from the cache
+	@tools/toolbox/prune

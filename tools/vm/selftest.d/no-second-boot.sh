@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# emd: manual
+boot_1() { host powercut; }

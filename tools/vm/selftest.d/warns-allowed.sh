@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# emd: manual
+# dmesg-allow: WARNING: from a test
+boot_1() { echo "WARNING: from a test" >/dev/kmsg; }
