@@ -86,9 +86,9 @@ clippy: toolbox ## clippy over module and host code, warnings are errors
 	@$(call ONE_AT_A_TIME,clippy) $(KBUILD) MO=$(BUILD)/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 
-SHELL_FILES = git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*bash|shellcheck shell=bash'
+SHELL_FILES = git ls-files -co --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ || FNR < 4 && /shellcheck shell=bash/ {print FILENAME; nextfile}'
 shellcheck: toolbox ## shellcheck over all scripts
-	@$(SHELL_FILES) | xargs $(ENTER) shellcheck -x
+	@$(SHELL_FILES) | xargs $(ENTER) shellcheck -x -P SCRIPTDIR
 
 clean: ## removes build/
 	rm -rf $(BUILD)

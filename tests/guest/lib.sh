@@ -74,7 +74,7 @@ disk() {
 disks() {
   local name
   # shellcheck disable=SC2086 # a list
-  set -- ${*:-$EMD_DISKS}
+  (($#)) || set -- $EMD_DISKS
   for name; do disk "$name" || fail "no $name"; done
 }
 

@@ -15,6 +15,7 @@ from .machine import Deadline, Died, Machine, MachineError
 
 BOOT_SECONDS = 60
 MOST_BOOTS = 50
+CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 KERNEL_OPTIONS = (
     "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic sysrq_always_enabled mitigations=off"
     " no_timer_check tsc=reliable cryptomgr.notests random.trust_cpu=on net.ifnames=0"
@@ -162,9 +163,10 @@ class Run:
         if stream == "control":
             self.control.feed(data)
             return
+        seen = len(self.log.kernel)
         self.log.data(stream, data)
-        if stream == "kernel" and not self.fatal_at and health.FATAL.search(data.decode(errors="replace")):
-            self.fatal_at = time.monotonic() + 3
+        if not self.fatal_at and any(health.FATAL.search(line) for line in self.log.kernel[seen:]):
+            self.fatal_at = time.monotonic() + CRASH_SECONDS
 
     def _answer(self, text: str):
         self.machine.send("control", text.encode() + b"\n")
