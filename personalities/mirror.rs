@@ -262,20 +262,20 @@ impl MirrorLane {
             return self.done(good_if(!held.is_empty() && failed.is_empty()), Mask::EMPTY);
         }
         let wanted = targets.intersect(self.writable);
+        if let Some(source) = self.have.first() {
+            // Should all targets be lost by now, repairs are still due.
+            return match self.copy(source, wanted.union(self.repairs())) {
+                Some(step) => step,
+                None => self.done(LaneResult::Unwritten, Mask::EMPTY),
+            };
+        }
         if wanted.is_empty() {
             return self.done(LaneResult::Unwritten, Mask::EMPTY);
         }
-        let Some(source) = self.have.first() else {
-            let left = self.readable.minus(self.bad).minus(targets);
-            return match left.first() {
-                Some(slot) => read_one(slot),
-                None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
-            };
-        };
-        match self.copy(source, wanted.union(self.repairs())) {
-            Some(step) => step,
-            // Not reached: `wanted` is not empty.
-            None => self.done(LaneResult::Unwritten, Mask::EMPTY),
+        let left = self.readable.minus(self.bad).minus(targets);
+        match left.first() {
+            Some(slot) => read_one(slot),
+            None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
         }
     }
 
