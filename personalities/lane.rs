@@ -7,6 +7,9 @@
 //! members only. The executor calls [`Lane::step`] with what the last step came to, does what the
 //! answer says, and comes again until [`Step::Done`].
 //!
+//! Lanes without parity (RAID 0, concat) run too: there every member stands alone, nothing can be
+//! reconstructed, and a failed write is a lost one.
+//!
 //! The executor has two buffers for a member, each as long as the range: `Old(slot)` is what the
 //! member holds (read, or reconstructed), `New(slot)` is what is to be written to it. For a
 //! [`Job::Write`] it fills `New` of the written slots before it starts, and nothing may change
@@ -419,7 +422,8 @@ impl Lane {
             return self.write(wanted);
         };
         let others = self.roles.all().without(slot);
-        let Some(reads) = self.cost(others).filter(|_| left.len() == 1) else {
+        let reads = self.cost_others(slot).filter(|_| left.len() == 1);
+        let Some(reads) = reads else {
             let unreadable = left.union(self.unread_now());
             return self.done(LaneResult::Unreadable, unreadable);
         };
@@ -505,12 +509,19 @@ impl Lane {
         reads.is_within(self.sources()).then_some(reads)
     }
 
+    /// What would have to be read to work out `slot` from all others; `None` when that cannot be,
+    /// as where there is no parity (RAID 0 and concat).
+    fn cost_others(&self, slot: Slot) -> Option<Mask> {
+        self.roles.p?;
+        self.cost(self.roles.all().without(slot))
+    }
+
     /// The next step towards `Old` of `missing`, which cannot be read; `None` when there is
     /// nothing missing or no way.
     fn derive(&self, missing: Mask) -> Option<Step> {
         let slot = missing.first().filter(|_| missing.len() == 1)?;
         let others = self.roles.all().without(slot);
-        let reads = self.cost(others)?;
+        let reads = self.cost_others(slot)?;
         Some(if reads.is_empty() {
             Step::Compute(Compute::Reconstruct { slot, old: others })
         } else {
@@ -561,6 +572,10 @@ impl Lane {
     fn can_hold(&self, written: Mask) -> bool {
         let redundancy = self.roles.parity().len();
         let stale = self.stale(written);
+        if redundancy == 0 {
+            // Every member stands alone.
+            return written.intersect(stale).is_empty();
+        }
         let overwritten = if self.wrote {
             self.written_ok
         } else {

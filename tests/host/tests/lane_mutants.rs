@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Proof that the lane tests can fail: machines with one fault put in each, all of which the judge
+//! has to find.
+
+mod lane_sim;
+
+use emd_core::personalities::lane::{Compute, Job, Lane, LaneResult, Step, StepResult, Usable};
+use emd_core::personalities::{LaneRoles, Mask};
+use lane_sim::{run_and_judge, Lab, Machine, Random, Trouble, Verdict};
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Mutation {
+    /// None: the control.
+    Genuine,
+    /// Data is written, parity is not.
+    SkipParityWrite,
+    /// Parity of the new data alone.
+    ParityWithoutOld,
+    /// Read-modify-write that forgets the old parity.
+    ParityWithoutOldParity,
+    /// Failed reads count as good.
+    TrustFailedReads,
+    /// Members being rebuilt are read.
+    ReadUnreadable,
+    /// Failed writes are not noticed.
+    TrustFailedWrites,
+    /// A lost member is noticed by its failed I/O, and forgotten.
+    ForgetLost,
+    /// All is acknowledged.
+    AlwaysGood,
+    /// Nothing is reported as failed.
+    HideFailedWrites,
+    /// Reads all there is, always.
+    ReadEverything,
+    /// Reconstructed blocks are not written back.
+    SkipRepair,
+    /// Nothing ever works.
+    AlwaysRefuse,
+    /// A mismatch is not told.
+    HideMismatch,
+    /// A check mends.
+    CheckMends,
+}
+
+const MUTANTS: [Mutation; 14] = [
+    Mutation::SkipParityWrite,
+    Mutation::ParityWithoutOld,
+    Mutation::ParityWithoutOldParity,
+    Mutation::TrustFailedReads,
+    Mutation::ReadUnreadable,
+    Mutation::TrustFailedWrites,
+    Mutation::ForgetLost,
+    Mutation::AlwaysGood,
+    Mutation::HideFailedWrites,
+    Mutation::ReadEverything,
+    Mutation::SkipRepair,
+    Mutation::AlwaysRefuse,
+    Mutation::HideMismatch,
+    Mutation::CheckMends,
+];
+
+struct Mutant {
+    lane: Lane,
+    roles: LaneRoles,
+    written: Mask,
+    mutation: Mutation,
+    reading: bool,
+    writing: bool,
+}
+
+impl Mutant {
+    fn new(mutation: Mutation, roles: LaneRoles, job: Job, mut usable: Usable) -> Self {
+        if mutation == Mutation::ReadUnreadable {
+            usable.readable = usable.writable;
+        }
+        let job = match job {
+            Job::Sync { .. } if mutation == Mutation::CheckMends => Job::Sync { fix: true },
+            other => other,
+        };
+        Self {
+            lane: Lane::new(roles, job, usable),
+            roles,
+            written: match job {
+                Job::Write { written } => written,
+                _ => Mask::EMPTY,
+            },
+            mutation,
+            reading: false,
+            writing: false,
+        }
+    }
+}
+
+impl Machine for Mutant {
+    fn step(&mut self, mut result: StepResult) -> Step {
+        let trust = match self.mutation {
+            Mutation::TrustFailedReads => self.reading,
+            Mutation::TrustFailedWrites => self.writing,
+            _ => false,
+        };
+        if trust {
+            result.failed = Mask::EMPTY;
+        }
+        if self.mutation == Mutation::ForgetLost {
+            result.lost = Mask::EMPTY;
+        }
+        let mut step = self.lane.step(result);
+        match (self.mutation, &mut step) {
+            (Mutation::SkipParityWrite, Step::Write { members }) => {
+                *members = members.minus(self.roles.parity());
+                if members.is_empty() {
+                    return self.step(StepResult::default());
+                }
+            }
+            (Mutation::ParityWithoutOld, Step::Compute(Compute::Parity { old, .. })) => {
+                *old = Mask::EMPTY;
+            }
+            (Mutation::ParityWithoutOldParity, Step::Compute(Compute::Parity { p, old, .. })) => {
+                *old = old.without(*p);
+            }
+            (Mutation::AlwaysGood, Step::Done(outcome)) => outcome.result = LaneResult::Good,
+            (Mutation::AlwaysRefuse, Step::Done(outcome)) => {
+                outcome.result = LaneResult::Unwritten;
+            }
+            (Mutation::HideFailedWrites, Step::Done(outcome)) => {
+                outcome.write_failed = Mask::EMPTY;
+            }
+            (Mutation::HideMismatch, Step::Done(outcome)) => outcome.mismatch = false,
+            (Mutation::ReadEverything, Step::Read { members }) => *members = self.roles.all(),
+            (Mutation::SkipRepair, Step::Write { members }) => {
+                *members = members.intersect(self.written.union(self.roles.parity()));
+                if members.is_empty() {
+                    return self.step(StepResult::default());
+                }
+            }
+            _ => {}
+        }
+        self.reading = matches!(step, Step::Read { .. });
+        self.writing = matches!(step, Step::Write { .. });
+        step
+    }
+}
+
+/// One random run of one job on a lane in a random state.
+fn one_run(mutation: Mutation, seed: u64) -> Verdict {
+    let mut random = Random(seed);
+    let n = 3 + random.below(4) as u16;
+    let p = random.below(u64::from(n)) as u16;
+    let mut lab = Lab::new(n, p, &mut random);
+    let slot = random.below(u64::from(n)) as u16;
+    match random.below(6) {
+        0 => lab.lose(Mask::single(slot)),
+        1 => lab.at_mut(slot).in_sync = false,
+        2 => lab.at_mut(slot).bad = true,
+        _ => {}
+    }
+    if !lab.at(slot).in_sync {
+        lab.at_mut(slot).content ^= 0xff;
+    }
+    let mask = Mask(random.next()).intersect(lab.roles.data).with(
+        // Never empty.
+        lab.roles.data.first().unwrap(),
+    );
+    let job = match random.below(6) {
+        0..=2 => Job::Write { written: mask },
+        3 => Job::Read { wanted: mask },
+        4 => Job::Rebuild {
+            targets: Mask::single(slot),
+        },
+        _ => {
+            if random.chance(2) {
+                lab.at_mut(slot).content ^= 1;
+            }
+            Job::Sync {
+                fix: random.chance(2),
+            }
+        }
+    };
+    let at = random.below(5) as usize;
+    let victim = Mask::single(random.below(u64::from(n)) as u16);
+    let how = random.below(4);
+    run_and_judge(
+        &mut lab,
+        job,
+        &mut random,
+        |roles, job, usable| Box::new(Mutant::new(mutation, roles, job, usable)),
+        |step, _| {
+            let mut trouble = Trouble::default();
+            if step == at {
+                match how {
+                    0 => trouble.media = victim,
+                    1 => trouble.lost_before = victim,
+                    2 => trouble.lost_after = victim,
+                    _ => {}
+                }
+            }
+            trouble
+        },
+    )
+    .map(|_| ())
+}
+
+const RUNS: u64 = 20_000;
+
+#[test]
+fn every_mutant_is_caught() {
+    for mutation in MUTANTS {
+        let caught = (0..RUNS)
+            .filter(|&seed| one_run(mutation, seed).is_err())
+            .count();
+        println!("{mutation:?}: caught in {caught} of {RUNS} runs");
+        assert!(caught > 0, "{mutation:?} was not caught");
+    }
+}
+
+#[test]
+fn the_genuine_machine_passes() {
+    for seed in 0..RUNS {
+        one_run(Mutation::Genuine, seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
