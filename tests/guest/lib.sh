@@ -16,6 +16,8 @@ step() {
 fail() {
   printf 'FAILED: %s\n' "$*"
   printf '%s' "${EMD_STEP:+$EMD_STEP: }$*" | tr '\n' ' ' >/run/failure
+  # At the prompt of `make shell` only the command ends.
+  [[ $- == *i* ]] && return 1
   exit 1
 }
 

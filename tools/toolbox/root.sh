@@ -47,6 +47,5 @@ if [[ $(id -u) == 0 ]]; then
 else
   # The root belongs to this user's subordinate ids, so it is unpacked where those are mapped.
   mmdebstrap --mode=unshare "${options[@]}" "${hooks[@]}" --format=tar "$SUITE" - "${sources[@]}" |
-    unshare --user --map-root-user --map-auto sh -ec '
-      mkdir -p "$1" && tar -C "$1" --numeric-owner --exclude="./dev/*" -xf -' sh "$target"
+    unshare --user --map-root-user --map-auto sh -ec "mkdir -p '$target' && tar -C '$target' --numeric-owner --exclude='./dev/*' -xf -"
 fi
