@@ -312,9 +312,9 @@ impl MirrorLane {
         self.done(good_if(left.is_empty()), Mask::EMPTY)
     }
 
-    /// In-sync members whose block could not be read and can be written again.
+    /// Members, in sync and still there, whose block could not be read and can be written again.
     fn repairs(&self) -> Mask {
-        self.bad.intersect(self.readable).intersect(self.writable)
+        self.bad.intersect(self.writable)
     }
 
     /// Members that hold something else than the copy that won.

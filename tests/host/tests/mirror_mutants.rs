@@ -9,6 +9,11 @@ use emd_core::personalities::mirror::MirrorLane;
 use emd_core::personalities::Mask;
 use mirror_sim::{explore, jobs, patterns, starts, Stepper};
 
+/// A fault and its name.
+type Fault<F> = (&'static str, F);
+
+type Change = fn(Step) -> Step;
+
 /// Runs everything on three members until something is wrong.
 fn is_found_out(stepper: Stepper<'_>) -> bool {
     starts(3).iter().any(|start| {
@@ -36,7 +41,7 @@ fn with_outcome(step: Step, change: impl Fn(&mut Outcome)) -> Step {
 /// Changes how the end is told; none may go unnoticed.
 #[test]
 fn false_reports() {
-    let changes: [(&str, fn(&mut Outcome)); 8] = [
+    let changes: [Fault<fn(&mut Outcome)>; 8] = [
         ("always good", |o| o.result = LaneResult::Good),
         ("never unwritten", |o| {
             if o.result == LaneResult::Unwritten {
@@ -63,7 +68,7 @@ fn false_reports() {
 /// Changes what the machine learns; none may go unnoticed.
 #[test]
 fn false_answers() {
-    let changes: [(&str, fn(&mut StepResult)); 5] = [
+    let changes: [Fault<fn(&mut StepResult)>; 5] = [
         ("nothing fails", |r| r.failed = Mask::EMPTY),
         ("nothing is lost", |r| r.lost = Mask::EMPTY),
         ("a failure is a loss", |r| r.lost = r.lost.union(r.failed)),
@@ -82,7 +87,7 @@ fn false_answers() {
 /// Changes what is done; none may go unnoticed.
 #[test]
 fn false_steps() {
-    let changes: [(&str, fn(Step) -> Step); 5] = [
+    let changes: [Fault<Change>; 5] = [
         ("reads all at once", |step| match step {
             Step::Read { .. } => Step::Read {
                 members: Mask::all(3),

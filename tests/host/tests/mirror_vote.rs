@@ -57,6 +57,69 @@ fn votes() {
 }
 
 #[test]
+fn compares_no_more_than_needed() {
+    let compared = |contents: &[u32]| {
+        let trace = run(&lab(contents), Job::Sync { fix: false });
+        // Beside the comparisons: the read, the end.
+        trace.steps - 2
+    };
+    assert_eq!(compared(&[5, 5]), 1);
+    assert_eq!(compared(&[5, 6]), 1);
+    assert_eq!(compared(&[5, 6, 5]), 2, "6 cannot win any more");
+    assert_eq!(compared(&[5, 6, 6]), 3);
+    assert_eq!(compared(&[5, 5, 6, 6]), 3, "6 cannot win any more");
+    assert_eq!(compared(&[5, 6, 6, 6]), 5);
+    assert_eq!(compared(&[1, 2, 3, 4, 5, 6, 7, 8]), 28);
+    assert_eq!(compared(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), 8, "no vote");
+}
+
+/// Slots that there are not are left out, wherever they are named.
+#[test]
+fn no_slots_beyond() {
+    let members = Mask::all(2);
+    let all = Mask(u64::MAX);
+    let beyond = all.minus(members);
+    let usable = Usable {
+        readable: all,
+        writable: all,
+    };
+    let jobs = [
+        Job::Write { written: all },
+        Job::Read { wanted: all },
+        Job::Rebuild {
+            targets: beyond.with(0),
+        },
+        Job::Sync { fix: true },
+    ];
+    for job in jobs {
+        let mut machine = MirrorLane::new(members, job, usable);
+        let mut result = StepResult::default();
+        loop {
+            match machine.step(result) {
+                Step::Read { members: named } | Step::Write { members: named } => {
+                    assert!(named.is_within(members), "{job:?} names {named:?}");
+                }
+                Step::Compute(_) => {}
+                Step::Done(outcome) => {
+                    assert_eq!(outcome.result, LaneResult::Good);
+                    assert!(outcome.write_failed.is_empty());
+                    break;
+                }
+            }
+            result = StepResult::default();
+        }
+    }
+    for job in [
+        Job::Write { written: beyond },
+        Job::Read { wanted: beyond },
+        Job::Rebuild { targets: beyond },
+    ] {
+        let step = MirrorLane::new(members, job, usable).step(StepResult::default());
+        assert!(matches!(step, Step::Done(o) if o.result == LaneResult::Good));
+    }
+}
+
+#[test]
 fn the_vote_is_among_those_that_were_read() {
     // Slot 1 cannot be read: 0 and 2 disagree, the lowest wins, and 1 gets its copy.
     let mut lab = lab(&[5, 6, 6]);

@@ -219,8 +219,13 @@ impl Lab {
             result = StepResult::default();
             let io = match step {
                 Step::Done(outcome) => {
+                    let nonsense = StepResult {
+                        failed: self.all(),
+                        lost: self.all(),
+                        differs: true,
+                    };
                     ensure!(
-                        stepper(&mut machine, result) == step,
+                        stepper(&mut machine, nonsense) == step,
                         "the end is not the end"
                     );
                     trace.outcome = outcome;
@@ -476,6 +481,10 @@ fn judge_write(before: &Lab, after: &Lab, written: Mask, trace: &Trace) -> Verdi
         ensure!(
             (outcome.result == LaneResult::Good) == written.is_empty(),
             "wrong result of doing nothing"
+        );
+        ensure!(
+            outcome.write_failed.is_empty(),
+            "nothing was written, and yet a write failed"
         );
         return Ok(());
     }
