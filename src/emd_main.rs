@@ -8,8 +8,10 @@ use kernel::prelude::*;
 mod metadata;
 #[path = "../personalities/mod.rs"]
 mod personalities;
+mod array;
 mod block;
 mod model;
+mod uapi;
 
 module! {
     type: EmdModule,

@@ -53,13 +53,12 @@ impl Batch {
 }
 
 /// An object that sends batches.
-///
-/// # Safety
-///
-/// `batch` always returns the same field of `self`.
-pub unsafe trait BatchOwner: Send + Sized + 'static {
-    /// The batch.
+pub trait BatchOwner: Send + Sized + 'static {
+    /// The batch, part of the object. (Asked for once a launch.)
     fn batch(&self) -> &Batch;
+
+    /// Where its bios come from; without it a batch is empty.
+    fn bios(&self) -> Option<&BatchSet>;
 
     /// All bios of the batch are back. Any context, possibly interrupt, possibly within
     /// [`launch`] itself.
@@ -69,6 +68,7 @@ pub unsafe trait BatchOwner: Send + Sized + 'static {
 /// The room in front of each bio of a batch.
 pub struct BatchFront {
     owner: *const c_void,
+    batch: *const Batch,
     slot: u16,
 }
 
@@ -78,6 +78,7 @@ pub type BatchSet = BioSet<BatchFront>;
 /// Adds bios to a batch that is being launched.
 pub struct Launcher<'a, T: BatchOwner> {
     set: &'a BatchSet,
+    batch: &'a Batch,
     owner: *const T,
 }
 
@@ -102,6 +103,11 @@ impl<T: BatchOwner> Launcher<'_, T> {
         self.submit(bio.as_ptr(), slot, device, sector);
     }
 
+    /// Counts `slot` as failed without sending anything.
+    pub fn fail(&mut self, slot: u16) {
+        self.batch.record(slot, Status::IO_ERROR);
+    }
+
     /// Sends an empty flush for `slot`.
     pub fn flush(&mut self, slot: u16, device: &BlockDevice) {
         use super::raw::{REQ_OP_WRITE, REQ_PREFLUSH, REQ_SYNC};
@@ -110,12 +116,12 @@ impl<T: BatchOwner> Launcher<'_, T> {
     }
 
     fn submit(&mut self, bio: *mut bindings::bio, slot: u16, device: &BlockDevice, sector: u64) {
-        // SAFETY: The owner lives: `launch` keeps one count until all are sent.
-        unsafe { (*self.owner).batch().pending.fetch_add(1, Ordering::Relaxed) };
+        self.batch.pending.fetch_add(1, Ordering::Relaxed);
         // SAFETY: The bio came from a `BatchSet` and is unsent.
         unsafe {
             BatchSet::front(bio).write(BatchFront {
                 owner: self.owner.cast(),
+                batch: self.batch,
                 slot,
             });
             (*bio).bi_end_io = Some(ended::<T>);
@@ -129,7 +135,6 @@ impl<T: BatchOwner> Launcher<'_, T> {
 /// `T::batch_done` gets the owner. An empty batch is done at once.
 pub fn launch<T: BatchOwner>(
     owner: Pin<KBox<T>>,
-    set: &BatchSet,
     fill: impl FnOnce(&T, &mut Launcher<'_, T>),
 ) {
     // SAFETY: The pointer is only used shared, and turned back into the pinned box by `put`.
@@ -141,19 +146,21 @@ pub fn launch<T: BatchOwner>(
     batch.offline.store(0, Ordering::Relaxed);
     batch.status.store(0, Ordering::Relaxed);
     batch.pending.store(1, Ordering::Relaxed);
-    fill(this, &mut Launcher { set, owner });
+    if let Some(set) = this.bios() {
+        fill(this, &mut Launcher { set, batch, owner });
+    }
     // SAFETY: Gives up the count set above.
-    unsafe { put(owner) };
+    unsafe { put(owner, batch) };
 }
 
 /// Gives up one count; the last one hands the owner to `batch_done`.
 ///
 /// # Safety
 ///
-/// `owner` came from `launch`, and the caller owns one count.
-unsafe fn put<T: BatchOwner>(owner: *mut T) {
-    // SAFETY: The owner lives while the caller's count does.
-    let last = unsafe { (*owner).batch().pending.fetch_sub(1, Ordering::AcqRel) } == 1;
+/// `owner` came from `launch`, `batch` is part of it, and the caller owns one count.
+unsafe fn put<T: BatchOwner>(owner: *mut T, batch: *const Batch) {
+    // SAFETY: The owner, and the batch with it, lives while the caller's count does.
+    let last = unsafe { (*batch).pending.fetch_sub(1, Ordering::AcqRel) } == 1;
     if last {
         // SAFETY: No count is left, so nobody else uses the pointer; it came from a pinned box.
         let owner = unsafe { Pin::new_unchecked(KBox::from_raw(owner)) };
@@ -166,10 +173,11 @@ unsafe fn put<T: BatchOwner>(owner: *mut T) {
 /// Called by the block layer as `bi_end_io` of a bio that `Launcher::submit` prepared.
 unsafe extern "C" fn ended<T: BatchOwner>(bio: *mut bindings::bio) {
     // SAFETY: `submit` wrote the front.
-    let (owner, slot, status) = unsafe {
+    let (owner, batch, slot, status) = unsafe {
         let front = BatchSet::front(bio);
         (
             (*front).owner.cast::<T>(),
+            (*front).batch,
             (*front).slot,
             Status((*bio).bi_status),
         )
@@ -177,7 +185,7 @@ unsafe extern "C" fn ended<T: BatchOwner>(bio: *mut bindings::bio) {
     // SAFETY: The bio is ours again; the owner lives while this bio's count does.
     unsafe {
         bindings::bio_put(bio);
-        (*owner).batch().record(slot, status);
-        put(owner.cast_mut());
+        (*batch).record(slot, status);
+        put(owner.cast_mut(), batch);
     }
 }

@@ -13,7 +13,7 @@
 //! C header: `include/linux/bio.h`.
 
 use super::bdev::BlockDevice;
-use super::gate::Pass;
+use super::gate::{Behind, Pass};
 use super::raw::{self, Opf};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -266,9 +266,12 @@ impl<F> PinnedDrop for BioSet<F> {
 }
 
 /// What an array has to know about its I/O.
-pub trait IoOwner: Sized + Send + Sync + 'static {
-    /// A piece came back. Any context, possibly interrupt. Dropping `io` ends the owner's interest.
-    fn piece_done(io: IoRef<Self>, piece: PieceInfo, status: Status);
+pub trait IoOwner: Behind + Sized {
+    /// Where its bios come from.
+    fn bios(&self) -> &IoSet<Self>;
+
+    /// A piece came back. Any context, possibly interrupt. Dropping `piece` ends the interest in it.
+    fn piece_done(piece: DonePiece<Self>);
 
     /// All pieces are back. Any context. The default ends the user's bio.
     fn io_done(io: FinishedIo<Self>) {
@@ -300,6 +303,7 @@ struct Io<O: IoOwner> {
     start: c_ulong,
     pass: ManuallyDrop<Pass<O>>,
     next: *mut Front<O>,
+    cursor: AtomicU64,
 }
 
 /// The room in front of each bio: an `Io` where the bio is a carrier, and a piece where it is one.
@@ -336,18 +340,18 @@ unsafe impl<O: IoOwner> Sync for IoRef<O> {}
 ///
 /// # Invariants
 ///
-/// `bio` is from the owner's `IoSet`. When `is_carrier`, it is the carrier of its own `Io`, and the
-/// `Io` frees it; otherwise the piece does.
+/// `bio` is from the owner's `IoSet`, and unsent. When it is the carrier of its own `Io`, the `Io`
+/// frees it; otherwise it is sent (all callers do) and freed with its [`DonePiece`].
 pub struct Piece<O: IoOwner> {
     bio: NonNull<bindings::bio>,
-    _owner: PhantomData<O>,
+    _owner: PhantomData<fn() -> O>,
 }
 
 impl<O: IoOwner> IoRef<O> {
     /// Starts work on `user`, with accounting. The first result holds the work open; the second is
     /// its first piece, not sent yet. Fails (and ends the bio) only when a clone cannot be had.
-    pub fn begin(set: &IoSet<O>, user: UserBio, pass: Pass<O>) -> Option<(Self, Piece<O>)> {
-        let Some(bio) = set.clone_of(user.0) else {
+    pub fn begin(user: UserBio, pass: Pass<O>) -> Option<(Self, Piece<O>)> {
+        let Some(bio) = pass.bios().clone_of(user.0) else {
             user.end(Status(9)); // BLK_STS_RESOURCE
             return None;
         };
@@ -362,8 +366,8 @@ impl<O: IoOwner> IoRef<O> {
     }
 
     /// Starts work on `user` without a piece: for work on copies of its data.
-    pub fn begin_without_piece(set: &IoSet<O>, user: UserBio, pass: Pass<O>) -> Self {
-        let bio = set.alloc(0, 0);
+    pub fn begin_without_piece(user: UserBio, pass: Pass<O>) -> Self {
+        let bio = pass.bios().alloc(0, 0);
         Self::adopt(bio, user, pass)
     }
 
@@ -394,6 +398,7 @@ impl<O: IoOwner> IoRef<O> {
                 start,
                 pass: ManuallyDrop::new(pass),
                 next: core::ptr::null_mut(),
+                cursor: AtomicU64::new(0),
             });
         }
         // INVARIANT: Initialised above with one reference.
@@ -414,9 +419,9 @@ impl<O: IoOwner> IoRef<O> {
     }
 
     /// Another piece of the same bio.
-    pub fn piece(&self, set: &IoSet<O>) -> Option<Piece<O>> {
+    pub fn piece(&self) -> Option<Piece<O>> {
         Some(Piece {
-            bio: set.clone_of(self.io().user)?,
+            bio: self.owner().bios().clone_of(self.io().user)?,
             _owner: PhantomData,
         })
     }
@@ -439,6 +444,22 @@ impl<O: IoOwner> IoRef<O> {
     /// Records that a piece worked.
     pub fn mark_good(&self) {
         self.io().good.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where work on it goes on; what it means is the owner's business.
+    pub fn cursor(&self) -> u64 {
+        self.io().cursor.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_cursor(&self, cursor: u64) {
+        self.io().cursor.store(cursor, Ordering::Relaxed);
+    }
+
+    /// Length in sectors of the user's bio.
+    pub fn sectors(&self) -> u32 {
+        // SAFETY: The user's bio lives until the last reference is dropped.
+        unsafe { (*self.io().user.as_ptr()).bi_iter.bi_size >> 9 }
     }
 
     /// Operation and flags of the user's bio.
@@ -578,35 +599,120 @@ impl<O: IoOwner> Piece<O> {
     ///
     /// Called by the block layer as `bi_end_io` of a bio that `send` prepared.
     unsafe extern "C" fn ended(bio: *mut bindings::bio) {
-        // SAFETY: `send` wrote the front.
-        let (status, carrier, info) = unsafe {
-            let front = IoSet::<O>::front(bio);
-            (
-                Status((*bio).bi_status),
-                (*front).piece.carrier,
-                (*front).piece.info,
-            )
-        };
-        // SAFETY: A carrier's bio is freed with its `Io`, any other here. (`front` of the carrier is
-        // this bio's own front exactly when it is the carrier.)
+        // INVARIANT: `send` wrote the front and handed over one count; the bio is back.
+        O::piece_done(DonePiece {
+            // SAFETY: The block layer passes no null bio.
+            bio: unsafe { NonNull::new_unchecked(bio) },
+            _owner: PhantomData,
+        });
+    }
+}
+
+/// A piece that is back.
+///
+/// # Invariants
+///
+/// `bio` was sent by [`Piece::send`] and is back; it owns the count that `send` handed over.
+pub struct DonePiece<O: IoOwner> {
+    bio: NonNull<bindings::bio>,
+    _owner: PhantomData<fn() -> O>,
+}
+
+// SAFETY: It owns its bio and a count, like an `IoRef`.
+unsafe impl<O: IoOwner> Send for DonePiece<O> {}
+
+impl<O: IoOwner> DonePiece<O> {
+    fn front(&self) -> &PieceFront<O> {
+        // SAFETY: By the type invariant `send` wrote it.
+        unsafe { &(*IoSet::<O>::front(self.bio.as_ptr())).piece }
+    }
+
+    /// What it covers.
+    pub fn info(&self) -> PieceInfo {
+        self.front().info
+    }
+
+    /// How it went.
+    pub fn status(&self) -> Status {
+        // SAFETY: The bio is ours.
+        Status(unsafe { self.bio.as_ref().bi_status })
+    }
+
+    /// Another reference to the whole.
+    pub fn io(&self) -> IoRef<O> {
+        // SAFETY: Our own count keeps the carrier alive.
+        let io = unsafe { &(*self.front().carrier).io };
+        io.remaining.fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: Counted just now.
+        IoRef {
+            // SAFETY: Never null.
+            carrier: unsafe { NonNull::new_unchecked(self.front().carrier) },
+        }
+    }
+}
+
+impl<O: IoOwner> Drop for DonePiece<O> {
+    fn drop(&mut self) {
+        let bio = self.bio.as_ptr();
+        let carrier = self.front().carrier;
+        // SAFETY: The bio is ours. A carrier's bio is freed with its `Io`, any other here; the front
+        // of a carrier is its own.
         unsafe {
             if IoSet::<O>::front(bio) != carrier {
                 bindings::bio_put(bio);
             }
         }
         // INVARIANT: The count that `send` handed over.
-        let io = IoRef {
+        drop(IoRef::<O> {
             // SAFETY: Never null.
             carrier: unsafe { NonNull::new_unchecked(carrier) },
-        };
-        O::piece_done(io, info, status);
+        });
     }
 }
 
-impl<O: IoOwner> Drop for Piece<O> {
+/// Pieces that are back and wait to be looked at, linked through `bi_next`. Last in, first out.
+pub struct DonePieces<O: IoOwner> {
+    head: *mut bindings::bio,
+    _owner: PhantomData<fn() -> O>,
+}
+
+// SAFETY: It owns its pieces.
+unsafe impl<O: IoOwner> Send for DonePieces<O> {}
+
+impl<O: IoOwner> DonePieces<O> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            head: core::ptr::null_mut(),
+            _owner: PhantomData,
+        }
+    }
+
+    /// Adds.
+    pub fn push(&mut self, piece: DonePiece<O>) {
+        let bio = piece.bio.as_ptr();
+        core::mem::forget(piece);
+        // SAFETY: The bio is ours; `bi_next` is free for the owner.
+        unsafe { (*bio).bi_next = self.head };
+        self.head = bio;
+    }
+
+    /// Takes one.
+    pub fn pop(&mut self) -> Option<DonePiece<O>> {
+        let bio = NonNull::new(self.head)?;
+        // SAFETY: The bio is ours.
+        self.head = unsafe { bio.as_ref().bi_next };
+        // INVARIANT: It was pushed as one.
+        Some(DonePiece {
+            bio,
+            _owner: PhantomData,
+        })
+    }
+}
+
+impl<O: IoOwner> Drop for DonePieces<O> {
     fn drop(&mut self) {
-        // An unsent piece that is a carrier is freed by its `Io`; the callers send every piece that
-        // is none. Nothing to do.
+        while self.pop().is_some() {}
     }
 }
 
@@ -729,6 +835,72 @@ impl<O: IoOwner> Drop for FinishedList<O> {
         while let Some(io) = self.pop() {
             io.set_status(Status::IO_ERROR);
             io.end();
+        }
+    }
+}
+
+/// User bios whose work cannot go on just now, first in first out.
+pub struct StalledList<O: IoOwner> {
+    head: *mut Front<O>,
+    tail: *mut Front<O>,
+}
+
+// SAFETY: It owns a count of each entry.
+unsafe impl<O: IoOwner> Send for StalledList<O> {}
+
+impl<O: IoOwner> StalledList<O> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            head: core::ptr::null_mut(),
+            tail: core::ptr::null_mut(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_null()
+    }
+
+    /// Adds a reference. A bio is in at most one list at a time: callers stall only the reference
+    /// that hands out its work.
+    pub fn push(&mut self, io: IoRef<O>) {
+        let front = io.carrier.as_ptr();
+        core::mem::forget(io);
+        // SAFETY: `next` belongs to whoever has the bio in a list, which is this one.
+        unsafe {
+            (*front).io.next = core::ptr::null_mut();
+            if self.tail.is_null() {
+                self.head = front;
+            } else {
+                (*self.tail).io.next = front;
+            }
+        }
+        self.tail = front;
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<IoRef<O>> {
+        let carrier = NonNull::new(self.head)?;
+        // SAFETY: As above.
+        self.head = unsafe { (*carrier.as_ptr()).io.next };
+        if self.head.is_null() {
+            self.tail = core::ptr::null_mut();
+        }
+        // INVARIANT: The count that `push` kept.
+        Some(IoRef { carrier })
+    }
+
+    /// Takes everything.
+    pub fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+}
+
+impl<O: IoOwner> Drop for StalledList<O> {
+    fn drop(&mut self) {
+        while let Some(io) = self.pop() {
+            io.fail(Status::IO_ERROR);
         }
     }
 }

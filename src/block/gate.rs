@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A gate in front of an object: many may be inside at almost no cost, and it can be closed and
-//! waited on until nobody is.
+//! waited on until nobody is. What changes only while nobody is inside is kept in a *table* that
+//! those inside read without a lock.
 //!
 //! The count is spread over cache lines by CPU, so that passing costs one uncontended atomic.
 
 use super::context;
+use core::cell::UnsafeCell;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::prelude::*;
 
 /// Number of counters; more CPUs than that share.
 const COUNTERS: usize = 16;
@@ -16,57 +19,70 @@ const COUNTERS: usize = 16;
 #[repr(align(64))]
 struct Counter(AtomicU64);
 
+/// An object that can stand behind a gate.
+pub trait Behind: Send + Sync + 'static {
+    /// What changes only while nobody is inside.
+    type Table: Send + Sync + 'static;
+}
+
 /// `T` behind a gate.
 ///
 /// # Invariants
 ///
-/// The sum of `counters` is the number of [`Pass`]es that exist. Each pass counts on one counter
-/// from its creation to its drop, so no counter ever goes below zero.
-pub struct Gated<T> {
+/// * The sum of `counters` is the number of [`Pass`]es (and of calls of [`Gated::enter`] that are
+///   about to find the gate closed). Each pass counts on one counter from its creation to its drop,
+///   so no counter ever goes below zero.
+/// * `table` is read only by holders of a pass, and written only by the holder of [`Drained`], of
+///   which there is at most one, and none while a pass exists.
+#[pin_data(PinnedDrop)]
+pub struct Gated<T: Behind> {
     counters: [Counter; COUNTERS],
     closed: AtomicBool,
+    table: UnsafeCell<T::Table>,
+    #[pin]
     inner: T,
 }
+
+// SAFETY: `T` and its table are `Send` and `Sync`; access to the table follows the invariants.
+unsafe impl<T: Behind> Send for Gated<T> {}
+// SAFETY: As above.
+unsafe impl<T: Behind> Sync for Gated<T> {}
 
 /// Leave to be inside. While it lives the gated object does.
 ///
 /// # Invariants
 ///
 /// `gated` is valid: [`Gated`] waits in its drop until no pass exists.
-pub struct Pass<T> {
+pub struct Pass<T: Behind> {
     gated: NonNull<Gated<T>>,
     counter: usize,
 }
 
-// SAFETY: A pass is a shared reference to `Gated<T>`, which is `Sync` when `T` is.
-unsafe impl<T: Sync> Send for Pass<T> {}
+// SAFETY: A pass is a shared reference to `Gated<T>`, which is `Sync`.
+unsafe impl<T: Behind> Send for Pass<T> {}
 // SAFETY: As above.
-unsafe impl<T: Sync> Sync for Pass<T> {}
+unsafe impl<T: Behind> Sync for Pass<T> {}
 
-impl<T> Gated<T> {
+/// Nobody is inside, and nobody comes in while this lives.
+pub struct Drained<'a, T: Behind> {
+    gated: &'a Gated<T>,
+}
+
+impl<T: Behind> Gated<T> {
     /// An open gate in front of `inner`.
-    pub fn new(inner: T) -> Self {
-        Self {
+    pub fn init<E>(inner: impl PinInit<T, E>, table: T::Table) -> impl PinInit<Self, E>
+    where
+        E: From<core::convert::Infallible>,
+    {
+        pin_init::pin_init!(Self {
             counters: [const { Counter(AtomicU64::new(0)) }; COUNTERS],
             closed: AtomicBool::new(false),
-            inner,
-        }
+            table: UnsafeCell::new(table),
+            inner <- inner,
+        }? E)
     }
 
-    /// Goes in, unless the gate is closed.
-    pub fn enter(&self) -> Option<Pass<T>> {
-        let pass = self.force_enter();
-        // Sequentially consistent on both sides: either we see the gate closed, or whoever closed it
-        // sees our count.
-        if self.closed.load(Ordering::SeqCst) {
-            return None;
-        }
-        Some(pass)
-    }
-
-    /// Goes in even when the gate is closed. For work that somebody who waits for the gate to drain
-    /// depends on, or does himself.
-    pub fn force_enter(&self) -> Pass<T> {
+    fn count_in(&self) -> Pass<T> {
         let counter = context::cpu_hint() % COUNTERS;
         self.counters[counter].0.fetch_add(1, Ordering::SeqCst);
         // INVARIANT: Counted just now.
@@ -76,58 +92,92 @@ impl<T> Gated<T> {
         }
     }
 
-    /// Closes the gate.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+    /// Goes in, unless the gate is closed.
+    pub fn enter(&self) -> Option<Pass<T>> {
+        let pass = self.count_in();
+        // Sequentially consistent on both sides: either we see the gate closed, or whoever closed it
+        // sees our count.
+        if self.closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        Some(pass)
     }
 
-    /// Opens it again.
-    pub fn open(&self) {
-        self.closed.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether it is closed.
+    /// Whether the gate is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Whether nobody is inside. Exact only while the gate is closed.
+    /// Whether nobody is inside. Says little while the gate is open.
     pub fn is_empty(&self) -> bool {
         self.counters
             .iter()
             .all(|counter| counter.0.load(Ordering::SeqCst) == 0)
     }
 
-    /// Sleeps until nobody is inside. Call with the gate closed.
-    pub fn wait_empty(&self) {
+    /// Closes the gate and sleeps until nobody is inside. Opens it again and returns `None` when
+    /// `give_up` says so, or when somebody else has it closed.
+    pub fn try_drain(&self, give_up: impl Fn() -> bool) -> Option<Drained<'_, T>> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        // From here on the gate opens again when this is dropped. Its promise (nobody is inside)
+        // holds once the loop has ended; until then nobody gets to see it.
+        let drained = Drained { gated: self };
         let mut pause_us = 50;
         while !self.is_empty() {
+            if give_up() {
+                return None;
+            }
             context::sleep_us(pause_us);
             pause_us = (pause_us * 2).min(2000);
         }
+        Some(drained)
     }
 }
 
-impl<T> Deref for Gated<T> {
+impl<T: Behind> Deref for Gated<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.inner
     }
 }
 
-impl<T> Drop for Gated<T> {
-    fn drop(&mut self) {
+#[pinned_drop]
+impl<T: Behind> PinnedDrop for Gated<T> {
+    fn drop(self: Pin<&mut Self>) {
         // Upholds the invariant of `Pass`.
-        self.close();
-        self.wait_empty();
+        self.closed.store(true, Ordering::SeqCst);
+        while !self.is_empty() {
+            context::sleep_us(1000);
+        }
     }
 }
 
-impl<T> Pass<T> {
-    /// Another pass to the same object. Works also while the gate is closed: who is inside may
-    /// bring in more work of his own.
+impl<T: Behind> Drained<'_, T> {
+    /// The table, for changes.
+    pub fn table_mut(&mut self) -> &mut T::Table {
+        // SAFETY: By the invariants of `Gated` no pass exists, and this is the only `Drained`.
+        unsafe { &mut *self.gated.table.get() }
+    }
+
+    /// Leaves the gate closed for good.
+    pub fn keep_closed(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<T: Behind> Drop for Drained<'_, T> {
+    fn drop(&mut self) {
+        self.gated.closed.store(false, Ordering::SeqCst);
+    }
+}
+
+impl<T: Behind> Pass<T> {
+    /// Another pass to the same object. Works also while the gate is being closed: who is inside
+    /// may bring in more work of his own.
     pub fn again(&self) -> Pass<T> {
-        self.gated().force_enter()
+        self.gated().count_in()
     }
 
     /// The gated object with its gate.
@@ -135,16 +185,22 @@ impl<T> Pass<T> {
         // SAFETY: By the type invariant.
         unsafe { self.gated.as_ref() }
     }
+
+    /// The table.
+    pub fn table(&self) -> &T::Table {
+        // SAFETY: A pass exists, so by the invariants of `Gated` nobody writes the table.
+        unsafe { &*self.gated().table.get() }
+    }
 }
 
-impl<T> Deref for Pass<T> {
+impl<T: Behind> Deref for Pass<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.gated().inner
     }
 }
 
-impl<T> Drop for Pass<T> {
+impl<T: Behind> Drop for Pass<T> {
     fn drop(&mut self) {
         let gated = self.gated();
         // The last access to the object: after it, the waiter may free it.

@@ -4,7 +4,7 @@
 
 use super::bdev::{BlockDevice, Dev};
 use super::bio::UserBio;
-use super::gate::Gated;
+use super::gate::{Behind, Gated};
 use super::raw;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -14,7 +14,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// What stands behind a block device.
-pub trait DiskOwner: Sized + Send + Sync + 'static {
+pub trait DiskOwner: Behind + Sized {
     /// A bio for the device. Process context; may sleep for memory.
     fn submit(this: &Gated<Self>, bio: UserBio);
 }

@@ -151,6 +151,7 @@ impl PagePool {
         };
         if have < count {
             let bytes = (count - have) * (PAGE_BYTES << order);
+            self.make_room(&mut stock, wanted, bytes);
             let grown = if stock.allocated + bytes <= self.limit_bytes {
                 self.grow(&mut stock, order, count - have)
             } else {
@@ -178,6 +179,29 @@ impl PagePool {
         true
     }
 
+    /// Frees buffers of other orders that nobody uses, so that `bytes` more of `wanted` fit.
+    fn make_room(&self, stock: &mut Stock, wanted: usize, bytes: usize) {
+        for order in 0..POOL_ORDERS - 1 {
+            while order != wanted && stock.allocated + bytes > self.limit_bytes {
+                let Some(pages) = stock.free.get_mut(order).and_then(|list| list.pop()) else {
+                    break;
+                };
+                stock.allocated -= pages.len();
+            }
+        }
+    }
+
+    /// Whether no buffer is in use.
+    pub fn is_idle(&self) -> bool {
+        let stock = self.stock.lock();
+        let free: usize = stock
+            .free
+            .iter()
+            .map(|list| list.iter().map(|pages| pages.len()).sum::<usize>())
+            .sum();
+        free >= stock.allocated
+    }
+
     /// Tries to add `count` buffers; returns how many of the order are in stock then.
     fn grow(&self, stock: &mut Stock, order: u32, count: usize) -> usize {
         for _ in 0..count {
@@ -198,8 +222,8 @@ impl PagePool {
         let order = pages.order() as usize;
         let mut stock = self.stock.lock();
         if let Some(list) = stock.free.get_mut(order) {
-            // There is room (see `new`); were there none, the buffer would just be freed.
-            let _ = list.push_within_capacity(pages);
+            // Without room (buffers that came from elsewhere) it is just freed, after the lock.
+            let _surplus = list.push_within_capacity(pages);
         }
     }
 }

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the set that owns an array does with it. Process context only, except where said.
+
+use super::task::{Task, TaskResult, TaskStatus};
+use super::{dirty, end_all, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting};
+use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
+use crate::block::context;
+use crate::block::gate::{Drained, Gated};
+use crate::block::gendisk::Limits;
+use crate::block::pages::PagePool;
+use crate::block::queue::{self, WorkQueue};
+use crate::model::{Checked, Slot, Text};
+use crate::personalities::{Geometry, Kind, Mask};
+use crate::reason;
+use crate::uapi::event::EventKind;
+use crate::uapi::info::TaskKind;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Who hears of an array.
+pub trait Notify: Send + Sync + 'static {
+    /// The set's worker should look at the array. Any context.
+    fn kick(&self);
+
+    /// Something that people should know. Any context; neither sleeps nor allocates. `value` is the
+    /// sector of the member (from its start in the volume) that it is about.
+    fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64);
+}
+
+/// What an array is made of.
+pub struct ArrayParams {
+    /// N of `/dev/emdN`.
+    pub number: u32,
+    /// Where everything is.
+    pub geometry: Geometry,
+    /// Members by slot.
+    pub members: KVec<Option<MemberSlot>>,
+    /// Members in sync.
+    pub readable: Mask,
+    /// Members present and being rebuilt.
+    pub rebuilding: Mask,
+    /// How far that is (sectors of the member).
+    pub rebuild_done_sectors: u64,
+    /// Redundancy was never established from here on (sectors of the member).
+    pub unsynced_from: Option<u64>,
+    /// The metadata says dirty.
+    pub dirty: bool,
+    /// No writes.
+    pub read_only: bool,
+    /// Who hears of it.
+    pub notify: KBox<dyn Notify>,
+}
+
+/// Most memory for buffers of an array that uses lanes.
+const POOL_LIMIT_BYTES: usize = 48 << 20;
+
+/// Bios that an array has in reserve.
+const BIOS_RESERVED: u32 = 64;
+
+/// Largest bio that is taken in one piece, in sectors.
+const BIO_SECTORS_MAX: u32 = 8192;
+
+impl Array {
+    /// Sets an array up. It does nothing before its disk is added.
+    pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
+        let mut block_sectors = 1;
+        for member in params.members.iter().flatten() {
+            block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
+        }
+        let members = usize::from(params.geometry.members());
+        let has_lanes = matches!(params.geometry.kind(), Kind::Mirrored | Kind::Parity);
+        // One op with everything: old and new of every member.
+        let reserve = if has_lanes { 2 * members } else { 0 };
+        let limit = if has_lanes { POOL_LIMIT_BYTES } else { 0 };
+        let present = params.readable.union(params.rebuilding);
+        let now = context::jiffies() as u64;
+        let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
+        let ops = KBox::pin_init(lane_op::OpPool::new(members)?, GFP_KERNEL)?;
+        let ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
+        let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
+        let lanes = lane_lock::LaneTable::new()?;
+        let background = submit::Background::new()?;
+        let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
+        let dirty = if params.dirty {
+            dirty::DIRTY
+        } else {
+            dirty::CLEAN
+        };
+        let array = pin_init!(Array {
+            number: params.number,
+            name: Text::from_fmt(format_args!("emd{}", params.number)),
+            geometry: params.geometry,
+            block_sectors,
+            read_only: params.read_only,
+            notify: params.notify,
+            readable: AtomicU64::new(params.readable.0),
+            writable: AtomicU64::new(present.0),
+            unrecorded: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+            rebuild_done: AtomicU64::new(params.rebuild_done_sectors),
+            unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
+            task_active: AtomicBool::new(false),
+            dirty: AtomicU8::new(dirty),
+            last_write: AtomicU64::new(now),
+            last_io: AtomicU64::new(0),
+            read_errors: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+            someone_waits: AtomicBool::new(false),
+            waiting <- kernel::new_spinlock_irq!(
+                Waiting {
+                    at_gate: BioList::new(),
+                    for_dirty: BioList::new(),
+                    finished: FinishedList::new(),
+                    retry: DonePieces::new(),
+                    stalled: StalledList::new(),
+                    starved: None,
+                },
+                "emd_waiting"
+            ),
+            task <- kernel::new_spinlock_irq!(None, "emd_array_task"),
+            finished_task <- kernel::new_spinlock_irq!(None, "emd_finished_task"),
+            ios,
+            batch_bios,
+            lanes,
+            pool,
+            ops,
+            background,
+            queue,
+        });
+        let table = Table {
+            members: params.members,
+        };
+        Ok(Arc::pin_init(Gated::init(array, table), GFP_KERNEL)?.into())
+    }
+
+    /// Queue limits, stacked over the members that are here.
+    pub fn limits(this: &Gated<Array>) -> Limits {
+        let mut limits = Limits::stacking();
+        if let Some(pass) = this.enter() {
+            for member in pass.table().members.iter().flatten() {
+                limits.stack(&member.device, member.offset_sectors);
+            }
+        }
+        let geometry = &this.geometry;
+        match geometry.kind() {
+            Kind::Mirrored => {}
+            Kind::Concat => {}
+            Kind::Striped | Kind::Parity => {
+                let stripe = u32::try_from(geometry.stripe_data_sectors()).unwrap_or(0);
+                limits.io_hints(geometry.chunk_sectors(), stripe);
+            }
+        }
+        limits.max_sectors(BIO_SECTORS_MAX);
+        if geometry.kind() == Kind::Parity {
+            limits.parity();
+            // Zeroes and discards would have to keep parity true; the block layer writes zeroes.
+            limits.no_discard();
+            limits.no_write_zeroes();
+        }
+        limits
+    }
+
+    /// Takes a member out of use at once: it was unplugged, or a person says that it failed. Any
+    /// context. Writes that depend on this wait until [`Array::failures_recorded`].
+    pub fn fail_member(&self, slot: Slot) {
+        if self.drop_member(slot) {
+            self.notify.event(EventKind::MemberFailed, Some(slot), 0);
+            self.notify.kick();
+        }
+    }
+
+    /// Whether `slot` could be lost without losing data.
+    pub fn can_lose(&self, slot: Slot) -> bool {
+        let rest = self.readable().without(slot);
+        crate::personalities::for_level(self.geometry.level()).is_some_and(|level| {
+            level.health(self.geometry.shape(), rest) != crate::personalities::Health::Failed
+        })
+    }
+
+    /// Members that failed and are not recorded yet.
+    pub fn unrecorded(&self) -> Mask {
+        Mask(self.unrecorded.load(Ordering::Acquire))
+    }
+
+    /// The metadata says on disk that `slots` failed: writes that waited for that end now.
+    pub fn failures_recorded(&self, slots: Mask) {
+        let left = self.unrecorded.fetch_and(!slots.0, Ordering::AcqRel) & !slots.0;
+        if left == 0 {
+            let list = self.waiting.lock().finished.take();
+            end_all(list);
+        }
+    }
+
+    /// Members in sync and usable.
+    pub fn in_sync(&self) -> Mask {
+        self.readable()
+    }
+
+    /// Members that take writes: those in sync, and those being rebuilt.
+    pub fn present(&self) -> Mask {
+        self.writable()
+    }
+
+    /// More is lost than redundancy bears. Such a last failure is not to be recorded.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Where everything is.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// N of `/dev/emdN`.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Reads and writes of members that failed.
+    pub fn errors(&self) -> (u64, u64) {
+        (
+            self.read_errors.load(Ordering::Relaxed),
+            self.write_errors.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Closes the gate for a moment; gives up when a failure has to be recorded first, since writes
+    /// inside wait for that.
+    fn quiesce(this: &Gated<Array>) -> Checked<Drained<'_, Array>> {
+        this.try_drain(|| this.unrecorded.load(Ordering::Acquire) != 0)
+            .ok_or_else(|| reason!(EAGAIN, "{} has failures to record first", this.name))
+    }
+
+    /// Puts a member into an empty slot, to be rebuilt. `EAGAIN` when failures have to be recorded
+    /// first.
+    pub fn install_member(this: &Arc<Gated<Array>>, slot: Slot, member: MemberSlot) -> Checked {
+        let mut drained = Self::quiesce(this)?;
+        let room = drained.table_mut().members.get_mut(usize::from(slot));
+        let installed = match room {
+            Some(room @ None) => {
+                *room = Some(member);
+                Ok(())
+            }
+            Some(Some(_)) => Err(reason!(EBUSY, "slot {} of {} is taken", slot, this.name)),
+            None => Err(reason!(EINVAL, "{} has no slot {}", this.name, slot)),
+        };
+        if installed.is_ok() {
+            this.rebuild_done.store(0, Ordering::Release);
+            this.writable
+                .fetch_or(Mask::single(slot).0, Ordering::AcqRel);
+        }
+        drop(drained);
+        this.release_gate();
+        installed
+    }
+
+    /// Takes a member that is out of use out of the table. `EAGAIN` when failures have to be recorded
+    /// first.
+    pub fn remove_member(this: &Arc<Gated<Array>>, slot: Slot) -> Checked<Option<MemberSlot>> {
+        if this.writable().contains(slot) {
+            return Err(reason!(EBUSY, "slot {} of {} is in use", slot, this.name));
+        }
+        let mut drained = Self::quiesce(this)?;
+        let member = drained
+            .table_mut()
+            .members
+            .get_mut(usize::from(slot))
+            .and_then(|room| room.take());
+        drop(drained);
+        this.release_gate();
+        Ok(member)
+    }
+
+    /// Starts a task at `from_sectors` (of each member). `targets` are the members to fill, for a
+    /// rebuild; else empty.
+    pub fn start_task(
+        this: &Arc<Gated<Array>>,
+        kind: TaskKind,
+        targets: Mask,
+        from_sectors: u64,
+    ) -> Checked {
+        if !this.is_redundant() {
+            return Err(reason!(
+                EINVAL,
+                "{} keeps no redundancy: there is nothing to do",
+                this.geometry.level()
+            ));
+        }
+        if (kind == TaskKind::Rebuild) == targets.is_empty() {
+            return Err(reason!(EINVAL, "a rebuild, and only that, has targets"));
+        }
+        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
+            && this.unsynced_from.load(Ordering::Acquire) == u64::MAX
+            && kind == TaskKind::Initialise
+        {
+            this.unsynced_from.store(from_sectors, Ordering::Release);
+        }
+        Task::start(this, kind, targets, from_sectors)
+    }
+
+    /// Asks the task to end; it is told like any other end.
+    pub fn cancel_task(&self) {
+        let task = self.task.lock().clone();
+        if let Some(task) = task {
+            task.cancel();
+        }
+    }
+
+    /// Holds the task, or lets it go on. `ENOENT` when there is none.
+    pub fn pause_task(&self, paused: bool) -> Checked {
+        let task = self.task.lock().clone();
+        match task {
+            Some(task) => {
+                task.set_paused(paused);
+                Ok(())
+            }
+            None => Err(reason!(ENOENT, "{} has no task", self.name)),
+        }
+    }
+
+    /// The task at work.
+    pub fn task(&self) -> Option<TaskStatus> {
+        let task = self.task.lock().clone();
+        task.map(|task| task.status())
+    }
+
+    /// The task that has ended, once.
+    pub fn take_finished(&self) -> Option<TaskResult> {
+        self.finished_task.lock().take()
+    }
+
+    /// The metadata says that `targets` are in sync: they are read from now on.
+    pub fn rebuilt_recorded(&self, targets: Mask) {
+        let present = targets.intersect(self.writable());
+        self.readable.fetch_or(present.0, Ordering::AcqRel);
+        self.rebuild_done.store(0, Ordering::Release);
+    }
+
+    /// Ends the array: no task, nobody inside, nobody comes in. Its disk must be gone already.
+    /// `EAGAIN` when failures have to be recorded first, or the task has not ended yet.
+    pub fn stop(this: &Arc<Gated<Array>>) -> Checked {
+        this.cancel_task();
+        if this.task.lock().is_some() {
+            context::sleep_us(1000);
+            if this.task.lock().is_some() {
+                return Err(reason!(EAGAIN, "the task of {} is ending", this.name));
+            }
+        }
+        Self::quiesce(this)?.keep_closed();
+        Ok(())
+    }
+}

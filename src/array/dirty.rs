@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The dirty mark: recorded before the first write goes to a member, cleared after quiet time.
+//!
+//! ```text
+//!   CLEAN ──first write──► WANTED ──dirty_recorded──► DIRTY ──begin_clean──► CLEANING
+//!     ▲                                                ▲                        │
+//!     └──────────────── clean_recorded ────────────────┼────────────────────────┤
+//!                                                      └─ dirty_recorded (not recorded after all)
+//! ```
+//!
+//! Only in DIRTY do writes go on; else they wait in `Waiting::for_dirty`. On an array that is dirty
+//! already a write pays one load.
+
+use super::submit::dispatch;
+use super::{Array, ArrayPass};
+use crate::block::bio::UserBio;
+use crate::block::context;
+use crate::block::gate::Gated;
+use core::sync::atomic::Ordering;
+
+pub(super) const CLEAN: u8 = 0;
+const WANTED: u8 = 1;
+pub(super) const DIRTY: u8 = 2;
+const CLEANING: u8 = 3;
+
+/// Longest that `begin_clean` keeps the gate closed.
+const CLEAN_DRAIN_MS: u32 = 20;
+
+impl Array {
+    /// Lets a write go on, or keeps it (and gives up the pass) until the mark is recorded.
+    pub(super) fn admit(pass: ArrayPass, bio: UserBio) -> Option<(ArrayPass, UserBio)> {
+        if !pass.is_redundant() || pass.dirty.load(Ordering::Acquire) == DIRTY {
+            pass.touch(true);
+            return Some((pass, bio));
+        }
+        let mut waiting = pass.waiting.lock();
+        match pass.dirty.load(Ordering::Acquire) {
+            DIRTY => {
+                drop(waiting);
+                return Some((pass, bio));
+            }
+            CLEAN => pass.dirty.store(WANTED, Ordering::Release),
+            _ => {}
+        }
+        waiting.for_dirty.push(bio);
+        drop(waiting);
+        pass.notify.kick();
+        None
+    }
+
+    /// Whether writes wait for the mark.
+    pub fn wants_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire) == WANTED
+    }
+
+    /// Whether the array may have writes in flight, as far as its metadata says.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire) == DIRTY
+    }
+
+    /// The metadata says dirty on disk now (or still): writes go on.
+    pub fn dirty_recorded(this: &Gated<Self>) {
+        this.touch(true);
+        let mut list = {
+            let mut waiting = this.waiting.lock();
+            this.dirty.store(DIRTY, Ordering::Release);
+            waiting.for_dirty.take()
+        };
+        while let Some(bio) = list.pop() {
+            match this.enter() {
+                Some(pass) => dispatch(pass, bio),
+                None => bio.resubmit(),
+            }
+        }
+    }
+
+    /// Begins the way to clean: true when no write came for `quiet_ms` and none is in flight. New
+    /// writes wait from then on, until [`Array::clean_recorded`] or [`Array::dirty_recorded`].
+    pub fn begin_clean(this: &Gated<Self>, quiet_ms: u32) -> bool {
+        let now = context::jiffies() as u64;
+        let quiet = now.wrapping_sub(this.last_write.load(Ordering::Relaxed));
+        if this.dirty.load(Ordering::Acquire) != DIRTY || quiet < context::ticks(quiet_ms) as u64 {
+            return false;
+        }
+        let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
+        let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
+        let is_idle = drained.is_some();
+        if is_idle {
+            this.dirty.store(CLEANING, Ordering::Release);
+        }
+        drop(drained);
+        this.release_gate();
+        is_idle
+    }
+
+    /// The metadata says clean on disk now.
+    pub fn clean_recorded(&self) {
+        let waiting = self.waiting.lock();
+        let next = if waiting.for_dirty.is_empty() {
+            CLEAN
+        } else {
+            WANTED
+        };
+        self.dirty.store(next, Ordering::Release);
+        drop(waiting);
+        if next == WANTED {
+            self.notify.kick();
+        }
+    }
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An op: one piece of work on one lane, with its buffers, from a pool.
+
+use super::task::Task;
+use super::{Array, ArrayPass, LANE_SECTORS};
+use crate::block::batch::{Batch, BatchOwner, BatchSet};
+use crate::block::bio::{IoRef, Status};
+use crate::block::noio::NoIo;
+use crate::block::pages::Pages;
+use crate::model::{Slot, MEMBERS_MAX};
+use crate::personalities::lane::{Job, Step};
+use crate::personalities::mirror::Work as LaneWork;
+use crate::personalities::Mask;
+use kernel::prelude::*;
+use kernel::sync::{Arc, SpinLockIrq};
+use kernel::workqueue::{impl_has_work, Work, WorkItem};
+
+/// Most stretches of user data in one op: one for each member, at least.
+pub(super) const FRAGMENTS_MAX: usize = MEMBERS_MAX;
+
+/// Ops kept ready for each array.
+const OPS_READY: usize = 128;
+
+/// A stretch of a user's bio that belongs to an op.
+pub(super) struct Fragment {
+    pub(super) io: IoRef<Array>,
+    /// The member.
+    pub(super) slot: Slot,
+    /// First sector within the stripe unit.
+    pub(super) column: u32,
+    /// Length in sectors.
+    pub(super) sectors: u32,
+    /// Where it is in the user's bio.
+    pub(super) io_offset_bytes: usize,
+}
+
+/// Buffers of one member.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// What the member holds.
+    pub(super) old: Option<Pages>,
+    /// What is to be written to it.
+    pub(super) new: Option<Pages>,
+}
+
+/// What an op does, and how far it is.
+pub(super) struct Body {
+    /// The array; `None` only in the pool.
+    pub(super) pass: Option<ArrayPass>,
+    pub(super) job: Job,
+    /// The stripe (of a mirror: the lane).
+    pub(super) stripe: u64,
+    /// First sector within the stripe unit, and length: what the op covers.
+    pub(super) column: u32,
+    pub(super) sectors: u32,
+    /// The part that the present run covers: all of it, or one block after an error.
+    pub(super) run_column: u32,
+    pub(super) run_sectors: u32,
+    /// The lane's number, and whether the lock on it is shared.
+    pub(super) lane: u64,
+    pub(super) shared: bool,
+    /// Force unit access was asked for.
+    pub(super) fua: bool,
+    pub(super) work: Option<LaneWork>,
+    pub(super) step: Option<Step>,
+    /// Room for [`FRAGMENTS_MAX`].
+    pub(super) fragments: KVec<Fragment>,
+    pub(super) buffers: KVec<Buffers>,
+    /// `New(slot)` is `Old(alias[slot])` or, in a mirror write, `New(alias[slot])`.
+    pub(super) alias: [u8; MEMBERS_MAX],
+    pub(super) task: Option<Arc<Task>>,
+    /// A run could not be done; with `task` this tells it.
+    pub(super) failed: bool,
+    pub(super) mismatch: bool,
+    next: Option<Pin<KBox<LaneOp>>>,
+}
+
+/// No alias.
+pub(super) const NO_ALIAS: u8 = u8::MAX;
+
+/// A piece of work on a lane.
+#[pin_data]
+pub(super) struct LaneOp {
+    #[pin]
+    work: Work<LaneOp>,
+    batch: Batch,
+    pub(super) body: Body,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for LaneOp { self.work }
+}
+
+impl LaneOp {
+    fn new(members: usize, flags: kernel::alloc::Flags) -> Result<Pin<KBox<Self>>> {
+        let mut buffers = KVec::with_capacity(members, flags)?;
+        for _ in 0..members {
+            let _ = buffers.push_within_capacity(Buffers::default());
+        }
+        let fragments = KVec::with_capacity(FRAGMENTS_MAX, flags)?;
+        KBox::pin_init(
+            pin_init!(Self {
+                work <- kernel::new_work!("emd_lane_op"),
+                batch: Batch::new(),
+                body: Body {
+                    pass: None,
+                    job: Job::Sync { fix: false },
+                    stripe: 0,
+                    column: 0,
+                    sectors: 0,
+                    run_column: 0,
+                    run_sectors: 0,
+                    lane: 0,
+                    shared: false,
+                    fua: false,
+                    work: None,
+                    step: None,
+                    fragments,
+                    buffers,
+                    alias: [NO_ALIAS; MEMBERS_MAX],
+                    task: None,
+                    failed: false,
+                    mismatch: false,
+                    next: None,
+                },
+            }),
+            flags,
+        )
+    }
+
+    /// The changeable part.
+    pub(super) fn body_mut(self: Pin<&mut Self>) -> &mut Body {
+        self.project().body
+    }
+
+    /// The op linked behind this one.
+    pub(super) fn take_next(self: Pin<&mut Self>) -> Option<Pin<KBox<LaneOp>>> {
+        self.body_mut().next.take()
+    }
+
+    /// Links an op behind this one.
+    pub(super) fn set_next(self: Pin<&mut Self>, next: Option<Pin<KBox<LaneOp>>>) {
+        self.body_mut().next = next;
+    }
+
+    /// The op linked behind this one, to look at and to change.
+    pub(super) fn next_mut(self: Pin<&mut Self>) -> &mut Option<Pin<KBox<LaneOp>>> {
+        &mut self.body_mut().next
+    }
+
+    /// Members whose I/O of the last step failed, and those whose disk is gone.
+    pub(super) fn batch_failures(&self) -> (Mask, Mask) {
+        (Mask(self.batch.failed()), Mask(self.batch.offline()))
+    }
+}
+
+impl Body {
+    /// The array.
+    pub(super) fn array(&self) -> Option<&ArrayPass> {
+        self.pass.as_ref()
+    }
+
+    /// Adds a stretch of user data. There is room for one of each member.
+    pub(super) fn add_fragment(&mut self, fragment: Fragment) {
+        if let Err(error) = self.fragments.push_within_capacity(fragment) {
+            // Cannot be; but never acknowledge what was not taken in.
+            error.0.io.fail(Status::IO_ERROR);
+        }
+    }
+
+    /// Takes `other`'s user data in, when both are writes that together are one: the same columns of
+    /// other members, or neighbouring columns of the same members.
+    pub(super) fn try_merge(&mut self, other: &mut Body) -> bool {
+        let (Job::Write { written: mine }, Job::Write { written: theirs }) = (self.job, other.job)
+        else {
+            return false;
+        };
+        if self.lane != other.lane
+            || self.stripe != other.stripe
+            || self.fragments.len() + other.fragments.len() > FRAGMENTS_MAX
+        {
+            return false;
+        }
+        let same_columns = self.column == other.column && self.sectors == other.sectors;
+        let follows = self.column + self.sectors == other.column;
+        let precedes = other.column + other.sectors == self.column;
+        let lane_of = |column: u32| column / LANE_SECTORS;
+        if same_columns && mine.intersect(theirs).is_empty() {
+            self.job = Job::Write {
+                written: mine.union(theirs),
+            };
+        } else if mine == theirs
+            && (follows || precedes)
+            && lane_of(self.column) == lane_of(other.column)
+        {
+            self.column = self.column.min(other.column);
+            self.sectors += other.sectors;
+        } else {
+            return false;
+        }
+        self.fua |= other.fua;
+        while let Some(fragment) = other.fragments.pop() {
+            self.add_fragment(fragment);
+        }
+        true
+    }
+
+    /// Lets go of everything but buffers (the caller has put these back).
+    pub(super) fn reset(&mut self) -> Option<ArrayPass> {
+        self.fragments.clear();
+        self.work = None;
+        self.step = None;
+        self.task = None;
+        self.failed = false;
+        self.mismatch = false;
+        self.fua = false;
+        self.shared = false;
+        self.alias = [NO_ALIAS; MEMBERS_MAX];
+        self.pass.take()
+    }
+}
+
+impl BatchOwner for LaneOp {
+    fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    fn bios(&self) -> Option<&BatchSet> {
+        Some(&self.body.pass.as_ref()?.batch_bios)
+    }
+
+    fn batch_done(this: Pin<KBox<Self>>) {
+        super::lane_run::io_done(this);
+    }
+}
+
+impl WorkItem for LaneOp {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Pin<KBox<Self>>) {
+        super::lane_run::go_on(this);
+    }
+}
+
+/// Ops of an array, ready for use.
+#[pin_data]
+pub(super) struct OpPool {
+    #[pin]
+    ready: SpinLockIrq<KVec<Pin<KBox<LaneOp>>>>,
+    members: usize,
+}
+
+impl OpPool {
+    /// A pool for arrays of `members` members.
+    pub(super) fn new(members: usize) -> Result<impl PinInit<Self>> {
+        let mut ready = KVec::with_capacity(OPS_READY, GFP_KERNEL)?;
+        for _ in 0..OPS_READY {
+            ready.push(LaneOp::new(members, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        Ok(pin_init!(Self {
+            ready <- kernel::new_spinlock_irq!(ready, "emd_op_pool"),
+            members,
+        }))
+    }
+
+    /// An op; `None` when the pool is empty (and, with `may_sleep`, memory too).
+    pub(super) fn take(&self, may_sleep: bool) -> Option<Pin<KBox<LaneOp>>> {
+        let ready = self.ready.lock().pop();
+        match ready {
+            None if may_sleep => {
+                let _noio = NoIo::enter();
+                LaneOp::new(self.members, GFP_KERNEL).ok()
+            }
+            op => op,
+        }
+    }
+
+    /// Whether one is ready.
+    pub(super) fn has_some(&self) -> bool {
+        !self.ready.lock().is_empty()
+    }
+
+    /// Gives an op back, reset.
+    pub(super) fn put(&self, op: Pin<KBox<LaneOp>>) {
+        let surplus = {
+            let mut ready = self.ready.lock();
+            match ready.push_within_capacity(op) {
+                Ok(()) => None,
+                Err(error) => Some(error.0),
+            }
+        };
+        drop(surplus);
+    }
+}

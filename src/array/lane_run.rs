@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The executor: runs the step machine of a lane against real members.
+//!
+//! ```text
+//!  submit ─► ask for the lane ─► start: buffers, user data copied in ─► go on: step, step …
+//!                                                                      │  Read/Write: a batch of bios
+//!            batch back (any context) ──► io_done ──► go on (here, if it may; else on the queue)
+//!                                                                      ▼
+//!                                                finish: buffers back, lane free, user bios end
+//! ```
+//!
+//! A write that covers all data of its lane never reads, and starts and computes in the submitter's
+//! own context: no queue, no other thread.
+
+use super::lane_lock::Asked;
+use super::lane_op::{Body, LaneOp, NO_ALIAS};
+use super::submit::Background;
+use super::{Array, ArrayPass};
+use crate::block::batch::launch;
+use crate::block::bio::Status;
+use crate::block::pages::{PagePool, Pages};
+use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
+use crate::block::{context, parity};
+use crate::model::Slot;
+use crate::personalities::lane::{
+    Compute, Job, LaneResult, Outcome, Step, StepResult, Usable,
+};
+use crate::personalities::mirror::Work as LaneWork;
+use crate::personalities::{Kind, Mask};
+use crate::uapi::event::EventKind;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+/// Hands an op in. Process context.
+pub(super) fn submit(op: Pin<KBox<LaneOp>>) {
+    let Some(pass) = op.body.array().map(|pass| pass.again()) else {
+        return;
+    };
+    match pass.lanes.ask(op) {
+        Asked::Granted(op) => start(op),
+        Asked::Queued => {}
+        Asked::Merged(op) => retire(&pass, op),
+    }
+}
+
+/// Runs an op that has its lane. Process context.
+pub(super) fn start(mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    body.run_column = body.column;
+    body.run_sectors = body.sectors;
+    begin_run(op);
+}
+
+/// Begins a run over `run_column`, `run_sectors`.
+fn begin_run(mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    let Some(pass) = body.array().map(|pass| pass.again()) else {
+        return;
+    };
+    let usable = pass.usable(body);
+    let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
+    let first = work.step(StepResult::default());
+    if !take_buffers(&pass, body, first) {
+        // Others have them, and give them back without needing this lane.
+        starve(&pass, op);
+        return;
+    }
+    fill_new(body);
+    body.work = Some(work);
+    body.step = Some(first);
+    perform(op);
+}
+
+/// Keeps an op until buffers come back.
+fn starve(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
+    {
+        let mut waiting = pass.waiting.lock();
+        let rest = waiting.starved.take();
+        op.as_mut().set_next(rest);
+        waiting.starved = Some(op);
+        pass.someone_waits.store(true, Ordering::SeqCst);
+    }
+    // Whoever has buffers gives them back after this and sees the flag; if nobody has, we go on.
+    if pass.pool.is_idle() {
+        Background::kick(pass.again());
+    }
+}
+
+/// Takes the buffers that a run needs when nothing fails; all or none.
+fn take_buffers(pass: &ArrayPass, body: &mut Body, first: Step) -> bool {
+    let order = PagePool::order_for(body.run_sectors as usize * 512);
+    let (reads, news) = expected(&pass.geometry.kind(), body, first);
+    let mut missing_old = Mask::EMPTY;
+    let mut missing_new = Mask::EMPTY;
+    for slot in reads.iter() {
+        if body.buffers.get(usize::from(slot)).is_some_and(|b| b.old.is_none()) {
+            missing_old = missing_old.with(slot);
+        }
+    }
+    for slot in news.iter() {
+        if body.buffers.get(usize::from(slot)).is_some_and(|b| b.new.is_none()) {
+            missing_new = missing_new.with(slot);
+        }
+    }
+    let count = (missing_old.len() + missing_new.len()) as usize;
+    if count == 0 {
+        return true;
+    }
+    pass.pool.take(order, count, |pages| {
+        if let Some(slot) = missing_old.first() {
+            missing_old = missing_old.without(slot);
+            if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
+                buffers.old = Some(pages);
+            }
+        } else if let Some(slot) = missing_new.first() {
+            missing_new = missing_new.without(slot);
+            if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
+                buffers.new = Some(pages);
+            }
+        }
+    })
+}
+
+/// Members of which `Old` and `New` will be needed.
+fn expected(kind: &Kind, body: &Body, first: Step) -> (Mask, Mask) {
+    let reads = match first {
+        Step::Read { members } => members,
+        _ => Mask::EMPTY,
+    };
+    let news = match (body.job, kind) {
+        (Job::Write { written }, Kind::Mirrored) => Mask::option(written.first()),
+        (Job::Write { written }, _) => match first {
+            Step::Compute(Compute::Parity { p, .. }) => written.with(p),
+            _ => written,
+        },
+        _ => Mask::EMPTY,
+    };
+    (reads, news)
+}
+
+/// Copies the user's data into the buffers to be written: from here on it does not change.
+fn fill_new(body: &mut Body) {
+    let Job::Write { .. } = body.job else {
+        return;
+    };
+    let (first, last) = (body.run_column, body.run_column + body.run_sectors);
+    let (fragments, buffers) = (&body.fragments, &mut body.buffers);
+    for fragment in fragments.iter() {
+        let from = fragment.column.max(first);
+        let to = (fragment.column + fragment.sectors).min(last);
+        if from >= to {
+            continue;
+        }
+        let skip = (from - fragment.column) as usize * 512;
+        let at = (from - first) as usize * 512;
+        let len = (to - from) as usize * 512;
+        let room = buffers
+            .get_mut(usize::from(fragment.slot))
+            .and_then(|b| b.new.as_mut())
+            .and_then(|pages| pages.as_mut_slice().get_mut(at..at + len));
+        if let Some(room) = room {
+            fragment.io.copy_out(fragment.io_offset_bytes + skip, room);
+        }
+    }
+}
+
+/// Does the current step, and those after it, until one has to wait. Process context.
+fn perform(mut op: Pin<KBox<LaneOp>>) {
+    loop {
+        let body = op.as_mut().body_mut();
+        let Some(step) = body.step else { return };
+        match step {
+            Step::Read { members } => return send(op, members, false),
+            Step::Write { members } => return send(op, members, true),
+            Step::Compute(compute) => {
+                let differs = do_compute(body, compute);
+                let result = StepResult {
+                    differs,
+                    ..StepResult::default()
+                };
+                body.step = body.work.as_mut().map(|work| work.step(result));
+            }
+            Step::Done(outcome) => return finish_run(op, outcome),
+        }
+    }
+}
+
+/// Sends a batch for `members`.
+fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
+    let body = op.as_mut().body_mut();
+    for slot in members.iter() {
+        if !is_write {
+            ensure_old(body, slot);
+        }
+    }
+    launch(op, |op, launcher| {
+        let body = &op.body;
+        let Some(pass) = body.array() else { return };
+        let base = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
+        let len_bytes = body.run_sectors as usize * 512;
+        let opf = match (is_write, body.fua) {
+            (false, _) => REQ_OP_READ,
+            (true, false) => REQ_OP_WRITE | REQ_SYNC,
+            (true, true) => REQ_OP_WRITE | REQ_SYNC | REQ_FUA,
+        };
+        for slot in members.iter() {
+            let pages = if is_write {
+                new_of(body, slot)
+            } else {
+                body.buffers.get(usize::from(slot)).and_then(|b| b.old.as_ref())
+            };
+            match (pass.table().member(slot), pages) {
+                (Some(member), Some(pages)) => launcher.send(
+                    slot,
+                    &member.device,
+                    opf,
+                    member.offset_sectors + base,
+                    pages,
+                    len_bytes,
+                ),
+                // Nothing to send it to, or from: as good as an error.
+                _ => launcher.fail(slot),
+            }
+        }
+    });
+}
+
+/// The buffer that is to be written to `slot`.
+fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
+    let own = body.buffers.get(usize::from(slot))?;
+    if own.new.is_some() {
+        return own.new.as_ref();
+    }
+    match body.alias.get(usize::from(slot)) {
+        Some(&alias) if alias != NO_ALIAS => body.buffers.get(usize::from(alias))?.old.as_ref(),
+        // A mirror writes the same to all.
+        _ => match body.job {
+            Job::Write { written } => body
+                .buffers
+                .get(usize::from(written.first()?))?
+                .new
+                .as_ref(),
+            _ => None,
+        },
+    }
+}
+
+/// Makes sure that there is a buffer; sleeps for memory when the run needs more than was expected
+/// (something failed). Process context.
+fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
+    let order = PagePool::order_for(len_bytes);
+    while buffer.is_none() {
+        *buffer = Pages::alloc(order, raw::GFP_NOIO);
+        if buffer.is_none() {
+            context::sleep_us(1000);
+        }
+    }
+}
+
+fn ensure_old(body: &mut Body, slot: Slot) {
+    let len_bytes = body.run_sectors as usize * 512;
+    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
+        ensure(&mut buffers.old, len_bytes);
+    }
+}
+
+/// Works something out; the answer is that of a comparison.
+fn do_compute(body: &mut Body, compute: Compute) -> bool {
+    let len_bytes = body.run_sectors as usize * 512;
+    match compute {
+        Compute::Parity { p, old, new } => {
+            let at = usize::from(p);
+            if let Some(buffers) = body.buffers.get_mut(at) {
+                if old.contains(p) && buffers.new.is_none() {
+                    // Read-modify-write: the old parity becomes the new one in place.
+                    buffers.new = buffers.old.take();
+                    if let Some(mut dest) = buffers.new.take() {
+                        xor(body, &mut dest, old.without(p), new, len_bytes);
+                        if let Some(buffers) = body.buffers.get_mut(at) {
+                            buffers.new = Some(dest);
+                        }
+                    }
+                    return false;
+                }
+                ensure(&mut buffers.new, len_bytes);
+                if let Some(mut dest) = buffers.new.take() {
+                    gather(body, &mut dest, old, new, len_bytes);
+                    if let Some(buffers) = body.buffers.get_mut(at) {
+                        buffers.new = Some(dest);
+                    }
+                }
+            }
+            false
+        }
+        Compute::Reconstruct { slot, old } => {
+            ensure_old(body, slot);
+            let at = usize::from(slot);
+            let dest = body.buffers.get_mut(at).and_then(|b| b.old.take());
+            if let Some(mut dest) = dest {
+                gather(body, &mut dest, old, Mask::EMPTY, len_bytes);
+                if let Some(buffers) = body.buffers.get_mut(at) {
+                    buffers.old = Some(dest);
+                }
+            }
+            false
+        }
+        Compute::Restore { slot } => {
+            set_alias(body, slot, slot);
+            false
+        }
+        Compute::Copy { from, to } => {
+            set_alias(body, to, from);
+            false
+        }
+        Compute::Compare { p } => body.buffers.get(usize::from(p)).is_some_and(|b| {
+            match (b.old.as_ref(), b.new.as_ref()) {
+                (Some(old), Some(new)) => parity::differs(old, new, len_bytes),
+                _ => true,
+            }
+        }),
+        Compute::Match { a, b } => {
+            let old = |slot: Slot| body.buffers.get(usize::from(slot)).and_then(|x| x.old.as_ref());
+            match (old(a), old(b)) {
+                (Some(a), Some(b)) => parity::differs(a, b, len_bytes),
+                _ => true,
+            }
+        }
+    }
+}
+
+fn set_alias(body: &mut Body, to: Slot, from: Slot) {
+    if let (Some(room), Ok(from)) = (body.alias.get_mut(usize::from(to)), u8::try_from(from)) {
+        *room = from;
+    }
+}
+
+/// `dest` = exclusive or of the named buffers.
+fn gather(body: &Body, dest: &mut Pages, old: Mask, new: Mask, len_bytes: usize) {
+    let (mut old, mut new) = (old, new);
+    // The first is copied, the rest goes on top.
+    if let Some(slot) = new.first() {
+        new = new.without(slot);
+        if let Some(pages) = body.buffers.get(usize::from(slot)).and_then(|b| b.new.as_ref()) {
+            parity::copy(dest, pages, len_bytes);
+        }
+    } else if let Some(slot) = old.first() {
+        old = old.without(slot);
+        if let Some(pages) = body.buffers.get(usize::from(slot)).and_then(|b| b.old.as_ref()) {
+            parity::copy(dest, pages, len_bytes);
+        }
+    }
+    xor(body, dest, old, new, len_bytes);
+}
+
+/// `dest` ^= each of the named buffers.
+fn xor(body: &Body, dest: &mut Pages, old: Mask, new: Mask, len_bytes: usize) {
+    let olds = old
+        .iter()
+        .filter_map(|slot| body.buffers.get(usize::from(slot))?.old.as_ref());
+    let news = new
+        .iter()
+        .filter_map(|slot| body.buffers.get(usize::from(slot))?.new.as_ref());
+    parity::xor_into(dest, Iterator::chain(olds, news), len_bytes);
+}
+
+/// The batch is back. Any context.
+pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
+    let (failed, _) = op.batch_failures();
+    let is_write = matches!(op.body.step, Some(Step::Write { .. }));
+    if is_write && failed.is_empty() {
+        // The last step: nothing is left that needs a task.
+        let body = op.as_mut().body_mut();
+        body.step = body.work.as_mut().map(|work| work.step(StepResult::default()));
+        if let Some(Step::Done(outcome)) = body.step {
+            return finish_run(op, outcome);
+        }
+        return defer(op);
+    }
+    if context::inside_submit() {
+        go_on(op);
+    } else {
+        defer(op);
+    }
+}
+
+/// Goes on with the op on the queue.
+fn defer(op: Pin<KBox<LaneOp>>) {
+    if let Some(pass) = op.body.array().map(|pass| pass.again()) {
+        pass.queue.enqueue(op);
+    }
+}
+
+/// Takes the results of the last batch, if that was the last step, and goes on. Process context.
+pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
+    if op.body.work.is_none() {
+        // It was queued to start: it has just got its lane.
+        return start(op);
+    }
+    let (failed, offline) = op.batch_failures();
+    let body = op.as_mut().body_mut();
+    let (members, is_write) = match body.step {
+        Some(Step::Read { members }) => (members, false),
+        Some(Step::Write { members }) => (members, true),
+        _ => return perform(op),
+    };
+    let failed = failed.intersect(members);
+    if let Some(pass) = body.array() {
+        note_failures(pass, body, failed, offline, is_write);
+    }
+    let lost = if is_write { failed } else { offline };
+    let result = StepResult {
+        failed,
+        lost,
+        differs: false,
+    };
+    body.step = body.work.as_mut().map(|work| work.step(result));
+    perform(op);
+}
+
+/// Tells the array of members that failed.
+fn note_failures(pass: &ArrayPass, body: &Body, failed: Mask, offline: Mask, is_write: bool) {
+    let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
+    for slot in failed.iter() {
+        if is_write {
+            pass.write_errors.fetch_add(1, Ordering::Relaxed);
+            pass.member_failed(slot, EventKind::WriteError, sector);
+        } else {
+            pass.read_errors.fetch_add(1, Ordering::Relaxed);
+            if offline.contains(slot) {
+                pass.member_failed(slot, EventKind::ReadError, sector);
+            } else {
+                pass.notify.event(EventKind::ReadError, Some(slot), sector);
+            }
+        }
+    }
+}
+
+/// A run has ended: with the whole op, or with one more block of it. Any context when all went
+/// well, else process context.
+fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
+    let body = op.as_mut().body_mut();
+    let Some(pass) = body.array().map(|pass| pass.again()) else {
+        return;
+    };
+    for slot in outcome.repaired.iter() {
+        let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
+        pass.notify.event(EventKind::ReadRepaired, Some(slot), sector);
+    }
+    for slot in outcome.write_failed.iter() {
+        // Left out of date: it counts for nothing before the write is acknowledged.
+        if pass.drop_member(slot) {
+            pass.notify.event(EventKind::MemberFailed, Some(slot), 0);
+            pass.notify.kick();
+        }
+    }
+    body.mismatch |= outcome.mismatch;
+    let whole = body.run_sectors == body.sectors;
+    let block = pass.block_sectors();
+    if outcome.result != LaneResult::Good && whole && body.sectors > block {
+        // Not as a whole: block by block, so that only what is really lost fails.
+        body.run_sectors = block;
+        clear_run(body);
+        return begin_run(op);
+    }
+    if outcome.result == LaneResult::Good {
+        deliver(body, outcome);
+    } else {
+        fail_run(body);
+    }
+    let next_column = body.run_column + body.run_sectors;
+    if !whole && next_column < body.column + body.sectors {
+        body.run_column = next_column;
+        clear_run(body);
+        return begin_run(op);
+    }
+    finish(&pass, op);
+}
+
+/// Forgets what the last run left behind, but keeps its buffers.
+fn clear_run(body: &mut Body) {
+    body.work = None;
+    body.step = None;
+    body.alias.fill(NO_ALIAS);
+    for buffers in body.buffers.iter_mut() {
+        // A parity worked out in place has to be read again.
+        if buffers.old.is_none() {
+            buffers.old = buffers.new.take();
+        }
+    }
+}
+
+/// Gives users the data they wanted.
+fn deliver(body: &Body, outcome: Outcome) {
+    let Job::Read { .. } = body.job else { return };
+    let (first, last) = (body.run_column, body.run_column + body.run_sectors);
+    for fragment in body.fragments.iter() {
+        let from = fragment.column.max(first);
+        let to = (fragment.column + fragment.sectors).min(last);
+        if from >= to {
+            continue;
+        }
+        let slot = outcome.source.unwrap_or(fragment.slot);
+        let skip = (from - fragment.column) as usize * 512;
+        let at = (from - first) as usize * 512;
+        let len = (to - from) as usize * 512;
+        let bytes = body
+            .buffers
+            .get(usize::from(slot))
+            .and_then(|b| b.old.as_ref())
+            .and_then(|pages| pages.as_slice().get(at..at + len));
+        match bytes {
+            Some(bytes) => fragment.io.copy_in(fragment.io_offset_bytes + skip, bytes),
+            None => fragment.io.fail(Status::IO_ERROR),
+        }
+    }
+}
+
+/// Fails what the run covers.
+fn fail_run(body: &mut Body) {
+    body.failed = true;
+    let (first, last) = (body.run_column, body.run_column + body.run_sectors);
+    for fragment in body.fragments.iter() {
+        if fragment.column < last && fragment.column + fragment.sectors > first {
+            fragment.io.fail(Status::IO_ERROR);
+        }
+    }
+}
+
+/// The op is done. Any context.
+fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    for buffers in body.buffers.iter_mut() {
+        for pages in [buffers.old.take(), buffers.new.take()].into_iter().flatten() {
+            pass.pool.put(pages);
+        }
+    }
+    let (lane, shared) = (body.lane, body.shared);
+    pass.lanes.release(lane, shared);
+    while let Some(next) = pass.lanes.grant_next(lane) {
+        pass.queue.enqueue(next);
+    }
+    let task = op.as_mut().body_mut().task.take();
+    if let Some(task) = task {
+        task.lane_done(lane, op.body.failed, op.body.mismatch);
+    }
+    retire(pass, op);
+}
+
+/// Resets an op (its user bios may end with that) and puts it back; lets go on who waits for one.
+fn retire(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
+    let own_pass = op.as_mut().body_mut().reset();
+    pass.ops.put(op);
+    if pass.someone_waits.load(Ordering::SeqCst) {
+        Background::kick(pass.again());
+    }
+    drop(own_pass);
+}
+
+impl Array {
+    /// Sectors of a logical block.
+    fn block_sectors(&self) -> u32 {
+        self.block_sectors
+    }
+
+    /// Which members can be used for what a run covers.
+    fn usable(&self, body: &Body) -> Usable {
+        let mut readable = self.readable();
+        let writable = if body.shared {
+            Mask::EMPTY
+        } else {
+            self.writable()
+        };
+        let start = body.stripe * u64::from(self.stripe_unit()) + u64::from(body.run_column);
+        let end = start + u64::from(body.run_sectors);
+        // Members being rebuilt are right below the mark.
+        if end <= self.rebuild_done.load(Ordering::Acquire) {
+            readable = readable.union(self.writable());
+        }
+        // Where parity was never established it is not to be built upon, as long as there is another
+        // way: writes there work it out anew.
+        if let (Job::Write { .. }, Kind::Parity) = (body.job, self.geometry.kind()) {
+            let members = Mask::all(self.geometry.members());
+            if end > self.unsynced_from.load(Ordering::Acquire) && readable == members {
+                let roles = self.geometry.roles(body.stripe);
+                readable = readable.minus(Mask::option(roles.p));
+            }
+        }
+        Usable { readable, writable }
+    }
+}

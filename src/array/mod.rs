@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Arrays: the data path of one running volume.
+//!
+//! One [`Array`] stands for one volume that has a block device. The set it belongs to (`src/set/`)
+//! owns it, records in the metadata what it reports, and tells it what was recorded.
+//!
+//! ```text
+//!                    submit ──► gate ──► dispatch
+//!                                         │ reads of good members, RAID 0, RAID 1 writes: clones
+//!                                         │ everything else: lanes (lane_run.rs), under lane locks
+//!   failures, wish to be dirty, task news │
+//!      └── flags + Notify::kick ──► the set's worker ──► metadata ──► *_recorded()
+//! ```
+//!
+//! # Locks
+//!
+//! All are leaves with interrupts off, and none is held while another is taken:
+//! * `Array::waiting`: the lists of what waits (for the gate, for the dirty mark, for a failure to be
+//!   recorded, for buffers).
+//! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
+//! * `PagePool`, `OpPool`: what is in stock.
+//! * `Task::progress`, `Array::task`.
+//!
+//! The member table needs no lock: it changes only while the gate is closed and nobody is inside.
+
+pub mod control;
+mod dirty;
+mod flush;
+mod lane_lock;
+mod lane_op;
+mod lane_run;
+mod read;
+mod submit;
+mod task;
+mod write;
+
+pub use control::{ArrayParams, Notify};
+pub use task::{TaskResult, TaskStatus};
+
+use crate::block::batch::BatchSet;
+use crate::block::bdev::BlockDevice;
+use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, StalledList};
+use crate::block::gate::{Behind, Pass};
+use crate::block::pages::PagePool;
+use crate::block::queue::WorkQueue;
+use crate::model::{Slot, Text};
+use crate::personalities::{Geometry, Kind, Mask};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{Arc, SpinLockIrq};
+
+/// Sectors of a lane: 64 KiB of every member.
+pub(crate) const LANE_SECTORS: u32 = 128;
+
+/// A member's place: a stretch of a disk.
+pub struct MemberSlot {
+    /// The disk.
+    pub device: Arc<BlockDevice>,
+    /// Where the member starts on it.
+    pub offset_sectors: u64,
+}
+
+/// The members by slot; changes only while nobody is inside the array.
+pub struct Table {
+    members: KVec<Option<MemberSlot>>,
+}
+
+impl Table {
+    /// The member in `slot`.
+    fn member(&self, slot: Slot) -> Option<&MemberSlot> {
+        self.members.get(usize::from(slot))?.as_ref()
+    }
+}
+
+/// What waits, and for what.
+struct Waiting {
+    /// Bios that found the gate closed.
+    at_gate: BioList,
+    /// Writes that wait for the dirty mark.
+    for_dirty: BioList,
+    /// Finished writes that may be acknowledged once a failure is recorded.
+    finished: FinishedList<Array>,
+    /// Pieces of reads that failed, to be served another way.
+    retry: DonePieces<Array>,
+    /// Bios that could not get an op.
+    stalled: StalledList<Array>,
+    /// Ops that have their lane and could not get buffers.
+    starved: Option<Pin<KBox<lane_op::LaneOp>>>,
+}
+
+/// A running volume.
+#[pin_data]
+pub struct Array {
+    number: u32,
+    /// `emdN`, for messages.
+    name: Text<16>,
+    geometry: Geometry,
+    /// Sectors of a logical block.
+    block_sectors: u32,
+    read_only: bool,
+    notify: KBox<dyn Notify>,
+    /// Members in sync and present.
+    readable: AtomicU64,
+    /// Members present, those being rebuilt among them.
+    writable: AtomicU64,
+    /// Members that failed and are not recorded as failed yet.
+    unrecorded: AtomicU64,
+    /// More is lost than redundancy bears.
+    broken: AtomicBool,
+    /// Members being rebuilt are right below this (sectors of the member).
+    rebuild_done: AtomicU64,
+    /// Redundancy was never established from here on (sectors of the member).
+    unsynced_from: AtomicU64,
+    /// A task is working on lanes, so RAID 1 writes have to take lane locks.
+    task_active: AtomicBool,
+    /// See `dirty.rs`.
+    dirty: AtomicU8,
+    /// Ticks when the last write came, and the last I/O at all.
+    last_write: AtomicU64,
+    last_io: AtomicU64,
+    read_errors: AtomicU64,
+    write_errors: AtomicU64,
+    /// `Waiting::stalled` or `starved` is not empty.
+    someone_waits: AtomicBool,
+    #[pin]
+    waiting: SpinLockIrq<Waiting>,
+    #[pin]
+    task: SpinLockIrq<Option<Arc<task::Task>>>,
+    #[pin]
+    finished_task: SpinLockIrq<Option<TaskResult>>,
+    ios: Pin<KBox<IoSet<Array>>>,
+    batch_bios: Pin<KBox<BatchSet>>,
+    lanes: lane_lock::LaneTable,
+    pool: Pin<KBox<PagePool>>,
+    ops: Pin<KBox<lane_op::OpPool>>,
+    background: Arc<submit::Background>,
+    queue: WorkQueue,
+}
+
+impl Behind for Array {
+    type Table = Table;
+}
+
+impl Array {
+    fn readable(&self) -> Mask {
+        Mask(self.readable.load(Ordering::Acquire))
+    }
+
+    fn writable(&self) -> Mask {
+        Mask(self.writable.load(Ordering::Acquire))
+    }
+
+    /// Whether redundancy is kept, so that failures and dirtiness matter.
+    fn is_redundant(&self) -> bool {
+        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Parity)
+    }
+
+    /// Sectors of a member that one stripe takes (of a mirror: one lane).
+    fn stripe_unit(&self) -> u32 {
+        match self.geometry.kind() {
+            Kind::Parity => self.geometry.chunk_sectors(),
+            _ => LANE_SECTORS,
+        }
+    }
+
+    /// Sectors of a lane.
+    fn lane_sectors(&self) -> u32 {
+        self.stripe_unit().min(LANE_SECTORS)
+    }
+
+    /// Marks a member as unusable at once. Returns false when that was known, or when the array
+    /// would rather keep it (a mirror's last good member).
+    ///
+    /// Any context.
+    fn drop_member(&self, slot: Slot) -> bool {
+        let bit = Mask::single(slot).0;
+        if !self.is_redundant() || self.writable.load(Ordering::Acquire) & bit == 0 {
+            return false;
+        }
+        let readable = self.readable();
+        let last = readable.without(slot);
+        if self.geometry.kind() == Kind::Mirrored && readable.contains(slot) && last.is_empty() {
+            return false;
+        }
+        let health = crate::personalities::for_level(self.geometry.level())
+            .map(|level| level.health(self.geometry.shape(), last));
+        // Beyond redundancy nothing is recorded: the metadata keeps the last state in which no
+        // acknowledged write was missing.
+        let beyond =
+            readable.contains(slot) && health == Some(crate::personalities::Health::Failed);
+        if !beyond {
+            self.unrecorded.fetch_or(bit, Ordering::AcqRel);
+        }
+        self.readable.fetch_and(!bit, Ordering::AcqRel);
+        let before = self.writable.fetch_and(!bit, Ordering::AcqRel);
+        if beyond {
+            self.broken.store(true, Ordering::Release);
+        }
+        before & bit != 0
+    }
+
+    /// A write to a member failed, or its disk is gone.
+    fn member_failed(&self, slot: Slot, kind: crate::uapi::event::EventKind, sector: u64) {
+        self.notify.event(kind, Some(slot), sector);
+        if self.drop_member(slot) {
+            self.notify
+                .event(crate::uapi::event::EventKind::MemberFailed, Some(slot), sector);
+            self.notify.kick();
+        }
+    }
+
+    /// Notes that I/O came by, at the price of a write only once a tick.
+    fn touch(&self, is_write: bool) {
+        let now = crate::block::context::jiffies() as u64;
+        if self.last_io.load(Ordering::Relaxed) != now {
+            self.last_io.store(now, Ordering::Relaxed);
+        }
+        if is_write && self.last_write.load(Ordering::Relaxed) != now {
+            self.last_write.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends finished I/O that no longer waits for anything.
+fn end_all(mut list: FinishedList<Array>) {
+    while let Some(io) = list.pop() {
+        io.end();
+    }
+}
+
+/// The array that a pass leads to, with its disks.
+type ArrayPass = Pass<Array>;

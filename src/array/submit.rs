@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where bios come in, and where what could not go on at once goes on.
+
+use super::{read, write, Array, ArrayPass};
+use crate::block::bio::{
+    DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, Status, UserBio,
+};
+use crate::block::gate::Gated;
+use crate::block::gendisk::DiskOwner;
+use crate::block::raw::{
+    REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH,
+};
+use crate::personalities::Kind;
+use crate::uapi::event::EventKind;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::sync::{Arc, SpinLockIrq};
+use kernel::workqueue::{impl_has_work, Work, WorkItem};
+
+impl DiskOwner for Array {
+    fn submit(this: &Gated<Self>, bio: UserBio) {
+        match this.enter() {
+            Some(pass) => dispatch(pass, bio),
+            None => this.wait_at_gate(this, bio),
+        }
+    }
+}
+
+impl Array {
+    /// Keeps a bio until the gate opens.
+    fn wait_at_gate(&self, gated: &Gated<Self>, bio: UserBio) {
+        {
+            let mut waiting = self.waiting.lock();
+            if gated.is_closed() {
+                waiting.at_gate.push(bio);
+                return;
+            }
+        }
+        // It opened in between.
+        match gated.enter() {
+            Some(pass) => dispatch(pass, bio),
+            None => bio.resubmit(),
+        }
+    }
+
+    /// Lets in what waited at the gate. Call after it was opened.
+    pub(super) fn release_gate(&self) {
+        let mut list = self.waiting.lock().at_gate.take();
+        while let Some(bio) = list.pop() {
+            bio.resubmit();
+        }
+    }
+}
+
+/// Work on a bio begins. `pass` is kept until it ends.
+pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
+    let opf = bio.opf();
+    match bio.op() {
+        REQ_OP_READ => {
+            pass.touch(false);
+            read::start(pass, bio);
+        }
+        REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
+            if pass.read_only || pass.broken.load(Ordering::Acquire) {
+                return bio.end(Status::IO_ERROR);
+            }
+            if opf & REQ_PREFLUSH != 0 {
+                return super::flush::start(pass, bio);
+            }
+            if let Some((pass, bio)) = Array::admit(pass, bio) {
+                write::start(pass, bio);
+            }
+        }
+        REQ_OP_FLUSH => super::flush::start(pass, bio),
+        _ => bio.end(Status::NOT_SUPPORTED),
+    }
+}
+
+/// After the flush that a write asked for in front of it.
+pub(super) fn after_preflush(pass: ArrayPass, bio: UserBio) {
+    if bio.sectors() == 0 {
+        return bio.end(Status::OK);
+    }
+    if let Some((pass, bio)) = Array::admit(pass, bio) {
+        write::start(pass, bio);
+    }
+}
+
+impl IoOwner for Array {
+    fn bios(&self) -> &IoSet<Self> {
+        &self.ios
+    }
+
+    fn piece_done(piece: DonePiece<Self>) {
+        let status = piece.status();
+        let PieceInfo { slot, .. } = piece.info();
+        let io = piece.io();
+        if status.is_ok() {
+            io.mark_good();
+            return;
+        }
+        let array = io.owner();
+        let is_read = io.opf() & 1 == 0;
+        let sector = piece.info().member_sector;
+        if status == Status::NOT_SUPPORTED || status == Status::AGAIN {
+            io.fail(status);
+        } else if !array.is_redundant() {
+            let errors = if is_read {
+                &array.read_errors
+            } else {
+                &array.write_errors
+            };
+            errors.fetch_add(1, Ordering::Relaxed);
+            io.fail(status);
+        } else if is_read {
+            array.read_errors.fetch_add(1, Ordering::Relaxed);
+            if status.is_offline() {
+                array.member_failed(slot, EventKind::ReadError, sector);
+            }
+            let pass = array.again();
+            pass.waiting.lock().retry.push(piece);
+            drop(io);
+            Background::kick(pass);
+        } else {
+            array.write_errors.fetch_add(1, Ordering::Relaxed);
+            io.mark_failed(slot);
+            array.member_failed(slot, EventKind::WriteError, sector);
+        }
+    }
+
+    fn io_done(io: FinishedIo<Self>) {
+        let array = io.owner();
+        if io.is_write() && array.is_redundant() {
+            if io.failed() != 0 && io.good() == 0 {
+                io.set_status(Status::IO_ERROR);
+            }
+            if array.unrecorded.load(Ordering::Acquire) != 0 {
+                let pass = array.again();
+                let mut waiting = pass.waiting.lock();
+                // `failures_recorded` clears the mask before it takes the list.
+                if pass.unrecorded.load(Ordering::Acquire) != 0 {
+                    waiting.finished.push(io);
+                    drop(waiting);
+                    pass.notify.kick();
+                    return;
+                }
+            }
+        }
+        io.end();
+    }
+}
+
+/// Goes on with what could not go on in the context where it came up.
+#[pin_data]
+pub(super) struct Background {
+    #[pin]
+    work: Work<Background>,
+    /// The array, while there is something to do.
+    #[pin]
+    pass: SpinLockIrq<Option<ArrayPass>>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Background { self.work }
+}
+
+impl Background {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                work <- kernel::new_work!("emd_background"),
+                pass <- kernel::new_spinlock_irq!(None, "emd_background"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Has the array's waiting work looked at. Any context.
+    pub(super) fn kick(pass: ArrayPass) {
+        let background = pass.background.clone();
+        // A pass that was in there already is dropped after the lock is.
+        let old = background.pass.lock().replace(pass.again());
+        // When it is queued already, it will find the pass.
+        let _ = pass.queue.enqueue(background);
+        drop(old);
+    }
+}
+
+impl WorkItem for Background {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let Some(pass) = this.pass.lock().take() else {
+            return;
+        };
+        let (mut starved, mut stalled) = {
+            let mut waiting = pass.waiting.lock();
+            pass.someone_waits.store(false, Ordering::SeqCst);
+            (waiting.starved.take(), waiting.stalled.take())
+        };
+        // Ops that wait for buffers first: they hold lanes.
+        while let Some(mut op) = starved {
+            starved = op.as_mut().take_next();
+            super::lane_run::start(op);
+        }
+        loop {
+            let piece = pass.waiting.lock().retry.pop();
+            let Some(piece) = piece else { break };
+            let io: IoRef<Array> = piece.io();
+            read::by_lanes(&pass, &io, piece.info(), true);
+        }
+        while let Some(io) = stalled.pop() {
+            match pass.geometry.kind() {
+                Kind::Parity | Kind::Mirrored => write::resume(&pass, io),
+                Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
+            }
+        }
+    }
+}

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tasks: rebuild, resync, initialise, check, repair: one walk over all lanes of an array.
+//!
+//! A task keeps up to [`WINDOW_MAX`] lanes in flight. Lanes may come back in any order; the mark (what
+//! is done from the start on) follows the first that is not back. The task sleeps in no work item: it
+//! fills its window, and lanes that come back wake it.
+
+use super::write::new_op;
+use super::{lane_run, Array, LANE_SECTORS};
+use crate::block::context;
+use crate::block::gate::Gated;
+use crate::model::Checked;
+use crate::personalities::lane::Job;
+use crate::personalities::{Kind, Mask};
+use crate::reason;
+use crate::uapi::info::TaskKind;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{Arc, SpinLockIrq};
+use kernel::workqueue::{self, impl_has_delayed_work, DelayedWork, WorkItem};
+
+/// Most lanes in flight.
+const WINDOW_MAX: u64 = 32;
+
+/// Lanes in flight while users do I/O.
+const WINDOW_BUSY: u64 = 2;
+
+/// Users count as busy this long after their last I/O, and a busy task pauses that long after each
+/// window.
+const BUSY_MS: u32 = 20;
+
+/// How far a task is, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskStatus {
+    /// What it does.
+    pub kind: TaskKind,
+    /// The members it fills.
+    pub targets: Mask,
+    /// Sectors of each member done.
+    pub done_sectors: u64,
+    /// Sectors of each member in all.
+    pub total_sectors: u64,
+    /// KiB/s of each member since it started.
+    pub rate_kib: u32,
+    /// Seconds left, when that can be said.
+    pub eta_seconds: Option<u32>,
+    /// Sectors (of members) in lanes that did not agree.
+    pub mismatch_sectors: u64,
+    /// Somebody stopped it for now.
+    pub paused: bool,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskResult {
+    /// What it did.
+    pub kind: TaskKind,
+    /// The members it filled.
+    pub targets: Mask,
+    /// It got to the end, and everything on the way worked.
+    pub completed: bool,
+    /// Sectors of each member done.
+    pub done_sectors: u64,
+    /// Sectors (of members) in lanes that did not agree.
+    pub mismatch_sectors: u64,
+}
+
+/// Where a task stands.
+struct Progress {
+    /// The array, until the end.
+    array: Option<Arc<Gated<Array>>>,
+    /// First lane that is not back.
+    base: u64,
+    /// Lanes from `base` on that are back, as bits.
+    back: u64,
+    /// Next lane to send.
+    next: u64,
+}
+
+/// A task at work.
+#[pin_data]
+pub(super) struct Task {
+    #[pin]
+    work: DelayedWork<Task>,
+    kind: TaskKind,
+    targets: Mask,
+    /// Lanes in all, and lanes a stripe unit has.
+    lanes: u64,
+    lanes_per_unit: u64,
+    unit: u32,
+    total_sectors: u64,
+    started: u64,
+    started_lane: u64,
+    #[pin]
+    progress: SpinLockIrq<Progress>,
+    cancelled: AtomicBool,
+    paused: AtomicBool,
+    failed: AtomicBool,
+    mismatch_sectors: AtomicU64,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Task { self.work }
+}
+
+impl Task {
+    /// Starts a task on `array`, from `from_sectors` (of each member) on.
+    pub(super) fn start(
+        array: &Arc<Gated<Array>>,
+        kind: TaskKind,
+        targets: Mask,
+        from_sectors: u64,
+    ) -> Checked {
+        let unit = array.stripe_unit();
+        let lanes_per_unit = u64::from(unit.div_ceil(LANE_SECTORS));
+        let total_sectors = array.geometry.used_member_sectors();
+        let lanes = match array.geometry.kind() {
+            Kind::Parity => array.geometry.stripes() * lanes_per_unit,
+            _ => total_sectors.div_ceil(u64::from(LANE_SECTORS)),
+        };
+        // Go on at the start of a stripe unit, never beyond the mark.
+        let first = (from_sectors / u64::from(unit) * lanes_per_unit).min(lanes);
+        let task = Arc::pin_init(
+            pin_init!(Self {
+                work <- kernel::new_delayed_work!("emd_task"),
+                kind,
+                targets,
+                lanes,
+                lanes_per_unit,
+                unit,
+                total_sectors,
+                started: context::jiffies() as u64,
+                started_lane: first,
+                progress <- kernel::new_spinlock_irq!(Progress {
+                    array: Some(array.clone()),
+                    base: first,
+                    back: 0,
+                    next: first,
+                }, "emd_task"),
+                cancelled: AtomicBool::new(false),
+                paused: AtomicBool::new(false),
+                failed: AtomicBool::new(false),
+                mismatch_sectors: AtomicU64::new(0),
+            }),
+            GFP_KERNEL,
+        )?;
+        {
+            let mut running = array.task.lock();
+            if running.is_some() {
+                return Err(reason!(EBUSY, "{} is busy with another task", array.name));
+            }
+            *running = Some(task.clone());
+        }
+        if !targets.is_empty() {
+            array
+                .rebuild_done
+                .store(task.sectors_of(first), Ordering::Release);
+        }
+        array.task_active.store(true, Ordering::Release);
+        if array.geometry.kind() == Kind::Mirrored {
+            // Writes that went around the lane locks have to be through before the first lane is
+            // touched; the gate tells. Reads and failures do not wait on this.
+            if let Some(drained) = array.try_drain(|| false) {
+                drop(drained);
+            }
+            array.release_gate();
+        }
+        task.wake(0);
+        Ok(())
+    }
+
+    /// Sectors of each member in front of `lane`.
+    fn sectors_of(&self, lane: u64) -> u64 {
+        let (units, rest) = (lane / self.lanes_per_unit, lane % self.lanes_per_unit);
+        (units * u64::from(self.unit) + rest * u64::from(LANE_SECTORS)).min(self.total_sectors)
+    }
+
+    fn wake(self: &Arc<Self>, delay_ms: u32) {
+        let delay = if delay_ms == 0 {
+            0
+        } else {
+            context::ticks(delay_ms)
+        };
+        // Queued already is as good.
+        let _ = workqueue::system_unbound().enqueue_delayed(self.clone(), delay);
+    }
+
+    /// Asks it to end.
+    pub(super) fn cancel(self: &Arc<Self>) {
+        self.cancelled.store(true, Ordering::Release);
+        self.wake(0);
+    }
+
+    /// Holds it, or lets it go on.
+    pub(super) fn set_paused(self: &Arc<Self>, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.wake(0);
+    }
+
+    /// For people.
+    pub(super) fn status(&self) -> TaskStatus {
+        let base = self.progress.lock().base;
+        let done_sectors = self.sectors_of(base);
+        let ticks = (context::jiffies() as u64).wrapping_sub(self.started).max(1);
+        let per_second = u64::from(context::ticks(1000) as u32).max(1);
+        let moved = done_sectors.saturating_sub(self.sectors_of(self.started_lane));
+        let rate = (moved / 2).saturating_mul(per_second) / ticks;
+        let left = self.total_sectors.saturating_sub(done_sectors) / 2;
+        TaskStatus {
+            kind: self.kind,
+            targets: self.targets,
+            done_sectors,
+            total_sectors: self.total_sectors,
+            rate_kib: u32::try_from(rate).unwrap_or(u32::MAX),
+            eta_seconds: left
+                .checked_div(rate)
+                .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+            mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
+            paused: self.paused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A lane is back. Any context.
+    pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, mismatch: bool) {
+        if failed {
+            self.failed.store(true, Ordering::Release);
+        }
+        if mismatch {
+            self.mismatch_sectors
+                .fetch_add(u64::from(self.unit.min(LANE_SECTORS)), Ordering::Relaxed);
+        }
+        let (base, in_flight) = {
+            let mut progress = self.progress.lock();
+            if let Some(bit) = lane.checked_sub(progress.base).filter(|&bit| bit < 64) {
+                progress.back |= 1 << bit;
+            }
+            let ready = progress.back.trailing_ones();
+            progress.back = progress.back.checked_shr(ready).unwrap_or(0);
+            progress.base += u64::from(ready);
+            if ready > 0 {
+                if let Some(array) = &progress.array {
+                    self.publish(array, progress.base);
+                }
+            }
+            (progress.base, progress.next - progress.base)
+        };
+        if base == self.lanes || in_flight <= WINDOW_MAX / 2 {
+            self.wake(0);
+        }
+    }
+
+    /// Moves the array's marks along.
+    fn publish(&self, array: &Array, base: u64) {
+        if self.failed.load(Ordering::Acquire) {
+            return;
+        }
+        let done = self.sectors_of(base);
+        match self.kind {
+            TaskKind::Rebuild => array.rebuild_done.store(done, Ordering::Release),
+            TaskKind::Initialise | TaskKind::Resync => {
+                if array.unsynced_from.load(Ordering::Acquire) != u64::MAX {
+                    array.unsynced_from.store(done, Ordering::Release);
+                }
+            }
+            TaskKind::Check | TaskKind::Repair => {}
+        }
+    }
+
+    fn job(&self) -> Job {
+        match self.kind {
+            TaskKind::Rebuild => Job::Rebuild {
+                targets: self.targets,
+            },
+            TaskKind::Check => Job::Sync { fix: false },
+            TaskKind::Initialise | TaskKind::Resync | TaskKind::Repair => Job::Sync { fix: true },
+        }
+    }
+
+    /// Sends lanes until the window is full; says when to come again.
+    fn fill(self: &Arc<Self>, array: &Arc<Gated<Array>>) -> Next {
+        loop {
+            let ending = self.cancelled.load(Ordering::Acquire)
+                || self.failed.load(Ordering::Acquire)
+                || self.targets_lost(array);
+            let is_busy = array.is_busy(BUSY_MS);
+            let lane = {
+                let mut progress = self.progress.lock();
+                let in_flight = progress.next - progress.base;
+                if ending || progress.next == self.lanes {
+                    return if in_flight == 0 {
+                        Next::End
+                    } else {
+                        Next::WhenBack
+                    };
+                }
+                if self.paused.load(Ordering::Acquire) {
+                    return Next::WhenBack;
+                }
+                let window = if is_busy { WINDOW_BUSY } else { WINDOW_MAX };
+                if in_flight >= window {
+                    return if is_busy {
+                        Next::Later
+                    } else {
+                        Next::WhenBack
+                    };
+                }
+                let lane = progress.next;
+                progress.next += 1;
+                lane
+            };
+            if !self.send(array, lane) {
+                self.progress.lock().next = lane;
+                return Next::Later;
+            }
+        }
+    }
+
+    /// Sends one lane; false when the array does not let it in just now.
+    fn send(self: &Arc<Self>, array: &Gated<Array>, lane: u64) -> bool {
+        let Some(pass) = array.enter() else {
+            return false;
+        };
+        let stripe = lane / self.lanes_per_unit;
+        let column = (lane % self.lanes_per_unit) as u32 * LANE_SECTORS;
+        let left = self
+            .total_sectors
+            .saturating_sub(stripe * u64::from(self.unit) + u64::from(column));
+        let sectors = u64::from((self.unit - column).min(LANE_SECTORS)).min(left) as u32;
+        let Some(mut op) = new_op(&pass, stripe, column, sectors, self.job()) else {
+            return false;
+        };
+        op.as_mut().body_mut().task = Some(self.clone());
+        lane_run::submit(op);
+        true
+    }
+
+    /// Whether a member that is being filled is gone.
+    fn targets_lost(&self, array: &Array) -> bool {
+        match self.kind {
+            TaskKind::Rebuild => {
+                self.targets.intersect(array.writable()) != self.targets
+                    || array.broken.load(Ordering::Acquire)
+            }
+            _ => array.readable() != Mask::all(array.geometry.members()),
+        }
+    }
+
+    /// Ends: tells the array, which tells its set.
+    fn end(&self) {
+        let (array, base) = {
+            let mut progress = self.progress.lock();
+            (progress.array.take(), progress.base)
+        };
+        let Some(array) = array else { return };
+        let completed = base == self.lanes && !self.failed.load(Ordering::Acquire);
+        if completed && matches!(self.kind, TaskKind::Initialise | TaskKind::Resync) {
+            array.unsynced_from.store(u64::MAX, Ordering::Release);
+        }
+        let own = array.task.lock().take();
+        array.task_active.store(false, Ordering::Release);
+        *array.finished_task.lock() = Some(TaskResult {
+            kind: self.kind,
+            targets: self.targets,
+            completed,
+            done_sectors: self.sectors_of(base),
+            mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
+        });
+        array.notify.kick();
+        drop(own);
+    }
+}
+
+/// When a task comes again.
+enum Next {
+    /// When a lane is back.
+    WhenBack,
+    /// After a while.
+    Later,
+    /// Never.
+    End,
+}
+
+impl WorkItem for Task {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let Some(array) = this.progress.lock().array.clone() else {
+            return;
+        };
+        match this.fill(&array) {
+            Next::WhenBack => {}
+            Next::Later => this.wake(BUSY_MS),
+            Next::End => this.end(),
+        }
+    }
+}
+
+impl Array {
+    /// Whether users did I/O lately.
+    fn is_busy(&self, within_ms: u32) -> bool {
+        let now = context::jiffies() as u64;
+        let last = self.last_io.load(Ordering::Relaxed);
+        now.wrapping_sub(last) <= context::ticks(within_ms) as u64
+    }
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writes, discards and write-zeroes: clones where there is no parity, lanes where there is.
+
+use super::lane_op::{Fragment, LaneOp};
+use super::{lane_run, Array, ArrayPass, LANE_SECTORS};
+use crate::block::bio::{IoRef, PieceInfo, Status, UserBio};
+use crate::block::raw::{REQ_FUA, REQ_OP_WRITE, REQ_PREFLUSH};
+use crate::personalities::lane::Job;
+use crate::personalities::{Kind, Mask};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+/// Carries out a write.
+pub(super) fn start(pass: ArrayPass, bio: UserBio) {
+    match pass.geometry.kind() {
+        Kind::Concat | Kind::Striped => striped(pass, bio),
+        Kind::Mirrored if !pass.task_active.load(Ordering::Acquire) => mirrored(pass, bio),
+        Kind::Mirrored | Kind::Parity => {
+            if bio.op() != REQ_OP_WRITE {
+                // The limits do not offer these.
+                return bio.end(Status::NOT_SUPPORTED);
+            }
+            let io = IoRef::begin_without_piece(bio, pass);
+            let pass = io.owner().again();
+            resume(&pass, io);
+        }
+    }
+}
+
+fn striped(pass: ArrayPass, bio: UserBio) {
+    let Some((io, mut first)) = IoRef::begin(bio, pass) else {
+        return;
+    };
+    first.set_opf(io.opf() & !REQ_PREFLUSH);
+    super::read::spread(&io, first, |pass, place, _| {
+        pass.readable().contains(place.slot).then_some(place.slot)
+    });
+}
+
+/// One clone for each member.
+fn mirrored(pass: ArrayPass, bio: UserBio) {
+    let Some((io, first)) = IoRef::begin(bio, pass) else {
+        return;
+    };
+    let pass = io.owner();
+    let place = pass.geometry.locate(io.sector());
+    let mut unused = Some(first);
+    let mut sent = false;
+    for slot in pass.writable().iter() {
+        let (Some(mut piece), Some(member)) =
+            (unused.take().or_else(|| io.piece()), pass.table().member(slot))
+        else {
+            io.mark_failed(slot);
+            pass.member_failed(
+                slot,
+                crate::uapi::event::EventKind::WriteError,
+                place.member_sector,
+            );
+            continue;
+        };
+        piece.set_opf(io.opf() & !REQ_PREFLUSH);
+        let info = PieceInfo {
+            slot,
+            sector: io.sector(),
+            sectors: io.sectors(),
+            member_sector: place.member_sector,
+        };
+        piece.send(
+            io.clone(),
+            info,
+            &member.device,
+            member.offset_sectors + place.member_sector,
+        );
+        sent = true;
+    }
+    if !sent {
+        io.fail(Status::IO_ERROR);
+    }
+}
+
+/// First and last column (exclusive) of the lane that `column` of a stripe unit is in.
+pub(super) fn block_of(pass: &ArrayPass, column: u32) -> (u32, u32) {
+    let first = column - column % LANE_SECTORS;
+    (first, (first + LANE_SECTORS).min(pass.stripe_unit()))
+}
+
+/// A fresh op; `None` when there is neither one in the pool nor memory. Process context.
+pub(super) fn new_op(
+    pass: &ArrayPass,
+    stripe: u64,
+    column: u32,
+    sectors: u32,
+    job: Job,
+) -> Option<Pin<KBox<LaneOp>>> {
+    let mut op = pass.ops.take(true)?;
+    let body = op.as_mut().body_mut();
+    let lanes_per_unit = u64::from(pass.stripe_unit().div_ceil(LANE_SECTORS));
+    body.pass = Some(pass.again());
+    body.job = job;
+    body.stripe = stripe;
+    body.column = column;
+    body.sectors = sectors;
+    body.lane = stripe * lanes_per_unit + u64::from(column / LANE_SECTORS);
+    Some(op)
+}
+
+/// Cuts a write into ops, from its cursor on: one for each range of columns in which the same
+/// members are written throughout. When ops run out, the rest waits for some to come back.
+pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
+    let fua = io.opf() & REQ_FUA != 0;
+    let mut cut = Cut::new(pass, &io);
+    let mut index = 0u64;
+    let skip = io.cursor();
+    while let Some(rect) = cut.next(pass) {
+        index += 1;
+        if index <= skip {
+            continue;
+        }
+        let written = match pass.geometry.kind() {
+            Kind::Mirrored => Mask::single(0),
+            _ => rect.written(pass),
+        };
+        let Some(mut op) = new_op(
+            pass,
+            rect.stripe,
+            rect.column,
+            rect.sectors,
+            Job::Write { written },
+        ) else {
+            io.set_cursor(index - 1);
+            return pass.stall(io);
+        };
+        let body = op.as_mut().body_mut();
+        body.fua = fua;
+        for data_index in rect.first..=rect.last {
+            let slot = match pass.geometry.kind() {
+                Kind::Mirrored => 0,
+                _ => pass.geometry.data_slot(rect.stripe, data_index),
+            };
+            let within = u64::from(data_index) * u64::from(rect.unit) + u64::from(rect.column);
+            let offset = rect.stripe_start + within - io.sector();
+            body.add_fragment(Fragment {
+                io: io.clone(),
+                slot,
+                column: rect.column,
+                sectors: rect.sectors,
+                io_offset_bytes: offset as usize * 512,
+            });
+        }
+        lane_run::submit(op);
+    }
+}
+
+/// A range of columns of one stripe in which the data members `first..=last` are written throughout.
+struct Rect {
+    stripe: u64,
+    /// Sector of the volume where the stripe's data starts.
+    stripe_start: u64,
+    /// Sectors of a stripe unit.
+    unit: u32,
+    column: u32,
+    sectors: u32,
+    first: u16,
+    last: u16,
+}
+
+impl Rect {
+    fn written(&self, pass: &ArrayPass) -> Mask {
+        (self.first..=self.last).fold(Mask::EMPTY, |mask, index| {
+            mask.with(pass.geometry.data_slot(self.stripe, index))
+        })
+    }
+}
+
+/// Walks over a bio and yields its [`Rect`]s: stripe by stripe, column by column.
+struct Cut {
+    sector: u64,
+    end: u64,
+    /// The next column of the current stripe.
+    column: u32,
+}
+
+impl Cut {
+    fn new(_pass: &ArrayPass, io: &IoRef<Array>) -> Self {
+        Self {
+            sector: io.sector(),
+            end: io.sector() + u64::from(io.sectors()),
+            column: 0,
+        }
+    }
+
+    fn next(&mut self, pass: &ArrayPass) -> Option<Rect> {
+        let unit = pass.stripe_unit();
+        let data_members = match pass.geometry.kind() {
+            Kind::Mirrored => 1,
+            _ => u64::from(pass.geometry.data_members()),
+        };
+        let stripe_sectors = u64::from(unit) * data_members;
+        while self.sector < self.end {
+            let stripe = self.sector / stripe_sectors;
+            let stripe_start = stripe * stripe_sectors;
+            // What the bio covers of this stripe's data.
+            let from = self.sector - stripe_start;
+            let to = (self.end - stripe_start).min(stripe_sectors);
+            while self.column < unit {
+                let column = self.column;
+                let next = next_boundary(pass, column, unit, from, to);
+                self.column = next;
+                // Data members written throughout column..next: i with from ≤ i·unit+column and
+                // i·unit+next ≤ to.
+                let unit64 = u64::from(unit);
+                let first = from.saturating_sub(u64::from(column)).div_ceil(unit64);
+                let Some(room) = to.checked_sub(u64::from(next)) else {
+                    continue;
+                };
+                let last = room / unit64;
+                // Boundaries fall between the members too: without one in the whole range, skip.
+                if first > last || last >= data_members {
+                    continue;
+                }
+                return Some(Rect {
+                    stripe,
+                    stripe_start,
+                    unit,
+                    column,
+                    sectors: next - column,
+                    first: first as u16,
+                    last: last as u16,
+                });
+            }
+            self.column = 0;
+            self.sector = stripe_start + to;
+        }
+        None
+    }
+}
+
+/// The next column after `column` where a lane ends, or where what is covered (`from..to` of the
+/// stripe's data) begins or ends in some member.
+fn next_boundary(pass: &ArrayPass, column: u32, unit: u32, from: u64, to: u64) -> u32 {
+    let mut next = block_of(pass, column).1;
+    for edge in [from % u64::from(unit), to % u64::from(unit)] {
+        let edge = edge as u32;
+        if edge > column && edge < next {
+            next = edge;
+        }
+    }
+    next
+}
+
+impl Array {
+    /// Keeps a bio until ops come back.
+    fn stall(self: &Self, io: IoRef<Array>) {
+        let pass = io.owner().again();
+        {
+            let mut waiting = pass.waiting.lock();
+            waiting.stalled.push(io);
+            pass.someone_waits.store(true, Ordering::SeqCst);
+        }
+        if pass.ops.has_some() {
+            super::submit::Background::kick(pass);
+        }
+    }
+}
