@@ -45,11 +45,16 @@ modules_install: modules
 	@tools/toolbox/install-module $(BUILD)/module/emd.ko
 endif
 
+ifeq ($(wildcard tools/emdadm/Cargo.toml),)
+emdadm:
+	@echo "no tools/emdadm yet"
+else
 emdadm: toolbox ## the tool, one static program: build/emdadm
 	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --quiet --release -p emdadm --target x86_64-unknown-linux-gnu
 	@cmp -s $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm || \
 		install -m 755 $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm
 	@echo "build/emdadm"
+endif
 
 install: modules_install emdadm ## both, for the running kernel
 	install -D -m 755 $(BUILD)/emdadm $(DESTDIR)/usr/local/sbin/emdadm
