@@ -342,9 +342,7 @@ impl Geometry {
                 .checked_add(member_sector)?,
             Kind::Striped | Kind::Parity => {
                 let stripe = member_sector >> self.chunk_shift;
-                if stripe >= self.stripes() {
-                    return None;
-                }
+                // A partial chunk at the member's end comes out beyond the volume's.
                 let index = self.data_index(stripe, slot)?;
                 let chunk = stripe
                     .checked_mul(u64::from(self.data_members.get()))?

@@ -317,8 +317,8 @@ impl Lane {
             // Two parities need more than this machine knows; RAID 6 brings it. Until then a lane
             // with Q is left as it is: writing it without Q would break it.
             return match self.job {
-                Job::Read { .. } => self.done(LaneResult::Unreadable, self.roles.all()),
-                _ => self.done(LaneResult::Unwritten, Mask::EMPTY),
+                Job::Read { .. } => self.done_without(LaneResult::Unreadable, self.roles.all()),
+                _ => self.done(LaneResult::Unwritten),
             };
         }
         match self.job {
@@ -332,13 +332,13 @@ impl Lane {
     fn plan_write(&self, written: Mask) -> Step {
         let parity = self.roles.parity();
         if written.is_empty() {
-            return self.done(LaneResult::Good, Mask::EMPTY);
+            return self.done(LaneResult::Good);
         }
         if !self.can_hold(written) {
-            return self.done(LaneResult::Unwritten, self.unread_now());
+            return self.done(LaneResult::Unwritten);
         }
         if self.wrote {
-            return self.done(LaneResult::Good, self.unread_now());
+            return self.done(LaneResult::Good);
         }
         let data_writes = written.intersect(self.writable);
         let Some(p) = self
@@ -368,7 +368,7 @@ impl Lane {
             (Some(modify), None) => (written.with(p), modify),
             // A parity that is being rebuilt may stay behind: the rebuild comes by later.
             (None, None) if !self.readable.contains(p) => return self.write(data_writes),
-            (None, None) => return self.done(LaneResult::Unwritten, self.unread_now()),
+            (None, None) => return self.done(LaneResult::Unwritten),
         };
         if !reads.is_empty() {
             return Step::Read { members: reads };
@@ -399,23 +399,23 @@ impl Lane {
             }
         }
         if missing.is_empty() {
-            self.done(LaneResult::Good, self.unread_now())
+            self.done(LaneResult::Good)
         } else {
-            self.done(LaneResult::Unreadable, missing.union(self.unread_now()))
+            self.done_without(LaneResult::Unreadable, missing)
         }
     }
 
     fn plan_rebuild(&self, targets: Mask) -> Step {
         let wanted = targets.intersect(self.writable);
         if targets.is_empty() {
-            return self.done(LaneResult::Good, Mask::EMPTY);
+            return self.done(LaneResult::Good);
         }
         if self.wrote {
             let unheld = targets.minus(self.written_ok);
-            return self.done(self.written_or(unheld), self.unread_now());
+            return self.done(self.written_or(unheld));
         }
         if wanted.is_empty() {
-            return self.done(LaneResult::Unwritten, Mask::EMPTY);
+            return self.done(LaneResult::Unwritten);
         }
         let left = wanted.minus(self.new);
         let Some(slot) = left.first() else {
@@ -424,8 +424,7 @@ impl Lane {
         let others = self.roles.all().without(slot);
         let reads = self.cost_others(slot).filter(|_| left.len() == 1);
         let Some(reads) = reads else {
-            let unreadable = left.union(self.unread_now());
-            return self.done(LaneResult::Unreadable, unreadable);
+            return self.done_without(LaneResult::Unreadable, left);
         };
         if !reads.is_empty() {
             return Step::Read { members: reads };
@@ -446,11 +445,11 @@ impl Lane {
     fn plan_sync(&self, fix: bool) -> Step {
         let all = self.roles.all();
         if self.wrote {
-            return self.done(self.written_or(self.write_failed), self.unread_now());
+            return self.done(self.written_or(self.write_failed));
         }
         let Some(p) = self.roles.p.filter(|_| all.is_within(self.readable)) else {
             // A member is missing: nothing to compare with.
-            return self.done(LaneResult::Good, Mask::EMPTY);
+            return self.done(LaneResult::Good);
         };
         let unread = all.minus(self.have).minus(self.bad);
         if !unread.is_empty() {
@@ -458,7 +457,7 @@ impl Lane {
         }
         let unreadable = self.bad.minus(self.have);
         if unreadable.len() > 1 {
-            return self.done(LaneResult::Unreadable, unreadable);
+            return self.done(LaneResult::Unreadable);
         }
         if unreadable == Mask::single(p) {
             if self.new.contains(p) {
@@ -482,7 +481,7 @@ impl Lane {
         if self.mismatch && fix {
             return self.write(Mask::single(p));
         }
-        self.done(LaneResult::Good, Mask::EMPTY)
+        self.done(LaneResult::Good)
     }
 
     fn compute_parity(&self, p: Slot) -> Step {
@@ -551,7 +550,7 @@ impl Lane {
     fn write(&self, members: Mask) -> Step {
         let members = members.intersect(self.writable);
         if members.is_empty() {
-            return self.done(LaneResult::Unwritten, Mask::EMPTY);
+            return self.done(LaneResult::Unwritten);
         }
         Step::Write { members }
     }
@@ -586,7 +585,7 @@ impl Lane {
         } else {
             self.bad.minus(overwritten)
         };
-        stale.len() <= redundancy && stale.union(blocked).len() <= redundancy
+        stale.union(blocked).len() <= redundancy
     }
 
     fn written_or(&self, unheld: Mask) -> LaneResult {
@@ -597,7 +596,12 @@ impl Lane {
         }
     }
 
-    fn done(&self, result: LaneResult, unreadable: Mask) -> Step {
+    fn done(&self, result: LaneResult) -> Step {
+        self.done_without(result, Mask::EMPTY)
+    }
+
+    /// The end, without `missing` beside what could not be read.
+    fn done_without(&self, result: LaneResult, missing: Mask) -> Step {
         // Members in use that the job leaves out of date without having tried to write them.
         let skipped = match self.job {
             Job::Write { written } if self.wrote => written
@@ -610,7 +614,7 @@ impl Lane {
             result,
             mismatch: self.mismatch,
             repaired: self.bad.intersect(self.written_ok),
-            unreadable,
+            unreadable: missing.union(self.unread_now()),
             write_failed: self.write_failed.union(skipped),
             source: None,
         })

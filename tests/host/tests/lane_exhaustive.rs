@@ -194,6 +194,14 @@ fn healthy_writes_read_the_least() {
                 let least = (data - written.len()).min(written.len() + 1);
                 assert_eq!(trace.reads, least, "n={n} written={written:?}");
                 assert_eq!(trace.write_asked, written.with(p));
+                // Of equals, reconstruct: its reads are not of blocks about to be written.
+                let untouched = lab.roles.data.minus(written);
+                let reads = if untouched.len() <= written.len() + 1 {
+                    untouched
+                } else {
+                    written.with(p)
+                };
+                assert_eq!(trace.read_asked, reads);
                 let nothing =
                     emd_core::personalities::lane::Lane::reads_nothing(lab.roles, written, usable);
                 assert_eq!(nothing, least == 0);
@@ -280,6 +288,43 @@ fn without_parity_nothing_is_made_up() {
                 lab.lose(Mask::single(bad));
                 let written = run(&mut lab, Job::Write { written: slots }, 9);
                 assert_eq!(written.outcome.result == LaneResult::Good, !failed);
+            }
+        }
+    }
+}
+
+/// Members in sync that take no writes: what a write leaves out of date on them is told.
+#[test]
+fn read_only_members_are_reported_as_out_of_date() {
+    use emd_core::personalities::lane::LaneResult;
+    let mut random = Random(9);
+    for n in 3..=6u16 {
+        for p in 0..n {
+            for frozen in 0..n {
+                for bits in 1..(1u64 << n) {
+                    let written = Mask(bits);
+                    if written.contains(p) {
+                        continue;
+                    }
+                    let mut lab = Lab::new(n, p, &mut random);
+                    let mut usable = lab.usable();
+                    usable.writable = usable.writable.without(frozen);
+                    let job = Job::Write { written };
+                    let mut machine = genuine(lab.roles, job, usable);
+                    let trace = lab
+                        .run(machine.as_mut(), job, &[3; 6], |_, _| Trouble::default())
+                        .unwrap();
+                    let owed = written.with(p).intersect(Mask::single(frozen));
+                    assert_eq!(trace.outcome.result, LaneResult::Good);
+                    assert_eq!(trace.outcome.write_failed, owed);
+                    assert!(!trace.write_asked.contains(frozen));
+                    for slot in owed {
+                        lab.at_mut(slot).in_sync = false;
+                    }
+                    for slot in written {
+                        assert_eq!(lab.read_back(slot), Some(3));
+                    }
+                }
             }
         }
     }

@@ -393,11 +393,21 @@ pub fn run_and_judge(
 
 fn judge(before: &Lab, after: &Lab, job: Job, fresh: &[u64], trace: &Trace) -> Verdict {
     let outcome = &trace.outcome;
+    let unread = trace.read_asked.minus(trace.read_ok);
+    let written_ok = trace.write_asked.minus(trace.write_failed);
     ensure!(
-        outcome
-            .repaired
-            .is_within(trace.write_asked.minus(trace.write_failed)),
-        "repaired without a write"
+        outcome.repaired == unread.intersect(written_ok),
+        "repairs told are not those made"
+    );
+    for m in unread.minus(written_ok) {
+        ensure!(
+            trace.old[usize::from(m)].is_some() || outcome.unreadable.contains(m),
+            "block of {m} stays unreadable, and that is not told"
+        );
+    }
+    ensure!(
+        trace.read_ok.intersect(outcome.unreadable).is_empty(),
+        "a block that was read is told unreadable"
     );
     ensure!(
         trace.write_failed.is_within(outcome.write_failed),
