@@ -56,7 +56,7 @@ impl LaneRoles {
 ///
 /// * The level's personality accepted `shape`; `0 < size_sectors ≤` its capacity.
 /// * `data_members` is the shape's members less its parity members, never 0.
-/// * Striped and parity: `chunk_sectors` is `1 << chunk_shift`, `period_chunks` is
+/// * Striped and parity: `chunk_sectors` is `1 << chunk_shift` (so the shift is below 32), `period_chunks` is
 ///   `data_members × members` for parity levels and `data_members` otherwise.
 /// * Concat: `member_sectors` is the length that each member gives.
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +197,7 @@ impl Geometry {
     #[inline]
     pub fn stripes(&self) -> u64 {
         if self.has_chunks() {
-            self.shape.member_sectors >> self.chunk_shift
+            self.shape.member_sectors.wrapping_shr(self.chunk_shift)
         } else {
             1
         }
@@ -239,7 +239,7 @@ impl Geometry {
 
     #[inline]
     fn locate_striped(&self, sector: u64) -> Place {
-        let chunk = sector >> self.chunk_shift;
+        let chunk = sector.wrapping_shr(self.chunk_shift);
         let offset = sector & self.chunk_mask();
         // One wide division, by the rotation's period; what is left is small.
         let period = chunk / self.period_chunks;
@@ -262,7 +262,7 @@ impl Geometry {
         };
         Place {
             slot,
-            member_sector: (stripe << self.chunk_shift) | offset,
+            member_sector: stripe.wrapping_shl(self.chunk_shift) | offset,
             left_sectors: u64::from(self.shape.chunk_sectors).saturating_sub(offset),
             stripe,
             data_index,
@@ -341,13 +341,13 @@ impl Geometry {
                 .checked_mul(u64::from(slot))?
                 .checked_add(member_sector)?,
             Kind::Striped | Kind::Parity => {
-                let stripe = member_sector >> self.chunk_shift;
+                let stripe = member_sector.wrapping_shr(self.chunk_shift);
                 // A partial chunk at the member's end comes out beyond the volume's.
                 let index = self.data_index(stripe, slot)?;
                 let chunk = stripe
                     .checked_mul(u64::from(self.data_members.get()))?
                     .checked_add(u64::from(index))?;
-                (chunk << self.chunk_shift) | (member_sector & self.chunk_mask())
+                chunk.wrapping_shl(self.chunk_shift) | (member_sector & self.chunk_mask())
             }
         };
         (sector < self.size_sectors).then_some(sector)
@@ -364,9 +364,10 @@ impl Geometry {
                     .size_sectors
                     .saturating_add(self.chunk_mask())
                     .wrapping_shr(self.chunk_shift);
-                chunks
-                    .div_ceil(u64::from(self.data_members.get()))
-                    .saturating_mul(u64::from(self.shape.chunk_sectors))
+                let per_stripe = u64::from(self.data_members.get());
+                (chunks.saturating_add(per_stripe.wrapping_sub(1))
+                    / NonZeroU64::from(self.data_members))
+                .saturating_mul(u64::from(self.shape.chunk_sectors))
             }
         }
     }

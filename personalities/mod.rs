@@ -167,7 +167,7 @@ fn check_capacity(shape: &Shape, capacity_sectors: u64) -> Checked {
 /// nothing.
 fn whole_chunks(sectors: u64, chunk_sectors: u32) -> u64 {
     if chunk_sectors.is_power_of_two() {
-        sectors & !(u64::from(chunk_sectors) - 1)
+        sectors & !u64::from(chunk_sectors).wrapping_sub(1)
     } else {
         sectors
     }
