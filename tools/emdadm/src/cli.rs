@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use crate::size::Size;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Makes, starts, shows and watches EMD arrays.
+#[derive(Parser)]
+#[command(name = "emdadm", version, propagate_version = true, after_help = AFTER)]
+pub struct Cli {
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER: &str = "\
+Targets: an array is emd0, /dev/emd0, its id or its name; a set is its id or its name.
+Sizes: bytes, or with K, M, G, T (1024 each), or s for sectors of 512 bytes.
+
+Exit codes:
+  0  done
+  1  refused by the kernel, or failed; the reason is printed
+  2  wrong usage
+  3  done, but not all is well (with --check: something is degraded, failed or damaged)
+  4  not there: module not loaded, no such array, set or device, no metadata found
+  5  time ran out (--timeout)
+
+Examples:
+  emdadm create --format ddf --level raid5 --name data /dev/sd[b-e]
+  emdadm scan
+  emdadm list
+  emdadm examine --json disk1.img disk2.img
+  emdadm wait emd0";
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a set, or a volume in a set, or both, and start it
+    Create(CreateArgs),
+    /// Look for sets on disks and start their arrays
+    #[command(visible_alias = "assemble")]
+    Scan(ScanArgs),
+    /// List sets and arrays in short
+    List(ListArgs),
+    /// Show sets and arrays in full
+    Show(ShowArgs),
+    /// Say what metadata image files or disks carry; needs neither module nor root
+    Examine(ExamineArgs),
+    /// Show the formats and what they can express
+    Formats,
+    /// Add disks to a set; they fill lost members' places
+    Add(MemberArgs),
+    /// Treat disks as failed
+    Fail(ForcedMemberArgs),
+    /// Take disks out of a set
+    Remove(ForcedMemberArgs),
+    /// Make disks spares, or make them none
+    Spare(SpareArgs),
+    /// Stop arrays
+    Stop(StopArgs),
+    /// Delete a volume, or a whole set from its disks
+    Delete(DeleteArgs),
+    /// Give a volume a new name
+    Rename(RenameArgs),
+    /// Print events as they come
+    Monitor(MonitorArgs),
+    /// Wait until no rebuild, resync or check is running
+    Wait(WaitArgs),
+}
+
+/// `create`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
+  emdadm create --format ddf --level raid5 --chunk 64K --size 100G --name data --spare /dev/sdf /dev/sd[b-e]
+  emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
+  emdadm create --format ddf --level raid6 --name d /dev/sdb missing /dev/sdd /dev/sde   (degraded)
+  emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
+pub struct CreateArgs {
+    /// Metadata format (see `emdadm formats`); not needed with --set
+    #[arg(long, short = 'e', required_unless_present = "set")]
+    pub format: Option<String>,
+    /// Existing set to make the volume in: id, name, or one of its arrays
+    #[arg(long, conflicts_with = "set_name")]
+    pub set: Option<String>,
+    /// Name of the new set
+    #[arg(long)]
+    pub set_name: Option<String>,
+    /// Name of the volume
+    #[arg(long, short, requires = "level")]
+    pub name: Option<String>,
+    /// Level (see `emdadm formats`); without it only a set is made
+    #[arg(long, short)]
+    pub level: Option<String>,
+    /// Layout; the format's usual one without it
+    #[arg(long, requires = "level")]
+    pub layout: Option<String>,
+    /// Chunk; the format's usual one without it
+    #[arg(long, short, requires = "level")]
+    pub chunk: Option<Size>,
+    /// Size that users see; all that fits without it
+    #[arg(long, short, requires = "level")]
+    pub size: Option<Size>,
+    /// A disk to keep as spare (may be given several times)
+    #[arg(long, value_name = "DEVICE")]
+    pub spare: Vec<PathBuf>,
+    /// Take the members' redundancy as right; no resync
+    #[arg(long, requires = "level")]
+    pub assume_clean: bool,
+    /// Also on disks that carry something already
+    #[arg(long)]
+    pub force: bool,
+    /// Disks in order; "missing" leaves a place empty
+    #[arg(value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `scan`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm scan                          every block device
+  emdadm scan --dry-run                say what would be started
+  emdadm scan --degraded /dev/sd[b-d]  these only, even if a member is missing")]
+pub struct ScanArgs {
+    /// Say what would be done and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Start arrays with members missing, as long as no data is
+    #[arg(long)]
+    pub degraded: bool,
+    /// Start also what is both dirty and degraded: some data may be wrong
+    #[arg(long)]
+    pub force: bool,
+    /// Only the set with this id
+    #[arg(long, value_name = "ID")]
+    pub set: Option<String>,
+    /// Disks to look at; every block device without any
+    #[arg(value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `list`
+#[derive(Args)]
+pub struct ListArgs {
+    /// Exit with 3 when an array is degraded, failed or not started
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `show`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm show                everything
+  emdadm show emd0           the set of /dev/emd0
+  emdadm show --check emd0   exit code 3 unless it is optimal")]
+pub struct ShowArgs {
+    /// Exit with 3 when something shown is degraded, failed or not started
+    #[arg(long)]
+    pub check: bool,
+    /// Arrays or sets; all without any
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
+
+/// `examine`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm examine /dev/sdb
+  emdadm examine disk*.img
+  emdadm examine --sector-size 4096 disk.img")]
+pub struct ExamineArgs {
+    /// Logical sector size of image files in bytes
+    #[arg(long, default_value_t = 512, value_parser = sector_size)]
+    pub sector_size: u32,
+    /// Exit with 3 when a set is damaged, degraded or failed
+    #[arg(long)]
+    pub check: bool,
+    /// Image files or block devices
+    #[arg(value_name = "FILE|DEVICE", required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+fn sector_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" | "4K" | "4k" => Ok(4096),
+        _ => Err("a disk's sectors have 512 or 4096 bytes".into()),
+    }
+}
+
+/// `add`
+#[derive(Args)]
+pub struct MemberArgs {
+    /// Array or set
+    pub target: String,
+    /// Disks
+    #[arg(value_name = "DEVICE", required = true)]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `fail`, `remove`
+#[derive(Args)]
+pub struct ForcedMemberArgs {
+    /// Even if redundancy is lost
+    #[arg(long)]
+    pub force: bool,
+    /// Array or set
+    pub target: String,
+    /// Disks
+    #[arg(value_name = "DEVICE", required = true)]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `spare`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm spare emd0 /dev/sdf               for every array of emd0's set
+  emdadm spare --dedicated emd0 /dev/sdf   for emd0 only
+  emdadm spare --off emd0 /dev/sdf         no spare any more")]
+pub struct SpareArgs {
+    /// Only for the target, which must be an array
+    #[arg(long, conflicts_with = "off")]
+    pub dedicated: bool,
+    /// Make them no spares any more
+    #[arg(long)]
+    pub off: bool,
+    /// Array or set
+    pub target: String,
+    /// Disks
+    #[arg(value_name = "DEVICE", required = true)]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `stop`
+#[derive(Args)]
+pub struct StopArgs {
+    /// Every array
+    #[arg(long, short, conflicts_with = "targets")]
+    pub all: bool,
+    /// Arrays or sets
+    #[arg(value_name = "TARGET", required_unless_present = "all")]
+    pub targets: Vec<String>,
+}
+
+/// `delete`
+#[derive(Args)]
+#[command(after_help = "\
+An array as target deletes the volume; a set erases the set's metadata from all its disks.")]
+pub struct DeleteArgs {
+    /// Even if it holds something that is known
+    #[arg(long)]
+    pub force: bool,
+    /// Array or set
+    pub target: String,
+}
+
+/// `rename`
+#[derive(Args)]
+pub struct RenameArgs {
+    /// Array
+    pub target: String,
+    /// Its new name
+    pub name: String,
+}
+
+/// `monitor`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm monitor                    until interrupted; progress bars while something runs
+  emdadm monitor --json             one JSON object a line
+  emdadm monitor --once             exit after the next event
+  emdadm monitor --from 0           from the oldest event the kernel keeps")]
+pub struct MonitorArgs {
+    /// Exit after the events that come first
+    #[arg(long)]
+    pub once: bool,
+    /// Exit (with 5) when nothing came for so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Sequence number to start from; 0 is the oldest kept
+    #[arg(long, value_name = "SEQUENCE")]
+    pub from: Option<u64>,
+}
+
+/// `wait`
+#[derive(Args)]
+pub struct WaitArgs {
+    /// Exit (with 5) after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Arrays or sets; all without any
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+}

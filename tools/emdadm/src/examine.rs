@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `examine`: what image files and disks carry, by the kernel's own code, without the kernel.
+
+use crate::cli::ExamineArgs;
+use crate::failure::{Failure, Outcome, Result};
+use crate::view::{self, SetView};
+use emd_core::metadata::{
+    registry, DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
+};
+use emd_core::model::{DiskFacts, Identity, Text};
+use emd_core::uapi::{DevNumber, SetInfo};
+use kernel::prelude::{KVVec, KVec, GFP_KERNEL};
+use serde_json::json;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// A file or device that is looked at.
+struct Source<'a> {
+    path: &'a Path,
+    file: File,
+    facts: DiskFacts,
+}
+
+/// Something that people should know of one source, or of a set.
+struct Problem {
+    source: Option<usize>,
+    format: &'static str,
+    text: String,
+}
+
+/// What was found on one source.
+struct Finding {
+    source: usize,
+    format: &'static dyn Format,
+    set: Identity,
+    image: DiskImage,
+}
+
+/// `emdadm examine`
+pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
+    let mut sources = Vec::new();
+    for path in &args.paths {
+        sources.push(open(path, sources.len() as u64, args.sector_size)?);
+    }
+    let mut problems = Vec::new();
+    let mut findings = Vec::new();
+    for (nth, source) in sources.iter().enumerate() {
+        for &format in registry::FORMATS {
+            look(source, nth, format, &mut findings, &mut problems);
+        }
+    }
+    let sets = assemble(&findings, &mut problems);
+    let name = |dev: DevNumber| {
+        let source = sources.get((dev.minor() as usize).wrapping_sub(1));
+        source.map_or_else(String::new, |source| source.path.display().to_string())
+    };
+    let bare: Vec<&Source<'_>> = (0..)
+        .zip(&sources)
+        .filter(|(nth, _)| {
+            findings.iter().all(|finding| finding.source != *nth)
+                && problems.iter().all(|problem| problem.source != Some(*nth))
+        })
+        .map(|(_, source)| source)
+        .collect();
+    print(&sets, &problems, &bare, &sources, &name, json);
+    if findings.is_empty() && problems.is_empty() {
+        return Err(Failure::NotThere(
+            "no RAID metadata was found of any format that EMD knows".into(),
+        ));
+    }
+    let well = problems.is_empty() && sets.iter().all(|set| set.volumes.iter().all(view::is_well));
+    match args.check && !well {
+        true => Ok(Outcome::NotAllWell),
+        false => Ok(Outcome::Done),
+    }
+}
+
+fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
+    let shown = path.display();
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::NotThere(format!("there is no {shown}")),
+        std::io::ErrorKind::PermissionDenied => Failure::Io(format!(
+            "{shown} cannot be opened: you may not read it; try again with sudo"
+        )),
+        _ => Failure::Io(format!("{shown} cannot be opened: {error}")),
+    })?;
+    let fail = |error| Failure::Io(format!("{shown} cannot be looked at: {error}"));
+    let metadata = file.metadata().map_err(fail)?;
+    let kind = metadata.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(Failure::Usage(format!(
+            "{shown} is neither a file nor a block device"
+        )));
+    }
+    let bytes = file.seek(SeekFrom::End(0)).map_err(fail)?;
+    let sysfs = kind.is_block_device().then(|| {
+        let dev = metadata.rdev();
+        format!(
+            "/sys/dev/block/{}:{}",
+            rustix::fs::major(dev),
+            rustix::fs::minor(dev)
+        )
+    });
+    let attribute = |name: &str| {
+        let text = std::fs::read_to_string(format!("{}/{name}", sysfs.as_ref()?)).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let block = attribute("queue/logical_block_size").and_then(|text| text.parse().ok());
+    let serial = attribute("device/serial").or_else(|| attribute("serial"));
+    Ok(Source {
+        path,
+        file,
+        facts: DiskFacts {
+            key,
+            size_sectors: bytes / 512,
+            logical_block_bytes: block.unwrap_or(sector_size),
+            serial: Text::from_text(&serial.unwrap_or_default()),
+        },
+    })
+}
+
+/// Lets one format look at one source: reads what it asks for until it has made up its mind.
+fn look(
+    source: &Source<'_>,
+    nth: usize,
+    format: &'static dyn Format,
+    findings: &mut Vec<Finding>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut image = DiskImage {
+        facts: source.facts,
+        extents: KVec::new(),
+    };
+    let mut problem = |text: String| {
+        problems.push(Problem {
+            source: Some(nth),
+            format: format.name(),
+            text,
+        });
+    };
+    let mut bytes_left = PROBE_BYTES_MAX;
+    for _ in 0..=PROBE_ROUNDS_MAX {
+        match format.probe(&image) {
+            Probe::NotMine => return,
+            Probe::Damaged(reason) => return problem(reason.text().to_owned()),
+            Probe::Found { set, .. } => {
+                findings.push(Finding {
+                    source: nth,
+                    format,
+                    set,
+                    image,
+                });
+                return;
+            }
+            Probe::Read(region) => match read(source, &region, &mut bytes_left) {
+                // The stand-in's allocations do not fail.
+                Ok(bytes) => drop(image.extents.push(Extent { region, bytes }, GFP_KERNEL)),
+                Err(text) => return problem(text),
+            },
+        }
+    }
+    problem("probing takes more rounds of reading than is allowed".into());
+}
+
+/// Reads a region: `Ok(None)` when the disk could not, `Err` when it must not be tried.
+fn read(
+    source: &Source<'_>,
+    region: &Region,
+    bytes_left: &mut usize,
+) -> std::result::Result<Option<KVVec<u8>>, String> {
+    let end = region.sector.checked_add(region.len_sectors.into());
+    if region.len_sectors == 0 || end.is_none_or(|end| end > source.facts.size_sectors) {
+        return Err(format!(
+            "probing wants {} sectors at {}, beyond the end",
+            region.len_sectors, region.sector
+        ));
+    }
+    let len = region.len_sectors as usize * 512;
+    *bytes_left = bytes_left
+        .checked_sub(len)
+        .ok_or("probing wants to read more than is allowed")?;
+    let mut bytes = KVVec::from_elem(0u8, len, GFP_KERNEL).map_err(|_| "out of memory")?;
+    match source.file.read_exact_at(&mut bytes, region.sector * 512) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Puts together the findings of each set.
+fn assemble(findings: &[Finding], problems: &mut Vec<Problem>) -> Vec<SetInfo> {
+    let mut sets = Vec::new();
+    let mut done: Vec<(&str, Identity)> = Vec::new();
+    for finding in findings {
+        let name = finding.format.name();
+        if done.contains(&(name, finding.set)) {
+            continue;
+        }
+        done.push((name, finding.set));
+        let images: Vec<&DiskImage> = findings
+            .iter()
+            .filter(|other| other.format.name() == name && other.set == finding.set)
+            .map(|other| &other.image)
+            .collect();
+        // Keys are places in the list; a made-up device number carries them to the view.
+        let dev = |key: u64| DevNumber::new(0, u32::try_from(key).ok()?.checked_add(1)?);
+        let set = finding
+            .format
+            .assemble(&images)
+            .and_then(|set| SetInfo::from_model(set.set(), &dev));
+        match set {
+            Ok(set) => sets.push(set),
+            Err(reason) => problems.push(Problem {
+                source: Some(finding.source),
+                format: name,
+                text: reason.text().to_owned(),
+            }),
+        }
+    }
+    sets
+}
+
+fn print(
+    sets: &[SetInfo],
+    problems: &[Problem],
+    bare: &[&Source<'_>],
+    sources: &[Source<'_>],
+    name: view::Namer<'_>,
+    json: bool,
+) {
+    let path = |source: Option<usize>| {
+        let source = source.and_then(|nth| sources.get(nth));
+        source.map(|source| source.path.display().to_string())
+    };
+    if json {
+        let sets: Vec<_> = sets.iter().map(|set| SetView::new(set, name)).collect();
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|problem| {
+                json!({
+                    "device": path(problem.source),
+                    "format": problem.format,
+                    "text": problem.text,
+                })
+            })
+            .collect();
+        let bare: Vec<_> = bare.iter().map(|source| source.path).collect();
+        view::print_json(&json!({ "sets": sets, "problems": problems, "without_metadata": bare }));
+        return;
+    }
+    for (nth, set) in sets.iter().enumerate() {
+        if nth != 0 {
+            println!();
+        }
+        view::print_set(set, name);
+    }
+    for problem in problems {
+        let path = path(problem.source).unwrap_or_default();
+        println!("{path}: {}: {}", problem.format, problem.text);
+    }
+    for source in bare {
+        println!("{}: no RAID metadata", source.path.display());
+    }
+}

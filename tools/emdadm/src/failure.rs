@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can go wrong, said so that a person knows what to do, and the exit codes.
+
+use std::fmt;
+
+/// Done.
+pub const EXIT_DONE: u8 = 0;
+/// The kernel refused, or reading or writing failed.
+pub const EXIT_REFUSED: u8 = 1;
+/// Wrong usage.
+pub const EXIT_USAGE: u8 = 2;
+/// Done, but something is degraded, failed or damaged.
+pub const EXIT_NOT_ALL_WELL: u8 = 3;
+/// Module, array, set, device or metadata is not there.
+pub const EXIT_NOT_THERE: u8 = 4;
+/// Time ran out.
+pub const EXIT_TIMEOUT: u8 = 5;
+
+/// How a command ended that did what it should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// All is well.
+    Done,
+    /// Something is not.
+    NotAllWell,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+pub enum Failure {
+    /// The kernel refused; its reason, word for word.
+    Refused {
+        /// errno.
+        errno: i32,
+        /// The kernel's text.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    Io(String),
+    /// Wrong usage that the command line's grammar does not catch.
+    Usage(String),
+    /// Not there.
+    NotThere(String),
+    /// Time ran out.
+    Timeout(String),
+}
+
+/// A command's result.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Refused { errno: 2, .. } => EXIT_NOT_THERE,
+            Failure::Refused { .. } | Failure::Io(_) => EXIT_REFUSED,
+            Failure::Usage(_) => EXIT_USAGE,
+            Failure::NotThere(_) => EXIT_NOT_THERE,
+            Failure::Timeout(_) => EXIT_TIMEOUT,
+        }
+    }
+
+    /// For `--json`.
+    pub fn to_json(&self) -> String {
+        let errno = match self {
+            Failure::Refused { errno, .. } => Some(errno),
+            _ => None,
+        };
+        serde_json::json!({
+            "error": { "text": self.to_string(), "errno": errno, "exit_code": self.exit_code() }
+        })
+        .to_string()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { reason, .. } => f.write_str(reason),
+            Failure::Io(text)
+            | Failure::Usage(text)
+            | Failure::NotThere(text)
+            | Failure::Timeout(text) => f.write_str(text),
+        }
+    }
+}

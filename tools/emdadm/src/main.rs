@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `emdadm`: makes, starts, shows and watches EMD arrays.
+//!
+//! It knows no format and no level: those are the kernel's, and for `examine` the same pure code
+//! that the kernel runs. What it does is to put words into ioctls and answers into tables or JSON.
+
+mod cli;
+mod commands;
+mod device;
+mod examine;
+mod failure;
+mod monitor;
+mod progress;
+mod show;
+mod size;
+mod sys;
+mod target;
+mod view;
+
+use clap::Parser;
+use failure::Outcome;
+
+fn main() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    match run(&cli) {
+        Ok(Outcome::Done) => failure::EXIT_DONE.into(),
+        Ok(Outcome::NotAllWell) => failure::EXIT_NOT_ALL_WELL.into(),
+        Err(failure) => {
+            if cli.json {
+                println!("{}", failure.to_json());
+            }
+            eprintln!("emdadm: {failure}");
+            failure.exit_code().into()
+        }
+    }
+}
+
+fn run(cli: &cli::Cli) -> failure::Result<Outcome> {
+    use cli::Command;
+    let json = cli.json;
+    match &cli.command {
+        Command::Create(args) => commands::create(args, json),
+        Command::Scan(args) => commands::scan(args, json),
+        Command::List(args) => show::list(args, json),
+        Command::Show(args) => show::show(args, json),
+        Command::Examine(args) => examine::run(args, json),
+        Command::Formats => show::formats(json),
+        Command::Add(args) => commands::add(args, json),
+        Command::Fail(args) => commands::fail(args, json),
+        Command::Remove(args) => commands::remove(args, json),
+        Command::Spare(args) => commands::spare(args, json),
+        Command::Stop(args) => commands::stop(args, json),
+        Command::Delete(args) => commands::delete(args, json),
+        Command::Rename(args) => commands::rename(args, json),
+        Command::Monitor(args) => monitor::run(args, json),
+        Command::Wait(args) => progress::wait(args, json),
+    }
+}
