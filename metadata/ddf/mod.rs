@@ -1,25 +1,114 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SNIA Common RAID Disk Data Format.
+//! SNIA Common RAID Disk Data Format, 1.0, 1.2 and 2.0: the format of LSI, Dell, Marvell and Adaptec
+//! firmware, of mdadm and of FreeBSD's graid. `docs/formats/ddf.md` has the facts.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `layout` | signatures, field offsets, the checked section layout |
+//! | `crc` | the checksum and its three conventions |
+//! | `header` | anchor, primary, secondary header |
+//! | `tables` | physical and virtual disk table, disk data, bad block log |
+//! | `config` | configuration records of volumes and spares |
+//! | `probe` | finding DDF on a disk, choosing the better copy |
+//! | `assemble` | disks of a group to a set: generations, stale disks |
+//! | `read_volumes` | records to volumes, and what may be done with them |
+//! | `model` | levels, states and sizes in DDF's words and the model's |
+//! | `set` | the metadata of a set in memory |
+//! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
+//! | `plan` | the order of writes |
+//! | `create` | new sets and new disks |
 
-use super::{Capabilities, DiskImage, Format, MetadataSet, Probe};
-use crate::model::{Checked, Context, DiskFacts};
+pub mod assemble;
+pub mod config;
+pub mod crc;
+pub mod create;
+mod disks;
+pub mod header;
+pub mod layout;
+pub mod model;
+pub mod plan;
+pub mod probe;
+mod read_volumes;
+pub mod set;
+mod sync;
+pub mod tables;
+mod volumes;
+
+use super::bytes::Endian;
+use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
+use crate::model::{
+    Checked, Context, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
+    VolumeSpec,
+};
+use crate::reason;
 use kernel::prelude::*;
+pub use set::DdfSet;
 
 /// The format.
 pub struct Ddf;
 
-static CAPABILITIES: Capabilities = Capabilities {
-    levels: &[],
-    chunk_sectors: (1, 1 << 20),
-    chunk_sectors_default: 128,
+macro_rules! level {
+    ($level:ident, $least:literal..=$most:literal, [$($layout:expr),+]) => {
+        LevelCapability {
+            level: Level::$level,
+            layouts: &[$($layout),+],
+            members: ($least, $most),
+        }
+    };
+}
+
+pub(crate) static CAPABILITIES: Capabilities = Capabilities {
+    levels: &[
+        level!(Concat, 1..=64, [Layout::Plain]),
+        level!(Raid0, 1..=64, [Layout::Plain]),
+        level!(Raid1, 2..=64, [Layout::Plain]),
+        level!(Raid1e, 3..=64, [Layout::Near(2), Layout::Offset(2)]),
+        level!(Raid10, 4..=64, [Layout::Near(2), Layout::Near(3)]),
+        level!(
+            Raid4,
+            3..=64,
+            [
+                Layout::Parity(Rotation::ParityLast),
+                Layout::Parity(Rotation::ParityFirst)
+            ]
+        ),
+        level!(
+            Raid5,
+            3..=64,
+            [
+                Layout::Parity(Rotation::LeftSymmetric),
+                Layout::Parity(Rotation::LeftAsymmetric),
+                Layout::Parity(Rotation::RightAsymmetric),
+                Layout::Parity(Rotation::RightSymmetric)
+            ]
+        ),
+        level!(
+            Raid6,
+            4..=64,
+            [
+                Layout::Parity(Rotation::DdfNContinue),
+                Layout::Parity(Rotation::DdfNRestart),
+                Layout::Parity(Rotation::DdfZeroRestart)
+            ]
+        ),
+    ],
+    chunk_sectors: (1, 1 << model::STRIP_MAX),
+    chunk_sectors_default: volumes::CHUNK_SECTORS_DEFAULT,
     disks_max: 256,
-    volumes_max: 64,
+    volumes_max: 128,
     name_bytes_max: 16,
     spares_global: true,
     spares_dedicated: true,
     checkpoints: false,
 };
+
+impl Ddf {
+    /// [`Format::assemble`], with the type that shows more than the trait.
+    pub fn open(disks: &[&DiskImage]) -> Checked<KBox<DdfSet>> {
+        assemble::assemble(disks)
+    }
+}
 
 impl Format for Ddf {
     fn name(&self) -> &'static str {
@@ -27,27 +116,109 @@ impl Format for Ddf {
     }
 
     fn description(&self) -> &'static str {
-        "SNIA Common RAID Disk Data Format"
+        "SNIA Common RAID Disk Data Format (LSI, Dell, Adaptec, Marvell, mdadm, graid)"
     }
 
     fn capabilities(&self) -> &'static Capabilities {
         &CAPABILITIES
     }
 
-    fn probe(&self, _disk: &DiskImage) -> Probe {
-        Probe::NotMine
+    fn probe(&self, disk: &DiskImage) -> Probe {
+        probe::probe(disk)
     }
 
-    fn assemble(&self, _disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>> {
-        Err(crate::reason!(EOPNOTSUPP, "not implemented yet"))
+    fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>> {
+        Ok(assemble::assemble(disks)?)
     }
 
     fn create(
         &self,
-        _disks: &[DiskFacts],
-        _name: &str,
-        _context: &Context,
+        disks: &[DiskFacts],
+        name: &str,
+        context: &Context,
     ) -> Checked<KBox<dyn MetadataSet>> {
-        Err(crate::reason!(EOPNOTSUPP, "not implemented yet"))
+        Ok(create::create(disks, name, context)?)
     }
+}
+
+impl MetadataSet for DdfSet {
+    fn set(&self) -> &Set {
+        &self.set
+    }
+
+    fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked {
+        self.plan.clear();
+        self.leaving = None;
+        self.touched = set::Touched::default();
+        self.check_frozen(event)?;
+        self.dispatch(event, context)?;
+        self.finish(context)
+    }
+
+    fn plan(&self) -> &UpdatePlan {
+        &self.plan
+    }
+
+    fn bytes(&self, source: &Source) -> &[u8] {
+        self.source_bytes(source)
+    }
+
+    fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
+        self.largest(spec)
+    }
+}
+
+impl DdfSet {
+    /// On a set whose tables cannot be trusted nothing is written; losses are followed in memory.
+    fn check_frozen(&self, event: &Event<'_>) -> Checked {
+        let harmless = matches!(
+            event,
+            Event::DiskFailed(_) | Event::DiskMissing(_) | Event::RebuildProgress { .. }
+        );
+        if self.frozen && !harmless {
+            return Err(reason!(
+                EROFS,
+                "the set's tables have wrong checksums: nothing is written to its disks"
+            ));
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, event: &Event<'_>, context: &Context) -> Checked {
+        match *event {
+            Event::DiskFailed(disk) => self.disk_failed(disk),
+            Event::DiskMissing(disk) => self.disk_missing(disk),
+            Event::DiskAdded(ref offer) => self.disk_added(offer, context),
+            Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskRemoved(disk) => self.disk_removed(disk, context),
+            Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role, context),
+            Event::SpareActivated { volume, slot, disk } => {
+                self.spare_activated(volume, slot, disk, context)
+            }
+            Event::RebuildProgress {
+                volume,
+                slot,
+                done_sectors,
+            } => self.rebuild_progress(volume, slot, done_sectors),
+            Event::RebuildDone { volume, slot } => self.rebuild_done(volume, slot),
+            Event::Dirty(volume) => self.dirty(volume),
+            Event::Clean(volume) => self.clean(volume),
+            Event::ResyncProgress {
+                volume,
+                done_sectors,
+            } => self.resync_progress(volume, done_sectors),
+            Event::ResyncDone(volume) => self.resync_done(volume),
+            Event::VolumeCreated(ref spec) => self.volume_created(spec, context),
+            Event::VolumeDeleted(volume) => self.volume_deleted(volume),
+            Event::VolumeRenamed(volume, name) => self.volume_renamed(volume, name),
+        }
+    }
+}
+
+/// Whether the controller data names an Adaptec controller.
+pub(crate) fn is_adaptec(controller: Option<&[u8]>, endian: Endian) -> bool {
+    controller.is_some_and(|bytes| {
+        layout::get32(endian, bytes, 0) == layout::signature::CONTROLLER
+            && layout::get16(endian, bytes, 0x20) == 0x9005
+    })
 }

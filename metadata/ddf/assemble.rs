@@ -1,0 +1,779 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the disks of a group to a set: which generation counts, which disks belong, what is stale.
+//!
+//! The rules are those of `docs/formats/ddf.md`. Nothing is guessed: what contradicts itself is
+//! shown with the reason and not assembled (`read_volumes.rs`).
+
+use super::super::bytes::put;
+use super::super::DiskImage;
+use super::config::{self, Content, Record};
+use super::layout::*;
+use super::model::{disk_state, Quirks};
+use super::probe::{examine, identity, CopyView, Exam, Found, Which};
+use super::set::{kind_of, slot, DdfSet, DiskMeta, Home, Touched};
+use super::tables;
+use crate::model::alloc::boxed;
+use crate::model::{
+    Checked, Disk, DiskIndex, DiskRole, DiskState, Member, MemberState, Set, Text, UpdatePlan,
+    DISKS_MAX,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Most remarks that a set keeps.
+const NOTES_MAX: usize = 64;
+
+/// What assembly works on.
+pub struct Reader<'a> {
+    /// What was found, one for each disk that can be used.
+    pub found: KVec<Found<'a>>,
+    /// The model's disk for each of `found`; `None` for a second claimant.
+    pub disk_of: KVec<Option<DiskIndex>>,
+    /// Two disks claim to be this one, by disk.
+    pub contested: KVec<bool>,
+    /// Left out of at least two updates, by `found`.
+    pub behind: KVec<bool>,
+    /// Who wrote the set.
+    pub quirks: Quirks,
+    /// The checksums of the tables in use are right.
+    pub intact: bool,
+    /// The set.
+    pub set: KBox<DdfSet>,
+}
+
+/// Adds a remark for people.
+pub fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
+    if notes.len() < NOTES_MAX {
+        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+/// [`crate::metadata::Format::assemble`].
+pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<DdfSet>> {
+    let mut notes = KVec::new();
+    let mut found = examine_all(images, &mut notes)?;
+    let generation = settle_generation(&mut found);
+    let source = freshest(&found, generation);
+    let mut reader = start(found, source, notes)?;
+    reader.set.sequence = generation;
+    reader.set.set.generation = u64::from(generation);
+    reader.list_disks()?;
+    reader.place_disks()?;
+    reader.find_behind(generation)?;
+    reader.read_volumes()?;
+    reader.mark_stale()?;
+    reader.judge_volumes()?;
+    reader.move_in()?;
+    reader.finish()
+}
+
+fn examine_all<'a>(
+    images: &[&'a DiskImage],
+    notes: &mut KVec<Text<160>>,
+) -> Checked<KVec<Found<'a>>> {
+    let mut found: KVec<Found<'a>> = KVec::with_capacity(images.len().min(DISKS_MAX), GFP_KERNEL)?;
+    if images.len() > DISKS_MAX {
+        return Err(reason!(
+            E2BIG,
+            "{} disks are more than {DISKS_MAX}",
+            images.len()
+        ));
+    }
+    let mut why = None;
+    for image in images {
+        match examine(image) {
+            Exam::Found(disk) => found.push(disk, GFP_KERNEL)?,
+            Exam::Damaged(reason) => {
+                note(notes, format_args!("a disk is left out: {}", reason.text()))?;
+                why = Some(reason);
+            }
+            Exam::NotMine | Exam::Read(_) => {
+                note(notes, format_args!("a disk is left out: it carries no DDF"))?;
+            }
+        }
+    }
+    let group = match found.first().and_then(Found::best) {
+        Some(copy) => identity(&copy.head.guid),
+        None => {
+            return Err(why.unwrap_or_else(|| reason!(ENODEV, "no disk carries DDF metadata")));
+        }
+    };
+    if found.iter().any(|disk| {
+        disk.best()
+            .is_none_or(|copy| identity(&copy.head.guid) != group)
+    }) {
+        return Err(reason!(EINVAL, "the disks belong to different DDF groups"));
+    }
+    Ok(found)
+}
+
+/// The generation to use. Goes back by one when an update did not get its first copy onto all disks
+/// and every disk still has the old one whole (`plan.rs`).
+fn settle_generation(found: &mut [Found<'_>]) -> u32 {
+    let newest = found.iter().map(Found::generation).max().unwrap_or(0);
+    let before = found
+        .iter()
+        .map(Found::generation)
+        .filter(|&generation| generation < newest)
+        .max();
+    let Some(before) = before else {
+        return newest;
+    };
+    let all = found
+        .iter()
+        .filter(|disk| disk.generation() >= before)
+        .all(|disk| disk.with_generation(before).is_some());
+    if !all {
+        return newest;
+    }
+    for disk in found.iter_mut() {
+        if let Some(which) = disk.with_generation(before) {
+            disk.chosen = which;
+        }
+    }
+    before
+}
+
+/// The disk whose tables are used.
+fn freshest(found: &[Found<'_>], generation: u32) -> usize {
+    let key = |disk: &Found<'_>| {
+        let copy = disk.best();
+        (
+            disk.generation() == generation,
+            copy.is_some_and(|copy| copy.intact),
+            copy.is_some_and(|copy| !copy.head.open),
+            copy.map_or(0, newest_record),
+        )
+    };
+    let mut best = 0;
+    for index in 1..found.len() {
+        if let (Some(one), Some(other)) = (found.get(index), found.get(best)) {
+            if key(one) > key(other) {
+                best = index;
+            }
+        }
+    }
+    best
+}
+
+/// Highest counter of the sound volume records in a copy. It orders copies of graid, which never
+/// counts its headers.
+fn newest_record(copy: &CopyView<'_>) -> u32 {
+    let section = copy.section(Section::Config);
+    (0..copy.layout.config_slots)
+        .filter_map(|index| {
+            Record::new(
+                config::slot_bytes(section, &copy.layout, index),
+                &copy.layout,
+            )
+        })
+        .filter(Record::intact)
+        .map(|record| record.sequence())
+        .filter(|&sequence| sequence != u32::MAX)
+        .max()
+        .unwrap_or(0)
+}
+
+/// A copy of `bytes` on the heap.
+pub fn owned(bytes: &[u8]) -> Checked<KVVec<u8>> {
+    let mut copy = KVVec::with_capacity(bytes.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(bytes, GFP_KERNEL)?;
+    Ok(copy)
+}
+
+/// Starts the set from the tables of disk `source`.
+fn start<'a>(found: KVec<Found<'a>>, source: usize, notes: KVec<Text<160>>) -> Checked<Reader<'a>> {
+    let disk = found
+        .get(source)
+        .ok_or_else(|| reason!(ENODEV, "no disk carries DDF metadata"))?;
+    let copy = disk
+        .best()
+        .ok_or_else(|| reason!(ENODEV, "no disk carries DDF metadata"))?;
+    let layout = copy.layout;
+    let controller = owned(copy.section(Section::Controller))?;
+    let block = (layout.block_bytes as usize).min(copy.bytes.len());
+    let starts_with = |text: &[u8]| copy.head.guid.starts_with(text);
+    let quirks = Quirks {
+        adaptec: super::is_adaptec(Some(&controller), layout.endian),
+        freebsd: starts_with(b"FreeBSD "),
+        lsi: starts_with(b"LSI     "),
+    };
+    let from = |block: Option<u64>| block.and_then(|block| disk.anchor.checked_sub(block));
+    let set = boxed(DdfSet {
+        set: Set {
+            format: "ddf",
+            id: identity(&copy.head.guid),
+            name: super::create::set_name(&controller),
+            generation: 0,
+            disks: KVec::new(),
+            volumes: KVec::new(),
+            notes,
+        },
+        plan: UpdatePlan::new(),
+        layout,
+        sequence: 0,
+        pd: owned(copy.section(Section::Disks))?,
+        vd: owned(copy.section(Section::Volumes))?,
+        template: owned(copy.bytes.get(..block).unwrap_or(&[]))?,
+        from_anchor: [
+            from(Some(copy.head.primary)),
+            from(copy.head.secondary),
+            from(Some(get64(layout.endian, copy.bytes, header::WORKSPACE))),
+        ],
+        frozen: !copy.intact,
+        zeros: KVVec::from_elem(0, layout.block_bytes as usize, GFP_KERNEL)?,
+        controller,
+        disks: KVec::new(),
+        volumes: KVec::new(),
+        leaving: None,
+        touched: Touched::default(),
+    })?;
+    let foreign = copy.head.foreign;
+    let intact = copy.intact;
+    let mut reader = Reader {
+        found,
+        disk_of: KVec::new(),
+        contested: KVec::new(),
+        behind: KVec::new(),
+        quirks,
+        intact,
+        set,
+    };
+    if foreign {
+        reader.note(format_args!(
+            "the set is marked foreign: configured by another controller"
+        ))?;
+    }
+    Ok(reader)
+}
+
+impl Reader<'_> {
+    /// Adds a remark for people.
+    pub fn note(&mut self, args: core::fmt::Arguments<'_>) -> Checked {
+        note(&mut self.set.set.notes, args)
+    }
+
+    /// Makes a disk of the model of every used entry.
+    fn list_disks(&mut self) -> Checked {
+        let layout = self.set.layout;
+        for index in 0..layout.pd_entries {
+            let entry = tables::entry(&self.set.pd, layout.endian, index);
+            let (reference, bits, kind) =
+                (entry.reference(), entry.disk_state(), entry.disk_type());
+            if !entry.used() || matches!(reference, 0 | u32::MAX) {
+                continue;
+            }
+            let label = label_of(&entry.guid(), reference);
+            let blocks = entry.disk_blocks();
+            let graid_bug = entry.has_graid_bug();
+            if self.set.disks.len() >= DISKS_MAX {
+                return Err(reason!(E2BIG, "the set lists more than {DISKS_MAX} disks"));
+            }
+            let bits = if graid_bug { bits & !pde::FAILED } else { bits };
+            let known = self.by_reference(reference);
+            self.push_disk(
+                Disk {
+                    facts: None,
+                    label,
+                    state: disk_state(bits, false),
+                    role: DiskRole::Unused,
+                    usable_sectors: blocks.saturating_mul(layout.block_sectors()),
+                    failure_predicted: bits & pde::PREDICTIVE != 0,
+                },
+                reference,
+                Some(index),
+            )?;
+            if let Some(twin) = known {
+                self.contest(twin);
+                self.note(format_args!("two entries carry reference {reference:08x}"))?;
+            }
+            if kind & pde::FOREIGN != 0 {
+                self.note(format_args!("disk {label} is marked foreign"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_disk(&mut self, disk: Disk, reference: u32, entry: Option<u16>) -> Checked<DiskIndex> {
+        let index = u16::try_from(self.set.disks.len()).unwrap_or(u16::MAX);
+        self.set.set.disks.push(disk, GFP_KERNEL)?;
+        self.set.disks.push(
+            DiskMeta {
+                reference,
+                entry,
+                spots: [None; 3],
+                home: None,
+            },
+            GFP_KERNEL,
+        )?;
+        self.contested.push(false, GFP_KERNEL)?;
+        Ok(index)
+    }
+
+    fn contest(&mut self, disk: DiskIndex) {
+        if let Some(flag) = self.contested.get_mut(usize::from(disk)) {
+            *flag = true;
+        }
+    }
+
+    /// The disk with this reference.
+    pub fn by_reference(&self, reference: u32) -> Option<DiskIndex> {
+        (0u16..)
+            .zip(self.set.disks.iter())
+            .find(|(_, meta)| meta.reference == reference && meta.entry.is_some())
+            .map(|(index, _)| index)
+    }
+
+    fn by_guid(&self, guid: &Guid) -> Option<DiskIndex> {
+        let endian = self.set.layout.endian;
+        (0u16..)
+            .zip(self.set.disks.iter())
+            .find(|(_, meta)| {
+                meta.entry.is_some_and(|entry| {
+                    !guid_unused(guid) && tables::entry(&self.set.pd, endian, entry).guid() == *guid
+                })
+            })
+            .map(|(index, _)| index)
+    }
+
+    /// Finds out which of the set's disks each present disk is.
+    fn place_disks(&mut self) -> Checked {
+        for at in 0..self.found.len() {
+            let Some(disk) = self.found.get(at) else {
+                break;
+            };
+            let Some(copy) = disk.best() else { continue };
+            let facts = disk.facts;
+            let spots = [
+                Some(disk.anchor),
+                Some(copy.head.primary),
+                copy.head.secondary,
+            ];
+            let reference = copy.reference();
+            let guid = tables::disk_data::guid(copy.section(Section::Data));
+            let known = self.by_reference(reference).or_else(|| self.by_guid(&guid));
+            let Some(index) = known else {
+                let label = label_of(&guid, reference);
+                let index = self.push_disk(
+                    Disk {
+                        facts: Some(facts),
+                        label,
+                        state: DiskState::Stale,
+                        role: DiskRole::Unused,
+                        usable_sectors: 0,
+                        failure_predicted: false,
+                    },
+                    reference,
+                    None,
+                )?;
+                self.set_spots(index, spots);
+                self.disk_of.push(Some(index), GFP_KERNEL)?;
+                self.note(format_args!(
+                    "disk {label} is not in the newest list of disks"
+                ))?;
+                continue;
+            };
+            let taken = self
+                .set
+                .set
+                .disk(index)
+                .is_some_and(|model| model.facts.is_some());
+            if taken {
+                self.contest(index);
+                self.disk_of.push(None, GFP_KERNEL)?;
+                self.note(format_args!("two disks claim to be disk {reference:08x}"))?;
+                continue;
+            }
+            let bits = self.set.pde(index).map_or(0, |entry| {
+                let bits = entry.disk_state();
+                if entry.has_graid_bug() {
+                    bits & !pde::FAILED
+                } else {
+                    bits
+                }
+            });
+            if let Some(model) = self.set.set.disks.get_mut(usize::from(index)) {
+                model.facts = Some(facts);
+                model.state = disk_state(bits, true);
+            }
+            self.set_spots(index, spots);
+            self.limit_usable(at, index)?;
+            self.disk_of.push(Some(index), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    fn set_spots(&mut self, index: DiskIndex, spots: [Option<u64>; 3]) {
+        if let Some(meta) = self.set.disks.get_mut(usize::from(index)) {
+            meta.spots = spots;
+        }
+    }
+
+    /// A disk's usable part ends where its metadata starts, whatever its entry says.
+    fn limit_usable(&mut self, at: usize, index: DiskIndex) -> Checked {
+        let bound = self.metadata_start(at);
+        let Some(model) = self.set.set.disks.get_mut(usize::from(index)) else {
+            return Ok(());
+        };
+        if model.usable_sectors > bound {
+            let label = model.label;
+            model.usable_sectors = bound;
+            self.note(format_args!(
+                "disk {label}: its usable size reaches into its metadata; cut to {bound} sectors"
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// First sector of the metadata on present disk `at`.
+    pub fn metadata_start(&self, at: usize) -> u64 {
+        let Some(disk) = self.found.get(at) else {
+            return 0;
+        };
+        let Some(copy) = disk.best() else { return 0 };
+        let mut first = disk.anchor.min(copy.head.primary);
+        if let Some(block) = copy.head.secondary {
+            first = first.min(block);
+        }
+        first.saturating_mul(copy.layout.block_sectors())
+    }
+
+    /// The present disk that is disk `index` of the model.
+    pub fn found_of(&self, index: DiskIndex) -> Option<usize> {
+        self.disk_of.iter().position(|disk| *disk == Some(index))
+    }
+
+    /// Notes which disks were left out of at least two updates. One may be missing after a crash.
+    fn find_behind(&mut self, generation: u32) -> Checked {
+        let newest = self
+            .found
+            .iter()
+            .filter_map(Found::best)
+            .map(newest_record)
+            .max();
+        let newest = newest.unwrap_or(0);
+        for disk in self.found.iter() {
+            let late = generation.saturating_sub(disk.generation()) >= 2;
+            // graid counts its records only.
+            let records = disk.best().map_or(0, newest_record);
+            let late_records = self.quirks.freebsd
+                && disk.generation() == generation
+                && records != 0
+                && self.found.len() > 1
+                && newest.saturating_sub(records) >= 2
+                && self.set.layout.partitions == 1;
+            self.behind.push(late || late_records, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Disks that are behind, and members of redundant volumes, are stale: their data is old.
+    fn mark_stale(&mut self) -> Checked {
+        for at in 0..self.found.len() {
+            let late = self.behind.get(at).copied().unwrap_or(false);
+            let Some(index) = self.disk_of.get(at).copied().flatten() else {
+                continue;
+            };
+            let Some(model) = self.set.set.disk(index) else {
+                continue;
+            };
+            let label = model.label;
+            let fits = self
+                .found
+                .get(at)
+                .and_then(Found::best)
+                .is_some_and(|copy| copy.layout.fits(&self.set.layout));
+            if model.state != DiskState::Online {
+                continue;
+            }
+            if !fits {
+                self.set_stale(index, false);
+                self.note(format_args!(
+                    "disk {label}: its tables are laid out differently"
+                ))?;
+            } else if late {
+                let redundant = self.set.set.memberships(index).any(|(volume, _, _)| {
+                    self.set
+                        .set
+                        .volume(volume)
+                        .is_some_and(|volume| volume.shape.level.is_redundant())
+                });
+                self.note(format_args!(
+                    "disk {label} was left out of the last updates"
+                ))?;
+                if redundant {
+                    self.set_stale(index, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_stale(&mut self, index: DiskIndex, redundant_only: bool) {
+        let set = &mut self.set.set;
+        if let Some(model) = set.disks.get_mut(usize::from(index)) {
+            model.state = DiskState::Stale;
+        }
+        for volume in set.volumes.iter_mut() {
+            if redundant_only && !volume.shape.level.is_redundant() {
+                continue;
+            }
+            for member in volume.members.iter_mut() {
+                if member.disk == Some(index) && member.state != MemberState::Missing {
+                    member.state = MemberState::Failed;
+                }
+            }
+        }
+    }
+
+    /// Gives every working disk that is here its buffers.
+    fn move_in(&mut self) -> Checked {
+        for at in 0..self.found.len() {
+            let Some(index) = self.disk_of.get(at).copied().flatten() else {
+                continue;
+            };
+            let Some(model) = self.set.set.disk(index) else {
+                continue;
+            };
+            let usable = model.usable_sectors;
+            if model.state != DiskState::Online {
+                continue;
+            }
+            let home = match self.found.get(at) {
+                Some(disk) => make_home(disk, usable)?,
+                None => continue,
+            };
+            if let Some(meta) = self.set.disks.get_mut(usize::from(index)) {
+                meta.home = Some(home);
+            }
+            self.reconcile(index)?;
+            self.compare(at, index);
+        }
+        Ok(())
+    }
+
+    /// Brings the records on a disk to the newest ones (in memory; the next update writes them).
+    fn reconcile(&mut self, disk: DiskIndex) -> Checked {
+        for volume in 0..self.set.volumes.len() {
+            let Ok(volume) = u16::try_from(volume) else {
+                break;
+            };
+            let Some(model) = self.set.set.volume(volume) else {
+                continue;
+            };
+            if matches!(model.access, crate::model::Access::Refused(_)) {
+                continue;
+            }
+            let width = model.shape.members.max(1);
+            let slot = model
+                .members
+                .iter()
+                .position(|m: &Member| m.disk == Some(disk));
+            let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) else {
+                continue;
+            };
+            let span = slot / width;
+            let Some(bytes) = self.set.master(volume, span).map(|record| record.bytes()) else {
+                continue;
+            };
+            let bytes = owned(bytes)?;
+            let layout = self.set.layout;
+            let Some(master) = Record::new(&bytes, &layout) else {
+                continue;
+            };
+            let (guid, sequence) = (master.guid(), master.sequence());
+            let narrow = u8::try_from(span).unwrap_or(u8::MAX);
+            let there = self
+                .set
+                .home(disk)
+                .and_then(|home| home.record_slot(&guid, narrow));
+            let current = there.is_some_and(|index| {
+                self.set
+                    .home(disk)
+                    .and_then(|home| home.record(index))
+                    .is_some_and(|mine| {
+                        mine.intact() && mine.agrees(&master) && mine.sequence() == sequence
+                    })
+            });
+            if current || !master.intact() {
+                continue;
+            }
+            match there.or_else(|| self.set.free_slot(disk)) {
+                Some(index) => {
+                    if let Some(home) = self.set.home_mut(disk) {
+                        home.edit_slot(index, |slot| {
+                            let _ = put(slot, 0, &bytes);
+                        });
+                    }
+                }
+                None => self.note(format_args!(
+                    "disk {disk} has no room for a record it lacks"
+                ))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what each copy on a disk lacks, and which copy is worth less.
+    fn compare(&mut self, at: usize, index: DiskIndex) {
+        let set = &mut *self.set;
+        let (Some(disk), layout) = (self.found.get(at), set.layout) else {
+            return;
+        };
+        let (pd, vd, controller) = (&set.pd, &set.vd, &set.controller);
+        let Some(home) = set
+            .disks
+            .get_mut(usize::from(index))
+            .and_then(|meta| meta.home.as_mut())
+        else {
+            return;
+        };
+        let block = (layout.block_bytes as usize).max(1);
+        let mut worse = None;
+        for which in [Which::Primary, Which::Secondary] {
+            if home.copies[which as usize].is_none() {
+                continue;
+            }
+            let copy = disk
+                .copy(which)
+                .filter(|copy| copy.layout.fits(&home.layout));
+            let copy = copy.filter(|copy| copy.layout.places == home.layout.places);
+            let mut same =
+                copy.is_some_and(|copy| !copy.head.open && copy.head.sequence == home.sequence);
+            for section in Section::ALL {
+                let mut first = 0;
+                while let Some(wanted) =
+                    wanted_block(home, (pd, vd, controller), section, first, block)
+                {
+                    let there = copy.and_then(|copy| {
+                        super::super::bytes::slice(copy.section(section), first, block)
+                    });
+                    if there != Some(wanted) {
+                        home.mark(which, section, first, block);
+                        same = false;
+                    }
+                    first = first.saturating_add(block);
+                }
+            }
+            if !same && which != disk.chosen {
+                worse = Some(which);
+            }
+        }
+        home.first = worse.unwrap_or(Which::Primary);
+    }
+
+    /// Recomputes roles and reserves the plan.
+    fn finish(mut self) -> Checked<KBox<DdfSet>> {
+        if !self.intact {
+            self.note(format_args!(
+                "the checksum of a table is wrong on every copy"
+            ))?;
+        }
+        for index in 0..self.set.disks.len() {
+            if let Ok(index) = u16::try_from(index) {
+                self.set.refresh_role(index);
+            }
+        }
+        self.note_contents()?;
+        self.set.reserve_plan()?;
+        Ok(self.set)
+    }
+
+    /// Remarks on what is kept without being understood.
+    fn note_contents(&mut self) -> Checked {
+        let mut others = 0usize;
+        for meta in self.set.disks.iter() {
+            if let Some(home) = meta.home.as_ref() {
+                others += home
+                    .slots()
+                    .filter(|&index| home.content(index) == Content::Other)
+                    .count();
+            }
+        }
+        if others > 0 {
+            self.note(format_args!("{others} vendor records are kept as they are"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Block at byte `first` of a section as it should be; `None` beyond its end.
+fn wanted_block<'h>(
+    home: &'h Home,
+    tables: (&'h [u8], &'h [u8], &'h [u8]),
+    section: Section,
+    first: usize,
+    block: usize,
+) -> Option<&'h [u8]> {
+    let bytes = match section {
+        Section::Controller => tables.2,
+        Section::Disks => tables.0,
+        Section::Volumes => tables.1,
+        Section::Config => &home.config,
+        Section::Data => &home.data,
+        Section::BadBlocks => &home.log,
+    };
+    super::super::bytes::slice(bytes, first, block)
+}
+
+/// What people call a disk: its GUID when that is text, else its reference.
+pub fn label_of(guid: &Guid, reference: u32) -> Text<32> {
+    if guid.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+        Text::from_disk(guid)
+    } else {
+        Text::from_fmt(format_args!("{reference:08x}"))
+    }
+}
+
+/// Buffers of a present disk, from its better copy.
+fn make_home(disk: &Found<'_>, usable_sectors: u64) -> Checked<Home> {
+    let copy = disk
+        .best()
+        .ok_or_else(|| reason!(EINVAL, "no copy of the metadata can be used"))?;
+    let layout = copy.layout;
+    let span = u64::from(layout.span_blocks());
+    let block = layout.block_bytes as usize;
+    // A copy is written only where it cannot hit data or the anchor.
+    let safe = |at: u64| {
+        at.saturating_mul(layout.block_sectors()) >= usable_sectors
+            && (at.saturating_add(span) <= disk.anchor || at > disk.anchor)
+    };
+    let apart = |at: u64| at.abs_diff(copy.head.primary) >= span;
+    let mut home = Home {
+        layout,
+        anchor: disk.anchor,
+        copies: [
+            Some(copy.head.primary),
+            copy.head.secondary.filter(|&at| safe(at) && apart(at)),
+        ],
+        first: Which::Primary,
+        sequence: copy.head.sequence,
+        headers: KVVec::from_elem(0, block * slot::COUNT, GFP_KERNEL)?,
+        config: owned(copy.section(Section::Config))?,
+        data: owned(copy.section(Section::Data))?,
+        log: KVVec::new(),
+        dirty: [dirty_map(&layout)?, dirty_map(&layout)?],
+        fresh: false,
+    };
+    let _ = put(home.header_mut(slot::ANCHOR), 0, disk.anchor_bytes);
+    for which in [Which::Primary, Which::Secondary] {
+        let own = disk
+            .copy(which)
+            .filter(|other| other.layout.places == layout.places && other.layout.fits(&layout));
+        let from = own.unwrap_or(copy).bytes.get(..block).unwrap_or(&[]);
+        let target = home.header_mut(slot::CLOSED[which as usize]);
+        let _ = put(target, 0, from);
+        if own.is_none() {
+            put8(target, header::KIND, kind_of(which).code());
+        }
+    }
+    Ok(home)
+}
+
+/// An empty bit map for one copy.
+pub fn dirty_map(layout: &Layout) -> Checked<KVec<u64>> {
+    let words = (layout.span_blocks() as usize).div_ceil(64);
+    Ok(KVec::from_elem(0, words, GFP_KERNEL)?)
+}

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about disks: failed, missing, added, returned, removed, spares.
+
+use super::super::bytes::put;
+use super::config::{self, LOST_REFERENCE};
+use super::create::{new_disk_guid, new_reference};
+use super::layout::*;
+use super::set::{ddf_time, DdfSet, DiskMeta, Home, Leaving};
+use super::tables;
+use crate::model::{
+    Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, MemberState,
+    Slot, SpareRole, VolumeIndex, DISKS_MAX,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+impl DdfSet {
+    /// The model's disk, unless it was removed.
+    fn live_disk(&self, disk: DiskIndex) -> Checked<&Disk> {
+        self.set
+            .disk(disk)
+            .filter(|model| model.state != DiskState::Removed)
+            .ok_or_else(|| reason!(ENODEV, "the set has no disk {disk}"))
+    }
+
+    /// [`crate::model::Event::DiskFailed`].
+    pub fn disk_failed(&mut self, disk: DiskIndex) -> Checked {
+        self.live_disk(disk)?;
+        self.edit_pde(disk, |kind, state| {
+            let state = state & !(pde::ONLINE | pde::REBUILDING);
+            (kind, state | pde::FAILED)
+        });
+        self.lose(disk, DiskState::Failed, MemberState::Failed);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::DiskMissing`].
+    pub fn disk_missing(&mut self, disk: DiskIndex) -> Checked {
+        self.live_disk(disk)?;
+        self.edit_pde(disk, |kind, state| {
+            let state = state & !(pde::ONLINE | pde::REBUILDING);
+            (kind, state | pde::FAILED | pde::MISSING)
+        });
+        let listed = self
+            .disk_meta(disk)
+            .is_some_and(|meta| meta.entry.is_some());
+        let state = if listed {
+            DiskState::Missing
+        } else {
+            DiskState::Removed
+        };
+        self.lose(disk, state, MemberState::Missing);
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.facts = None;
+        }
+        if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
+            meta.spots = [None; 3];
+        }
+        Ok(())
+    }
+
+    /// A disk counts for nothing any more: its members, its volumes' states, its role.
+    fn lose(&mut self, disk: DiskIndex, state: DiskState, member_state: MemberState) {
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = state;
+        }
+        if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
+            // It keeps its last words; they are no longer kept up to date.
+            meta.home = None;
+        }
+        for volume in self.set.volumes.iter_mut().filter(|volume| !volume.deleted) {
+            for member in volume.members.iter_mut() {
+                if member.disk == Some(disk) {
+                    member.state = member_state;
+                }
+            }
+        }
+        self.refresh_volumes_of(disk);
+        self.refresh_role(disk);
+    }
+
+    /// Recomputes the recorded state of every volume that `disk` is a member of.
+    fn refresh_volumes_of(&mut self, disk: DiskIndex) {
+        for index in 0..self.set.volumes.len() {
+            let Ok(volume) = u16::try_from(index) else {
+                break;
+            };
+            let member = self
+                .set
+                .volume(volume)
+                .is_some_and(|v| v.members.iter().any(|m| m.disk == Some(disk)));
+            if member {
+                self.refresh_vde(volume);
+            }
+        }
+    }
+
+    /// Takes `disk` out of every volume whose member it was; their records lose its reference.
+    fn forget(&mut self, disk: DiskIndex, time: u32) {
+        for index in 0..self.set.volumes.len() {
+            let Ok(volume) = u16::try_from(index) else {
+                break;
+            };
+            let Some(model) = self.set.volume(volume) else {
+                continue;
+            };
+            let width = model.shape.members.max(1);
+            let found = model.members.iter().position(|m| m.disk == Some(disk));
+            let Some(slot) = found.and_then(|slot| u16::try_from(slot).ok()) else {
+                continue;
+            };
+            let position = slot % width;
+            self.edit_records(volume, slot / width, time, &|bytes, layout| {
+                config::set_member(bytes, layout, position, LOST_REFERENCE, 0);
+            });
+            if let Some(member) = self
+                .set
+                .volumes
+                .get_mut(index)
+                .and_then(|v| v.members.get_mut(usize::from(slot)))
+            {
+                member.disk = None;
+                member.offset_sectors = 0;
+                member.state = MemberState::Missing;
+            }
+            self.refresh_vde(volume);
+        }
+    }
+
+    /// Refuses when `disk` holds data that is in use.
+    fn check_idle(&self, disk: DiskIndex) -> Checked {
+        let busy = self.set.memberships(disk).find(|(_, _, member)| {
+            matches!(
+                member.state,
+                MemberState::InSync | MemberState::Rebuilding { .. }
+            )
+        });
+        match busy {
+            Some((volume, slot, _)) => Err(reason!(
+                EBUSY,
+                "disk {disk} is member {slot} of volume {volume}: fail it first"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// [`crate::model::Event::DiskRemoved`].
+    pub fn disk_removed(&mut self, disk: DiskIndex, context: &Context) -> Checked {
+        self.live_disk(disk)?;
+        self.check_idle(disk)?;
+        self.forget(disk, ddf_time(context));
+        let (spots, entry) = match self.disks.get_mut(usize::from(disk)) {
+            Some(meta) => {
+                meta.home = None;
+                (core::mem::take(&mut meta.spots), meta.entry.take())
+            }
+            None => ([None; 3], None),
+        };
+        if let Some(entry) = entry {
+            self.drop_entry(entry);
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = DiskState::Removed;
+            model.role = DiskRole::Unused;
+            if model.facts.is_some() {
+                self.leaving = Some(Leaving {
+                    disk,
+                    blocks: spots,
+                    block_sectors: self.layout.block_sectors(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an entry out of the disk table. The last one moves into its place: graid wants the
+    /// table dense, and everybody else finds disks by reference.
+    fn drop_entry(&mut self, entry: u16) {
+        let endian = self.layout.endian;
+        let last = tables::last_used(&self.pd, endian, self.layout.pd_entries).unwrap_or(entry);
+        tables::move_entry(&mut self.pd, last, entry);
+        for meta in self.disks.iter_mut() {
+            if meta.entry == Some(last) {
+                meta.entry = Some(entry);
+            }
+        }
+        let count = tables::count(&self.pd, endian).saturating_sub(1);
+        tables::set_count(&mut self.pd, endian, count);
+        self.touch_entry(Section::Disks, entry);
+        self.touch_entry(Section::Disks, last);
+    }
+
+    /// Checks a disk that is to join.
+    fn check_joining(&self, facts: &DiskFacts) -> Checked {
+        if facts.logical_block_bytes != self.layout.block_bytes {
+            return Err(reason!(
+                EINVAL,
+                "the disk has blocks of {} bytes, the set's have {}",
+                facts.logical_block_bytes,
+                self.layout.block_bytes
+            ));
+        }
+        match self.set.disk_by_key(facts.key) {
+            Some(disk) => Err(reason!(
+                EEXIST,
+                "the disk is disk {disk} of the set already"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// [`crate::model::Event::DiskAdded`].
+    pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
+        self.check_joining(&offer.facts)?;
+        let endian = self.layout.endian;
+        let entry = tables::first_unused(&self.pd, endian, self.layout.pd_entries);
+        let Some(entry) = entry.filter(|_| self.set.live_disks().count() < DISKS_MAX) else {
+            return Err(reason!(
+                ENOSPC,
+                "the set's list of {} disks is full",
+                self.layout.pd_entries
+            ));
+        };
+        if let SpareRole::Dedicated(volume) = offer.role {
+            self.check_dedicated(volume)?;
+        }
+        let index = u16::try_from(self.disks.len())
+            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let guid = new_disk_guid(self, &offer.facts, None, context);
+        let reference = new_reference(self, context, u64::from(index));
+        let home = self.fresh_home(&offer.facts, &guid, reference)?;
+        self.set.disks.reserve(1, GFP_KERNEL)?;
+        self.disks.reserve(1, GFP_KERNEL)?;
+        self.reserve_plan()?;
+        let usable = self.usable_blocks(&home);
+        self.set.disks.push(
+            Disk {
+                facts: Some(offer.facts),
+                label: super::assemble::label_of(&guid, reference),
+                state: DiskState::Online,
+                role: DiskRole::Unused,
+                usable_sectors: usable.saturating_mul(self.layout.block_sectors()),
+                failure_predicted: false,
+            },
+            GFP_KERNEL,
+        )?;
+        self.disks.push(
+            DiskMeta {
+                reference,
+                entry: Some(entry),
+                spots: home_spots(&home),
+                home: Some(home),
+            },
+            GFP_KERNEL,
+        )?;
+        self.fill_entry(entry, &guid, reference, usable, true);
+        self.assign(index, offer.role, context)
+    }
+
+    /// Writes a fresh entry of the disk table.
+    fn fill_entry(&mut self, entry: u16, guid: &Guid, reference: u32, usable: u64, new: bool) {
+        let layout = self.layout;
+        let mut bytes = tables::entry_mut(&mut self.pd, layout.endian, entry);
+        bytes.fill_disk(guid, reference, usable, layout.block_bytes);
+        if new {
+            let count = tables::count(&self.pd, layout.endian).saturating_add(1);
+            tables::set_count(&mut self.pd, layout.endian, count);
+        }
+        self.touch_entry(Section::Disks, entry);
+    }
+
+    /// [`crate::model::Event::DiskReturned`]. The disk gets a new reference, so that whatever its
+    /// old metadata said cannot be taken for the truth.
+    pub fn disk_returned(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        context: &Context,
+    ) -> Checked {
+        let model = self.live_disk(disk)?;
+        if model.state == DiskState::Online && model.facts.is_some() {
+            return Err(reason!(EBUSY, "disk {disk} is working and was never gone"));
+        }
+        let same = model.facts.is_some_and(|known| known.key == facts.key);
+        if !same {
+            self.check_joining(facts)?;
+        }
+        self.check_idle(disk)?;
+        let endian = self.layout.endian;
+        let old = self.disk_meta(disk).and_then(|meta| meta.entry);
+        let entry = old.or_else(|| tables::first_unused(&self.pd, endian, self.layout.pd_entries));
+        let Some(entry) = entry else {
+            return Err(reason!(ENOSPC, "the set's list of disks is full"));
+        };
+        let kind = self.pde(disk).map_or(0, |entry| entry.disk_type());
+        let guid = new_disk_guid(self, facts, Some(disk), context);
+        let reference = new_reference(self, context, u64::from(disk));
+        let home = self.fresh_home(facts, &guid, reference)?;
+        let usable = self.usable_blocks(&home);
+        self.reserve_plan()?;
+        self.forget(disk, ddf_time(context));
+        if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
+            *meta = DiskMeta {
+                reference,
+                entry: Some(entry),
+                spots: home_spots(&home),
+                home: Some(home),
+            };
+        }
+        self.fill_entry(entry, &guid, reference, usable, old.is_none());
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.facts = Some(*facts);
+            model.state = DiskState::Online;
+            model.label = super::assemble::label_of(&guid, reference);
+            model.usable_sectors = usable.saturating_mul(self.layout.block_sectors());
+            model.failure_predicted = false;
+        }
+        self.edit_pde(disk, |fresh, state| {
+            (fresh | (kind & pde::GLOBAL_SPARE), state)
+        });
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    fn check_dedicated(&self, volume: VolumeIndex) -> Checked {
+        match self.set.volume(volume) {
+            Some(model) if model.shape.level.is_redundant() => Ok(()),
+            Some(model) => Err(reason!(
+                EINVAL,
+                "volume {volume} is {}: a spare is of no use to it",
+                model.shape.level
+            )),
+            None => Err(reason!(ENOENT, "the set has no volume {volume}")),
+        }
+    }
+
+    /// [`crate::model::Event::SpareAssigned`].
+    pub fn spare_assigned(
+        &mut self,
+        disk: DiskIndex,
+        role: SpareRole,
+        context: &Context,
+    ) -> Checked {
+        let home = self.usable_disk(disk)?;
+        let has_slot = home.spare_slot().is_some() || self.free_slot(disk).is_some();
+        self.check_idle(disk)?;
+        if let SpareRole::Dedicated(volume) = role {
+            self.check_dedicated(volume)?;
+            if !has_slot {
+                return Err(reason!(
+                    ENOSPC,
+                    "disk {disk} has no room for a spare record"
+                ));
+            }
+        }
+        self.assign(disk, role, context)
+    }
+
+    /// Records a spare role; everything was checked.
+    fn assign(&mut self, disk: DiskIndex, role: SpareRole, context: &Context) -> Checked {
+        let (layout, time) = (self.layout, ddf_time(context));
+        let bits = match role {
+            SpareRole::None => 0,
+            SpareRole::Global => pde::GLOBAL_SPARE,
+            SpareRole::Dedicated(_) => pde::DEDICATED_SPARE,
+        };
+        let guid = match role {
+            SpareRole::Dedicated(volume) => self.volume_meta(volume).map(|meta| meta.guid),
+            _ => None,
+        };
+        let free = self.free_slot(disk);
+        if let Some(home) = self.home_mut(disk) {
+            let slot = home.spare_slot();
+            match (guid, slot.or(free)) {
+                (Some(guid), Some(index)) => home.edit_slot(index, |bytes| {
+                    config::spare::format(bytes, &layout, &guid, time);
+                }),
+                _ => home.drop_spare(),
+            }
+            self.touched.homes |= guid.is_some() || slot.is_some();
+        }
+        self.edit_pde(disk, |kind, state| {
+            let kind = kind & !(pde::GLOBAL_SPARE | pde::DEDICATED_SPARE);
+            (kind | bits, state)
+        });
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::SpareActivated`].
+    pub fn spare_activated(
+        &mut self,
+        volume: VolumeIndex,
+        slot: Slot,
+        disk: DiskIndex,
+        context: &Context,
+    ) -> Checked {
+        let start = self.check_activation(volume, slot, disk)?;
+        let Some(model) = self.set.volumes.get_mut(usize::from(volume)) else {
+            return Ok(());
+        };
+        let width = model.shape.members.max(1);
+        let (span, position) = (slot / width, slot % width);
+        let old = model.members.get(usize::from(slot)).and_then(|m| m.disk);
+        if let Some(member) = model.members.get_mut(usize::from(slot)) {
+            member.disk = Some(disk);
+            member.offset_sectors = start;
+            member.state = MemberState::Rebuilding { done_sectors: 0 };
+        }
+        let reference = self.disk_meta(disk).map_or(0, |meta| meta.reference);
+        let block = start / self.layout.block_sectors();
+        self.edit_records(volume, span, ddf_time(context), &|bytes, layout| {
+            config::set_member(bytes, layout, position, reference, block);
+        });
+        self.give_record(volume, span, disk);
+        self.edit_pde(disk, |kind, state| {
+            let kind = kind & !(pde::GLOBAL_SPARE | pde::DEDICATED_SPARE);
+            (kind | pde::ACTIVE, state | pde::ONLINE | pde::REBUILDING)
+        });
+        if let Some(old) = old {
+            self.refresh_active(old);
+        }
+        self.refresh_vde(volume);
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    /// Everything that may speak against an activation; gives the member's first sector.
+    fn check_activation(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Checked<u64> {
+        let model = self.live_volume(volume)?;
+        if !model.shape.level.is_redundant() {
+            return Err(reason!(EINVAL, "{} cannot be rebuilt", model.shape.level));
+        }
+        match model.members.get(usize::from(slot)).map(|m| m.state) {
+            Some(MemberState::Failed | MemberState::Missing) => {}
+            Some(_) => return Err(reason!(EBUSY, "member {slot} is in use")),
+            None => return Err(reason!(EINVAL, "volume {volume} has no member {slot}")),
+        }
+        self.usable_disk(disk)?;
+        if model.members.iter().any(|member| member.disk == Some(disk)) {
+            return Err(reason!(
+                EEXIST,
+                "disk {disk} is a member of the volume already"
+            ));
+        }
+        let width = model.shape.members.max(1);
+        if self.master(volume, slot / width).is_none() {
+            return Err(reason!(
+                ENODEV,
+                "no disk that is here has the configuration of that span"
+            ));
+        }
+        self.check_partition(disk)?;
+        let chunk = u64::from(model.shape.chunk_sectors);
+        self.first_fit(disk, model.shape.member_sectors, chunk)
+            .ok_or_else(|| {
+                reason!(
+                    ENOSPC,
+                    "disk {disk} has no free stretch of {} sectors",
+                    model.shape.member_sectors
+                )
+            })
+    }
+
+    /// Puts the newest record of a span onto a disk that joins it, in place of a spare record.
+    fn give_record(&mut self, volume: VolumeIndex, span: u16, disk: DiskIndex) {
+        if let Some(home) = self.home_mut(disk) {
+            home.drop_spare();
+        }
+        let Some(guid) = self.master(volume, span).map(|record| record.guid()) else {
+            return;
+        };
+        // A record of its former life in the same volume comes first.
+        let former = self.home(disk).and_then(|home| {
+            home.slots()
+                .find(|&i| home.record(i).is_some_and(|record| record.guid() == guid))
+        });
+        let Some(index) = former.or_else(|| self.free_slot(disk)) else {
+            return;
+        };
+        let len = self.layout.record_bytes as usize;
+        let from = usize::from(span).saturating_mul(len);
+        let (Some(meta), Some(home)) = (
+            self.volumes.get(usize::from(volume)),
+            self.disks
+                .get_mut(usize::from(disk))
+                .and_then(|meta| meta.home.as_mut()),
+        ) else {
+            return;
+        };
+        if let Some(bytes) = super::super::bytes::slice(&meta.records, from, len) {
+            home.edit_slot(index, |slot| {
+                let _ = put(slot, 0, bytes);
+            });
+            self.touched.homes = true;
+        }
+    }
+
+    /// Sets the "in a volume" bit of a disk by whether it is in one.
+    pub fn refresh_active(&mut self, disk: DiskIndex) {
+        let active = self.set.memberships(disk).next().is_some();
+        self.edit_pde(disk, |kind, state| {
+            let bit = if active { pde::ACTIVE } else { 0 };
+            ((kind & !pde::ACTIVE) | bit, state)
+        });
+        self.refresh_role(disk);
+    }
+}
+
+/// Where the headers of a disk are.
+fn home_spots(home: &Home) -> [Option<u64>; 3] {
+    let [primary, secondary] = home.copies;
+    [Some(home.anchor), primary, secondary]
+}

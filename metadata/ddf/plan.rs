@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The order of an update.
+//!
+//! A disk has two copies of its metadata. An update goes, on all disks in step and with a flush
+//! after every phase:
+//!
+//! | phase | first copy | second copy |
+//! |---|---|---|
+//! | 0 | header: open, old sequence number | |
+//! | 1 | changed blocks of the sections | |
+//! | 2 | header: closed, new sequence number | |
+//! | 3 | | header: open, old sequence number |
+//! | 4 | | changed blocks of the sections |
+//! | 5 | | header: closed, new sequence number |
+//!
+//! Until phase 2 is through, every disk has the old state whole in its second copy; from phase 3
+//! on every disk has the new state whole in its first one. Assembly goes back to the old state
+//! when some disk did not finish phase 2, so that the set changes as one (`assemble.rs`). The first
+//! copy is the primary one, unless it is the only good one: then the other is mended first.
+//!
+//! A disk with only one copy cannot hold old and new at once. When at most one block per section
+//! changes and only one section does (dirty, clean), that block's write is atomic and nothing more is
+//! needed. Otherwise such disks are written one after the other, those whose configuration records
+//! change first: a crash tears at most one of them, and the header that it leaves open tells.
+//!
+//! A new disk is written before all others: anchor erased, everything but the anchor, anchor. A
+//! disk that leaves is erased after all others. Anchors of disks that stay are never written.
+
+use super::layout::*;
+use super::probe::Which;
+use super::set::{buffer, ddf_time, kind_of, slot, DdfSet, Home};
+use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
+
+/// Runs of changed blocks that are written one by one; beyond them, a section is written from its
+/// first to its last changed block.
+const RUNS_MAX: u32 = 2;
+
+/// Clean blocks between two changed ones that are written along rather than starting a new run.
+const GAP_BLOCKS: u32 = 8;
+
+/// Most writes that one disk takes in one plan.
+pub const WRITES_PER_DISK: usize = 2 * (2 + 6 * RUNS_MAX as usize) + 5;
+
+/// The sections in the order in which they are written.
+const WRITTEN: [Section; 6] = [
+    Section::Controller,
+    Section::Disks,
+    Section::Volumes,
+    Section::Config,
+    Section::Data,
+    Section::BadBlocks,
+];
+
+impl DdfSet {
+    /// Makes room for the largest plan with the disks that are here now.
+    pub fn reserve_plan(&mut self) -> Checked {
+        let disks = self.disks.len().saturating_add(1);
+        self.plan.reserve(disks.saturating_mul(WRITES_PER_DISK))
+    }
+
+    /// Ends an event: seals what changed and lays down the writes. Without a change the plan is
+    /// empty.
+    pub fn finish(&mut self, context: &Context) -> Checked {
+        if self.frozen {
+            return Ok(());
+        }
+        let touched = self.touched;
+        let fresh = self.each_home().any(|(_, home)| home.fresh);
+        if !(touched.disks || touched.volumes || touched.homes || fresh || self.leaving.is_some()) {
+            return Ok(());
+        }
+        self.seal_tables();
+        let next = self.sequence.saturating_add(1).min(u32::MAX - 1);
+        let time = ddf_time(context);
+        for meta in self.disks.iter_mut() {
+            if let Some(home) = meta.home.as_mut() {
+                render_headers(home, next, time);
+            }
+        }
+        self.lay_down()?;
+        self.sequence = next;
+        self.set.generation = u64::from(next);
+        for meta in self.disks.iter_mut() {
+            if let Some(home) = meta.home.as_mut() {
+                settle(home, next);
+            }
+        }
+        Ok(())
+    }
+
+    fn each_home(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
+        (0u16..)
+            .zip(self.disks.iter())
+            .filter_map(|(index, meta)| Some((index, meta.home.as_ref()?)))
+    }
+
+    fn lay_down(&mut self) -> Checked {
+        // The plan is taken out while the buffers are read.
+        let mut plan = core::mem::take(&mut self.plan);
+        let result = self.write_phases(&mut plan);
+        self.plan = plan;
+        result
+    }
+
+    fn write_phases(&self, plan: &mut UpdatePlan) -> Checked {
+        let mut phase = self.fresh_phases(plan)?;
+        phase = self.paired_phases(plan, phase)?;
+        phase = self.single_phases(plan, phase)?;
+        self.leaving_phases(plan, phase)
+    }
+
+    /// New disks: anchor erased, all but the anchor, anchor.
+    fn fresh_phases(&self, plan: &mut UpdatePlan) -> Checked<u16> {
+        if !self.each_home().any(|(_, home)| home.fresh) {
+            return Ok(0);
+        }
+        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+            plan.push(erase(0, disk, home.anchor, &home.layout))?;
+        }
+        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+            for which in [Which::Primary, Which::Secondary] {
+                if home.copies[which as usize].is_some() {
+                    for section in WRITTEN {
+                        let blocks = home.layout.place(section).blocks;
+                        push_run(plan, 1, disk, home, which, section, (0, blocks))?;
+                    }
+                    push_header(plan, 1, disk, home, which, slot::CLOSED[which as usize])?;
+                }
+            }
+        }
+        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+            plan.push(header_write(2, disk, home, home.anchor, slot::ANCHOR))?;
+        }
+        Ok(3)
+    }
+
+    /// Disks with two copies, all in step.
+    fn paired_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
+        let paired = || {
+            self.each_home()
+                .filter(|(_, home)| !home.fresh && home.copies[1].is_some())
+        };
+        if paired().next().is_none() {
+            return Ok(start);
+        }
+        let mut phase = start;
+        for second in [false, true] {
+            for part in 0..3 {
+                for (disk, home) in paired() {
+                    let which = if second {
+                        home.first.other()
+                    } else {
+                        home.first
+                    };
+                    push_part(plan, phase, part, disk, home, which)?;
+                }
+                phase = phase.saturating_add(1);
+            }
+        }
+        Ok(phase)
+    }
+
+    /// Disks with one copy.
+    fn single_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
+        let single = || {
+            self.each_home()
+                .filter(|(_, home)| !home.fresh && home.copies[1].is_none())
+        };
+        let mut phase = start;
+        if single().all(|(_, home)| dirty_blocks(home) <= 1) {
+            if single().next().is_none() {
+                return Ok(start);
+            }
+            for part in 0..3 {
+                for (disk, home) in single() {
+                    push_part(plan, phase, part, disk, home, Which::Primary)?;
+                }
+                phase = phase.saturating_add(1);
+            }
+            return Ok(phase);
+        }
+        for records_change in [true, false] {
+            for (disk, home) in single().filter(|(_, home)| changes_records(home) == records_change)
+            {
+                for part in 0..3 {
+                    push_part(plan, phase, part, disk, home, Which::Primary)?;
+                    phase = phase.saturating_add(1);
+                }
+            }
+        }
+        Ok(phase)
+    }
+
+    /// The disk that leaves: anchor first, then the headers.
+    fn leaving_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked {
+        let Some(leaving) = self.leaving.as_ref() else {
+            return Ok(());
+        };
+        for (index, block) in leaving.blocks.iter().enumerate() {
+            let Some(block) = block else { continue };
+            let phase = start.saturating_add(u16::from(index != 0));
+            plan.push(PlanWrite {
+                phase,
+                disk: leaving.disk,
+                sector: block.saturating_mul(leaving.block_sectors),
+                source: Source {
+                    buffer: buffer::ZEROS,
+                    offset_bytes: 0,
+                    len_bytes: u32::try_from(leaving.block_sectors).unwrap_or(1) * 512,
+                },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// One third of writing a copy: header open, sections, header closed.
+fn push_part(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    part: u16,
+    disk: DiskIndex,
+    home: &Home,
+    which: Which,
+) -> Checked {
+    match part {
+        0 => push_header(plan, phase, disk, home, which, slot::OPEN[which as usize]),
+        1 => push_sections(plan, phase, disk, home, which),
+        _ => push_header(plan, phase, disk, home, which, slot::CLOSED[which as usize]),
+    }
+}
+
+fn push_header(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    disk: DiskIndex,
+    home: &Home,
+    which: Which,
+    index: usize,
+) -> Checked {
+    match home.copies[which as usize] {
+        Some(block) => plan.push(header_write(phase, disk, home, block, index)),
+        None => Ok(()),
+    }
+}
+
+fn header_write(phase: u16, disk: DiskIndex, home: &Home, block: u64, index: usize) -> PlanWrite {
+    let len = home.layout.block_bytes;
+    PlanWrite {
+        phase,
+        disk,
+        sector: block.saturating_mul(home.layout.block_sectors()),
+        source: Source {
+            buffer: buffer::FIRST_DISK + u32::from(disk) * buffer::PER_DISK + buffer::HEADERS,
+            offset_bytes: u32::try_from(index).unwrap_or(0).saturating_mul(len),
+            len_bytes: len,
+        },
+    }
+}
+
+fn erase(phase: u16, disk: DiskIndex, block: u64, layout: &Layout) -> PlanWrite {
+    PlanWrite {
+        phase,
+        disk,
+        sector: block.saturating_mul(layout.block_sectors()),
+        source: Source {
+            buffer: buffer::ZEROS,
+            offset_bytes: 0,
+            len_bytes: layout.block_bytes,
+        },
+    }
+}
+
+/// The changed blocks of all sections of one copy.
+fn push_sections(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    disk: DiskIndex,
+    home: &Home,
+    which: Which,
+) -> Checked {
+    for section in WRITTEN {
+        let place = home.layout.place(section);
+        let dirty = |block: u32| home.is_dirty(which, (place.offset as usize) + block as usize);
+        let mut runs = 0;
+        let mut next = 0;
+        while let Some(first) = (next..place.blocks).find(|&block| dirty(block)) {
+            let mut end = first + 1;
+            for block in first + 1..place.blocks {
+                let near = block < end + GAP_BLOCKS;
+                if !near && runs + 1 < RUNS_MAX {
+                    break;
+                }
+                if dirty(block) {
+                    end = block + 1;
+                }
+            }
+            push_run(plan, phase, disk, home, which, section, (first, end))?;
+            runs += 1;
+            next = end;
+        }
+    }
+    Ok(())
+}
+
+/// One write: blocks `run.0 .. run.1` of a section.
+fn push_run(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    disk: DiskIndex,
+    home: &Home,
+    which: Which,
+    section: Section,
+    run: (u32, u32),
+) -> Checked {
+    let own = buffer::FIRST_DISK + u32::from(disk) * buffer::PER_DISK;
+    let number = match section {
+        Section::Controller => buffer::CONTROLLER,
+        Section::Disks => buffer::DISKS,
+        Section::Volumes => buffer::VOLUMES,
+        Section::Config => own + buffer::CONFIG,
+        Section::Data => own + buffer::DATA,
+        Section::BadBlocks if home.log.is_empty() => return Ok(()),
+        Section::BadBlocks => own + buffer::LOG,
+    };
+    let (Some(block), blocks) = (home.copies[which as usize], run.1.saturating_sub(run.0)) else {
+        return Ok(());
+    };
+    if blocks == 0 {
+        return Ok(());
+    }
+    let place = home.layout.place(section);
+    let at = block + u64::from(place.offset) + u64::from(run.0);
+    plan.push(PlanWrite {
+        phase,
+        disk,
+        sector: at.saturating_mul(home.layout.block_sectors()),
+        source: Source {
+            buffer: number,
+            offset_bytes: run.0.saturating_mul(home.layout.block_bytes),
+            len_bytes: blocks.saturating_mul(home.layout.block_bytes),
+        },
+    })
+}
+
+/// How many blocks of a disk's only copy change.
+fn dirty_blocks(home: &Home) -> u32 {
+    home.dirty[0].iter().map(|word| word.count_ones()).sum()
+}
+
+/// Whether configuration records change on a disk.
+fn changes_records(home: &Home) -> bool {
+    let place = home.layout.place(Section::Config);
+    (place.offset..place.end()).any(|block| home.is_dirty(Which::Primary, block as usize))
+}
+
+/// Prepares the header blocks of both copies for an update to `next`.
+fn render_headers(home: &mut Home, next: u32, time: u32) {
+    let layout = home.layout;
+    let (endian, crc, old) = (layout.endian, layout.crc, home.sequence);
+    let len = layout.block_bytes as usize;
+    for which in [Which::Primary, Which::Secondary] {
+        if home.copies[which as usize].is_none() {
+            continue;
+        }
+        let (open, closed) = (slot::OPEN[which as usize], slot::CLOSED[which as usize]);
+        let from = closed * len;
+        if home.headers.len() >= slot::COUNT * len {
+            home.headers.copy_within(from..from + len, open * len);
+        }
+        let block = home.header_mut(open);
+        put32(endian, block, header::SEQUENCE, old);
+        put8(block, header::OPEN, 1);
+        crc.seal(block, endian);
+        let block = home.header_mut(closed);
+        put32(endian, block, header::SEQUENCE, next);
+        put32(endian, block, header::TIME, time);
+        put8(block, header::OPEN, 0);
+        put8(block, header::KIND, kind_of(which).code());
+        crc.seal(block, endian);
+    }
+}
+
+/// Once a plan is laid down, the disk counts as up to date.
+fn settle(home: &mut Home, sequence: u32) {
+    home.sequence = sequence;
+    home.fresh = false;
+    home.first = Which::Primary;
+    for map in home.dirty.iter_mut() {
+        map.fill(0);
+    }
+}

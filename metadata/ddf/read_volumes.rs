@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From configuration records to volumes of the model, and the judgement what may be done with them.
+
+use super::assemble::Reader;
+use super::config::{self, Record, LOST_REFERENCE, NO_REFERENCE};
+use super::layout::*;
+use super::model::{capacity_sectors, shape_of};
+use super::probe::{CopyView, Found};
+use super::set::VolumeMeta;
+use super::tables;
+use crate::model::{
+    Access, Checked, Consistency, DiskIndex, DiskState, Identity, Layout as Placement, Level,
+    Member, MemberState, Reason, Shape, Text, Volume, VolumeIndex, MEMBERS_MAX, VOLUMES_MAX,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+/// A record found on a disk, and how much it counts.
+struct Candidate<'r> {
+    record: Record<'r>,
+    rank: Rank,
+}
+
+/// Sound before unsound, newer disks before older ones, closed before open, newer records before
+/// older ones.
+type Rank = (bool, u32, bool, u32);
+
+impl<'a> Reader<'a> {
+    /// Makes a volume of every used entry of the virtual disk table.
+    pub fn read_volumes(&mut self) -> Checked {
+        let layout = self.set.layout;
+        for index in 0..layout.vd_entries {
+            let entry = tables::entry(&self.set.vd, layout.endian, index);
+            let state = entry.volume_state() & vde::STATE_MASK;
+            if !entry.used() || state == vde::DELETED {
+                continue;
+            }
+            if self.set.volumes.len() >= VOLUMES_MAX {
+                return Err(reason!(
+                    E2BIG,
+                    "the set lists more than {VOLUMES_MAX} volumes"
+                ));
+            }
+            self.read_volume(index)?;
+        }
+        Ok(())
+    }
+
+    fn read_volume(&mut self, index: u16) -> Checked {
+        let layout = self.set.layout;
+        let entry = tables::entry(&self.set.vd, layout.endian, index);
+        let (guid, number) = (entry.guid(), entry.number());
+        let (state, init) = (entry.volume_state(), entry.volume_init());
+        let name = Text::from_disk(entry.name());
+        let lone = tables::count(&self.set.vd, layout.endian) == 1;
+        let mut volume = Volume {
+            id: self.volume_id(&guid, entry.name(), number),
+            name,
+            shape: no_shape(),
+            size_sectors: 0,
+            members: KVec::new(),
+            consistency: Consistency::Clean,
+            access: Access::ReadWrite,
+            deleted: false,
+        };
+        let mut meta = VolumeMeta {
+            entry: Some(index),
+            guid,
+            record_guid: guid,
+            records: KVVec::new(),
+        };
+        match self.fill(&mut volume, &mut meta, lone) {
+            Ok(()) => {}
+            Err(reason) if reason.errno() == ENOMEM => return Err(reason),
+            Err(reason) => volume.access = Access::Refused(reason),
+        }
+        if volume.shape.level.is_redundant() {
+            volume.consistency = consistency(state, init);
+        }
+        self.set.set.volumes.push(volume, GFP_KERNEL)?;
+        self.set.volumes.push(meta, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Identity of a volume. LSI's GUIDs change with every boot but for their first half; there the
+    /// group, name and number stand in.
+    fn volume_id(&self, guid: &Guid, name: &[u8], number: u16) -> Identity {
+        if !self.quirks.lsi {
+            return Identity::new(guid);
+        }
+        let mut mixed = [0u8; 32];
+        let group = self.set.set.id.digest();
+        let parts = guid
+            .iter()
+            .take(8)
+            .chain(group.iter().take(6))
+            .chain(name.iter().take(16));
+        for (slot, &byte) in mixed.iter_mut().zip(parts) {
+            *slot = byte;
+        }
+        let [high, low] = number.to_be_bytes();
+        put8(&mut mixed, 30, high);
+        put8(&mut mixed, 31, low);
+        Identity::new(&mixed)
+    }
+
+    /// Every record of the volume with entry GUID `guid`.
+    fn records_of<'s>(
+        &'s self,
+        guid: &'s Guid,
+        lone: bool,
+    ) -> impl Iterator<Item = Candidate<'s>> + 's {
+        self.found.iter().flat_map(move |disk| {
+            let copy = disk.best();
+            let slots = copy.map_or(0, |copy| copy.layout.config_slots);
+            (0..slots).filter_map(move |index| candidate(disk, copy?, index, guid, lone))
+        })
+    }
+
+    /// Reads the newest records into `meta` and the volume.
+    fn fill(&self, volume: &mut Volume, meta: &mut VolumeMeta, lone: bool) -> Checked {
+        let guid = meta.guid;
+        let mut top: Option<Candidate<'_>> = None;
+        for candidate in self.records_of(&guid, lone) {
+            if top.as_ref().is_none_or(|best| candidate.rank > best.rank) {
+                top = Some(candidate);
+            }
+        }
+        let Some(top) = top else {
+            return Err(reason!(
+                ENODEV,
+                "no disk that is here has the configuration of this volume"
+            ));
+        };
+        meta.record_guid = top.record.guid();
+        let layout = self.set.layout;
+        let spans = usize::from(top.record.spans()).min(MEMBERS_MAX);
+        let len = layout.record_bytes as usize;
+        meta.records = KVVec::from_elem(0, spans * len, GFP_KERNEL)?;
+        let shape = self.shape(&top.record);
+        volume.shape = match shape.as_ref() {
+            Ok(shape) => *shape,
+            Err(_) => fallback_shape(&top.record, &layout),
+        };
+        let size = top.record.volume_blocks();
+        volume.size_sectors = size.saturating_mul(layout.block_sectors());
+        let mut trouble = shape.err();
+        for span in 0..spans {
+            if let Some(reason) = self.fill_span(volume, meta, span, &top, lone)? {
+                trouble.get_or_insert(reason);
+            }
+        }
+        if !top.rank.0 {
+            let text = "the checksum of its configuration is wrong on every disk";
+            volume.access = Access::ReadOnly(reason!(EINVAL, "{text}"));
+        }
+        match trouble {
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+
+    fn shape(&self, record: &Record<'_>) -> Checked<Shape> {
+        let usable = (0..record.members())
+            .filter_map(|position| self.by_reference(record.reference(position)))
+            .filter_map(|disk| self.set.set.disk(disk))
+            .map(|disk| disk.usable_sectors / self.set.layout.block_sectors())
+            .min();
+        shape_of(record, &self.set.layout, self.quirks, usable.unwrap_or(0))
+    }
+
+    /// Finds the newest record of one span and appends its members. Returns what speaks against
+    /// using the volume.
+    fn fill_span(
+        &self,
+        volume: &mut Volume,
+        meta: &mut VolumeMeta,
+        span: usize,
+        top: &Candidate<'_>,
+        lone: bool,
+    ) -> Checked<Option<Reason>> {
+        let guid = meta.guid;
+        let of_span = |candidate: &Candidate<'_>| usize::from(candidate.record.span()) == span;
+        let mut best: Option<Candidate<'_>> = None;
+        let mut trouble = None;
+        for candidate in self.records_of(&guid, lone).filter(of_span) {
+            match best.as_ref() {
+                Some(other) if candidate.rank < other.rank => continue,
+                Some(other) if candidate.rank == other.rank => {
+                    if !candidate.record.agrees(&other.record) {
+                        trouble = Some(reason!(
+                            EINVAL,
+                            "disks of the same age disagree on the members of span {span}"
+                        ));
+                    }
+                    continue;
+                }
+                _ => best = Some(candidate),
+            }
+        }
+        let width = volume.shape.members;
+        let Some(best) = best else {
+            for _ in 0..width {
+                volume.members.push(lost_member(), GFP_KERNEL)?;
+            }
+            return Ok(trouble);
+        };
+        if !best.record.same_kind(&top.record) {
+            trouble = Some(reason!(
+                EINVAL,
+                "the spans' configurations contradict each other"
+            ));
+        }
+        let len = self.set.layout.record_bytes as usize;
+        if let Some(slot) = meta.records.chunks_exact_mut(len.max(1)).nth(span) {
+            let _ = super::super::bytes::put(slot, 0, best.record.bytes());
+        }
+        for position in 0..width {
+            let member = self.member(&best.record, position, &mut trouble);
+            volume.members.push(member, GFP_KERNEL)?;
+        }
+        if let Some(reason) = holes(&best.record, &self.set.layout) {
+            let mirror = best.record.level() == 1 && best.record.spans() == 1;
+            if !mirror {
+                trouble.get_or_insert(reason);
+            }
+        }
+        Ok(trouble)
+    }
+
+    /// The member at `position` of a record.
+    fn member(&self, record: &Record<'_>, position: u16, trouble: &mut Option<Reason>) -> Member {
+        let reference = record.reference(position);
+        if matches!(reference, LOST_REFERENCE | NO_REFERENCE) {
+            return lost_member();
+        }
+        let Some(index) = self.by_reference(reference) else {
+            return lost_member();
+        };
+        let contested = self
+            .contested
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or(false);
+        if contested {
+            trouble.get_or_insert_with(|| {
+                reason!(EINVAL, "two disks claim to be its member {reference:08x}")
+            });
+        }
+        let twice = (0..record.members())
+            .any(|other| other != position && record.reference(other) == reference);
+        if twice {
+            trouble.get_or_insert_with(|| {
+                reason!(EINVAL, "disk {reference:08x} is listed twice as a member")
+            });
+        }
+        let offset = record
+            .start(position)
+            .checked_mul(self.set.layout.block_sectors());
+        if offset.is_none() {
+            trouble
+                .get_or_insert_with(|| reason!(EINVAL, "member {position} starts beyond any disk"));
+        }
+        Member {
+            disk: Some(index),
+            offset_sectors: offset.unwrap_or(0),
+            state: self.member_state(index),
+        }
+    }
+
+    fn member_state(&self, index: DiskIndex) -> MemberState {
+        let Some(model) = self.set.set.disk(index) else {
+            return MemberState::Missing;
+        };
+        let bits = self.set.pde(index).map_or(0, |entry| entry.disk_state());
+        match model.state {
+            DiskState::Online if bits & pde::REBUILDING != 0 => {
+                MemberState::Rebuilding { done_sectors: 0 }
+            }
+            DiskState::Online => MemberState::InSync,
+            DiskState::Failed | DiskState::Stale => MemberState::Failed,
+            DiskState::Missing | DiskState::Removed => MemberState::Missing,
+        }
+    }
+
+    /// Second look, once all volumes and all disks' states are known.
+    pub fn judge_volumes(&mut self) -> Checked {
+        for index in 0..self.set.set.volumes.len() {
+            let Ok(index) = u16::try_from(index) else {
+                break;
+            };
+            self.spare_rebuilt(index);
+            let verdict = self.judge(index);
+            let Some(volume) = self.set.set.volumes.get_mut(usize::from(index)) else {
+                break;
+            };
+            match (&volume.access, verdict) {
+                (Access::Refused(_), _) | (_, Access::ReadWrite) => {}
+                (Access::ReadOnly(_), Access::ReadOnly(_)) => {}
+                (_, verdict) => volume.access = verdict,
+            }
+        }
+        self.cut_sizes()
+    }
+
+    /// A disk's entry says that it is rebuilding, but not in which of its volumes: one that counts as
+    /// optimal has been rebuilt.
+    fn spare_rebuilt(&mut self, index: VolumeIndex) {
+        let optimal = self
+            .set
+            .vde(index)
+            .is_some_and(|entry| entry.volume_state() & vde::STATE_MASK == vde::OPTIMAL);
+        let Some(volume) = self.set.set.volumes.get_mut(usize::from(index)) else {
+            return;
+        };
+        let whole = volume.members.iter().all(|m| {
+            matches!(
+                m.state,
+                MemberState::InSync | MemberState::Rebuilding { .. }
+            )
+        });
+        if optimal && whole {
+            for member in volume.members.iter_mut() {
+                member.state = MemberState::InSync;
+            }
+        }
+    }
+
+    /// What may be done with a volume whose records could be read.
+    fn judge(&self, index: VolumeIndex) -> Access {
+        let Some(volume) = self.set.set.volume(index) else {
+            return Access::ReadWrite;
+        };
+        let entry_state = self.set.vde(index).map_or(0, |entry| entry.volume_state());
+        let policy = self.set.vde(index).map_or(0, |entry| entry.volume_init()) & vde::ACCESS_MASK;
+        if let Err(reason) = self.check_members(index, volume) {
+            return Access::Refused(reason);
+        }
+        if let Err(reason) = self.check_split(index, volume) {
+            return Access::Refused(reason);
+        }
+        if let Err(reason) = check_entry(entry_state, policy) {
+            return Access::Refused(reason);
+        }
+        if !self.quirks.adaptec && volume.size_sectors > capacity_sectors(&volume.shape) {
+            return Access::Refused(reason!(
+                EINVAL,
+                "a size of {} sectors does not fit into the members' {}",
+                volume.size_sectors,
+                capacity_sectors(&volume.shape)
+            ));
+        }
+        if !self.intact {
+            return Access::ReadOnly(reason!(
+                EINVAL,
+                "the checksum of a table is wrong on every copy"
+            ));
+        }
+        if policy != 0 {
+            return Access::ReadOnly(reason!(EROFS, "its metadata says read-only"));
+        }
+        Access::ReadWrite
+    }
+
+    /// Members must lie inside their disks, apart from metadata and from each other.
+    fn check_members(&self, index: VolumeIndex, volume: &Volume) -> Checked {
+        for member in volume.members.iter() {
+            let Some(disk) = member.disk else { continue };
+            let Some(end) = member
+                .offset_sectors
+                .checked_add(volume.shape.member_sectors)
+            else {
+                return Err(reason!(EINVAL, "a member ends beyond any disk"));
+            };
+            let Some(at) = self.found_of(disk) else {
+                continue;
+            };
+            let bound = self.metadata_start(at);
+            if end > bound {
+                return Err(reason!(
+                    EINVAL,
+                    "the member on disk {disk} ends at sector {end}, behind the start of metadata \
+                     at {bound}"
+                ));
+            }
+            if self.found.get(at).is_some_and(has_bad_blocks) {
+                return Err(reason!(
+                    EOPNOTSUPP,
+                    "disk {disk} has a bad block log: some of its data lies elsewhere"
+                ));
+            }
+            for (other, _, theirs) in self.set.set.memberships(disk) {
+                let Some(sectors) = self.set.set.volume(other).map(|v| v.shape.member_sectors)
+                else {
+                    continue;
+                };
+                let their_end = theirs.offset_sectors.saturating_add(sectors);
+                let apart = end <= theirs.offset_sectors || their_end <= member.offset_sectors;
+                if other != index && !apart {
+                    return Err(reason!(EINVAL, "it overlaps volume {other} on disk {disk}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Two disks that each say that the other one is lost were used apart from each other.
+    fn check_split(&self, index: VolumeIndex, volume: &Volume) -> Checked {
+        let Some(meta) = self.set.volume_meta(index) else {
+            return Ok(());
+        };
+        let lost = |bits: u16| bits & (pde::FAILED | pde::MISSING) != 0;
+        for disk in self.found.iter() {
+            let Some(copy) = disk.best() else { continue };
+            let one = copy.reference();
+            // It was a member by its own account, and works by its own account only.
+            let member = (0..copy.layout.config_slots)
+                .any(|slot| candidate(disk, copy, slot, &meta.guid, false).is_some());
+            let bits = self.by_reference(one).and_then(|disk| self.set.pde(disk));
+            let healthy_here = bits.is_some_and(|entry| !lost(entry.disk_state()));
+            if !member || healthy_here || recorded_state(copy, one).is_none_or(lost) {
+                continue;
+            }
+            for other in volume.members.iter().filter_map(|member| member.disk) {
+                let Some(theirs) = self.set.disk_meta(other) else {
+                    continue;
+                };
+                let here = self.found_of(other).is_some();
+                let healthy = self
+                    .set
+                    .pde(other)
+                    .is_some_and(|entry| !lost(entry.disk_state()));
+                if here && healthy && recorded_state(copy, theirs.reference).is_some_and(lost) {
+                    return Err(reason!(
+                        EINVAL,
+                        "disks {one:08x} and {:08x} were used apart: each calls the other one lost",
+                        theirs.reference
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adaptec's sizes may exceed what whole strips hold.
+    fn cut_sizes(&mut self) -> Checked {
+        for index in 0..self.set.set.volumes.len() {
+            let Some(volume) = self.set.set.volumes.get_mut(index) else {
+                break;
+            };
+            if volume.shape.members == 0 {
+                continue;
+            }
+            let capacity = capacity_sectors(&volume.shape);
+            let adaptec = self.quirks.adaptec && volume.size_sectors > capacity;
+            if volume.size_sectors == 0 || adaptec {
+                volume.size_sectors = capacity;
+                super::assemble::note(
+                    &mut self.set.set.notes,
+                    format_args!("volume {index}: size taken from its members"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The record in slot `index`, when it is one of the volume with entry GUID `guid`.
+fn candidate<'r>(
+    disk: &Found<'_>,
+    copy: &'r CopyView<'_>,
+    index: u16,
+    guid: &Guid,
+    lone: bool,
+) -> Option<Candidate<'r>> {
+    let bytes = config::slot_bytes(copy.section(Section::Config), &copy.layout, index);
+    let record = Record::new(bytes, &copy.layout)?;
+    let theirs = record.guid();
+    // Marvell: entry and record agree in the vendor part only.
+    let marvell =
+        lone && copy.layout.crc == super::crc::Crc::Jam && theirs.get(..8) == guid.get(..8);
+    if !guid_same(&theirs, guid) && !marvell {
+        return None;
+    }
+    let sequence = match record.sequence() {
+        u32::MAX => 0,
+        sequence => sequence,
+    };
+    Some(Candidate {
+        rank: (
+            record.intact(),
+            disk.generation(),
+            !copy.head.open,
+            sequence,
+        ),
+        record,
+    })
+}
+
+/// State bits that a copy's own disk table has for `reference`.
+fn recorded_state(copy: &CopyView<'_>, reference: u32) -> Option<u16> {
+    let table = copy.section(Section::Disks);
+    (0..copy.layout.pd_entries)
+        .map(|index| tables::entry(table, copy.layout.endian, index))
+        .find(|entry| entry.used() && entry.reference() == reference)
+        .map(|entry| entry.disk_state())
+}
+
+fn has_bad_blocks(disk: &Found<'_>) -> bool {
+    disk.best().is_some_and(|copy| {
+        let log = copy.section(Section::BadBlocks);
+        tables::bad_blocks(log, copy.layout.endian) == Some(true)
+    })
+}
+
+/// References of all FF before a used one: tools count members differently there.
+fn holes(record: &Record<'_>, layout: &Layout) -> Option<Reason> {
+    let members = record.members().min(layout.mppe);
+    let first = (0..members).find(|&position| record.reference(position) == NO_REFERENCE)?;
+    let later = (first..layout.mppe).any(|position| record.reference(position) != NO_REFERENCE);
+    later.then(|| {
+        reason!(
+            EINVAL,
+            "member {first} is left open before others: their order is not certain"
+        )
+    })
+}
+
+fn check_entry(state: u8, policy: u8) -> Checked {
+    if state & vde::MORPHING != 0 {
+        return Err(reason!(EBUSY, "it is being migrated to another shape"));
+    }
+    if state & vde::STATE_MASK == vde::OFFLINE {
+        return Err(reason!(
+            EACCES,
+            "its metadata says that it was taken offline"
+        ));
+    }
+    if policy == vde::ACCESS_BLOCKED {
+        return Err(reason!(EACCES, "its metadata says that access is blocked"));
+    }
+    Ok(())
+}
+
+/// Consistency from the bytes of a volume's entry.
+fn consistency(state: u8, init: u8) -> Consistency {
+    if init & vde::INIT_MASK != vde::INIT_DONE {
+        Consistency::Initialising { done_sectors: 0 }
+    } else if state & vde::DIRTY != 0 {
+        Consistency::Dirty
+    } else {
+        Consistency::Clean
+    }
+}
+
+fn lost_member() -> Member {
+    Member {
+        disk: None,
+        offset_sectors: 0,
+        state: MemberState::Missing,
+    }
+}
+
+/// Shape of a volume of which nothing is known.
+fn no_shape() -> Shape {
+    Shape {
+        level: Level::Concat,
+        layout: Placement::Plain,
+        members: 0,
+        spans: 1,
+        chunk_sectors: 0,
+        member_sectors: 0,
+    }
+}
+
+/// Shape to show of a volume that cannot be assembled: its members and their extents.
+fn fallback_shape(record: &Record<'_>, layout: &Layout) -> Shape {
+    let total = usize::from(record.members()) * usize::from(record.spans());
+    let sectors = record.member_blocks().checked_mul(layout.block_sectors());
+    Shape {
+        members: if total <= MEMBERS_MAX {
+            record.members()
+        } else {
+            0
+        },
+        spans: if total <= MEMBERS_MAX {
+            u16::from(record.spans())
+        } else {
+            1
+        },
+        member_sectors: sectors.unwrap_or(0),
+        ..no_shape()
+    }
+}

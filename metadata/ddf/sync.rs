@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about redundancy: rebuild, dirty and clean, resync. DDF has no place for how far they
+//! got; marks are kept in memory and a restart begins anew.
+
+use super::layout::*;
+use super::set::DdfSet;
+use crate::model::{Checked, Consistency, DiskIndex, Level, MemberState, Slot, VolumeIndex};
+use crate::reason;
+use kernel::prelude::*;
+
+impl DdfSet {
+    /// The disk of a member that is being rebuilt.
+    fn rebuilding(&self, volume: VolumeIndex, slot: Slot) -> Checked<DiskIndex> {
+        let model = self.live_volume(volume)?;
+        let member = model
+            .members
+            .get(usize::from(slot))
+            .ok_or_else(|| reason!(EINVAL, "volume {volume} has no member {slot}"))?;
+        match (member.state, member.disk) {
+            (MemberState::Rebuilding { .. }, Some(disk)) => Ok(disk),
+            _ => Err(reason!(
+                EINVAL,
+                "member {slot} of volume {volume} is not being rebuilt"
+            )),
+        }
+    }
+
+    fn set_member_state(&mut self, volume: VolumeIndex, slot: Slot, state: MemberState) {
+        let model = self.set.volumes.get_mut(usize::from(volume));
+        if let Some(member) = model.and_then(|v| v.members.get_mut(usize::from(slot))) {
+            member.state = state;
+        }
+    }
+
+    /// [`crate::model::Event::RebuildProgress`]: in memory only.
+    pub fn rebuild_progress(&mut self, volume: VolumeIndex, slot: Slot, done: u64) -> Checked {
+        self.rebuilding(volume, slot)?;
+        let most = self.live_volume(volume)?.shape.member_sectors;
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors are more than a member's {most}"
+            ));
+        }
+        let state = MemberState::Rebuilding { done_sectors: done };
+        self.set_member_state(volume, slot, state);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::RebuildDone`].
+    pub fn rebuild_done(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
+        let disk = self.rebuilding(volume, slot)?;
+        self.set_member_state(volume, slot, MemberState::InSync);
+        let more = self
+            .set
+            .memberships(disk)
+            .any(|(_, _, member)| matches!(member.state, MemberState::Rebuilding { .. }));
+        if !more {
+            self.edit_pde(disk, |kind, state| {
+                (kind, (state & !pde::REBUILDING) | pde::ONLINE)
+            });
+        }
+        self.refresh_vde(volume);
+        Ok(())
+    }
+
+    /// Sets what the model and the entry say of a volume's redundancy.
+    fn set_consistency(
+        &mut self,
+        volume: VolumeIndex,
+        state: Consistency,
+        edit: impl FnOnce(u8, u8) -> (u8, u8),
+    ) {
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.consistency = state;
+        }
+        self.edit_vde(volume, edit);
+    }
+
+    /// Level and consistency of a volume that can be used.
+    fn redundancy(&self, volume: VolumeIndex) -> Checked<(Level, Consistency)> {
+        let model = self.live_volume(volume)?;
+        Ok((model.shape.level, model.consistency))
+    }
+
+    /// [`crate::model::Event::Dirty`]. Nothing to record without redundancy.
+    pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        if !level.is_redundant() {
+            return Ok(());
+        }
+        let then = match now {
+            Consistency::Clean | Consistency::Dirty => Consistency::Dirty,
+            initialising @ Consistency::Initialising { .. } => initialising,
+        };
+        self.set_consistency(volume, then, |state, init| (state | vde::DIRTY, init));
+        Ok(())
+    }
+
+    /// [`crate::model::Event::Clean`].
+    pub fn clean(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        if !level.is_redundant() {
+            return Ok(());
+        }
+        let then = match now {
+            Consistency::Clean | Consistency::Dirty => Consistency::Clean,
+            // No writes are in flight; redundancy is still to be established.
+            initialising @ Consistency::Initialising { .. } => initialising,
+        };
+        self.set_consistency(volume, then, |state, init| (state & !vde::DIRTY, init));
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ResyncProgress`].
+    pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
+        let (level, _) = self.redundancy(volume)?;
+        let most = self.live_volume(volume)?.shape.member_sectors;
+        if !level.is_redundant() || done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors in sync on {level} with members of {most} is impossible"
+            ));
+        }
+        let then = Consistency::Initialising { done_sectors: done };
+        self.set_consistency(volume, then, |state, init| {
+            (state, (init & !vde::INIT_MASK) | vde::INIT_RUNNING)
+        });
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ResyncDone`].
+    pub fn resync_done(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, _) = self.redundancy(volume)?;
+        if !level.is_redundant() {
+            return Ok(());
+        }
+        let in_flight = self
+            .vde(volume)
+            .is_some_and(|entry| entry.volume_state() & vde::DIRTY != 0);
+        let then = if in_flight {
+            Consistency::Dirty
+        } else {
+            Consistency::Clean
+        };
+        self.set_consistency(volume, then, |state, init| {
+            (state, (init & !vde::INIT_MASK) | vde::INIT_DONE)
+        });
+        Ok(())
+    }
+}
