@@ -12,6 +12,8 @@ pub mod class;
 pub mod context;
 pub mod gate;
 pub mod gendisk;
+pub mod hub;
+pub mod noio;
 pub mod pages;
 pub mod parity;
 pub mod queue;

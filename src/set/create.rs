@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! New sets and volumes.
+
+use super::managed::{claim, ManagedSet};
+use super::manager::{Manager, Operations};
+use super::probe::{self, Found};
+use super::record::context;
+use super::start::Policy;
+use crate::block::bdev::{BlockDevice, Dev, SyncIo};
+use crate::metadata::{registry, DiskImage, Format};
+use crate::model::{
+    Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape, SpareRole,
+    VolumeIndex, VolumeSpec,
+};
+use crate::personalities::for_level;
+use crate::reason;
+use crate::uapi::request::CreateVolume;
+use crate::uapi::{CreateReply, CreateRequest, EventKind};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A disk that is claimed for a set, and what of other users has to be erased from it.
+pub struct Candidate {
+    /// The disk.
+    pub device: Arc<BlockDevice>,
+    old: KVec<DiskImage>,
+}
+
+impl Candidate {
+    /// Claims a disk and looks at what is on it. Refused when it is in use, or, without `force`,
+    /// when something known is on it.
+    pub fn claim(dev: Dev, force: bool, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
+        let device = claim(dev)?;
+        if device.size_sectors() < probe::DISK_SECTORS_MIN {
+            return Err(reason!(EINVAL, "disk {dev} is too small"));
+        }
+        let mut old = KVec::new();
+        for &format in registry::FORMATS {
+            match probe::probe_one(format, &device, io.as_mut())? {
+                Found::Nothing => {}
+                Found::Set { format, image, .. } | Found::Damaged { format, image, .. } => {
+                    if !force {
+                        return Err(reason!(
+                            EEXIST,
+                            "disk {dev} carries {} metadata; use it by force",
+                            format.name()
+                        ));
+                    }
+                    old.push(image, GFP_KERNEL)?;
+                }
+            }
+        }
+        if !force {
+            if let Some(what) = probe::signature(&device, io)? {
+                return Err(reason!(EEXIST, "disk {dev} holds {what}; use it by force"));
+            }
+        }
+        Ok(Self { device, old })
+    }
+
+    /// Erases old metadata. From here on the disk is changed.
+    pub fn erase_old(&self, mut io: Pin<&mut SyncIo>) -> Checked {
+        for image in self.old.iter() {
+            probe::erase(&self.device, image, io.as_mut())?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what neither the format nor any level can do. Shapes are checked as far as they are known
+/// before there is a volume.
+fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Checked {
+    let capabilities = format.capabilities();
+    let level = volume.level;
+    let Some(can) = capabilities.levels.iter().find(|can| can.level == level) else {
+        return Err(reason!(
+            EOPNOTSUPP,
+            "{} does not know {}",
+            format.name(),
+            level
+        ));
+    };
+    let (fewest, most) = can.members;
+    if members < fewest || members > most {
+        return Err(reason!(
+            EINVAL,
+            "{} of {} needs {} to {} members, not {}",
+            level,
+            format.name(),
+            fewest,
+            most,
+            members
+        ));
+    }
+    let Some(layout) = volume.layout.or_else(|| can.layouts.first().copied()) else {
+        return Err(reason!(
+            EINVAL,
+            "{} has no layout for {}",
+            format.name(),
+            level
+        ));
+    };
+    if !can.layouts.contains(&layout) {
+        return Err(reason!(
+            EINVAL,
+            "{} does not know {} with layout {}",
+            format.name(),
+            level,
+            layout
+        ));
+    }
+    let chunk_sectors = match (level, volume.chunk_sectors) {
+        (Level::Raid1 | Level::Concat, _) => 0,
+        (_, 0) => capabilities.chunk_sectors_default,
+        (_, chunk) => chunk,
+    };
+    let Some(personality) = for_level(level) else {
+        return Err(reason!(EOPNOTSUPP, "{} is not supported yet", level));
+    };
+    // The real length of the members is the format's to find; any that is large enough will do.
+    personality.check(&Shape {
+        level,
+        layout,
+        members,
+        spans: 1,
+        chunk_sectors,
+        member_sectors: u64::from(chunk_sectors).max(1) << 10,
+    })
+}
+
+fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec<'a> {
+    VolumeSpec {
+        name: volume.name,
+        level: volume.level,
+        layout: volume.layout,
+        chunk_sectors: volume.chunk_sectors,
+        size_sectors: volume.size_sectors,
+        disks,
+        assume_clean: volume.assume_clean,
+    }
+}
+
+impl Manager {
+    /// Makes a set of disks, and a volume on it.
+    pub(super) fn create_set(
+        &self,
+        operations: &mut Operations,
+        request: &CreateRequest,
+    ) -> Checked<CreateReply> {
+        let Some(format) = registry::by_name(request.format.as_str()) else {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "there is no format \"{}\"",
+                request.format
+            ));
+        };
+        if let Some(volume) = &request.volume {
+            check_volume(format, volume, request.members.len() as u16)?;
+        }
+        let mut candidates: KVec<Candidate> = KVec::new();
+        let mut facts: KVec<DiskFacts> = KVec::new();
+        let members = request.members.iter().flatten();
+        // (By its full name: pin-init's trait has a `chain` too.)
+        for dev in Iterator::chain(members, request.spares.iter()) {
+            let dev = Dev(dev.to_wire());
+            if facts.iter().any(|facts| facts.key == dev.0) {
+                return Err(reason!(EINVAL, "disk {dev} is named twice"));
+            }
+            let candidate = Candidate::claim(dev, request.force, operations.io.as_mut())?;
+            facts.push(probe::facts(&candidate.device), GFP_KERNEL)?;
+            candidates.push(candidate, GFP_KERNEL)?;
+        }
+        if facts.is_empty() {
+            return Err(reason!(EINVAL, "a set needs at least one disk"));
+        }
+        let metadata = format.create(&facts, request.set_name.as_str(), &context())?;
+        let id = metadata.set().id;
+        let mut disks = KVec::with_capacity(request.members.len(), GFP_KERNEL)?;
+        for member in request.members.iter() {
+            let index = match member {
+                Some(dev) => Some(
+                    metadata
+                        .set()
+                        .disk_by_key(dev.to_wire())
+                        .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?,
+                ),
+                None => None,
+            };
+            disks.push(index, GFP_KERNEL)?;
+        }
+        if let Some(volume) = &request.volume {
+            let largest = metadata.largest_volume(&spec(volume, &disks))?;
+            if volume.size_sectors > largest {
+                return Err(reason!(
+                    ENOSPC,
+                    "{} sectors are wanted, at most {} fit",
+                    volume.size_sectors,
+                    largest
+                ));
+            }
+        }
+        // Everything is checked; from here on disks are changed.
+        let set = ManagedSet::new(&self.shared, format, id)?;
+        {
+            let mut inner = set.lock();
+            inner.metadata = Some(metadata);
+            inner.active = true;
+            inner.make_room()?;
+            for candidate in candidates.iter() {
+                let dev = candidate.device.dev();
+                let index = inner
+                    .known()?
+                    .disk_by_key(dev.0)
+                    .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?;
+                inner.put_device(index, candidate.device.clone())?;
+            }
+        }
+        for candidate in candidates.iter() {
+            let dev = candidate.device.dev();
+            candidate.erase_old(operations.io.as_mut())?;
+            operations.seen.retain(|disk| disk.dev != dev);
+            for other in self.all_sets()? {
+                if other.scatter(dev) {
+                    self.unlist(&other);
+                }
+            }
+        }
+        drop(candidates);
+        let made = self.fill_set(&set, request, &disks);
+        match made {
+            Ok(reply) => Ok(reply),
+            Err(reason) => {
+                // No half-made set stays on the disks.
+                self.unlist(&set);
+                if let Err(why) = set.take_apart() {
+                    log!(
+                        pr_warn,
+                        "remains of a set that could not be made stay: {}",
+                        why
+                    );
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Writes the new set, makes its spares and its volume, and starts it.
+    fn fill_set(
+        &self,
+        set: &Arc<ManagedSet>,
+        request: &CreateRequest,
+        disks: &[Option<DiskIndex>],
+    ) -> Checked<CreateReply> {
+        {
+            let mut inner = set.lock();
+            inner.write_out(&self.shared)?;
+            for spare in request.spares.iter() {
+                let index = inner
+                    .known()?
+                    .disk_by_key(spare.to_wire())
+                    .ok_or_else(|| reason!(EIO, "internal: the format lost disk {spare}"))?;
+                let event = Event::SpareAssigned(index, SpareRole::Global);
+                inner.record(&self.shared, &event)?;
+            }
+        }
+        let volume = match &request.volume {
+            Some(volume) => Some(set.add_volume(volume, disks)?),
+            None => None,
+        };
+        self.list(set)?;
+        self.finish(set, volume)
+    }
+
+    /// Starts what was made and says what it is.
+    fn finish(&self, set: &Arc<ManagedSet>, volume: Option<VolumeIndex>) -> Checked<CreateReply> {
+        let mut reply = CreateReply {
+            set_id: set.id.digest(),
+            array_id: [0; 16],
+            number: None,
+            size_sectors: 0,
+        };
+        let Some(volume) = volume else {
+            let _change = set.change.lock();
+            set.release_if_idle();
+            return Ok(reply);
+        };
+        set.start(Policy::ANY, Some(volume))?;
+        let inner = set.lock();
+        let running = inner.running(volume);
+        let why = inner.entries.get(usize::from(volume));
+        match (running, why.and_then(|entry| entry.why)) {
+            (Some(running), _) => reply.number = Some(running.number.get()),
+            (None, Some(why)) => return Err(why),
+            (None, None) => return Err(reason!(EIO, "the array did not start")),
+        }
+        if let Some(model) = inner.known()?.volume(volume) {
+            reply.array_id = model.id.digest();
+            reply.size_sectors = model.size_sectors;
+        }
+        Ok(reply)
+    }
+
+    /// Makes a volume on disks of a set that there is.
+    pub(super) fn create_in_set(
+        &self,
+        id: &[u8; 16],
+        request: &CreateRequest,
+    ) -> Checked<CreateReply> {
+        let set = self.find_set(id)?;
+        let Some(volume) = &request.volume else {
+            return Err(reason!(EINVAL, "the set exists: say which volume to make"));
+        };
+        if !request.format.is_empty() && request.format.as_str() != set.format.name() {
+            return Err(reason!(
+                EINVAL,
+                "the set is of format {}, not {}",
+                set.format.name(),
+                request.format
+            ));
+        }
+        if !request.spares.is_empty() {
+            return Err(reason!(
+                EINVAL,
+                "the set exists: add spares to it on their own"
+            ));
+        }
+        let made = {
+            let _change = set.change.lock();
+            set.activate()?;
+            let made = set.pick_disks(request).and_then(|disks| {
+                check_volume(set.format, volume, disks.len() as u16)?;
+                set.add_volume(volume, &disks)
+            });
+            if made.is_err() {
+                set.release_if_idle();
+            }
+            made?
+        };
+        let reply = self.finish(&set, Some(made));
+        if reply.is_err() {
+            let _change = set.change.lock();
+            let undone = set.lock().record(&self.shared, &Event::VolumeDeleted(made));
+            if let Err(why) = undone {
+                log!(pr_warn, "a volume that could not be started stays: {}", why);
+            }
+            set.release_if_idle();
+        }
+        reply
+    }
+}
+
+impl ManagedSet {
+    /// The disks that a request names, or all that a volume may be on.
+    fn pick_disks(&self, request: &CreateRequest) -> Checked<KVec<Option<DiskIndex>>> {
+        let inner = self.lock();
+        let set = inner.known()?;
+        let mut disks = KVec::new();
+        for member in request.members.iter() {
+            let index = match member {
+                None => None,
+                Some(dev) => Some(set.disk_by_key(dev.to_wire()).ok_or_else(|| {
+                    reason!(ENOENT, "disk {dev} is not part of the set: add it first")
+                })?),
+            };
+            if index.is_some_and(|index| !inner.is_online(index)) {
+                return Err(reason!(ENODEV, "a disk of the set does not work"));
+            }
+            disks.push(index, GFP_KERNEL)?;
+        }
+        if request.members.is_empty() {
+            for (index, disk) in set.live_disks() {
+                let fit = disk.state == DiskState::Online
+                    && matches!(disk.role, DiskRole::Unused | DiskRole::Member)
+                    && inner.is_online(index);
+                if fit {
+                    disks.push(Some(index), GFP_KERNEL)?;
+                }
+            }
+        }
+        Ok(disks)
+    }
+
+    /// Records a new volume and says its index. The set is active.
+    fn add_volume(
+        &self,
+        volume: &CreateVolume,
+        disks: &[Option<DiskIndex>],
+    ) -> Checked<VolumeIndex> {
+        let mut inner = self.lock();
+        let mut before = KVec::new();
+        for index in 0..inner.known()?.volumes.len() as VolumeIndex {
+            before.push(inner.known()?.volume(index).is_some(), GFP_KERNEL)?;
+        }
+        let event = Event::VolumeCreated(spec(volume, disks));
+        inner.record(&self.shared, &event)?;
+        let is_new = |index: VolumeIndex| before.get(usize::from(index)) != Some(&true);
+        let made = inner
+            .known()?
+            .live_volumes()
+            .find(|(index, _)| is_new(*index))
+            .map(|(index, volume)| (index, volume.size_sectors));
+        let Some((index, size_sectors)) = made else {
+            return Err(reason!(EIO, "internal: the format made no volume"));
+        };
+        inner.make_room()?;
+        drop(inner);
+        self.shared
+            .post(EventKind::VolumeCreated, &self.id, |event| {
+                event.value = size_sectors;
+            });
+        Ok(index)
+    }
+
+    /// Undoes a set that could not be made.
+    fn take_apart(self: &Arc<Self>) -> Checked {
+        {
+            let _change = self.change.lock();
+            let volumes = self.lock().entries_len();
+            for volume in 0..volumes {
+                self.stop_volume(volume)?;
+                let mut inner = self.lock();
+                if inner.known()?.volume(volume).is_some() {
+                    inner.record(&self.shared, &Event::VolumeDeleted(volume))?;
+                }
+            }
+        }
+        self.erase()
+    }
+}

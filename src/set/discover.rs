@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that come and go, and sets that wait to be complete.
+
+use super::managed::{assemble, claim, ManagedSet};
+use super::manager::{Manager, Operations};
+use super::probe::{self, Found, DISK_SECTORS_MIN};
+use super::shared::{now, ticks};
+use super::start::Policy;
+use crate::block::bdev::{BlockDevice, Dev, Mode};
+use crate::block::hub::DiskNews;
+use crate::metadata::DiskImage;
+use crate::model::{Checked, DiskIndex, DiskState, Event, Reason};
+use crate::reason;
+use crate::uapi::EventKind;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// How long after its arrival a disk is looked at, and how long until the next try.
+const SETTLE_MS: u32 = 100;
+/// How often a disk is looked at that cannot be opened.
+const TRIES_MAX: u8 = 6;
+/// Most disks of which the news is kept.
+const NEWS_MAX: usize = 4096;
+/// Room for news that is made when the module loads.
+const NEWS_ROOM: usize = 256;
+
+/// Drivers whose disks are not looked at unless asked for: floppies, CD-ROMs (`Documentation/
+/// admin-guide/devices.txt`).
+const MAJORS_LEFT_OUT: [u64; 2] = [2, 11];
+
+/// Something that happened to a disk and has to be looked into.
+#[derive(Clone, Copy)]
+struct Item {
+    dev: Dev,
+    news: DiskNews,
+    due: u64,
+    tries: u8,
+}
+
+/// What happened and was not looked into yet, and the whole disks that there are.
+pub struct News {
+    items: KVec<Item>,
+    present: KVec<Dev>,
+    lost_some: bool,
+}
+
+impl News {
+    /// None. Allocates room for what comes when no memory can be had.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            items: KVec::with_capacity(NEWS_ROOM, GFP_KERNEL)?,
+            present: KVec::with_capacity(NEWS_ROOM, GFP_KERNEL)?,
+            lost_some: false,
+        })
+    }
+
+    /// Whether there is something to look into.
+    pub fn is_pending(&self) -> bool {
+        !self.items.is_empty()
+    }
+
+    fn push(&mut self, item: Item) {
+        let full = self.items.len() >= NEWS_MAX;
+        if full || self.items.push(item, GFP_NOWAIT).is_err() {
+            self.lost_some = true;
+        }
+    }
+
+    fn note_presence(&mut self, dev: Dev, news: DiskNews) {
+        match news {
+            DiskNews::Arrived => {
+                if !self.present.contains(&dev) && self.present.push(dev, GFP_NOWAIT).is_err() {
+                    self.lost_some = true;
+                }
+            }
+            DiskNews::Left => self.present.retain(|known| *known != dev),
+            DiskNews::Died => {}
+        }
+    }
+
+    /// Takes out one item that is due.
+    fn next_due(&mut self) -> Option<Item> {
+        let at = now();
+        let place = self.items.iter().position(|item| item.due <= at)?;
+        self.items.remove(place).ok()
+    }
+}
+
+/// A disk that is in no active set, and what is on it.
+pub struct SeenDisk {
+    /// The disk.
+    pub dev: Dev,
+    /// Why its metadata is of no use.
+    pub damaged: Reason,
+}
+
+impl Manager {
+    /// Takes note of news. Under locks of the device model.
+    pub(super) fn take_note(&self, dev: Dev, news: DiskNews, partition: bool) {
+        let wait_ms = match news {
+            DiskNews::Arrived => SETTLE_MS,
+            DiskNews::Left | DiskNews::Died => 0,
+        };
+        {
+            let mut list = self.news.lock();
+            if !partition {
+                list.note_presence(dev, news);
+            } else if news == DiskNews::Arrived {
+                // Partitions are looked at only when a scan asks for them.
+                return;
+            }
+            if news == DiskNews::Arrived && !self.shared.options.autostart {
+                return;
+            }
+            list.push(Item {
+                dev,
+                news,
+                due: now() + ticks(wait_ms),
+                tries: 0,
+            });
+        }
+        self.shared.wish(wait_ms);
+    }
+
+    /// The whole disks that there are.
+    pub(super) fn present_disks(&self) -> Checked<KVec<Dev>> {
+        let mut disks = KVec::with_capacity(NEWS_MAX, GFP_KERNEL)?;
+        for &dev in self.news.lock().present.iter() {
+            if disks.len() < disks.capacity() && !is_left_out(dev) {
+                disks.push(dev, GFP_KERNEL)?;
+            }
+        }
+        Ok(disks)
+    }
+
+    /// One round of discovery.
+    pub(super) fn discover_now(self: &Arc<Self>) {
+        let mut operations = self.operations.lock();
+        if operations.closed {
+            return;
+        }
+        loop {
+            let Some(item) = self.news.lock().next_due() else {
+                break;
+            };
+            match item.news {
+                DiskNews::Left | DiskNews::Died => self.disk_gone(&mut operations, item.dev),
+                DiskNews::Arrived => self.disk_arrived(&mut operations, item),
+            }
+        }
+        self.start_gathered();
+        let (pending, lost_some) = {
+            let mut news = self.news.lock();
+            let lost = core::mem::replace(&mut news.lost_some, false);
+            (news.is_pending(), lost)
+        };
+        if lost_some {
+            log!(
+                pr_warn,
+                "too many disks came and went at once: scan for sets by hand"
+            );
+        }
+        if pending {
+            self.shared.wish(SETTLE_MS);
+        }
+    }
+
+    fn disk_arrived(&self, operations: &mut Operations, mut item: Item) {
+        if is_left_out(item.dev) {
+            return;
+        }
+        let Err(reason) = self.look_at(operations, item.dev) else {
+            return;
+        };
+        item.tries += 1;
+        if item.tries < TRIES_MAX {
+            item.due = now() + ticks(SETTLE_MS << item.tries);
+            self.news.lock().push(item);
+        } else {
+            log!(pr_debug, "disk {} is left alone: {}", item.dev, reason);
+        }
+    }
+
+    fn disk_gone(&self, operations: &mut Operations, dev: Dev) {
+        operations.seen.retain(|disk| disk.dev != dev);
+        let Ok(sets) = self.all_sets() else { return };
+        for set in sets {
+            let noted = set.lock().note_unplugged(&self.shared, dev);
+            if noted {
+                set.kick();
+                set.kick_keeper();
+            } else if set.scatter(dev) {
+                self.unlist(&set);
+            }
+        }
+    }
+
+    /// Starts the sets that are complete, or have waited long enough.
+    fn start_gathered(&self) {
+        let Ok(sets) = self.all_sets() else { return };
+        for set in sets {
+            let (complete, due) = {
+                let inner = set.lock();
+                let idle = inner.active || inner.held || inner.gone || inner.metadata.is_none();
+                if idle || !self.shared.options.autostart {
+                    set.waits.store(false, Ordering::Release);
+                    continue;
+                }
+                let due = inner.deadline.is_some_and(|deadline| deadline <= now());
+                // One try when complete, one when the time is over.
+                (inner.is_complete() && inner.deadline.is_some(), due)
+            };
+            if !complete && !due {
+                continue;
+            }
+            set.waits.store(false, Ordering::Release);
+            set.lock().deadline = None;
+            let policy = Policy {
+                degraded: due,
+                force: false,
+            };
+            if let Err(reason) = set.start(policy, None) {
+                log!(
+                    pr_warn,
+                    "a {} set is not started: {}",
+                    set.format.name(),
+                    reason
+                );
+                self.shared.post(EventKind::Note, &set.id, |event| {
+                    event.text = crate::model::Text::from_text(reason.text());
+                });
+            } else {
+                set.tell_refusals();
+            }
+        }
+    }
+
+    /// Looks at a disk, and takes it into the set that it belongs to. An error is one of opening or
+    /// reading, or says what is wrong with its metadata.
+    pub(super) fn look_at(&self, operations: &mut Operations, dev: Dev) -> Checked {
+        let sets = self.all_sets()?;
+        if sets.iter().any(|set| set.lock().index_of(dev).is_some()) {
+            return Ok(());
+        }
+        let device = BlockDevice::open(dev, Mode::Read).map_err(|errno| {
+            reason!(
+                errno,
+                "disk {dev} cannot be opened: errno {}",
+                -errno.to_errno()
+            )
+        })?;
+        for set in sets.iter() {
+            if set.scatter(dev) {
+                self.unlist(set);
+            }
+        }
+        operations.seen.retain(|disk| disk.dev != dev);
+        if device.size_sectors() < DISK_SECTORS_MIN {
+            return Ok(());
+        }
+        let found = probe::probe(&device, operations.io.as_mut())?;
+        drop(device);
+        match found {
+            Found::Nothing => Ok(()),
+            Found::Damaged { reason, .. } => {
+                operations.seen.push(
+                    SeenDisk {
+                        dev,
+                        damaged: reason,
+                    },
+                    GFP_KERNEL,
+                )?;
+                Ok(())
+            }
+            Found::Set { format, id, image } => {
+                let set = self.set_of(format, &id)?;
+                if set.lock().active {
+                    set.take_back(image)
+                } else {
+                    set.waits.store(true, Ordering::Release);
+                    if let Err(reason) = set.gather(image) {
+                        log!(pr_warn, "disk {}: {}", dev, reason);
+                    }
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+fn is_left_out(dev: Dev) -> bool {
+    MAJORS_LEFT_OUT.contains(&(dev.0 >> 32))
+}
+
+impl ManagedSet {
+    /// A disk of this active set came (back). When the set misses it, it counts as a blank one that
+    /// may take its old place.
+    pub(super) fn take_back(self: &Arc<Self>, image: DiskImage) -> Checked {
+        let change = self.change.lock();
+        let dev = Dev(image.facts.key);
+        let facts = image.facts;
+        let mut images = KVec::with_capacity(1, GFP_KERNEL)?;
+        images.push(image, GFP_KERNEL)?;
+        let alone = assemble(self.format, &images)?;
+        let label = alone
+            .set()
+            .disk_by_key(facts.key)
+            .and_then(|index| alone.set().disk(index))
+            .map(|disk| disk.label)
+            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
+        {
+            let inner = self.lock();
+            let mut same = inner
+                .known()?
+                .live_disks()
+                .filter(|(_, disk)| disk.label == label);
+            let place = same.next().map(|(index, disk)| (index, disk.state));
+            let Some((index, state)) = place else {
+                self.tell_stranger(dev, "it was taken out of its set");
+                return Ok(());
+            };
+            if same.next().is_some() || inner.device(index).is_some() {
+                self.tell_stranger(dev, "it is a copy of another disk of its set");
+                return Ok(());
+            }
+            if state == DiskState::Failed {
+                self.tell_stranger(dev, "its set has it as failed: add it again by hand");
+                return Ok(());
+            }
+            drop(same);
+            drop(inner);
+            self.return_disk(index, dev)?;
+        }
+        drop(change);
+        self.kick_keeper();
+        Ok(())
+    }
+
+    /// Claims a disk that was missing and records that it is here as a blank one. Called with
+    /// `change` held.
+    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
+        let device = claim(dev)?;
+        let facts = probe::facts(&device);
+        let mut inner = self.lock();
+        let event = Event::DiskReturned(index, facts);
+        inner.record_with(&self.shared, &event, device)?;
+        inner.returned.insert(index);
+        drop(inner);
+        self.shared.say(
+            EventKind::DiskAdded,
+            &self.id,
+            format_args!("disk {dev} is here again"),
+        );
+        Ok(())
+    }
+
+    fn tell_stranger(&self, dev: Dev, why: &str) {
+        self.shared.say(
+            EventKind::Note,
+            &self.id,
+            format_args!("disk {dev} is left alone: {why}"),
+        );
+    }
+
+    /// Tells why volumes did not start.
+    pub(super) fn tell_refusals(&self) {
+        let inner = self.lock();
+        for (volume, entry) in inner.entries.iter().enumerate() {
+            if let (None, Some(why)) = (&entry.running, &entry.why) {
+                self.shared.say(
+                    EventKind::Note,
+                    &self.id,
+                    format_args!("volume {volume} is not started: {why}"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What ioctls ask for: the [`Engine`]. All checks come before anything is changed.
+
+use super::managed::ManagedSet;
+use super::manager::Manager;
+use super::probe;
+use super::start::Policy;
+use crate::array::Array;
+use crate::block::bdev::{BlockDevice, Dev, Mode};
+use crate::control::Engine;
+use crate::model::{Checked, Event, Text, VolumeIndex};
+use crate::personalities::Mask;
+use crate::reason;
+use crate::uapi::{
+    CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
+    RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply, StopRequest, Target,
+    TaskKind, TaskOp, TaskRequest,
+};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+impl Engine for Manager {
+    fn sets(&self) -> Checked<KVec<SetInfo>> {
+        let mut infos = KVec::new();
+        for set in self.all_sets()? {
+            if let Some(info) = set.info()? {
+                infos.push(info, GFP_KERNEL)?;
+            }
+        }
+        Ok(infos)
+    }
+
+    fn scan(&self, request: &ScanRequest) -> Checked<ScanReply> {
+        let mut operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        let mut reply = ScanReply {
+            disks_seen: 0,
+            arrays_started: 0,
+            sets: KVec::new(),
+            notes: KVec::new(),
+        };
+        let mut disks = KVec::new();
+        for dev in request.devs.iter() {
+            disks.push(Dev(dev.to_wire()), GFP_KERNEL)?;
+        }
+        let explicit = !disks.is_empty();
+        if !explicit {
+            disks = self.present_disks()?;
+        }
+        for &dev in disks.iter() {
+            match self.look_at(&mut operations, dev) {
+                Ok(()) => reply.disks_seen += 1,
+                // Drives without a medium and the like are of no interest.
+                Err(reason) if explicit => note(&mut reply, Some(dev), reason.text())?,
+                Err(_) => {}
+            }
+        }
+        for disk in operations.seen.iter() {
+            note(&mut reply, Some(disk.dev), disk.damaged.text())?;
+        }
+        let policy = Policy {
+            degraded: request.degraded || request.force,
+            force: request.force,
+        };
+        for set in self.all_sets()? {
+            if request.set_id.is_some_and(|id| id != set.id.digest()) {
+                continue;
+            }
+            self.scan_set(&set, request, policy, &mut reply)?;
+            if let Some(info) = set.info()? {
+                reply.sets.push(info, GFP_KERNEL)?;
+            }
+        }
+        Ok(reply)
+    }
+
+    fn create(&self, request: &CreateRequest) -> Checked<CreateReply> {
+        let mut operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        match &request.set_id {
+            Some(id) => self.create_in_set(id, request),
+            None => self.create_set(&mut operations, request),
+        }
+    }
+
+    fn stop(&self, request: &StopRequest) -> Checked<StopReply> {
+        let operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        let mut reply = StopReply { arrays_stopped: 0 };
+        if let Some((set, volume)) = self.find_volume(&request.target)? {
+            let change = set.change.lock();
+            set.check_unused(volume)?;
+            reply.arrays_stopped = u32::from(set.stop_volume(volume)?);
+            if !set.lock().any_running() {
+                set.lock().held = true;
+            }
+            set.release_if_idle();
+            drop(change);
+            return Ok(reply);
+        }
+        let mut sets = self.all_sets()?;
+        if let Target::Set(id) = &request.target {
+            sets = KVec::new();
+            sets.push(self.find_set(id)?, GFP_KERNEL)?;
+        }
+        for set in sets.iter() {
+            let volumes = set.lock().entries_len();
+            for volume in 0..volumes {
+                set.check_unused(volume)?;
+            }
+        }
+        for set in sets.iter() {
+            reply.arrays_stopped += set.stop_all()?;
+        }
+        Ok(reply)
+    }
+
+    fn delete(&self, request: &DeleteRequest) -> Checked {
+        let mut operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        match self.find_volume(&request.target)? {
+            Some((set, volume)) => {
+                self.check_contents(&mut operations, &set, volume, request.force)?;
+                set.delete_volume(volume)?;
+                let last = set
+                    .lock()
+                    .model()
+                    .is_some_and(|model| model.live_volumes().next().is_none());
+                if last {
+                    self.erase_set(&set)?;
+                }
+                Ok(())
+            }
+            None => {
+                let Target::Set(id) = &request.target else {
+                    return Err(reason!(EINVAL, "say which array or set to delete"));
+                };
+                let set = self.find_set(id)?;
+                let volumes = set.lock().entries_len();
+                for volume in 0..volumes {
+                    let exists = set
+                        .lock()
+                        .model()
+                        .is_some_and(|model| model.volume(volume).is_some());
+                    if exists {
+                        self.check_contents(&mut operations, &set, volume, request.force)?;
+                    }
+                }
+                for volume in 0..volumes {
+                    set.delete_volume(volume)?;
+                }
+                self.erase_set(&set)
+            }
+        }
+    }
+
+    fn member(&self, request: &MemberRequest) -> Checked<MemberReply> {
+        let mut operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        self.change_member(&mut operations, request)
+    }
+
+    fn rename(&self, request: &RenameRequest) -> Checked {
+        let operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        let (set, volume) = self.volume_of(&request.target)?;
+        let _change = set.change.lock();
+        set.activate()?;
+        let number = {
+            let mut inner = set.lock();
+            inner.record(&self.shared, &Event::VolumeRenamed(volume, request.name))?;
+            inner.running(volume).map(|running| running.number.get())
+        };
+        self.shared
+            .post(EventKind::VolumeRenamed, &set.id, |event| {
+                event.number = number;
+                event.text = Text::from_text(request.name.as_str());
+            });
+        set.release_if_idle();
+        Ok(())
+    }
+
+    fn task(&self, request: &TaskRequest) -> Checked {
+        let operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        let TaskOp::Limits { .. } = request.op else {
+            let (set, volume) = self.volume_of(&request.target)?;
+            return set.change_task(volume, request.op);
+        };
+        Err(reason!(
+            EOPNOTSUPP,
+            "this version of the module has no limits of rate"
+        ))
+    }
+}
+
+fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
+    let note = ScanNote {
+        dev: dev.and_then(|dev| DevNumber::from_wire(dev.0)),
+        text: Text::from_text(text),
+    };
+    reply.notes.push(note, GFP_KERNEL)?;
+    Ok(())
+}
+
+impl Manager {
+    /// Starts one set for a scan, and says what is odd about it.
+    fn scan_set(
+        &self,
+        set: &Arc<ManagedSet>,
+        request: &ScanRequest,
+        policy: Policy,
+        reply: &mut ScanReply,
+    ) -> Checked {
+        if set.lock().gone {
+            return Ok(());
+        }
+        if request.dry_run {
+            let inner = set.lock();
+            for volume in 0..inner.entries_len() {
+                let exists = inner
+                    .model()
+                    .is_some_and(|model| model.volume(volume).is_some());
+                if exists && inner.running(volume).is_none() {
+                    // The disks are not claimed; whether they could be is not known.
+                    reply.arrays_started += 1;
+                }
+            }
+            return Ok(());
+        }
+        set.waits.store(false, Ordering::Release);
+        match set.start(policy, None) {
+            Ok(started) => reply.arrays_started += started,
+            Err(reason) => note(reply, None, reason.text())?,
+        }
+        let inner = set.lock();
+        for entry in inner.entries.iter() {
+            if let (None, Some(why)) = (&entry.running, &entry.why) {
+                note(reply, None, why.text())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The set with this id.
+    pub(super) fn find_set(&self, id: &[u8; 16]) -> Checked<Arc<ManagedSet>> {
+        for set in self.all_sets()? {
+            if set.id.digest() == *id {
+                return Ok(set);
+            }
+        }
+        Err(reason!(ENOENT, "there is no set with this id"))
+    }
+
+    /// The volume that `target` names; `None` when it names a set, or everything.
+    pub(super) fn find_volume(
+        &self,
+        target: &Target,
+    ) -> Checked<Option<(Arc<ManagedSet>, VolumeIndex)>> {
+        if matches!(target, Target::Set(_) | Target::All) {
+            return Ok(None);
+        }
+        for set in self.all_sets()? {
+            let found = {
+                let inner = set.lock();
+                let volume = inner.model().and_then(|model| {
+                    let mut volumes = model.live_volumes();
+                    volumes.find(|(index, volume)| match target {
+                        Target::Number(number) => inner
+                            .running(*index)
+                            .is_some_and(|running| running.number.get() == *number),
+                        Target::Array(id) => volume.id.digest() == *id,
+                        Target::Set(_) | Target::All => false,
+                    })
+                });
+                volume.map(|(index, _)| index)
+            };
+            if let Some(index) = found {
+                return Ok(Some((set, index)));
+            }
+        }
+        Err(match target {
+            Target::Number(number) => reason!(ENOENT, "there is no array emd{number}"),
+            _ => reason!(ENOENT, "there is no array with this id"),
+        })
+    }
+
+    /// The volume that `target` has to name.
+    pub(super) fn volume_of(&self, target: &Target) -> Checked<(Arc<ManagedSet>, VolumeIndex)> {
+        self.find_volume(target)?
+            .ok_or_else(|| reason!(EINVAL, "say which array"))
+    }
+
+    /// Refuses to delete a volume that is in use, or holds something known.
+    fn check_contents(
+        &self,
+        operations: &mut super::manager::Operations,
+        set: &Arc<ManagedSet>,
+        volume: VolumeIndex,
+        force: bool,
+    ) -> Checked {
+        set.check_unused(volume)?;
+        if force {
+            return Ok(());
+        }
+        let dev = {
+            let inner = set.lock();
+            let disk = inner
+                .running(volume)
+                .and_then(|running| running.disk.as_ref());
+            disk.map(|disk| disk.dev())
+        };
+        let Some(dev) = dev else {
+            return Err(reason!(
+                EBUSY,
+                "the volume is not started, so what it holds cannot be seen; delete it by force"
+            ));
+        };
+        let device = BlockDevice::open(dev, Mode::Read)?;
+        match probe::signature(&device, operations.io.as_mut())? {
+            Some(what) => Err(reason!(
+                EBUSY,
+                "the volume holds {what}; delete it by force"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Erases a set without volumes from its disks.
+    fn erase_set(&self, set: &Arc<ManagedSet>) -> Checked {
+        let result = set.erase();
+        if result.is_ok() {
+            self.unlist(set);
+        }
+        result
+    }
+}
+
+impl ManagedSet {
+    /// Stops and deletes a volume, if there is one with this index.
+    fn delete_volume(self: &Arc<Self>, volume: VolumeIndex) -> Checked {
+        let _change = self.change.lock();
+        let exists = self
+            .lock()
+            .model()
+            .is_some_and(|model| model.volume(volume).is_some());
+        if !exists {
+            return Ok(());
+        }
+        self.activate()?;
+        self.check_unused(volume)?;
+        let number = self.lock().running(volume).map(|run| run.number.get());
+        self.stop_volume(volume)?;
+        self.lock()
+            .record(&self.shared, &Event::VolumeDeleted(volume))?;
+        if let Some(entry) = self.lock().entries.get_mut(usize::from(volume)) {
+            entry.why = None;
+        }
+        self.shared
+            .post(EventKind::VolumeDeleted, &self.id, |event| {
+                event.number = number;
+            });
+        Ok(())
+    }
+
+    /// Takes all disks out of the set, which erases its metadata, and gives them up.
+    pub(super) fn erase(self: &Arc<Self>) -> Checked {
+        let _change = self.change.lock();
+        self.activate()?;
+        let mut inner = self.lock();
+        let mut result = Ok(());
+        for disk in 0..inner.devices.len() as u16 {
+            let is_member = inner
+                .model()
+                .and_then(|set| set.disk(disk))
+                .is_some_and(|disk| disk.state != crate::model::DiskState::Removed);
+            if !is_member {
+                continue;
+            }
+            let here = inner.device(disk).is_some();
+            match inner.record(&self.shared, &Event::DiskRemoved(disk)) {
+                Ok(()) => {}
+                // Of a disk that is not here nothing can be erased.
+                Err(reason) if here => result = Err(reason),
+                Err(_) => {}
+            }
+        }
+        drop(inner);
+        self.lock().held = true;
+        self.release_if_idle();
+        result
+    }
+
+    /// Does something with a volume's task.
+    fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
+        let change = self.change.lock();
+        let mut inner = self.lock();
+        let Some(running) = inner.running_mut(volume) else {
+            return Err(reason!(ENODEV, "the volume is not started"));
+        };
+        let number = running.number.get();
+        match op {
+            TaskOp::Start(kind) => {
+                if let Some(task) = running.array.task() {
+                    return Err(reason!(
+                        EBUSY,
+                        "emd{number} has a {} at work",
+                        task.kind.word()
+                    ));
+                }
+                if running.read_only || running.array.is_broken() {
+                    return Err(reason!(EROFS, "emd{number} cannot be written"));
+                }
+                running.paused = false;
+                match kind {
+                    TaskKind::Rebuild => {
+                        running.retry_at = 0;
+                        drop(inner);
+                        drop(change);
+                        self.kick_keeper();
+                        return Ok(());
+                    }
+                    TaskKind::Resync | TaskKind::Initialise => {
+                        let all = Mask::all(running.array.geometry().members());
+                        if running.array.in_sync() != all {
+                            return Err(reason!(
+                                EBUSY,
+                                "emd{number} has members that are not in sync"
+                            ));
+                        }
+                    }
+                    TaskKind::Check | TaskKind::Repair => {}
+                }
+                Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
+                running.told_per_mille = 0;
+                self.tell_started(number, kind);
+            }
+            TaskOp::Pause => {
+                running.array.pause_task(true)?;
+                running.paused = true;
+            }
+            TaskOp::Resume => {
+                running.paused = false;
+                if running.array.task().is_some() {
+                    running.array.pause_task(false)?;
+                }
+            }
+            TaskOp::Cancel => match running.array.task() {
+                None => return Err(reason!(ENOENT, "emd{number} has no task")),
+                Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
+                    running.array.cancel_task();
+                    running.paused = false;
+                }
+                Some(task) => {
+                    return Err(reason!(
+                        EINVAL,
+                        "emd{number} needs its {}: it can be paused, not cancelled",
+                        task.kind.word()
+                    ))
+                }
+            },
+            TaskOp::Limits { .. } => return Err(reason!(EINVAL, "limits are for all arrays")),
+        }
+        drop(inner);
+        drop(change);
+        self.kick();
+        self.kick_keeper();
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What people are told of sets.
+
+use super::managed::ManagedSet;
+use crate::model::{Checked, Text};
+use crate::uapi::{AccessKind, DevNumber, SetInfo, TaskInfo, TaskState, VolumeInfo};
+use kernel::prelude::*;
+
+impl ManagedSet {
+    /// The set as it is now; `None` while its disks make no set. Allocates.
+    pub fn info(&self) -> Checked<Option<SetInfo>> {
+        let inner = self.lock();
+        let Some(set) = inner.model() else {
+            return Ok(None);
+        };
+        let mut info = SetInfo::from_model(set, &DevNumber::from_wire)?;
+        if let Some(why) = &inner.why {
+            info.notes.push(Text::from_text(why.text()), GFP_KERNEL)?;
+        }
+        for volume in info.volumes.iter_mut() {
+            let index = usize::from(volume.index);
+            volume.state = inner.volume_state(volume.index);
+            let Some(entry) = inner.entries.get(index) else {
+                continue;
+            };
+            match (&entry.running, &entry.why) {
+                (Some(running), _) => fill(volume, running),
+                (None, Some(why)) => {
+                    if volume.reason.is_empty() {
+                        volume.reason = Text::from_text(why.text());
+                    }
+                    if why.errno() == EOPNOTSUPP {
+                        volume.access = AccessKind::Refused;
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(Some(info))
+    }
+}
+
+fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
+    volume.number = Some(running.number.get());
+    let (read_errors, write_errors) = running.array.errors();
+    volume.read_errors = read_errors;
+    volume.write_errors = write_errors;
+    let Some(status) = running.array.task() else {
+        return;
+    };
+    let state = if status.paused {
+        TaskState::Paused
+    } else {
+        TaskState::Running
+    };
+    volume.task = Some(TaskInfo {
+        kind: status.kind,
+        state,
+        done_sectors: status.done_sectors,
+        total_sectors: status.total_sectors,
+        rate_kib: status.rate_kib,
+        eta_seconds: status.eta_seconds,
+        mismatch_sectors: status.mismatch_sectors,
+    });
+    for member in volume.members.iter_mut() {
+        if let crate::model::MemberState::Rebuilding { done_sectors } = &mut member.state {
+            if status.targets.contains(member.slot) {
+                *done_sectors = status.done_sectors.max(*done_sectors);
+            }
+        }
+    }
+}

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The keeper: lost members out, spares in, tasks on.
+//!
+//! It changes the members of arrays, for which the array has to be empty for a moment; so it holds
+//! `change`, and the inner lock only in between.
+
+use super::managed::ManagedSet;
+use super::shared::now;
+use super::state::{DiskMask, Inner};
+use crate::array::{Array, MemberSlot};
+use crate::block::context;
+use crate::block::gate::Gated;
+use crate::model::{
+    Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, Level, MemberState, Slot,
+    VolumeIndex,
+};
+use crate::personalities::{Health, Mask};
+use crate::uapi::{DevNumber, EventKind, TaskKind};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// How long a change of members may wait for failures to be recorded: 5 s; then later.
+const CHANGE_TRIES: u32 = 500;
+const CHANGE_PAUSE_US: usize = 10_000;
+/// When what did not work now is tried again.
+const LATER_MS: u32 = 2_000;
+
+impl ManagedSet {
+    /// Does what there is to do.
+    pub fn keep(self: &Arc<Self>) {
+        let change = self.change.lock();
+        let done = self.keep_members();
+        drop(change);
+        if done.is_err() {
+            // The recorder calls the keeper again.
+            self.look_again(LATER_MS);
+        }
+        {
+            let mut inner = self.lock();
+            inner.tell_states(&self.shared);
+        }
+        self.kick();
+    }
+
+    /// Called with `change` held.
+    pub fn keep_members(self: &Arc<Self>) -> Checked {
+        if !self.lock().active {
+            return Ok(());
+        }
+        self.detach_lost()?;
+        self.lock().drop_dead();
+        self.take_back_stale();
+        self.use_spares();
+        self.attach_rebuilding()?;
+        self.start_tasks();
+        Ok(())
+    }
+
+    /// Lets `action` change an array's members, again while failures have to be recorded first.
+    fn change_members<T>(self: &Arc<Self>, mut action: impl FnMut() -> Checked<T>) -> Checked<T> {
+        let mut tries = 0;
+        loop {
+            let result = action();
+            let again = result.as_ref().is_err_and(|why| why.errno() == EAGAIN);
+            if !again || tries >= CHANGE_TRIES {
+                return result;
+            }
+            tries += 1;
+            self.kick();
+            context::sleep_us(CHANGE_PAUSE_US);
+        }
+    }
+
+    /// Takes members that are recorded as lost out of the arrays.
+    pub fn detach_lost(self: &Arc<Self>) -> Checked {
+        loop {
+            let Some((volume, slot, array)) = self.lock().next_lost() else {
+                return Ok(());
+            };
+            let removed = self.change_members(|| Array::remove_member(&array, slot))?;
+            let mut inner = self.lock();
+            inner.unlink(volume, slot);
+            if let Some(running) = inner.running_mut(volume) {
+                running.attached = running.attached.without(slot);
+            }
+            drop(inner);
+            // Closing a disk may take its time.
+            drop(removed);
+        }
+    }
+
+    /// A disk that was left out of updates and is here again counts as a blank one.
+    fn take_back_stale(&self) {
+        let mut inner = self.lock();
+        let disks = inner.devices.len() as DiskIndex;
+        for disk in 0..disks {
+            let Some(facts) = inner
+                .model()
+                .and_then(|set| set.disk(disk))
+                .filter(|disk| disk.state == DiskState::Stale)
+                .and_then(|disk| disk.facts)
+            else {
+                continue;
+            };
+            if inner.device(disk).is_none() {
+                continue;
+            }
+            match inner.record(&self.shared, &Event::DiskReturned(disk, facts)) {
+                Ok(()) => inner.returned.insert(disk),
+                Err(reason) => {
+                    log!(
+                        pr_warn,
+                        "disk {} was left out and cannot be used again: {}",
+                        disk,
+                        reason
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lets spares take the places of lost members.
+    fn use_spares(&self) {
+        let mut inner = self.lock();
+        for volume in 0..inner.entries_len() {
+            while let Some(slot) = inner.next_empty(volume) {
+                if inner.activate_spare(self, volume, slot).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Gives arrays the members that are to be rebuilt.
+    fn attach_rebuilding(self: &Arc<Self>) -> Checked {
+        loop {
+            let Some((volume, slot, array)) = self.lock().next_unattached() else {
+                return Ok(());
+            };
+            let member = self.lock().member_slot(volume, slot);
+            let Some(first) = member else { return Ok(()) };
+            let (device, offset_sectors) = (first.device, first.offset_sectors);
+            self.change_members(|| {
+                let member = MemberSlot {
+                    device: device.clone(),
+                    offset_sectors,
+                };
+                Array::install_member(&array, slot, member)
+            })?;
+            let mut inner = self.lock();
+            if let Some(running) = inner.running_mut(volume) {
+                running.attached = running.attached.with(slot);
+            }
+            inner.link_attached(volume);
+        }
+    }
+
+    /// Starts the tasks that are due.
+    fn start_tasks(&self) {
+        let mut inner = self.lock();
+        let mut busy = DiskMask::EMPTY;
+        for volume in 0..inner.entries_len() {
+            if inner
+                .running(volume)
+                .is_some_and(|run| run.array.task().is_some())
+            {
+                busy.add_all(&inner.disks_of(volume));
+            }
+        }
+        for volume in 0..inner.entries_len() {
+            let disks = inner.disks_of(volume);
+            if disks.meets(&busy) || !inner.may_have_task(volume) {
+                continue;
+            }
+            let Some((kind, targets, from_sectors)) = inner.due_task(self, volume) else {
+                continue;
+            };
+            let Some(running) = inner.running_mut(volume) else {
+                continue;
+            };
+            if now() < running.retry_at {
+                self.look_again(LATER_MS);
+                continue;
+            }
+            let number = running.number.get();
+            match Array::start_task(&running.array, kind, targets, from_sectors) {
+                Ok(()) => {
+                    running.told_per_mille = 0;
+                    running.checkpoint_at = now();
+                    busy.add_all(&disks);
+                    self.tell_started(number, kind);
+                }
+                Err(reason) => {
+                    log!(
+                        pr_warn,
+                        "emd{}: {} cannot start: {}",
+                        number,
+                        kind.word(),
+                        reason
+                    );
+                    self.look_again(LATER_MS);
+                }
+            }
+        }
+    }
+
+    /// Tells people that a task started.
+    pub fn tell_started(&self, number: u32, kind: TaskKind) {
+        log!(pr_info, "emd{}: {} started", number, kind.word());
+        self.shared.post(EventKind::TaskStarted, &self.id, |event| {
+            event.number = Some(number);
+            event.value = u64::from(kind.code());
+            event.text = crate::model::Text::from_text(kind.word());
+        });
+    }
+}
+
+impl Inner {
+    /// A member that an array still has and the metadata calls lost.
+    fn next_lost(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
+        for volume in 0..self.entries_len() {
+            let Some(running) = self.running(volume) else {
+                continue;
+            };
+            let in_use = running.array.present().union(running.array.unrecorded());
+            for slot in running.attached.minus(in_use).iter() {
+                let state = self.member_state(volume, slot);
+                if matches!(state, Some(MemberState::Failed | MemberState::Missing)) {
+                    return Some((volume, slot, running.array.clone()));
+                }
+            }
+        }
+        None
+    }
+
+    /// Gives up disks that are gone from the machine.
+    fn drop_dead(&mut self) {
+        for disk in 0..self.devices.len() as DiskIndex {
+            let dead = self.device(disk).is_some() && self.is_unplugged(disk);
+            if dead && !self.is_attached(disk) {
+                if let Some(place) = self.devices.get_mut(usize::from(disk)) {
+                    *place = None;
+                }
+            }
+        }
+    }
+
+    /// A lost member whose place can be taken.
+    pub fn next_empty(&self, volume: VolumeIndex) -> Option<Slot> {
+        let running = self.running(volume)?;
+        let set = self.model()?;
+        let model = set.volume(volume)?;
+        let hopeless = running.read_only
+            || running.array.is_broken()
+            || !model.shape.level.is_redundant()
+            || self.health(volume, self.in_sync(volume, None)) == Health::Failed;
+        if hopeless {
+            return None;
+        }
+        (0u16..)
+            .zip(model.members.iter())
+            .find(|(slot, member)| {
+                matches!(member.state, MemberState::Failed | MemberState::Missing)
+                    && !running.attached.contains(*slot)
+            })
+            .map(|(slot, _)| slot)
+    }
+
+    /// Whether a disk may take a place in `volume` without a person's word, and how gladly: lower
+    /// is better.
+    fn spare_rank(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Option<u8> {
+        if !self.is_online(disk) || self.is_unplugged(disk) {
+            return None;
+        }
+        let set = self.model()?;
+        match set.disk(disk)?.role {
+            _ if self.returned.contains(disk) && self.disk_in(volume, slot) == Some(disk) => {
+                Some(0)
+            }
+            DiskRole::DedicatedSpare(of) if of == volume => Some(1),
+            DiskRole::GlobalSpare => Some(2),
+            _ => None,
+        }
+    }
+
+    /// Lets the best spare take a place; says which.
+    fn activate_spare(
+        &mut self,
+        set: &ManagedSet,
+        volume: VolumeIndex,
+        slot: Slot,
+    ) -> Option<DiskIndex> {
+        for rank in 0..3 {
+            for disk in 0..self.devices.len() as DiskIndex {
+                if self.spare_rank(volume, slot, disk) == Some(rank)
+                    && self.activate_disk(set, volume, slot, disk).is_ok()
+                {
+                    return Some(disk);
+                }
+            }
+        }
+        None
+    }
+
+    /// Lets a disk take a lost member's place, as far as the metadata goes.
+    pub fn activate_disk(
+        &mut self,
+        set: &ManagedSet,
+        volume: VolumeIndex,
+        slot: Slot,
+        disk: DiskIndex,
+    ) -> Checked {
+        let event = Event::SpareActivated { volume, slot, disk };
+        self.record(&set.shared, &event)?;
+        self.returned.remove(disk);
+        let number = self.running(volume).map(|running| running.number.get());
+        let dev = self.device(disk).map(|device| device.dev());
+        log!(
+            pr_info,
+            "disk {} takes slot {} of volume {}",
+            disk,
+            slot,
+            volume
+        );
+        set.shared
+            .post(EventKind::SpareActivated, &set.id, |event| {
+                event.number = number;
+                event.slot = Some(slot);
+                event.dev = dev.and_then(|dev| DevNumber::from_wire(dev.0));
+            });
+        Ok(())
+    }
+
+    /// A member that is to be rebuilt, and its array does not have it.
+    fn next_unattached(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
+        let set = self.model()?;
+        for (volume, model) in set.live_volumes() {
+            let Some(running) = self.running(volume) else {
+                continue;
+            };
+            if running.array.is_broken() || running.read_only {
+                continue;
+            }
+            for (slot, member) in (0u16..).zip(model.members.iter()) {
+                if matches!(member.state, MemberState::Rebuilding { .. })
+                    && !running.attached.contains(slot)
+                    && member.disk.is_some_and(|disk| self.is_online(disk))
+                {
+                    return Some((volume, slot, running.array.clone()));
+                }
+            }
+        }
+        None
+    }
+
+    fn member_slot(&self, volume: VolumeIndex, slot: Slot) -> Option<MemberSlot> {
+        let member = *self
+            .model()?
+            .volume(volume)?
+            .members
+            .get(usize::from(slot))?;
+        Some(MemberSlot {
+            device: self.device(member.disk?)?.clone(),
+            offset_sectors: member.offset_sectors,
+        })
+    }
+
+    fn may_have_task(&self, volume: VolumeIndex) -> bool {
+        self.running(volume).is_some_and(|running| {
+            running.disk.is_some()
+                && !running.paused
+                && !running.read_only
+                && !running.array.is_broken()
+                && running.array.task().is_none()
+        })
+    }
+
+    /// The task that a volume needs: what, for whom, from where on.
+    fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
+        let running = self.running(volume)?;
+        let (attached, present) = (running.attached, running.array.present());
+        let (needs_resync, from_sectors) = (running.needs_resync, running.resync_from_sectors);
+        let model = self.model()?.volume(volume)?;
+        let mut targets = Mask::EMPTY;
+        let mut done = u64::MAX;
+        let mut in_sync = 0u32;
+        for (slot, member) in (0u16..).zip(model.members.iter()) {
+            match member.state {
+                MemberState::Rebuilding { done_sectors }
+                    if attached.contains(slot) && present.contains(slot) =>
+                {
+                    targets = targets.with(slot);
+                    done = done.min(done_sectors);
+                }
+                MemberState::InSync => in_sync += 1,
+                _ => {}
+            }
+        }
+        if !targets.is_empty() {
+            return Some((TaskKind::Rebuild, targets, done));
+        }
+        if !needs_resync {
+            return None;
+        }
+        let shape = model.shape;
+        let lost = u32::from(shape.members).saturating_sub(in_sync);
+        let is_mirror = shape.level == Level::Raid1;
+        let can_resync = lost == 0 || (is_mirror && in_sync >= 2);
+        match model.consistency {
+            Consistency::Initialising { .. } if can_resync => {
+                Some((TaskKind::Initialise, Mask::EMPTY, from_sectors))
+            }
+            _ if can_resync => Some((TaskKind::Resync, Mask::EMPTY, from_sectors)),
+            Consistency::Dirty if self.nothing_to_agree(volume) => {
+                // What is left has nothing to agree with.
+                if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
+                    if let Some(running) = self.running_mut(volume) {
+                        running.needs_resync = false;
+                    }
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether so much is lost that every sector is there just once.
+    fn nothing_to_agree(&self, volume: VolumeIndex) -> bool {
+        self.health(volume, self.in_sync(volume, None)) == Health::Degraded
+    }
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One set: its locks and works, and how its disks are gathered and claimed.
+
+use super::probe::{self, Found};
+use super::shared::{now, ticks, Shared};
+use super::state::{DiskMask, Inner};
+use crate::array::Notify;
+use crate::block::bdev::{BlockDevice, Dev, Mode, SyncIo};
+use crate::block::hub::{self, DiskNews};
+use crate::block::noio::NoIo;
+use crate::metadata::{DiskImage, Format};
+use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot};
+use crate::reason;
+use crate::uapi::EventKind;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex, MutexGuard};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+
+const RECORDER: u64 = 1;
+const KEEPER: u64 = 2;
+
+/// One set of disks with common metadata.
+///
+/// Lives while the manager lists it, a work of it runs, or an array of it does (the array's
+/// [`Bell`] holds it; stopping the array breaks that circle).
+#[pin_data]
+pub struct ManagedSet {
+    /// What all sets use.
+    pub shared: Arc<Shared>,
+    /// Its format.
+    pub format: &'static dyn Format,
+    /// Its identity.
+    pub id: Identity,
+    /// Who changes members, or starts and stops arrays. See the locks in [`super`].
+    #[pin]
+    pub change: Mutex<()>,
+    #[pin]
+    inner: Mutex<Inner>,
+    /// The recorder wants to look again when the clock rings.
+    pub wants_tick: AtomicBool,
+    /// The set is not active and waits for more of its disks.
+    pub waits: AtomicBool,
+    #[pin]
+    recorder: Work<ManagedSet, RECORDER>,
+    #[pin]
+    keeper: Work<ManagedSet, KEEPER>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, RECORDER> for ManagedSet { self.recorder }
+    impl HasWork<Self, KEEPER> for ManagedSet { self.keeper }
+}
+
+impl WorkItem<RECORDER> for ManagedSet {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.look();
+    }
+}
+
+impl WorkItem<KEEPER> for ManagedSet {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.keep();
+    }
+}
+
+/// The inner lock, held. Allocations of the holder do no I/O meanwhile.
+pub struct Locked<'a> {
+    // In this order: the lock is given back before allocations may do I/O again.
+    inner: MutexGuard<'a, Inner>,
+    _no_io: NoIo,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+/// How an array calls its set.
+pub struct Bell {
+    /// The set.
+    pub set: Arc<ManagedSet>,
+    /// N of `/dev/emdN`.
+    pub number: u32,
+}
+
+impl Notify for Bell {
+    fn kick(&self) {
+        self.set.kick();
+    }
+
+    fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64) {
+        self.set.shared.post(kind, &self.set.id, |event| {
+            event.number = Some(self.number);
+            event.slot = slot;
+            event.value = value;
+        });
+    }
+}
+
+/// Called when a claimed disk dies.
+fn died(dev: Dev) {
+    hub::tell(dev, DiskNews::Died, false);
+}
+
+/// Claims a disk for us alone.
+pub fn claim(dev: Dev) -> Checked<Arc<BlockDevice>> {
+    let device = BlockDevice::open(dev, Mode::Exclusive(died)).map_err(|errno| {
+        if errno == EBUSY {
+            reason!(
+                EBUSY,
+                "disk {dev} is in use (mounted, or held by another driver)"
+            )
+        } else {
+            reason!(
+                errno,
+                "disk {dev} cannot be opened: errno {}",
+                -errno.to_errno()
+            )
+        }
+    })?;
+    Ok(Arc::new(device, GFP_KERNEL)?)
+}
+
+impl ManagedSet {
+    /// A set of which nothing is known yet. Allocates.
+    pub fn new(
+        shared: &Arc<Shared>,
+        format: &'static dyn Format,
+        id: Identity,
+    ) -> Checked<Arc<Self>> {
+        let inner = Inner::new()?;
+        let shared = shared.clone();
+        let set = Arc::pin_init(
+            pin_init!(Self {
+                shared,
+                format,
+                id,
+                change <- new_mutex!((), "emd_change"),
+                inner <- new_mutex!(inner, "emd_set"),
+                wants_tick: AtomicBool::new(false),
+                waits: AtomicBool::new(false),
+                recorder <- new_work!("emd_recorder"),
+                keeper <- new_work!("emd_keeper"),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(set)
+    }
+
+    /// Takes the inner lock.
+    pub fn lock(&self) -> Locked<'_> {
+        let no_io = NoIo::enter();
+        Locked {
+            inner: self.inner.lock(),
+            _no_io: no_io,
+        }
+    }
+
+    /// Lets the recorder look. Any context.
+    pub fn kick(self: &Arc<Self>) {
+        // When it is queued already that is as good; the reference given back is not the last one.
+        let _ = self
+            .shared
+            .queue
+            .enqueue::<Arc<Self>, RECORDER>(self.clone());
+    }
+
+    /// Lets the keeper look. Any context.
+    pub fn kick_keeper(self: &Arc<Self>) {
+        let _ = self.shared.queue.enqueue::<Arc<Self>, KEEPER>(self.clone());
+    }
+
+    /// Lets the recorder look again soon.
+    pub fn look_again(&self, milliseconds: u32) {
+        self.wants_tick.store(true, Ordering::Release);
+        self.shared.wish(milliseconds);
+    }
+
+    /// Takes in what was read of a disk of this set that is not active, and makes the set anew of
+    /// all there is.
+    pub fn gather(&self, image: DiskImage) -> Checked {
+        let mut inner = self.lock();
+        if inner.active || inner.gone {
+            return Ok(());
+        }
+        inner.forget_image(Dev(image.facts.key));
+        inner.images.push(image, GFP_KERNEL)?;
+        inner.reassemble(self.format);
+        let wait = self.shared.options.start_timeout_ms;
+        inner.deadline = Some(now() + ticks(wait));
+        self.shared.wish(wait.saturating_add(10));
+        match (&inner.metadata, &inner.why) {
+            (None, Some(why)) => Err(*why),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets a disk of this set that is not active. True when nothing is left of the set.
+    pub fn scatter(&self, dev: Dev) -> bool {
+        let mut inner = self.lock();
+        if inner.active || !inner.forget_image(dev) {
+            return false;
+        }
+        inner.reassemble(self.format);
+        if inner.images.is_empty() {
+            inner.gone = true;
+        }
+        inner.gone
+    }
+
+    /// Claims all disks of the set that are here, and reads their metadata again: from now on it
+    /// is ours. Nothing is claimed on failure.
+    ///
+    /// Called with `change` held.
+    pub fn activate(&self) -> Checked {
+        let mut inner = self.lock();
+        if inner.active {
+            return Ok(());
+        }
+        match inner.claim_all(self.format, &self.id) {
+            Ok(()) => {
+                inner.active = true;
+                inner.why = None;
+                inner.deadline = None;
+                Ok(())
+            }
+            Err(reason) => {
+                inner.why = Some(reason);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Gives the disks up when no array runs. Called with `change` held.
+    pub fn release_if_idle(&self) {
+        let mut inner = self.lock();
+        if !inner.active || inner.any_running() {
+            return;
+        }
+        inner.active = false;
+        inner.returned = DiskMask::EMPTY;
+        for device in inner.devices.iter_mut() {
+            *device = None;
+        }
+    }
+}
+
+impl Inner {
+    /// Forgets what was read of `dev`. False when nothing was.
+    fn forget_image(&mut self, dev: Dev) -> bool {
+        let before = self.images.len();
+        self.images.retain(|image| image.facts.key != dev.0);
+        self.images.len() != before
+    }
+
+    /// Makes the set anew of the images.
+    fn reassemble(&mut self, format: &'static dyn Format) {
+        let assembled = assemble(format, &self.images);
+        match assembled {
+            Ok(metadata) => {
+                self.metadata = Some(metadata);
+                self.why = None;
+                if let Err(reason) = self.make_room() {
+                    self.metadata = None;
+                    self.why = Some(reason);
+                }
+            }
+            Err(reason) => {
+                self.metadata = None;
+                self.why = Some(reason);
+            }
+        }
+    }
+
+    fn claim_all(&mut self, format: &'static dyn Format, id: &Identity) -> Checked {
+        let mut devices = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
+        let mut images = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
+        for image in self.images.iter() {
+            let device = claim(Dev(image.facts.key))?;
+            let again = reread(format, id, &device, self.io.as_mut())?;
+            images.push(again, GFP_KERNEL)?;
+            devices.push(device, GFP_KERNEL)?;
+        }
+        let metadata = assemble(format, &images)?;
+        self.metadata = Some(metadata);
+        self.images = images;
+        self.devices.clear();
+        self.make_room()?;
+        for device in devices {
+            let index = self
+                .known()?
+                .disk_by_key(device.dev().0)
+                .filter(|&index| usize::from(index) < self.devices.len());
+            // A disk that the freshest metadata does not know is not ours to keep.
+            if let Some(index) = index {
+                self.put_device(index, device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all members that may be expected are here.
+    pub fn is_complete(&self) -> bool {
+        self.model().is_some_and(is_complete)
+    }
+}
+
+/// Reads a claimed disk's metadata again; it still has to be of this set.
+fn reread(
+    format: &'static dyn Format,
+    id: &Identity,
+    device: &BlockDevice,
+    io: Pin<&mut SyncIo>,
+) -> Checked<DiskImage> {
+    match probe::probe_one(format, device, io)? {
+        Found::Set {
+            id: found, image, ..
+        } if found == *id => Ok(image),
+        Found::Damaged { reason, .. } => Err(reason),
+        _ => Err(reason!(
+            EAGAIN,
+            "disk {} changed while it was looked at: scan again",
+            device.dev()
+        )),
+    }
+}
+
+/// Makes a set of images.
+pub fn assemble(
+    format: &'static dyn Format,
+    images: &KVec<DiskImage>,
+) -> Checked<KBox<dyn crate::metadata::MetadataSet>> {
+    if images.is_empty() {
+        return Err(reason!(ENODEV, "no disk of the set is here"));
+    }
+    let mut all = KVec::with_capacity(images.len(), GFP_KERNEL)?;
+    for image in images.iter() {
+        all.push(image, GFP_KERNEL)?;
+    }
+    format.assemble(&all)
+}
+
+fn is_complete(set: &Set) -> bool {
+    set.live_volumes().all(|(_, volume)| {
+        volume.members.iter().all(|member| {
+            let Some(disk) = member.disk.and_then(|disk| set.disk(disk)) else {
+                return true;
+            };
+            // What is recorded as failed is not waited for.
+            disk.facts.is_some()
+                || disk.state == DiskState::Failed
+                || member.state == MemberState::Failed
+        })
+    })
+}

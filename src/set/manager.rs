@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The manager: all sets, and the beginning and the end of the control plane.
+
+use super::discover::{News, SeenDisk};
+use super::managed::ManagedSet;
+use super::shared::Shared;
+use super::Options;
+use crate::block::bdev::{Dev, SyncIo};
+use crate::block::class::{Listener, Watch};
+use crate::block::hub::{self, DiskListener, DiskNews};
+use crate::block::queue::{Kind, WorkQueue};
+use crate::control::EventRing;
+use crate::metadata::Format;
+use crate::model::{Checked, Identity};
+use crate::reason;
+use crate::uapi::EventKind;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+
+const CLOCK: u64 = 1;
+const DISCOVER: u64 = 2;
+
+/// What one operation at a time may use.
+pub struct Operations {
+    /// For looking at disks.
+    pub io: Pin<KBox<SyncIo>>,
+    /// What was found on disks that belong to no set that is active.
+    pub seen: KVec<SeenDisk>,
+    /// The module is on its way out.
+    pub closed: bool,
+}
+
+/// All sets. See [`super`] for its locks.
+#[pin_data]
+pub struct Manager {
+    pub(super) shared: Arc<Shared>,
+    #[pin]
+    pub(super) operations: Mutex<Operations>,
+    #[pin]
+    pub(super) sets: Mutex<KVec<Arc<ManagedSet>>>,
+    #[pin]
+    pub(super) news: Mutex<News>,
+    #[pin]
+    watch: Mutex<Option<Pin<KBox<Watch>>>>,
+    clock_queue: WorkQueue,
+    #[pin]
+    clock: Work<Manager, CLOCK>,
+    #[pin]
+    discover: Work<Manager, DISCOVER>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, CLOCK> for Manager { self.clock }
+    impl HasWork<Self, DISCOVER> for Manager { self.discover }
+}
+
+impl WorkItem<CLOCK> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        while this.shared.wait_for_ring() {
+            this.ring();
+        }
+    }
+}
+
+impl WorkItem<DISCOVER> for Manager {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.discover_now();
+    }
+}
+
+impl DiskListener for Manager {
+    fn hear(&self, dev: Dev, news: DiskNews, partition: bool) {
+        self.take_note(dev, news, partition);
+    }
+}
+
+/// Passes on what the device model tells.
+struct Ear;
+
+impl Listener for Ear {
+    fn arrived(dev: Dev, partition: bool) {
+        hub::tell(dev, DiskNews::Arrived, partition);
+    }
+
+    fn left(dev: Dev, partition: bool) {
+        hub::tell(dev, DiskNews::Left, partition);
+    }
+}
+
+impl Manager {
+    /// Starts to listen for disks. There is one manager in a module; end it with
+    /// [`Manager::shutdown`] before it is dropped.
+    pub fn start(
+        module: &'static ThisModule,
+        options: Options,
+        events: Arc<EventRing>,
+    ) -> Result<Arc<Self>> {
+        let shared = Shared::new(module, options, events)?;
+        let operations = Operations {
+            io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
+            seen: KVec::new(),
+            closed: false,
+        };
+        let news = News::new()?;
+        let clock_queue = WorkQueue::new(c"emd_clock", Kind::Unbound)?;
+        let manager = Arc::pin_init(
+            pin_init!(Self {
+                shared,
+                operations <- new_mutex!(operations, "emd_operations"),
+                sets <- new_mutex!(KVec::new(), "emd_sets"),
+                news <- new_mutex!(news, "emd_news"),
+                watch <- new_mutex!(None, "emd_watch"),
+                clock_queue,
+                clock <- new_work!("emd_clock"),
+                discover <- new_work!("emd_discover"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let _ = manager
+            .clock_queue
+            .enqueue::<Arc<Self>, CLOCK>(manager.clone());
+        let watched = hub::listen(manager.clone())
+            .and_then(|()| KBox::pin_init(Watch::new::<Ear>(module), GFP_KERNEL));
+        match watched {
+            Ok(watch) => *manager.watch.lock() = Some(watch),
+            Err(errno) => {
+                manager.shutdown();
+                return Err(errno);
+            }
+        }
+        Ok(manager)
+    }
+
+    /// Ends it: nobody listens, no set is active, no work runs. Arrays are not open any more, or
+    /// the module could not go.
+    pub fn shutdown(&self) {
+        // First deaf: the watch's end says of every disk that it left.
+        hub::forget();
+        let watch = self.watch.lock().take();
+        drop(watch);
+        let mut sets = {
+            let mut operations = self.operations.lock();
+            operations.closed = true;
+            core::mem::take(&mut *self.sets.lock())
+        };
+        for set in sets.iter() {
+            if let Err(reason) = set.stop_all() {
+                log!(pr_err, "a set could not be stopped: {}", reason);
+            }
+        }
+        sets.clear();
+        self.shared.stop_clock();
+        self.clock_queue.flush();
+        self.shared.queue.flush();
+    }
+
+    /// The clock rang: lets everybody look who wished it.
+    fn ring(self: &Arc<Self>) {
+        let mut due = self.news.lock().is_pending();
+        // The list's lock is a leaf, and kicking takes no lock.
+        for set in self.sets.lock().iter() {
+            if set.wants_tick.load(Ordering::Acquire) {
+                set.kick();
+            }
+            due |= set.waits.load(Ordering::Acquire);
+        }
+        if due {
+            self.look_for_disks();
+        }
+    }
+
+    /// Lets discovery look.
+    pub(super) fn look_for_disks(self: &Arc<Self>) {
+        let _ = self
+            .shared
+            .queue
+            .enqueue::<Arc<Self>, DISCOVER>(self.clone());
+    }
+
+    /// All sets.
+    pub(super) fn all_sets(&self) -> Checked<KVec<Arc<ManagedSet>>> {
+        // Allocates outside of the lock.
+        let mut all = KVec::new();
+        loop {
+            let wanted = self.sets.lock().len();
+            all.reserve(wanted, GFP_KERNEL)?;
+            let sets = self.sets.lock();
+            if sets.len() <= all.capacity() {
+                for set in sets.iter() {
+                    all.push(set.clone(), GFP_KERNEL)?;
+                }
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The set with this identity, made when there is none. Called with `operations` held.
+    pub(super) fn set_of(
+        &self,
+        format: &'static dyn Format,
+        id: &Identity,
+    ) -> Checked<Arc<ManagedSet>> {
+        for set in self.all_sets()? {
+            if set.id == *id && set.format.name() == format.name() {
+                return Ok(set);
+            }
+        }
+        let set = ManagedSet::new(&self.shared, format, *id)?;
+        self.list(&set)?;
+        Ok(set)
+    }
+
+    /// Takes a set into the list.
+    pub(super) fn list(&self, set: &Arc<ManagedSet>) -> Checked {
+        self.sets.lock().push(set.clone(), GFP_KERNEL)?;
+        self.shared.post(EventKind::SetFound, &set.id, |_| {});
+        Ok(())
+    }
+
+    /// Takes a set out of the list.
+    pub(super) fn unlist(&self, set: &Arc<ManagedSet>) {
+        let before = {
+            let mut sets = self.sets.lock();
+            let before = sets.len();
+            sets.retain(|other| !Arc::ptr_eq(other, set));
+            before != sets.len()
+        };
+        if before {
+            set.lock().gone = true;
+            self.shared.post(EventKind::SetGone, &set.id, |_| {});
+        }
+    }
+
+    /// Refuses operations when the module is on its way out.
+    pub(super) fn check_open(operations: &Operations) -> Checked {
+        if operations.closed {
+            return Err(reason!(ESHUTDOWN, "the module is being removed"));
+        }
+        Ok(())
+    }
+}

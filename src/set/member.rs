@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that people add, take out, fail, and make spares.
+
+use super::create::Candidate;
+use super::managed::ManagedSet;
+use super::manager::{Manager, Operations};
+use super::probe;
+use crate::block::bdev::Dev;
+use crate::model::{
+    Checked, DiskIndex, DiskOffer, DiskState, Event, MemberState, Slot, SpareRole, VolumeIndex,
+};
+use crate::reason;
+use crate::uapi::{DevNumber, EventKind, MemberOp, MemberReply, MemberRequest, Target};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+impl Manager {
+    /// Does what a person wants done with a disk.
+    pub(super) fn change_member(
+        &self,
+        operations: &mut Operations,
+        request: &MemberRequest,
+    ) -> Checked<MemberReply> {
+        let (set, volume) = match self.find_volume(&request.target)? {
+            Some((set, volume)) => (set, Some(volume)),
+            None => match &request.target {
+                Target::Set(id) => (self.find_set(id)?, None),
+                _ => return Err(reason!(EINVAL, "say which set or array")),
+            },
+        };
+        let change = set.change.lock();
+        set.activate()?;
+        let dev = Dev(request.dev.to_wire());
+        let result = match request.op {
+            MemberOp::Add => set.add_disk_to_set(self, operations, request, dev, volume),
+            MemberOp::Remove => set.remove_disk(dev, request.force),
+            MemberOp::Fail => set.fail_disk(dev, request.force),
+            MemberOp::Spare => set.make_spare(self, operations, request, dev, volume),
+            MemberOp::Unspare => set.unmake_spare(dev),
+        };
+        set.release_if_idle();
+        drop(change);
+        set.kick();
+        set.kick_keeper();
+        result
+    }
+}
+
+impl ManagedSet {
+    /// The index of a disk of the set.
+    fn index_for(&self, dev: Dev) -> Checked<DiskIndex> {
+        self.lock()
+            .index_of(dev)
+            .ok_or_else(|| reason!(ENOENT, "disk {dev} is not part of the set"))
+    }
+
+    /// Where a disk is a member.
+    fn place_of(&self, disk: DiskIndex) -> MemberReply {
+        let inner = self.lock();
+        let mut reply = MemberReply {
+            number: None,
+            slot: None,
+        };
+        if let Some(set) = inner.model() {
+            if let Some((volume, slot, _)) = set.memberships(disk).next() {
+                reply.slot = Some(slot);
+                reply.number = inner.running(volume).map(|running| running.number.get());
+            }
+        }
+        reply
+    }
+
+    /// Takes a disk into the set that is not part of it.
+    fn take_in(
+        &self,
+        manager: &Manager,
+        operations: &mut Operations,
+        dev: Dev,
+        role: SpareRole,
+        force: bool,
+    ) -> Checked<DiskIndex> {
+        for other in manager.all_sets()? {
+            if other.lock().index_of(dev).is_some() {
+                return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
+            }
+        }
+        // A disk of this very set that was missing keeps its identity.
+        let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
+        let event = Event::DiskAdded(DiskOffer {
+            facts: probe::facts(&candidate.device),
+            role,
+        });
+        candidate.erase_old(operations.io.as_mut())?;
+        operations.seen.retain(|disk| disk.dev != dev);
+        for other in manager.all_sets()? {
+            if other.scatter(dev) {
+                manager.unlist(&other);
+            }
+        }
+        let device = candidate.device.clone();
+        let index = self.lock().record_with(&self.shared, &event, device)?;
+        self.shared.post(EventKind::DiskAdded, &self.id, |event| {
+            event.dev = DevNumber::from_wire(dev.0);
+        });
+        Ok(index)
+    }
+
+    fn add_disk_to_set(
+        self: &Arc<Self>,
+        manager: &Manager,
+        operations: &mut Operations,
+        request: &MemberRequest,
+        dev: Dev,
+        only: Option<VolumeIndex>,
+    ) -> Checked<MemberReply> {
+        let known = self.lock().index_of(dev);
+        let index = match known {
+            None => self.take_in(manager, operations, dev, SpareRole::None, request.force)?,
+            Some(index) => {
+                let mut inner = self.lock();
+                let disk = *inner
+                    .known()?
+                    .disk(index)
+                    .ok_or_else(|| reason!(ENOENT, "disk {dev} is not part of the set"))?;
+                match (disk.state, disk.facts) {
+                    (DiskState::Online, _) => {}
+                    (_, Some(_)) if !inner.is_attached(index) => {
+                        let device = inner
+                            .device(index)
+                            .ok_or_else(|| reason!(ENODEV, "disk {dev} is gone"))?
+                            .clone();
+                        let facts = probe::facts(&device);
+                        let event = Event::DiskReturned(index, facts);
+                        inner.record(&self.shared, &event)?;
+                        inner.returned.insert(index);
+                    }
+                    _ => return Err(reason!(EBUSY, "disk {dev} is being taken out: try again")),
+                }
+                index
+            }
+        };
+        let place = self.fill_empty(index, only);
+        if let (Some(DiskIndex::MIN..), None, Some(_)) = (Some(index), place, known) {
+            let member = self.place_of(index);
+            if member.slot.is_some() {
+                return Err(reason!(EEXIST, "disk {dev} is a member already"));
+            }
+        }
+        self.keep_members()?;
+        Ok(self.place_of(index))
+    }
+
+    /// Puts a disk into the first empty place of a volume that takes it.
+    fn fill_empty(
+        &self,
+        disk: DiskIndex,
+        only: Option<VolumeIndex>,
+    ) -> Option<(VolumeIndex, Slot)> {
+        let mut inner = self.lock();
+        let mut filled = None;
+        for volume in 0..inner.entries_len() {
+            if only.is_some_and(|only| only != volume) {
+                continue;
+            }
+            let Some(slot) = inner.next_empty(volume) else {
+                continue;
+            };
+            if inner.activate_disk(self, volume, slot, disk).is_ok() {
+                filled = filled.or(Some((volume, slot)));
+            }
+        }
+        filled
+    }
+
+    fn fail_disk(self: &Arc<Self>, dev: Dev, force: bool) -> Checked<MemberReply> {
+        let index = self.index_for(dev)?;
+        let place = self.place_of(index);
+        let mut inner = self.lock();
+        let state = inner.known()?.disk(index).map(|disk| disk.state);
+        if state != Some(DiskState::Online) {
+            return Err(reason!(EALREADY, "disk {dev} does not count as working"));
+        }
+        if let Some(volume) = inner.breaks_without(index) {
+            if !force {
+                return Err(reason!(
+                    EBUSY,
+                    "volume {volume} would be lost without disk {dev}; fail it by force"
+                ));
+            }
+        }
+        inner.fail_on_arrays(index);
+        if inner.bears_loss(index) {
+            inner.record(&self.shared, &Event::DiskFailed(index))?;
+        }
+        inner.tell_states(&self.shared);
+        Ok(place)
+    }
+
+    fn remove_disk(self: &Arc<Self>, dev: Dev, force: bool) -> Checked<MemberReply> {
+        let index = self.index_for(dev)?;
+        let place = self.place_of(index);
+        let active = {
+            let inner = self.lock();
+            let set = inner.known()?;
+            let mut places = set.memberships(index);
+            places.any(|(_, _, member)| {
+                matches!(
+                    member.state,
+                    MemberState::InSync | MemberState::Rebuilding { .. }
+                )
+            })
+        };
+        if active {
+            if !force {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {dev} is an active member: fail it first, or take it out by force"
+                ));
+            }
+            if let Some(volume) = self.lock().breaks_without(index) {
+                return Err(reason!(
+                    EBUSY,
+                    "volume {volume} would be lost without disk {dev}"
+                ));
+            }
+            self.fail_disk(dev, false)?;
+        }
+        self.let_writes_end(index);
+        self.detach_lost()?;
+        let mut inner = self.lock();
+        if inner.is_attached(index) {
+            return Err(reason!(EBUSY, "disk {dev} is still in use by an array"));
+        }
+        inner.record(&self.shared, &Event::DiskRemoved(index))?;
+        inner.returned.remove(index);
+        let device = inner
+            .devices
+            .get_mut(usize::from(index))
+            .and_then(|place| place.take());
+        drop(inner);
+        drop(device);
+        self.shared.post(EventKind::DiskRemoved, &self.id, |event| {
+            event.dev = DevNumber::from_wire(dev.0);
+        });
+        Ok(place)
+    }
+
+    /// What waits for a failure that is recorded by now may end: arrays let go of the disk then.
+    fn let_writes_end(&self, disk: DiskIndex) {
+        let inner = self.lock();
+        let Some(set) = inner.model() else { return };
+        for (volume, slot, member) in set.memberships(disk) {
+            let lost = matches!(member.state, MemberState::Failed | MemberState::Missing);
+            if let (true, Some(running)) = (lost, inner.running(volume)) {
+                let mask = crate::personalities::Mask::single(slot);
+                running
+                    .array
+                    .failures_recorded(mask.intersect(running.array.unrecorded()));
+            }
+        }
+    }
+
+    fn make_spare(
+        self: &Arc<Self>,
+        manager: &Manager,
+        operations: &mut Operations,
+        request: &MemberRequest,
+        dev: Dev,
+        volume: Option<VolumeIndex>,
+    ) -> Checked<MemberReply> {
+        let role = match (request.dedicated, volume) {
+            (true, Some(volume)) => SpareRole::Dedicated(volume),
+            (true, None) => return Err(reason!(EINVAL, "say for which array the spare is to be")),
+            (false, _) => SpareRole::Global,
+        };
+        let capabilities = self.format.capabilities();
+        let can = match role {
+            SpareRole::Dedicated(_) => capabilities.spares_dedicated,
+            _ => capabilities.spares_global,
+        };
+        if !can {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "{} records no such spares",
+                self.format.name()
+            ));
+        }
+        let known = self.lock().index_of(dev);
+        let index = match known {
+            Some(index) => {
+                let event = Event::SpareAssigned(index, role);
+                self.lock().record(&self.shared, &event)?;
+                index
+            }
+            None => self.take_in(manager, operations, dev, role, request.force)?,
+        };
+        self.tell_spare(dev, 1);
+        self.keep_members()?;
+        Ok(self.place_of(index))
+    }
+
+    fn unmake_spare(&self, dev: Dev) -> Checked<MemberReply> {
+        let index = self.index_for(dev)?;
+        let event = Event::SpareAssigned(index, SpareRole::None);
+        self.lock().record(&self.shared, &event)?;
+        self.tell_spare(dev, 0);
+        Ok(self.place_of(index))
+    }
+
+    fn tell_spare(&self, dev: Dev, value: u64) {
+        self.shared
+            .post(EventKind::SpareChanged, &self.id, |event| {
+                event.dev = DevNumber::from_wire(dev.0);
+                event.value = value;
+            });
+    }
+}

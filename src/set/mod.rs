@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control plane: the sets that are held, their metadata, and what is done about failures.
+//!
+//! One [`Manager`] stands for all of it; there is one in a module. A [`ManagedSet`](managed) stands
+//! for one set of disks with common metadata, whether its arrays run or not. What runs of a volume
+//! is a [`Running`](state::Running): the array, its block device, and what is being done to it.
+//!
+//! ```text
+//! disk arrives ─► discover ─► probe ─► gather ─► start ─► Array + Disk
+//! array kicks ──► recorder ─► record (metadata, flushes) ─► *_recorded()
+//!                    └──────► keeper ─► spares, install_member, start_task
+//! ioctl ────────► engine (create, stop, delete, member, task)
+//! ```
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`manager`] | the list of sets, numbers, the clock; module start and end |
+//! | [`shared`] | what all sets use: events, work queue, numbers of arrays, the clock's state |
+//! | [`probe`] | one disk: facts, metadata, signatures of other users |
+//! | [`discover`] | disks that come and go; sets that wait to be complete |
+//! | [`managed`] | one set: locks, works, claims of its disks |
+//! | [`state`] | what a set's lock protects |
+//! | [`record`] | events into metadata, and plans onto disks |
+//! | [`start`], [`stop`] | arrays' beginning and end |
+//! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
+//! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
+//! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
+//!
+//! # Locks
+//!
+//! In this order; each is taken with only those above it held:
+//! 1. `Manager::operations`: one operation of a person, or one round of discovery, at a time.
+//! 2. `ManagedSet::change`: who changes the arrays of a set: members, start, stop.
+//! 3. `ManagedSet::inner`: the metadata, and what runs. Held while metadata is written.
+//! 4. Leaves, held for moments: `Manager::sets`, `Manager::news`, `Shared`'s own; the arrays'.
+//!
+//! Writes to an array may wait until something is recorded, which needs `inner`. So whoever holds
+//! `inner` never waits for an array (no `install_member`, `stop`, no adding or removing of a block
+//! device), and does not allocate with I/O (see [`crate::block::noio`]).
+
+/// Says something in the kernel's log. (The `pr_*` macros take only the kernel's own `Display`.)
+macro_rules! log {
+    ($level:ident, $($arg:tt)+) => {
+        ::kernel::$level!("{}\n", ::core::format_args!($($arg)+))
+    };
+}
+
+mod create;
+mod discover;
+mod engine;
+mod info;
+mod keeper;
+mod managed;
+pub mod manager;
+mod member;
+mod probe;
+mod record;
+mod recorder;
+mod shared;
+mod start;
+mod state;
+mod stop;
+
+pub use manager::Manager;
+
+/// What the module's parameters say.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a set may wait for members before it starts without them.
+    pub start_timeout_ms: u32,
+    /// How long no write has to come before an array is recorded as clean.
+    pub clean_quiet_ms: u32,
+    /// Whether sets are started when their disks appear. Else only a scan starts them.
+    pub autostart: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            start_timeout_ms: 10_000,
+            clean_quiet_ms: 2_000,
+            autostart: true,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One disk: its facts, the metadata on it, and the marks of other users.
+
+use crate::block::bdev::{BlockDevice, SyncIo};
+use crate::metadata::registry::FORMATS;
+use crate::metadata::{
+    DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
+};
+use crate::model::{Checked, DiskFacts, Identity, Reason, Text};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Smallest disk that is looked at: 1 MiB.
+pub const DISK_SECTORS_MIN: u64 = 2048;
+
+/// What was found on a disk.
+pub enum Found {
+    /// No metadata of a known format.
+    Nothing,
+    /// Part of the set with this identity.
+    Set {
+        /// The format.
+        format: &'static dyn Format,
+        /// The set.
+        id: Identity,
+        /// What was read.
+        image: DiskImage,
+    },
+    /// Metadata that cannot be used.
+    Damaged {
+        /// The format.
+        format: &'static dyn Format,
+        /// Why.
+        reason: Reason,
+        /// What was read.
+        image: DiskImage,
+    },
+}
+
+/// What formats are told of a disk.
+pub fn facts(device: &BlockDevice) -> DiskFacts {
+    DiskFacts {
+        key: device.dev().0,
+        size_sectors: device.size_sectors(),
+        logical_block_bytes: device.logical_block_bytes(),
+        serial: Text::new(),
+    }
+}
+
+/// Looks for metadata of every known format.
+pub fn probe(device: &BlockDevice, mut io: Pin<&mut SyncIo>) -> Checked<Found> {
+    let mut found = Found::Nothing;
+    for &format in FORMATS {
+        let next = probe_one(format, device, io.as_mut())?;
+        found = match (found, next) {
+            (found, Found::Nothing) => found,
+            (Found::Nothing, next) => next,
+            // Damaged leftovers of one format do not hide a good one of another.
+            (Found::Damaged { .. }, next @ Found::Set { .. }) => next,
+            (found, Found::Damaged { .. }) => found,
+            (
+                Found::Set {
+                    format: first,
+                    image,
+                    ..
+                },
+                Found::Set { format, .. },
+            ) => Found::Damaged {
+                format,
+                reason: reason!(
+                    EINVAL,
+                    "carries metadata of both {} and {}: erase the one that is not wanted",
+                    first.name(),
+                    format.name()
+                ),
+                image,
+            },
+            (found, _) => found,
+        };
+    }
+    Ok(found)
+}
+
+/// Looks for metadata of one format.
+pub fn probe_one(
+    format: &'static dyn Format,
+    device: &BlockDevice,
+    mut io: Pin<&mut SyncIo>,
+) -> Checked<Found> {
+    let mut image = DiskImage {
+        facts: facts(device),
+        extents: KVec::new(),
+    };
+    let mut bytes_left = PROBE_BYTES_MAX;
+    for _ in 0..=PROBE_ROUNDS_MAX {
+        let region = match format.probe(&image) {
+            Probe::Read(region) => region,
+            Probe::NotMine => return Ok(Found::Nothing),
+            Probe::Damaged(reason) => {
+                return Ok(Found::Damaged {
+                    format,
+                    reason,
+                    image,
+                })
+            }
+            Probe::Found { set, .. } => {
+                return Ok(Found::Set {
+                    format,
+                    id: set,
+                    image,
+                })
+            }
+        };
+        let Some(len_bytes) = region_bytes(&image.facts, &region).filter(|&len| len <= bytes_left)
+        else {
+            return Ok(Found::Damaged {
+                format,
+                reason: reason!(
+                    EINVAL,
+                    "its {} metadata leads to {} sectors at {}, which cannot be read",
+                    format.name(),
+                    region.len_sectors,
+                    region.sector
+                ),
+                image,
+            });
+        };
+        bytes_left -= len_bytes;
+        let mut bytes = KVVec::from_elem(0u8, len_bytes, GFP_KERNEL)?;
+        let read = io.as_mut().read(device, region.sector, &mut bytes);
+        image.extents.push(
+            Extent {
+                region,
+                bytes: read.is_ok().then_some(bytes),
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    Ok(Found::Damaged {
+        format,
+        reason: reason!(
+            EINVAL,
+            "its {} metadata does not come to an end",
+            format.name()
+        ),
+        image,
+    })
+}
+
+/// Length of `region` in bytes, when it is on the disk and aligned to its blocks.
+fn region_bytes(facts: &DiskFacts, region: &Region) -> Option<usize> {
+    let block_sectors = u64::from(facts.logical_block_bytes.max(512) / 512);
+    let len = u64::from(region.len_sectors);
+    let end = region.sector.checked_add(len)?;
+    if len == 0
+        || end > facts.size_sectors
+        || region.sector % block_sectors != 0
+        || len % block_sectors != 0
+    {
+        return None;
+    }
+    usize::try_from(len).ok()?.checked_mul(512)
+}
+
+/// A mark that some user of disks leaves on them.
+struct Mark {
+    offset: usize,
+    bytes: &'static [u8],
+    name: &'static str,
+}
+
+const fn mark(offset: usize, bytes: &'static [u8], name: &'static str) -> Mark {
+    Mark {
+        offset,
+        bytes,
+        name,
+    }
+}
+
+/// Marks in the first sectors of a disk.
+const MARKS: &[Mark] = &[
+    mark(1080, &[0x53, 0xef], "an ext2, ext3 or ext4 filesystem"),
+    mark(0, b"XFSB", "an XFS filesystem"),
+    mark(0x10040, b"_BHRfS_M", "a btrfs filesystem"),
+    mark(4096, b"bcachefs", "a bcachefs filesystem"),
+    mark(0x400, &[0x10, 0x20, 0xf5, 0xf2], "an F2FS filesystem"),
+    mark(3, b"NTFS    ", "an NTFS filesystem"),
+    mark(3, b"EXFAT   ", "an exFAT filesystem"),
+    mark(54, b"FAT", "a FAT filesystem"),
+    mark(82, b"FAT32", "a FAT filesystem"),
+    mark(4086, b"SWAPSPACE2", "swap space"),
+    mark(0, b"LUKS\xba\xbe", "a LUKS volume"),
+    mark(512, b"LABELONE", "an LVM physical volume"),
+    mark(0, b"LABELONE", "an LVM physical volume"),
+    mark(4096, &[0xfc, 0x4e, 0x2b, 0xa9], "an md member"),
+    mark(0, &[0xfc, 0x4e, 0x2b, 0xa9], "an md member"),
+    mark(512, b"EFI PART", "a GPT partition table"),
+    mark(4096, b"EFI PART", "a GPT partition table"),
+];
+
+/// How much of a disk's start marks are in: 72 KiB.
+const MARKED_BYTES: usize = 72 << 10;
+
+/// What the start of `device` says that it is used for; `None` when nothing known is there.
+pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&'static str>> {
+    let blocks_bytes = u64::from(device.logical_block_bytes().max(512));
+    let size_bytes = device.size_sectors().saturating_mul(512);
+    let len = size_bytes.min(MARKED_BYTES as u64) / blocks_bytes * blocks_bytes;
+    // At most `MARKED_BYTES`.
+    let mut bytes = KVVec::from_elem(0u8, len as usize, GFP_KERNEL)?;
+    io.read(device, 0, &mut bytes)
+        .map_err(|errno| reason!(errno, "the start of disk {} cannot be read", device.dev()))?;
+    for mark in MARKS {
+        let end = mark.offset.saturating_add(mark.bytes.len());
+        if bytes.get(mark.offset..end) == Some(mark.bytes) {
+            return Ok(Some(mark.name));
+        }
+    }
+    // An MBR: its signature, and at least one partition with a type.
+    let has_type = |entry: usize| {
+        bytes
+            .get(446 + 16 * entry + 4)
+            .is_some_and(|&kind| kind != 0)
+    };
+    if bytes.get(510..512) == Some(&[0x55, 0xaa]) && (0..4).any(has_type) {
+        return Ok(Some("a partition table"));
+    }
+    Ok(None)
+}
+
+/// Overwrites with zeroes what was read as metadata.
+pub fn erase(device: &BlockDevice, image: &DiskImage, mut io: Pin<&mut SyncIo>) -> Checked {
+    for extent in image.extents.iter() {
+        let Some(len_bytes) = region_bytes(&image.facts, &extent.region) else {
+            continue;
+        };
+        let zeroes = KVVec::from_elem(0u8, len_bytes, GFP_KERNEL)?;
+        io.as_mut()
+            .write(device, extent.region.sector, &zeroes)
+            .map_err(|errno| {
+                reason!(
+                    errno,
+                    "disk {}: old metadata cannot be erased",
+                    device.dev()
+                )
+            })?;
+    }
+    io.flush(device)
+        .map_err(|errno| reason!(errno, "disk {} cannot be flushed", device.dev()))
+}

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The recorder: what arrays report goes into the metadata.
+//!
+//! Writes wait for it (a failure, the dirty mark), so it never waits for an array, and allocates
+//! nothing on these ways.
+
+use super::managed::ManagedSet;
+use super::shared::{now, ticks, Shared};
+use super::state::Inner;
+use crate::array::{Array, TaskResult};
+use crate::block::gate::Gated;
+use crate::model::{Checked, DiskState, Event, MemberState, VolumeIndex};
+use crate::personalities::Mask;
+use crate::uapi::{DevNumber, EventKind, TaskKind};
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// How often progress is looked at, and clean arrays are looked for.
+const LOOK_MS: u32 = 500;
+/// How often progress goes into the metadata.
+const CHECKPOINT_MS: u32 = 10_000;
+/// How long after a task came to grief the next one may start.
+const RETRY_MS: u32 = 15_000;
+
+/// What the recorder found to be done by others, or later.
+#[derive(Default)]
+struct Wishes {
+    keeper: bool,
+    look_again: bool,
+}
+
+impl ManagedSet {
+    /// Looks at all arrays once.
+    pub fn look(self: &Arc<Self>) {
+        let mut wishes = Wishes::default();
+        self.wants_tick.store(false, Ordering::Release);
+        {
+            let mut inner = self.lock();
+            let checkpoints = self.format.capabilities().checkpoints;
+            for volume in 0..inner.entries_len() {
+                let Some(array) = inner.array(volume) else {
+                    continue;
+                };
+                inner.note_failures(&self.shared, volume, &array, &mut wishes);
+                inner.note_dirty(&self.shared, volume, &array, &mut wishes);
+                inner.note_finished(&self.shared, volume, &array, &mut wishes);
+                inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
+                inner.note_clean(&self.shared, volume, &array, &mut wishes);
+            }
+            inner.tell_states(&self.shared);
+        }
+        if wishes.keeper {
+            self.kick_keeper();
+        }
+        if wishes.look_again {
+            self.look_again(LOOK_MS);
+        }
+    }
+}
+
+impl Inner {
+    /// Tells people once that writes have to wait because the metadata cannot be written.
+    fn complain_once(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
+        let Some(id) = self.model().map(|set| set.id) else {
+            return;
+        };
+        let Some(running) = self.running_mut(volume) else {
+            return;
+        };
+        let first = !running.complained;
+        running.complained = result.is_err();
+        if let (true, Err(reason)) = (first, result) {
+            shared.say(
+                EventKind::MetadataError,
+                &id,
+                format_args!(
+                    "emd{}: writes have to wait: {}",
+                    running.number.get(),
+                    reason
+                ),
+            );
+        }
+    }
+
+    fn note_failures(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        let failed = array.unrecorded();
+        if failed.is_empty() {
+            return;
+        }
+        let mut recorded = Mask::EMPTY;
+        for slot in failed.iter() {
+            let result = self.record_failure(shared, volume, slot);
+            self.complain_once(shared, volume, &result);
+            match result {
+                Ok(()) => recorded = recorded.with(slot),
+                Err(_) => wishes.look_again = true,
+            }
+        }
+        if !recorded.is_empty() {
+            array.failures_recorded(recorded);
+            wishes.keeper = true;
+        }
+    }
+
+    fn record_failure(&mut self, shared: &Shared, volume: VolumeIndex, slot: u16) -> Checked {
+        if matches!(
+            self.member_state(volume, slot),
+            None | Some(MemberState::Failed | MemberState::Missing)
+        ) {
+            return Ok(());
+        }
+        let Some(disk) = self.disk_in(volume, slot) else {
+            return Ok(());
+        };
+        let dev = self.device(disk).map(|device| device.dev());
+        let number = self.running(volume).map(|running| running.number.get());
+        let event = self.loss_event(disk);
+        self.returned.remove(disk);
+        self.record(shared, &event)?;
+        self.fail_on_arrays(disk);
+        let Some(set) = self.model() else {
+            return Ok(());
+        };
+        log!(
+            pr_warn,
+            "emd{}: disk {} in slot {} failed",
+            number.unwrap_or(0),
+            disk,
+            slot
+        );
+        if matches!(event, Event::DiskMissing(_)) {
+            shared.post(EventKind::DiskLost, &set.id, |event| {
+                event.number = number;
+                event.slot = Some(slot);
+                event.dev = dev.and_then(|dev| DevNumber::from_wire(dev.0));
+            });
+        }
+        Ok(())
+    }
+
+    fn note_dirty(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        if !array.wants_dirty() {
+            return;
+        }
+        let redundant = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|model| model.shape.level.is_redundant());
+        if redundant {
+            let result = self.record(shared, &Event::Dirty(volume));
+            self.complain_once(shared, volume, &result);
+            if result.is_err() {
+                // The writes go on waiting.
+                wishes.look_again = true;
+                return;
+            }
+        }
+        Array::dirty_recorded(array);
+        wishes.look_again = true;
+    }
+
+    fn note_finished(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        let Some(result) = array.take_finished() else {
+            return;
+        };
+        wishes.keeper = true;
+        let done = if result.completed {
+            self.record_finished(shared, volume, array, &result)
+        } else {
+            self.record_progress(shared, volume, result.kind, result.done_sectors);
+            Ok(())
+        };
+        let Some(id) = self.model().map(|set| set.id) else {
+            return;
+        };
+        let Some(running) = self.running_mut(volume) else {
+            return;
+        };
+        let number = running.number.get();
+        let fine = result.completed && done.is_ok();
+        if let Err(reason) = &done {
+            log!(
+                pr_warn,
+                "emd{}: {} is done, not recorded: {}",
+                number,
+                result.kind.word(),
+                reason
+            );
+        }
+        if !fine {
+            running.retry_at = now() + ticks(RETRY_MS);
+            wishes.look_again = true;
+        }
+        let kind = if fine {
+            EventKind::TaskDone
+        } else {
+            EventKind::TaskStopped
+        };
+        let value = if fine {
+            result.mismatch_sectors
+        } else {
+            running.told_per_mille
+        };
+        running.told_per_mille = 0;
+        log!(
+            pr_info,
+            "emd{}: {} {}",
+            number,
+            result.kind.word(),
+            if fine { "is done" } else { "stopped" }
+        );
+        shared.post(kind, &id, |event| {
+            event.number = Some(number);
+            event.value = value;
+            event.text = crate::model::Text::from_text(result.kind.word());
+        });
+    }
+
+    fn record_finished(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        result: &TaskResult,
+    ) -> Checked {
+        match result.kind {
+            TaskKind::Rebuild => {
+                self.flush_members(volume)?;
+                let mut rebuilt = Mask::EMPTY;
+                for slot in result.targets.iter() {
+                    let is_rebuilding = matches!(
+                        self.member_state(volume, slot),
+                        Some(MemberState::Rebuilding { .. })
+                    );
+                    if is_rebuilding && !array.unrecorded().contains(slot) {
+                        self.record(shared, &Event::RebuildDone { volume, slot })?;
+                        rebuilt = rebuilt.with(slot);
+                    }
+                }
+                array.rebuilt_recorded(rebuilt);
+            }
+            TaskKind::Initialise | TaskKind::Resync => {
+                let needed = self.running(volume).is_some_and(|run| run.needs_resync);
+                if needed && !array.is_broken() {
+                    self.flush_members(volume)?;
+                    self.record(shared, &Event::ResyncDone(volume))?;
+                    if let Some(running) = self.running_mut(volume) {
+                        running.needs_resync = false;
+                        running.resync_from_sectors = 0;
+                    }
+                }
+            }
+            TaskKind::Check | TaskKind::Repair => {}
+        }
+        Ok(())
+    }
+
+    fn note_progress(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        checkpoints: bool,
+        wishes: &mut Wishes,
+    ) {
+        let Some(status) = array.task() else { return };
+        wishes.look_again = true;
+        let Some(id) = self.model().map(|set| set.id) else {
+            return;
+        };
+        let Some(running) = self.running_mut(volume) else {
+            return;
+        };
+        // Sectors are below 2^54.
+        let per_mille = status.done_sectors.saturating_mul(1000) / status.total_sectors.max(1);
+        if per_mille / 10 > running.told_per_mille / 10 {
+            running.told_per_mille = per_mille;
+            let number = running.number.get();
+            shared.post(EventKind::TaskProgress, &id, |event| {
+                event.number = Some(number);
+                event.value = per_mille;
+                event.text = crate::model::Text::from_text(status.kind.word());
+            });
+        }
+        if checkpoints && now() >= running.checkpoint_at + ticks(CHECKPOINT_MS) {
+            running.checkpoint_at = now();
+            self.checkpoint(shared, volume);
+        }
+    }
+
+    /// Records how far a rebuild or an initialisation got, where that outlives a restart.
+    pub fn checkpoint(&mut self, shared: &Shared, volume: VolumeIndex) {
+        let Some(array) = self.array(volume) else {
+            return;
+        };
+        let Some(status) = array.task() else { return };
+        self.record_progress(shared, volume, status.kind, status.done_sectors);
+    }
+
+    fn record_progress(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        done_sectors: u64,
+    ) {
+        if done_sectors == 0 || self.flush_members(volume).is_err() {
+            return;
+        }
+        let (attached, needs_resync) = match self.running_mut(volume) {
+            Some(running) => {
+                if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && running.needs_resync {
+                    running.resync_from_sectors = done_sectors;
+                }
+                (running.attached, running.needs_resync)
+            }
+            None => return,
+        };
+        match kind {
+            TaskKind::Rebuild => {
+                for slot in attached.iter() {
+                    let Some(MemberState::Rebuilding {
+                        done_sectors: before,
+                    }) = self.member_state(volume, slot)
+                    else {
+                        continue;
+                    };
+                    if before < done_sectors {
+                        let event = Event::RebuildProgress {
+                            volume,
+                            slot,
+                            done_sectors,
+                        };
+                        let _ = self.record(shared, &event);
+                    }
+                }
+            }
+            TaskKind::Initialise if needs_resync => {
+                let event = Event::ResyncProgress {
+                    volume,
+                    done_sectors,
+                };
+                let _ = self.record(shared, &event);
+            }
+            // A resync after a crash starts again after the next one: below its mark new writes may
+            // have been in flight.
+            _ => {}
+        }
+    }
+
+    fn note_clean(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        let redundant = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|model| model.shape.level.is_redundant());
+        let agrees = self
+            .running(volume)
+            .is_some_and(|running| !running.needs_resync && !running.read_only);
+        if !redundant || !agrees || !array.is_dirty() || array.is_broken() {
+            return;
+        }
+        wishes.look_again = true;
+        if !array.unrecorded().is_empty()
+            || !Array::begin_clean(array, shared.options.clean_quiet_ms)
+        {
+            return;
+        }
+        let result = self
+            .flush_members(volume)
+            .and_then(|()| self.record(shared, &Event::Clean(volume)));
+        if let Err(reason) = result {
+            log!(
+                pr_warn,
+                "volume {} not recorded as clean: {}",
+                volume,
+                reason
+            );
+        }
+        // Recorded or half recorded: the next write asks for the dirty mark again.
+        array.clean_recorded();
+    }
+
+    /// A disk is gone from the machine. True when the set has it.
+    pub fn note_unplugged(&mut self, shared: &Shared, dev: crate::block::bdev::Dev) -> bool {
+        let Some(disk) = self.index_of(dev) else {
+            return false;
+        };
+        // First the data path, then the metadata.
+        self.fail_on_arrays(disk);
+        self.returned.remove(disk);
+        let known = self
+            .model()
+            .and_then(|set| set.disk(disk))
+            .is_none_or(|disk| disk.state != DiskState::Online);
+        if !known && self.bears_loss(disk) {
+            if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
+                log!(pr_warn, "disk {} is gone, not recorded: {}", disk, reason);
+            }
+        }
+        if let Some(set) = self.model() {
+            log!(pr_warn, "disk {} of a set is gone", dev);
+            shared.post(EventKind::DiskLost, &set.id, |event| {
+                event.dev = DevNumber::from_wire(dev.0);
+            });
+        }
+        true
+    }
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How arrays start.
+
+use super::managed::{Bell, ManagedSet};
+use super::shared::{now, Number};
+use super::state::{Inner, Running};
+use crate::array::{Array, ArrayParams, MemberSlot};
+use crate::block::gate::Gated;
+use crate::block::gendisk::Disk;
+use crate::model::{Access, Checked, Consistency, DiskState, Event, MemberState, VolumeIndex};
+use crate::personalities::{for_level, Geometry, Health, Mask};
+use crate::reason;
+use crate::uapi::{EventKind, VolumeState};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What may be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// With members missing that may still come, as long as no data is.
+    pub degraded: bool,
+    /// Also what is both dirty and degraded.
+    pub force: bool,
+}
+
+impl Policy {
+    /// What a person who just made it may expect.
+    pub const ANY: Self = Self {
+        degraded: true,
+        force: true,
+    };
+}
+
+impl ManagedSet {
+    /// Starts the volumes that can be (only `only`, when given): claims the disks, makes arrays and
+    /// their block devices. Says how many were started; why others were not is kept with them.
+    ///
+    /// Called with neither `change` nor the inner lock held.
+    pub fn start(self: &Arc<Self>, policy: Policy, only: Option<VolumeIndex>) -> Checked<u32> {
+        let change = self.change.lock();
+        self.activate()?;
+        let mut started = 0;
+        let volumes = self.lock().entries_len();
+        for volume in 0..volumes {
+            if only.is_some_and(|only| only != volume) {
+                continue;
+            }
+            match self.start_volume(volume, policy) {
+                Ok(true) => started += 1,
+                Ok(false) => {}
+                Err(reason) => {
+                    let mut inner = self.lock();
+                    if let Some(entry) = inner.entries.get_mut(usize::from(volume)) {
+                        entry.why = Some(reason);
+                    }
+                }
+            }
+        }
+        if started > 0 {
+            let mut inner = self.lock();
+            inner.held = false;
+            // What was read before is of no use any more.
+            inner.images = KVec::new();
+        }
+        self.release_if_idle();
+        drop(change);
+        if started > 0 {
+            self.kick();
+            self.kick_keeper();
+        }
+        Ok(started)
+    }
+
+    /// True when it was started now, false when there was nothing to do.
+    fn start_volume(self: &Arc<Self>, volume: VolumeIndex, policy: Policy) -> Checked<bool> {
+        let number = Number::take(&self.shared)?;
+        let n = number.get();
+        let array = {
+            let mut inner = self.lock();
+            if inner.running(volume).is_some() || inner.known()?.volume(volume).is_none() {
+                return Ok(false);
+            }
+            inner.may_start(volume, policy)?;
+            inner.record_absent(self, volume);
+            let bell = KBox::new(
+                Bell {
+                    set: self.clone(),
+                    number: n,
+                },
+                GFP_KERNEL,
+            )?;
+            let mut running = inner.make_running(volume, number, bell)?;
+            running.state = VolumeState::Inactive;
+            let array = running.array.clone();
+            let entry = inner
+                .entries
+                .get_mut(usize::from(volume))
+                .ok_or(reason!(EIO, "internal: no room for volume {volume}"))?;
+            entry.running = Some(running);
+            entry.why = None;
+            array
+        };
+        // The partition table is read through the array, which may need the recorder.
+        match self.add_disk(volume, n, &array) {
+            Ok(()) => Ok(true),
+            Err(reason) => {
+                // Nobody can have written to it.
+                let _ = Array::stop(&array);
+                drop(self.take_running(volume));
+                Err(reason)
+            }
+        }
+    }
+
+    /// Takes what runs of a volume out; it is dropped without the lock held.
+    pub fn take_running(&self, volume: VolumeIndex) -> Option<Running> {
+        let mut inner = self.lock();
+        inner.entries.get_mut(usize::from(volume))?.running.take()
+    }
+
+    fn add_disk(&self, volume: VolumeIndex, number: u32, array: &Arc<Gated<Array>>) -> Checked {
+        let (size_sectors, read_only) = {
+            let inner = self.lock();
+            let size = inner
+                .known()?
+                .volume(volume)
+                .map_or(0, |model| model.size_sectors);
+            (size, inner.running(volume).is_some_and(|run| run.read_only))
+        };
+        let limits = Array::limits(array);
+        let disk = Disk::add(
+            array.clone(),
+            &limits,
+            format_args!("emd{number}"),
+            size_sectors,
+            read_only,
+            self.shared.module,
+        )
+        .map_err(|errno| {
+            reason!(
+                errno,
+                "the block device emd{number} cannot be made: errno {}",
+                -errno.to_errno()
+            )
+        })?;
+        let mut inner = self.lock();
+        let state = {
+            if let Some(running) = inner.running_mut(volume) {
+                running.disk = Some(disk);
+            }
+            let state = inner.volume_state(volume);
+            if let Some(running) = inner.running_mut(volume) {
+                running.state = state;
+            }
+            state
+        };
+        inner.link_attached(volume);
+        log!(pr_info, "emd{} is started, {}", number, state.word());
+        self.shared
+            .post(EventKind::ArrayStarted, &self.id, |event| {
+                event.number = Some(number);
+                event.value = u64::from(state.code());
+            });
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Whether a volume may be started, or why not.
+    pub fn may_start(&self, volume: VolumeIndex, policy: Policy) -> Checked {
+        let set = self.known()?;
+        let Some(model) = set.volume(volume) else {
+            return Err(reason!(ENOENT, "there is no volume {volume}"));
+        };
+        if let Access::Refused(reason) = &model.access {
+            return Err(*reason);
+        }
+        let shape = &model.shape;
+        if shape.spans != 1 {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "volumes over {} spans are not supported yet",
+                shape.spans
+            ));
+        }
+        let Some(level) = for_level(shape.level) else {
+            return Err(reason!(EOPNOTSUPP, "{} is not supported yet", shape.level));
+        };
+        level.check(shape)?;
+        let members = self.usable(volume);
+        let lost = u32::from(shape.members).saturating_sub(members.len());
+        if level.health(shape, members) == Health::Failed {
+            return Err(reason!(
+                EIO,
+                "{} of {} members are lost, more than {} bears",
+                lost,
+                shape.members,
+                shape.level
+            ));
+        }
+        let awaited = (0u16..).zip(model.members.iter()).filter(|(slot, member)| {
+            let failed = member.state == MemberState::Failed
+                || member
+                    .disk
+                    .and_then(|disk| set.disk(disk))
+                    .is_none_or(|disk| disk.state == DiskState::Failed);
+            !failed && member.disk.is_some_and(|disk| self.device(disk).is_none()) && {
+                !members.contains(*slot)
+            }
+        });
+        let awaited = awaited.count();
+        if awaited > 0 && !policy.degraded {
+            return Err(reason!(
+                ENODEV,
+                "{} of {} members are missing",
+                awaited,
+                shape.members
+            ));
+        }
+        let has_parity = shape.level.parity_members() > 0;
+        if lost > 0 && has_parity && model.consistency == Consistency::Dirty && !policy.force {
+            return Err(reason!(
+                EUCLEAN,
+                "degraded, and writes were in flight when it stopped: what was being written \
+                 may be wrong; start it by force"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The members in sync whose disks are claimed.
+    fn usable(&self, volume: VolumeIndex) -> Mask {
+        let mut usable = self.in_sync(volume, None);
+        for slot in usable.iter() {
+            let here = self
+                .disk_in(volume, slot)
+                .is_some_and(|disk| self.is_online(disk));
+            if !here {
+                usable = usable.without(slot);
+            }
+        }
+        usable
+    }
+
+    /// Records the members that are not here, so that they are known to be old if they come back.
+    /// That it cannot be recorded now does no harm: nothing is written before the dirty mark is.
+    fn record_absent(&mut self, set: &ManagedSet, volume: VolumeIndex) {
+        let Some(members) = self
+            .model()
+            .and_then(|model| model.volume(volume))
+            .map(|volume| volume.members.len() as u16)
+        else {
+            return;
+        };
+        for slot in 0..members {
+            let Some(disk) = self.disk_in(volume, slot) else {
+                continue;
+            };
+            let failed = self
+                .model()
+                .and_then(|model| model.disk(disk))
+                .is_none_or(|disk| disk.state == DiskState::Failed);
+            if self.device(disk).is_some() || failed {
+                continue;
+            }
+            if let Err(reason) = self.record(&set.shared, &Event::DiskMissing(disk)) {
+                log!(
+                    pr_warn,
+                    "disk {} is missing, not recorded: {}",
+                    disk,
+                    reason
+                );
+            }
+        }
+    }
+
+    fn make_running(
+        &mut self,
+        index: VolumeIndex,
+        number: Number,
+        bell: KBox<Bell>,
+    ) -> Checked<Running> {
+        let usable = self.usable(index);
+        let set = self.known()?;
+        let Some(volume) = set.volume(index) else {
+            return Err(reason!(ENOENT, "there is no volume {index}"));
+        };
+        let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
+        let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
+        let mut rebuilding = Mask::EMPTY;
+        let mut done_sectors = u64::MAX;
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            let device = member
+                .disk
+                .filter(|&disk| self.is_online(disk))
+                .and_then(|disk| self.device(disk));
+            let device = match member.state {
+                MemberState::InSync if usable.contains(slot) => device,
+                MemberState::Rebuilding { done_sectors: done } if device.is_some() => {
+                    rebuilding = rebuilding.with(slot);
+                    done_sectors = done_sectors.min(done);
+                    device
+                }
+                _ => None,
+            };
+            if let Some(device) = device {
+                let end = member
+                    .offset_sectors
+                    .checked_add(geometry.used_member_sectors());
+                if end.is_none_or(|end| end > device.size_sectors()) {
+                    return Err(reason!(
+                        EINVAL,
+                        "the member in slot {slot} ends beyond disk {}",
+                        device.dev()
+                    ));
+                }
+            }
+            let member = device.map(|device| MemberSlot {
+                device: device.clone(),
+                offset_sectors: member.offset_sectors,
+            });
+            members.push(member, GFP_KERNEL)?;
+        }
+        let redundant = volume.shape.level.is_redundant();
+        let unsynced_from = match volume.consistency {
+            Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
+            _ => None,
+        };
+        let read_only = matches!(volume.access, Access::ReadOnly(_));
+        let params = ArrayParams {
+            number: number.get(),
+            geometry,
+            members,
+            readable: usable,
+            rebuilding,
+            rebuild_done_sectors: if rebuilding.is_empty() {
+                0
+            } else {
+                done_sectors
+            },
+            unsynced_from,
+            // Where nothing has to agree nothing has to be recorded.
+            dirty: !redundant || volume.consistency == Consistency::Dirty,
+            read_only,
+            notify: bell,
+        };
+        let needs_resync = redundant && volume.consistency != Consistency::Clean;
+        Ok(Running {
+            array: Array::new(params)?,
+            disk: None,
+            number,
+            attached: usable.union(rebuilding),
+            linked: Mask::EMPTY,
+            read_only,
+            needs_resync,
+            resync_from_sectors: unsynced_from.unwrap_or(0),
+            paused: false,
+            retry_at: now(),
+            told_per_mille: 0,
+            checkpoint_at: now(),
+            state: VolumeState::Inactive,
+            complained: false,
+        })
+    }
+
+    /// Shows the attached members of a volume in sysfs.
+    pub fn link_attached(&mut self, volume: VolumeIndex) {
+        let Some(attached) = self.running(volume).map(|running| running.attached) else {
+            return;
+        };
+        for slot in attached.iter() {
+            let device = self
+                .disk_in(volume, slot)
+                .and_then(|disk| self.device(disk))
+                .cloned();
+            let (Some(device), Some(running)) = (device, self.running_mut(volume)) else {
+                continue;
+            };
+            let Some(disk) = &running.disk else { return };
+            if !running.linked.contains(slot) && disk.link_member(&device).is_ok() {
+                running.linked = running.linked.with(slot);
+            }
+        }
+    }
+
+    /// Takes a member of a volume out of sysfs.
+    pub fn unlink(&mut self, volume: VolumeIndex, slot: crate::model::Slot) {
+        let device = self
+            .disk_in(volume, slot)
+            .and_then(|disk| self.device(disk))
+            .cloned();
+        let (Some(device), Some(running)) = (device, self.running_mut(volume)) else {
+            return;
+        };
+        if running.linked.contains(slot) {
+            running.linked = running.linked.without(slot);
+            if let Some(disk) = &running.disk {
+                disk.unlink_member(&device);
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
+
+use super::shared::{Number, Shared};
+use crate::array::Array;
+use crate::block::bdev::{BlockDevice, SyncIo};
+use crate::block::gate::Gated;
+use crate::block::gendisk::Disk;
+use crate::metadata::{DiskImage, MetadataSet};
+use crate::model::{
+    Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex, DISKS_MAX,
+};
+use crate::personalities::{for_level, Health, Mask};
+use crate::reason;
+use crate::uapi::volume_state;
+use crate::uapi::{EventKind, VolumeState};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Some disks of a set.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskMask([u64; DISKS_MAX / 64]);
+
+impl DiskMask {
+    /// None.
+    pub const EMPTY: Self = Self([0; DISKS_MAX / 64]);
+
+    /// Adds one.
+    pub fn insert(&mut self, disk: DiskIndex) {
+        if let Some(word) = self.0.get_mut(usize::from(disk / 64)) {
+            *word |= 1 << (disk % 64);
+        }
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, disk: DiskIndex) {
+        if let Some(word) = self.0.get_mut(usize::from(disk / 64)) {
+            *word &= !(1 << (disk % 64));
+        }
+    }
+
+    /// Whether it is among them.
+    pub fn contains(&self, disk: DiskIndex) -> bool {
+        self.0
+            .get(usize::from(disk / 64))
+            .is_some_and(|word| word & (1 << (disk % 64)) != 0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
+    /// The first one, taken out.
+    pub fn pop(&mut self) -> Option<DiskIndex> {
+        let disk = (0..DISKS_MAX as DiskIndex).find(|&disk| self.contains(disk))?;
+        self.remove(disk);
+        Some(disk)
+    }
+
+    /// Adds all of `other`.
+    pub fn add_all(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
+    /// Whether both have a disk in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
+    }
+}
+
+/// What runs of a volume.
+pub struct Running {
+    /// Its block device. `None` for the moments between an array's start and its device's, and
+    /// between their ends. Declared first, as it has to go before its number does.
+    pub disk: Option<Disk>,
+    /// Its data path.
+    pub array: Arc<Gated<Array>>,
+    /// N of `/dev/emdN`.
+    pub number: Number,
+    /// Slots whose members the array has.
+    pub attached: Mask,
+    /// Slots whose disks are shown as members in sysfs.
+    pub linked: Mask,
+    /// It may not be written.
+    pub read_only: bool,
+    /// Redundancy has to be established, or established again, before it may be called clean.
+    pub needs_resync: bool,
+    /// Where a resync that was stopped goes on.
+    pub resync_from_sectors: u64,
+    /// A person holds the tasks.
+    pub paused: bool,
+    /// No task is started before this tick: the last one came to grief.
+    pub retry_at: u64,
+    /// Progress when it was last told, in per mille, and last recorded, in ticks.
+    pub told_per_mille: u64,
+    /// See above.
+    pub checkpoint_at: u64,
+    /// State that people were last told.
+    pub state: VolumeState,
+    /// People know that the metadata cannot be written.
+    pub complained: bool,
+}
+
+/// What there is of a volume besides its model.
+#[derive(Default)]
+pub struct Entry {
+    /// What runs.
+    pub running: Option<Running>,
+    /// Why nothing does.
+    pub why: Option<Reason>,
+}
+
+/// What a set's inner lock protects.
+pub struct Inner {
+    /// The metadata; `None` while the disks that are here make no set.
+    pub metadata: Option<KBox<dyn MetadataSet>>,
+    /// Claimed disks by disk index.
+    pub devices: KVec<Option<Arc<BlockDevice>>>,
+    /// By volume index.
+    pub entries: KVec<Entry>,
+    /// What was read of disks that are not claimed.
+    pub images: KVec<DiskImage>,
+    /// The disks are claimed and the metadata is ours to change.
+    pub active: bool,
+    /// A person stopped it: only a scan starts it again.
+    pub held: bool,
+    /// The set is no longer one; whoever still finds it leaves it alone.
+    pub gone: bool,
+    /// Why the set as a whole is not active.
+    pub why: Option<Reason>,
+    /// When to start with what there is, in ticks.
+    pub deadline: Option<u64>,
+    /// Disks that came back and may take their old places.
+    pub returned: DiskMask,
+    /// For the metadata.
+    pub io: Pin<KBox<SyncIo>>,
+}
+
+impl Inner {
+    /// Nothing yet. Allocates.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            metadata: None,
+            devices: KVec::new(),
+            entries: KVec::new(),
+            images: KVec::new(),
+            active: false,
+            held: false,
+            gone: false,
+            why: None,
+            deadline: None,
+            returned: DiskMask::EMPTY,
+            io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> Option<&Set> {
+        self.metadata.as_ref().map(|metadata| metadata.set())
+    }
+
+    /// The model, or why there is none.
+    pub fn known(&self) -> Checked<&Set> {
+        match (self.model(), &self.why) {
+            (Some(set), _) => Ok(set),
+            (None, Some(why)) => Err(*why),
+            (None, None) => Err(reason!(ENOENT, "the set has no disks")),
+        }
+    }
+
+    /// What runs of a volume.
+    pub fn running(&self, volume: VolumeIndex) -> Option<&Running> {
+        self.entries.get(usize::from(volume))?.running.as_ref()
+    }
+
+    /// What runs of a volume.
+    pub fn running_mut(&mut self, volume: VolumeIndex) -> Option<&mut Running> {
+        self.entries.get_mut(usize::from(volume))?.running.as_mut()
+    }
+
+    /// The array of a volume.
+    pub fn array(&self, volume: VolumeIndex) -> Option<Arc<Gated<Array>>> {
+        self.running(volume).map(|running| running.array.clone())
+    }
+
+    /// How many volumes to look through.
+    pub fn entries_len(&self) -> VolumeIndex {
+        self.entries.len() as VolumeIndex
+    }
+
+    /// Whether any array runs.
+    pub fn any_running(&self) -> bool {
+        self.entries.iter().any(|entry| entry.running.is_some())
+    }
+
+    /// Makes entries for all volumes and places for all disks of the model. Allocates.
+    pub fn make_room(&mut self) -> Checked {
+        let (volumes, disks) = match self.model() {
+            Some(set) => (set.volumes.len(), set.disks.len()),
+            None => return Ok(()),
+        };
+        while self.entries.len() < volumes {
+            self.entries.push(Entry::default(), GFP_KERNEL)?;
+        }
+        while self.devices.len() < disks {
+            self.devices.push(None, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// The claimed disk at `index`.
+    pub fn device(&self, index: DiskIndex) -> Option<&Arc<BlockDevice>> {
+        self.devices.get(usize::from(index))?.as_ref()
+    }
+
+    /// Puts a claimed disk in its place. Allocates.
+    pub fn put_device(&mut self, index: DiskIndex, device: Arc<BlockDevice>) -> Checked {
+        while self.devices.len() <= usize::from(index) {
+            self.devices.push(None, GFP_KERNEL)?;
+        }
+        if let Some(place) = self.devices.get_mut(usize::from(index)) {
+            *place = Some(device);
+        }
+        Ok(())
+    }
+
+    /// The index of the claimed disk `dev`.
+    pub fn index_of(&self, dev: crate::block::bdev::Dev) -> Option<DiskIndex> {
+        (0u16..)
+            .zip(self.devices.iter())
+            .find(|(_, device)| device.as_ref().is_some_and(|device| device.dev() == dev))
+            .map(|(index, _)| index)
+    }
+
+    /// The disk in a slot of a volume.
+    pub fn disk_in(&self, volume: VolumeIndex, slot: Slot) -> Option<DiskIndex> {
+        let volume = self.model()?.volume(volume)?;
+        volume.members.get(usize::from(slot))?.disk
+    }
+
+    /// State of a member.
+    pub fn member_state(&self, volume: VolumeIndex, slot: Slot) -> Option<MemberState> {
+        let volume = self.model()?.volume(volume)?;
+        Some(volume.members.get(usize::from(slot))?.state)
+    }
+
+    /// The members in sync as the model has them, less those on `without`.
+    pub fn in_sync(&self, volume: VolumeIndex, without: Option<DiskIndex>) -> Mask {
+        let mut mask = Mask::EMPTY;
+        let Some(volume) = self.model().and_then(|set| set.volume(volume)) else {
+            return mask;
+        };
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            let lost = without.is_some() && member.disk == without;
+            if member.state == MemberState::InSync && !lost {
+                mask = mask.with(slot);
+            }
+        }
+        mask
+    }
+
+    /// What a volume has left when just `in_sync` are; `Failed` for what no level runs.
+    pub fn health(&self, volume: VolumeIndex, in_sync: Mask) -> Health {
+        let Some(volume) = self.model().and_then(|set| set.volume(volume)) else {
+            return Health::Failed;
+        };
+        match for_level(volume.shape.level) {
+            Some(level) if volume.shape.spans == 1 => level.health(&volume.shape, in_sync),
+            _ => Health::Failed,
+        }
+    }
+
+    /// Whether the loss of a disk can be recorded without giving up a volume for it: it takes part
+    /// in no volume, or in one that bears it.
+    pub fn bears_loss(&self, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        let mut is_member = false;
+        for (volume, _, member) in set.memberships(disk) {
+            match member.state {
+                MemberState::Failed | MemberState::Missing => continue,
+                MemberState::Rebuilding { .. } => return true,
+                MemberState::InSync => is_member = true,
+            }
+            let redundant = set
+                .volume(volume)
+                .is_some_and(|volume| volume.shape.level.is_redundant());
+            if redundant && self.health(volume, self.in_sync(volume, Some(disk))) != Health::Failed
+            {
+                return true;
+            }
+        }
+        !is_member
+    }
+
+    /// A volume that works now and would not without `disk`.
+    pub fn breaks_without(&self, disk: DiskIndex) -> Option<VolumeIndex> {
+        let set = self.model()?;
+        let mut broken = set.memberships(disk).filter(|(volume, _, member)| {
+            member.state == MemberState::InSync
+                && self.health(*volume, self.in_sync(*volume, None)) != Health::Failed
+                && self.health(*volume, self.in_sync(*volume, Some(disk))) == Health::Failed
+        });
+        broken.next().map(|(volume, _, _)| volume)
+    }
+
+    /// Tells all arrays that a disk is of no more use.
+    pub fn fail_on_arrays(&self, disk: DiskIndex) {
+        let Some(set) = self.model() else { return };
+        for (volume, slot, _) in set.memberships(disk) {
+            if let Some(running) = self.running(volume) {
+                if running.attached.contains(slot) {
+                    running.array.fail_member(slot);
+                }
+            }
+        }
+    }
+
+    /// Whether a disk is in use by an array.
+    pub fn is_attached(&self, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        let mut places = set.memberships(disk);
+        places.any(|(volume, slot, _)| {
+            self.running(volume)
+                .is_some_and(|running| running.attached.contains(slot))
+        })
+    }
+
+    /// Whether the device of a claimed disk is gone from the machine.
+    pub fn is_unplugged(&self, disk: DiskIndex) -> bool {
+        // A dead disk has no size any more.
+        self.device(disk)
+            .is_none_or(|device| device.size_sectors() == 0)
+    }
+
+    /// The disks of a volume.
+    pub fn disks_of(&self, volume: VolumeIndex) -> DiskMask {
+        let mut mask = DiskMask::EMPTY;
+        if let Some(volume) = self.model().and_then(|set| set.volume(volume)) {
+            for disk in volume.members.iter().filter_map(|member| member.disk) {
+                mask.insert(disk);
+            }
+        }
+        mask
+    }
+
+    /// State of a volume for people.
+    pub fn volume_state(&self, volume: VolumeIndex) -> VolumeState {
+        let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
+            return VolumeState::Failed;
+        };
+        let state = volume_state::of(model);
+        match self.running(volume) {
+            Some(running) if running.array.is_broken() => VolumeState::Failed,
+            Some(_) => state,
+            None if state == VolumeState::Failed => state,
+            None => VolumeState::Inactive,
+        }
+    }
+
+    /// Tells people of volumes whose state changed.
+    pub fn tell_states(&mut self, shared: &Shared) {
+        for volume in 0..self.entries_len() {
+            let state = self.volume_state(volume);
+            let id = match self.model() {
+                Some(set) => set.id,
+                None => return,
+            };
+            let Some(running) = self.running_mut(volume) else {
+                continue;
+            };
+            if running.state == state {
+                continue;
+            }
+            running.state = state;
+            let number = running.number.get();
+            if let Some(disk) = &running.disk {
+                disk.notify();
+            }
+            log!(pr_notice, "emd{} is {}", number, state.word());
+            shared.post(EventKind::StateChanged, &id, |event| {
+                event.number = Some(number);
+                event.value = u64::from(state.code());
+            });
+        }
+    }
+
+    /// Whether a disk is here and works, as the model has it.
+    pub fn is_online(&self, disk: DiskIndex) -> bool {
+        self.device(disk).is_some()
+            && self
+                .model()
+                .and_then(|set| set.disk(disk))
+                .is_some_and(|disk| disk.state == DiskState::Online)
+    }
+}
