@@ -11,11 +11,10 @@ ENTER := tools/toolbox/enter
 KERNEL_CC := $(shell sed -n 's/^KERNEL_GCC=//p' tools/toolbox/versions)
 # One kernel build of a kind at a time: several people may share a clone.
 ONE_AT_A_TIME = mkdir -p $(BUILD) && flock $(BUILD)/$(1).lock
-KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES=
+KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES= $(if $(V),V=$(V))
 CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
-unexport MAKEFLAGS MAKELEVEL MFLAGS
 
 .PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
 	shellcheck modules_install install clean prune

@@ -51,20 +51,25 @@ remove() { # DIRECTORY, which may belong to subordinate ids
 }
 
 # Runs a stage with its output in a log; says what is going on, and shows the log's end if it fails.
+# The command is in the foreground, so that ^C stops it and not only this script.
 stage() { # N/M TEXT LOG COMMAND...
-  local number=$1 text=$2 log=$3 started=$SECONDS pid ticker status=0
+  local number=$1 text=$2 log=$3 started=$SECONDS ticker status
   shift 3
   printf '[toolbox %s] %s ...\n' "$number" "$text" >&2
-  "$@" >"$log" 2>&1 &
-  pid=$!
   (
-    while sleep 20; do
+    while sleep 20 && kill -0 $$; do
       printf '[toolbox %s]   %d s: %.100s\n' "$number" $((SECONDS - started)) \
         "$(tail -c 300 "$log" | tr '\r' '\n' | tail -n 1)" >&2
     done
-  ) &
+  ) 9>&- &
   ticker=$!
-  wait "$pid" || status=$?
+  set +e
+  (
+    set -e
+    "$@"
+  ) >"$log" 2>&1
+  status=$?
+  set -e
   { kill "$ticker" && wait "$ticker"; } 2>/dev/null || true
   if ((status)); then
     tail -n 30 "$log" >&2

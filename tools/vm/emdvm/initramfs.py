@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,6 +23,7 @@ from . import places
 from .cpio import Archive
 
 EXTRAS = {"perf": ["perf"]}
+KEPT_DAYS = 7
 SEARCH = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
 
@@ -109,7 +111,16 @@ def _cached(name: str, key: str, write) -> Path:
                 with partial.open("wb") as stream:
                     write(stream)
                 partial.rename(final)
+                _forget_old(final)
+    os.utime(final)
     return final
+
+
+def _forget_old(new: Path):
+    """What no run of any clone has used for a week."""
+    for old in new.parent.iterdir():
+        if old.is_file() and old.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
+            old.unlink()
 
 
 def _read_list(name: str) -> list:
