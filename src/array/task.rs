@@ -10,6 +10,7 @@ use super::write::new_op;
 use super::{lane_run, Array, LANE_SECTORS};
 use crate::block::context;
 use crate::block::gate::Gated;
+use crate::block::queue;
 use crate::model::Checked;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
@@ -18,7 +19,7 @@ use crate::uapi::info::TaskKind;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
-use kernel::workqueue::{self, impl_has_delayed_work, DelayedWork, WorkItem};
+use kernel::workqueue::{impl_has_delayed_work, DelayedWork, WorkItem};
 
 /// Most lanes in flight.
 const WINDOW_MAX: u64 = 32;
@@ -183,7 +184,7 @@ impl Task {
             context::ticks(delay_ms)
         };
         // Queued already is as good.
-        let _ = workqueue::system_unbound().enqueue_delayed(self.clone(), delay);
+        let _ = queue::system().enqueue_delayed(self.clone(), delay);
     }
 
     /// Asks it to end.

@@ -32,7 +32,7 @@ fn striped(pass: ArrayPass, bio: UserBio) {
     let Some((io, mut first)) = IoRef::begin(bio, pass) else {
         return;
     };
-    first.set_opf(io.opf() & !REQ_PREFLUSH);
+    first.clear_flags(REQ_PREFLUSH);
     super::read::spread(&io, first, |pass, place, _| {
         pass.readable().contains(place.slot).then_some(place.slot)
     });
@@ -59,7 +59,7 @@ fn mirrored(pass: ArrayPass, bio: UserBio) {
             );
             continue;
         };
-        piece.set_opf(io.opf() & !REQ_PREFLUSH);
+        piece.clear_flags(REQ_PREFLUSH);
         let info = PieceInfo {
             slot,
             sector: io.sector(),

@@ -566,7 +566,6 @@ impl<O: IoOwner> Drop for IoRef<O> {
 
 impl<O: IoOwner> Piece<O> {
     /// Sends the piece: `info.sectors` from `info.sector` of the volume, to `sector` of `device`.
-    /// `flags` are added to the user's own.
     pub fn send(self, io: IoRef<O>, info: PieceInfo, device: &BlockDevice, sector: u64) {
         let bio = self.bio.as_ptr();
         let skip = info.sector.wrapping_sub(io.sector());
@@ -589,10 +588,11 @@ impl<O: IoOwner> Piece<O> {
         }
     }
 
-    /// Replaces operation and flags.
-    pub fn set_opf(&mut self, opf: Opf) {
+    /// Takes flags off. (The clone's flags are not just the user's: the block layer keeps some of its
+    /// own there.)
+    pub fn clear_flags(&mut self, flags: Opf) {
         // SAFETY: The bio is ours and unsent.
-        unsafe { (*self.bio.as_ptr()).bi_opf = opf };
+        unsafe { (*self.bio.as_ptr()).bi_opf &= !flags };
     }
 
     /// # Safety

@@ -63,6 +63,12 @@ impl WorkQueue {
     }
 }
 
+/// The system's queue for work that any CPU may do, and that may take a while.
+pub fn system() -> &'static Queue {
+    // SAFETY: The kernel makes it at boot and never frees it.
+    unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+}
+
 impl Deref for WorkQueue {
     type Target = Queue;
     fn deref(&self) -> &Queue {
