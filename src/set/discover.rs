@@ -9,8 +9,8 @@ use super::shared::{now, ticks};
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::DiskNews;
-use crate::metadata::DiskImage;
-use crate::model::{Checked, DiskIndex, DiskState, Event, Reason};
+use crate::metadata::{DiskImage, Format};
+use crate::model::{Checked, DiskIndex, DiskState, Event, Identity, Reason};
 use crate::reason;
 use crate::uapi::EventKind;
 use core::sync::atomic::Ordering;
@@ -251,17 +251,19 @@ impl Manager {
                 -errno.to_errno()
             )
         })?;
+        operations.seen.retain(|disk| disk.dev != dev);
+        let found = if device.size_sectors() < DISK_SECTORS_MIN {
+            Found::Nothing
+        } else {
+            probe::probe(&device, operations.io.as_mut())?
+        };
+        drop(device);
         for set in sets.iter() {
-            if set.scatter(dev) {
+            let stays = matches!(&found, Found::Set { format, id, .. } if set.is(*format, id));
+            if !stays && set.scatter(dev) {
                 self.unlist(set);
             }
         }
-        operations.seen.retain(|disk| disk.dev != dev);
-        if device.size_sectors() < DISK_SECTORS_MIN {
-            return Ok(());
-        }
-        let found = probe::probe(&device, operations.io.as_mut())?;
-        drop(device);
         match found {
             Found::Nothing => Ok(()),
             Found::Damaged { reason, .. } => {
@@ -295,47 +297,50 @@ fn is_left_out(dev: Dev) -> bool {
 }
 
 impl ManagedSet {
+    /// Whether this is the set of that format with that identity.
+    fn is(&self, format: &dyn Format, id: &Identity) -> bool {
+        self.id == *id && self.format.name() == format.name()
+    }
+
     /// A disk of this active set came (back). When the set misses it, it counts as a blank one that
     /// may take its old place.
     pub(super) fn take_back(self: &Arc<Self>, image: DiskImage) -> Checked {
         let change = self.change.lock();
         let dev = Dev(image.facts.key);
-        let facts = image.facts;
-        let mut images = KVec::with_capacity(1, GFP_KERNEL)?;
-        images.push(image, GFP_KERNEL)?;
-        let alone = assemble(self.format, &images)?;
-        let label = alone
-            .set()
-            .disk_by_key(facts.key)
-            .and_then(|index| alone.set().disk(index))
-            .map(|disk| disk.label)
-            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
-        {
-            let inner = self.lock();
-            let mut same = inner
-                .known()?
-                .live_disks()
-                .filter(|(_, disk)| disk.label == label);
-            let place = same.next().map(|(index, disk)| (index, disk.state));
-            let Some((index, state)) = place else {
-                self.tell_stranger(dev, "it was taken out of its set");
-                return Ok(());
-            };
-            if same.next().is_some() || inner.device(index).is_some() {
-                self.tell_stranger(dev, "it is a copy of another disk of its set");
-                return Ok(());
-            }
-            if state == DiskState::Failed {
+        match self.old_place(image)? {
+            None => self.tell_stranger(dev, "its set does not know it, or has it already"),
+            Some((_, DiskState::Failed)) => {
                 self.tell_stranger(dev, "its set has it as failed: add it again by hand");
-                return Ok(());
             }
-            drop(same);
-            drop(inner);
-            self.return_disk(index, dev)?;
+            Some((index, _)) => self.return_disk(index, dev)?,
         }
         drop(change);
         self.kick_keeper();
         Ok(())
+    }
+
+    /// Which disk of this active set the one with `image` was, and the state that it has there;
+    /// `None` when there is none such, or it is here already.
+    pub(super) fn old_place(&self, image: DiskImage) -> Checked<Option<(DiskIndex, DiskState)>> {
+        let key = image.facts.key;
+        let mut images = KVec::with_capacity(1, GFP_KERNEL)?;
+        images.push(image, GFP_KERNEL)?;
+        // Alone it makes a set in which just one disk is present: itself.
+        let alone = assemble(self.format, &images)?;
+        let label = alone
+            .set()
+            .disk_by_key(key)
+            .and_then(|index| alone.set().disk(index))
+            .map(|disk| disk.label)
+            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {} does not name it", Dev(key)))?;
+        let inner = self.lock();
+        let mut same = inner
+            .known()?
+            .live_disks()
+            .filter(|(_, disk)| disk.label == label);
+        let place = same.next().map(|(index, disk)| (index, disk.state));
+        let is_clear = same.next().is_none();
+        Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
     }
 
     /// Claims a disk that was missing and records that it is here as a blank one. Called with

@@ -25,6 +25,8 @@ const CHANGE_TRIES: u32 = 500;
 const CHANGE_PAUSE_US: usize = 10_000;
 /// When what did not work now is tried again.
 const LATER_MS: u32 = 2_000;
+/// When the recorder looks at what the keeper did.
+const LOOK_MS: u32 = 200;
 
 impl ManagedSet {
     /// Does what there is to do.
@@ -32,15 +34,15 @@ impl ManagedSet {
         let change = self.change.lock();
         let done = self.keep_members();
         drop(change);
-        if done.is_err() {
-            // The recorder calls the keeper again.
-            self.look_again(LATER_MS);
+        if let Err(reason) = done {
+            log!(pr_warn, "members cannot be changed now: {}", reason);
+            self.keep_later(LATER_MS);
         }
         {
             let mut inner = self.lock();
             inner.tell_states(&self.shared);
         }
-        self.kick();
+        self.look_again(LOOK_MS);
     }
 
     /// Called with `change` held.
@@ -151,6 +153,7 @@ impl ManagedSet {
             let mut inner = self.lock();
             if let Some(running) = inner.running_mut(volume) {
                 running.attached = running.attached.with(slot);
+                running.retry_at = now();
             }
             inner.link_attached(volume);
         }
@@ -180,7 +183,7 @@ impl ManagedSet {
                 continue;
             };
             if now() < running.retry_at {
-                self.look_again(LATER_MS);
+                self.keep_later(LATER_MS);
                 continue;
             }
             let number = running.number.get();
@@ -199,7 +202,7 @@ impl ManagedSet {
                         kind.word(),
                         reason
                     );
-                    self.look_again(LATER_MS);
+                    self.keep_later(LATER_MS);
                 }
             }
         }

@@ -14,13 +14,16 @@ use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot};
 use crate::reason;
 use crate::uapi::EventKind;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex, MutexGuard};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 const RECORDER: u64 = 1;
 const KEEPER: u64 = 2;
+
+/// How often what is wished for later is looked at.
+const LOOK_MS: u32 = 500;
 
 /// One set of disks with common metadata.
 ///
@@ -41,6 +44,8 @@ pub struct ManagedSet {
     inner: Mutex<Inner>,
     /// The recorder wants to look again when the clock rings.
     pub wants_tick: AtomicBool,
+    /// When the keeper wants to look again, in ticks; 0 for never.
+    keeper_at: AtomicU64,
     /// The set is not active and waits for more of its disks.
     pub waits: AtomicBool,
     #[pin]
@@ -153,6 +158,7 @@ impl ManagedSet {
                 change <- new_mutex!((), "emd_change"),
                 inner <- new_mutex!(inner, "emd_set"),
                 wants_tick: AtomicBool::new(false),
+                keeper_at: AtomicU64::new(0),
                 waits: AtomicBool::new(false),
                 recorder <- new_work!("emd_recorder"),
                 keeper <- new_work!("emd_keeper"),
@@ -189,6 +195,28 @@ impl ManagedSet {
     pub fn look_again(&self, milliseconds: u32) {
         self.wants_tick.store(true, Ordering::Release);
         self.shared.wish(milliseconds);
+    }
+
+    /// Lets the keeper look again later.
+    pub fn keep_later(&self, milliseconds: u32) {
+        let at = now() + ticks(milliseconds);
+        self.keeper_at.store(at.max(1), Ordering::Release);
+        self.look_again(milliseconds.saturating_add(10));
+    }
+
+    /// Whether the keeper wanted to look again by now. Once.
+    pub fn keeper_is_due(&self) -> bool {
+        let at = self.keeper_at.load(Ordering::Acquire);
+        if at == 0 {
+            return false;
+        }
+        let due = at <= now();
+        if due {
+            self.keeper_at.store(0, Ordering::Release);
+        } else {
+            self.look_again(LOOK_MS);
+        }
+        due
     }
 
     /// Takes in what was read of a disk of this set that is not active, and makes the set anew of
@@ -254,6 +282,7 @@ impl ManagedSet {
         }
         inner.active = false;
         inner.returned = DiskMask::EMPTY;
+        inner.read_images(self.format, &self.id);
         for device in inner.devices.iter_mut() {
             *device = None;
         }
@@ -312,6 +341,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Reads the metadata of all claimed disks, for the time when they are not claimed any more.
+    fn read_images(&mut self, format: &'static dyn Format, id: &Identity) {
+        self.images.clear();
+        let Self {
+            devices,
+            images,
+            io,
+            ..
+        } = self;
+        for device in devices.iter().flatten() {
+            // A disk that cannot be read, or left the set, is none that is here.
+            if let Ok(image) = reread(format, id, device, io.as_mut()) {
+                let _ = images.push(image, GFP_KERNEL);
+            }
+        }
     }
 
     /// Whether all members that may be expected are here.

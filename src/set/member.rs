@@ -5,8 +5,8 @@
 use super::create::Candidate;
 use super::managed::ManagedSet;
 use super::manager::{Manager, Operations};
-use super::probe;
-use crate::block::bdev::Dev;
+use super::probe::{self, Found};
+use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::model::{
     Checked, DiskIndex, DiskOffer, DiskState, Event, MemberState, Slot, SpareRole, VolumeIndex,
 };
@@ -85,7 +85,6 @@ impl ManagedSet {
                 return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
             }
         }
-        // A disk of this very set that was missing keeps its identity.
         let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
         let event = Event::DiskAdded(DiskOffer {
             facts: probe::facts(&candidate.device),
@@ -116,7 +115,10 @@ impl ManagedSet {
     ) -> Checked<MemberReply> {
         let known = self.lock().index_of(dev);
         let index = match known {
-            None => self.take_in(manager, operations, dev, SpareRole::None, request.force)?,
+            None => match self.comes_back(operations, dev)? {
+                Some(index) => index,
+                None => self.take_in(manager, operations, dev, SpareRole::None, request.force)?,
+            },
             Some(index) => {
                 let mut inner = self.lock();
                 let disk = *inner
@@ -140,15 +142,34 @@ impl ManagedSet {
                 index
             }
         };
-        let place = self.fill_empty(index, only);
-        if let (Some(DiskIndex::MIN..), None, Some(_)) = (Some(index), place, known) {
-            let member = self.place_of(index);
-            if member.slot.is_some() {
-                return Err(reason!(EEXIST, "disk {dev} is a member already"));
-            }
+        let filled = self.fill_empty(index, only);
+        let place = self.place_of(index);
+        if filled.is_none() && place.slot.is_some() && known.is_some() {
+            return Err(reason!(EEXIST, "disk {dev} is a member already"));
         }
         self.keep_members()?;
         Ok(self.place_of(index))
+    }
+
+    /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
+    fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
+        let device = BlockDevice::open(dev, Mode::Read)
+            .map_err(|errno| reason!(errno, "disk {dev} cannot be opened"))?;
+        let found = probe::probe_one(self.format, &device, operations.io.as_mut())?;
+        drop(device);
+        let Found::Set { id, image, .. } = found else {
+            return Ok(None);
+        };
+        if id != self.id {
+            return Ok(None);
+        }
+        match self.old_place(image)? {
+            Some((index, _)) => {
+                self.return_disk(index, dev)?;
+                Ok(Some(index))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Puts a disk into the first empty place of a volume that takes it.

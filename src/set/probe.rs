@@ -58,7 +58,6 @@ pub fn probe(device: &BlockDevice, mut io: Pin<&mut SyncIo>) -> Checked<Found> {
             (Found::Nothing, next) => next,
             // Damaged leftovers of one format do not hide a good one of another.
             (Found::Damaged { .. }, next @ Found::Set { .. }) => next,
-            (found, Found::Damaged { .. }) => found,
             (
                 Found::Set {
                     format: first,
@@ -76,7 +75,7 @@ pub fn probe(device: &BlockDevice, mut io: Pin<&mut SyncIo>) -> Checked<Found> {
                 ),
                 image,
             },
-            (found, _) => found,
+            (found, Found::Damaged { .. }) => found,
         };
     }
     Ok(found)

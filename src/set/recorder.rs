@@ -14,7 +14,6 @@ use crate::model::{Checked, DiskState, Event, MemberState, VolumeIndex};
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// How often progress is looked at, and clean arrays are looked for.
@@ -22,7 +21,7 @@ const LOOK_MS: u32 = 500;
 /// How often progress goes into the metadata.
 const CHECKPOINT_MS: u32 = 10_000;
 /// How long after a task came to grief the next one may start.
-const RETRY_MS: u32 = 15_000;
+const RETRY_MS: u32 = 5_000;
 
 /// What the recorder found to be done by others, or later.
 #[derive(Default)]
@@ -51,6 +50,7 @@ impl ManagedSet {
             }
             inner.tell_states(&self.shared);
         }
+        wishes.keeper |= self.keeper_is_due();
         if wishes.keeper {
             self.kick_keeper();
         }
@@ -414,11 +414,11 @@ impl Inner {
         // First the data path, then the metadata.
         self.fail_on_arrays(disk);
         self.returned.remove(disk);
-        let known = self
+        let counts = self
             .model()
             .and_then(|set| set.disk(disk))
-            .is_none_or(|disk| disk.state != DiskState::Online);
-        if !known && self.bears_loss(disk) {
+            .is_some_and(|disk| disk.state != DiskState::Missing);
+        if counts && self.bears_loss(disk) {
             if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
                 log!(pr_warn, "disk {} is gone, not recorded: {}", disk, reason);
             }

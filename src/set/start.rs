@@ -83,6 +83,8 @@ impl ManagedSet {
             }
             inner.may_start(volume, policy)?;
             inner.record_absent(self, volume);
+            // A disk that did not take its metadata is lost by now.
+            inner.may_start(volume, policy)?;
             let bell = KBox::new(
                 Bell {
                     set: self.clone(),
