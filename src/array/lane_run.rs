@@ -21,7 +21,8 @@ use crate::block::batch::launch;
 use crate::block::bio::Status;
 use crate::block::pages::{PagePool, Pages};
 use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
-use crate::block::{context, parity};
+use crate::block::parity::{self, Start};
+use crate::block::context;
 use crate::model::Slot;
 use crate::personalities::lane::{
     Compute, Job, LaneResult, Outcome, Step, StepResult, Usable,
@@ -276,7 +277,7 @@ fn do_compute(body: &mut Body, compute: Compute) -> bool {
                     // Read-modify-write: the old parity becomes the new one in place.
                     buffers.new = buffers.old.take();
                     if let Some(mut dest) = buffers.new.take() {
-                        xor(body, &mut dest, old.without(p), new, len_bytes);
+                        xor(body, &mut dest, Start::Destination, old.without(p), new, len_bytes);
                         if let Some(buffers) = body.buffers.get_mut(at) {
                             buffers.new = Some(dest);
                         }
@@ -285,7 +286,7 @@ fn do_compute(body: &mut Body, compute: Compute) -> bool {
                 }
                 ensure(&mut buffers.new, len_bytes);
                 if let Some(mut dest) = buffers.new.take() {
-                    gather(body, &mut dest, old, new, len_bytes);
+                    xor(body, &mut dest, Start::Zero, old, new, len_bytes);
                     if let Some(buffers) = body.buffers.get_mut(at) {
                         buffers.new = Some(dest);
                     }
@@ -298,7 +299,7 @@ fn do_compute(body: &mut Body, compute: Compute) -> bool {
             let at = usize::from(slot);
             let dest = body.buffers.get_mut(at).and_then(|b| b.old.take());
             if let Some(mut dest) = dest {
-                gather(body, &mut dest, old, Mask::EMPTY, len_bytes);
+                xor(body, &mut dest, Start::Zero, old, Mask::EMPTY, len_bytes);
                 if let Some(buffers) = body.buffers.get_mut(at) {
                     buffers.old = Some(dest);
                 }
@@ -335,33 +336,15 @@ fn set_alias(body: &mut Body, to: Slot, from: Slot) {
     }
 }
 
-/// `dest` = exclusive or of the named buffers.
-fn gather(body: &Body, dest: &mut Pages, old: Mask, new: Mask, len_bytes: usize) {
-    let (mut old, mut new) = (old, new);
-    // The first is copied, the rest goes on top.
-    if let Some(slot) = new.first() {
-        new = new.without(slot);
-        if let Some(pages) = body.buffers.get(usize::from(slot)).and_then(|b| b.new.as_ref()) {
-            parity::copy(dest, pages, len_bytes);
-        }
-    } else if let Some(slot) = old.first() {
-        old = old.without(slot);
-        if let Some(pages) = body.buffers.get(usize::from(slot)).and_then(|b| b.old.as_ref()) {
-            parity::copy(dest, pages, len_bytes);
-        }
-    }
-    xor(body, dest, old, new, len_bytes);
-}
-
-/// `dest` ^= each of the named buffers.
-fn xor(body: &Body, dest: &mut Pages, old: Mask, new: Mask, len_bytes: usize) {
+/// `dest` = (its contents ^) exclusive or of the named buffers.
+fn xor(body: &Body, dest: &mut Pages, start: Start, old: Mask, new: Mask, len_bytes: usize) {
     let olds = old
         .iter()
         .filter_map(|slot| body.buffers.get(usize::from(slot))?.old.as_ref());
     let news = new
         .iter()
         .filter_map(|slot| body.buffers.get(usize::from(slot))?.new.as_ref());
-    parity::xor_into(dest, Iterator::chain(olds, news), len_bytes);
+    parity::xor(dest, start, Iterator::chain(olds, news), len_bytes);
 }
 
 /// The batch is back. Any context.

@@ -9,7 +9,7 @@ use crate::block::bio::{
 use crate::block::gate::Gated;
 use crate::block::gendisk::DiskOwner;
 use crate::block::raw::{
-    REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH,
+    REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH,
 };
 use crate::personalities::Kind;
 use crate::uapi::event::EventKind;
@@ -30,6 +30,9 @@ impl DiskOwner for Array {
 impl Array {
     /// Keeps a bio until the gate opens.
     fn wait_at_gate(&self, gated: &Gated<Self>, bio: UserBio) {
+        if bio.opf() & REQ_NOWAIT != 0 {
+            return bio.end(Status::AGAIN);
+        }
         {
             let mut waiting = self.waiting.lock();
             if gated.is_closed() {

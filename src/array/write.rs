@@ -5,7 +5,7 @@
 use super::lane_op::{Fragment, LaneOp};
 use super::{lane_run, Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, PieceInfo, Status, UserBio};
-use crate::block::raw::{REQ_FUA, REQ_OP_WRITE, REQ_PREFLUSH};
+use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_WRITE, REQ_PREFLUSH};
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use core::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ fn striped(pass: ArrayPass, bio: UserBio) {
     let Some((io, mut first)) = IoRef::begin(bio, pass) else {
         return;
     };
-    first.clear_flags(REQ_PREFLUSH);
+    first.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
     super::read::spread(&io, first, |pass, place, _| {
         pass.readable().contains(place.slot).then_some(place.slot)
     });
@@ -59,7 +59,7 @@ fn mirrored(pass: ArrayPass, bio: UserBio) {
             );
             continue;
         };
-        piece.clear_flags(REQ_PREFLUSH);
+        piece.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
         let info = PieceInfo {
             slot,
             sector: io.sector(),

@@ -474,26 +474,26 @@ impl<O: IoOwner> IoRef<O> {
         unsafe { (*self.io().user.as_ptr()).bi_iter.bi_sector }
     }
 
-    /// Copies `to.len()` bytes from the user's data, from `offset_bytes` on.
+    /// Copies `to.len()` bytes from the user's data, from `offset_bytes` on. Task context.
     pub fn copy_out(&self, offset_bytes: usize, to: &mut [u8]) {
         let mut done = 0;
         self.segments(offset_bytes, to.len(), |address, len| {
             if let Some(room) = to.get_mut(done..done + len) {
                 // SAFETY: `address` is valid for `len` bytes of the user's pages; they may change
                 // under way, which is why they are copied before anything depends on them.
-                unsafe { core::ptr::copy_nonoverlapping(address, room.as_mut_ptr(), len) };
+                unsafe { super::parity::copy_raw(address, room.as_mut_ptr(), len) };
             }
             done += len;
         });
     }
 
-    /// Copies `from` into the user's data, from `offset_bytes` on.
+    /// Copies `from` into the user's data, from `offset_bytes` on. Task context.
     pub fn copy_in(&self, offset_bytes: usize, from: &[u8]) {
         let mut done = 0;
         self.segments(offset_bytes, from.len(), |address, len| {
             if let Some(bytes) = from.get(done..done + len) {
                 // SAFETY: `address` is valid for `len` bytes; a read bio's pages are ours to fill.
-                unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address, len) };
+                unsafe { super::parity::copy_raw(bytes.as_ptr(), address, len) };
             }
             done += len;
         });

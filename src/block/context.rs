@@ -71,6 +71,13 @@ pub fn now_seconds() -> u64 {
     u64::try_from(seconds).unwrap_or(0)
 }
 
+/// Nanoseconds since boot.
+pub fn now_nanoseconds() -> u64 {
+    // SAFETY: There are no requirements.
+    let time = unsafe { bindings::ktime_get() };
+    u64::try_from(time).unwrap_or(0)
+}
+
 /// Random bytes, good enough for identities.
 pub fn random() -> [u64; 2] {
     let mut words = [0u64; 2];

@@ -28,7 +28,10 @@ impl Limits {
         let mut limits = bindings::queue_limits::default();
         // SAFETY: `limits` is valid for writes.
         unsafe { bindings::blk_set_stacking_limits(&mut limits) };
-        limits.features |= raw::BLK_FEAT_WRITE_CACHE | raw::BLK_FEAT_FUA | raw::BLK_FEAT_IO_STAT;
+        limits.features |= raw::BLK_FEAT_WRITE_CACHE
+            | raw::BLK_FEAT_FUA
+            | raw::BLK_FEAT_IO_STAT
+            | raw::BLK_FEAT_NOWAIT;
         Self(limits)
     }
 
