@@ -455,7 +455,9 @@ impl Reader<'_> {
             .max();
         let newest = newest.unwrap_or(0);
         for disk in self.found.iter() {
-            let late = generation.saturating_sub(disk.generation()) >= 2;
+            // A header that was left open has its last whole update's number.
+            let sequence = disk.best().map_or(0, |copy| copy.head.sequence);
+            let late = generation.saturating_sub(sequence) >= 2;
             // graid counts its records only.
             let records = disk.best().map_or(0, newest_record);
             let late_records = self.quirks.freebsd

@@ -19,10 +19,11 @@ pub enum Crc {
     Std,
 }
 
-const TABLE: [u32; 256] = table();
+/// Tables for eight bytes at a time: `TABLES[k][b]` is byte `b` followed by `k` zero bytes.
+static TABLES: [[u32; 256]; 8] = tables();
 
-const fn table() -> [u32; 256] {
-    let mut table = [0u32; 256];
+const fn tables() -> [[u32; 256]; 8] {
+    let mut tables = [[0u32; 256]; 8];
     let mut byte = 0usize;
     while byte < 256 {
         let mut value = byte as u32;
@@ -35,20 +36,49 @@ const fn table() -> [u32; 256] {
             };
             bit += 1;
         }
-        table[byte] = value;
+        tables[0][byte] = value;
         byte += 1;
     }
-    table
+    let mut k = 1;
+    while k < 8 {
+        let mut byte = 0usize;
+        while byte < 256 {
+            let before = tables[k - 1][byte];
+            tables[k][byte] = tables[0][(before & 0xFF) as usize] ^ (before >> 8);
+            byte += 1;
+        }
+        k += 1;
+    }
+    tables
 }
 
 fn step(register: u32, byte: u8) -> u32 {
-    let index = usize::from((register.to_le_bytes()[0]) ^ byte);
-    TABLE.get(index).copied().unwrap_or(0) ^ (register >> 8)
+    TABLES[0][usize::from(register.to_le_bytes()[0] ^ byte)] ^ (register >> 8)
+}
+
+fn step8(register: u32, bytes: [u8; 8]) -> u32 {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    let [r0, r1, r2, r3] = register.to_le_bytes();
+    TABLES[7][usize::from(a ^ r0)]
+        ^ TABLES[6][usize::from(b ^ r1)]
+        ^ TABLES[5][usize::from(c ^ r2)]
+        ^ TABLES[4][usize::from(d ^ r3)]
+        ^ TABLES[3][usize::from(e)]
+        ^ TABLES[2][usize::from(f)]
+        ^ TABLES[1][usize::from(g)]
+        ^ TABLES[0][usize::from(h)]
 }
 
 /// Plain CRC over `bytes` from register `start`, without a final inversion.
 pub fn run(start: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(start, |register, &b| step(register, b))
+    let mut eights = bytes.chunks_exact(8);
+    let mut register = start;
+    for eight in eights.by_ref() {
+        if let Ok(eight) = eight.try_into() {
+            register = step8(register, eight);
+        }
+    }
+    eights.remainder().iter().fold(register, |r, &b| step(r, b))
 }
 
 /// CRC over a section, its own checksum field taken as FF.

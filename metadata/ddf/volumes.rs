@@ -90,7 +90,8 @@ impl DdfSet {
                 let sectors = self.set.volume(volume)?.shape.member_sectors;
                 Some(member.offset_sectors.saturating_add(sectors))
             });
-        Iterator::chain(core::iter::once(0), ends)
+        core::iter::once(0)
+            .chain(ends)
             .filter_map(|start| {
                 let start = start.checked_next_multiple_of(align)?;
                 let inside = self.blocked_until(disk, start, start.saturating_add(1));

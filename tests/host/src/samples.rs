@@ -105,6 +105,19 @@ impl Disk {
         self.runs.insert(first, run);
     }
 
+    /// Forgets what is stored in front of the last `count` sectors.
+    pub fn keep_last(&mut self, count: u64) {
+        let first = self.size_sectors.saturating_sub(count);
+        let runs = std::mem::take(&mut self.runs);
+        for (start, mut bytes) in runs {
+            let skip = (first.saturating_sub(start) as usize * 512).min(bytes.len());
+            bytes.drain(..skip);
+            if !bytes.is_empty() {
+                self.runs.insert(start + (skip / 512) as u64, bytes);
+            }
+        }
+    }
+
     /// Stored runs: first sector and bytes.
     pub fn runs(&self) -> impl Iterator<Item = (u64, &[u8])> + '_ {
         self.runs.iter().map(|(&s, b)| (s, b.as_slice()))
