@@ -331,6 +331,8 @@ pub fn table(heading: &[&str]) -> Table {
 /// Prints a table, each line indented, without blanks at the end.
 pub fn print_table(table: &Table, indent: &str) {
     for line in table.to_string().lines() {
+        // The table crate puts a blank before each line.
+        let line = line.strip_prefix(' ').unwrap_or(line);
         println!("{indent}{}", line.trim_end());
     }
 }
@@ -401,10 +403,10 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
         "" => String::new(),
         title => format!(" \"{title}\""),
     };
+    let device = device(volume).map_or_else(String::new, |device| format!("  {device}"));
     println!(
-        "\n  volume {}{title}  {}  {}",
+        "\n  volume {}{title}{device}  {}",
         volume.index,
-        device(volume).unwrap_or_else(|| "not started".into()),
         volume.state.word()
     );
     let mut shape = volume.level.to_string();

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The program as people run it: usage, exit codes, and `examine` on other tools' disks.
+//!
+//! None of this needs the module. Where `/dev/emd` exists (a test inside a guest), the tests about
+//! its absence say nothing.
+
+use host_tests::samples;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn emdadm(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_emdadm"))
+        .args(args)
+        .output()
+        .expect("run emdadm")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("ended by itself")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&path).expect("scratch folder");
+    path
+}
+
+/// The disks of a sample case as sparse image files.
+fn images(case: &str) -> Vec<String> {
+    // Tests run at the same time: each has its own files.
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    let folder = scratch(&format!("{test}/{}", case.replace('/', "-")));
+    samples::load(case)
+        .iter()
+        .map(|disk| {
+            use std::io::{Seek, SeekFrom, Write};
+            let path = folder.join(&disk.name);
+            let mut file = std::fs::File::create(&path).expect("image");
+            file.set_len(disk.size_sectors * 512).expect("size");
+            // In pieces; zeros stay holes.
+            let step = 2048;
+            for sector in (0..disk.size_sectors).step_by(step) {
+                let count = (disk.size_sectors - sector).min(step as u64) as usize;
+                let bytes = disk.read(sector, count);
+                if bytes.iter().any(|&byte| byte != 0) {
+                    file.seek(SeekFrom::Start(sector * 512)).expect("seek");
+                    file.write_all(&bytes).expect("write");
+                }
+            }
+            path.to_str().expect("UTF-8 path").to_owned()
+        })
+        .collect()
+}
+
+fn examine(extra: &[&str], images: &[String]) -> Output {
+    let mut args = vec!["examine"];
+    args.extend(extra);
+    args.extend(images.iter().map(String::as_str));
+    emdadm(&args)
+}
+
+#[test]
+fn every_command_has_help() {
+    let help = out(&emdadm(&["--help"]));
+    for command in [
+        "create", "scan", "list", "show", "examine", "formats", "add", "fail", "remove", "spare",
+        "stop", "delete", "rename", "monitor", "wait",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command} in --help"
+        );
+        let output = emdadm(&[command, "--help"]);
+        assert_eq!(code(&output), 0);
+        assert!(out(&output).contains("Usage: emdadm"), "{command}");
+    }
+    assert!(help.contains("Exit codes:") && help.contains("Examples:"));
+    assert_eq!(code(&emdadm(&["assemble", "--help"])), 0, "alias of scan");
+    assert!(out(&emdadm(&["--version"])).starts_with("emdadm "));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["create", "/dev/null"],
+        &["create", "-e", "ddf", "--set", "x", "--set-name", "y"],
+        &["create", "-e", "ddf", "--name", "x", "/dev/null"],
+        &[
+            "create",
+            "-e",
+            "ddf",
+            "-l",
+            "raid0",
+            "--chunk",
+            "1Q",
+            "/dev/null",
+        ],
+        &[
+            "create",
+            "-e",
+            "ddf",
+            "-l",
+            "raid0",
+            "--size",
+            "100",
+            "/dev/null",
+        ],
+        &["examine"],
+        &["examine", "--sector-size", "520", "x"],
+        &["add", "emd0"],
+        &["spare", "--off", "--dedicated", "emd0", "/dev/null"],
+        &["stop"],
+        &["stop", "--all", "emd0"],
+        &["rename", "emd0"],
+        &["wait", "--timeout", "soon"],
+        &["scan", "--set", "shelf"],
+        // A character device and a file are no disks.
+        &["add", "emd0", "/dev/null"],
+        &["create", "-e", "ddf", "-l", "raid0", "Cargo.toml"],
+    ] {
+        let output = emdadm(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
+        assert!(!err(&output).is_empty());
+    }
+}
+
+#[test]
+fn files_are_refused_with_a_hint() {
+    let output = emdadm(&["add", "emd0", "Cargo.toml"]);
+    assert!(err(&output).contains("losetup"), "{}", err(&output));
+    assert!(err(&output).contains("emdadm examine"), "{}", err(&output));
+}
+
+#[test]
+fn what_is_not_there_is_4() {
+    assert_eq!(code(&emdadm(&["add", "emd0", "/dev/no-such-disk"])), 4);
+    assert_eq!(code(&emdadm(&["examine", "/no/such/file"])), 4);
+    if Path::new("/dev/emd").exists() {
+        return;
+    }
+    for args in [
+        &["list"][..],
+        &["show", "emd0"],
+        &["formats"],
+        &["stop", "--all"],
+        &["monitor"],
+        &["wait"],
+        &["scan"],
+    ] {
+        let output = emdadm(args);
+        assert_eq!(code(&output), 4, "{args:?}");
+        assert!(err(&output).contains("insmod emd.ko"), "{}", err(&output));
+    }
+    let output = emdadm(&["--json", "list"]);
+    let error = &json(&output)["error"];
+    assert_eq!(error["exit_code"], 4);
+    assert!(error["text"]
+        .as_str()
+        .expect("text")
+        .contains("module is not loaded"));
+}
+
+#[test]
+fn examine_of_blank_and_tiny_files() {
+    let folder = scratch("blank");
+    for (name, len) in [
+        ("empty", 0),
+        ("one", 1),
+        ("sector", 512),
+        ("odd", 513),
+        ("mebi", 1 << 20),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, vec![0u8; len]).expect("write");
+        let path = path.to_str().expect("UTF-8").to_owned();
+        let output = examine(&["--json"], std::slice::from_ref(&path));
+        assert_eq!(code(&output), 4, "{name}");
+        let text = out(&output);
+        // Two objects: what was found, and the failure.
+        let mut objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        let found = objects.next().expect("first").expect("JSON");
+        assert_eq!(found["without_metadata"][0], path.as_str());
+        assert_eq!(found["sets"].as_array().map(Vec::len), Some(0));
+    }
+}
+
+#[test]
+fn examine_shows_what_mdadm_made() {
+    let images = images("ddf/gen/raid5-ls");
+    let output = examine(&["--json", "--check"], &images);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let found = json(&output);
+    assert_eq!(found["problems"], serde_json::json!([]));
+    assert_eq!(found["without_metadata"], serde_json::json!([]));
+    let set = &found["sets"][0];
+    assert_eq!(set["format"], "ddf");
+    assert_eq!(set["disks"].as_array().map(Vec::len), Some(4));
+    let volume = &set["volumes"][0];
+    assert_eq!(volume["name"], "vol0");
+    assert_eq!(volume["level"], "raid5");
+    assert_eq!(volume["layout"], "left-symmetric");
+    assert_eq!(volume["chunk_sectors"], 128);
+    assert_eq!(volume["state"], "optimal");
+    assert_eq!(volume["device"], Value::Null);
+    assert_eq!(volume["task"], Value::Null);
+    let members = volume["members"].as_array().expect("members");
+    assert_eq!(members.len(), 4);
+    // Each member names the file that it is on, and that file's disk.
+    for member in members {
+        let device = member["device"].as_str().expect("device");
+        assert!(images.iter().any(|image| image == device), "{device}");
+        let disk = usize::try_from(member["disk"].as_u64().expect("disk")).expect("small");
+        assert_eq!(set["disks"][disk]["device"], device);
+    }
+    let text = out(&examine(&[], &images));
+    assert!(
+        text.contains("raid5 left-symmetric, chunk 64 KiB"),
+        "{text}"
+    );
+    // The order of the files plays no part.
+    let mut backwards = images.clone();
+    backwards.reverse();
+    let other = json(&examine(&["--json"], &backwards));
+    assert_eq!(other["sets"][0]["id"], set["id"]);
+    assert_eq!(other["sets"][0]["volumes"], set["volumes"]);
+}
+
+#[test]
+fn examine_with_disks_missing_or_failed() {
+    let degraded = images("ddf/gen/raid5-degraded");
+    let output = examine(&["--json", "--check"], &degraded);
+    assert_eq!(code(&output), 3);
+    assert_eq!(json(&output)["sets"][0]["volumes"][0]["state"], "degraded");
+    assert_eq!(code(&examine(&[], &degraded)), 0, "without --check");
+
+    let images = images("ddf/gen/raid5-ls");
+    let three = json(&examine(&["--json"], &images[..3]));
+    assert_eq!(three["sets"][0]["volumes"][0]["state"], "degraded");
+    let missing = |found: &Value| {
+        let disks = found["sets"][0]["disks"].as_array().expect("disks");
+        disks
+            .iter()
+            .filter(|disk| disk["state"] == "missing")
+            .count()
+    };
+    assert_eq!(missing(&three), 1);
+    let two = json(&examine(&["--json"], &images[..2]));
+    assert_eq!(two["sets"][0]["volumes"][0]["state"], "failed");
+    assert_eq!(missing(&two), 2);
+}
+
+#[test]
+fn examine_keeps_sets_apart() {
+    let mut both = images("ddf/gen/raid1");
+    both.extend(images("ddf/gen/raid0"));
+    let blank = scratch("apart").join("blank");
+    std::fs::write(&blank, vec![0u8; 1 << 20]).expect("write");
+    both.push(blank.to_str().expect("UTF-8").to_owned());
+    let output = examine(&["--json"], &both);
+    assert_eq!(code(&output), 0);
+    let found = json(&output);
+    let levels: Vec<_> = found["sets"]
+        .as_array()
+        .expect("sets")
+        .iter()
+        .map(|set| {
+            set["volumes"][0]["level"]
+                .as_str()
+                .expect("level")
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(levels, ["raid1", "raid0"]);
+    assert_eq!(found["without_metadata"].as_array().map(Vec::len), Some(1));
+}
+
+/// Damage anywhere in the metadata: a set, a problem or nothing, but never a crash.
+#[test]
+fn examine_survives_damage() {
+    let image = images("ddf/gen/raid1").remove(0);
+    let good = std::fs::read(&image).expect("image");
+    let folder = scratch("damage");
+    let path = folder.join("disk").to_str().expect("UTF-8").to_owned();
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..60 {
+        let mut bad = good.clone();
+        // The last mebibyte holds what is read first.
+        let tail = bad.len() - (1 << 20);
+        for _ in 0..1 + random() % 8 {
+            let at = tail + random() as usize % (1 << 20);
+            bad[at] = random() as u8;
+        }
+        let at = bad.len() - 512 + random() as usize % 512;
+        bad[at] ^= 1 << (random() % 8);
+        std::fs::write(&path, &bad).expect("write");
+        let output = examine(&["--json", "--check"], std::slice::from_ref(&path));
+        assert!([0, 3, 4].contains(&code(&output)), "{}", err(&output));
+    }
+}
