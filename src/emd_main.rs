@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! EMD: a RAID driver that owns its metadata.
+//!
+//! This is the module's front door: options, start, end. `docs/architecture.md` shows the house.
 
 use kernel::prelude::*;
 
-#[path = "../metadata/mod.rs"]
-mod metadata;
-#[path = "../personalities/mod.rs"]
-mod personalities;
 mod array;
 mod block;
+mod control;
+#[path = "../metadata/mod.rs"]
+mod metadata;
 mod model;
+#[path = "../personalities/mod.rs"]
+mod personalities;
+mod set;
 mod uapi;
+
+use kernel::sync::Arc;
 
 module! {
     type: EmdModule,
@@ -19,12 +25,54 @@ module! {
     authors: ["EMD developers"],
     description: "RAID with metadata in the kernel",
     license: "GPL",
+    params: {
+        auto: bool {
+            default: true,
+            description: "Start sets as their disks arrive, without being asked",
+        },
+        clean_ms: u32 {
+            default: 2000,
+            description: "Milliseconds without writes after which an array is marked clean",
+        },
+        start_timeout_ms: u32 {
+            default: 10000,
+            description: "Milliseconds to wait for missing members before a degraded start",
+        },
+    },
 }
 
-struct EmdModule;
+/// What the module is while it is loaded. Fields are dropped in this order.
+struct EmdModule {
+    _control: control::Control,
+    manager: Arc<set::Manager>,
+}
 
 impl kernel::Module for EmdModule {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(EmdModule)
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        block::parity::calibrate()?;
+        let options = set::Options {
+            autostart: module_parameters::auto.value(),
+            clean_quiet_ms: module_parameters::clean_ms.value(),
+            start_timeout_ms: module_parameters::start_timeout_ms.value(),
+        };
+        let events = control::EventRing::new()?;
+        let manager = set::Manager::start(module, options, events.clone())?;
+        let control = match control::Control::new(manager.clone(), events, "0.1.0") {
+            Ok(control) => control,
+            Err(errno) => {
+                manager.shutdown();
+                return Err(errno);
+            }
+        };
+        Ok(Self {
+            _control: control,
+            manager,
+        })
+    }
+}
+
+impl Drop for EmdModule {
+    fn drop(&mut self) {
+        self.manager.shutdown();
     }
 }

@@ -91,11 +91,9 @@ impl<'a> Reader<'a> {
         }
         let mut mixed = [0u8; 32];
         let group = self.set.set.id.digest();
-        let parts = guid
-            .iter()
-            .take(8)
-            .chain(group.iter().take(6))
-            .chain(name.iter().take(16));
+        // `Init` of the kernel's prelude has a `chain` too.
+        let parts = Iterator::chain(guid.iter().take(8), group.iter().take(6));
+        let parts = Iterator::chain(parts, name.iter().take(16));
         for (slot, &byte) in mixed.iter_mut().zip(parts) {
             *slot = byte;
         }

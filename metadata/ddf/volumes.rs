@@ -90,8 +90,7 @@ impl DdfSet {
                 let sectors = self.set.volume(volume)?.shape.member_sectors;
                 Some(member.offset_sectors.saturating_add(sectors))
             });
-        core::iter::once(0)
-            .chain(ends)
+        Iterator::chain(core::iter::once(0), ends)
             .filter_map(|start| {
                 let start = start.checked_next_multiple_of(align)?;
                 let inside = self.blocked_until(disk, start, start.saturating_add(1));

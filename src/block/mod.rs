@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod bdev;
 pub mod bio;
+pub mod chardev;
 pub mod class;
 pub mod context;
 pub mod gate;

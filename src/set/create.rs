@@ -30,6 +30,7 @@ pub struct Candidate {
 impl Candidate {
     /// Claims a disk and looks at what is on it. Refused when it is in use, or, without `force`,
     /// when something known is on it.
+    #[inline(never)]
     pub fn claim(dev: Dev, force: bool, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
         let device = claim(dev)?;
         if device.size_sectors() < probe::DISK_SECTORS_MIN {
@@ -60,6 +61,7 @@ impl Candidate {
     }
 
     /// Erases old metadata. From here on the disk is changed.
+    #[inline(never)]
     pub fn erase_old(&self, mut io: Pin<&mut SyncIo>) -> Checked {
         for image in self.old.iter() {
             probe::erase(&self.device, image, io.as_mut())?;
@@ -70,6 +72,7 @@ impl Candidate {
 
 /// Refuses what neither the format nor any level can do. Shapes are checked as far as they are known
 /// before there is a volume.
+#[inline(never)]
 fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Checked {
     let capabilities = format.capabilities();
     let level = volume.level;
@@ -143,6 +146,7 @@ fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec
 
 impl Manager {
     /// Makes a set of disks, and a volume on it.
+    #[inline(never)]
     pub(super) fn create_set(
         &self,
         operations: &mut Operations,
@@ -246,6 +250,7 @@ impl Manager {
     }
 
     /// Writes the new set, makes its spares and its volume, and starts it.
+    #[inline(never)]
     fn fill_set(
         &self,
         set: &Arc<ManagedSet>,
@@ -273,6 +278,7 @@ impl Manager {
     }
 
     /// Starts what was made and says what it is.
+    #[inline(never)]
     fn finish(&self, set: &Arc<ManagedSet>, volume: Option<VolumeIndex>) -> Checked<CreateReply> {
         let mut reply = CreateReply {
             set_id: set.id.digest(),
@@ -302,6 +308,7 @@ impl Manager {
     }
 
     /// Makes a volume on disks of a set that there is.
+    #[inline(never)]
     pub(super) fn create_in_set(
         &self,
         id: &[u8; 16],
@@ -352,6 +359,7 @@ impl Manager {
 
 impl ManagedSet {
     /// The disks that a request names, or all that a volume may be on.
+    #[inline(never)]
     fn pick_disks(&self, request: &CreateRequest) -> Checked<KVec<Option<DiskIndex>>> {
         let inner = self.lock();
         let set = inner.known()?;
@@ -382,6 +390,7 @@ impl ManagedSet {
     }
 
     /// Records a new volume and says its index. The set is active.
+    #[inline(never)]
     fn add_volume(
         &self,
         volume: &CreateVolume,
@@ -413,6 +422,7 @@ impl ManagedSet {
     }
 
     /// Undoes a set that could not be made.
+    #[inline(never)]
     fn take_apart(self: &Arc<Self>) -> Checked {
         {
             let _change = self.change.lock();

@@ -167,6 +167,7 @@ impl Manager {
         }
     }
 
+    #[inline(never)]
     fn disk_arrived(&self, operations: &mut Operations, mut item: Item) {
         if is_left_out(item.dev) {
             return;
@@ -183,6 +184,7 @@ impl Manager {
         }
     }
 
+    #[inline(never)]
     fn disk_gone(&self, operations: &mut Operations, dev: Dev) {
         operations.seen.retain(|disk| disk.dev != dev);
         let Ok(sets) = self.all_sets() else { return };
@@ -198,6 +200,7 @@ impl Manager {
     }
 
     /// Starts the sets that are complete, or have waited long enough.
+    #[inline(never)]
     fn start_gathered(&self) {
         let Ok(sets) = self.all_sets() else { return };
         for set in sets {
@@ -239,6 +242,7 @@ impl Manager {
 
     /// Looks at a disk, and takes it into the set that it belongs to. An error is one of opening or
     /// reading, or says what is wrong with its metadata.
+    #[inline(never)]
     pub(super) fn look_at(&self, operations: &mut Operations, dev: Dev) -> Checked {
         let sets = self.all_sets()?;
         if sets.iter().any(|set| set.lock().index_of(dev).is_some()) {
@@ -304,6 +308,7 @@ impl ManagedSet {
 
     /// A disk of this active set came (back). When the set misses it, it counts as a blank one that
     /// may take its old place.
+    #[inline(never)]
     pub(super) fn take_back(self: &Arc<Self>, image: DiskImage) -> Checked {
         let change = self.change.lock();
         let dev = Dev(image.facts.key);
@@ -321,6 +326,7 @@ impl ManagedSet {
 
     /// Which disk of this active set the one with `image` was, and the state that it has there;
     /// `None` when there is none such, or it is here already.
+    #[inline(never)]
     pub(super) fn old_place(&self, image: DiskImage) -> Checked<Option<(DiskIndex, DiskState)>> {
         let key = image.facts.key;
         let mut images = KVec::with_capacity(1, GFP_KERNEL)?;
@@ -345,6 +351,7 @@ impl ManagedSet {
 
     /// Claims a disk that was missing and records that it is here as a blank one. Called with
     /// `change` held.
+    #[inline(never)]
     pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
         let device = claim(dev)?;
         let facts = probe::facts(&device);
@@ -361,6 +368,7 @@ impl ManagedSet {
         Ok(())
     }
 
+    #[inline(never)]
     fn tell_stranger(&self, dev: Dev, why: &str) {
         self.shared.say(
             EventKind::Note,
@@ -370,6 +378,7 @@ impl ManagedSet {
     }
 
     /// Tells why volumes did not start.
+    #[inline(never)]
     pub(super) fn tell_refusals(&self) {
         let inner = self.lock();
         for (volume, entry) in inner.entries.iter().enumerate() {

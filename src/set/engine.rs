@@ -196,6 +196,7 @@ impl Engine for Manager {
     }
 }
 
+#[inline(never)]
 fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
     let note = ScanNote {
         dev: dev.and_then(|dev| DevNumber::from_wire(dev.0)),
@@ -207,6 +208,7 @@ fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
 
 impl Manager {
     /// Starts one set for a scan, and says what is odd about it.
+    #[inline(never)]
     fn scan_set(
         &self,
         set: &Arc<ManagedSet>,
@@ -245,6 +247,7 @@ impl Manager {
     }
 
     /// The set with this id.
+    #[inline(never)]
     pub(super) fn find_set(&self, id: &[u8; 16]) -> Checked<Arc<ManagedSet>> {
         for set in self.all_sets()? {
             if set.id.digest() == *id {
@@ -255,6 +258,7 @@ impl Manager {
     }
 
     /// The volume that `target` names; `None` when it names a set, or everything.
+    #[inline(never)]
     pub(super) fn find_volume(
         &self,
         target: &Target,
@@ -288,12 +292,14 @@ impl Manager {
     }
 
     /// The volume that `target` has to name.
+    #[inline(never)]
     pub(super) fn volume_of(&self, target: &Target) -> Checked<(Arc<ManagedSet>, VolumeIndex)> {
         self.find_volume(target)?
             .ok_or_else(|| reason!(EINVAL, "say which array"))
     }
 
     /// Refuses to delete a volume that is in use, or holds something known.
+    #[inline(never)]
     fn check_contents(
         &self,
         operations: &mut super::manager::Operations,
@@ -329,6 +335,7 @@ impl Manager {
     }
 
     /// Erases a set without volumes from its disks.
+    #[inline(never)]
     fn erase_set(&self, set: &Arc<ManagedSet>) -> Checked {
         let result = set.erase();
         if result.is_ok() {
@@ -340,6 +347,7 @@ impl Manager {
 
 impl ManagedSet {
     /// Stops and deletes a volume, if there is one with this index.
+    #[inline(never)]
     fn delete_volume(self: &Arc<Self>, volume: VolumeIndex) -> Checked {
         let _change = self.change.lock();
         let exists = self
@@ -366,6 +374,7 @@ impl ManagedSet {
     }
 
     /// Takes all disks out of the set, which erases its metadata, and gives them up.
+    #[inline(never)]
     pub(super) fn erase(self: &Arc<Self>) -> Checked {
         let _change = self.change.lock();
         self.activate()?;
@@ -394,6 +403,7 @@ impl ManagedSet {
     }
 
     /// Does something with a volume's task.
+    #[inline(never)]
     fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
         let change = self.change.lock();
         let mut inner = self.lock();

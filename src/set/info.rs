@@ -9,6 +9,7 @@ use kernel::prelude::*;
 
 impl ManagedSet {
     /// The set as it is now; `None` while its disks make no set. Allocates.
+    #[inline(never)]
     pub fn info(&self) -> Checked<Option<SetInfo>> {
         let inner = self.lock();
         let Some(set) = inner.model() else {
@@ -41,6 +42,7 @@ impl ManagedSet {
     }
 }
 
+#[inline(never)]
 fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     volume.number = Some(running.number.get());
     let (read_errors, write_errors) = running.array.errors();

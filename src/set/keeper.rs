@@ -75,6 +75,7 @@ impl ManagedSet {
     }
 
     /// Takes members that are recorded as lost out of the arrays.
+    #[inline(never)]
     pub fn detach_lost(self: &Arc<Self>) -> Checked {
         loop {
             let Some((volume, slot, array)) = self.lock().next_lost() else {
@@ -93,6 +94,7 @@ impl ManagedSet {
     }
 
     /// A disk that was left out of updates and is here again counts as a blank one.
+    #[inline(never)]
     fn take_back_stale(&self) {
         let mut inner = self.lock();
         let disks = inner.devices.len() as DiskIndex;
@@ -123,6 +125,7 @@ impl ManagedSet {
     }
 
     /// Lets spares take the places of lost members.
+    #[inline(never)]
     fn use_spares(&self) {
         let mut inner = self.lock();
         for volume in 0..inner.entries_len() {
@@ -135,6 +138,7 @@ impl ManagedSet {
     }
 
     /// Gives arrays the members that are to be rebuilt.
+    #[inline(never)]
     fn attach_rebuilding(self: &Arc<Self>) -> Checked {
         loop {
             let Some((volume, slot, array)) = self.lock().next_unattached() else {
@@ -160,6 +164,7 @@ impl ManagedSet {
     }
 
     /// Starts the tasks that are due.
+    #[inline(never)]
     fn start_tasks(&self) {
         let mut inner = self.lock();
         let mut busy = DiskMask::EMPTY;
@@ -288,6 +293,7 @@ impl Inner {
     }
 
     /// Lets the best spare take a place; says which.
+    #[inline(never)]
     fn activate_spare(
         &mut self,
         set: &ManagedSet,
@@ -307,6 +313,7 @@ impl Inner {
     }
 
     /// Lets a disk take a lost member's place, as far as the metadata goes.
+    #[inline(never)]
     pub fn activate_disk(
         &mut self,
         set: &ManagedSet,
@@ -380,6 +387,7 @@ impl Inner {
     }
 
     /// The task that a volume needs: what, for whom, from where on.
+    #[inline(never)]
     fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
         let running = self.running(volume)?;
         let (attached, present) = (running.attached, running.array.present());

@@ -123,6 +123,7 @@ fn died(dev: Dev) {
 }
 
 /// Claims a disk for us alone.
+#[inline(never)]
 pub fn claim(dev: Dev) -> Checked<Arc<BlockDevice>> {
     let device = BlockDevice::open(dev, Mode::Exclusive(died)).map_err(|errno| {
         if errno == EBUSY {
@@ -143,6 +144,7 @@ pub fn claim(dev: Dev) -> Checked<Arc<BlockDevice>> {
 
 impl ManagedSet {
     /// A set of which nothing is known yet. Allocates.
+    #[inline(never)]
     pub fn new(
         shared: &Arc<Shared>,
         format: &'static dyn Format,
@@ -221,6 +223,7 @@ impl ManagedSet {
 
     /// Takes in what was read of a disk of this set that is not active, and makes the set anew of
     /// all there is.
+    #[inline(never)]
     pub fn gather(&self, image: DiskImage) -> Checked {
         let mut inner = self.lock();
         if inner.active || inner.gone {
@@ -239,6 +242,7 @@ impl ManagedSet {
     }
 
     /// Forgets a disk of this set that is not active. True when nothing is left of the set.
+    #[inline(never)]
     pub fn scatter(&self, dev: Dev) -> bool {
         let mut inner = self.lock();
         if inner.active || !inner.forget_image(dev) {
@@ -255,6 +259,7 @@ impl ManagedSet {
     /// is ours. Nothing is claimed on failure.
     ///
     /// Called with `change` held.
+    #[inline(never)]
     pub fn activate(&self) -> Checked {
         let mut inner = self.lock();
         if inner.active {
@@ -275,6 +280,7 @@ impl ManagedSet {
     }
 
     /// Gives the disks up when no array runs. Called with `change` held.
+    #[inline(never)]
     pub fn release_if_idle(&self) {
         let mut inner = self.lock();
         if !inner.active || inner.any_running() {
@@ -298,6 +304,7 @@ impl Inner {
     }
 
     /// Makes the set anew of the images.
+    #[inline(never)]
     fn reassemble(&mut self, format: &'static dyn Format) {
         let assembled = assemble(format, &self.images);
         match assembled {
@@ -316,6 +323,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn claim_all(&mut self, format: &'static dyn Format, id: &Identity) -> Checked {
         let mut devices = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
         let mut images = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
@@ -344,6 +352,7 @@ impl Inner {
     }
 
     /// Reads the metadata of all claimed disks, for the time when they are not claimed any more.
+    #[inline(never)]
     fn read_images(&mut self, format: &'static dyn Format, id: &Identity) {
         self.images.clear();
         let Self {
@@ -367,6 +376,7 @@ impl Inner {
 }
 
 /// Reads a claimed disk's metadata again; it still has to be of this set.
+#[inline(never)]
 fn reread(
     format: &'static dyn Format,
     id: &Identity,
@@ -387,6 +397,7 @@ fn reread(
 }
 
 /// Makes a set of images.
+#[inline(never)]
 pub fn assemble(
     format: &'static dyn Format,
     images: &KVec<DiskImage>,

@@ -185,6 +185,7 @@ impl Manager {
     }
 
     /// All sets.
+    #[inline(never)]
     pub(super) fn all_sets(&self) -> Checked<KVec<Arc<ManagedSet>>> {
         // Allocates outside of the lock.
         let mut all = KVec::new();
@@ -202,6 +203,7 @@ impl Manager {
     }
 
     /// The set with this identity, made when there is none. Called with `operations` held.
+    #[inline(never)]
     pub(super) fn set_of(
         &self,
         format: &'static dyn Format,
@@ -218,6 +220,7 @@ impl Manager {
     }
 
     /// Takes a set into the list.
+    #[inline(never)]
     pub(super) fn list(&self, set: &Arc<ManagedSet>) -> Checked {
         self.sets.lock().push(set.clone(), GFP_KERNEL)?;
         self.shared.post(EventKind::SetFound, &set.id, |_| {});
@@ -225,6 +228,7 @@ impl Manager {
     }
 
     /// Takes a set out of the list.
+    #[inline(never)]
     pub(super) fn unlist(&self, set: &Arc<ManagedSet>) {
         let before = {
             let mut sets = self.sets.lock();

@@ -17,6 +17,7 @@ use kernel::sync::Arc;
 
 impl Manager {
     /// Does what a person wants done with a disk.
+    #[inline(never)]
     pub(super) fn change_member(
         &self,
         operations: &mut Operations,
@@ -72,6 +73,7 @@ impl ManagedSet {
     }
 
     /// Takes a disk into the set that is not part of it.
+    #[inline(never)]
     fn take_in(
         &self,
         manager: &Manager,
@@ -105,6 +107,7 @@ impl ManagedSet {
         Ok(index)
     }
 
+    #[inline(never)]
     fn add_disk_to_set(
         self: &Arc<Self>,
         manager: &Manager,
@@ -152,6 +155,7 @@ impl ManagedSet {
     }
 
     /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
+    #[inline(never)]
     fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
         let device = BlockDevice::open(dev, Mode::Read)
             .map_err(|errno| reason!(errno, "disk {dev} cannot be opened"))?;
@@ -173,6 +177,7 @@ impl ManagedSet {
     }
 
     /// Puts a disk into the first empty place of a volume that takes it.
+    #[inline(never)]
     fn fill_empty(
         &self,
         disk: DiskIndex,
@@ -194,6 +199,7 @@ impl ManagedSet {
         filled
     }
 
+    #[inline(never)]
     fn fail_disk(self: &Arc<Self>, dev: Dev, force: bool) -> Checked<MemberReply> {
         let index = self.index_for(dev)?;
         let place = self.place_of(index);
@@ -218,6 +224,7 @@ impl ManagedSet {
         Ok(place)
     }
 
+    #[inline(never)]
     fn remove_disk(self: &Arc<Self>, dev: Dev, force: bool) -> Checked<MemberReply> {
         let index = self.index_for(dev)?;
         let place = self.place_of(index);
@@ -282,6 +289,7 @@ impl ManagedSet {
         }
     }
 
+    #[inline(never)]
     fn make_spare(
         self: &Arc<Self>,
         manager: &Manager,
@@ -321,6 +329,7 @@ impl ManagedSet {
         Ok(self.place_of(index))
     }
 
+    #[inline(never)]
     fn unmake_spare(&self, dev: Dev) -> Checked<MemberReply> {
         let index = self.index_for(dev)?;
         let event = Event::SpareAssigned(index, SpareRole::None);

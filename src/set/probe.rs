@@ -49,6 +49,7 @@ pub fn facts(device: &BlockDevice) -> DiskFacts {
 }
 
 /// Looks for metadata of every known format.
+#[inline(never)]
 pub fn probe(device: &BlockDevice, mut io: Pin<&mut SyncIo>) -> Checked<Found> {
     let mut found = Found::Nothing;
     for &format in FORMATS {
@@ -82,6 +83,7 @@ pub fn probe(device: &BlockDevice, mut io: Pin<&mut SyncIo>) -> Checked<Found> {
 }
 
 /// Looks for metadata of one format.
+#[inline(never)]
 pub fn probe_one(
     format: &'static dyn Format,
     device: &BlockDevice,
@@ -202,6 +204,7 @@ const MARKS: &[Mark] = &[
 const MARKED_BYTES: usize = 72 << 10;
 
 /// What the start of `device` says that it is used for; `None` when nothing known is there.
+#[inline(never)]
 pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&'static str>> {
     let blocks_bytes = u64::from(device.logical_block_bytes().max(512));
     let size_bytes = device.size_sectors().saturating_mul(512);
@@ -229,6 +232,7 @@ pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&
 }
 
 /// Overwrites with zeroes what was read as metadata.
+#[inline(never)]
 pub fn erase(device: &BlockDevice, image: &DiskImage, mut io: Pin<&mut SyncIo>) -> Checked {
     for extent in image.extents.iter() {
         let Some(len_bytes) = region_bytes(&image.facts, &extent.region) else {

@@ -39,6 +39,7 @@ impl Inner {
     ///
     /// A disk that does not take its metadata is recorded as failed on the others, where redundancy
     /// bears that.
+    #[inline(never)]
     pub fn record(&mut self, shared: &Shared, event: &Event<'_>) -> Checked {
         self.apply(event)?;
         self.write_out(shared)
@@ -46,6 +47,7 @@ impl Inner {
 
     /// As [`Inner::record`], for events that bring in a disk: `device` has the key of the event's
     /// facts.
+    #[inline(never)]
     pub fn record_with(
         &mut self,
         shared: &Shared,
@@ -67,6 +69,7 @@ impl Inner {
     }
 
     /// Carries out the plan that `Format::create` left.
+    #[inline(never)]
     pub fn write_out(&mut self, shared: &Shared) -> Checked {
         let mut pending = DiskMask::EMPTY;
         let mut handled = DiskMask::EMPTY;
@@ -115,6 +118,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn apply(&mut self, event: &Event<'_>) -> Checked {
         match self.metadata.as_mut() {
             Some(metadata) => metadata.apply(event, &context()),
@@ -122,6 +126,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn carry_out(&mut self) -> Outcome {
         let mut outcome = Outcome {
             written: DiskMask::EMPTY,
@@ -196,6 +201,7 @@ impl Inner {
         outcome
     }
 
+    #[inline(never)]
     fn complain(&self, shared: &Shared, disk: DiskIndex, errno: Error) {
         let Some(set) = self.model() else { return };
         let dev = self.device(disk).map(|device| device.dev());
@@ -217,6 +223,7 @@ impl Inner {
 
     /// Flushes the caches of a volume's members, before the metadata promises what is in them. A
     /// member that cannot is failed, and the promise is off.
+    #[inline(never)]
     pub fn flush_members(&mut self, volume: VolumeIndex) -> Checked {
         let Some(running) = self.running(volume) else {
             return Ok(());

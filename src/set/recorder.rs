@@ -62,6 +62,7 @@ impl ManagedSet {
 
 impl Inner {
     /// Tells people once that writes have to wait because the metadata cannot be written.
+    #[inline(never)]
     fn complain_once(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
         let Some(id) = self.model().map(|set| set.id) else {
             return;
@@ -84,6 +85,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn note_failures(
         &mut self,
         shared: &Shared,
@@ -110,6 +112,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn record_failure(&mut self, shared: &Shared, volume: VolumeIndex, slot: u16) -> Checked {
         if matches!(
             self.member_state(volume, slot),
@@ -146,6 +149,7 @@ impl Inner {
         Ok(())
     }
 
+    #[inline(never)]
     fn note_dirty(
         &mut self,
         shared: &Shared,
@@ -173,6 +177,7 @@ impl Inner {
         wishes.look_again = true;
     }
 
+    #[inline(never)]
     fn note_finished(
         &mut self,
         shared: &Shared,
@@ -236,6 +241,7 @@ impl Inner {
         });
     }
 
+    #[inline(never)]
     fn record_finished(
         &mut self,
         shared: &Shared,
@@ -275,6 +281,7 @@ impl Inner {
         Ok(())
     }
 
+    #[inline(never)]
     fn note_progress(
         &mut self,
         shared: &Shared,
@@ -309,6 +316,7 @@ impl Inner {
     }
 
     /// Records how far a rebuild or an initialisation got, where that outlives a restart.
+    #[inline(never)]
     pub fn checkpoint(&mut self, shared: &Shared, volume: VolumeIndex) {
         let Some(array) = self.array(volume) else {
             return;
@@ -317,6 +325,7 @@ impl Inner {
         self.record_progress(shared, volume, status.kind, status.done_sectors);
     }
 
+    #[inline(never)]
     fn record_progress(
         &mut self,
         shared: &Shared,
@@ -368,6 +377,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn note_clean(
         &mut self,
         shared: &Shared,
@@ -407,6 +417,7 @@ impl Inner {
     }
 
     /// A disk is gone from the machine. True when the set has it.
+    #[inline(never)]
     pub fn note_unplugged(&mut self, shared: &Shared, dev: crate::block::bdev::Dev) -> bool {
         let Some(disk) = self.index_of(dev) else {
             return false;

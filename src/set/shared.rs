@@ -124,6 +124,7 @@ impl Shared {
     }
 
     /// Posts a text about a set, and says it in the kernel's log too.
+    #[inline(never)]
     pub fn say(&self, kind: EventKind, set: &Identity, text: fmt::Arguments<'_>) {
         log!(pr_notice, "{text}");
         self.post(kind, set, |event| event.text = Text::from_fmt(text));

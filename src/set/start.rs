@@ -73,6 +73,7 @@ impl ManagedSet {
     }
 
     /// True when it was started now, false when there was nothing to do.
+    #[inline(never)]
     fn start_volume(self: &Arc<Self>, volume: VolumeIndex, policy: Policy) -> Checked<bool> {
         let number = Number::take(&self.shared)?;
         let n = number.get();
@@ -121,6 +122,7 @@ impl ManagedSet {
         inner.entries.get_mut(usize::from(volume))?.running.take()
     }
 
+    #[inline(never)]
     fn add_disk(&self, volume: VolumeIndex, number: u32, array: &Arc<Gated<Array>>) -> Checked {
         let (size_sectors, read_only) = {
             let inner = self.lock();
@@ -170,6 +172,7 @@ impl ManagedSet {
 
 impl Inner {
     /// Whether a volume may be started, or why not.
+    #[inline(never)]
     pub fn may_start(&self, volume: VolumeIndex, policy: Policy) -> Checked {
         let set = self.known()?;
         let Some(model) = set.volume(volume) else {
@@ -247,6 +250,7 @@ impl Inner {
 
     /// Records the members that are not here, so that they are known to be old if they come back.
     /// That it cannot be recorded now does no harm: nothing is written before the dirty mark is.
+    #[inline(never)]
     fn record_absent(&mut self, set: &ManagedSet, volume: VolumeIndex) {
         let Some(members) = self
             .model()
@@ -277,6 +281,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn make_running(
         &mut self,
         index: VolumeIndex,
@@ -367,6 +372,7 @@ impl Inner {
     }
 
     /// Shows the attached members of a volume in sysfs.
+    #[inline(never)]
     pub fn link_attached(&mut self, volume: VolumeIndex) {
         let Some(attached) = self.running(volume).map(|running| running.attached) else {
             return;
@@ -387,6 +393,7 @@ impl Inner {
     }
 
     /// Takes a member of a volume out of sysfs.
+    #[inline(never)]
     pub fn unlink(&mut self, volume: VolumeIndex, slot: crate::model::Slot) {
         let device = self
             .disk_in(volume, slot)

@@ -198,6 +198,7 @@ impl Inner {
     }
 
     /// Makes entries for all volumes and places for all disks of the model. Allocates.
+    #[inline(never)]
     pub fn make_room(&mut self) -> Checked {
         let (volumes, disks) = match self.model() {
             Some(set) => (set.volumes.len(), set.disks.len()),
@@ -366,6 +367,7 @@ impl Inner {
     }
 
     /// Tells people of volumes whose state changed.
+    #[inline(never)]
     pub fn tell_states(&mut self, shared: &Shared) {
         for volume in 0..self.entries_len() {
             let state = self.volume_state(volume);

@@ -22,6 +22,7 @@ const STOP_PAUSE_US: usize = 10_000;
 
 impl ManagedSet {
     /// Refuses when a volume's block device is open.
+    #[inline(never)]
     pub fn check_unused(&self, volume: VolumeIndex) -> Checked {
         for _ in 0..CLOSE_TRIES {
             {
@@ -49,6 +50,7 @@ impl ManagedSet {
     /// `EAGAIN` when writes in flight wait for metadata that cannot be written.
     ///
     /// Whether it is in use was checked before. Called with `change` held.
+    #[inline(never)]
     pub fn stop_volume(self: &Arc<Self>, volume: VolumeIndex) -> Checked<bool> {
         let (disk, array) = {
             let mut inner = self.lock();
@@ -88,6 +90,7 @@ impl ManagedSet {
     }
 
     /// Ends an array, letting the recorder do in between what its writes wait for.
+    #[inline(never)]
     fn end_array(self: &Arc<Self>, array: &Arc<Gated<Array>>) -> Checked {
         let mut tries = 0;
         loop {
@@ -103,6 +106,7 @@ impl ManagedSet {
     }
 
     /// Stops all arrays of the set and gives up its disks. Says how many there were.
+    #[inline(never)]
     pub fn stop_all(self: &Arc<Self>) -> Checked<u32> {
         let change = self.change.lock();
         let mut stopped = 0;
@@ -123,6 +127,7 @@ impl ManagedSet {
 
 impl super::state::Inner {
     /// The last words about an array in which nothing is in flight any more.
+    #[inline(never)]
     fn record_stopped(&mut self, set: &ManagedSet, volume: VolumeIndex) {
         let Some(running) = self.running(volume) else {
             return;
