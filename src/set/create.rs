@@ -8,7 +8,7 @@ use super::probe::{self, Found};
 use super::record::context;
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, SyncIo};
-use crate::metadata::{registry, DiskImage, Format};
+use crate::metadata::{registry, DiskImage, Format, MetadataSet};
 use crate::model::{
     Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape, SpareRole,
     VolumeIndex, VolumeSpec,
@@ -132,6 +132,81 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
     })
 }
 
+/// Claims all disks of a new set, members first.
+#[inline(never)]
+fn claim_disks(operations: &mut Operations, request: &CreateRequest) -> Checked<KVec<Candidate>> {
+    let mut candidates: KVec<Candidate> = KVec::new();
+    let members = request.members.iter().flatten();
+    // (By its full name: pin-init's trait has a `chain` too.)
+    for dev in Iterator::chain(members, request.spares.iter()) {
+        let dev = Dev(dev.to_wire());
+        if candidates.iter().any(|other| other.device.dev() == dev) {
+            return Err(reason!(EINVAL, "disk {dev} is named twice"));
+        }
+        let candidate = Candidate::claim(dev, request.force, operations.io.as_mut())?;
+        candidates.push(candidate, GFP_KERNEL)?;
+    }
+    if candidates.is_empty() {
+        return Err(reason!(EINVAL, "a set needs at least one disk"));
+    }
+    Ok(candidates)
+}
+
+/// The metadata of a new set, in memory only.
+#[inline(never)]
+fn draft(
+    format: &dyn Format,
+    candidates: &KVec<Candidate>,
+    request: &CreateRequest,
+) -> Checked<KBox<dyn MetadataSet>> {
+    let mut facts: KVec<DiskFacts> = KVec::with_capacity(candidates.len(), GFP_KERNEL)?;
+    for candidate in candidates.iter() {
+        facts.push(probe::facts(&candidate.device), GFP_KERNEL)?;
+    }
+    format.create(&facts, request.set_name.as_str(), &context())
+}
+
+/// The members that a request names, as disks of the set.
+#[inline(never)]
+fn place_members(
+    metadata: &dyn MetadataSet,
+    request: &CreateRequest,
+) -> Checked<KVec<Option<DiskIndex>>> {
+    let mut disks = KVec::with_capacity(request.members.len(), GFP_KERNEL)?;
+    for member in request.members.iter() {
+        let index = match member {
+            Some(dev) => Some(
+                metadata
+                    .set()
+                    .disk_by_key(dev.to_wire())
+                    .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?,
+            ),
+            None => None,
+        };
+        disks.push(index, GFP_KERNEL)?;
+    }
+    Ok(disks)
+}
+
+/// Refuses a volume that does not fit.
+#[inline(never)]
+fn check_room(
+    metadata: &dyn MetadataSet,
+    volume: &CreateVolume,
+    disks: &[Option<DiskIndex>],
+) -> Checked {
+    let largest = metadata.largest_volume(&spec(volume, disks))?;
+    if volume.size_sectors > largest {
+        return Err(reason!(
+            ENOSPC,
+            "{} sectors are wanted, at most {} fit",
+            volume.size_sectors,
+            largest
+        ));
+    }
+    Ok(())
+}
+
 fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec<'a> {
     VolumeSpec {
         name: volume.name,
@@ -162,91 +237,39 @@ impl Manager {
         if let Some(volume) = &request.volume {
             check_volume(format, volume, request.members.len() as u16)?;
         }
-        let mut candidates: KVec<Candidate> = KVec::new();
-        let mut facts: KVec<DiskFacts> = KVec::new();
-        let members = request.members.iter().flatten();
-        // (By its full name: pin-init's trait has a `chain` too.)
-        for dev in Iterator::chain(members, request.spares.iter()) {
-            let dev = Dev(dev.to_wire());
-            if facts.iter().any(|facts| facts.key == dev.0) {
-                return Err(reason!(EINVAL, "disk {dev} is named twice"));
-            }
-            let candidate = Candidate::claim(dev, request.force, operations.io.as_mut())?;
-            facts.push(probe::facts(&candidate.device), GFP_KERNEL)?;
-            candidates.push(candidate, GFP_KERNEL)?;
-        }
-        if facts.is_empty() {
-            return Err(reason!(EINVAL, "a set needs at least one disk"));
-        }
-        let metadata = format.create(&facts, request.set_name.as_str(), &context())?;
-        let id = metadata.set().id;
-        let mut disks = KVec::with_capacity(request.members.len(), GFP_KERNEL)?;
-        for member in request.members.iter() {
-            let index = match member {
-                Some(dev) => Some(
-                    metadata
-                        .set()
-                        .disk_by_key(dev.to_wire())
-                        .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?,
-                ),
-                None => None,
-            };
-            disks.push(index, GFP_KERNEL)?;
-        }
+        let candidates = claim_disks(operations, request)?;
+        let metadata = draft(format, &candidates, request)?;
+        let disks = place_members(&*metadata, request)?;
         if let Some(volume) = &request.volume {
-            let largest = metadata.largest_volume(&spec(volume, &disks))?;
-            if volume.size_sectors > largest {
-                return Err(reason!(
-                    ENOSPC,
-                    "{} sectors are wanted, at most {} fit",
-                    volume.size_sectors,
-                    largest
-                ));
-            }
+            check_room(&*metadata, volume, &disks)?;
         }
         // Everything is checked; from here on disks are changed.
-        let set = ManagedSet::new(&self.shared, format, id)?;
-        {
-            let mut inner = set.lock();
-            inner.metadata = Some(metadata);
-            inner.active = true;
-            inner.make_room()?;
-            for candidate in candidates.iter() {
-                let dev = candidate.device.dev();
-                let index = inner
-                    .known()?
-                    .disk_by_key(dev.0)
-                    .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?;
-                inner.put_device(index, candidate.device.clone())?;
-            }
-        }
+        let set = ManagedSet::new(&self.shared, format, metadata.set().id)?;
+        set.adopt(metadata, &candidates)?;
         for candidate in candidates.iter() {
-            let dev = candidate.device.dev();
             candidate.erase_old(operations.io.as_mut())?;
-            operations.seen.retain(|disk| disk.dev != dev);
-            for other in self.all_sets()? {
-                if other.scatter(dev) {
-                    self.unlist(&other);
-                }
-            }
+            self.forget_disk(operations, candidate.device.dev())?;
         }
         drop(candidates);
         let made = self.fill_set(&set, request, &disks);
-        match made {
-            Ok(reply) => Ok(reply),
-            Err(reason) => {
-                // No half-made set stays on the disks.
-                self.unlist(&set);
-                if let Err(why) = set.take_apart() {
-                    log!(
-                        pr_warn,
-                        "remains of a set that could not be made stay: {}",
-                        why
-                    );
-                }
-                Err(reason)
+        if made.is_err() {
+            // No half-made set stays on the disks.
+            self.unlist(&set);
+            set.take_apart_or_tell();
+        }
+        made
+    }
+
+    /// A disk is about to become part of a set: what was found on it before counts no more.
+    #[inline(never)]
+    pub(super) fn forget_disk(&self, operations: &mut Operations, dev: Dev) -> Checked {
+        operations.seen.retain(|disk| disk.dev != dev);
+        for other in self.all_sets()? {
+            if other.scatter(dev) {
+                self.unlist(&other);
             }
         }
+        Ok(())
     }
 
     /// Writes the new set, makes its spares and its volume, and starts it.
@@ -419,6 +442,35 @@ impl ManagedSet {
                 event.value = size_sectors;
             });
         Ok(index)
+    }
+
+    /// Takes over the metadata of a new set, and its disks. Nothing is written yet.
+    #[inline(never)]
+    fn adopt(&self, metadata: KBox<dyn MetadataSet>, candidates: &KVec<Candidate>) -> Checked {
+        let mut inner = self.lock();
+        inner.metadata = Some(metadata);
+        inner.active = true;
+        inner.make_room()?;
+        for candidate in candidates.iter() {
+            let dev = candidate.device.dev();
+            let index = inner
+                .known()?
+                .disk_by_key(dev.0)
+                .ok_or_else(|| reason!(EIO, "internal: the format lost disk {dev}"))?;
+            inner.put_device(index, candidate.device.clone())?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn take_apart_or_tell(self: &Arc<Self>) {
+        if let Err(why) = self.take_apart() {
+            log!(
+                pr_warn,
+                "remains of a set that could not be made stay: {}",
+                why
+            );
+        }
     }
 
     /// Undoes a set that could not be made.

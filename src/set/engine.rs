@@ -25,9 +25,7 @@ impl Engine for Manager {
     fn sets(&self) -> Checked<KVec<SetInfo>> {
         let mut infos = KVec::new();
         for set in self.all_sets()? {
-            if let Some(info) = set.info()? {
-                infos.push(info, GFP_KERNEL)?;
-            }
+            push_info(&set, &mut infos)?;
         }
         Ok(infos)
     }
@@ -41,25 +39,7 @@ impl Engine for Manager {
             sets: KVec::new(),
             notes: KVec::new(),
         };
-        let mut disks = KVec::new();
-        for dev in request.devs.iter() {
-            disks.push(Dev(dev.to_wire()), GFP_KERNEL)?;
-        }
-        let explicit = !disks.is_empty();
-        if !explicit {
-            disks = self.present_disks()?;
-        }
-        for &dev in disks.iter() {
-            match self.look_at(&mut operations, dev) {
-                Ok(()) => reply.disks_seen += 1,
-                // Drives without a medium and the like are of no interest.
-                Err(reason) if explicit => note(&mut reply, Some(dev), reason.text())?,
-                Err(_) => {}
-            }
-        }
-        for disk in operations.seen.iter() {
-            note(&mut reply, Some(disk.dev), disk.damaged.text())?;
-        }
+        self.scan_disks(&mut operations, request, &mut reply)?;
         let policy = Policy {
             degraded: request.degraded || request.force,
             force: request.force,
@@ -69,9 +49,7 @@ impl Engine for Manager {
                 continue;
             }
             self.scan_set(&set, request, policy, &mut reply)?;
-            if let Some(info) = set.info()? {
-                reply.sets.push(info, GFP_KERNEL)?;
-            }
+            push_info(&set, &mut reply.sets)?;
         }
         Ok(reply)
     }
@@ -197,6 +175,24 @@ impl Engine for Manager {
 }
 
 #[inline(never)]
+fn scan_start(set: &Arc<ManagedSet>, policy: Policy, reply: &mut ScanReply) -> Checked {
+    match set.start(policy, None) {
+        Ok(started) => reply.arrays_started += started,
+        Err(reason) => note(reply, None, reason.text())?,
+    }
+    Ok(())
+}
+
+/// Adds what there is to say of a set.
+#[inline(never)]
+fn push_info(set: &ManagedSet, infos: &mut KVec<SetInfo>) -> Checked {
+    if let Some(info) = set.info()? {
+        infos.push(info, GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
 fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
     let note = ScanNote {
         dev: dev.and_then(|dev| DevNumber::from_wire(dev.0)),
@@ -207,6 +203,48 @@ fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
 }
 
 impl Manager {
+    /// Looks at the disks that a scan is about.
+    #[inline(never)]
+    fn scan_disks(
+        &self,
+        operations: &mut super::manager::Operations,
+        request: &ScanRequest,
+        reply: &mut ScanReply,
+    ) -> Checked {
+        let mut disks = KVec::new();
+        for dev in request.devs.iter() {
+            disks.push(Dev(dev.to_wire()), GFP_KERNEL)?;
+        }
+        let explicit = !disks.is_empty();
+        if !explicit {
+            disks = self.present_disks()?;
+        }
+        for &dev in disks.iter() {
+            self.scan_disk(operations, dev, explicit, reply)?;
+        }
+        for disk in operations.seen.iter() {
+            note(reply, Some(disk.dev), disk.damaged.text())?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn scan_disk(
+        &self,
+        operations: &mut super::manager::Operations,
+        dev: Dev,
+        explicit: bool,
+        reply: &mut ScanReply,
+    ) -> Checked {
+        match self.look_at(operations, dev) {
+            Ok(()) => reply.disks_seen += 1,
+            // Drives without a medium and the like are of no interest.
+            Err(reason) if explicit => note(reply, Some(dev), reason.text())?,
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     /// Starts one set for a scan, and says what is odd about it.
     #[inline(never)]
     fn scan_set(
@@ -233,10 +271,7 @@ impl Manager {
             return Ok(());
         }
         set.waits.store(false, Ordering::Release);
-        match set.start(policy, None) {
-            Ok(started) => reply.arrays_started += started,
-            Err(reason) => note(reply, None, reason.text())?,
-        }
+        scan_start(set, policy, reply)?;
         let inner = set.lock();
         for entry in inner.entries.iter() {
             if let (None, Some(why)) = (&entry.running, &entry.why) {

@@ -3,6 +3,7 @@
 //! What people are told of sets.
 
 use super::managed::ManagedSet;
+use super::state::Inner;
 use crate::model::{Checked, Text};
 use crate::uapi::{AccessKind, DevNumber, SetInfo, TaskInfo, TaskState, VolumeInfo};
 use kernel::prelude::*;
@@ -20,25 +21,30 @@ impl ManagedSet {
             info.notes.push(Text::from_text(why.text()), GFP_KERNEL)?;
         }
         for volume in info.volumes.iter_mut() {
-            let index = usize::from(volume.index);
-            volume.state = inner.volume_state(volume.index);
-            let Some(entry) = inner.entries.get(index) else {
-                continue;
-            };
-            match (&entry.running, &entry.why) {
-                (Some(running), _) => fill(volume, running),
-                (None, Some(why)) => {
-                    if volume.reason.is_empty() {
-                        volume.reason = Text::from_text(why.text());
-                    }
-                    if why.errno() == EOPNOTSUPP {
-                        volume.access = AccessKind::Refused;
-                    }
-                }
-                (None, None) => {}
-            }
+            complete(&inner, volume);
         }
         Ok(Some(info))
+    }
+}
+
+/// Adds to a volume what the model does not know.
+#[inline(never)]
+fn complete(inner: &Inner, volume: &mut VolumeInfo) {
+    volume.state = inner.volume_state(volume.index);
+    let Some(entry) = inner.entries.get(usize::from(volume.index)) else {
+        return;
+    };
+    match (&entry.running, &entry.why) {
+        (Some(running), _) => fill(volume, running),
+        (None, Some(why)) => {
+            if volume.reason.is_empty() {
+                volume.reason = Text::from_text(why.text());
+            }
+            if why.errno() == EOPNOTSUPP {
+                volume.access = AccessKind::Refused;
+            }
+        }
+        (None, None) => {}
     }
 }
 

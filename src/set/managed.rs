@@ -327,15 +327,38 @@ impl Inner {
     fn claim_all(&mut self, format: &'static dyn Format, id: &Identity) -> Checked {
         let mut devices = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
         let mut images = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
-        for image in self.images.iter() {
-            let device = claim(Dev(image.facts.key))?;
-            let again = reread(format, id, &device, self.io.as_mut())?;
-            images.push(again, GFP_KERNEL)?;
-            devices.push(device, GFP_KERNEL)?;
+        let old = core::mem::take(&mut self.images);
+        for image in old.iter() {
+            if let Err(reason) = self.claim_one(format, id, image, &mut devices, &mut images) {
+                self.images = old;
+                return Err(reason);
+            }
         }
-        let metadata = assemble(format, &images)?;
-        self.metadata = Some(metadata);
+        // Nothing that could not be read again was lost.
         self.images = images;
+        self.metadata = Some(assemble(format, &self.images)?);
+        self.place_claimed(devices)
+    }
+
+    #[inline(never)]
+    fn claim_one(
+        &mut self,
+        format: &'static dyn Format,
+        id: &Identity,
+        image: &DiskImage,
+        devices: &mut KVec<Arc<BlockDevice>>,
+        images: &mut KVec<DiskImage>,
+    ) -> Checked {
+        let device = claim(Dev(image.facts.key))?;
+        let again = reread(format, id, &device, self.io.as_mut())?;
+        images.push(again, GFP_KERNEL)?;
+        devices.push(device, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Puts the claimed disks where the metadata has them.
+    #[inline(never)]
+    fn place_claimed(&mut self, devices: KVec<Arc<BlockDevice>>) -> Checked {
         self.devices.clear();
         self.make_room()?;
         for device in devices {

@@ -93,12 +93,7 @@ impl ManagedSet {
             role,
         });
         candidate.erase_old(operations.io.as_mut())?;
-        operations.seen.retain(|disk| disk.dev != dev);
-        for other in manager.all_sets()? {
-            if other.scatter(dev) {
-                manager.unlist(&other);
-            }
-        }
+        manager.forget_disk(operations, dev)?;
         let device = candidate.device.clone();
         let index = self.lock().record_with(&self.shared, &event, device)?;
         self.shared.post(EventKind::DiskAdded, &self.id, |event| {
