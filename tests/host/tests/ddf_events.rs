@@ -4,10 +4,8 @@
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
 mod ddf_common;
-#[path = "ddf_common/crash.rs"]
-mod crash;
 
-use crash::{cut_everywhere, Random};
+use ddf_common::crash::{cut_everywhere, Random};
 use ddf_common::{
     apply, assert_same, blanks, carry_out, context, create, facts, open, show, writes,
 };

@@ -6,7 +6,7 @@
 //! logical blocks of its writes is on the disks (writes are torn at block boundaries, never inside a
 //! block). Everything before the phase is there, nothing after it is.
 
-use crate::ddf_common::{open_keyed, show, Write};
+use super::{open_keyed, show, Write};
 use emd_core::metadata::MetadataSet;
 use host_tests::samples::Disk;
 

@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+pub mod crash;
+
 use emd_core::metadata::ddf::{Ddf, DdfSet};
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
