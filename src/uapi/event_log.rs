@@ -68,6 +68,10 @@ impl EventLog {
             let mut lost = EventRecord::new(EventKind::Lost);
             lost.seq = oldest.saturating_sub(1);
             lost.value = oldest - position;
+            lost.time_ns = self
+                .records
+                .get(Self::place(oldest))
+                .map_or(0, |first| first.time_ns);
             lost.text = crate::model::Text::from_fmt(format_args!(
                 "{} events came too fast and are lost",
                 lost.value
