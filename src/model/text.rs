@@ -129,7 +129,8 @@ impl<const N: usize> fmt::Debug for Text<N> {
 #[derive(Clone, Copy)]
 pub struct Reason {
     errno: Error,
-    text: Text<200>,
+    // No longer than this: it travels by value, and a kernel stack has just 16 KiB.
+    text: Text<120>,
 }
 
 impl Reason {
