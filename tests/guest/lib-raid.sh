@@ -1,0 +1,192 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What tests of arrays share: EMD's and mdadm's view of a set, and known data. To be sourced by a test:
+#   source /emd/tests/guest/lib-raid.sh
+
+export MDADM_NO_UDEV=1
+mkdir -p /dev/md /run/mdadm
+
+# --- EMD's view. ARRAY is emd0 ...; a volume may also be named by its name.
+
+# emd_get ARRAY FILTER: a field of an array's volume, as `jq` finds it (.state, .members[0].state).
+emd_get() {
+  emdadm show --json | jq -r --arg a "$1" \
+    "[.sets[].volumes[] | select(.device == \"/dev/\" + \$a or .name == \$a)][0] | $2"
+}
+
+emd_state() { emd_get "$1" .state; }
+
+# The states of members in order of slots, in one line.
+emd_members() { emd_get "$1" '[.members[].state] | join(" ")'; }
+
+# The device of the member in a slot.
+emd_member_device() { emd_get "$1" ".members[$2].device"; }
+
+# emd_is ARRAY STATE: for wait_for.
+emd_is() { [[ $(emd_state "$1") == "$2" ]]; }
+
+emd_consistency() { emd_get "$1" .consistency; }
+
+emd_is_clean() { [[ $(emd_consistency "$1") == clean ]]; }
+
+# emd_task ARRAY: what runs on it (rebuild, resync), or nothing.
+emd_task() { emd_get "$1" '.task.kind // ""'; }
+
+emd_has_task() { [[ $(emd_task "$1") == "$2" ]]; }
+
+# emd_settled ARRAY: optimal, clean, nothing running.
+emd_settled() { [[ $(emd_get "$1" '[.state, .consistency, .task.kind // "-"] | join(" ")') == "optimal clean -" ]]; }
+
+# emd_node NAME: the array of the volume of that name, as emdN. Fails if it is not started.
+emd_node() {
+  local device
+  device=$(emd_get "$1" '.device // empty')
+  [[ -b $device ]] && echo "${device#/dev/}"
+}
+
+# emd_load [PARAMETERS]: loads the module and waits until it has found what is there to be found.
+emd_load() { modprobe emd "$@"; }
+
+# Unloads and loads the module: everything is read from the disks again.
+emd_reload() {
+  emdadm stop --all >/dev/null || fail "arrays cannot be stopped"
+  rmmod emd || fail "emd cannot be unloaded"
+  emd_load "$@"
+}
+
+# --- Data that is known
+
+# fill DEVICE [SEED]: the whole device, with bytes that follow from the seed; prints their checksum.
+fill() {
+  known "${2:-1}" "$(blockdev --getsize64 "$1")" | dd of="$1" bs=1M oflag=direct iflag=fullblock status=none
+  sum "$1"
+}
+
+# known SEED COUNT: so many bytes. No two places have the same, nor have two seeds (1 to 9) anything in common.
+known() {
+  (
+    set +o pipefail
+    seq "${1}00000000" "${1}99999999" 2>/dev/null | head -c "$2"
+  )
+}
+
+known_sum() { known "$@" | sha256sum | cut -c 1-64; }
+
+# sum DEVICE: the checksum of what it holds, read from the disks.
+sum() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -c 1-64; }
+
+# --- mdadm's view
+
+# md_load: what mdadm needs of the kernel.
+md_load() { modprobe -a raid456 raid1 raid0; }
+
+# md_create NAME LEVEL MEMBERS SIZE [OPTION...]: a volume in the container /dev/md/ddf, synced.
+md_create() {
+  local name=$1 level=$2 members=$3 size=$4
+  shift 4
+  mdadm -CR "/dev/md/$name" -l "$level" -n "$members" -z "$size" "$@" /dev/md/ddf >/run/mdadm.out 2>&1 ||
+    fail "mdadm cannot make $name: $(</run/mdadm.out)"
+  wait_for 10 test -b "/dev/md/$name"
+  md_wait "$name"
+}
+
+# md_sysfs NAME FILE
+md_sysfs() { cat "/sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md/$2"; }
+
+md_idle() { [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" degraded 2>/dev/null || echo 0) == "${2:-0}" ]]; }
+
+# md_wait NAME [LOST]: until nothing is synced any more and no more than so many members are lost.
+md_wait() {
+  [[ -e /sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md/sync_action ]] || return 0
+  wait_for 40 md_idle "$@"
+}
+
+# md_stop: all of md, when it has recorded everything as clean.
+md_stop() {
+  local node
+  mdadm --wait-clean --scan >/dev/null 2>&1 || true
+  for node in $(md_nodes active) $(md_nodes inactive); do
+    wait_for 20 md_stopped "$node"
+  done
+  rm -f /dev/md/*
+}
+
+md_nodes() { awk -v want="$1" '$2 == ":" && $3 == want { print $1 }' /proc/mdstat; }
+
+md_stopped() {
+  [[ -e /sys/block/$1/md ]] || return 0
+  mdadm -S "/dev/$1"
+  [[ ! -e /sys/block/$1/md ]]
+}
+
+# md_assemble DISK...: each disk is told to mdadm, as udev would. (`mdadm -A` of 4.4 crashes on DDF.)
+# Arrays that lack members are started too. Nothing is written as long as nobody writes to them.
+md_assemble() {
+  local device
+  md_load
+  rm -f /dev/md/*
+  for device; do mdadm -I "$device" || true; done >/run/mdadm.out 2>&1
+  for device in $(md_nodes inactive); do mdadm -IR "/dev/$device" >>/run/mdadm.out 2>&1 || true; done
+}
+
+# md_is_synced NAME [LOST]: md finds nothing to do, but for so many lost members.
+md_is_synced() {
+  [[ $(md_sysfs "$1" level) == raid0 ]] && return
+  [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" resync_start) == none && $(md_sysfs "$1" degraded) == "${2:-0}" ]]
+}
+
+# md_mismatches NAME: reads everything and counts sectors that do not agree.
+md_mismatches() {
+  local folder
+  folder=/sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md
+  echo check >"$folder/sync_action"
+  wait_for 60 md_idle "$1"
+  cat "$folder/mismatch_cnt"
+}
+
+# --- Both
+
+# mdadm_view DISK: what mdadm reads there, one line for each volume and each disk.
+mdadm_view() {
+  mdadm -E "$1" | awk '
+    { text = $0; sub(/^[^:]*: */, "", text) }
+    / init state\[/ { initial = text; next }
+    / state\[/ { state = text }
+    / Name\[/ { print "volume " text ": " state ", " initial }
+    table && NF >= 4 {
+      refno = $2
+      sub(/^ *[0-9]+ +[0-9a-f]+ +[0-9]+K +(\/dev\/[a-z]+ +)?/, "")
+      print "disk " refno ": " $0
+    }
+    /RefNo/ { table = 1 }' | sort
+}
+
+# emd_view: the same of what EMD says, in mdadm's words.
+emd_view() {
+  emdadm show --json | jq -r '
+    {optimal: "Optimal", degraded: "Degraded", failed: "Failed", "partially-optimal": "Partially Optimal"} as $state
+    | {clean: "Consistent", dirty: "Not Consistent"} as $consistency
+    | {member: "active", "global-spare": "Global-Spare", "dedicated-spare": "spare", unused: ""} as $role
+    | {online: "Online", failed: "Offline, Failed"} as $disk
+    | .sets[]
+    | (.volumes[] | "volume \(.name): \($state[.state]), \($consistency[.consistency]), Fully Initialised"),
+      (.disks[] | "disk \(.label): \($role[.role])/\($disk[.state])")' | sort
+}
+
+# expect_agreement VIEW DISK...: mdadm reads from each of the disks what EMD said (VIEW, from emd_view).
+expect_agreement() {
+  local view=$1 device got
+  shift
+  for device; do
+    got=$(mdadm_view "$device")
+    [[ $got == "$view" ]] || fail "mdadm on $device disagrees with EMD:"$'\n'"$(diff <(echo "$view") <(echo "$got") | sed 's/^</EMD:   /; s/^>/mdadm: /')"
+  done
+  say "ok: mdadm and EMD agree on the state of every volume and disk"
+}
+
+# Runs a command that the reader should see with what it says.
+run() {
+  printf '      # %s\n' "$*"
+  "$@" 2>&1 | sed 's/^/      /'
+}
