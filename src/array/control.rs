@@ -3,7 +3,7 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::task::{Task, TaskResult, TaskStatus};
-use super::{dirty, end_all, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting};
+use super::{dirty, end_all, gather, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting};
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
@@ -82,7 +82,10 @@ impl Array {
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
+        let holder = gather::Holder::new()?;
+        let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
+        let spread = WorkQueue::new(c"emd_spread", queue::Kind::Unbound)?;
         let dirty = if params.dirty {
             dirty::DIRTY
         } else {
@@ -116,6 +119,7 @@ impl Array {
                     retry: DonePieces::new(),
                     stalled: StalledList::new(),
                     starved: None,
+                    held,
                 },
                 "emd_waiting"
             ),
@@ -127,7 +131,10 @@ impl Array {
             pool,
             ops,
             background,
+            streams: gather::Streams::new(),
+            holder,
             queue,
+            spread,
         });
         let table = Table {
             members: params.members,

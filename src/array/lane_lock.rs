@@ -7,7 +7,8 @@
 //! whoever lets go. While it waits, writes that belong together with it join it: a sequential stream
 //! becomes full stripes without being held back.
 //!
-//! Ops that only read may share a bucket, as long as nobody waits.
+//! Ops that only read may share a bucket, as long as nobody waits. Writes of a stream may be held
+//! back for a moment so that their neighbours can join them (`gather.rs`).
 
 use super::lane_op::LaneOp;
 use kernel::prelude::*;
@@ -48,6 +49,32 @@ pub(super) enum Asked {
     Queued,
     /// What it wanted was taken over by one that waits; the op itself is left over.
     Merged(Pin<KBox<LaneOp>>),
+    /// The same, and the one that waited is complete with that: it has its lane now (first), and the
+    /// op is left over (second).
+    Completed(Pin<KBox<LaneOp>>, Pin<KBox<LaneOp>>),
+}
+
+/// Has one of the ops in `list` take over what `op` wants, if one can.
+fn merge(mut list: &mut Option<Pin<KBox<LaneOp>>>, op: &mut Pin<KBox<LaneOp>>) -> bool {
+    while let Some(waiting) = list {
+        if waiting
+            .as_mut()
+            .body_mut()
+            .try_merge(op.as_mut().body_mut())
+        {
+            return true;
+        }
+        list = waiting.as_mut().next_mut();
+    }
+    false
+}
+
+/// Puts `op` at the end of `list`.
+fn append(mut list: &mut Option<Pin<KBox<LaneOp>>>, op: Pin<KBox<LaneOp>>) {
+    while let Some(waiting) = list {
+        list = waiting.as_mut().next_mut();
+    }
+    *list = Some(op);
 }
 
 /// All lane locks of an array.
@@ -82,30 +109,41 @@ impl LaneTable {
         Some(self.buckets.get(hash)?.as_ref().get_ref())
     }
 
-    /// Asks for the lane of `op`.
-    pub(super) fn ask(&self, mut op: Pin<KBox<LaneOp>>) -> Asked {
+    /// Asks for the lane of `op`. With `hold` it is queued even if the lane is free, to wait for
+    /// others to join it; the caller sees to it that [`LaneTable::grant_next`] is called in a while.
+    /// Held ops get their lane at once when they cover it: `complete` says so.
+    pub(super) fn ask(
+        &self,
+        mut op: Pin<KBox<LaneOp>>,
+        hold: bool,
+        complete: impl Fn(&LaneOp) -> bool,
+    ) -> Asked {
         let (lane, shared) = (op.body.lane, op.body.shared);
         let Some(bucket) = self.bucket(lane) else {
             return Asked::Granted(op);
         };
         let mut bucket = bucket.lock();
-        if bucket.waiting.is_none() && bucket.is_free_for(shared) {
+        if !hold && bucket.waiting.is_none() && bucket.is_free_for(shared) {
             bucket.hold(shared);
             return Asked::Granted(op);
         }
-        let mut place = &mut bucket.waiting;
-        while let Some(waiting) = place {
-            if waiting
-                .as_mut()
-                .body_mut()
-                .try_merge(op.as_mut().body_mut())
-            {
-                return Asked::Merged(op);
-            }
-            place = waiting.as_mut().next_mut();
+        if !merge(&mut bucket.waiting, &mut op) {
+            append(&mut bucket.waiting, op);
+            return Asked::Queued;
         }
-        *place = Some(op);
-        Asked::Queued
+        // Only the first in line can go, and only if nobody has the bucket.
+        let ready = bucket.waiting.as_ref().is_some_and(|first| complete(first));
+        if !ready || !bucket.is_free_for(false) {
+            return Asked::Merged(op);
+        }
+        match bucket.waiting.take() {
+            Some(mut first) => {
+                bucket.waiting = first.as_mut().take_next();
+                bucket.hold(false);
+                Asked::Completed(first, op)
+            }
+            None => Asked::Merged(op),
+        }
     }
 
     /// Lets go of a lane.

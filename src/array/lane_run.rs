@@ -33,15 +33,55 @@ use crate::uapi::event::EventKind;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
+/// How an op is handed in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// At once, in the caller's context.
+    Here,
+    /// At once, on another CPU if one is idle.
+    Elsewhere,
+    /// When its lane is complete, or after a moment.
+    Held,
+}
+
 /// Hands an op in. Process context.
-pub(super) fn submit(op: Pin<KBox<LaneOp>>) {
+pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
     let Some(pass) = op.body.array().map(|pass| pass.again()) else {
         return;
     };
-    match pass.lanes.ask(op) {
+    let lane = op.body.lane;
+    let hold = manner == Manner::Held;
+    let complete = |op: &LaneOp| covers_lane(&pass, &op.body);
+    match pass.lanes.ask(op, hold, complete) {
+        Asked::Granted(op) if manner == Manner::Elsewhere => pass.spread.enqueue(op),
         Asked::Granted(op) => start(op),
+        Asked::Queued if hold => super::gather::hold(&pass, lane),
         Asked::Queued => {}
         Asked::Merged(op) => retire(&pass, op),
+        Asked::Completed(first, op) => {
+            pass.streams.filled();
+            retire(&pass, op);
+            start(first);
+        }
+    }
+}
+
+/// Whether a write covers all data of its lane.
+fn covers_lane(pass: &ArrayPass, body: &Body) -> bool {
+    let Job::Write { written } = body.job else {
+        return false;
+    };
+    let first = body.column - body.column % super::LANE_SECTORS;
+    let last = (first + super::LANE_SECTORS).min(pass.stripe_unit());
+    written.len() == u32::from(pass.geometry.data_members())
+        && body.column == first
+        && body.column + body.sectors == last
+}
+
+/// Starts whatever can have a lane of this bucket.
+pub(super) fn let_go(pass: &ArrayPass, lane: u64) {
+    while let Some(op) = pass.lanes.grant_next(lane) {
+        start(op);
     }
 }
 
@@ -356,7 +396,9 @@ pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
         let body = op.as_mut().body_mut();
         body.step = body.work.as_mut().map(|work| work.step(StepResult::default()));
         if let Some(Step::Done(outcome)) = body.step {
-            return finish_run(op, outcome);
+            if outcome.result == LaneResult::Good {
+                return finish_run(op, outcome);
+            }
         }
         return defer(op);
     }
@@ -548,7 +590,6 @@ impl Array {
 
     /// Which members can be used for what a run covers.
     fn usable(&self, body: &Body) -> Usable {
-        let mut readable = self.readable();
         let writable = if body.shared {
             Mask::EMPTY
         } else {
@@ -557,9 +598,7 @@ impl Array {
         let start = body.stripe * u64::from(self.stripe_unit()) + u64::from(body.run_column);
         let end = start + u64::from(body.run_sectors);
         // Members being rebuilt are right below the mark.
-        if end <= self.rebuild_done.load(Ordering::Acquire) {
-            readable = readable.union(self.writable());
-        }
+        let mut readable = self.readable_up_to(end);
         // Where parity was never established it is not to be built upon, as long as there is another
         // way: writes there work it out anew.
         if let (Job::Write { .. }, Kind::Parity) = (body.job, self.geometry.kind()) {

@@ -17,7 +17,7 @@
 //!
 //! All are leaves with interrupts off, and none is held while another is taken:
 //! * `Array::waiting`: the lists of what waits (for the gate, for the dirty mark, for a failure to be
-//!   recorded, for buffers).
+//!   recorded, for buffers); and members' going out of use, one at a time.
 //! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
 //! * `PagePool`, `OpPool`: what is in stock.
 //! * `Task::progress`, `Array::task`.
@@ -27,6 +27,7 @@
 pub mod control;
 mod dirty;
 mod flush;
+mod gather;
 mod lane_lock;
 mod lane_op;
 mod lane_run;
@@ -87,6 +88,8 @@ struct Waiting {
     stalled: StalledList<Array>,
     /// Ops that have their lane and could not get buffers.
     starved: Option<Pin<KBox<lane_op::LaneOp>>>,
+    /// Lanes with a write that is held back for its neighbours (see `gather.rs`).
+    held: KVec<u64>,
 }
 
 /// A running volume.
@@ -135,7 +138,11 @@ pub struct Array {
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
+    streams: gather::Streams,
+    holder: Arc<gather::Holder>,
     queue: WorkQueue,
+    /// Takes over lanes of a large write, so that several CPUs work on it.
+    spread: WorkQueue,
 }
 
 impl Behind for Array {
@@ -172,9 +179,11 @@ impl Array {
     /// Marks a member as unusable at once. Returns false when that was known, or when the array
     /// would rather keep it (a mirror's last good member).
     ///
-    /// Any context.
+    /// Any context, but not with `waiting` held.
     fn drop_member(&self, slot: Slot) -> bool {
         let bit = Mask::single(slot).0;
+        // One at a time: what is left decides what becomes of the next.
+        let _one_at_a_time = self.waiting.lock();
         if !self.is_redundant() || self.writable.load(Ordering::Acquire) & bit == 0 {
             return false;
         }

@@ -332,7 +332,7 @@ impl Task {
             return false;
         };
         op.as_mut().body_mut().task = Some(self.clone());
-        lane_run::submit(op);
+        lane_run::submit(op, lane_run::Manner::Here);
         true
     }
 

@@ -3,7 +3,8 @@
 //! Writes, discards and write-zeroes: clones where there is no parity, lanes where there is.
 
 use super::lane_op::{Fragment, LaneOp};
-use super::{lane_run, Array, ArrayPass, LANE_SECTORS};
+use super::lane_run::{self, Manner};
+use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, PieceInfo, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_WRITE, REQ_PREFLUSH};
 use crate::personalities::lane::Job;
@@ -109,9 +110,14 @@ pub(super) fn new_op(
 /// members are written throughout. When ops run out, the rest waits for some to come back.
 pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
     let fua = io.opf() & REQ_FUA != 0;
-    let mut cut = Cut::new(pass, &io);
+    let mut cut = Cut::new(&io);
     let mut index = 0u64;
     let skip = io.cursor();
+    let is_parity = pass.geometry.kind() == Kind::Parity;
+    let may_hold =
+        is_parity && !fua && skip == 0 && pass.is_worth_holding(io.sector(), io.sectors());
+    let lane_data = u64::from(pass.lane_sectors()) * u64::from(pass.geometry.data_members());
+    let is_large = is_parity && u64::from(io.sectors()) >= 2 * lane_data;
     while let Some(rect) = cut.next(pass) {
         index += 1;
         if index <= skip {
@@ -134,39 +140,70 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
         let body = op.as_mut().body_mut();
         body.fua = fua;
         for data_index in rect.first..=rect.last {
-            let slot = match pass.geometry.kind() {
-                Kind::Mirrored => 0,
-                _ => pass.geometry.data_slot(rect.stripe, data_index),
-            };
-            let within = u64::from(data_index) * u64::from(rect.unit) + u64::from(rect.column);
-            let offset = rect.stripe_start + within - io.sector();
-            body.add_fragment(Fragment {
-                io: io.clone(),
-                slot,
-                column: rect.column,
-                sectors: rect.sectors,
-                io_offset_bytes: offset as usize * 512,
-            });
+            body.add_fragment(rect.fragment(pass, &io, data_index));
         }
-        lane_run::submit(op);
+        // Every second lane of a large write goes to another CPU, if there is one.
+        let manner = match rect.covers_lane(pass) {
+            false if may_hold => Manner::Held,
+            true if is_large && index % 2 == 0 => Manner::Elsewhere,
+            _ => Manner::Here,
+        };
+        lane_run::submit(op, manner);
     }
 }
 
 /// A range of columns of one stripe in which the data members `first..=last` are written throughout.
-struct Rect {
-    stripe: u64,
+pub(super) struct Rect {
+    pub(super) stripe: u64,
     /// Sector of the volume where the stripe's data starts.
-    stripe_start: u64,
+    pub(super) stripe_start: u64,
     /// Sectors of a stripe unit.
-    unit: u32,
-    column: u32,
-    sectors: u32,
-    first: u16,
-    last: u16,
+    pub(super) unit: u32,
+    pub(super) column: u32,
+    pub(super) sectors: u32,
+    pub(super) first: u16,
+    pub(super) last: u16,
 }
 
 impl Rect {
-    fn written(&self, pass: &ArrayPass) -> Mask {
+    /// Whether all data of the lane is written.
+    fn covers_lane(&self, pass: &ArrayPass) -> bool {
+        let (first, last) = block_of(pass, self.column);
+        self.first == 0
+            && self.last + 1 == pass.geometry.data_members()
+            && self.column == first
+            && self.column + self.sectors == last
+    }
+
+    /// Sector of the volume where the part of data member `data_index` starts.
+    pub(super) fn sector(&self, data_index: u16) -> u64 {
+        self.stripe_start
+            + u64::from(data_index) * u64::from(self.unit)
+            + u64::from(self.column)
+    }
+
+    /// The part of data member `data_index`.
+    pub(super) fn fragment(
+        &self,
+        pass: &ArrayPass,
+        io: &IoRef<Array>,
+        data_index: u16,
+    ) -> Fragment {
+        let slot = match pass.geometry.kind() {
+            Kind::Mirrored => 0,
+            _ => pass.geometry.data_slot(self.stripe, data_index),
+        };
+        Fragment {
+            io: io.clone(),
+            slot,
+            column: self.column,
+            sectors: self.sectors,
+            io_offset_bytes: (self.sector(data_index) - io.sector()) as usize * 512,
+        }
+    }
+
+    /// The members written.
+    pub(super) fn written(&self, pass: &ArrayPass) -> Mask {
         (self.first..=self.last).fold(Mask::EMPTY, |mask, index| {
             mask.with(pass.geometry.data_slot(self.stripe, index))
         })
@@ -174,7 +211,7 @@ impl Rect {
 }
 
 /// Walks over a bio and yields its [`Rect`]s: stripe by stripe, column by column.
-struct Cut {
+pub(super) struct Cut {
     sector: u64,
     end: u64,
     /// The next column of the current stripe.
@@ -182,7 +219,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(_pass: &ArrayPass, io: &IoRef<Array>) -> Self {
+    pub(super) fn new(io: &IoRef<Array>) -> Self {
         Self {
             sector: io.sector(),
             end: io.sector() + u64::from(io.sectors()),
@@ -190,7 +227,7 @@ impl Cut {
         }
     }
 
-    fn next(&mut self, pass: &ArrayPass) -> Option<Rect> {
+    pub(super) fn next(&mut self, pass: &ArrayPass) -> Option<Rect> {
         let unit = pass.stripe_unit();
         let data_members = match pass.geometry.kind() {
             Kind::Mirrored => 1,
