@@ -6,6 +6,7 @@ that QEMU is killed, and what it wrote stays in this machine's page cache all th
 loses what the guest had not sent to the disk; it does not lose what a disk's volatile cache held.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def blank(machine, spec, name: str, folder: Path):
     machine.qmp("blockdev-del", **{"node-name": disk.name})
     create(disk, folder)
     machine.qmp("blockdev-add", **_backend(spec, disk, folder))
+
+
+def contents(spec, names: str, folder: Path) -> str:
+    """A checksum of what each of the disks holds. In the guest, without KVM, this would take minutes."""
+    sums = []
+    for name in names.split():
+        with (folder / f"{_named(spec, name).name}.img").open("rb") as stream:
+            sums.append(hashlib.file_digest(stream, "sha256").hexdigest()[:16])
+    return " ".join(sums)
 
 
 def _named(spec, name: str):

@@ -24,6 +24,9 @@ from .cpio import Archive
 
 EXTRAS = {"perf": ["perf"]}
 KEPT_DAYS = 7
+# For tests/guest/programs/*.c.
+GUEST_CC = "gcc-14"
+GUEST_CFLAGS = ["-std=gnu17", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
 SEARCH = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
 
@@ -56,11 +59,27 @@ def overlay(path: Path):
             for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
                 if source.is_file():
                     archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
+        for source in sorted((places.GUEST_TESTS / "programs").glob("*.c")):
+            archive.file(f"emd/bin/{source.stem}", _program(source), 0o755)
         if places.EMDADM.exists():
             archive.file("usr/sbin/emdadm", places.EMDADM, 0o755)
         if places.MODULE.exists():
             _add_emd_module(archive)
         archive.close()
+
+
+def _program(source: Path) -> Path:
+    """A test's own C program, compiled."""
+
+    def write(stream):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder, "program")
+            command = [GUEST_CC, *GUEST_CFLAGS, "-I", places.UAPI, "-o", program, source]
+            subprocess.run(command, check=True)
+            stream.write(program.read_bytes())
+
+    headers = [path.read_text() for path in sorted(places.UAPI.glob("*.h"))]
+    return _cached(f"program-{source.stem}", _digest(source.read_text(), *headers, *GUEST_CFLAGS), write)
 
 
 def _add_emd_module(archive: Archive):

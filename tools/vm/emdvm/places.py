@@ -12,6 +12,7 @@ GUEST_TESTS = CLONE / "tests/guest"
 BENCHES = CLONE / "tests/bench"
 MODULE = BUILD / "module/emd.ko"
 EMDADM = BUILD / "emdadm"
+UAPI = CLONE / "src/uapi"
 SAMPLES = CLONE / "tests/samples"
 
 KERNEL = Path("/kernel")

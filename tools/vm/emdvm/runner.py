@@ -120,6 +120,7 @@ class Run:
             "plug": lambda name: self._disk_action(disks.plug, name),
             "unplug": lambda name: self._disk_action(disks.unplug, name),
             "blank": lambda name: self._disk_action(disks.blank, name, self.folder),
+            "contents": lambda names: disks.contents(self.spec, names, self.folder),
             "powercut": self._powercut,
             "reboot-clean": self._reboot_clean,
             "pass": lambda _: self._finish("pass"),

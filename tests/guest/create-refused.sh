@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What cannot be done is refused with errno and reason, and nothing is written to any disk.
+# disks: 5x64M virtio, 1x512K virtio, 1x20M virtio
+# emd: manual
+# timeout: 90
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+
+boot_1() {
+  modprobe emd clean_ms=200
+  local a b c d e tiny small all before state
+  a=$(disk disk1) b=$(disk disk2) c=$(disk disk3) d=$(disk disk4) e=$(disk disk5)
+  tiny=$(disk disk6) small=$(disk disk7)
+  all=(disk1 disk2 disk3 disk4 disk5 disk6 disk7)
+
+  step "new sets"
+  mkfs.ext4 -q "$e"
+  before=$(host contents "${all[@]}")
+  local new=(create --format ddf --name v)
+  refused EINVAL "needs 3 to" "RAID5 of two disks" "${new[@]}" --level raid5 "$a" "$b"
+  refused EINVAL "needs 2 to" "RAID1 of one disk" "${new[@]}" --level raid1 "$a"
+  refused EINVAL "chunk" "a chunk that is no power of two" "${new[@]}" --level raid5 --chunk 48K "$a" "$b" "$c"
+  refused EINVAL "chunk" "a chunk that is too large" "${new[@]}" --level raid5 --chunk 512M "$a" "$b" "$c"
+  refused EINVAL "layout" "a layout of another level" "${new[@]}" --level raid5 --layout near=2 "$a" "$b" "$c"
+  refused EOPNOTSUPP "does not know|not supported" "a level that is not there yet" "${new[@]}" --level raid10 "$a" "$b" "$c" "$d"
+  refused EINVAL "level" "a level that nobody has" "${new[@]}" --level raid77 "$a" "$b" "$c"
+  refused EOPNOTSUPP "no format" "a format that nobody has" create --format vinum --level raid1 "$a" "$b"
+  refused EINVAL "too small" "a disk below all limits" "${new[@]}" --level raid1 "$a" "$tiny"
+  refused ENOSPC "small|room|fit" "a disk that metadata fills" "${new[@]}" --level raid1 "$a" "$small"
+  refused EINVAL "twice" "a disk twice" "${new[@]}" --level raid1 "$a" "$a"
+  refused EINVAL "twice|both" "a member that is a spare too" "${new[@]}" --level raid1 "$a" "$b" --spare "$a"
+  refused EINVAL "at least|disk|member" "no disk at all" "${new[@]}" --level raid1 missing missing
+  refused EINVAL "missing|members|lost" "less than holds the data" "${new[@]}" --level raid5 "$a" missing missing
+  refused ENOSPC "at most" "more than fits" "${new[@]}" --level raid1 --size 10G "$a" "$b"
+  refused EINVAL "name" "a name that is too long" create --format ddf --level raid1 --name "$(printf 'x%.0s' {1..30})" "$a" "$b"
+  refused EINVAL "name" "a name with control characters" create --format ddf --level raid1 --name $'a\nb' "$a" "$b"
+  refused EEXIST "ext.*force" "a file system, not mounted" "${new[@]}" --level raid1 "$a" "$e"
+  expect_failure "a device that is none" emdadm "${new[@]}" --level raid1 "$a" /dev/nothing
+  expect_failure "a plain file" emdadm "${new[@]}" --level raid1 "$a" /etc/passwd
+
+  unchanged "nothing was written" "$before" "${all[@]}"
+  expect_equal "there is no set" "$(emdadm list --json | jq '.sets | length')" 0
+
+  step "disks that others use"
+  modprobe -a dm_mod raid1
+  before=$(host contents disk1 disk2 disk3 disk4)
+  mount "$e" /mnt
+  refused EBUSY "in use" "a mounted disk" "${new[@]}" --level raid1 "$a" "$e"
+  refused EBUSY "in use" "a mounted disk by force" "${new[@]}" --level raid1 --force "$a" "$e"
+  refused EBUSY "in use" "a mounted disk as spare" "${new[@]}" --level raid1 --force "$a" "$b" --spare "$e"
+  umount /mnt
+  dmsetup create other --table "0 4096 linear $e 0"
+  refused EBUSY "in use" "a disk below device-mapper" "${new[@]}" --level raid1 --force "$a" "$e"
+  dmsetup remove other
+  wipefs -aq "$e"
+  sfdisk -q "$e" <<<'2048,'
+  wait_for 5 test -b "${e}1"
+  mkfs.ext4 -qF "${e}1"
+  mount "${e}1" /mnt
+  refused EBUSY "in use" "a disk with a mounted partition" "${new[@]}" --level raid1 --force "$a" "$e"
+  umount /mnt
+  refused EEXIST "partition table.*force" "a partition table" "${new[@]}" --level raid1 "$a" "$e"
+  expect "e2fsck of the partition" e2fsck -fn "${e}1"
+  wipefs -aq "${e}1"
+  wipefs -aq "$e"
+  unchanged "nothing was written" "$before" disk1 disk2 disk3 disk4
+
+  step "a second volume, and another set"
+  expect "a RAID5" emdadm create --format ddf --level raid5 --name data --size 24M --assume-clean "$a" "$b" "$c"
+  wait_for 10 emd_settled emd0
+  before=$(host contents "${all[@]}") state=$(emdadm show --json)
+  refused EEXIST "name.*data|data.*name|exists|taken" "a name that is taken" \
+    create --set emd0 --level raid1 --name data --size 1M "$a" "$b"
+  refused ENOSPC "most|room|fit" "more than is left" create --set emd0 --level raid1 --name more --size 1G "$a" "$b"
+  refused ENOENT "not part of the set|add it" "a disk that is not of the set" create --set emd0 --level raid1 --name more "$a" "$d"
+  refused EINVAL "is of format ddf|no format|format" "another format" create --set emd0 --format imsm --level raid1 --name more "$a" "$b"
+  refused EBUSY "in use" "a member of an array" "${new[@]}" --level raid1 "$a" "$d"
+  refused EBUSY "in use" "a member of an array by force" "${new[@]}" --level raid1 --force "$a" "$d"
+  refused EEXIST "member already" "adding a member" add emd0 "$a"
+  refused EBUSY "in use|member" "a member as spare" spare emd0 "$a"
+  refused EINVAL "is for an array|which array" "a dedicated spare for nothing" \
+    spare --dedicated "$(jq -r '.sets[0].id' <<<"$state")" "$d"
+  refused ENOENT "not part" "failing a stranger" fail emd0 "$d"
+  refused ENOENT "not part" "removing a stranger" remove emd0 "$d"
+  refused EBUSY "active member" "removing a member that works" remove emd0 "$a"
+  refused ENOENT "no|not" "an array that is not there" stop emd77
+  expect_failure "a set that is not there" emdadm delete 00000000-0000-0000-0000-000000000001
+  refused EINVAL "name" "a new name that is too long" rename emd0 "$(printf 'x%.0s' {1..30})"
+  mkfs.ext4 -qF "$d"
+  before=$(host contents "${all[@]}")
+  refused EEXIST "ext" "adding a disk with a file system" add emd0 "$d"
+  mount "$d" /mnt
+  before=$(host contents "${all[@]}")
+  refused EBUSY "in use" "adding a mounted disk" add emd0 "$d"
+  refused EBUSY "in use" "a mounted disk as spare" spare emd0 "$d"
+  unchanged "nothing was written" "$before" "${all[@]}"
+  umount /mnt
+  wipefs -aq "$d"
+  expect_equal "the set is as it was" "$(emdadm show --json)" "$state"
+
+  step "arrays in use"
+  mkfs.ext4 -qF /dev/emd0
+  mount /dev/emd0 /mnt
+  refused EBUSY "in use|mounted" "stopping a mounted array" stop emd0
+  refused EBUSY "in use|mounted" "stopping all" stop --all
+  refused EBUSY "in use|mounted" "deleting a mounted array" delete --force emd0
+  refused EBUSY "in use|mounted" "deleting its set" delete --force "$(jq -r '.sets[0].id' <<<"$state")"
+  echo works >/mnt/file
+  umount /mnt
+  refused EBUSY "ext|force" "deleting an array with a file system" delete emd0
+  wait_for 10 emd_settled emd0
+
+  step "the last redundancy"
+  expect "the first may fail" emdadm fail emd0 "$a"
+  wait_for 10 emd_is emd0 degraded
+  wait_for 10 emd_is_clean emd0
+  before=$(host contents "${all[@]}")
+  refused EBUSY "would be lost" "failing the second" fail emd0 "$b"
+  refused EBUSY "active member" "removing the second" remove emd0 "$b"
+  refused EBUSY "would be lost" "removing the second by force" remove --force emd0 "$b"
+  refused EALREADY "not count as working" "failing the first again" fail emd0 "$a"
+  refused ENOSPC "small|fit|room" "a disk that is too small instead" add emd0 "$small"
+  unchanged "nothing was written" "$before" "${all[@]}"
+  mount /dev/emd0 /mnt
+  expect_equal "the file" "$(</mnt/file)" works
+  umount /mnt
+
+  step "a set that is stopped"
+  emdadm stop --all
+  before=$(host contents "${all[@]}")
+  refused EEXIST "ddf.*force" "its disks for another set" "${new[@]}" --level raid1 "$b" "$c"
+  unchanged "nothing was written" "$before" "${all[@]}"
+}

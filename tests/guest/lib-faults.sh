@@ -1,0 +1,34 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What tests of faults and of bad input share. To be sourced by a test, after lib-raid.sh.
+
+declare -A ERRNO=([EPERM]=1 [ENOENT]=2 [EIO]=5 [ENXIO]=6 [E2BIG]=7 [EAGAIN]=11 [EBUSY]=16 [EEXIST]=17 [ENODEV]=19
+  [EINVAL]=22 [ENOSPC]=28 [ERANGE]=34 [ENAMETOOLONG]=36 [EUCLEAN]=117 [EOPNOTSUPP]=95 [EALREADY]=114)
+
+# refused ERRNO REGEX TEXT EMDADM-ARGUMENT...: the kernel refuses it, with that errno and a reason that says so.
+refused() {
+  local name=$1 meaning=$2 text=$3 status=0 answer why errno
+  shift 3
+  answer=$(emdadm "$@" --json 2>/run/refused.err) || status=$?
+  ((status != 0)) || fail "$text: was done: emdadm $*: $answer"
+  ((status == 1 || status == 4)) || fail "$text: status $status: $(</run/refused.err)"
+  why=$(jq -r '.error.text' <<<"$answer")
+  errno=$(jq -r '.error.errno' <<<"$answer")
+  [[ $errno == "${ERRNO[$name]}" ]] || fail "$text: errno $errno, wanted $name ($why)"
+  grep -qiE -- "$meaning" <<<"$why" || fail "$text: the reason does not say so: $why"
+  say "refused: $text: $why"
+}
+
+# unchanged TEXT CONTENTS DISK...: what `host contents` said of these disks (disk1 ...) before still holds.
+unchanged() {
+  local text=$1 before=$2
+  shift 2
+  expect_equal "$text" "$(host contents "$@")" "$before"
+}
+
+# events KIND: those of that kind that are kept, one JSON object a line.
+events() { emdadm monitor --json --from 0 --once | jq -c "select(.kind == \"$1\")"; }
+
+# range DEVICE FIRST COUNT: sectors of it.
+range() { dd if="$1" bs=512 skip="$2" count="$3" iflag=direct status=none; }
