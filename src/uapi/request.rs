@@ -33,7 +33,7 @@ impl DevNumber {
 
     /// As `major << 32 | minor`.
     pub const fn to_wire(self) -> u64 {
-        (self.major as u64) << 32 | self.minor as u64
+        ((self.major as u64) << 32) | self.minor as u64
     }
 
     /// From the kernel's `dev_t`, as [`crate::model::DiskFacts::key`] has it.
@@ -49,7 +49,7 @@ impl DevNumber {
 
     /// The kernel's `dev_t`.
     pub const fn key(self) -> u32 {
-        self.major << Self::MINOR_BITS | self.minor
+        (self.major << Self::MINOR_BITS) | self.minor
     }
 
     /// Major number.

@@ -219,7 +219,11 @@ fn replies_come_back() {
     })
     .with(
         LIST,
-        [(8u64 << 32).to_ne_bytes(), (8u64 << 32 | 16).to_ne_bytes()].concat(),
+        [
+            (8u64 << 32).to_ne_bytes(),
+            ((8u64 << 32) | 16).to_ne_bytes(),
+        ]
+        .concat(),
     );
     assert_eq!(call(&engine, &mut program, IOC_CREATE, ARG), Ok(()));
     let made: CreateArg = reply(&program);

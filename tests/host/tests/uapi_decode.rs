@@ -59,8 +59,8 @@ fn devs(list: &[u64]) -> Vec<u8> {
 }
 
 const SDA: u64 = 8 << 32;
-const SDB: u64 = 8 << 32 | 16;
-const SDC: u64 = 8 << 32 | 32;
+const SDB: u64 = (8 << 32) | 16;
+const SDC: u64 = (8 << 32) | 32;
 
 fn create() -> CreateArg {
     CreateArg {
@@ -194,7 +194,7 @@ fn create_refuses() {
     assert_eq!(twice(&[0, 0, 0]), Err(EINVAL));
     assert_eq!(twice(&[SDA, SDB, 1 << 60]), Err(EINVAL), "no device number");
     assert_eq!(
-        twice(&[SDA, SDB, 8 << 32 | 1 << 20]),
+        twice(&[SDA, SDB, (8 << 32) | (1 << 20)]),
         Err(EINVAL),
         "minor too large"
     );
@@ -408,7 +408,7 @@ fn every_call_judges_its_head() {
         for bit in 0..32 {
             let mut flagged = sized(bytes, call.bytes);
             flagged[4..8].copy_from_slice(&(1u32 << bit).to_ne_bytes());
-            let known = call.flags & 1 << bit != 0;
+            let known = call.flags & (1 << bit) != 0;
             let result = decode(&call, &flagged, &mut Program::root());
             let unknown = matches!(&result, Err(reason) if reason.text().contains("unknown flags"));
             assert_eq!(unknown, !known, "call {} bit {bit}", call.nr);
@@ -440,12 +440,12 @@ fn ioctl_numbers() {
         assert_eq!(CallKind::from_ioctl(cmd).map(|call| call.nr), Some(nr));
         // Another version's size is the same call; another type, direction or number is none.
         assert_eq!(
-            CallKind::from_ioctl(cmd ^ 1 << 20).map(|call| call.nr),
+            CallKind::from_ioctl(cmd ^ (1 << 20)).map(|call| call.nr),
             Some(nr)
         );
-        assert_eq!(CallKind::from_ioctl(cmd ^ 1 << 8), None);
-        assert_eq!(CallKind::from_ioctl(cmd ^ 1 << 30), None);
-        assert_eq!(CallKind::from_ioctl(cmd ^ 1 << 31), None);
+        assert_eq!(CallKind::from_ioctl(cmd ^ (1 << 8)), None);
+        assert_eq!(CallKind::from_ioctl(cmd ^ (1 << 30)), None);
+        assert_eq!(CallKind::from_ioctl(cmd ^ (1 << 31)), None);
         assert_eq!(CallKind::from_ioctl(cmd | 0x80), None);
     }
     // SCSI, block and terminal ioctls that tools try on anything.

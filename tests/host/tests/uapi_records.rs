@@ -250,7 +250,8 @@ fn states_of_mirrors() {
                     continue;
                 }
                 for pattern in 0u32..1 << members {
-                    let lost: Vec<bool> = (0..members).map(|nth| pattern & 1 << nth != 0).collect();
+                    let lost: Vec<bool> =
+                        (0..members).map(|nth| pattern & (1 << nth) != 0).collect();
                     let weakest = (0..members * 6)
                         .map(|chunk| {
                             let holders = holders(layout, members, chunk);

@@ -71,7 +71,7 @@ pub fn parse_id(text: &str) -> Option<[u8; 16]> {
     let bytes: Vec<u8> = digits
         .chunks_exact(2)
         .map(|pair| match pair {
-            [high, low] => high << 4 | low,
+            [high, low] => (high << 4) | low,
             _ => 0,
         })
         .collect();
