@@ -4,17 +4,25 @@
 //!
 //! This is the module's front door: options, start, end. `docs/architecture.md` shows the house.
 
+// Modules say with `pub` what is for other modules; there is nothing outside this crate.
+#![allow(unreachable_pub)]
+
 use kernel::prelude::*;
 
 mod array;
 mod block;
 mod control;
+// The pure half is also compiled for the host (`tools/emd-core`), which uses more of it.
+#[allow(dead_code, unused_imports)]
 #[path = "../metadata/mod.rs"]
 mod metadata;
+#[allow(dead_code, unused_imports)]
 mod model;
+#[allow(dead_code, unused_imports)]
 #[path = "../personalities/mod.rs"]
 mod personalities;
 mod set;
+#[allow(dead_code, unused_imports)]
 mod uapi;
 
 use kernel::sync::Arc;

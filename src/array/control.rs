@@ -3,7 +3,9 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::task::{Task, TaskResult, TaskStatus};
-use super::{dirty, end_all, gather, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting};
+use super::{
+    dirty, end_all, gather, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting,
+};
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
@@ -178,14 +180,6 @@ impl Array {
         }
     }
 
-    /// Whether `slot` could be lost without losing data.
-    pub fn can_lose(&self, slot: Slot) -> bool {
-        let rest = self.readable().without(slot);
-        crate::personalities::for_level(self.geometry.level()).is_some_and(|level| {
-            level.health(self.geometry.shape(), rest) != crate::personalities::Health::Failed
-        })
-    }
-
     /// Members that failed and are not recorded yet.
     pub fn unrecorded(&self) -> Mask {
         Mask(self.unrecorded.load(Ordering::Acquire))
@@ -218,11 +212,6 @@ impl Array {
     /// Where everything is.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
-    }
-
-    /// N of `/dev/emdN`.
-    pub fn number(&self) -> u32 {
-        self.number
     }
 
     /// Reads and writes of members that failed.

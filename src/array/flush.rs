@@ -67,9 +67,14 @@ impl BatchOwner for FlushOp {
             this.pass.member_failed(slot, EventKind::WriteError, 0);
         }
         let lost = !failed.is_empty()
-            && (!this.pass.is_redundant() || !failed.intersect(this.pass.writable()).is_empty()
+            && (!this.pass.is_redundant()
+                || !failed.intersect(this.pass.writable()).is_empty()
                 || this.pass.broken.load(core::sync::atomic::Ordering::Acquire));
-        let unrecorded = this.pass.unrecorded.load(core::sync::atomic::Ordering::Acquire) != 0;
+        let unrecorded = this
+            .pass
+            .unrecorded
+            .load(core::sync::atomic::Ordering::Acquire)
+            != 0;
         let is_empty = this.bio.as_ref().is_none_or(|bio| bio.sectors() == 0);
         if lost {
             if let Some(bio) = this.as_mut().project().bio.take() {

@@ -19,14 +19,12 @@ use super::submit::Background;
 use super::{Array, ArrayPass};
 use crate::block::batch::launch;
 use crate::block::bio::Status;
-use crate::block::pages::{PagePool, Pages};
-use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
-use crate::block::parity::{self, Start};
 use crate::block::context;
+use crate::block::pages::{PagePool, Pages};
+use crate::block::parity::{self, Start};
+use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
 use crate::model::Slot;
-use crate::personalities::lane::{
-    Compute, Job, LaneResult, Outcome, Step, StepResult, Usable,
-};
+use crate::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::{Kind, Mask};
 use crate::uapi::event::EventKind;
@@ -135,12 +133,20 @@ fn take_buffers(pass: &ArrayPass, body: &mut Body, first: Step) -> bool {
     let mut missing_old = Mask::EMPTY;
     let mut missing_new = Mask::EMPTY;
     for slot in reads.iter() {
-        if body.buffers.get(usize::from(slot)).is_some_and(|b| b.old.is_none()) {
+        if body
+            .buffers
+            .get(usize::from(slot))
+            .is_some_and(|b| b.old.is_none())
+        {
             missing_old = missing_old.with(slot);
         }
     }
     for slot in news.iter() {
-        if body.buffers.get(usize::from(slot)).is_some_and(|b| b.new.is_none()) {
+        if body
+            .buffers
+            .get(usize::from(slot))
+            .is_some_and(|b| b.new.is_none())
+        {
             missing_new = missing_new.with(slot);
         }
     }
@@ -249,7 +255,9 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
             let pages = if is_write {
                 new_of(body, slot)
             } else {
-                body.buffers.get(usize::from(slot)).and_then(|b| b.old.as_ref())
+                body.buffers
+                    .get(usize::from(slot))
+                    .and_then(|b| b.old.as_ref())
             };
             match (pass.table().member(slot), pages) {
                 (Some(member), Some(pages)) => launcher.send(
@@ -317,7 +325,14 @@ fn do_compute(body: &mut Body, compute: Compute) -> bool {
                     // Read-modify-write: the old parity becomes the new one in place.
                     buffers.new = buffers.old.take();
                     if let Some(mut dest) = buffers.new.take() {
-                        xor(body, &mut dest, Start::Destination, old.without(p), new, len_bytes);
+                        xor(
+                            body,
+                            &mut dest,
+                            Start::Destination,
+                            old.without(p),
+                            new,
+                            len_bytes,
+                        );
                         if let Some(buffers) = body.buffers.get_mut(at) {
                             buffers.new = Some(dest);
                         }
@@ -361,7 +376,11 @@ fn do_compute(body: &mut Body, compute: Compute) -> bool {
             }
         }),
         Compute::Match { a, b } => {
-            let old = |slot: Slot| body.buffers.get(usize::from(slot)).and_then(|x| x.old.as_ref());
+            let old = |slot: Slot| {
+                body.buffers
+                    .get(usize::from(slot))
+                    .and_then(|x| x.old.as_ref())
+            };
             match (old(a), old(b)) {
                 (Some(a), Some(b)) => parity::differs(a, b, len_bytes),
                 _ => true,
@@ -394,7 +413,10 @@ pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
     if is_write && failed.is_empty() {
         // The last step: nothing is left that needs a task.
         let body = op.as_mut().body_mut();
-        body.step = body.work.as_mut().map(|work| work.step(StepResult::default()));
+        body.step = body
+            .work
+            .as_mut()
+            .map(|work| work.step(StepResult::default()));
         if let Some(Step::Done(outcome)) = body.step {
             if outcome.result == LaneResult::Good {
                 return finish_run(op, outcome);
@@ -470,7 +492,8 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     };
     for slot in outcome.repaired.iter() {
         let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
-        pass.notify.event(EventKind::ReadRepaired, Some(slot), sector);
+        pass.notify
+            .event(EventKind::ReadRepaired, Some(slot), sector);
     }
     for slot in outcome.write_failed.iter() {
         // Left out of date: it counts for nothing before the write is acknowledged.
@@ -556,7 +579,10 @@ fn fail_run(body: &mut Body) {
 fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     let body = op.as_mut().body_mut();
     for buffers in body.buffers.iter_mut() {
-        for pages in [buffers.old.take(), buffers.new.take()].into_iter().flatten() {
+        for pages in [buffers.old.take(), buffers.new.take()]
+            .into_iter()
+            .flatten()
+        {
             pass.pool.put(pages);
         }
     }

@@ -37,7 +37,7 @@ mod task;
 mod write;
 
 pub use control::{ArrayParams, Notify};
-pub use task::{TaskResult, TaskStatus};
+pub use task::TaskResult;
 
 use crate::block::batch::BatchSet;
 use crate::block::bdev::BlockDevice;
@@ -213,8 +213,11 @@ impl Array {
     fn member_failed(&self, slot: Slot, kind: crate::uapi::event::EventKind, sector: u64) {
         self.notify.event(kind, Some(slot), sector);
         if self.drop_member(slot) {
-            self.notify
-                .event(crate::uapi::event::EventKind::MemberFailed, Some(slot), sector);
+            self.notify.event(
+                crate::uapi::event::EventKind::MemberFailed,
+                Some(slot),
+                sector,
+            );
             self.notify.kick();
         }
     }

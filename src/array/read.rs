@@ -11,7 +11,6 @@ use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask, Place};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
 
 /// Serves a read.
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
@@ -24,7 +23,9 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     if is_degraded && u64::from(io.sectors()) > whole_chunk {
         return by_rects(&io, first);
     }
-    spread(&io, first, |pass, place, sectors| pass.read_target(place, sectors));
+    spread(&io, first, |pass, place, sectors| {
+        pass.read_target(place, sectors)
+    });
 }
 
 /// Sends the parts of a bio to one member each: the one that `target` says, or through lanes.
@@ -47,7 +48,10 @@ pub(super) fn spread(
             member_sector: place.member_sector,
         };
         match target(pass, &place, sectors) {
-            Some(slot) => match (unused.take().or_else(|| io.piece()), pass.table().member(slot)) {
+            Some(slot) => match (
+                unused.take().or_else(|| io.piece()),
+                pass.table().member(slot),
+            ) {
                 (Some(piece), Some(member)) => piece.send(
                     io.clone(),
                     info(slot),
@@ -102,7 +106,10 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
                 sectors: rect.sectors,
                 member_sector,
             };
-            match (unused.take().or_else(|| io.piece()), pass.table().member(slot)) {
+            match (
+                unused.take().or_else(|| io.piece()),
+                pass.table().member(slot),
+            ) {
                 (Some(piece), Some(member)) => piece.send(
                     io.clone(),
                     info,

@@ -3,13 +3,12 @@
 //! Where bios come in, and where what could not go on at once goes on.
 
 use super::{read, write, Array, ArrayPass};
-use crate::block::bio::{
-    DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, Status, UserBio,
-};
+use crate::block::bio::{DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, Status, UserBio};
 use crate::block::gate::Gated;
 use crate::block::gendisk::DiskOwner;
 use crate::block::raw::{
-    REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH,
+    REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_FLUSH, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES,
+    REQ_PREFLUSH,
 };
 use crate::personalities::Kind;
 use crate::uapi::event::EventKind;

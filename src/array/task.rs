@@ -16,6 +16,7 @@ use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use crate::reason;
 use crate::uapi::info::TaskKind;
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
@@ -88,7 +89,7 @@ pub(super) struct Task {
     targets: Mask,
     /// Lanes in all, and lanes a stripe unit has.
     lanes: u64,
-    lanes_per_unit: u64,
+    lanes_per_unit: NonZeroU64,
     unit: u32,
     total_sectors: u64,
     started: u64,
@@ -114,14 +115,16 @@ impl Task {
         from_sectors: u64,
     ) -> Checked {
         let unit = array.stripe_unit();
-        let lanes_per_unit = u64::from(unit.div_ceil(LANE_SECTORS));
+        let lanes_per_unit =
+            NonZeroU64::new(u64::from(unit.div_ceil(LANE_SECTORS))).unwrap_or(NonZeroU64::MIN);
         let total_sectors = array.geometry.used_member_sectors();
         let lanes = match array.geometry.kind() {
-            Kind::Parity => array.geometry.stripes() * lanes_per_unit,
+            Kind::Parity => array.geometry.stripes() * lanes_per_unit.get(),
             _ => total_sectors.div_ceil(u64::from(LANE_SECTORS)),
         };
         // Go on at the start of a stripe unit, never beyond the mark.
-        let first = (from_sectors / u64::from(unit) * lanes_per_unit).min(lanes);
+        let units = from_sectors.checked_div(u64::from(unit)).unwrap_or(0);
+        let first = units.saturating_mul(lanes_per_unit.get()).min(lanes);
         let task = Arc::pin_init(
             pin_init!(Self {
                 work <- kernel::new_delayed_work!("emd_task"),
@@ -203,10 +206,15 @@ impl Task {
     pub(super) fn status(&self) -> TaskStatus {
         let base = self.progress.lock().base;
         let done_sectors = self.sectors_of(base);
-        let ticks = (context::jiffies() as u64).wrapping_sub(self.started).max(1);
+        let ticks = (context::jiffies() as u64)
+            .wrapping_sub(self.started)
+            .max(1);
         let per_second = u64::from(context::ticks(1000) as u32).max(1);
         let moved = done_sectors.saturating_sub(self.sectors_of(self.started_lane));
-        let rate = (moved / 2).saturating_mul(per_second) / ticks;
+        let rate = (moved / 2)
+            .saturating_mul(per_second)
+            .checked_div(ticks)
+            .unwrap_or(0);
         let left = self.total_sectors.saturating_sub(done_sectors) / 2;
         TaskStatus {
             kind: self.kind,
@@ -300,11 +308,7 @@ impl Task {
                 }
                 let window = if is_busy { WINDOW_BUSY } else { WINDOW_MAX };
                 if in_flight >= window {
-                    return if is_busy {
-                        Next::Later
-                    } else {
-                        Next::WhenBack
-                    };
+                    return if is_busy { Next::Later } else { Next::WhenBack };
                 }
                 let lane = progress.next;
                 progress.next += 1;

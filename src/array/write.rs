@@ -49,9 +49,10 @@ fn mirrored(pass: ArrayPass, bio: UserBio) {
     let mut unused = Some(first);
     let mut sent = false;
     for slot in pass.writable().iter() {
-        let (Some(mut piece), Some(member)) =
-            (unused.take().or_else(|| io.piece()), pass.table().member(slot))
-        else {
+        let (Some(mut piece), Some(member)) = (
+            unused.take().or_else(|| io.piece()),
+            pass.table().member(slot),
+        ) else {
             io.mark_failed(slot);
             pass.member_failed(
                 slot,
@@ -177,9 +178,7 @@ impl Rect {
 
     /// Sector of the volume where the part of data member `data_index` starts.
     pub(super) fn sector(&self, data_index: u16) -> u64 {
-        self.stripe_start
-            + u64::from(data_index) * u64::from(self.unit)
-            + u64::from(self.column)
+        self.stripe_start + u64::from(data_index) * u64::from(self.unit) + u64::from(self.column)
     }
 
     /// The part of data member `data_index`.

@@ -133,10 +133,7 @@ impl<T: BatchOwner> Launcher<'_, T> {
 
 /// Launches a batch: `fill` sends bios; when the last of them is back (maybe before this returns),
 /// `T::batch_done` gets the owner. An empty batch is done at once.
-pub fn launch<T: BatchOwner>(
-    owner: Pin<KBox<T>>,
-    fill: impl FnOnce(&T, &mut Launcher<'_, T>),
-) {
+pub fn launch<T: BatchOwner>(owner: Pin<KBox<T>>, fill: impl FnOnce(&T, &mut Launcher<'_, T>)) {
     // SAFETY: The pointer is only used shared, and turned back into the pinned box by `put`.
     let owner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(owner) });
     // SAFETY: `owner` is live until the count that we set here is given up below.

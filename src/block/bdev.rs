@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/blkdev.h`.
 
-use super::bio::{BioSet, Status};
+use super::bio::BioSet;
 use super::pages::Pages;
 use super::raw::{self, Opf};
 use core::fmt;
@@ -166,30 +166,6 @@ impl BlockDevice {
         self.limits().logical_block_size
     }
 
-    /// Whether it honours discards.
-    pub fn discards(&self) -> bool {
-        self.limits().max_discard_sectors > 0
-    }
-
-    /// Whether it is a partition.
-    pub fn is_partition(&self) -> bool {
-        // SAFETY: As above.
-        unsafe { self.bdev.as_ref().__bd_flags.counter & 0xff != 0 }
-    }
-
-    /// Name of its disk, such as `sda`, written to `out`. (Of a partition: the disk it is on.)
-    pub fn disk_name(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        // SAFETY: As above; a disk's name does not change once it is added.
-        let name = unsafe { &(*self.bdev.as_ref().bd_disk).disk_name };
-        for &byte in name {
-            if byte == 0 {
-                break;
-            }
-            out.write_char(char::from(byte as u8))?;
-        }
-        Ok(())
-    }
-
     /// Addresses `bio` to `sector` of this device.
     ///
     /// # Safety
@@ -247,7 +223,14 @@ impl SyncIo {
     ) -> Result {
         let this = self.project();
         for part in to.chunks_mut(this.bounce.len()) {
-            submit_and_wait(&this.set, device, raw::REQ_OP_READ | raw::REQ_META, sector, this.bounce, part.len())?;
+            submit_and_wait(
+                &this.set,
+                device,
+                raw::REQ_OP_READ | raw::REQ_META,
+                sector,
+                this.bounce,
+                part.len(),
+            )?;
             if let Some(bytes) = this.bounce.as_slice().get(..part.len()) {
                 part.copy_from_slice(bytes);
             }
@@ -302,9 +285,4 @@ fn submit_and_wait(
         bindings::bio_put(bio);
         result
     }
-}
-
-/// Whether `status` says that a device failed, not just a sector.
-pub fn is_device_failure(status: Status) -> bool {
-    status.is_offline()
 }

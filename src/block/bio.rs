@@ -79,11 +79,6 @@ impl UserBio {
         self.opf() & raw::REQ_OP_MASK
     }
 
-    /// First sector.
-    pub fn sector(&self) -> u64 {
-        self.bio().bi_iter.bi_sector
-    }
-
     /// Length in sectors.
     pub fn sectors(&self) -> u32 {
         self.bio().bi_iter.bi_size >> 9
@@ -436,9 +431,10 @@ impl<O: IoOwner> IoRef<O> {
 
     /// Records that the piece on `slot` failed.
     pub fn mark_failed(&self, slot: u16) {
-        self.io()
-            .failed
-            .fetch_or(1u64.checked_shl(slot.into()).unwrap_or(0), Ordering::Relaxed);
+        self.io().failed.fetch_or(
+            1u64.checked_shl(slot.into()).unwrap_or(0),
+            Ordering::Relaxed,
+        );
     }
 
     /// Records that a piece worked.
@@ -500,7 +496,12 @@ impl<O: IoOwner> IoRef<O> {
     }
 
     /// Calls `each` with address and length of every stretch of the user's data in the range.
-    fn segments(&self, offset_bytes: usize, len_bytes: usize, mut each: impl FnMut(*mut u8, usize)) {
+    fn segments(
+        &self,
+        offset_bytes: usize,
+        len_bytes: usize,
+        mut each: impl FnMut(*mut u8, usize),
+    ) {
         let bio = self.io().user.as_ptr();
         // SAFETY: The user's bio lives; its iterator is at the start of the data.
         let (mut vec, mut within, size) = unsafe {
@@ -755,11 +756,6 @@ impl<O: IoOwner> FinishedIo<O> {
         self.io().good.load(Ordering::Relaxed)
     }
 
-    /// Outcome so far.
-    pub fn status(&self) -> Status {
-        Status(self.io().status.load(Ordering::Relaxed))
-    }
-
     /// Changes the outcome.
     pub fn set_status(&self, status: Status) {
         self.io().status.store(status.0, Ordering::Relaxed);
@@ -855,11 +851,6 @@ impl<O: IoOwner> StalledList<O> {
             head: core::ptr::null_mut(),
             tail: core::ptr::null_mut(),
         }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.head.is_null()
     }
 
     /// Adds a reference. A bio is in at most one list at a time: callers stall only the reference

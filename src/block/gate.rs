@@ -204,6 +204,8 @@ impl<T: Behind> Drop for Pass<T> {
     fn drop(&mut self) {
         let gated = self.gated();
         // The last access to the object: after it, the waiter may free it.
-        gated.counters[self.counter].0.fetch_sub(1, Ordering::SeqCst);
+        gated.counters[self.counter]
+            .0
+            .fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -77,11 +77,6 @@ impl Limits {
         self.0.features |=
             raw::BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE | raw::BLK_FEAT_STABLE_WRITES;
     }
-
-    /// Logical block size in bytes.
-    pub fn logical_block_bytes(&self) -> u32 {
-        self.0.logical_block_size
-    }
 }
 
 /// What belongs to a disk until its last user is gone.
@@ -125,11 +120,7 @@ impl Disk {
         let mut limits = limits.0;
         // SAFETY: `limits` is valid; the lock class is static.
         let disk = from_err_ptr(unsafe {
-            bindings::__blk_alloc_disk(
-                &mut limits,
-                -1,
-                kernel::static_lock_class!().as_ptr(),
-            )
+            bindings::__blk_alloc_disk(&mut limits, -1, kernel::static_lock_class!().as_ptr())
         });
         let disk = match disk {
             Ok(disk) => disk,
@@ -182,12 +173,6 @@ impl Disk {
     pub fn openers(&self) -> i32 {
         // SAFETY: As above. Partitions count on the whole disk too.
         unsafe { (*self.disk.as_ref().part0).bd_openers.counter }
-    }
-
-    /// Changes the capacity and tells user space.
-    pub fn set_size(&self, size_sectors: u64) {
-        // SAFETY: By the invariant.
-        unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), size_sectors) };
     }
 
     /// Shows `device` as a member in sysfs (`slaves`, `holders`).

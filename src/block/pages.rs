@@ -115,11 +115,13 @@ impl PagePool {
         let mut allocated = 0;
         for (order, list) in free.iter_mut().enumerate() {
             // Room for all that the limit allows, so that putting back never allocates.
-            list.reserve((limit_bytes / (PAGE_BYTES << order)).max(reserve) + 1, GFP_KERNEL)?;
+            list.reserve(
+                (limit_bytes / (PAGE_BYTES << order)).max(reserve) + 1,
+                GFP_KERNEL,
+            )?;
         }
         for _ in 0..reserve {
-            let pages =
-                Pages::alloc(POOL_ORDERS as u32 - 1, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
+            let pages = Pages::alloc(POOL_ORDERS as u32 - 1, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
             allocated += pages.len();
             if let Some(list) = free.last_mut() {
                 list.push(pages, GFP_KERNEL)?;

@@ -13,8 +13,6 @@ use kernel::workqueue::Queue;
 pub enum Kind {
     /// On the CPU that queued it, many at once, high priority: the data path.
     PerCpu,
-    /// Anywhere, one at a time in order: bookkeeping.
-    Ordered,
     /// Anywhere, many at once: long tasks.
     Unbound,
 }
@@ -42,15 +40,10 @@ impl WorkQueue {
                 base | bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_HIGHPRI,
                 0,
             ),
-            Kind::Ordered => (
-                base | bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags___WQ_ORDERED,
-                1,
-            ),
             Kind::Unbound => (base | bindings::wq_flags_WQ_UNBOUND, 0),
         };
         // SAFETY: The name is a C string without conversions, so it needs no further arguments.
-        let queue =
-            unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, active) };
+        let queue = unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, active) };
         Ok(Self {
             queue: NonNull::new(queue).ok_or(ENOMEM)?,
         })

@@ -30,14 +30,9 @@ pub const REQ_META: Opf = 1 << bindings::req_flag_bits___REQ_META;
 pub const REQ_FUA: Opf = 1 << bindings::req_flag_bits___REQ_FUA;
 /// `REQ_PREFLUSH`.
 pub const REQ_PREFLUSH: Opf = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
-/// `REQ_RAHEAD`.
-pub const REQ_RAHEAD: Opf = 1 << bindings::req_flag_bits___REQ_RAHEAD;
+
 /// `REQ_NOWAIT`.
 pub const REQ_NOWAIT: Opf = 1 << bindings::req_flag_bits___REQ_NOWAIT;
-/// `REQ_IDLE`.
-pub const REQ_IDLE: Opf = 1 << bindings::req_flag_bits___REQ_IDLE;
-/// `REQ_NOUNMAP`.
-pub const REQ_NOUNMAP: Opf = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
 
 /// `BLK_STS_NOTSUPP`.
 pub const BLK_STS_NOTSUPP: u8 = 1;
@@ -67,15 +62,11 @@ pub const BLK_FEAT_NOWAIT: u32 = 1 << 7;
 pub const BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE: u32 = 1 << 15;
 
 /// `GFP_NOIO` as a raw mask.
-pub const GFP_NOIO: bindings::gfp_t = 1 << bindings::___GFP_DIRECT_RECLAIM_BIT
-    | 1 << bindings::___GFP_KSWAPD_RECLAIM_BIT;
+pub const GFP_NOIO: bindings::gfp_t =
+    1 << bindings::___GFP_DIRECT_RECLAIM_BIT | 1 << bindings::___GFP_KSWAPD_RECLAIM_BIT;
 /// May not sleep, takes no reserves, warns of nothing.
 pub const GFP_OPPORTUNISTIC: bindings::gfp_t =
     1 << bindings::___GFP_KSWAPD_RECLAIM_BIT | 1 << bindings::___GFP_NOWARN_BIT;
-/// May sleep; gives up early, warns of nothing.
-pub const GFP_TRY: bindings::gfp_t = GFP_NOIO
-    | 1 << bindings::___GFP_NOWARN_BIT
-    | 1 << bindings::___GFP_NORETRY_BIT;
 
 extern "C" {
     /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
