@@ -6,7 +6,7 @@
 //! `change`, and the inner lock only in between.
 
 use super::managed::ManagedSet;
-use super::shared::now;
+use super::shared::{now, Shared};
 use super::state::{DiskMask, Inner};
 use crate::array::{Array, MemberSlot};
 use crate::block::context;
@@ -51,7 +51,7 @@ impl ManagedSet {
             return Ok(());
         }
         self.detach_lost()?;
-        self.lock().drop_dead();
+        self.lock().drop_dead(&self.shared);
         self.take_back_stale();
         self.use_spares();
         self.attach_rebuilding()?;
@@ -135,6 +135,7 @@ impl ManagedSet {
                 }
             }
         }
+        inner.settle_returned();
     }
 
     /// Gives arrays the members that are to be rebuilt.
@@ -243,10 +244,13 @@ impl Inner {
     }
 
     /// Gives up disks that are gone from the machine.
-    fn drop_dead(&mut self) {
+    fn drop_dead(&mut self, shared: &Shared) {
         for disk in 0..self.devices.len() as DiskIndex {
-            let dead = self.device(disk).is_some() && self.is_unplugged(disk);
-            if dead && !self.is_attached(disk) {
+            let Some(dev) = self.device(disk).map(|device| device.dev()) else {
+                continue;
+            };
+            if self.is_unplugged(disk) && !self.is_attached(disk) {
+                self.record_gone(shared, disk, dev);
                 if let Some(place) = self.devices.get_mut(usize::from(disk)) {
                     *place = None;
                 }
@@ -277,18 +281,30 @@ impl Inner {
 
     /// Whether a disk may take a place in `volume` without a person's word, and how gladly: lower
     /// is better.
-    fn spare_rank(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Option<u8> {
+    fn spare_rank(&self, volume: VolumeIndex, disk: DiskIndex) -> Option<u8> {
         if !self.is_online(disk) || self.is_unplugged(disk) {
             return None;
         }
         let set = self.model()?;
         match set.disk(disk)?.role {
-            _ if self.returned.contains(disk) && self.disk_in(volume, slot) == Some(disk) => {
-                Some(0)
-            }
+            // Its old place, or any: formats may have forgotten which it was.
+            _ if self.returned.contains(disk) => Some(0),
             DiskRole::DedicatedSpare(of) if of == volume => Some(1),
             DiskRole::GlobalSpare => Some(2),
             _ => None,
+        }
+    }
+
+    /// What came back and has a place again (in all volumes that could use it) is a member as others
+    /// are; what found none stays at hand.
+    fn settle_returned(&mut self) {
+        for disk in 0..self.devices.len() as DiskIndex {
+            let is_member = self
+                .model()
+                .is_some_and(|set| set.memberships(disk).next().is_some());
+            if is_member {
+                self.returned.remove(disk);
+            }
         }
     }
 
@@ -302,7 +318,7 @@ impl Inner {
     ) -> Option<DiskIndex> {
         for rank in 0..3 {
             for disk in 0..self.devices.len() as DiskIndex {
-                if self.spare_rank(volume, slot, disk) == Some(rank)
+                if self.spare_rank(volume, disk) == Some(rank)
                     && self.activate_disk(set, volume, slot, disk).is_ok()
                 {
                     return Some(disk);
@@ -323,7 +339,6 @@ impl Inner {
     ) -> Checked {
         let event = Event::SpareActivated { volume, slot, disk };
         self.record(&set.shared, &event)?;
-        self.returned.remove(disk);
         let number = self.running(volume).map(|running| running.number.get());
         let dev = self.device(disk).map(|device| device.dev());
         log!(

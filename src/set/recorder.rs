@@ -9,8 +9,9 @@ use super::managed::ManagedSet;
 use super::shared::{now, ticks, Shared};
 use super::state::Inner;
 use crate::array::{Array, TaskResult};
+use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
-use crate::model::{Checked, DiskState, Event, MemberState, VolumeIndex};
+use crate::model::{Checked, DiskIndex, DiskState, Event, MemberState, VolumeIndex};
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
@@ -416,30 +417,41 @@ impl Inner {
         array.clean_recorded();
     }
 
-    /// A disk is gone from the machine. True when the set has it.
+    /// A disk is gone from the machine. True when the set had it.
     #[inline(never)]
-    pub fn note_unplugged(&mut self, shared: &Shared, dev: crate::block::bdev::Dev) -> bool {
+    pub fn note_unplugged(&mut self, shared: &Shared, dev: Dev) -> bool {
         let Some(disk) = self.index_of(dev) else {
             return false;
         };
         // First the data path, then the metadata.
         self.fail_on_arrays(disk);
+        self.record_gone(shared, disk, dev);
+        true
+    }
+
+    /// Records that a disk is not here any more, where that gives up no volume. One that failed
+    /// before counts as missing from now on: its errors were those of its going, and who plugs it in
+    /// again means it.
+    #[inline(never)]
+    pub fn record_gone(&mut self, shared: &Shared, disk: DiskIndex, dev: Dev) {
         self.returned.remove(disk);
         let counts = self
             .model()
             .and_then(|set| set.disk(disk))
             .is_some_and(|disk| disk.state != DiskState::Missing);
-        if counts && self.bears_loss(disk) {
+        if !counts {
+            return;
+        }
+        if self.bears_loss(disk) {
             if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
-                log!(pr_warn, "disk {} is gone, not recorded: {}", disk, reason);
+                log!(pr_warn, "disk {dev} is gone, not recorded: {reason}");
             }
         }
         if let Some(set) = self.model() {
-            log!(pr_warn, "disk {} of a set is gone", dev);
+            log!(pr_warn, "disk {dev} of a set is gone");
             shared.post(EventKind::DiskLost, &set.id, |event| {
                 event.dev = DevNumber::from_wire(dev.0);
             });
         }
-        true
     }
 }
