@@ -6,6 +6,8 @@
 
 // Modules say with `pub` what is for other modules; there is nothing outside this crate.
 #![allow(unreachable_pub)]
+// A reason is carried in place: there may be no memory for it when it is needed most.
+#![allow(clippy::result_large_err)]
 
 use kernel::prelude::*;
 

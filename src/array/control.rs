@@ -141,7 +141,7 @@ impl Array {
         let table = Table {
             members: params.members,
         };
-        Ok(Arc::pin_init(Gated::init(array, table), GFP_KERNEL)?.into())
+        Ok(Arc::pin_init(Gated::init(array, table), GFP_KERNEL)?)
     }
 
     /// Queue limits, stacked over the members that are here.

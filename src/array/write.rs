@@ -287,7 +287,7 @@ fn next_boundary(pass: &ArrayPass, column: u32, unit: u32, from: u64, to: u64) -
 
 impl Array {
     /// Keeps a bio until ops come back.
-    fn stall(self: &Self, io: IoRef<Array>) {
+    fn stall(&self, io: IoRef<Array>) {
         let pass = io.owner().again();
         {
             let mut waiting = pass.waiting.lock();

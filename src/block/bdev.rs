@@ -116,8 +116,8 @@ impl BlockDevice {
             None => (core::ptr::null_mut(), core::ptr::null()),
         };
         // SAFETY: `token` is unique to this opening and lives as long as it does.
-        let opened =
-            from_err_ptr(unsafe { bindings::bdev_file_open_by_dev(number, flags, token, ops) });
+        let opened = unsafe { bindings::bdev_file_open_by_dev(number, flags, token, ops) };
+        let opened = from_err_ptr(opened);
         let file = match opened {
             Ok(file) => file,
             Err(error) => {

@@ -372,8 +372,8 @@ impl<O: IoOwner> IoRef<O> {
         // SAFETY: The user's bio is live and addressed to one of our own disks.
         let bdev = unsafe { (*bio.as_ptr()).bi_bdev };
         // SAFETY: `bdev` is live while bios are addressed to it.
-        let counted = sectors > 0
-            && unsafe { (*(*(*bdev).bd_disk).queue).limits.features } & raw::BLK_FEAT_IO_STAT != 0;
+        let features = unsafe { (*(*(*bdev).bd_disk).queue).limits.features };
+        let counted = sectors > 0 && features & raw::BLK_FEAT_IO_STAT != 0;
         let mut start = 0;
         if counted {
             // SAFETY: `bdev` is live; `op` is the bio's own.
@@ -570,7 +570,6 @@ impl<O: IoOwner> Piece<O> {
     pub fn send(self, io: IoRef<O>, info: PieceInfo, device: &BlockDevice, sector: u64) {
         let bio = self.bio.as_ptr();
         let skip = info.sector.wrapping_sub(io.sector());
-        core::mem::forget(self);
         // SAFETY: The bio is ours and unsent; its front belongs to it. The `IoRef` is handed over to
         // the completion as the pointer to its carrier.
         unsafe {
@@ -764,7 +763,6 @@ impl<O: IoOwner> FinishedIo<O> {
     /// Ends the user's bio with the outcome recorded.
     pub fn end(self) {
         let front = self.carrier.as_ptr();
-        core::mem::forget(self);
         // SAFETY: This was the only reference; the `Io` is read out and its carrier freed before the
         // pass (which keeps the bio set alive) is dropped.
         unsafe {
@@ -806,7 +804,6 @@ impl<O: IoOwner> FinishedList<O> {
     /// Adds.
     pub fn push(&mut self, io: FinishedIo<O>) {
         let front = io.carrier.as_ptr();
-        core::mem::forget(io);
         // SAFETY: The `Io` is ours alone.
         unsafe { (*front).io.next = self.head };
         self.head = front;
