@@ -35,7 +35,12 @@ fn complete(inner: &Inner, volume: &mut VolumeInfo) {
         return;
     };
     match (&entry.running, &entry.why) {
-        (Some(running), _) => fill(volume, running),
+        (Some(running), _) => {
+            fill(volume, running);
+            if volume.task.is_none() {
+                volume.task = waiting(inner, volume);
+            }
+        }
         (None, Some(why)) => {
             if volume.reason.is_empty() {
                 volume.reason = Text::from_text(why.text());
@@ -78,4 +83,22 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
             }
         }
     }
+}
+
+/// The task that is due, and waits for one on the same disks.
+#[inline(never)]
+fn waiting(inner: &Inner, volume: &VolumeInfo) -> Option<TaskInfo> {
+    if !inner.may_have_task(volume.index) {
+        return None;
+    }
+    let (kind, _, done_sectors) = inner.task_needed(volume.index)?;
+    Some(TaskInfo {
+        kind,
+        state: TaskState::Waiting,
+        done_sectors: done_sectors.min(volume.member_sectors),
+        total_sectors: volume.member_sectors,
+        rate_kib: 0,
+        eta_seconds: None,
+        mismatch_sectors: 0,
+    })
 }

@@ -129,9 +129,13 @@ impl ManagedSet {
     fn use_spares(&self) {
         let mut inner = self.lock();
         for volume in 0..inner.entries_len() {
-            while let Some(slot) = inner.next_empty(volume) {
-                if inner.activate_spare(self, volume, slot).is_none() {
+            while let Some(slot) = inner.next_empty(volume, None) {
+                let lost = inner.disk_in(volume, slot);
+                let Some((disk, role)) = inner.activate_spare(self, volume, slot) else {
                     break;
+                };
+                if let (Some(lost), DiskRole::GlobalSpare) = (lost, role) {
+                    inner.stand_in(self, lost, disk);
                 }
             }
         }
@@ -259,7 +263,7 @@ impl Inner {
     }
 
     /// A lost member whose place can be taken.
-    pub fn next_empty(&self, volume: VolumeIndex) -> Option<Slot> {
+    pub fn next_empty(&self, volume: VolumeIndex, lost: Option<DiskIndex>) -> Option<Slot> {
         let running = self.running(volume)?;
         let set = self.model()?;
         let model = set.volume(volume)?;
@@ -275,6 +279,7 @@ impl Inner {
             .find(|(slot, member)| {
                 matches!(member.state, MemberState::Failed | MemberState::Missing)
                     && !running.attached.contains(*slot)
+                    && (lost.is_none() || member.disk == lost)
             })
             .map(|(slot, _)| slot)
     }
@@ -308,24 +313,40 @@ impl Inner {
         }
     }
 
-    /// Lets the best spare take a place; says which.
+    /// Lets the best spare take a place; says which, and what it was.
     #[inline(never)]
     fn activate_spare(
         &mut self,
         set: &ManagedSet,
         volume: VolumeIndex,
         slot: Slot,
-    ) -> Option<DiskIndex> {
+    ) -> Option<(DiskIndex, DiskRole)> {
         for rank in 0..3 {
             for disk in 0..self.devices.len() as DiskIndex {
-                if self.spare_rank(volume, disk) == Some(rank)
-                    && self.activate_disk(set, volume, slot, disk).is_ok()
-                {
-                    return Some(disk);
+                if self.spare_rank(volume, disk) != Some(rank) {
+                    continue;
+                }
+                let Some(role) = self.model()?.disk(disk).map(|disk| disk.role) else {
+                    continue;
+                };
+                if self.activate_disk(set, volume, slot, disk).is_ok() {
+                    return Some((disk, role));
                 }
             }
         }
         None
+    }
+
+    /// A global spare replaces a disk, not a member: it takes the lost disk's places in the other
+    /// volumes too, where it has room. (It is a member by now, and no spare any more.)
+    #[inline(never)]
+    fn stand_in(&mut self, set: &ManagedSet, lost: DiskIndex, disk: DiskIndex) {
+        for volume in 0..self.entries_len() {
+            if let Some(slot) = self.next_empty(volume, Some(lost)) {
+                // Refused for want of room: the next spare may have it.
+                let _ = self.activate_disk(set, volume, slot, disk);
+            }
+        }
     }
 
     /// Lets a disk take a lost member's place, as far as the metadata goes.
@@ -391,7 +412,7 @@ impl Inner {
         })
     }
 
-    fn may_have_task(&self, volume: VolumeIndex) -> bool {
+    pub fn may_have_task(&self, volume: VolumeIndex) -> bool {
         self.running(volume).is_some_and(|running| {
             running.disk.is_some()
                 && !running.paused
@@ -404,9 +425,25 @@ impl Inner {
     /// The task that a volume needs: what, for whom, from where on.
     #[inline(never)]
     fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
+        let due = self.task_needed(volume);
+        let needs_resync = self.running(volume)?.needs_resync;
+        let dirty = self.model()?.volume(volume)?.consistency == Consistency::Dirty;
+        if due.is_none() && needs_resync && dirty && self.nothing_to_agree(volume) {
+            // What is left has nothing to agree with.
+            if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
+                if let Some(running) = self.running_mut(volume) {
+                    running.needs_resync = false;
+                }
+            }
+        }
+        due
+    }
+
+    /// The same, only looked at.
+    #[inline(never)]
+    pub fn task_needed(&self, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
         let running = self.running(volume)?;
         let (attached, present) = (running.attached, running.array.present());
-        let (needs_resync, from_sectors) = (running.needs_resync, running.resync_from_sectors);
         let model = self.model()?.volume(volume)?;
         let mut targets = Mask::EMPTY;
         let mut done = u64::MAX;
@@ -426,29 +463,18 @@ impl Inner {
         if !targets.is_empty() {
             return Some((TaskKind::Rebuild, targets, done));
         }
-        if !needs_resync {
-            return None;
-        }
         let shape = model.shape;
         let lost = u32::from(shape.members).saturating_sub(in_sync);
         let is_mirror = shape.level == Level::Raid1;
         let can_resync = lost == 0 || (is_mirror && in_sync >= 2);
-        match model.consistency {
-            Consistency::Initialising { .. } if can_resync => {
-                Some((TaskKind::Initialise, Mask::EMPTY, from_sectors))
-            }
-            _ if can_resync => Some((TaskKind::Resync, Mask::EMPTY, from_sectors)),
-            Consistency::Dirty if self.nothing_to_agree(volume) => {
-                // What is left has nothing to agree with.
-                if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
-                    if let Some(running) = self.running_mut(volume) {
-                        running.needs_resync = false;
-                    }
-                }
-                None
-            }
-            _ => None,
+        if !running.needs_resync || !can_resync {
+            return None;
         }
+        let kind = match model.consistency {
+            Consistency::Initialising { .. } => TaskKind::Initialise,
+            _ => TaskKind::Resync,
+        };
+        Some((kind, Mask::EMPTY, running.resync_from_sectors))
     }
 
     /// Whether so much is lost that every sector is there just once.

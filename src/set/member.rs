@@ -184,7 +184,7 @@ impl ManagedSet {
             if only.is_some_and(|only| only != volume) {
                 continue;
             }
-            let Some(slot) = inner.next_empty(volume) else {
+            let Some(slot) = inner.next_empty(volume, None) else {
                 continue;
             };
             if inner.activate_disk(self, volume, slot, disk).is_ok() {

@@ -5,6 +5,7 @@
 # emd: manual
 # timeout: 150
 
+# shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
 
 FILES=6
@@ -59,7 +60,21 @@ verify_load_ends() {
   done
 }
 
-passes() { [[ $(cat "/run/load.$1.passes" 2>/dev/null | wc -l) -ge $2 ]]; }
+passes() { [[ -e /run/load.$1.passes && $(wc -l <"/run/load.$1.passes") -ge $2 ]]; }
+
+# A bar for each task, line by line, as this may be no terminal. (On one, \`emdadm wait\` draws them in place.)
+progress() {
+  local bars
+  while bars=$(emdadm list --json | jq -r '
+    def bar: if . == 0 then "" else "#" * . end;
+    .sets[].volumes[] | select(.task)
+    | (if .task.total_sectors == 0 then 0 else .task.done_sectors / .task.total_sectors end) as $part
+    | ($part * 40 | floor) as $n
+    | "      \(.device) \(.name): \(.task.kind) [\($n | bar)\("." * (40 - $n) // "")] \($part * 100 | floor)% \(.task.state)"') && [[ $bars ]]; do
+    printf '%s\n' "$bars"
+    sleep 0.3
+  done
+}
 
 boot_1() {
   local data mirror lost device
@@ -88,8 +103,8 @@ boot_1() {
   wait_for 10 test -b /dev/emd0 -a -b /dev/emd1
   run emdadm list
   data=$(emd_node data) mirror=$(emd_node mirror)
-  expect_equal "the RAID5 volume" "$(emd_state data)" optimal
-  expect_equal "the RAID1 volume" "$(emd_state mirror)" optimal
+  expect_equal "the RAID5 volume is optimal" "$(emd_state data)" optimal
+  expect_equal "the RAID1 volume is optimal" "$(emd_state mirror)" optimal
   expect "fsck of the RAID5 volume" fsck.ext4 -fn "/dev/$data"
   expect "fsck of the RAID1 volume" fsck.ext4 -fn "/dev/$mirror"
   mount_all "/dev/$data" "/dev/$mirror"
@@ -104,15 +119,15 @@ boot_1() {
   run emdadm fail "$data" "$lost"
   wait_for 10 eval 'emd_has_task data rebuild || emd_has_task mirror rebuild || { emd_settled data && emd_settled mirror; }'
   run emdadm list
-  say "The rebuild, as \`emdadm wait\` shows it:"
-  emdadm wait --timeout 90
   # Both volumes use the same disks: they are rebuilt one after the other.
+  progress
+  expect "nothing runs any more" emdadm wait --timeout 90
   wait_for 60 emd_is data optimal
   wait_for 60 emd_is mirror optimal
   verify_load_ends
   run emdadm show
   for device in data mirror; do
-    expect_equal "$device" "$(emd_state $device)" optimal
+    expect_equal "$device is optimal" "$(emd_state $device)" optimal
     expect_failure "$device uses the failed disk no more" grep -qx "$lost" <(emd_get $device '.members[].device')
   done
   expect "the spare is a member now" grep -qx "${DISKS[4]}" <(emd_get data '.members[].device')
@@ -135,20 +150,22 @@ boot_1() {
 }
 
 boot_2() {
-  local data mirror view name folder number
+  local data mirror view name number
   mapfile -t DISKS < <(disks)
 
   step "5. The machine is up again. EMD finds the set and sees that it was not stopped in good order"
   run modprobe emd
   wait_for 20 test -b /dev/emd0 -a -b /dev/emd1
   run emdadm list
-  emdadm wait --timeout 90
+  progress
+  expect "nothing runs any more" emdadm wait --timeout 90
   wait_for 60 emd_settled data
   wait_for 60 emd_settled mirror
   # The events of the time before we looked are kept.
   emdadm monitor --from 0 --once --json >/run/events
   for name in data mirror; do
     number=$(emd_node $name)
+    # shellcheck disable=SC2016 # of jq
     expect "$name was dirty, so its redundancy was made right again (resync)" \
       jq -es --arg a "/dev/$number" 'any(.kind == "task-started" and (.array == $a or .array == ($a | ltrimstr("/dev/"))) and .word == "resync")' /run/events
   done
@@ -174,7 +191,7 @@ boot_2() {
   run cat /proc/mdstat
   for name in data mirror; do
     expect "md has nothing to resync or rebuild on $name" md_is_synced $name
-    expect_equal "sectors of $name where md finds redundancy wrong" "$(md_mismatches $name)" 0
+    expect_equal "md checks all of $name and finds no mismatch" "$(md_mismatches $name)" 0
     expect "fsck of $name under md" fsck.ext4 -fn "/dev/md/$name"
   done
   mount_all /dev/md/data /dev/md/mirror
