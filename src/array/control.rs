@@ -287,10 +287,19 @@ impl Array {
         if (kind == TaskKind::Rebuild) == targets.is_empty() {
             return Err(reason!(EINVAL, "a rebuild, and only that, has targets"));
         }
-        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
-            && this.unsynced_from.load(Ordering::Acquire) == u64::MAX
-            && kind == TaskKind::Initialise
-        {
+        let in_sync = this.readable();
+        let can_compare = match this.geometry.kind() {
+            Kind::Mirrored => in_sync.len() >= 2,
+            _ => in_sync == Mask::all(this.geometry.members()),
+        };
+        if kind != TaskKind::Rebuild && !can_compare {
+            return Err(reason!(
+                EINVAL,
+                "{} has lost members: there is nothing to compare with",
+                this.name
+            ));
+        }
+        if kind == TaskKind::Initialise && this.unsynced_from.load(Ordering::Acquire) == u64::MAX {
             this.unsynced_from.store(from_sectors, Ordering::Release);
         }
         Task::start(this, kind, targets, from_sectors)

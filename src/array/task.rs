@@ -87,6 +87,8 @@ pub(super) struct Task {
     work: DelayedWork<Task>,
     kind: TaskKind,
     targets: Mask,
+    /// Members in sync when it started.
+    in_sync: Mask,
     /// Lanes in all, and lanes a stripe unit has.
     lanes: u64,
     lanes_per_unit: NonZeroU64,
@@ -130,6 +132,7 @@ impl Task {
                 work <- kernel::new_delayed_work!("emd_task"),
                 kind,
                 targets,
+                in_sync: array.readable(),
                 lanes,
                 lanes_per_unit,
                 unit,
@@ -164,11 +167,23 @@ impl Task {
         array.task_active.store(true, Ordering::Release);
         if array.geometry.kind() == Kind::Mirrored {
             // Writes that went around the lane locks have to be through before the first lane is
-            // touched; the gate tells. Reads and failures do not wait on this.
-            if let Some(drained) = array.try_drain(|| false) {
-                drop(drained);
-            }
+            // touched; the gate tells.
+            let is_idle = array
+                .try_drain(|| array.unrecorded.load(Ordering::Acquire) != 0)
+                .is_some();
             array.release_gate();
+            if !is_idle {
+                // A failure has to be recorded first, and our caller may have to do that.
+                let own = array.task.lock().take();
+                task.progress.lock().array = None;
+                array.task_active.store(false, Ordering::Release);
+                drop(own);
+                return Err(reason!(
+                    EAGAIN,
+                    "{} has failures to record first",
+                    array.name
+                ));
+            }
         }
         task.wake(0);
         Ok(())
@@ -291,7 +306,7 @@ impl Task {
         loop {
             let ending = self.cancelled.load(Ordering::Acquire)
                 || self.failed.load(Ordering::Acquire)
-                || self.targets_lost(array);
+                || self.members_lost(array);
             let is_busy = array.is_busy(BUSY_MS);
             let lane = {
                 let mut progress = self.progress.lock();
@@ -340,14 +355,14 @@ impl Task {
         true
     }
 
-    /// Whether a member that is being filled is gone.
-    fn targets_lost(&self, array: &Array) -> bool {
+    /// Whether a member that is being filled, or compared, is gone.
+    fn members_lost(&self, array: &Array) -> bool {
         match self.kind {
             TaskKind::Rebuild => {
                 self.targets.intersect(array.writable()) != self.targets
                     || array.broken.load(Ordering::Acquire)
             }
-            _ => array.readable() != Mask::all(array.geometry.members()),
+            _ => array.readable() != self.in_sync,
         }
     }
 
