@@ -72,7 +72,7 @@ pub fn content(record: &[u8], layout: &Layout) -> Content {
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     bytes: &'a [u8],
-    layout: Layout,
+    layout: &'a Layout,
 }
 
 /// The facts that a new record is made from.
@@ -102,15 +102,12 @@ pub struct NewRecord {
 
 impl<'a> Record<'a> {
     /// Looks at `bytes` as a volume's record; `None` when they are none.
-    pub fn new(bytes: &'a [u8], layout: &Layout) -> Option<Self> {
+    pub fn new(bytes: &'a [u8], layout: &'a Layout) -> Option<Self> {
         if bytes.len() != layout.record_bytes as usize || content(bytes, layout) != Content::Volume
         {
             return None;
         }
-        Some(Self {
-            bytes,
-            layout: *layout,
-        })
+        Some(Self { bytes, layout })
     }
 
     /// All its bytes.
@@ -220,7 +217,7 @@ impl<'a> Record<'a> {
         get64(
             self.layout.endian,
             self.bytes,
-            start_at(&self.layout, position),
+            start_at(self.layout, position),
         )
     }
 

@@ -11,9 +11,10 @@
 use super::super::bytes::{put, slice, slice_mut, Endian};
 use super::crc::Crc;
 use super::header::{layout_of, Header, Kind};
+use super::home::{slot, Home};
 use super::layout::*;
 use super::probe::{identity, Which};
-use super::set::{ddf_time, slot, DdfSet, DiskMeta, Home, Touched};
+use super::set::{ddf_time, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
@@ -43,10 +44,24 @@ pub const VENDOR: &[u8; 8] = b"EMD     ";
 /// [`crate::metadata::Format::create`].
 pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBox<DdfSet>> {
     let block_bytes = check_disks(disks)?;
+    let mut set = empty_set(block_bytes, name, context)?;
+    set.set.disks.reserve(disks.len(), GFP_KERNEL)?;
+    set.disks.reserve(disks.len(), GFP_KERNEL)?;
+    for facts in disks {
+        add_first_disk(&mut set, facts, context)?;
+    }
+    set.reserve_plan()?;
+    set.finish(context)?;
+    Ok(set)
+}
+
+/// A set without disks.
+#[inline(never)]
+fn empty_set(block_bytes: u32, name: &str, context: &Context) -> Checked<KBox<DdfSet>> {
     let header = first_header(block_bytes, context)?;
     let head = Header::decode(&header, Kind::Primary)?;
     let layout = layout_of(&header, &head, block_bytes)?;
-    let from_end = |bytes: u64| Some(bytes / u64::from(block_bytes) - 1);
+    let from_end = |bytes: u64| Some(layout.blocks(bytes / 512).saturating_sub(1));
     let section = |which| KVVec::from_elem(0xFFu8, layout.section_bytes(which), GFP_KERNEL);
     let mut controller = section(Section::Controller)?;
     fill_controller(&mut controller, &layout, name);
@@ -59,13 +74,13 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
         signature::VOLUMES,
         layout.vd_entries,
     );
-    let mut set = boxed(DdfSet {
+    boxed(DdfSet {
         set: Set {
             format: "ddf",
             id: identity(&head.guid),
             name: set_name(&controller),
             generation: 0,
-            disks: KVec::with_capacity(disks.len(), GFP_KERNEL)?,
+            disks: KVec::new(),
             volumes: KVec::new(),
             notes: KVec::new(),
         },
@@ -83,20 +98,15 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
         ],
         frozen: false,
         zeros: KVVec::from_elem(0, block_bytes as usize, GFP_KERNEL)?,
-        disks: KVec::with_capacity(disks.len(), GFP_KERNEL)?,
+        disks: KVec::new(),
         volumes: KVec::new(),
         leaving: None,
         touched: Touched::default(),
-    })?;
-    for facts in disks {
-        add_first_disk(&mut set, facts, context)?;
-    }
-    set.reserve_plan()?;
-    set.finish(context)?;
-    Ok(set)
+    })
 }
 
 /// Disks must have one block size, differ, and be large enough.
+#[inline(never)]
 fn check_disks(disks: &[DiskFacts]) -> Checked<u32> {
     let Some(first) = disks.first() else {
         return Err(reason!(EINVAL, "a set needs at least one disk"));
@@ -148,6 +158,7 @@ fn check_size(disk: &DiskFacts, reserve_bytes: u64) -> Checked {
 }
 
 /// The header that all disks' headers are made from; places are filled in later.
+#[inline(never)]
 fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     let mut block = KVVec::from_elem(0xFFu8, block_bytes as usize, GFP_KERNEL)?;
     let endian = Endian::Big;
@@ -161,7 +172,9 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     put8(&mut block, header::FOREIGN, 0);
     put8(&mut block, header::GROUPING, 0);
     put8(&mut block, header::KIND, Kind::Primary.code());
-    let blocks = |bytes: u64| u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(0);
+    let blocks = |bytes: u64| {
+        u32::try_from(bytes.checked_div(u64::from(block_bytes)).unwrap_or(0)).unwrap_or(0)
+    };
     let workspace = blocks(RESERVE_BYTES - PRIMARY_BYTES - DATA_BYTES_MIN);
     put32(endian, &mut block, header::WORKSPACE_LEN, workspace);
     put16(endian, &mut block, header::PD_MAX, PD_ENTRIES);
@@ -169,7 +182,7 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     put16(endian, &mut block, header::PARTITIONS_MAX, PARTITIONS);
     put16(endian, &mut block, header::MPPE, MPPE);
     let table = |entries: u16| (TABLE_HEAD + ENTRY_BYTES * usize::from(entries)) as u64;
-    let record = (512 + 12 * u64::from(MPPE)).div_ceil(u64::from(block_bytes));
+    let record = (512 + 12 * u64::from(MPPE)).div_ceil(u64::from(block_bytes.max(512)));
     let record = u16::try_from(record).unwrap_or(1);
     put16(endian, &mut block, header::RECORD_BLOCKS, record);
     let lengths = [
@@ -265,6 +278,7 @@ pub fn new_reference(set: &DdfSet, context: &Context, salt: u64) -> u32 {
 }
 
 /// Controller data: EMD's name, and the set's in the vendor part.
+#[inline(never)]
 fn fill_controller(bytes: &mut [u8], layout: &Layout, name: &str) {
     put32(layout.endian, bytes, 0, signature::CONTROLLER);
     if let Some(guid) = slice_mut(bytes, 8, GUID_BYTES) {
@@ -293,6 +307,7 @@ pub fn set_name(controller: &[u8]) -> Text<32> {
     }
 }
 
+#[inline(never)]
 fn add_first_disk(set: &mut DdfSet, facts: &DiskFacts, context: &Context) -> Checked {
     let index = u16::try_from(set.disks.len()).unwrap_or(u16::MAX);
     let guid = new_disk_guid(set, facts, None, context);
@@ -340,7 +355,7 @@ impl DdfSet {
         let reserve = self.from_anchor.iter().take(2).flatten().max();
         let reserve = reserve.copied().unwrap_or(0).saturating_add(1);
         check_size(facts, reserve.saturating_mul(u64::from(layout.block_bytes)))?;
-        let anchor = facts.size_sectors / layout.block_sectors() - 1;
+        let anchor = layout.blocks(facts.size_sectors).saturating_sub(1);
         let [primary, secondary, workspace] = self
             .from_anchor
             .map(|distance| distance.and_then(|distance| anchor.checked_sub(distance)));
@@ -355,8 +370,8 @@ impl DdfSet {
             data: KVVec::from_elem(0xFF, layout.section_bytes(Section::Data), GFP_KERNEL)?,
             log: self.fresh_log()?,
             dirty: [
-                super::assemble::dirty_map(&layout)?,
-                super::assemble::dirty_map(&layout)?,
+                super::move_in::dirty_map(&layout)?,
+                super::move_in::dirty_map(&layout)?,
             ],
             fresh: true,
         };
@@ -365,8 +380,8 @@ impl DdfSet {
         let places = [primary, secondary, workspace];
         for (index, kind) in [
             (slot::ANCHOR, Kind::Anchor),
-            (slot::CLOSED[0], Kind::Primary),
-            (slot::CLOSED[1], Kind::Secondary),
+            (slot::closed(Which::Primary), Kind::Primary),
+            (slot::closed(Which::Secondary), Kind::Secondary),
         ] {
             self.fresh_header(home.header_mut(index), kind, places);
         }

@@ -5,8 +5,9 @@
 use super::super::bytes::put;
 use super::config::{self, LOST_REFERENCE};
 use super::create::{new_disk_guid, new_reference};
+use super::home::Home;
 use super::layout::*;
-use super::set::{ddf_time, DdfSet, DiskMeta, Home, Leaving};
+use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
     Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, MemberState,
@@ -25,6 +26,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::DiskFailed`].
+    #[inline(never)]
     pub fn disk_failed(&mut self, disk: DiskIndex) -> Checked {
         self.live_disk(disk)?;
         self.edit_pde(disk, |kind, state| {
@@ -36,6 +38,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::DiskMissing`].
+    #[inline(never)]
     pub fn disk_missing(&mut self, disk: DiskIndex) -> Checked {
         self.live_disk(disk)?;
         self.edit_pde(disk, |kind, state| {
@@ -146,6 +149,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::DiskRemoved`].
+    #[inline(never)]
     pub fn disk_removed(&mut self, disk: DiskIndex, context: &Context) -> Checked {
         self.live_disk(disk)?;
         self.check_idle(disk)?;
@@ -211,6 +215,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::DiskAdded`].
+    #[inline(never)]
     pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
         self.check_joining(&offer.facts)?;
         let endian = self.layout.endian;
@@ -272,6 +277,7 @@ impl DdfSet {
 
     /// [`crate::model::Event::DiskReturned`]. The disk gets a new reference, so that whatever its
     /// old metadata said cannot be taken for the truth.
+    #[inline(never)]
     pub fn disk_returned(
         &mut self,
         disk: DiskIndex,
@@ -336,6 +342,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::SpareAssigned`].
+    #[inline(never)]
     pub fn spare_assigned(
         &mut self,
         disk: DiskIndex,
@@ -389,6 +396,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::SpareActivated`].
+    #[inline(never)]
     pub fn spare_activated(
         &mut self,
         volume: VolumeIndex,
@@ -409,7 +417,7 @@ impl DdfSet {
             member.state = MemberState::Rebuilding { done_sectors: 0 };
         }
         let reference = self.disk_meta(disk).map_or(0, |meta| meta.reference);
-        let block = start / self.layout.block_sectors();
+        let block = self.layout.blocks(start);
         self.edit_records(volume, span, ddf_time(context), &|bytes, layout| {
             config::set_member(bytes, layout, position, reference, block);
         });
@@ -427,6 +435,7 @@ impl DdfSet {
     }
 
     /// Everything that may speak against an activation; gives the member's first sector.
+    #[inline(never)]
     fn check_activation(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Checked<u64> {
         let model = self.live_volume(volume)?;
         if !model.shape.level.is_redundant() {

@@ -118,6 +118,7 @@ impl Header {
 }
 
 /// Reads and checks the section layout of the header in `block`.
+#[inline(never)]
 pub fn layout_of(block: &[u8], head: &Header, block_bytes: u32) -> Checked<Layout> {
     let endian = head.endian;
     let mut layout = Layout {
@@ -160,6 +161,7 @@ pub fn layout_of(block: &[u8], head: &Header, block_bytes: u32) -> Checked<Layou
 }
 
 /// Sections must exist, lie close behind the header and not overlap.
+#[inline(never)]
 fn check_places(layout: &Layout) -> Checked {
     for section in Section::ALL {
         let place = layout.place(section);
@@ -210,6 +212,7 @@ fn entries(layout: &Layout, section: Section, max: u16) -> Checked<u16> {
     Ok(max.min(room))
 }
 
+#[inline(never)]
 fn records(layout: &mut Layout, block: &[u8]) -> Checked {
     let endian = layout.endian;
     let blocks = get16(endian, block, header::RECORD_BLOCKS);

@@ -99,8 +99,6 @@ pub mod pde {
     pub const FAILED: u16 = 2;
     /// State: being rebuilt.
     pub const REBUILDING: u16 = 4;
-    /// State: in transition.
-    pub const TRANSITION: u16 = 8;
     /// State: predicts its failure.
     pub const PREDICTIVE: u16 = 16;
     /// State: missing.
@@ -148,10 +146,8 @@ pub mod vde {
     pub const INIT_RUNNING: u8 = 1;
     /// Init: done.
     pub const INIT_DONE: u8 = 2;
-    /// Init: the mask of the access policy, and its values.
+    /// Init: the mask of the access policy: 00 read and write, 80 read-only, C0 blocked.
     pub const ACCESS_MASK: u8 = 0xC0;
-    /// Access: read-only.
-    pub const ACCESS_RO: u8 = 0x80;
     /// Access: blocked.
     pub const ACCESS_BLOCKED: u8 = 0xC0;
 }
@@ -263,6 +259,11 @@ impl Layout {
     /// Sectors of 512 bytes in a block.
     pub fn block_sectors(&self) -> u64 {
         u64::from(self.block_bytes / 512).max(1)
+    }
+
+    /// Whole blocks in `sectors` of 512 bytes.
+    pub fn blocks(&self, sectors: u64) -> u64 {
+        sectors.checked_div(self.block_sectors()).unwrap_or(0)
     }
 
     /// The place of a section.

@@ -14,10 +14,13 @@
 //! | `assemble` | disks of a group to a set: generations, stale disks |
 //! | `read_volumes` | records to volumes, and what may be done with them |
 //! | `model` | levels, states and sizes in DDF's words and the model's |
-//! | `set` | the metadata of a set in memory |
+//! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
+//! | `set`, `home` | the metadata of a set, and of a disk, in memory |
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
 //! | `plan` | the order of writes |
 //! | `create` | new sets and new disks |
+
+// Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
 
 pub mod assemble;
 pub mod config;
@@ -25,8 +28,10 @@ pub mod crc;
 pub mod create;
 mod disks;
 pub mod header;
+pub mod home;
 pub mod layout;
 pub mod model;
+mod move_in;
 pub mod plan;
 pub mod probe;
 mod read_volumes;
@@ -128,7 +133,7 @@ impl Format for Ddf {
     }
 
     fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>> {
-        Ok(assemble::assemble(disks)?)
+        Ok(Self::open(disks)?)
     }
 
     fn create(

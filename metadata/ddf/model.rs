@@ -56,6 +56,7 @@ pub struct Quirks {
 }
 
 /// The shape that a record describes. `usable_blocks` stands in for a member size of 0 (Adaptec).
+#[inline(never)]
 pub fn shape_of(
     record: &Record<'_>,
     layout: &Layout,
@@ -76,7 +77,7 @@ pub fn shape_of(
     if chunk_blocks > 0 {
         blocks -= blocks % chunk_blocks;
     }
-    let too_long = u64::MAX / 2 / block_sectors / (MEMBERS_MAX as u64);
+    let too_long = u64::MAX / 16 / (MEMBERS_MAX as u64);
     if blocks == 0 || blocks > too_long {
         return Err(reason!(EINVAL, "a member of {blocks} blocks is impossible"));
     }
@@ -151,6 +152,7 @@ fn strip_blocks(record: &Record<'_>) -> Checked<u64> {
 }
 
 /// Level and placement of primary level and qualifier.
+#[inline(never)]
 fn level_of(record: &Record<'_>, quirks: Quirks) -> Checked<(Level, Placement)> {
     let (prl, rlq) = (record.level(), record.qualifier());
     if record.rotate() != 0 && matches!(prl, level::RAID5 | level::RAID6) {

@@ -27,9 +27,11 @@
 //! A new disk is written before all others: anchor erased, everything but the anchor, anchor. A
 //! disk that leaves is erased after all others. Anchors of disks that stay are never written.
 
+use super::super::bytes::put;
+use super::home::{slot, Home};
 use super::layout::*;
 use super::probe::Which;
-use super::set::{buffer, ddf_time, kind_of, slot, DdfSet, Home};
+use super::set::{buffer, ddf_time, kind_of, DdfSet};
 use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
 
 /// Runs of changed blocks that are written one by one; beyond them, a section is written from its
@@ -120,12 +122,12 @@ impl DdfSet {
         }
         for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
             for which in [Which::Primary, Which::Secondary] {
-                if home.copies[which as usize].is_some() {
+                if home.copy(which).is_some() {
                     for section in WRITTEN {
                         let blocks = home.layout.place(section).blocks;
                         push_run(plan, 1, disk, home, which, section, (0, blocks))?;
                     }
-                    push_header(plan, 1, disk, home, which, slot::CLOSED[which as usize])?;
+                    push_header(plan, 1, disk, home, which, slot::closed(which))?;
                 }
             }
         }
@@ -139,7 +141,7 @@ impl DdfSet {
     fn paired_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
         let paired = || {
             self.each_home()
-                .filter(|(_, home)| !home.fresh && home.copies[1].is_some())
+                .filter(|(_, home)| !home.fresh && home.copy(Which::Secondary).is_some())
         };
         if paired().next().is_none() {
             return Ok(start);
@@ -165,7 +167,7 @@ impl DdfSet {
     fn single_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
         let single = || {
             self.each_home()
-                .filter(|(_, home)| !home.fresh && home.copies[1].is_none())
+                .filter(|(_, home)| !home.fresh && home.copy(Which::Secondary).is_none())
         };
         let mut phase = start;
         if single().all(|(_, home)| dirty_blocks(home) <= 1) {
@@ -225,9 +227,9 @@ fn push_part(
     which: Which,
 ) -> Checked {
     match part {
-        0 => push_header(plan, phase, disk, home, which, slot::OPEN[which as usize]),
+        0 => push_header(plan, phase, disk, home, which, slot::open(which)),
         1 => push_sections(plan, phase, disk, home, which),
-        _ => push_header(plan, phase, disk, home, which, slot::CLOSED[which as usize]),
+        _ => push_header(plan, phase, disk, home, which, slot::closed(which)),
     }
 }
 
@@ -239,7 +241,7 @@ fn push_header(
     which: Which,
     index: usize,
 ) -> Checked {
-    match home.copies[which as usize] {
+    match home.copy(which) {
         Some(block) => plan.push(header_write(phase, disk, home, block, index)),
         None => Ok(()),
     }
@@ -324,7 +326,7 @@ fn push_run(
         Section::BadBlocks if home.log.is_empty() => return Ok(()),
         Section::BadBlocks => own + buffer::LOG,
     };
-    let (Some(block), blocks) = (home.copies[which as usize], run.1.saturating_sub(run.0)) else {
+    let (Some(block), blocks) = (home.copy(which), run.1.saturating_sub(run.0)) else {
         return Ok(());
     };
     if blocks == 0 {
@@ -346,7 +348,10 @@ fn push_run(
 
 /// How many blocks of a disk's only copy change.
 fn dirty_blocks(home: &Home) -> u32 {
-    home.dirty[0].iter().map(|word| word.count_ones()).sum()
+    home.map(Which::Primary)
+        .iter()
+        .map(|word| word.count_ones())
+        .sum()
 }
 
 /// Whether configuration records change on a disk.
@@ -359,26 +364,25 @@ fn changes_records(home: &Home) -> bool {
 fn render_headers(home: &mut Home, next: u32, time: u32) {
     let layout = home.layout;
     let (endian, crc, old) = (layout.endian, layout.crc, home.sequence);
-    let len = layout.block_bytes as usize;
+    let len = (layout.block_bytes as usize).max(1);
     for which in [Which::Primary, Which::Secondary] {
-        if home.copies[which as usize].is_none() {
+        if home.copy(which).is_none() {
             continue;
         }
-        let (open, closed) = (slot::OPEN[which as usize], slot::CLOSED[which as usize]);
-        let from = closed * len;
-        if home.headers.len() >= slot::COUNT * len {
-            home.headers.copy_within(from..from + len, open * len);
-        }
-        let block = home.header_mut(open);
-        put32(endian, block, header::SEQUENCE, old);
-        put8(block, header::OPEN, 1);
-        crc.seal(block, endian);
-        let block = home.header_mut(closed);
-        put32(endian, block, header::SEQUENCE, next);
-        put32(endian, block, header::TIME, time);
-        put8(block, header::OPEN, 0);
-        put8(block, header::KIND, kind_of(which).code());
-        crc.seal(block, endian);
+        // The open header's block stands right before the closed one's.
+        let mut blocks = home.headers.chunks_exact_mut(len).skip(slot::open(which));
+        let (Some(open), Some(closed)) = (blocks.next(), blocks.next()) else {
+            continue;
+        };
+        let _ = put(open, 0, closed);
+        put32(endian, open, header::SEQUENCE, old);
+        put8(open, header::OPEN, 1);
+        crc.seal(open, endian);
+        put32(endian, closed, header::SEQUENCE, next);
+        put32(endian, closed, header::TIME, time);
+        put8(closed, header::OPEN, 0);
+        put8(closed, header::KIND, kind_of(which).code());
+        crc.seal(closed, endian);
     }
 }
 

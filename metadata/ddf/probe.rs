@@ -44,8 +44,6 @@ impl Which {
 /// One copy of the metadata on one disk.
 #[derive(Debug)]
 pub struct CopyView<'a> {
-    /// Block of its header.
-    pub block: u64,
     /// Its header.
     pub head: Header,
     /// Its section layout.
@@ -172,6 +170,11 @@ pub fn identity(guid: &Guid) -> Identity {
     }
 }
 
+/// Whole blocks in `sectors`.
+fn whole(sectors: u64, block_sectors: u64) -> u64 {
+    sectors.checked_div(block_sectors).unwrap_or(0)
+}
+
 /// [`crate::metadata::Format::probe`].
 pub fn probe(image: &DiskImage) -> Probe {
     match examine(image) {
@@ -195,7 +198,7 @@ pub fn examine(image: &DiskImage) -> Exam<'_> {
         return Exam::NotMine;
     }
     let block_sectors = u64::from(block_bytes / 512);
-    let end = image.facts.size_sectors - image.facts.size_sectors % block_sectors;
+    let end = whole(image.facts.size_sectors, block_sectors).saturating_mul(block_sectors);
     if end < TAIL_SECTORS {
         return Exam::NotMine;
     }
@@ -208,11 +211,12 @@ pub fn examine(image: &DiskImage) -> Exam<'_> {
         Ok(head) => head,
         Err(reason) => return Exam::Damaged(reason),
     };
-    read_copies(image, anchor, bytes, &head, end / block_sectors)
+    read_copies(image, anchor, bytes, &head, whole(end, block_sectors))
 }
 
 /// Finds the anchor: its block and bytes. One with a wrong checksum counts in the last block only,
 /// and only when there is no other.
+#[inline(never)]
 fn find_anchor(image: &DiskImage, end: u64, block_sectors: u64) -> Step<Option<(u64, &[u8])>> {
     let start = end - TAIL_SECTORS;
     let tail = match read(image, start, TAIL_SECTORS) {
@@ -226,14 +230,14 @@ fn find_anchor(image: &DiskImage, end: u64, block_sectors: u64) -> Step<Option<(
             Step::Got(bytes) => Step::Got(
                 bytes
                     .filter(|bytes| signature_endian(bytes).is_some())
-                    .map(|bytes| (end / block_sectors - 1, bytes)),
+                    .map(|bytes| (whole(end, block_sectors).saturating_sub(1), bytes)),
             ),
         };
     };
     if let Some(found) = scan(tail, start, end, block_sectors) {
         return Step::Got(Some(found));
     }
-    let block = (block_sectors as usize) * 512;
+    let block = ((block_sectors as usize) * 512).max(512);
     if end >= WIDE_TAIL_SECTORS && tail.chunks_exact(block).any(hints_at_ddf) {
         let start = end - WIDE_TAIL_SECTORS;
         match read(image, start, WIDE_TAIL_SECTORS) {
@@ -247,7 +251,7 @@ fn find_anchor(image: &DiskImage, end: u64, block_sectors: u64) -> Step<Option<(
         }
     }
     let last = tail.get(tail.len().saturating_sub(block)..).unwrap_or(&[]);
-    let found = signature_endian(last).map(|_| (end / block_sectors - 1, last));
+    let found = signature_endian(last).map(|_| (whole(end, block_sectors).saturating_sub(1), last));
     Step::Got(found)
 }
 
@@ -270,6 +274,7 @@ fn hints_at_ddf(block: &[u8]) -> bool {
 }
 
 /// Looks for a sound anchor: last block, Adaptec's place, then any block from the end.
+#[inline(never)]
 fn scan(tail: &[u8], start: u64, end: u64, block_sectors: u64) -> Option<(u64, &[u8])> {
     let block = (block_sectors as usize) * 512;
     let at = |sector: u64| {
@@ -277,8 +282,12 @@ fn scan(tail: &[u8], start: u64, end: u64, block_sectors: u64) -> Option<(u64, &
             .ok()?
             .checked_mul(512)?;
         let bytes = super::super::bytes::slice(tail, first, block)?;
-        sound_anchor(bytes, sector / block_sectors, end / block_sectors)
-            .then_some((sector / block_sectors, bytes))
+        sound_anchor(
+            bytes,
+            whole(sector, block_sectors),
+            whole(end, block_sectors),
+        )
+        .then_some((whole(sector, block_sectors), bytes))
     };
     if let Some(found) = at(end - block_sectors) {
         return Some(found);
@@ -288,7 +297,7 @@ fn scan(tail: &[u8], start: u64, end: u64, block_sectors: u64) -> Option<(u64, &
             return Some(found);
         }
     }
-    let blocks = (end - start) / block_sectors;
+    let blocks = whole(end - start, block_sectors);
     (1..=blocks)
         .filter_map(|back| at(end - back * block_sectors))
         // A primary or secondary header is not an anchor, wherever it lies.
@@ -305,6 +314,7 @@ fn sound_anchor(bytes: &[u8], block: u64, blocks: u64) -> bool {
 }
 
 /// Reads both copies that the anchor names.
+#[inline(never)]
 fn read_copies<'a>(
     image: &'a DiskImage,
     anchor: u64,
@@ -374,6 +384,7 @@ fn choose(copies: &[Option<CopyView<'_>>; 2]) -> Option<Which> {
 }
 
 /// Reads and checks one copy.
+#[inline(never)]
 fn read_copy<'a>(
     image: &'a DiskImage,
     anchor: &Header,
@@ -413,7 +424,6 @@ fn read_copy<'a>(
         Step::Got(Some(bytes)) => bytes,
     };
     Step::Got(check_sections(bytes, &layout, kind).map(|intact| CopyView {
-        block,
         head,
         layout,
         bytes,
@@ -426,6 +436,7 @@ fn unreadable(kind: Kind) -> Reason {
 }
 
 /// Checks a header against the anchor.
+#[inline(never)]
 fn check_header(
     bytes: &[u8],
     anchor: &Header,
@@ -468,6 +479,7 @@ fn check_header(
 }
 
 /// Signatures must be right; says whether the checksums are, too.
+#[inline(never)]
 fn check_sections(bytes: &[u8], layout: &Layout, kind: Kind) -> Checked<bool> {
     let endian = layout.endian;
     let mut intact = true;

@@ -47,6 +47,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn read_volume(&mut self, index: u16) -> Checked {
         let layout = self.set.layout;
         let entry = tables::entry(&self.set.vd, layout.endian, index);
@@ -117,6 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the newest records into `meta` and the volume.
+    #[inline(never)]
     fn fill(&self, volume: &mut Volume, meta: &mut VolumeMeta, lone: bool) -> Checked {
         let guid = meta.guid;
         let mut top: Option<Candidate<'_>> = None;
@@ -159,17 +161,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(never)]
     fn shape(&self, record: &Record<'_>) -> Checked<Shape> {
         let usable = (0..record.members())
             .filter_map(|position| self.by_reference(record.reference(position)))
             .filter_map(|disk| self.set.set.disk(disk))
-            .map(|disk| disk.usable_sectors / self.set.layout.block_sectors())
+            .map(|disk| self.set.layout.blocks(disk.usable_sectors))
             .min();
         shape_of(record, &self.set.layout, self.quirks, usable.unwrap_or(0))
     }
 
     /// Finds the newest record of one span and appends its members. Returns what speaks against
     /// using the volume.
+    #[inline(never)]
     fn fill_span(
         &self,
         volume: &mut Volume,
@@ -228,6 +232,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The member at `position` of a record.
+    #[inline(never)]
     fn member(&self, record: &Record<'_>, position: u16, trouble: &mut Option<Reason>) -> Member {
         let reference = record.reference(position);
         if matches!(reference, LOST_REFERENCE | NO_REFERENCE) {
@@ -326,6 +331,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What may be done with a volume whose records could be read.
+    #[inline(never)]
     fn judge(&self, index: VolumeIndex) -> Access {
         let Some(volume) = self.set.set.volume(index) else {
             return Access::ReadWrite;
@@ -362,6 +368,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Members must lie inside their disks, apart from metadata and from each other.
+    #[inline(never)]
     fn check_members(&self, index: VolumeIndex, volume: &Volume) -> Checked {
         for member in volume.members.iter() {
             let Some(disk) = member.disk else { continue };
@@ -404,6 +411,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Two disks that each say that the other one is lost were used apart from each other.
+    #[inline(never)]
     fn check_split(&self, index: VolumeIndex, volume: &Volume) -> Checked {
         let Some(meta) = self.set.volume_meta(index) else {
             return Ok(());

@@ -34,6 +34,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::RebuildProgress`]: in memory only.
+    #[inline(never)]
     pub fn rebuild_progress(&mut self, volume: VolumeIndex, slot: Slot, done: u64) -> Checked {
         self.rebuilding(volume, slot)?;
         let most = self.live_volume(volume)?.shape.member_sectors;
@@ -49,6 +50,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::RebuildDone`].
+    #[inline(never)]
     pub fn rebuild_done(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
         let disk = self.rebuilding(volume, slot)?;
         self.set_member_state(volume, slot, MemberState::InSync);
@@ -85,6 +87,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::Dirty`]. Nothing to record without redundancy.
+    #[inline(never)]
     pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
         let (level, now) = self.redundancy(volume)?;
         if !level.is_redundant() {
@@ -99,6 +102,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::Clean`].
+    #[inline(never)]
     pub fn clean(&mut self, volume: VolumeIndex) -> Checked {
         let (level, now) = self.redundancy(volume)?;
         if !level.is_redundant() {
@@ -114,6 +118,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::ResyncProgress`].
+    #[inline(never)]
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let (level, _) = self.redundancy(volume)?;
         let most = self.live_volume(volume)?.shape.member_sectors;
@@ -131,6 +136,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::ResyncDone`].
+    #[inline(never)]
     pub fn resync_done(&mut self, volume: VolumeIndex) -> Checked {
         let (level, _) = self.redundancy(volume)?;
         if !level.is_redundant() {

@@ -4,7 +4,7 @@
 //!
 //! Everything is edited in place, so that whatever is not understood stays as it was.
 
-use super::super::bytes::{all_are, put, slice, slice_mut, Endian};
+use super::super::bytes::{all_are, array, put, slice, slice_mut, Endian};
 use super::layout::*;
 
 /// Where entry `index` starts.
@@ -173,11 +173,10 @@ pub fn set_count(table: &mut [u8], endian: Endian, value: u16) {
 
 /// Moves entry `from` over entry `to` and makes `from` unused.
 pub fn move_entry(table: &mut [u8], from: u16, to: u16) {
-    let start = entry_at(from);
-    if from != to && table.len() >= entry_at(from.max(to)) + ENTRY_BYTES {
-        table.copy_within(start..start + ENTRY_BYTES, entry_at(to));
+    if let Some(bytes) = array::<ENTRY_BYTES>(table, entry_at(from)) {
+        let _ = put(table, entry_at(to), &bytes);
     }
-    if let Some(bytes) = slice_mut(table, start, ENTRY_BYTES) {
+    if let Some(bytes) = slice_mut(table, entry_at(from), ENTRY_BYTES) {
         bytes.fill(0xFF);
     }
 }

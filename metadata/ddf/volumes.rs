@@ -115,16 +115,12 @@ impl DdfSet {
             size_sectors: 0,
             ..*spec
         };
-        let largest = self.draft(&all)?.size_sectors;
-        if spec.size_sectors <= largest {
-            self.draft(spec)?;
-        }
-        Ok(largest)
+        Ok(self.draft(&all)?.size_sectors)
     }
 
     /// Checks a specification and works out what it comes to.
+    #[inline(never)]
     fn draft(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
-        self.check_name(spec.name.as_str(), None)?;
         let mut draft = self.draft_level(spec)?;
         self.draft_chunk(spec, &mut draft)?;
         self.check_spec_disks(spec, &draft.shape)?;
@@ -147,7 +143,9 @@ impl DdfSet {
             let needed = needed
                 .filter(|&sectors| sectors <= most)
                 .ok_or_else(|| reason!(ENOSPC, "at most {largest} sectors fit onto these disks"))?;
-            if spec.size_sectors % self.layout.block_sectors() != 0 {
+            if self.layout.blocks(spec.size_sectors) * self.layout.block_sectors()
+                != spec.size_sectors
+            {
                 return Err(reason!(
                     EINVAL,
                     "a size of {} sectors is not a multiple of the disks' blocks",
@@ -172,10 +170,11 @@ impl DdfSet {
             .map(|&disk| self.largest_gap(disk, unit.max(ALIGN_SECTORS)))
             .min()
             .unwrap_or(0);
-        least - least % unit
+        least.saturating_sub(least.checked_rem(unit).unwrap_or(0))
     }
 
     /// Level, layout, members, spans.
+    #[inline(never)]
     fn draft_level(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
         let count = spec.disks.len();
         let most = usize::from(self.layout.mppe).min(MEMBERS_MAX);
@@ -237,6 +236,7 @@ impl DdfSet {
     }
 
     /// Chunk length.
+    #[inline(never)]
     fn draft_chunk(&self, spec: &VolumeSpec<'_>, draft: &mut Draft) -> Checked {
         let plain = matches!(draft.shape.level, Level::Concat | Level::Raid1);
         if plain && draft.shape.spans == 1 {
@@ -263,6 +263,7 @@ impl DdfSet {
     }
 
     /// Disks must work, differ and have room; open slots must leave the data whole.
+    #[inline(never)]
     fn check_spec_disks(&self, spec: &VolumeSpec<'_>, shape: &Shape) -> Checked {
         for (at, disk) in spec.disks.iter().enumerate() {
             let Some(disk) = *disk else { continue };
@@ -319,8 +320,10 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::VolumeCreated`].
+    #[inline(never)]
     pub fn volume_created(&mut self, spec: &VolumeSpec<'_>, context: &Context) -> Checked {
         let draft = self.draft(spec)?;
+        self.check_name(spec.name.as_str(), None)?;
         let endian = self.layout.endian;
         let entry = tables::first_unused(&self.vd, endian, self.layout.vd_entries);
         let Some(entry) = entry.filter(|_| self.set.live_volumes().count() < VOLUMES_MAX) else {
@@ -335,39 +338,49 @@ impl DdfSet {
         let members = self.place_members(spec, &draft.shape)?;
         let guid = volume_guid(context);
         let records = self.make_records(&draft, &members, &guid, ddf_time(context))?;
-        self.set.volumes.reserve(1, GFP_KERNEL)?;
-        self.volumes.reserve(1, GFP_KERNEL)?;
         let clean = spec.assume_clean || !draft.shape.level.is_redundant();
         let number = self.unused_number();
-        self.volumes.push(
-            VolumeMeta {
-                entry: Some(entry),
-                guid,
-                record_guid: guid,
-                records,
-            },
-            GFP_KERNEL,
-        )?;
-        self.set.volumes.push(
-            Volume {
-                id: Identity::new(&guid),
-                name: spec.name,
-                shape: draft.shape,
-                size_sectors: draft.size_sectors,
-                members,
-                consistency: if clean {
-                    Consistency::Clean
-                } else {
-                    Consistency::Initialising { done_sectors: 0 }
-                },
-                access: Access::ReadWrite,
-                deleted: false,
-            },
-            GFP_KERNEL,
-        )?;
+        let meta = VolumeMeta {
+            entry: Some(entry),
+            guid,
+            record_guid: guid,
+            records,
+        };
+        self.push_volume(spec.name, &draft, members, clean, meta)?;
         self.fill_volume_entry(entry, &guid, number, spec.name, clean);
         self.refresh_vde(volume);
         self.spread_records(volume);
+        Ok(())
+    }
+
+    /// Appends a new volume to the model.
+    #[inline(never)]
+    fn push_volume(
+        &mut self,
+        name: Text<32>,
+        draft: &Draft,
+        members: KVec<Member>,
+        clean: bool,
+        meta: VolumeMeta,
+    ) -> Checked {
+        self.set.volumes.reserve(1, GFP_KERNEL)?;
+        self.volumes.reserve(1, GFP_KERNEL)?;
+        let volume = Volume {
+            id: Identity::new(&meta.guid),
+            name,
+            shape: draft.shape,
+            size_sectors: draft.size_sectors,
+            members,
+            consistency: if clean {
+                Consistency::Clean
+            } else {
+                Consistency::Initialising { done_sectors: 0 }
+            },
+            access: Access::ReadWrite,
+            deleted: false,
+        };
+        self.volumes.push(meta, GFP_KERNEL)?;
+        self.set.volumes.push(volume, GFP_KERNEL)?;
         Ok(())
     }
 
@@ -408,8 +421,8 @@ impl DdfSet {
             qualifier: draft.rlq,
             spans: u8::try_from(spans).unwrap_or(u8::MAX),
             second_level: draft.second_level,
-            member_blocks: draft.shape.member_sectors / layout.block_sectors(),
-            volume_blocks: draft.size_sectors / layout.block_sectors(),
+            member_blocks: layout.blocks(draft.shape.member_sectors),
+            volume_blocks: layout.blocks(draft.size_sectors),
         };
         let pairs = records
             .chunks_exact_mut(len.max(1))
@@ -421,7 +434,7 @@ impl DdfSet {
                     .disk
                     .and_then(|disk| self.disk_meta(disk))
                     .map_or(LOST_REFERENCE, |meta| meta.reference);
-                let start = member.offset_sectors / layout.block_sectors();
+                let start = layout.blocks(member.offset_sectors);
                 config::set_member(bytes, &layout, position, reference, start);
             }
             layout.crc.seal(bytes, layout.endian);
@@ -504,6 +517,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::VolumeDeleted`].
+    #[inline(never)]
     pub fn volume_deleted(&mut self, volume: VolumeIndex) -> Checked {
         if self.set.volume(volume).is_none() {
             return Err(reason!(ENOENT, "the set has no volume {volume}"));
@@ -581,6 +595,7 @@ impl DdfSet {
     }
 
     /// [`crate::model::Event::VolumeRenamed`].
+    #[inline(never)]
     pub fn volume_renamed(&mut self, volume: VolumeIndex, name: Text<32>) -> Checked {
         if self.set.volume(volume).is_none() {
             return Err(reason!(ENOENT, "the set has no volume {volume}"));

@@ -118,7 +118,10 @@ impl World {
         let vd = self.set.vd.to_vec();
         let why = self.set.apply(event, &context(999)).unwrap_err();
         assert_eq!(before, show(self.set.set()), "{event:?} changed something");
-        assert!(pd == *self.set.pd && vd == *self.set.vd, "{event:?} changed bytes");
+        assert!(
+            pd == *self.set.pd && vd == *self.set.vd,
+            "{event:?} changed bytes"
+        );
         assert!(self.set.plan().is_empty());
         why.text().to_owned()
     }
@@ -149,7 +152,10 @@ impl World {
 }
 
 fn state_of(disks: &[Disk], keys: &[u64]) -> String {
-    let keyed: Vec<(u64, &Disk)> = keys.iter().map(|&key| (key, &disks[key as usize])).collect();
+    let keyed: Vec<(u64, &Disk)> = keys
+        .iter()
+        .map(|&key| (key, &disks[key as usize]))
+        .collect();
     match ddf_common::open_keyed(&keyed) {
         Ok(set) => show(set.set()),
         Err(why) => format!("refused: {why}"),
@@ -193,8 +199,14 @@ fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a
 /// The life of a redundant volume, with everything that can happen to it.
 fn life(world: &mut World, volume: u16, spare_mib: u64) {
     world.apply(&Event::Dirty(volume));
-    world.apply(&Event::ResyncProgress { volume, done_sectors: 0 });
-    world.apply(&Event::ResyncProgress { volume, done_sectors: 64 });
+    world.apply(&Event::ResyncProgress {
+        volume,
+        done_sectors: 0,
+    });
+    world.apply(&Event::ResyncProgress {
+        volume,
+        done_sectors: 64,
+    });
     assert!(world.set.plan().is_empty(), "a mark is not recorded");
     world.apply(&Event::ResyncDone(volume));
     assert_eq!(
@@ -212,18 +224,35 @@ fn life(world: &mut World, volume: u16, spare_mib: u64) {
     world.apply(&Event::SpareAssigned(spare, SpareRole::Dedicated(volume)));
     assert_eq!(world.role(spare), DiskRole::DedicatedSpare(volume));
 
-    let lost = world.set.set().volume(volume).unwrap().members[0].disk.unwrap();
+    let lost = world.set.set().volume(volume).unwrap().members[0]
+        .disk
+        .unwrap();
     world.refuse(&Event::DiskRemoved(lost));
-    world.refuse(&Event::SpareActivated { volume, slot: 0, disk: spare });
+    world.refuse(&Event::SpareActivated {
+        volume,
+        slot: 0,
+        disk: spare,
+    });
     world.apply(&Event::DiskFailed(lost));
     assert_eq!(world.member(volume, 0), MemberState::Failed);
     world.apply(&Event::DiskFailed(lost));
     assert!(world.set.plan().is_empty(), "failed twice writes once");
-    world.apply(&Event::SpareActivated { volume, slot: 0, disk: spare });
+    world.apply(&Event::SpareActivated {
+        volume,
+        slot: 0,
+        disk: spare,
+    });
     assert_eq!(world.role(spare), DiskRole::Member);
-    world.apply(&Event::RebuildProgress { volume, slot: 0, done_sectors: 128 });
+    world.apply(&Event::RebuildProgress {
+        volume,
+        slot: 0,
+        done_sectors: 128,
+    });
     assert!(world.set.plan().is_empty());
-    assert_eq!(world.member(volume, 0), MemberState::Rebuilding { done_sectors: 128 });
+    assert_eq!(
+        world.member(volume, 0),
+        MemberState::Rebuilding { done_sectors: 128 }
+    );
     world.apply(&Event::RebuildDone { volume, slot: 0 });
     assert_eq!(world.member(volume, 0), MemberState::InSync);
 
@@ -232,17 +261,26 @@ fn life(world: &mut World, volume: u16, spare_mib: u64) {
     world.apply(&Event::DiskReturned(lost, returned));
     assert_eq!(world.state(lost), DiskState::Online);
     assert_eq!(world.role(lost), DiskRole::Unused);
-    let gone = world.set.set().volume(volume).unwrap().members[1].disk.unwrap();
+    let gone = world.set.set().volume(volume).unwrap().members[1]
+        .disk
+        .unwrap();
     world.apply(&Event::DiskMissing(gone));
     assert_eq!(world.member(volume, 1), MemberState::Missing);
     assert_eq!(world.state(gone), DiskState::Missing);
-    world.apply(&Event::SpareActivated { volume, slot: 1, disk: lost });
+    world.apply(&Event::SpareActivated {
+        volume,
+        slot: 1,
+        disk: lost,
+    });
     world.apply(&Event::RebuildDone { volume, slot: 1 });
     world.apply(&Event::DiskRemoved(gone));
     world.apply(&Event::Clean(volume));
 
     world.apply(&Event::VolumeRenamed(volume, Text::from_text("renamed")));
-    world.refuse(&Event::VolumeRenamed(volume, Text::from_text("a name of 17 char")));
+    world.refuse(&Event::VolumeRenamed(
+        volume,
+        Text::from_text("a name of 17 char"),
+    ));
 }
 
 #[test]
@@ -257,7 +295,8 @@ fn life_of_created_sets() {
         (Level::Raid10, 4, 4),
     ] {
         for block in [512, 4096] {
-            let mut world = World::created(count, 40, block, if block == 512 { crashes } else { 0 });
+            let mut world =
+                World::created(count, 40, block, if block == 512 { crashes } else { 0 });
             let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
             world.apply(&Event::VolumeCreated(spec("vol", level, &disks)));
             life(&mut world, 0, 40);
@@ -271,7 +310,12 @@ fn life_of_created_sets() {
 
 #[test]
 fn life_of_mdadms_sets() {
-    for (case, crashes) in [("raid1", 4), ("raid10", 2), ("raid5-la", 0), ("raid6-ddf-N-restart", 0)] {
+    for (case, crashes) in [
+        ("raid1", 4),
+        ("raid10", 2),
+        ("raid5-la", 0),
+        ("raid6-ddf-N-restart", 0),
+    ] {
         let disks = load(&format!("ddf/gen/{case}"));
         let set = open(&disks).unwrap();
         life(&mut World::new(set, disks, crashes), 0, 80);
@@ -307,7 +351,11 @@ fn unfinished_sets_go_on() {
     let stale = world.set.set().disk_by_key(1).unwrap();
     let back = world.set.set().disk(stale).unwrap().facts.unwrap();
     world.apply(&Event::DiskReturned(stale, back));
-    world.apply(&Event::SpareActivated { volume: 0, slot: 1, disk: stale });
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: stale,
+    });
     world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
 }
 
@@ -338,8 +386,16 @@ fn several_volumes_on_the_same_disks() {
     assert_eq!(world.member(2, 2), MemberState::Failed);
     world.apply(&Event::VolumeDeleted(2));
     let spare = world.add(64, SpareRole::Global);
-    world.apply(&Event::SpareActivated { volume: 0, slot: 2, disk: spare });
-    world.apply(&Event::SpareActivated { volume: 1, slot: 0, disk: spare });
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 2,
+        disk: spare,
+    });
+    world.apply(&Event::SpareActivated {
+        volume: 1,
+        slot: 0,
+        disk: spare,
+    });
     world.apply(&Event::RebuildDone { volume: 0, slot: 2 });
     world.apply(&Event::RebuildDone { volume: 1, slot: 0 });
     // Volume 1 lies behind volume 0 on the new disk.
@@ -358,12 +414,16 @@ fn several_volumes_on_the_same_disks() {
     again.size_sectors = 2 * 8192;
     world.apply(&Event::VolumeCreated(again));
     let volume = world.set.set().volume(3).unwrap();
-    assert!(volume.members.iter().all(|member| member.offset_sectors == 0));
+    assert!(volume
+        .members
+        .iter()
+        .all(|member| member.offset_sectors == 0));
 }
 
 #[test]
 fn volumes_of_every_level_and_layout() {
-    for capability in emd_core::metadata::Format::capabilities(&emd_core::metadata::ddf::Ddf).levels {
+    for capability in emd_core::metadata::Format::capabilities(&emd_core::metadata::ddf::Ddf).levels
+    {
         for layout in capability.layouts {
             for chunk in [0, 8, 2048] {
                 let count = match (capability.level, layout) {
@@ -387,7 +447,11 @@ fn degraded_creation() {
     let open = [Some(0), None, Some(2)];
     world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &open)));
     assert_eq!(world.member(0, 1), MemberState::Missing);
-    world.apply(&Event::SpareActivated { volume: 0, slot: 1, disk: 1 });
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: 1,
+    });
     world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
     world.refuse(&Event::VolumeCreated(spec("w", Level::Raid0, &open)));
 }
@@ -400,18 +464,40 @@ fn refusals_say_why() {
         let why = world.refuse(&Event::VolumeCreated(spec));
         assert!(why.contains(part), "{why}");
     };
-    says(&mut world, spec("a name that is long", Level::Raid5, &all), "16");
-    says(&mut world, spec("v", Level::Raid5, &[Some(0), Some(0), Some(1)]), "twice");
-    says(&mut world, spec("v", Level::Raid5, &[Some(0), Some(1)]), "3 to 64");
-    says(&mut world, spec("v", Level::Raid5, &[Some(0), Some(1), Some(9)]), "no disk 9");
     says(
         &mut world,
-        VolumeSpec { chunk_sectors: 3, ..spec("v", Level::Raid5, &all) },
+        spec("a name that is long", Level::Raid5, &all),
+        "16",
+    );
+    says(
+        &mut world,
+        spec("v", Level::Raid5, &[Some(0), Some(0), Some(1)]),
+        "twice",
+    );
+    says(
+        &mut world,
+        spec("v", Level::Raid5, &[Some(0), Some(1)]),
+        "3 to 64",
+    );
+    says(
+        &mut world,
+        spec("v", Level::Raid5, &[Some(0), Some(1), Some(9)]),
+        "no disk 9",
+    );
+    says(
+        &mut world,
+        VolumeSpec {
+            chunk_sectors: 3,
+            ..spec("v", Level::Raid5, &all)
+        },
         "power of two",
     );
     says(
         &mut world,
-        VolumeSpec { size_sectors: 1 << 40, ..spec("v", Level::Raid5, &all) },
+        VolumeSpec {
+            size_sectors: 1 << 40,
+            ..spec("v", Level::Raid5, &all)
+        },
         "at most",
     );
     says(
@@ -428,12 +514,20 @@ fn refusals_say_why() {
         Event::DiskRemoved(7),
         Event::SpareAssigned(7, SpareRole::Global),
         Event::SpareAssigned(0, SpareRole::Dedicated(0)),
-        Event::SpareActivated { volume: 0, slot: 0, disk: 0 },
+        Event::SpareActivated {
+            volume: 0,
+            slot: 0,
+            disk: 0,
+        },
         Event::Dirty(0),
         Event::Clean(3),
         Event::ResyncDone(0),
         Event::RebuildDone { volume: 0, slot: 0 },
-        Event::RebuildProgress { volume: 0, slot: 0, done_sectors: 0 },
+        Event::RebuildProgress {
+            volume: 0,
+            slot: 0,
+            done_sectors: 0,
+        },
         Event::VolumeDeleted(0),
         Event::VolumeRenamed(0, Text::from_text("x")),
         Event::DiskReturned(0, facts(&world.disks[0].clone(), 0)),
@@ -472,10 +566,17 @@ fn creation_is_crash_safe() {
     let set = emd_core::metadata::ddf::create::create(&facts, "n", &context(1)).unwrap();
     let plan = writes(&set);
     let disks = blanks(3, 40, 512);
-    cut_everywhere(&disks, &plan, &[0, 1, 2], &mut Random(5), 10, &|state, at| {
-        let fine = state.starts_with("refused: no disk carries") || state.contains("set [");
-        assert!(fine && !state.contains("volume"), "{at}: {state}");
-    });
+    cut_everywhere(
+        &disks,
+        &plan,
+        &[0, 1, 2],
+        &mut Random(5),
+        10,
+        &|state, at| {
+            let fine = state.starts_with("refused: no disk carries") || state.contains("set [");
+            assert!(fine && !state.contains("volume"), "{at}: {state}");
+        },
+    );
 }
 
 /// Recording that writes begin or end costs few sectors and few writes a disk.
@@ -504,11 +605,17 @@ fn a_failed_disk_loses_at_the_next_assembly() {
     // Its metadata was not touched.
     assert_eq!(before[1].runs().count(), disks[1].runs().count());
     let again = open(disks).unwrap();
-    assert_eq!(again.set().volume(0).unwrap().members[1].state, MemberState::Failed);
+    assert_eq!(
+        again.set().volume(0).unwrap().members[1].state,
+        MemberState::Failed
+    );
     apply(set, disks, &Event::DiskMissing(1), 61).unwrap();
     let again = open(disks).unwrap();
     assert_eq!(again.set().disk(1).unwrap().state, DiskState::Stale);
-    assert_eq!(again.set().volume(0).unwrap().members[1].state, MemberState::Failed);
+    assert_eq!(
+        again.set().volume(0).unwrap().members[1].state,
+        MemberState::Failed
+    );
 }
 
 /// A disk that missed updates without being recorded as lost is not trusted with redundancy, and is
@@ -530,6 +637,12 @@ fn a_disk_left_behind_is_stale() {
     let two_behind = [world.disks[0].clone(), old];
     let set = open(&two_behind).unwrap();
     assert_eq!(set.set().disk(1).unwrap().state, DiskState::Stale);
-    assert_eq!(set.set().volume(0).unwrap().members[1].state, MemberState::Failed);
-    assert_eq!(set.set().volume(1).unwrap().members[1].state, MemberState::InSync);
+    assert_eq!(
+        set.set().volume(0).unwrap().members[1].state,
+        MemberState::Failed
+    );
+    assert_eq!(
+        set.set().volume(1).unwrap().members[1].state,
+        MemberState::InSync
+    );
 }

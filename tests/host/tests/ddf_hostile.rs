@@ -5,15 +5,13 @@
 
 mod ddf_common;
 
-use ddf_common::crash::Random;
+use ddf_common::crash::{cut_everywhere, Random};
 use ddf_common::{apply, blanks, carry_out, context, create, facts, open, probe, show, writes};
 use emd_core::metadata::ddf::crc::Crc;
 use emd_core::metadata::ddf::layout::{self, Section};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{
-    Access, DiskState, Event, Level, MemberState, SpareRole, Text, VolumeSpec,
-};
+use emd_core::model::{Access, DiskState, Event, Level, MemberState, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{cases, load, Disk};
 
 fn spec<'a>(name: &str, level: Level, size: u64, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
@@ -55,7 +53,10 @@ fn exercise(mut set: Box<DdfSet>) {
     let mut events = Vec::new();
     for volume in 0..volumes.min(4) {
         events.push(Event::Dirty(volume));
-        events.push(Event::ResyncProgress { volume, done_sectors: 0 });
+        events.push(Event::ResyncProgress {
+            volume,
+            done_sectors: 0,
+        });
         for slot in 0..3 {
             for disk in 0..disks.min(4) {
                 events.push(Event::SpareActivated { volume, slot, disk });
@@ -112,7 +113,11 @@ fn one_flipped_header_byte_loses_nothing() {
             if byte % 37 == 0 {
                 let again = open(&broken).unwrap();
                 assert_eq!(again.set().disk(0).unwrap().state, DiskState::Missing);
-                assert_eq!(again.set().notes.len(), usize::from(byte >= 4), "byte {byte}");
+                assert_eq!(
+                    again.set().notes.len(),
+                    usize::from(byte >= 4),
+                    "byte {byte}"
+                );
             }
         }
     }
@@ -163,7 +168,54 @@ fn a_flipped_section_byte_loses_nothing() {
             disk.write(wiped, &[0; 512]);
         }
         let mended = open(&other).unwrap_or_else(|why| panic!("{kept}: {why:?}"));
-        assert_eq!(show(again.set()), show(mended.set()), "byte {byte} of copy {copy}");
+        assert_eq!(
+            show(again.set()),
+            show(mended.set()),
+            "byte {byte} of copy {copy}"
+        );
+    }
+}
+
+/// The same copy is broken on every disk at the same place, and then an update is cut: the good copy
+/// must not be touched before the broken one is mended.
+#[test]
+fn a_broken_copy_is_mended_first() {
+    let (set, disks) = world(512);
+    let good = show(set.set());
+    let mut random = Random(17);
+    for round in 0..24u64 {
+        let section = [Section::Disks, Section::Volumes, Section::Data][(round % 3) as usize];
+        let which = (round / 3 % 2) as usize;
+        let mut broken = disks.clone();
+        for (index, disk) in broken.iter_mut().enumerate() {
+            let home = set.home(index as u16).unwrap();
+            let place = home.layout.place(section);
+            let first = (home.copies[which].unwrap() + u64::from(place.offset)) * 512;
+            let len = home.layout.section_bytes(section) as u64;
+            flip(
+                disk,
+                first + 4 + random.below(len - 4),
+                1 << random.below(8),
+            );
+        }
+        let mut again = open(&broken).unwrap();
+        assert_eq!(good, show(again.set()), "{section:?} of copy {which}");
+        assert!(!again.frozen);
+        again.apply(&Event::DiskFailed(0), &context(round)).unwrap();
+        let plan = writes(&again);
+        let keys = [0, 1, 2];
+        let new = {
+            let mut after = broken.clone();
+            carry_out(&mut after, &plan);
+            show(open(&after).unwrap().set())
+        };
+        assert_ne!(good, new);
+        cut_everywhere(&broken, &plan, &keys, &mut random, 4, &|state, at| {
+            assert!(
+                state == good || state == new,
+                "{section:?} {which} {at}: {state}"
+            );
+        });
     }
 }
 
@@ -200,9 +252,14 @@ fn random_damage_never_panics() {
 #[test]
 fn sealed_lies_never_panic() {
     let mut random = Random(13);
-    for (round, case) in ["gen/raid1", "gen/raid10", "gen-freebsd/ddfle-raid5-la-3d", "native/dell-perc-raid5"]
-        .into_iter()
-        .enumerate()
+    for (round, case) in [
+        "gen/raid1",
+        "gen/raid10",
+        "gen-freebsd/ddfle-raid5-la-3d",
+        "native/dell-perc-raid5",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let disks = load(&format!("ddf/{case}"));
         let set = open(&disks).unwrap();
@@ -225,7 +282,9 @@ fn lie(set: &DdfSet, index: u16, disk: &mut Disk, random: &mut Random) {
     let Some(home) = set.home(index) else { return };
     let layout = home.layout;
     let block = u64::from(layout.block_bytes);
-    let interesting = [0u8, 1, 2, 3, 4, 5, 6, 7, 0x0F, 0x11, 0x1F, 0x7F, 0x80, 0xFE, 0xFF];
+    let interesting = [
+        0u8, 1, 2, 3, 4, 5, 6, 7, 0x0F, 0x11, 0x1F, 0x7F, 0x80, 0xFE, 0xFF,
+    ];
     for copy in home.copies.into_iter().flatten() {
         let choice = random.below(6);
         let (first, len) = match choice {
@@ -237,11 +296,17 @@ fn lie(set: &DdfSet, index: u16, disk: &mut Disk, random: &mut Random) {
             }
             4 => {
                 let place = layout.place(Section::Disks);
-                (copy + u64::from(place.offset), layout.section_bytes(Section::Disks))
+                (
+                    copy + u64::from(place.offset),
+                    layout.section_bytes(Section::Disks),
+                )
             }
             _ => {
                 let place = layout.place(Section::Volumes);
-                (copy + u64::from(place.offset), layout.section_bytes(Section::Volumes))
+                (
+                    copy + u64::from(place.offset),
+                    layout.section_bytes(Section::Volumes),
+                )
             }
         };
         let sector = first * block / 512;
@@ -279,7 +344,10 @@ fn truncated_disks() {
             }
         }
         let (_, verdict, _) = probe(&short, 0);
-        assert!(matches!(verdict, Probe::NotMine | Probe::Damaged(_)), "{cut}: {verdict:?}");
+        assert!(
+            matches!(verdict, Probe::NotMine | Probe::Damaged(_)),
+            "{cut}: {verdict:?}"
+        );
     }
 }
 
@@ -316,7 +384,9 @@ fn with_edit(
 ) -> Box<DdfSet> {
     let mut changed = disks.to_vec();
     for (index, disk) in changed.iter_mut().enumerate() {
-        let Some(home) = set.home(index as u16) else { continue };
+        let Some(home) = set.home(index as u16) else {
+            continue;
+        };
         let layout = home.layout;
         for copy in home.copies.into_iter().flatten() {
             let place = layout.place(section);
@@ -363,8 +433,16 @@ fn contradictions_are_refused_with_the_reason() {
         bytes[0x46] = 0;
         bytes[0x47] = second;
     };
-    refused(&record(&|_, bytes| two_levels(bytes, 1)), 0, "mirrored spans");
-    refused(&record(&|_, bytes| two_levels(bytes, 2)), 0, "concatenated spans");
+    refused(
+        &record(&|_, bytes| two_levels(bytes, 1)),
+        0,
+        "mirrored spans",
+    );
+    refused(
+        &record(&|_, bytes| two_levels(bytes, 2)),
+        0,
+        "concatenated spans",
+    );
     // Members: counts, twice the same, starts and lengths beyond the disk.
     refused(&record(&|_, bytes| bytes[0x40] = 1), 0, "members");
     refused(
@@ -373,8 +451,16 @@ fn contradictions_are_refused_with_the_reason() {
         "listed twice",
     );
     refused(&record(&|_, bytes| bytes[0x48] = 0x7F), 0, "impossible");
-    refused(&record(&|_, bytes| bytes[0x4B] = 1), 0, "behind the start of metadata");
-    refused(&record(&|_, bytes| bytes[0x300..0x308].fill(0xFF)), 0, "beyond any disk");
+    refused(
+        &record(&|_, bytes| bytes[0x4B] = 1),
+        0,
+        "behind the start of metadata",
+    );
+    refused(
+        &record(&|_, bytes| bytes[0x300..0x308].fill(0xFF)),
+        0,
+        "beyond any disk",
+    );
     refused(&record(&|_, bytes| bytes[0x53] = 1), 0, "does not fit");
     refused(
         &record(&|_, bytes| bytes[0x58..0x5A].copy_from_slice(&4096u16.to_be_bytes())),
@@ -413,8 +499,15 @@ fn contradictions_are_refused_with_the_reason() {
     refused(&entry(layout::vde::STATE, 6), 0, "offline");
     refused(&entry(layout::vde::INIT, 0xC2), 0, "blocked");
     let read_only = entry(layout::vde::INIT, 0x82);
-    assert!(matches!(read_only.set().volumes[0].access, Access::ReadOnly(_)));
-    assert_eq!(entry(layout::vde::STATE, 2).set().volumes.len(), 1, "deleted");
+    assert!(matches!(
+        read_only.set().volumes[0].access,
+        Access::ReadOnly(_)
+    ));
+    assert_eq!(
+        entry(layout::vde::STATE, 2).set().volumes.len(),
+        1,
+        "deleted"
+    );
     // And an untouched set is fine, so that the above means something.
     let fine = record(&|_, _| {});
     assert!(matches!(fine.set().volumes[0].access, Access::ReadWrite));
@@ -471,7 +564,11 @@ fn a_bad_block_log_is_refused() {
     assert_eq!(bad_blocks(&log, endian), Some(true), "1.x count");
     log[8..12].fill(0);
     log[0x20] = 0;
-    assert_eq!(bad_blocks(&log, endian), Some(true), "entries without a count");
+    assert_eq!(
+        bad_blocks(&log, endian),
+        Some(true),
+        "entries without a count"
+    );
 }
 
 /// Sets of different groups are not mixed.
@@ -493,12 +590,18 @@ fn unknown_records_survive() {
     let record = layout.record_bytes as usize;
     let mut vendor = vec![0xA5; record];
     vendor[..4].copy_from_slice(&0x8888_8888u32.to_be_bytes());
-    let at = |copy: u64| copy + u64::from(layout.place(Section::Config).offset) + 9 * record as u64 / 512;
+    let at = |copy: u64| {
+        copy + u64::from(layout.place(Section::Config).offset) + 9 * record as u64 / 512
+    };
     for copy in home.copies.into_iter().flatten() {
         changed[0].write(at(copy), &vendor);
     }
     let mut set = open(&changed).unwrap();
-    assert!(set.set().notes.iter().any(|note| note.as_str().contains("vendor")));
+    assert!(set
+        .set()
+        .notes
+        .iter()
+        .any(|note| note.as_str().contains("vendor")));
     for (n, event) in [
         Event::Dirty(0),
         Event::VolumeRenamed(0, Text::from_text("x")),
@@ -546,7 +649,10 @@ fn a_removed_disk_is_blank() {
     assert!(matches!(probe(&disks[1], 1).1, Probe::NotMine));
     assert_eq!(open(&disks).unwrap().set().disks.len(), 2);
     // Its key may join again.
-    let offer = emd_core::model::DiskOffer { facts: facts(&disks[1], 1), role: SpareRole::Global };
+    let offer = emd_core::model::DiskOffer {
+        facts: facts(&disks[1], 1),
+        role: SpareRole::Global,
+    };
     apply(&mut set, &mut disks, &Event::DiskAdded(offer), 2).unwrap();
     assert_eq!(open(&disks).unwrap().set().disks.len(), 3);
 }

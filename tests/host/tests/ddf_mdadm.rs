@@ -101,7 +101,12 @@ fn mdadm_reads_what_we_create() {
     step(&mut set, &mut disks, &Event::VolumeCreated(five), 1);
     let one = spec("one", Level::Raid1, 16384, &two);
     step(&mut set, &mut disks, &Event::VolumeCreated(one), 2);
-    step(&mut set, &mut disks, &Event::SpareAssigned(3, SpareRole::Global), 3);
+    step(
+        &mut set,
+        &mut disks,
+        &Event::SpareAssigned(3, SpareRole::Global),
+        3,
+    );
     let dir = folder("created");
     let paths = save(&disks, &dir);
     for (index, path) in paths.iter().enumerate() {
@@ -116,13 +121,21 @@ fn mdadm_reads_what_we_create() {
         assert_eq!(value(&text, "state[0]"), "Optimal, Consistent", "{text}");
         assert_eq!(value(&text, "init state[0]"), "Fully Initialised", "{text}");
         if index < 3 {
-            assert_eq!(value(&text, "Raid Devices[0]"), "3 (0@0K 1@0K 2@0K)", "{text}");
+            assert_eq!(
+                value(&text, "Raid Devices[0]"),
+                "3 (0@0K 1@0K 2@0K)",
+                "{text}"
+            );
             assert_eq!(value(&text, "Raid Level[0]"), "RAID5", "{text}");
             assert_eq!(value(&text, "Chunk Size[0]"), "128 sectors", "{text}");
             assert_eq!(value(&text, "Array Size[0]"), "65536", "{text}");
         }
         if index == 0 || index == 2 {
-            assert_eq!(value(&text, "Raid Devices[1]"), "2 (2@32768K 0@32768K)", "{text}");
+            assert_eq!(
+                value(&text, "Raid Devices[1]"),
+                "2 (2@32768K 0@32768K)",
+                "{text}"
+            );
             assert_eq!(value(&text, "Raid Level[1]"), "RAID1", "{text}");
             assert_eq!(value(&text, "Device Size[1]"), "8192", "{text}");
         }
@@ -133,19 +146,44 @@ fn mdadm_reads_what_we_create() {
     // A failed disk, and the spare in its place.
     step(&mut set, &mut disks, &Event::Dirty(0), 4);
     step(&mut set, &mut disks, &Event::DiskFailed(1), 5);
-    let activated = Event::SpareActivated { volume: 0, slot: 1, disk: 3 };
+    let activated = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: 3,
+    };
     step(&mut set, &mut disks, &activated, 6);
     let text = examine(program, &save(&disks, &dir)[0]);
-    assert_eq!(value(&text, "state[0]"), "Degraded, Not Consistent", "{text}");
-    assert_eq!(value(&text, "Raid Devices[0]"), "3 (0@0K 3@0K 2@0K)", "{text}");
+    assert_eq!(
+        value(&text, "state[0]"),
+        "Degraded, Not Consistent",
+        "{text}"
+    );
+    assert_eq!(
+        value(&text, "Raid Devices[0]"),
+        "3 (0@0K 3@0K 2@0K)",
+        "{text}"
+    );
     assert_eq!(text.matches("Offline, Failed").count(), 1, "{text}");
-    assert_eq!(text.matches("active/Online, Rebuilding").count(), 1, "{text}");
-    step(&mut set, &mut disks, &Event::RebuildDone { volume: 0, slot: 1 }, 7);
+    assert_eq!(
+        text.matches("active/Online, Rebuilding").count(),
+        1,
+        "{text}"
+    );
+    step(
+        &mut set,
+        &mut disks,
+        &Event::RebuildDone { volume: 0, slot: 1 },
+        7,
+    );
     step(&mut set, &mut disks, &Event::Clean(0), 8);
     step(&mut set, &mut disks, &Event::DiskMissing(2), 9);
     let text = examine(program, &save(&disks, &dir)[0]);
     assert_eq!(value(&text, "state[0]"), "Degraded, Consistent", "{text}");
-    assert_eq!(text.matches("Offline, Failed, Missing").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("Offline, Failed, Missing").count(),
+        1,
+        "{text}"
+    );
     assert_eq!(set.set().generation, 10);
     forget(&dir);
 }

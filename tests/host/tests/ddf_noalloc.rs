@@ -38,14 +38,25 @@ static ALLOCATOR: Counting = Counting;
 fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
     vec![
         Event::Dirty(0),
-        Event::ResyncProgress { volume: 0, done_sectors: 8 },
+        Event::ResyncProgress {
+            volume: 0,
+            done_sectors: 8,
+        },
         Event::ResyncDone(0),
         Event::Clean(0),
         Event::SpareAssigned(spare, SpareRole::Global),
         Event::SpareAssigned(spare, SpareRole::Dedicated(0)),
         Event::DiskFailed(first),
-        Event::SpareActivated { volume: 0, slot: 0, disk: spare },
-        Event::RebuildProgress { volume: 0, slot: 0, done_sectors: 8 },
+        Event::SpareActivated {
+            volume: 0,
+            slot: 0,
+            disk: spare,
+        },
+        Event::RebuildProgress {
+            volume: 0,
+            slot: 0,
+            done_sectors: 8,
+        },
         Event::RebuildDone { volume: 0, slot: 0 },
         Event::DiskRemoved(first),
         Event::DiskMissing(second),
@@ -92,7 +103,11 @@ fn quiet_events_on_sets_of_others() {
         let mut disks = load(&format!("ddf/{case}"));
         let mut set = open(&disks).unwrap();
         let key = disks.len() as u64;
-        disks.push(Disk::blank("new", disks[0].size_sectors, disks[0].logical_block_bytes));
+        disks.push(Disk::blank(
+            "new",
+            disks[0].size_sectors,
+            disks[0].logical_block_bytes,
+        ));
         let offer = DiskOffer {
             facts: facts(&disks[key as usize], key),
             role: SpareRole::None,

@@ -81,16 +81,39 @@ fn mdadm_healthy() {
         ("raid0", (Raid0, plain, 2, 1, 128, M, 2 * M)),
         ("raid1", (Raid1, plain, 2, 1, 0, M, M)),
         ("raid4", (Raid4, parity(ParityLast), 3, 1, 128, M, 2 * M)),
-        ("raid5-la", (Raid5, parity(LeftAsymmetric), 4, 1, 128, M, 3 * M)),
-        ("raid5-ls", (Raid5, parity(LeftSymmetric), 4, 1, 128, M, 3 * M)),
-        ("raid5-ra", (Raid5, parity(RightAsymmetric), 4, 1, 128, M, 3 * M)),
-        ("raid6-ddf-N-restart", (Raid6, parity(DdfNRestart), 5, 1, 128, M, 3 * M)),
-        ("raid6-ddf-zero-restart", (Raid6, parity(DdfZeroRestart), 5, 1, 128, M, 3 * M)),
+        (
+            "raid5-la",
+            (Raid5, parity(LeftAsymmetric), 4, 1, 128, M, 3 * M),
+        ),
+        (
+            "raid5-ls",
+            (Raid5, parity(LeftSymmetric), 4, 1, 128, M, 3 * M),
+        ),
+        (
+            "raid5-ra",
+            (Raid5, parity(RightAsymmetric), 4, 1, 128, M, 3 * M),
+        ),
+        (
+            "raid6-ddf-N-restart",
+            (Raid6, parity(DdfNRestart), 5, 1, 128, M, 3 * M),
+        ),
+        (
+            "raid6-ddf-zero-restart",
+            (Raid6, parity(DdfZeroRestart), 5, 1, 128, M, 3 * M),
+        ),
         ("raid10", (Raid1, plain, 2, 2, 128, M, 2 * M)),
         ("raid1e-n2", (Raid1e, Layout::Near(2), 3, 1, 128, M, M)),
         (
             "big-raid5",
-            (Raid5, parity(LeftSymmetric), 3, 1, 256, 6_442_385_408, 2 * 6_442_385_408),
+            (
+                Raid5,
+                parity(LeftSymmetric),
+                3,
+                1,
+                256,
+                6_442_385_408,
+                2 * 6_442_385_408,
+            ),
         ),
     ];
     for (case, wanted) in cases {
@@ -121,10 +144,21 @@ fn mdadm_initialising() {
     let set = check(
         "ddf/gen/raid5-init",
         "vol0",
-        (Level::Raid5, parity(Rotation::LeftSymmetric), 3, 1, 128, M, 2 * M),
+        (
+            Level::Raid5,
+            parity(Rotation::LeftSymmetric),
+            3,
+            1,
+            128,
+            M,
+            2 * M,
+        ),
     );
     let (_, volume) = set.set().live_volumes().next().unwrap();
-    assert_eq!(volume.consistency, Consistency::Initialising { done_sectors: 0 });
+    assert_eq!(
+        volume.consistency,
+        Consistency::Initialising { done_sectors: 0 }
+    );
 }
 
 #[test]
@@ -147,7 +181,11 @@ fn mdadm_degraded_failed_disk_stays_listed() {
         let (_, volume) = set.set().live_volumes().next().unwrap();
         assert!(matches!(volume.access, Access::ReadWrite));
         for (slot, member) in volume.members.iter().enumerate() {
-            let wanted = if slot == failed { MemberState::Failed } else { MemberState::InSync };
+            let wanted = if slot == failed {
+                MemberState::Failed
+            } else {
+                MemberState::InSync
+            };
             assert_eq!(member.state, wanted, "{case}: {}", show(set.set()));
         }
         let lost = volume.members[failed].disk.unwrap();
@@ -184,7 +222,10 @@ fn mdadm_rebuild() {
     let set = open(&load("ddf/gen/raid1-rebuild")).unwrap();
     let (_, volume) = set.set().live_volumes().next().unwrap();
     assert_eq!(order(set.set()), [Some(2), Some(0)]);
-    assert_eq!(volume.members[0].state, MemberState::Rebuilding { done_sectors: 0 });
+    assert_eq!(
+        volume.members[0].state,
+        MemberState::Rebuilding { done_sectors: 0 }
+    );
     assert_eq!(volume.members[1].state, MemberState::InSync);
     assert_eq!(volume.consistency, Consistency::Clean);
     let failed = set.set().disk_by_key(1).unwrap();
@@ -197,12 +238,24 @@ fn graid() {
     use Rotation::*;
     let big = 131_072;
     for (case, wanted) in [
-        ("ddf-raid0-2d", (Raid0, Layout::Plain, 2, 1, 128, big, 2 * big)),
+        (
+            "ddf-raid0-2d",
+            (Raid0, Layout::Plain, 2, 1, 128, big, 2 * big),
+        ),
         ("ddf-raid1-2d", (Raid1, Layout::Plain, 2, 1, 0, big, big)),
         ("ddfle-raid1-2d", (Raid1, Layout::Plain, 2, 1, 0, big, big)),
-        ("ddf-raid1-2d-4kn", (Raid1, Layout::Plain, 2, 1, 0, big, big)),
-        ("ddf-raid5-ls-3d", (Raid5, parity(LeftSymmetric), 3, 1, 128, big, 2 * big)),
-        ("ddfle-raid5-la-3d", (Raid5, parity(LeftAsymmetric), 3, 1, 128, big, 2 * big)),
+        (
+            "ddf-raid1-2d-4kn",
+            (Raid1, Layout::Plain, 2, 1, 0, big, big),
+        ),
+        (
+            "ddf-raid5-ls-3d",
+            (Raid5, parity(LeftSymmetric), 3, 1, 128, big, 2 * big),
+        ),
+        (
+            "ddfle-raid5-la-3d",
+            (Raid5, parity(LeftAsymmetric), 3, 1, 128, big, 2 * big),
+        ),
     ] {
         let case = format!("ddf/gen-freebsd/{case}");
         let set = check(&case, "vol", wanted);
@@ -214,7 +267,10 @@ fn graid() {
     let set = open(&load("ddf/gen-freebsd/ddf-raid1-2d-rebuild")).unwrap();
     let (_, volume) = set.set().live_volumes().next().unwrap();
     assert_eq!(volume.members[0].state, MemberState::InSync);
-    assert_eq!(volume.members[1].state, MemberState::Rebuilding { done_sectors: 0 });
+    assert_eq!(
+        volume.members[1].state,
+        MemberState::Rebuilding { done_sectors: 0 }
+    );
 }
 
 #[test]
@@ -223,7 +279,11 @@ fn dissect() {
     let plain = Layout::Plain;
     let ls = parity(Rotation::LeftSymmetric);
     for (case, name, wanted) in [
-        ("raid0", "ddf-raid0", (Raid0, plain, 3, 1, 1024, 8192, 24576)),
+        (
+            "raid0",
+            "ddf-raid0",
+            (Raid0, plain, 3, 1, 1024, 8192, 24576),
+        ),
         ("raid1", "ddf-raid1", (Raid1, plain, 2, 1, 0, 8192, 8192)),
         ("raid5", "ddf-raid5", (Raid5, ls, 3, 1, 1024, 8192, 16384)),
     ] {
@@ -252,7 +312,10 @@ fn dell_perc() {
     let text = show(set.set());
     assert_eq!(set.sequence, 8, "{text}");
     assert_eq!(set.set().disks.len(), 6, "{text}");
-    assert_eq!(set.set().disks[5].label.as_str(), "ATA 200911172165a4591152");
+    assert_eq!(
+        set.set().disks[5].label.as_str(),
+        "ATA 200911172165a4591152"
+    );
     assert_eq!(set.set().disks[5].state, DiskState::Online);
     assert_eq!(set.set().disks[5].usable_sectors, 1_952_448_512);
     assert_eq!(set.set().volumes.len(), 3, "{text}");

@@ -58,8 +58,10 @@ pub fn cut_everywhere(
     let phases = writes.last().map_or(0, |write| write.phase + 1);
     let mut disks = before.to_vec();
     let check = |disks: &[Disk], what: &str| {
-        let keyed: Vec<(u64, &Disk)> =
-            keys.iter().map(|&key| (key, &disks[key as usize])).collect();
+        let keyed: Vec<(u64, &Disk)> = keys
+            .iter()
+            .map(|&key| (key, &disks[key as usize]))
+            .collect();
         match open_keyed(&keyed) {
             Ok(set) => allowed(&show(set.set()), what),
             Err(why) => allowed(&format!("refused: {why}"), what),
@@ -72,7 +74,10 @@ pub fn cut_everywhere(
         let mut partial = disks.clone();
         for (index, piece) in now.iter().enumerate() {
             if index % step == 0 {
-                check(&partial, &format!("phase {phase}, first {index} of {}", now.len()));
+                check(
+                    &partial,
+                    &format!("phase {phase}, first {index} of {}", now.len()),
+                );
             }
             partial[piece.key as usize].write(piece.sector, &piece.bytes);
         }
