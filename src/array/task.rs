@@ -6,8 +6,9 @@
 //! is done from the start on) follows the first that is not back. The task sleeps in no work item: it
 //! fills its window, and lanes that come back wake it.
 
+use super::lane_run::{self, Manner};
 use super::write::new_op;
-use super::{lane_run, Array, LANE_SECTORS};
+use super::{Array, LANE_SECTORS};
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::block::queue;
@@ -329,7 +330,13 @@ impl Task {
                 progress.next += 1;
                 lane
             };
-            if !self.send(array, lane) {
+            // While users are quiet, every second lane goes to another CPU.
+            let manner = if is_busy || lane % 2 == 0 {
+                Manner::Here
+            } else {
+                Manner::Elsewhere
+            };
+            if !self.send(array, lane, manner) {
                 self.progress.lock().next = lane;
                 return Next::Later;
             }
@@ -337,7 +344,7 @@ impl Task {
     }
 
     /// Sends one lane; false when the array does not let it in just now.
-    fn send(self: &Arc<Self>, array: &Gated<Array>, lane: u64) -> bool {
+    fn send(self: &Arc<Self>, array: &Gated<Array>, lane: u64, manner: Manner) -> bool {
         let Some(pass) = array.enter() else {
             return false;
         };
@@ -351,7 +358,7 @@ impl Task {
             return false;
         };
         op.as_mut().body_mut().task = Some(self.clone());
-        lane_run::submit(op, lane_run::Manner::Here);
+        lane_run::submit(op, manner);
         true
     }
 
