@@ -32,3 +32,17 @@ events() { emdadm monitor --json --from 0 --once | jq -c "select(.kind == \"$1\"
 
 # range DEVICE FIRST COUNT: sectors of it.
 range() { dd if="$1" bs=512 skip="$2" count="$3" iflag=direct status=none; }
+
+# fio_pass SEED write|verify [OPTION...]: the whole of /dev/emd0 is written once in random order (in some seconds), or what an
+# earlier pass wrote is read and compared.
+fio_pass() {
+  local seed=$1 mode=$2
+  shift 2
+  local options=(--name=pass --filename=/dev/emd0 --direct=1 --rw=randwrite --bs=16k --ioengine=libaio --iodepth=8 --size=100%)
+  options+=(--randseed="$seed" --verify=crc32c --verify_fatal=1 --allow_file_create=0)
+  case $mode in
+  write) options+=(--do_verify=0 --rate=16m) ;;
+  verify) options+=(--verify_only=1) ;;
+  esac
+  fio "${options[@]}" "$@" >"/run/fio.$seed" 2>&1
+}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Nothing that a program may throw at /dev/emd changes a set, breaks the kernel, or is let in without CAP_SYS_ADMIN.
+# disks: 3x80M virtio
+# emd: manual
+# timeout: 60
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+
+HOSTILE=/emd/bin/ioctl-hostile
+SEED=${SEED:-20260501} CALLS=${CALLS:-200000}
+
+boot_1() {
+  modprobe emd clean_ms=200
+  local a b before state numbers=() device
+  a=$(disk disk1) b=$(disk disk2)
+  emdadm create --format ddf --level raid1 --name data --size 16M --assume-clean "$a" "$b"
+  wait_for 10 emd_settled emd0
+  for device in "$a" "$b"; do numbers+=("$(<"/sys/block/${device##*/}/dev")"); done
+  before=$(host contents disk1 disk2 disk3) state=$(emdadm show --json)
+
+  step "each thing wrong that can be"
+  $HOSTILE wrong || fail "see above"
+  expect "who may not" "$HOSTILE" powerless
+  unchanged "nothing was written" "$before" disk1 disk2 disk3
+  expect_equal "the set is as it was" "$(emdadm show --json)" "$state"
+
+  step "$CALLS random calls, seed $SEED"
+  $HOSTILE random "$SEED" "$CALLS" "${numbers[@]}" || fail "see above"
+  unchanged "nothing was written" "$before" disk1 disk2 disk3
+  expect_equal "the set is as it was" "$(emdadm show --json)" "$state"
+
+  step "events"
+  $HOSTILE events 0 || fail "see above"
+  say "ok: poll and read wake up, no gaps, the lost are counted"
+  expect "the array works" dd if=/dev/urandom of=/dev/emd0 bs=1M count=4 oflag=direct status=none
+}
