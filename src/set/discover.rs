@@ -216,6 +216,9 @@ impl Manager {
                 (inner.is_complete() && inner.deadline.is_some(), due)
             };
             if !complete && !due {
+                if let Some(deadline) = set.lock().deadline {
+                    self.shared.wish_at(deadline.saturating_add(1));
+                }
                 continue;
             }
             set.waits.store(false, Ordering::Release);

@@ -288,6 +288,7 @@ impl ManagedSet {
         }
         inner.active = false;
         inner.returned = DiskMask::EMPTY;
+        inner.told_gone = DiskMask::EMPTY;
         inner.read_images(self.format, &self.id);
         for device in inner.devices.iter_mut() {
             *device = None;

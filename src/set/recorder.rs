@@ -439,10 +439,12 @@ impl Inner {
             .model()
             .and_then(|set| set.disk(disk))
             .is_some_and(|disk| disk.state != DiskState::Missing);
-        if !counts {
+        if !counts || self.told_gone.contains(disk) {
             return;
         }
-        if self.bears_loss(disk) {
+        if !self.bears_loss(disk) {
+            self.told_gone.insert(disk);
+        } else {
             if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
                 log!(pr_warn, "disk {dev} is gone, not recorded: {reason}");
             }

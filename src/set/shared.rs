@@ -74,9 +74,14 @@ impl Shared {
         )
     }
 
-    /// Lets the clock ring in so many milliseconds, or earlier.
+    /// Lets the clock ring in so many milliseconds, or earlier. It knows the next time only: who is
+    /// woken too early has to wish again.
     pub fn wish(&self, milliseconds: u32) {
-        let at = now() + ticks(milliseconds);
+        self.wish_at(now() + ticks(milliseconds));
+    }
+
+    /// Lets the clock ring at that tick, or earlier.
+    pub fn wish_at(&self, at: u64) {
         let mut clock = self.clock.lock();
         if clock.due.is_none_or(|due| at < due) {
             clock.due = Some(at);

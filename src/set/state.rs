@@ -136,6 +136,8 @@ pub struct Inner {
     pub deadline: Option<u64>,
     /// Disks that came back and may take their old places.
     pub returned: DiskMask,
+    /// Disks that are gone and could not be recorded as missing: people know.
+    pub told_gone: DiskMask,
     /// For the metadata.
     pub io: Pin<KBox<SyncIo>>,
 }
@@ -154,6 +156,7 @@ impl Inner {
             why: None,
             deadline: None,
             returned: DiskMask::EMPTY,
+            told_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
     }
@@ -360,10 +363,26 @@ impl Inner {
         let state = volume_state::of(model);
         match self.running(volume) {
             Some(running) if running.array.is_broken() => VolumeState::Failed,
+            // Without redundancy nothing is recorded and nothing breaks: its I/O just fails.
+            Some(_) if !model.shape.level.is_redundant() && self.lacks_disk(volume) => {
+                VolumeState::Failed
+            }
             Some(_) => state,
             None if state == VolumeState::Failed => state,
             None => VolumeState::Inactive,
         }
+    }
+
+    /// Whether the disk of an attached member is gone.
+    fn lacks_disk(&self, volume: VolumeIndex) -> bool {
+        let attached = self
+            .running(volume)
+            .map_or(Mask::EMPTY, |running| running.attached);
+        let mut slots = attached.iter();
+        slots.any(|slot| {
+            self.disk_in(volume, slot)
+                .is_some_and(|disk| self.is_unplugged(disk))
+        })
     }
 
     /// Tells people of volumes whose state changed.
