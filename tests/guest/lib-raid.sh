@@ -91,14 +91,26 @@ md_create() {
   md_wait "$name"
 }
 
+# md_device NAME: the device of a volume. A name may get a suffix: mdadm takes EMD's sets for another machine's.
+md_device() {
+  local path
+  for path in "/dev/md/$1" "/dev/md/$1"_[0-9]*; do
+    [[ ! -e $path ]] || { readlink -f "$path" && return; }
+  done
+  return 1
+}
+
+# md_container: the device of the container.
+md_container() { echo "/dev/$(md_nodes inactive | head -n 1)"; }
+
 # md_sysfs NAME FILE
-md_sysfs() { cat "/sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md/$2"; }
+md_sysfs() { cat "/sys/block/$(basename "$(md_device "$1")")/md/$2"; }
 
 md_idle() { [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" degraded 2>/dev/null || echo 0) == "${2:-0}" ]]; }
 
 # md_wait NAME [LOST]: until nothing is synced any more and no more than so many members are lost.
 md_wait() {
-  [[ -e /sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md/sync_action ]] || return 0
+  [[ -e /sys/block/$(basename "$(md_device "$1")")/md/sync_action ]] || return 0
   wait_for 40 md_idle "$@"
 }
 
@@ -139,7 +151,7 @@ md_is_synced() {
 # md_mismatches NAME: reads everything and counts sectors that do not agree.
 md_mismatches() {
   local folder
-  folder=/sys/block/$(basename "$(readlink -f "/dev/md/$1")")/md
+  folder=/sys/block/$(basename "$(md_device "$1")")/md
   echo check >"$folder/sync_action"
   wait_for 60 md_idle "$1"
   cat "$folder/mismatch_cnt"
@@ -153,7 +165,7 @@ mdadm_view() {
     { text = $0; sub(/^[^:]*: */, "", text) }
     / init state\[/ { initial = text; next }
     / state\[/ { state = text }
-    / Name\[/ { print "volume " text ": " state ", " initial }
+    / Name\[/ { sub(/ +$/, "", text); print "volume " text ": " state ", " initial }
     table && NF >= 4 {
       refno = $2
       sub(/^ *[0-9]+ +[0-9a-f]+ +[0-9]+K +(\/dev\/[a-z]+ +)?/, "")
@@ -180,7 +192,8 @@ expect_agreement() {
   shift
   for device; do
     got=$(mdadm_view "$device")
-    [[ $got == "$view" ]] || fail "mdadm on $device disagrees with EMD:"$'\n'"$(diff <(echo "$view") <(echo "$got") | sed 's/^</EMD:   /; s/^>/mdadm: /')"
+    [[ $got == "$view" ]] ||
+      fail "mdadm on $device disagrees with EMD:"$'\n'"$( (diff <(echo "$view") <(echo "$got") || true) | sed 's/^</EMD:   /; s/^>/mdadm: /')"
   done
   say "ok: mdadm and EMD agree on the state of every volume and disk"
 }

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Power is cut while a RAID5 and a RAID1 volume are written: they come back dirty, are resynced, and then md finds their
+# redundancy right; the filesystem is whole, and what was synced is there.
+# disks: 4x128M virtio
+# timeout: 90
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+boot_1() {
+  local array
+  mapfile -t DISKS < <(disks)
+  step "two volumes with a filesystem"
+  expect "raid5" emdadm create -e ddf -l raid5 -n five --size 120M --assume-clean "${DISKS[@]}"
+  expect "raid1" emdadm create --set five -l raid1 -n one --size 40M --assume-clean "${DISKS[@]:2:2}"
+  for array in five one; do
+    # Not assumed but made: all members' bytes agree.
+    fill "/dev/$(emd_node $array)" >/dev/null
+    expect "ext4" mkfs.ext4 -q -E lazy_itable_init=0 "/dev/$(emd_node $array)"
+    mkdir "/mnt/$array"
+    mount "/dev/$(emd_node $array)" "/mnt/$array"
+    known 1 5000000 >"/mnt/$array/synced"
+    sync -f "/mnt/$array"
+  done
+  wait_for 20 emd_is_clean five
+  wait_for 20 emd_is_clean one
+
+  step "power cut under writes"
+  for array in five one; do
+    for name in a b; do
+      (while :; do dd if=/dev/urandom of="/mnt/$array/$name" bs=24k count=200 oflag=direct conv=notrunc status=none; done) &
+    done
+    # Each line is on disk before the next is written.
+    (for ((n = 1; ; n++)); do echo "$n" >>"/mnt/$array/lines" && sync "/mnt/$array/lines" && echo "$n" >"/run/acked.$array"; done) &
+  done
+  wait_for 20 test -s /run/acked.five -a -s /run/acked.one
+  sleep 1
+  expect_equal "the RAID5 volume is dirty" "$(emd_consistency five)" dirty
+  expect_equal "the RAID1 volume is dirty" "$(emd_consistency one)" dirty
+  # What was acknowledged at this moment, at least, is to be there.
+  cat /run/acked.five /run/acked.one | host put acked
+  mkdir /mnt/five/told
+  cp /run/acked.five /mnt/five/told/five
+  cp /run/acked.one /mnt/five/told/one
+  sync -f /mnt/five
+  host powercut
+}
+
+boot_2() {
+  local array device told
+  mapfile -t DISKS < <(disks)
+  step "dirty, so resynced"
+  for array in five one; do wait_for 20 emd_node $array; done
+  for array in five one; do wait_for 40 emd_settled $array; done
+  emdadm monitor --from 0 --once --json >/run/events
+  for array in five one; do
+    device=$(emd_node $array)
+    # shellcheck disable=SC2016 # of jq
+    expect "$array was resynced to its end" jq -es --arg a "$device" \
+      '[.[] | select((.array // "" | ltrimstr("/dev/")) == $a) | .kind + " " + (.word // "")] | any(. == "task-started resync") and any(startswith("task-done"))' /run/events
+  done
+
+  step "filesystem and data"
+  mkdir /mnt/five /mnt/one
+  mount "/dev/$(emd_node five)" /mnt/five
+  for array in five one; do
+    [[ $array == five ]] || mount "/dev/$(emd_node one)" /mnt/one
+    expect_equal "$array: what was synced is there" "$(sha256sum <"/mnt/$array/synced")" "$(known 1 5000000 | sha256sum)"
+    told=$(<"/mnt/five/told/$array")
+    expect_equal "$array: all of $told acknowledged lines are there, in order" "$(head -n "$told" "/mnt/$array/lines" | cksum)" "$(seq "$told" | cksum)"
+  done
+  umount /mnt/five /mnt/one
+  for array in five one; do expect "fsck of $array" fsck.ext4 -fn "/dev/$(emd_node $array)"; done
+  for array in five one; do wait_for 20 emd_settled $array; done
+
+  step "md checks the redundancy"
+  emdadm stop --all >/dev/null
+  rmmod emd
+  md_assemble "${DISKS[@]}"
+  for array in five one; do
+    expect "$array: md has nothing to sync" md_is_synced $array
+    expect_equal "$array: md finds no mismatch" "$(md_mismatches $array)" 0
+  done
+}
