@@ -7,6 +7,7 @@ use super::config::{self, LOST_REFERENCE};
 use super::create::{new_disk_guid, new_reference};
 use super::home::Home;
 use super::layout::*;
+use super::model::disk_state;
 use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
@@ -33,7 +34,7 @@ impl DdfSet {
             let state = state & !(pde::ONLINE | pde::REBUILDING);
             (kind, state | pde::FAILED)
         });
-        self.lose(disk, DiskState::Failed, MemberState::Failed);
+        self.lose(disk);
         Ok(())
     }
 
@@ -45,26 +46,30 @@ impl DdfSet {
             let state = state & !(pde::ONLINE | pde::REBUILDING);
             (kind, state | pde::FAILED | pde::MISSING)
         });
-        let listed = self
-            .disk_meta(disk)
-            .is_some_and(|meta| meta.entry.is_some());
-        let state = if listed {
-            DiskState::Missing
-        } else {
-            DiskState::Removed
-        };
-        self.lose(disk, state, MemberState::Missing);
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.facts = None;
         }
+        self.lose(disk);
         if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
             meta.spots = [None; 3];
         }
         Ok(())
     }
 
-    /// A disk counts for nothing any more: its members, its volumes' states, its role.
-    fn lose(&mut self, disk: DiskIndex, state: DiskState, member_state: MemberState) {
+    /// A disk counts for nothing any more: its state, its members, its volumes' states, its role.
+    fn lose(&mut self, disk: DiskIndex) {
+        let bits = self.pde(disk).map(|entry| entry.disk_state());
+        let present = self.set.disk(disk).is_some_and(|model| model.facts.is_some());
+        let state = match bits {
+            Some(bits) => disk_state(bits, present),
+            // The set does not list it: it only happened to be here.
+            None if present => DiskState::Stale,
+            None => DiskState::Removed,
+        };
+        let member_state = match state {
+            DiskState::Missing => MemberState::Missing,
+            _ => MemberState::Failed,
+        };
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.state = state;
         }

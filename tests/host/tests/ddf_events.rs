@@ -579,6 +579,23 @@ fn creation_is_crash_safe() {
     );
 }
 
+/// Disks with one copy: those whose records do not change are written last.
+#[test]
+fn a_bystander_does_not_run_ahead() {
+    let disks = load("ddf/gen-freebsd/ddf-raid1-2d");
+    let set = open(&disks).unwrap();
+    let mut world = World::new(set, disks, 6);
+    let bystander = world.add(96, SpareRole::None);
+    let spare = world.add(96, SpareRole::Global);
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 0,
+        disk: spare,
+    });
+    assert_eq!(world.role(bystander), DiskRole::Unused);
+}
+
 /// Recording that writes begin or end costs few sectors and few writes a disk.
 #[test]
 fn dirty_is_cheap() {
@@ -602,6 +619,8 @@ fn a_failed_disk_loses_at_the_next_assembly() {
     let before = world.disks.clone();
     let (set, disks) = (&mut world.set, &mut world.disks);
     apply(set, disks, &Event::DiskFailed(1), 60).unwrap();
+    let bits = set.pde(1).unwrap().disk_state();
+    assert_eq!(bits, 2, "failed, neither online nor rebuilding");
     // Its metadata was not touched.
     assert_eq!(before[1].runs().count(), disks[1].runs().count());
     let again = open(disks).unwrap();

@@ -173,6 +173,12 @@ pub fn show(set: &Set) -> String {
         .collect();
     disks.sort();
     out.extend(disks);
+    let rebuilding = |disk: Option<u16>| {
+        disk.is_some_and(|disk| {
+            set.memberships(disk)
+                .any(|(_, _, member)| matches!(member.state, MemberState::Rebuilding { .. }))
+        })
+    };
     let mut volumes: Vec<String> = set
         .live_volumes()
         .map(|(_, volume)| {
@@ -191,6 +197,10 @@ pub fn show(set: &Set) -> String {
                     access => format!(" {access:?}"),
                 }
             );
+            let whole = volume
+                .members
+                .iter()
+                .all(|member| member.state == MemberState::InSync);
             for member in volume.members.iter() {
                 let disk = member.disk.and_then(|disk| set.disk(disk));
                 writeln!(
@@ -200,6 +210,9 @@ pub fn show(set: &Set) -> String {
                     member.offset_sectors,
                     match member.state {
                         MemberState::Rebuilding { .. } => "Rebuilding".into(),
+                        // The rebuilding bit is the disk's: see `docs/formats/ddf.md`.
+                        MemberState::InSync if !whole && rebuilding(member.disk) =>
+                            "Rebuilding".into(),
                         state => format!("{state:?}"),
                     }
                 )
