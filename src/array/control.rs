@@ -61,6 +61,9 @@ const POOL_LIMIT_BYTES: usize = 48 << 20;
 /// Bios that an array has in reserve.
 const BIOS_RESERVED: u32 = 64;
 
+/// Longer than two ticks of the clock, which is what `gather::Holder` is queued for.
+const HOLDER_REST_US: usize = 25_000;
+
 /// Largest bio that is taken in one piece, in sectors.
 const BIO_SECTORS_MAX: u32 = 8192;
 
@@ -225,8 +228,12 @@ impl Array {
     /// Closes the gate for a moment; gives up when a failure has to be recorded first, since writes
     /// inside wait for that.
     fn quiesce(this: &Gated<Array>) -> Checked<Drained<'_, Array>> {
-        this.try_drain(|| this.unrecorded.load(Ordering::Acquire) != 0)
-            .ok_or_else(|| reason!(EAGAIN, "{} has failures to record first", this.name))
+        let drained = this.try_drain(|| this.unrecorded.load(Ordering::Acquire) != 0);
+        if drained.is_none() {
+            // It may have been closed for a moment.
+            this.release_gate();
+        }
+        drained.ok_or_else(|| reason!(EAGAIN, "{} has failures to record first", this.name))
     }
 
     /// Puts a member into an empty slot, to be rebuilt. `EAGAIN` when failures have to be recorded
@@ -299,6 +306,13 @@ impl Array {
                 this.name
             ));
         }
+        if this.has_finished() {
+            return Err(reason!(
+                EBUSY,
+                "{} has a task whose end is not recorded yet",
+                this.name
+            ));
+        }
         if kind == TaskKind::Initialise && this.unsynced_from.load(Ordering::Acquire) == u64::MAX {
             this.unsynced_from.store(from_sectors, Ordering::Release);
         }
@@ -331,6 +345,11 @@ impl Array {
         task.map(|task| task.status())
     }
 
+    /// Whether a task has ended that nobody took note of yet.
+    pub fn has_finished(&self) -> bool {
+        self.finished_task.lock().is_some()
+    }
+
     /// The task that has ended, once.
     pub fn take_finished(&self) -> Option<TaskResult> {
         self.finished_task.lock().take()
@@ -354,6 +373,8 @@ impl Array {
             }
         }
         Self::quiesce(this)?.keep_closed();
+        // Nothing is held any more, but the holder's last timer may still be on its way to the queue.
+        context::sleep_us(HOLDER_REST_US);
         Ok(())
     }
 }

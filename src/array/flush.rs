@@ -66,10 +66,12 @@ impl BatchOwner for FlushOp {
             // What a member lost with its cache is not known: it counts for nothing any more.
             this.pass.member_failed(slot, EventKind::WriteError, 0);
         }
-        let lost = !failed.is_empty()
-            && (!this.pass.is_redundant()
-                || !failed.intersect(this.pass.writable()).is_empty()
-                || this.pass.broken.load(core::sync::atomic::Ordering::Acquire));
+        // What members that are gone had in their caches may have been lost with them.
+        let broken = this.pass.broken.load(core::sync::atomic::Ordering::Acquire);
+        let lost = broken
+            || !failed.is_empty()
+                && (!this.pass.is_redundant()
+                    || !failed.intersect(this.pass.writable()).is_empty());
         let unrecorded = this
             .pass
             .unrecorded

@@ -101,9 +101,19 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
     let first = work.step(StepResult::default());
     if !take_buffers(&pass, body, first) {
-        // Others have them, and give them back without needing this lane.
-        starve(&pass, op);
-        return;
+        let is_first_run = body
+            .buffers
+            .iter()
+            .all(|buffers| buffers.old.is_none() && buffers.new.is_none());
+        if is_first_run {
+            // Others have them, and give them back without needing this lane.
+            return starve(&pass, op);
+        }
+        // A further run keeps what it has, so it must not wait for others who may do the same.
+        let (_, news) = expected(&pass.geometry.kind(), body, first);
+        for slot in news.iter() {
+            ensure_new(body, slot);
+        }
     }
     fill_new(body);
     body.work = Some(work);
@@ -314,6 +324,13 @@ fn ensure_old(body: &mut Body, slot: Slot) {
     }
 }
 
+fn ensure_new(body: &mut Body, slot: Slot) {
+    let len_bytes = body.run_sectors as usize * 512;
+    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
+        ensure(&mut buffers.new, len_bytes);
+    }
+}
+
 /// Works something out; the answer is that of a comparison.
 fn do_compute(body: &mut Body, compute: Compute) -> bool {
     let len_bytes = body.run_sectors as usize * 512;
@@ -417,8 +434,10 @@ pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
             .work
             .as_mut()
             .map(|work| work.step(StepResult::default()));
+        // Another run (over the next block, or block by block) does need one.
+        let is_last = body.run_column + body.run_sectors >= body.column + body.sectors;
         if let Some(Step::Done(outcome)) = body.step {
-            if outcome.result == LaneResult::Good {
+            if is_last && outcome.result == LaneResult::Good && outcome.write_failed.is_empty() {
                 return finish_run(op, outcome);
             }
         }
@@ -503,15 +522,18 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         }
     }
     body.mismatch |= outcome.mismatch;
+    // A mirror's last good member stays in use although it did not take this: then nobody has it.
+    let stale = outcome.write_failed.intersect(pass.readable());
+    let is_good = outcome.result == LaneResult::Good && stale.is_empty();
     let whole = body.run_sectors == body.sectors;
     let block = pass.block_sectors();
-    if outcome.result != LaneResult::Good && whole && body.sectors > block {
+    if !is_good && whole && body.sectors > block {
         // Not as a whole: block by block, so that only what is really lost fails.
         body.run_sectors = block;
         clear_run(body);
         return begin_run(op);
     }
-    if outcome.result == LaneResult::Good {
+    if is_good {
         deliver(body, outcome);
     } else {
         fail_run(body);

@@ -134,7 +134,11 @@ impl IoOwner for Array {
     fn io_done(io: FinishedIo<Self>) {
         let array = io.owner();
         if io.is_write() && array.is_redundant() {
-            if io.failed() != 0 && io.good() == 0 {
+            let nowhere = io.failed() != 0 && io.good() == 0;
+            // A mirror's last good member stays in use. What it did not take is lost, even if one that
+            // is out of use by now, or one that is being rebuilt, did.
+            let stale = io.failed() & array.readable().0 != 0;
+            if nowhere || stale || array.broken.load(Ordering::Acquire) {
                 io.set_status(Status::IO_ERROR);
             }
             if array.unrecorded.load(Ordering::Acquire) != 0 {

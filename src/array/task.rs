@@ -384,8 +384,7 @@ impl Task {
         if completed && matches!(self.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from.store(u64::MAX, Ordering::Release);
         }
-        let own = array.task.lock().take();
-        array.task_active.store(false, Ordering::Release);
+        // The result first: whoever finds no task finds this, and starts none before it is recorded.
         *array.finished_task.lock() = Some(TaskResult {
             kind: self.kind,
             targets: self.targets,
@@ -393,6 +392,8 @@ impl Task {
             done_sectors: self.sectors_of(base),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
         });
+        array.task_active.store(false, Ordering::Release);
+        let own = array.task.lock().take();
         array.notify.kick();
         drop(own);
     }

@@ -32,6 +32,8 @@ pub trait Behind: Send + Sync + 'static {
 /// * The sum of `counters` is the number of [`Pass`]es (and of calls of [`Gated::enter`] that are
 ///   about to find the gate closed). Each pass counts on one counter from its creation to its drop,
 ///   so no counter ever goes below zero.
+/// * Once the gate is closed, a counter that has reached zero stays there (but for calls of
+///   [`Gated::enter`]): new passes come only from [`Pass::again`], on the counter of the old one.
 /// * `table` is read only by holders of a pass, and written only by the holder of [`Drained`], of
 ///   which there is at most one, and none while a pass exists.
 #[pin_data(PinnedDrop)]
@@ -82,8 +84,7 @@ impl<T: Behind> Gated<T> {
         }? E)
     }
 
-    fn count_in(&self) -> Pass<T> {
-        let counter = context::cpu_hint() % COUNTERS;
+    fn count_in(&self, counter: usize) -> Pass<T> {
         self.counters[counter].0.fetch_add(1, Ordering::SeqCst);
         // INVARIANT: Counted just now.
         Pass {
@@ -94,7 +95,7 @@ impl<T: Behind> Gated<T> {
 
     /// Goes in, unless the gate is closed.
     pub fn enter(&self) -> Option<Pass<T>> {
-        let pass = self.count_in();
+        let pass = self.count_in(context::cpu_hint() % COUNTERS);
         // Sequentially consistent on both sides: either we see the gate closed, or whoever closed it
         // sees our count.
         if self.closed.load(Ordering::SeqCst) {
@@ -176,8 +177,11 @@ impl<T: Behind> Drop for Drained<'_, T> {
 impl<T: Behind> Pass<T> {
     /// Another pass to the same object. Works also while the gate is being closed: who is inside
     /// may bring in more work of his own.
+    ///
+    /// It counts where this one does. On another counter, `is_empty`, which looks at one after the
+    /// other, could miss both: the new one already looked at, this one gone when it gets there.
     pub fn again(&self) -> Pass<T> {
-        self.gated().count_in()
+        self.gated().count_in(self.counter)
     }
 
     /// The gated object with its gate.

@@ -62,6 +62,13 @@ pub fn system() -> &'static Queue {
     unsafe { Queue::from_raw(bindings::system_dfl_wq) }
 }
 
+/// Waits until all work queued so far on [`system`] is done. For the end of the module, whose code must
+/// not be running there any more.
+pub fn flush_system() {
+    // SAFETY: As in `system`; the caller is no work of that queue (it is the module's end).
+    unsafe { bindings::__flush_workqueue(bindings::system_dfl_wq) };
+}
+
 impl Deref for WorkQueue {
     type Target = Queue;
     fn deref(&self) -> &Queue {

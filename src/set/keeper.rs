@@ -388,6 +388,12 @@ impl Inner {
             if running.array.is_broken() || running.read_only {
                 continue;
             }
+            // Below a rebuild's mark all members that are being rebuilt count as right; so another
+            // one waits for its end.
+            let task = running.array.task();
+            if task.is_some_and(|task| task.kind == TaskKind::Rebuild) {
+                continue;
+            }
             for (slot, member) in (0u16..).zip(model.members.iter()) {
                 if matches!(member.state, MemberState::Rebuilding { .. })
                     && !running.attached.contains(slot)
@@ -419,6 +425,7 @@ impl Inner {
                 && !running.read_only
                 && !running.array.is_broken()
                 && running.array.task().is_none()
+                && !running.array.has_finished()
         })
     }
 

@@ -9,7 +9,7 @@ use super::Options;
 use crate::block::bdev::{Dev, SyncIo};
 use crate::block::class::{Listener, Watch};
 use crate::block::hub::{self, DiskListener, DiskNews};
-use crate::block::queue::{Kind, WorkQueue};
+use crate::block::queue::{self, Kind, WorkQueue};
 use crate::control::EventRing;
 use crate::metadata::Format;
 use crate::model::{Checked, Identity};
@@ -159,6 +159,8 @@ impl Manager {
         self.shared.stop_clock();
         self.clock_queue.flush();
         self.shared.queue.flush();
+        // Tasks that have ended may still be on their last lines there.
+        queue::flush_system();
     }
 
     /// The clock rang: lets everybody look who wished it.

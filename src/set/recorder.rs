@@ -193,7 +193,13 @@ impl Inner {
         let done = if result.completed {
             self.record_finished(shared, volume, array, &result)
         } else {
-            self.record_progress(shared, volume, result.kind, result.done_sectors);
+            self.record_progress(
+                shared,
+                volume,
+                result.kind,
+                result.targets,
+                result.done_sectors,
+            );
             Ok(())
         };
         let Some(id) = self.model().map(|set| set.id) else {
@@ -323,7 +329,13 @@ impl Inner {
             return;
         };
         let Some(status) = array.task() else { return };
-        self.record_progress(shared, volume, status.kind, status.done_sectors);
+        self.record_progress(
+            shared,
+            volume,
+            status.kind,
+            status.targets,
+            status.done_sectors,
+        );
     }
 
     #[inline(never)]
@@ -332,6 +344,7 @@ impl Inner {
         shared: &Shared,
         volume: VolumeIndex,
         kind: TaskKind,
+        targets: Mask,
         done_sectors: u64,
     ) {
         if done_sectors == 0 || self.flush_members(volume).is_err() {
@@ -348,7 +361,7 @@ impl Inner {
         };
         match kind {
             TaskKind::Rebuild => {
-                for slot in attached.iter() {
+                for slot in attached.intersect(targets).iter() {
                     let Some(MemberState::Rebuilding {
                         done_sectors: before,
                     }) = self.member_state(volume, slot)
