@@ -41,6 +41,7 @@ filesystems() {
     if [[ $kind == ext4 ]]; then
       expect "mkfs.ext4" mkfs.ext4 -qF -E lazy_itable_init=0 "/dev/$array"
     else
+      modprobe xfs
       expect "mkfs.xfs" mkfs.xfs -qf "/dev/$array"
     fi
     mount "/dev/$array" /mnt/fs
