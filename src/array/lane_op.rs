@@ -211,6 +211,7 @@ impl Body {
         self.fragments.clear();
         self.work = None;
         self.step = None;
+        self.run_sectors = 0;
         self.task = None;
         self.failed = false;
         self.mismatch = false;

@@ -83,11 +83,13 @@ pub(super) fn let_go(pass: &ArrayPass, lane: u64) {
     }
 }
 
-/// Runs an op that has its lane. Process context.
+/// Runs an op that has its lane, or begins its next run. Process context.
 pub(super) fn start(mut op: Pin<KBox<LaneOp>>) {
     let body = op.as_mut().body_mut();
-    body.run_column = body.column;
-    body.run_sectors = body.sectors;
+    if body.run_sectors == 0 {
+        body.run_column = body.column;
+        body.run_sectors = body.sectors;
+    }
     begin_run(op);
 }
 
@@ -427,7 +429,9 @@ fn xor(body: &Body, dest: &mut Pages, start: Start, old: Mask, new: Mask, len_by
 pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
     let (failed, _) = op.batch_failures();
     let is_write = matches!(op.body.step, Some(Step::Write { .. }));
-    if is_write && failed.is_empty() {
+    // A read that ended with a rewrite still has to be copied to its users, which is for a task.
+    let is_read = matches!(op.body.job, Job::Read { .. });
+    if is_write && failed.is_empty() && !is_read {
         // The last step: nothing is left that needs a task.
         let body = op.as_mut().body_mut();
         body.step = body
@@ -460,7 +464,7 @@ fn defer(op: Pin<KBox<LaneOp>>) {
 /// Takes the results of the last batch, if that was the last step, and goes on. Process context.
 pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     if op.body.work.is_none() {
-        // It was queued to start: it has just got its lane.
+        // It was queued to start: it has just got its lane, or has done one of its runs.
         return start(op);
     }
     let (failed, offline) = op.batch_failures();
@@ -488,6 +492,7 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
 fn note_failures(pass: &ArrayPass, body: &Body, failed: Mask, offline: Mask, is_write: bool) {
     let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
     for slot in failed.iter() {
+        pass.table().count_error(slot, !is_write);
         if is_write {
             pass.write_errors.fetch_add(1, Ordering::Relaxed);
             pass.member_failed(slot, EventKind::WriteError, sector);
@@ -531,7 +536,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         // Not as a whole: block by block, so that only what is really lost fails.
         body.run_sectors = block;
         clear_run(body);
-        return begin_run(op);
+        return defer(op);
     }
     if is_good {
         deliver(body, outcome);
@@ -542,7 +547,8 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     if !whole && next_column < body.column + body.sectors {
         body.run_column = next_column;
         clear_run(body);
-        return begin_run(op);
+        // Not from here: this may be an interrupt, and runs within runs would fill the stack.
+        return defer(op);
     }
     finish(&pass, op);
 }

@@ -72,6 +72,13 @@ impl Table {
     fn member(&self, slot: Slot) -> Option<&MemberSlot> {
         self.members.get(usize::from(slot))?.as_ref()
     }
+
+    /// Counts a read or write of a member that failed.
+    fn count_error(&self, slot: Slot, is_read: bool) {
+        if let Some(member) = self.member(slot) {
+            member.device.count_error(is_read);
+        }
+    }
 }
 
 /// What waits, and for what.

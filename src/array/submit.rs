@@ -105,6 +105,9 @@ impl IoOwner for Array {
         let array = io.owner();
         let is_read = io.opf() & 1 == 0;
         let sector = piece.info().member_sector;
+        if status != Status::NOT_SUPPORTED && status != Status::AGAIN {
+            array.table().count_error(slot, is_read);
+        }
         if status == Status::NOT_SUPPORTED || status == Status::AGAIN {
             io.fail(status);
         } else if !array.is_redundant() {

@@ -9,6 +9,7 @@ use super::pages::Pages;
 use super::raw::{self, Opf};
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::bindings;
 use kernel::error::from_err_ptr;
 use kernel::prelude::*;
@@ -67,6 +68,8 @@ pub struct BlockDevice {
     file: NonNull<bindings::file>,
     bdev: NonNull<bindings::block_device>,
     holder: Option<NonNull<Holder>>,
+    read_errors: AtomicU64,
+    write_errors: AtomicU64,
 }
 
 // SAFETY: A block device may be used and closed from any task.
@@ -135,6 +138,8 @@ impl BlockDevice {
                 file: NonNull::new_unchecked(file),
                 bdev: NonNull::new_unchecked(bindings::file_bdev(file)),
                 holder,
+                read_errors: AtomicU64::new(0),
+                write_errors: AtomicU64::new(0),
             })
         }
     }
@@ -181,6 +186,26 @@ impl BlockDevice {
             (*bio).bi_iter.bi_sector = sector;
             bindings::bio_associate_blkg(bio);
         }
+    }
+}
+
+impl BlockDevice {
+    /// Counts a read or write of it that failed. Any context.
+    pub fn count_error(&self, is_read: bool) {
+        let errors = if is_read {
+            &self.read_errors
+        } else {
+            &self.write_errors
+        };
+        errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads and writes that failed since it was opened.
+    pub fn errors(&self) -> (u64, u64) {
+        (
+            self.read_errors.load(Ordering::Relaxed),
+            self.write_errors.load(Ordering::Relaxed),
+        )
     }
 }
 

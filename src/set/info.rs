@@ -20,6 +20,11 @@ impl ManagedSet {
         if let Some(why) = &inner.why {
             info.notes.push(Text::from_text(why.text()), GFP_KERNEL)?;
         }
+        for disk in info.disks.iter_mut() {
+            if let Some(device) = inner.device(disk.index) {
+                (disk.read_errors, disk.write_errors) = device.errors();
+            }
+        }
         for volume in info.volumes.iter_mut() {
             complete(&inner, volume);
         }

@@ -30,6 +30,9 @@ unchanged() {
 # events KIND: those of that kind that are kept, one JSON object a line.
 events() { emdadm monitor --json --from 0 --once | jq -c "select(.kind == \"$1\")"; }
 
+# happened KIND: for wait_for.
+happened() { [[ -n $(events "$1") ]]; }
+
 # range DEVICE FIRST COUNT: sectors of it.
 range() { dd if="$1" bs=512 skip="$2" count="$3" iflag=direct status=none; }
 
