@@ -2,8 +2,8 @@
 
 //! The common vocabulary: everything that can happen to a set.
 
-use super::{DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
 use super::Layout;
+use super::{DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
 
 /// What a format may not know by itself: the time, and bytes to make identities from.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,9 @@ pub struct UpdatePlan {
 impl UpdatePlan {
     /// A plan with no room.
     pub const fn new() -> Self {
-        Self { writes: KVec::new() }
+        Self {
+            writes: KVec::new(),
+        }
     }
 
     /// Makes room for `writes` writes in all. Allocates; for set-up only.

@@ -213,7 +213,9 @@ impl Set {
 
     /// Volumes that exist, with their indices.
     pub fn live_volumes(&self) -> impl Iterator<Item = (VolumeIndex, &Volume)> + '_ {
-        (0u16..).zip(self.volumes.iter()).filter(|(_, v)| !v.deleted)
+        (0u16..)
+            .zip(self.volumes.iter())
+            .filter(|(_, v)| !v.deleted)
     }
 
     /// Disks that are part of the set now, with their indices.
