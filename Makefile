@@ -17,7 +17,7 @@ CARGO = $(ENTER) cargo
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
 .PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
-	shellcheck modules_install install clean prune
+	shellcheck check-docs modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
 
@@ -93,6 +93,9 @@ clippy: toolbox ## clippy over module and host code, warnings are errors
 SHELL_FILES = git ls-files -co --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ || FNR < 4 && /shellcheck shell=bash/ {print FILENAME; nextfile}'
 shellcheck: toolbox ## shellcheck over all scripts
 	@$(SHELL_FILES) | xargs $(ENTER) shellcheck -x -P SCRIPTDIR
+
+check-docs: toolbox ## whether links in the documentation lead somewhere
+	@$(ENTER) tools/check-docs
 
 clean: ## removes build/
 	rm -rf $(BUILD)
