@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sets whose disks are stale, doubled, late, missing or in use: what is clear is started, the rest is shown with its reason, and
+# nothing is written to disks of what is not started.
+# disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
+# emd: manual
+# timeout: 60
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+# shellcheck source=tests/guest/lib-assemble.sh
+source /emd/tests/guest/lib-assemble.sh
+
+boot_1() {
+  local before
+  make_set
+
+  step "one disk is missing: after the time-out, degraded"
+  wipe disk2
+  load
+  started && fail "started at once"
+  wait_for 10 started
+  expect_equal "state" "$(emd_state emd0)" degraded
+  data_is_right
+  known 4 $((4 << 20)) | dd of=/dev/emd0 bs=1M seek=8 iflag=fullblock oflag=direct conv=notrunc status=none
+  wait_for 10 emd_is_clean emd0
+  unload
+
+  step "a stale disk is not trusted"
+  # disk2 as it was is behind the others: it has to be rebuilt, or left alone, before it counts.
+  restore good disk2
+  load
+  wait_for 10 started
+  expect "what was written without it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
+  wait_for 30 emd_settled emd0
+  expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
+  data_is_right
+  expect "what was written without it, from it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
+  unload
+
+  step "one disk is missing, and not waited for"
+  restore good "${MEMBERS[@]}"
+  wipe disk2
+  modprobe emd clean_ms=200 start_timeout_ms=600000
+  sleep 1
+  started && fail "was started"
+  expect "scan" emdadm scan
+  started && fail "was started by a scan that was not asked to"
+  expect "scan --degraded" emdadm scan --degraded
+  wait_for 5 started
+  data_is_right
+  step "it comes late"
+  restore good disk2
+  emdadm scan "$(disk disk2)" >/dev/null
+  wait_for 30 emd_settled emd0
+  data_is_right
+  unload
+
+  step "dirty and degraded"
+  restore good "${MEMBERS[@]}"
+  modprobe emd clean_ms=60000
+  wait_for 10 started
+  dd if=/dev/zero of=/dev/emd0 bs=64k seek=200 count=1 oflag=direct conv=notrunc status=none
+  save dirty
+  unload
+  restore dirty "${MEMBERS[@]}"
+  wipe disk3
+  before=$(host contents "${ALL[@]}")
+  load
+  not_started "dirty and degraded" "by force" "$before"
+  emdadm scan --degraded >/dev/null 2>&1 || true
+  started && fail "was started without force"
+  expect "scan --force" emdadm scan --degraded --force
+  wait_for 5 started
+  data_is_right
+  wait_for 10 emd_is_clean emd0 || true
+  unload
+
+  step "two disks are missing"
+  restore good "${MEMBERS[@]}"
+  wipe disk1 disk2
+  before=$(host contents "${ALL[@]}")
+  load
+  not_started "two of three are missing" "missing|members|lost" "$before"
+  unload
+
+  step "two disks claim one slot"
+  restore good "${MEMBERS[@]}"
+  dd if="$(disk disk2)" of="$(disk disk4)" bs=1M oflag=direct status=none
+  before=$(host contents "${ALL[@]}")
+  load
+  not_started "a copy of a disk" "two|both|twice|same|copy|copies" "$before"
+  unload
+  wipe disk4
+
+  step "a disk that is in use"
+  restore good "${MEMBERS[@]}"
+  modprobe dm_mod
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
+  before=$(host contents "${ALL[@]}")
+  modprobe emd clean_ms=200 auto=0
+  refused_scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  unchanged "nothing was written" "$before" "${ALL[@]}"
+  dmsetup remove held
+  expect "scan" emdadm scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  wait_for 5 started
+  expect_equal "state" "$(emd_state emd0)" optimal
+  data_is_right
+  unload
+}

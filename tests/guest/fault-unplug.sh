@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Disks are pulled out under load: members, spares, a disk being rebuilt, and one more than the array bears.
+# disks: 2x80M virtio, 2x80M scsi, 1x80M virtio
+# emd: manual
+# timeout: 80
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+
+spare_is() { [[ $(emdadm show --json | jq -r "[.sets[].disks[] | select(.role == \"$1\")][0].state") == "$2" ]]; }
+
+rebuilding() { emd_get emd0 '.members[].device' | grep -qx "$(disk disk5)"; }
+
+a_set_is_there() { (($(emdadm list --json | jq '.sets | length') > 0)); }
+
+missing() { emd_get emd0 '[.members[] | select(.state == "missing" or .state == "failed")] | length'; }
+
+boot_1() {
+  modprobe emd clean_ms=200
+  # Slots: disk1 (virtio), disk3 (scsi), disk2 (virtio).
+  emdadm create --format ddf --level raid5 --name data --chunk 64K --size 40M --assume-clean "$(disk disk1)" "$(disk disk3)" "$(disk disk2)"
+  local writer
+
+  step "a scsi disk is pulled out under load, and put back"
+  fio_pass 1 write &
+  writer=$!
+  sleep 0.7
+  unplug disk3
+  wait_for 20 emd_is emd0 degraded
+  wait $writer || fail "fio: $(tail -n 20 /run/fio.1)"
+  expect "all data, degraded" fio_pass 1 verify
+  expect_equal "one member is missing" "$(missing)" 1
+  ((0 < $(events disk-lost | wc -l))) || fail "the loss is not told"
+  plug disk3
+  wait_for 40 emd_settled emd0
+  expect "all data, rebuilt" fio_pass 1 verify
+
+  step "a virtio disk is pulled out, a spare takes its place"
+  expect "disk4 becomes a spare" emdadm spare emd0 "$(disk disk4)"
+  fio_pass 2 write &
+  writer=$!
+  sleep 0.7
+  unplug disk1
+  wait_for 20 happened spare-activated
+  wait $writer || fail "fio: $(tail -n 20 /run/fio.2)"
+  wait_for 40 emd_settled emd0
+  expect_equal "the spare is a member" "$(emd_member_device emd0 0)" "$(disk disk4)"
+  expect "all data" fio_pass 2 verify
+
+  step "a spare is pulled out"
+  expect "disk5 becomes a spare" emdadm spare emd0 "$(disk disk5)"
+  unplug disk5
+  wait_for 10 spare_is global-spare missing
+  expect_equal "the array" "$(emd_state emd0)" optimal
+  plug disk5
+  wait_for 10 spare_is global-spare online
+
+  step "a disk is pulled out while it is rebuilt"
+  unplug disk3
+  wait_for 20 rebuilding
+  unplug disk5
+  wait_for 20 emd_is emd0 degraded
+  expect "all data, degraded" fio_pass 2 verify
+  plug disk3
+  wait_for 60 emd_settled emd0
+  expect "all data" fio_pass 2 verify
+
+  step "one more than the array bears"
+  known 5 $((20 << 20)) | dd of=/dev/emd0 bs=1M seek=20 iflag=fullblock oflag=direct conv=notrunc status=none
+  { fio_pass 3 write --size=20M || exit 1; } &
+  writer=$!
+  sleep 0.7
+  unplug disk2
+  unplug disk4
+  if wait $writer; then fail "fio saw no error"; fi
+  grep -qi "Input/output error" /run/fio.3 || fail "fio failed with another error: $(tail /run/fio.3)"
+  wait_for 10 emd_is emd0 failed
+  expect_failure "a write fails" dd if=/dev/zero of=/dev/emd0 bs=64k count=1 oflag=direct conv=notrunc
+  expect_failure "a read fails" dd if=/dev/emd0 of=/dev/null bs=1M iflag=direct
+  expect "the array can be stopped" emdadm stop emd0
+  expect "the module can be unloaded" rmmod emd
+}
+
+boot_2() {
+  step "all disks are back"
+  modprobe emd start_timeout_ms=1500
+  if [[ ! -b /dev/emd0 ]]; then
+    wait_for 10 a_set_is_there
+    emdadm show
+    emdadm scan --degraded --force || true
+    emdadm show
+  fi
+  wait_for 10 test -b /dev/emd0
+  wait_for 60 emd_settled emd0
+  expect "it can be read as a whole" dd if=/dev/emd0 of=/dev/null bs=1M iflag=direct
+  expect "what was written before" cmp <(known 5 $((20 << 20))) <(dd if=/dev/emd0 bs=1M skip=20 iflag=direct status=none)
+}

@@ -1,0 +1,89 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# A RAID5 with known data on disks 1 to 3 (64 MiB each), and what brings its disks into odd states. To be sourced by a test, after
+# lib-faults.sh. Disks 4 to 6 are for the tests.
+
+MEMBERS=(disk1 disk2 disk3)
+ALL=(disk1 disk2 disk3 disk4 disk5 disk6)
+DATA=$((8 << 20))
+
+# The sectors where the metadata is: the disks' last 33 MiB. The rest never changes here.
+TAIL_MIB=33
+
+save() {
+  local name
+  for name in "${MEMBERS[@]}"; do
+    dd if="$(disk "$name")" of="/run/$1.$name" bs=1M skip=$((64 - TAIL_MIB)) iflag=direct status=none
+  done
+}
+
+restore() { # WHICH DISK...
+  local which=$1 name
+  shift
+  for name; do dd if="/run/$which.$name" of="$(disk "$name")" bs=1M seek=$((64 - TAIL_MIB)) oflag=direct conv=notrunc status=none; done
+}
+
+wipe() { # DISK...: no metadata any more
+  local name
+  for name; do dd if=/dev/zero of="$(disk "$name")" bs=1M seek=$(($(blockdev --getsz "$(disk "$name")") / 2048 - TAIL_MIB)) count=$TAIL_MIB oflag=direct conv=notrunc status=none; done
+}
+
+# smash DISK SECTOR [COUNT]: noise over sectors of a disk
+smash() { dd if=/dev/urandom of="$(disk "$1")" bs=512 seek="$2" count="${3:-1}" oflag=direct conv=notrunc status=none; }
+
+load() { modprobe emd clean_ms=200 start_timeout_ms=1500; }
+
+unload() {
+  emdadm stop --all >/dev/null || fail "cannot stop"
+  rmmod emd
+}
+
+started() { [[ -b /dev/emd0 ]]; }
+
+data_is_right() { expect "the data" cmp <(known 3 $DATA) <(dd if=/dev/emd0 bs=1M count=8 iflag=direct status=none); }
+
+# What EMD has to say of sets and disks, as it is shown to people and in the kernel's log.
+remarks() {
+  emdadm scan --dry-run --json | jq -r '.notes[].text, .sets[].notes[], .sets[].volumes[].reason // empty'
+  emdadm show
+  emdadm monitor --json --from 0 --once | jq -r '.text // empty'
+}
+
+says() { # TEXT REGEX
+  remarks >/run/remarks 2>&1
+  grep -qiE -- "$2" /run/remarks || fail "$1: not said: $(head -c 1500 /run/remarks)"
+  say "ok: said: $(grep -iE -m 1 -- "$2" /run/remarks)"
+}
+
+# not_started TEXT REGEX CONTENTS: neither by itself nor asked, with a reason, and nothing is written.
+not_started() {
+  sleep 2.2
+  started && fail "$1: was started: $(emdadm show)"
+  emdadm scan >/run/scan 2>&1 || true
+  started && fail "$1: was started when asked"
+  says "$1" "$2"
+  unchanged "nothing was written" "$3" "${ALL[@]}"
+}
+
+# A scan that finds a disk held by others starts nothing, and says so.
+refused_scan() {
+  emdadm scan "$@" >/run/scan 2>&1 || true
+  started && fail "was started with a disk that others hold: $(emdadm show)"
+  remarks >>/run/scan 2>&1
+  grep -qiE "in use|held" /run/scan || fail "the reason is not said: $(head -c 1000 /run/scan)"
+  say "ok: said: $(grep -iE -m 1 "in use|held" /run/scan)"
+}
+
+# be64 DISK SECTOR OFFSET: a big-endian number in a sector
+be64() { echo $((16#$(range "$(disk "$1")" "$2" 1 | od -An -v -tx1 -j "$3" -N 8 | tr -d ' \n'))); }
+
+# make_set: the set as it should be, saved as "good"; nothing is loaded afterwards.
+make_set() {
+  load
+  emdadm create --format ddf --level raid5 --name data --chunk 64K --size 16M --assume-clean "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  known 3 $DATA | dd of=/dev/emd0 bs=1M iflag=fullblock oflag=direct status=none
+  wait_for 10 emd_settled emd0
+  unload
+  save good
+}
