@@ -457,10 +457,8 @@ impl Inner {
         }
         if !self.bears_loss(disk) {
             self.told_gone.insert(disk);
-        } else {
-            if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
-                log!(pr_warn, "disk {dev} is gone, not recorded: {reason}");
-            }
+        } else if let Err(reason) = self.record(shared, &Event::DiskMissing(disk)) {
+            log!(pr_warn, "disk {dev} is gone, not recorded: {reason}");
         }
         if let Some(set) = self.model() {
             log!(pr_warn, "disk {dev} of a set is gone");
