@@ -69,7 +69,7 @@ boot_1() {
   wipe disk3
   before=$(host contents "${ALL[@]}")
   load
-  not_started "dirty and degraded" "by force" "$before"
+  not_started "dirty and degraded" "writes were in flight when it stopped" "$before"
   emdadm scan --degraded >/dev/null 2>&1 || true
   started && fail "was started without force"
   expect "scan --force" emdadm scan --degraded --force

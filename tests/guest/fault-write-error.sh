@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# A member that cannot write is failed, on the other disks before the write is acknowledged. Spares take over, nothing is lost.
+# disks: 5x80M virtio
+# emd: manual
+# timeout: 60
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+
+# Disks 1, 2 and 3 are below device-mapper, so that they can be made to fail.
+layer() {
+  local device
+  device=$(disk "disk$1")
+  dmsetup create "m$1" --table "0 $(blockdev --getsz "$device") linear $device 0"
+  [[ -b /dev/mapper/m$1 ]] || dmsetup mknodes
+}
+
+# From now on it can read and not write, as a disk whose spare sectors are used up. (Tables: reads as before, writes fail.)
+cannot_write() {
+  local device sectors
+  device=$(disk "disk$1")
+  sectors=$(blockdev --getsz "$device")
+  dmsetup suspend --noflush --nolockfs "m$1"
+  dmsetup load "m$1" --table "0 $sectors flakey $device 0 0 3600 1 error_writes"
+  dmsetup resume "m$1"
+}
+
+member_of() { emd_get emd0 ".members[] | select(.state == \"$1\") | .device"; }
+
+takes_over() { # NUMBER SPARE: the disk fails under load, the spare takes its place
+  local writer
+  fio_pass "$1" write &
+  writer=$!
+  # When it is marked as dirty it is a data write that fails, not one of metadata.
+  wait_for 10 is_dirty
+  sleep 0.3
+  cannot_write "$1"
+  wait_for 20 spare_in "$2"
+  wait $writer || fail "fio: $(tail -n 20 "/run/fio.$1")"
+  say "ok: fio has not noticed"
+  fio_pass "$1" verify || fail "fio: $(tail -n 20 "/run/fio.$1")"
+  wait_for 30 emd_settled emd0
+  expect_equal "the spare is a member" "$(emd_get emd0 '[.members[].device] | contains(["'"$2"'"])')" true
+  expect_equal "the failed disk is recorded" \
+    "$(emdadm show --json | jq -r ".sets[].disks[] | select(.state == \"failed\") | .index" | wc -l)" "$1"
+  (($(emd_get emd0 .write_errors) > 0)) || fail "no write error was counted"
+  expect "all data" fio_pass "$1" verify
+}
+
+is_dirty() { [[ $(emd_consistency emd0) == dirty ]]; }
+
+spare_in() { emd_get emd0 '.members[].device' | grep -qx "$1"; }
+
+boot_1() {
+  modprobe dm_mod
+  modprobe dm_flakey
+  layer 1
+  layer 2
+  layer 3
+  modprobe emd clean_ms=200
+  local m1 m2 m3 d4 d5 m
+  for m in 1 2 3; do declare "m$m=$(readlink -f "/dev/mapper/m$m")"; done
+  d4=$(disk disk4) d5=$(disk disk5)
+  emdadm create --format ddf --level raid5 --name data --chunk 64K --size 32M --assume-clean --spare "$d4" "$m1" "$m2" "$m3"
+  expect "a dedicated spare" emdadm spare --dedicated emd0 "$d5"
+
+  step "a member fails, the dedicated spare goes first"
+  takes_over 1 "$d5"
+  step "another one fails, the global spare takes over"
+  takes_over 2 "$d4"
+  expect_equal "mdadm sees two failed disks" "$(mdadm -E "$d4" | grep -c 'Offline, Failed')" 2
+
+  step "a third one fails, no spare is left; the power goes right after the write"
+  wait_for 10 emd_is_clean emd0
+  known 9 $((4 << 20)) >/run/new
+  cannot_write 3
+  dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none
+  host powercut
+}
+
+boot_2() {
+  step "the disk is back, and not trusted"
+  # It is disk3, as it was before its writes failed.
+  modprobe emd start_timeout_ms=1500
+  sleep 3
+  [[ ! -b /dev/emd0 ]] || fail "dirty and degraded, and was started without being forced"
+  expect "scan --force" emdadm scan --degraded --force
+  wait_for 10 test -b /dev/emd0
+  expect_equal "degraded" "$(emd_state emd0)" degraded
+  expect_equal "without disk3" "$(emd_get emd0 '.members[] | select(.state == "failed" or .state == "missing") | .slot')" 2
+  expect_equal "its disk counts as failed" "$(emdadm show --json | jq -r '[.sets[].disks[] | select(.state == "failed")] | length')" 3
+  known 9 $((4 << 20)) >/run/new
+  expect "what was acknowledged is there" cmp /run/new <(dd if=/dev/emd0 bs=1M skip=2 count=4 iflag=direct status=none)
+  expect_equal "mdadm sees it too" "$(mdadm -E "$(disk disk4)" | grep -c 'Offline, Failed')" 3
+
+  step "and comes back when it is told to"
+  expect "add" emdadm add emd0 "$(disk disk3)"
+  wait_for 30 emd_settled emd0
+  expect "the data" cmp /run/new <(dd if=/dev/emd0 bs=1M skip=2 count=4 iflag=direct status=none)
+}
