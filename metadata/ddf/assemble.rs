@@ -10,6 +10,7 @@ use super::config::{self, Content, Record};
 use super::layout::*;
 use super::model::{disk_state, Quirks};
 use super::probe::{examine, identity, CopyView, Exam, Found};
+use super::read_volumes::recorded_state;
 use super::set::{DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
@@ -116,23 +117,37 @@ fn take<'a>(image: &'a DiskImage, found: &mut KVec<Found<'a>>) -> Checked<Option
     }
 }
 
-/// The generation to use. Goes back by one when an update did not get its first copy onto all disks
-/// and every disk still has the old one whole (`plan.rs`).
+/// The generation to use. Goes back when an update did not get its first copy onto all disks and every
+/// disk still has the state before it whole (`plan.rs`).
+///
+/// Disks that the newest tables call lost (or do not list) have no say: they were left out of the
+/// update on purpose, and going back for their sake would make old data good again.
 fn settle_generation(found: &mut [Found<'_>]) -> u32 {
     let newest = found.iter().map(Found::generation).max().unwrap_or(0);
+    let source = freshest(found, newest);
+    let Some(tables) = found.get(source).and_then(Found::best) else {
+        return newest;
+    };
+    let late = |disk: &Found<'_>| {
+        disk.generation() < newest
+            && disk.best().is_some_and(|copy| {
+                let state = recorded_state(tables, copy.reference());
+                state.is_some_and(|bits| bits & (pde::FAILED | pde::MISSING) == 0)
+            })
+    };
     let before = found
         .iter()
+        .filter(|disk| late(disk))
         .map(Found::generation)
-        .filter(|&generation| generation < newest)
         .max();
     let Some(before) = before else {
         return newest;
     };
-    let all = found
+    let whole = found
         .iter()
-        .filter(|disk| disk.generation() >= before)
+        .filter(|disk| disk.generation() == newest || (late(disk) && disk.generation() == before))
         .all(|disk| disk.with_generation(before).is_some());
-    if !all {
+    if !whole {
         return newest;
     }
     for disk in found.iter_mut() {

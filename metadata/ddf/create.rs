@@ -374,6 +374,7 @@ impl DdfSet {
                 super::move_in::dirty_map(&layout)?,
             ],
             fresh: true,
+            gains: false,
         };
         tables::disk_data::format(&mut home.data, layout.endian, guid, reference);
         layout.crc.seal(&mut home.data, layout.endian);

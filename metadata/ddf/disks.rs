@@ -59,7 +59,10 @@ impl DdfSet {
     /// A disk counts for nothing any more: its state, its members, its volumes' states, its role.
     fn lose(&mut self, disk: DiskIndex) {
         let bits = self.pde(disk).map(|entry| entry.disk_state());
-        let present = self.set.disk(disk).is_some_and(|model| model.facts.is_some());
+        let present = self
+            .set
+            .disk(disk)
+            .is_some_and(|model| model.facts.is_some());
         let state = match bits {
             Some(bits) => disk_state(bits, present),
             // The set does not list it: it only happened to be here.
@@ -507,6 +510,7 @@ impl DdfSet {
             home.edit_slot(index, |slot| {
                 let _ = put(slot, 0, bytes);
             });
+            home.gains = true;
             self.touched.homes = true;
         }
     }

@@ -110,11 +110,6 @@ impl Header {
             kind: get8(block, header::KIND),
         })
     }
-
-    /// Generation of a copy with this header: one that is open counts as not yet updated.
-    pub fn generation(&self) -> u32 {
-        self.sequence.saturating_sub(u32::from(self.open))
-    }
 }
 
 /// Reads and checks the section layout of the header in `block`.

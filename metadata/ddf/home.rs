@@ -53,6 +53,8 @@ pub struct Home {
     pub dirty: [KVec<u64>; 2],
     /// Nothing of it has been written yet.
     pub fresh: bool,
+    /// The update under way gives it a volume's record that it had not.
+    pub gains: bool,
 }
 
 impl Home {

@@ -203,6 +203,7 @@ fn make_home(disk: &Found<'_>, usable_sectors: u64) -> Checked<Home> {
         log: KVVec::new(),
         dirty: [dirty_map(&layout)?, dirty_map(&layout)?],
         fresh: false,
+        gains: false,
     };
     let _ = put(home.header_mut(slot::ANCHOR), 0, disk.anchor_bytes);
     for which in [Which::Primary, Which::Secondary] {

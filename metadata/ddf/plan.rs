@@ -19,10 +19,12 @@
 //! when some disk did not finish phase 2, so that the set changes as one (`assemble.rs`). The first
 //! copy is the primary one, unless it is the only good one: then the other is mended first.
 //!
-//! A disk with only one copy cannot hold old and new at once. When at most one block per section
-//! changes and only one section does (dirty, clean), that block's write is atomic and nothing more is
-//! needed. Otherwise such disks are written one after the other, those whose configuration records
-//! change first: a crash tears at most one of them, and the header that it leaves open tells.
+//! A disk with only one copy cannot hold old and new at once. When at most one block changes (dirty,
+//! clean), that block's write is atomic and nothing more is needed. Otherwise such disks are written
+//! one after the other, so that a crash tears at most one of them and its open header tells; and the
+//! tables are written on all of them before the records are on any. In between, a spare that takes a
+//! member's place already counts as rebuilding, though no record names it yet; never is it named
+//! before it counts so. For a new volume the records come first: without an entry they mean nothing.
 //!
 //! A new disk is written before all others: anchor erased, everything but the anchor, anchor. A
 //! disk that leaves is erased after all others. Anchors of disks that stay are never written.
@@ -53,6 +55,17 @@ const WRITTEN: [Section; 6] = [
     Section::Data,
     Section::BadBlocks,
 ];
+
+/// The tables and what belongs to them.
+const TABLES: [Section; 4] = [
+    Section::Controller,
+    Section::Disks,
+    Section::Volumes,
+    Section::Data,
+];
+
+/// The configuration records.
+const RECORDS: [Section; 1] = [Section::Config];
 
 impl DdfSet {
     /// Makes room for the largest plan with the disks that are here now.
@@ -155,7 +168,7 @@ impl DdfSet {
                     } else {
                         home.first
                     };
-                    push_part(plan, phase, part, disk, home, which)?;
+                    push_part(plan, phase, part, disk, home, which, &WRITTEN)?;
                 }
                 phase = phase.saturating_add(1);
             }
@@ -170,24 +183,34 @@ impl DdfSet {
                 .filter(|(_, home)| !home.fresh && home.copy(Which::Secondary).is_none())
         };
         let mut phase = start;
+        if single().next().is_none() {
+            return Ok(start);
+        }
         if single().all(|(_, home)| dirty_blocks(home) <= 1) {
-            if single().next().is_none() {
-                return Ok(start);
-            }
             for part in 0..3 {
                 for (disk, home) in single() {
-                    push_part(plan, phase, part, disk, home, Which::Primary)?;
+                    push_part(plan, phase, part, disk, home, Which::Primary, &WRITTEN)?;
                 }
                 phase = phase.saturating_add(1);
             }
             return Ok(phase);
         }
-        for records_change in [true, false] {
-            for (disk, home) in single().filter(|(_, home)| changes_records(home) == records_change)
-            {
-                for part in 0..3 {
-                    push_part(plan, phase, part, disk, home, Which::Primary)?;
-                    phase = phase.saturating_add(1);
+        let passes: [&[Section]; 2] = if self.touched.records_first {
+            [&RECORDS, &TABLES]
+        } else {
+            [&TABLES, &RECORDS]
+        };
+        for (pass, sections) in passes.into_iter().enumerate() {
+            // A disk that gets its first record of a volume goes before those that have an old one.
+            for gains in [true, false] {
+                for (disk, home) in single().filter(|(_, home)| home.gains == gains) {
+                    if pass > 0 && !changes(home, sections) {
+                        continue;
+                    }
+                    for part in 0..3 {
+                        push_part(plan, phase, part, disk, home, Which::Primary, sections)?;
+                        phase = phase.saturating_add(1);
+                    }
                 }
             }
         }
@@ -225,10 +248,11 @@ fn push_part(
     disk: DiskIndex,
     home: &Home,
     which: Which,
+    sections: &[Section],
 ) -> Checked {
     match part {
         0 => push_header(plan, phase, disk, home, which, slot::open(which)),
-        1 => push_sections(plan, phase, disk, home, which),
+        1 => push_sections(plan, phase, disk, home, which, sections),
         _ => push_header(plan, phase, disk, home, which, slot::closed(which)),
     }
 }
@@ -281,8 +305,9 @@ fn push_sections(
     disk: DiskIndex,
     home: &Home,
     which: Which,
+    sections: &[Section],
 ) -> Checked {
-    for section in WRITTEN {
+    for &section in sections {
         let place = home.layout.place(section);
         let dirty = |block: u32| home.is_dirty(which, (place.offset as usize) + block as usize);
         let mut runs = 0;
@@ -354,10 +379,12 @@ fn dirty_blocks(home: &Home) -> u32 {
         .sum()
 }
 
-/// Whether configuration records change on a disk.
-fn changes_records(home: &Home) -> bool {
-    let place = home.layout.place(Section::Config);
-    (place.offset..place.end()).any(|block| home.is_dirty(Which::Primary, block as usize))
+/// Whether any of `sections` changes on a disk.
+fn changes(home: &Home, sections: &[Section]) -> bool {
+    sections.iter().any(|&section| {
+        let place = home.layout.place(section);
+        (place.offset..place.end()).any(|block| home.is_dirty(Which::Primary, block as usize))
+    })
 }
 
 /// Prepares the header blocks of both copies for an update to `next`.
@@ -390,6 +417,7 @@ fn render_headers(home: &mut Home, next: u32, time: u32) {
 fn settle(home: &mut Home, sequence: u32) {
     home.sequence = sequence;
     home.fresh = false;
+    home.gains = false;
     home.first = Which::Primary;
     for map in home.dirty.iter_mut() {
         map.fill(0);

@@ -92,9 +92,10 @@ impl<'a> Found<'a> {
         self.copy(self.chosen)
     }
 
-    /// Generation of the better copy.
+    /// Generation of the better copy. An open header has the number of the state that is being
+    /// changed, so it ranks behind closed ones of that number and before all older ones.
     pub fn generation(&self) -> u32 {
-        self.best().map_or(0, |copy| copy.head.generation())
+        self.best().map_or(0, |copy| copy.head.sequence)
     }
 
     /// The copy that holds exactly generation `generation`, closed and intact.

@@ -505,7 +505,7 @@ fn candidate<'r>(
 }
 
 /// State bits that a copy's own disk table has for `reference`.
-fn recorded_state(copy: &CopyView<'_>, reference: u32) -> Option<u16> {
+pub fn recorded_state(copy: &CopyView<'_>, reference: u32) -> Option<u16> {
     let table = copy.section(Section::Disks);
     (0..copy.layout.pd_entries)
         .map(|index| tables::entry(table, copy.layout.endian, index))

@@ -92,6 +92,8 @@ pub struct Touched {
     pub volumes: bool,
     /// Something on single disks.
     pub homes: bool,
+    /// Records are to be written before tables, where these cannot be written at once.
+    pub records_first: bool,
 }
 
 /// The metadata of one set.

@@ -350,6 +350,7 @@ impl DdfSet {
         self.fill_volume_entry(entry, &guid, number, spec.name, clean);
         self.refresh_vde(volume);
         self.spread_records(volume);
+        self.touched.records_first = true;
         Ok(())
     }
 

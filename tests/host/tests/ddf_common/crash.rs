@@ -98,3 +98,12 @@ pub fn cut_everywhere(
     }
     check(&disks, "after the last phase");
 }
+
+/// Of disks that keep one copy only: between old and new, nothing may be said that neither says, but
+/// that a disk is in no use.
+pub fn is_between(state: &str, old: &str, new: &str) -> bool {
+    state.lines().all(|line| {
+        let known = old.lines().chain(new.lines()).any(|other| other == line);
+        known || (line.starts_with("disk ") && line.contains(" Online Unused "))
+    })
+}
