@@ -45,7 +45,7 @@ pub struct ArrayParams {
     pub rebuilding: Mask,
     /// How far that is (sectors of the member).
     pub rebuild_done_sectors: u64,
-    /// Redundancy was never established from here on (sectors of the member).
+    /// Redundancy is not known to agree from here on (sectors of the member).
     pub unsynced_from: Option<u64>,
     /// The metadata says dirty.
     pub dirty: bool,
@@ -231,7 +231,7 @@ impl Array {
         let drained = this.try_drain(|| this.unrecorded.load(Ordering::Acquire) != 0);
         if drained.is_none() {
             // It may have been closed for a moment.
-            this.release_gate();
+            Self::release_gate(this);
         }
         drained.ok_or_else(|| reason!(EAGAIN, "{} has failures to record first", this.name))
     }
@@ -255,7 +255,7 @@ impl Array {
                 .fetch_or(Mask::single(slot).0, Ordering::AcqRel);
         }
         drop(drained);
-        this.release_gate();
+        Self::release_gate(this);
         installed
     }
 
@@ -272,7 +272,7 @@ impl Array {
             .get_mut(usize::from(slot))
             .and_then(|room| room.take());
         drop(drained);
-        this.release_gate();
+        Self::release_gate(this);
         Ok(member)
     }
 
@@ -313,7 +313,10 @@ impl Array {
                 this.name
             ));
         }
-        if kind == TaskKind::Initialise && this.unsynced_from.load(Ordering::Acquire) == u64::MAX {
+        // Ahead of the mark parity is not to be built upon.
+        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
+            && this.unsynced_from.load(Ordering::Acquire) == u64::MAX
+        {
             this.unsynced_from.store(from_sectors, Ordering::Release);
         }
         Task::start(this, kind, targets, from_sectors)

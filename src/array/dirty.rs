@@ -12,9 +12,9 @@
 //! Only in DIRTY do writes go on; else they wait in `Waiting::for_dirty`. On an array that is dirty
 //! already a write pays one load.
 
-use super::submit::dispatch;
+use super::submit::Background;
 use super::{Array, ArrayPass};
-use crate::block::bio::UserBio;
+use crate::block::bio::{BioList, UserBio};
 use crate::block::context;
 use crate::block::gate::Gated;
 use core::sync::atomic::Ordering;
@@ -62,16 +62,33 @@ impl Array {
     /// The metadata says dirty on disk now (or still): writes go on.
     pub fn dirty_recorded(this: &Gated<Self>) {
         this.touch(true);
-        let mut list = {
-            let mut waiting = this.waiting.lock();
+        {
+            let _waiting = this.waiting.lock();
             this.dirty.store(DIRTY, Ordering::Release);
-            waiting.for_dirty.take()
+        }
+        Self::let_writes_go(this);
+    }
+
+    /// Has the writes that waited for the mark go on, if it is there. From the array's own work: our
+    /// caller may hold locks that writes wait for.
+    pub(super) fn let_writes_go(this: &Gated<Self>) {
+        let is_due = {
+            let waiting = this.waiting.lock();
+            !waiting.for_dirty.is_empty() && this.dirty.load(Ordering::Acquire) == DIRTY
         };
-        while let Some(bio) = list.pop() {
-            match this.enter() {
-                Some(pass) => dispatch(pass, bio),
-                None => bio.resubmit(),
-            }
+        // With the gate closed whoever opens it comes by here again.
+        if let Some(pass) = this.enter().filter(|_| is_due) {
+            Background::kick(pass);
+        }
+    }
+
+    /// The writes that may go on now.
+    pub(super) fn take_writes(&self) -> BioList {
+        let mut waiting = self.waiting.lock();
+        if self.dirty.load(Ordering::Acquire) == DIRTY {
+            waiting.for_dirty.take()
+        } else {
+            BioList::new()
         }
     }
 
@@ -90,7 +107,7 @@ impl Array {
             this.dirty.store(CLEANING, Ordering::Release);
         }
         drop(drained);
-        this.release_gate();
+        Self::release_gate(this);
         is_idle
     }
 

@@ -289,20 +289,14 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
 
 /// The buffer that is to be written to `slot`.
 fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
-    let own = body.buffers.get(usize::from(slot))?;
-    if own.new.is_some() {
-        return own.new.as_ref();
-    }
+    let buffers = |slot: Slot| body.buffers.get(usize::from(slot));
     match body.alias.get(usize::from(slot)) {
-        Some(&alias) if alias != NO_ALIAS => body.buffers.get(usize::from(alias))?.old.as_ref(),
-        // A mirror writes the same to all.
-        _ => match body.job {
-            Job::Write { written } => body
-                .buffers
-                .get(usize::from(written.first()?))?
-                .new
-                .as_ref(),
-            _ => None,
+        Some(&alias) if alias != NO_ALIAS => buffers(Slot::from(alias))?.old.as_ref(),
+        _ => match (buffers(slot)?.new.as_ref(), body.job) {
+            (Some(new), _) => Some(new),
+            // A mirror writes the same to all.
+            (None, Job::Write { written }) => buffers(written.first()?)?.new.as_ref(),
+            (None, _) => None,
         },
     }
 }

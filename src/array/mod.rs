@@ -120,7 +120,7 @@ pub struct Array {
     broken: AtomicBool,
     /// Members being rebuilt are right below this (sectors of the member).
     rebuild_done: AtomicU64,
-    /// Redundancy was never established from here on (sectors of the member).
+    /// Redundancy is not known to agree from here on (sectors of the member).
     unsynced_from: AtomicU64,
     /// A task is working on lanes, so RAID 1 writes have to take lane locks.
     task_active: AtomicBool,

@@ -47,11 +47,12 @@ impl Array {
     }
 
     /// Lets in what waited at the gate. Call after it was opened.
-    pub(super) fn release_gate(&self) {
-        let mut list = self.waiting.lock().at_gate.take();
+    pub(super) fn release_gate(this: &Gated<Self>) {
+        let mut list = this.waiting.lock().at_gate.take();
         while let Some(bio) = list.pop() {
             bio.resubmit();
         }
+        Self::let_writes_go(this);
     }
 }
 
@@ -208,6 +209,7 @@ impl WorkItem for Background {
             pass.someone_waits.store(false, Ordering::SeqCst);
             (waiting.starved.take(), waiting.stalled.take())
         };
+        let mut writes = pass.take_writes();
         // Ops that wait for buffers first: they hold lanes.
         while let Some(mut op) = starved {
             starved = op.as_mut().take_next();
@@ -218,6 +220,9 @@ impl WorkItem for Background {
             let Some(piece) = piece else { break };
             let io: IoRef<Array> = piece.io();
             read::by_lanes(&pass, &io, piece.info(), true);
+        }
+        while let Some(bio) = writes.pop() {
+            dispatch(pass.again(), bio);
         }
         while let Some(io) = stalled.pop() {
             match pass.geometry.kind() {

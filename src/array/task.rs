@@ -172,7 +172,7 @@ impl Task {
             let is_idle = array
                 .try_drain(|| array.unrecorded.load(Ordering::Acquire) != 0)
                 .is_some();
-            array.release_gate();
+            Array::release_gate(array);
             if !is_idle {
                 // A failure has to be recorded first, and our caller may have to do that.
                 let own = array.task.lock().take();

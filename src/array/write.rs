@@ -6,7 +6,7 @@ use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, PieceInfo, Status, UserBio};
-use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_WRITE, REQ_PREFLUSH};
+use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE, REQ_PREFLUSH};
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use core::sync::atomic::Ordering;
@@ -18,9 +18,12 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
         Kind::Concat | Kind::Striped => striped(pass, bio),
         Kind::Mirrored if !pass.task_active.load(Ordering::Acquire) => mirrored(pass, bio),
         Kind::Mirrored | Kind::Parity => {
-            if bio.op() != REQ_OP_WRITE {
-                // The limits do not offer these.
-                return bio.end(Status::NOT_SUPPORTED);
+            match bio.op() {
+                REQ_OP_WRITE => {}
+                // A discard promises nothing; during a task it is left out.
+                REQ_OP_DISCARD => return bio.end(Status::OK),
+                // The block layer writes zeroes instead.
+                _ => return bio.end(Status::NOT_SUPPORTED),
             }
             let io = IoRef::begin_without_piece(bio, pass);
             let pass = io.owner().again();

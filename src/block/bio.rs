@@ -336,9 +336,10 @@ unsafe impl<O: IoOwner> Sync for IoRef<O> {}
 /// # Invariants
 ///
 /// `bio` is from the owner's `IoSet`, and unsent. When it is the carrier of its own `Io`, the `Io`
-/// frees it; otherwise it is sent (all callers do) and freed with its [`DonePiece`].
+/// frees it; otherwise it is freed with its [`DonePiece`], or here when it is never sent.
 pub struct Piece<O: IoOwner> {
     bio: NonNull<bindings::bio>,
+    is_carrier: bool,
     _owner: PhantomData<fn() -> O>,
 }
 
@@ -355,6 +356,7 @@ impl<O: IoOwner> IoRef<O> {
             io,
             Piece {
                 bio,
+                is_carrier: true,
                 _owner: PhantomData,
             },
         ))
@@ -417,6 +419,7 @@ impl<O: IoOwner> IoRef<O> {
     pub fn piece(&self) -> Option<Piece<O>> {
         Some(Piece {
             bio: self.owner().bios().clone_of(self.io().user)?,
+            is_carrier: false,
             _owner: PhantomData,
         })
     }
@@ -570,6 +573,7 @@ impl<O: IoOwner> Piece<O> {
     pub fn send(self, io: IoRef<O>, info: PieceInfo, device: &BlockDevice, sector: u64) {
         let bio = self.bio.as_ptr();
         let skip = info.sector.wrapping_sub(io.sector());
+        core::mem::forget(self);
         // SAFETY: The bio is ours and unsent; its front belongs to it. The `IoRef` is handed over to
         // the completion as the pointer to its carrier.
         unsafe {
@@ -605,6 +609,15 @@ impl<O: IoOwner> Piece<O> {
             bio: unsafe { NonNull::new_unchecked(bio) },
             _owner: PhantomData,
         });
+    }
+}
+
+impl<O: IoOwner> Drop for Piece<O> {
+    fn drop(&mut self) {
+        if !self.is_carrier {
+            // SAFETY: The bio is ours and unsent.
+            unsafe { bindings::bio_put(self.bio.as_ptr()) };
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Pages {
     page: NonNull<bindings::page>,
     address: NonNull<u8>,
     order: u32,
+    /// Counted by a pool.
+    pooled: bool,
 }
 
 // SAFETY: The pages are owned; nothing in them is tied to a task.
@@ -41,6 +43,7 @@ impl Pages {
             page,
             address: NonNull::new(address.cast())?,
             order,
+            pooled: false,
         })
     }
 
@@ -207,9 +210,10 @@ impl PagePool {
     /// Tries to add `count` buffers; returns how many of the order are in stock then.
     fn grow(&self, stock: &mut Stock, order: u32, count: usize) -> usize {
         for _ in 0..count {
-            let Some(pages) = Pages::alloc(order, raw::GFP_OPPORTUNISTIC) else {
+            let Some(mut pages) = Pages::alloc(order, raw::GFP_OPPORTUNISTIC) else {
                 break;
             };
+            pages.pooled = true;
             stock.allocated += pages.len();
             if let Some(list) = stock.free.get_mut(order as usize) {
                 // There is room (see `new`).
@@ -219,8 +223,11 @@ impl PagePool {
         stock.free.get(order as usize).map_or(0, |list| list.len())
     }
 
-    /// Gives a buffer back.
+    /// Gives a buffer back. One that came from elsewhere is freed.
     pub fn put(&self, pages: Pages) {
+        if !pages.pooled {
+            return;
+        }
         let order = pages.order() as usize;
         let mut stock = self.stock.lock();
         if let Some(list) = stock.free.get_mut(order) {

@@ -332,6 +332,7 @@ impl Inner {
         let redundant = volume.shape.level.is_redundant();
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
+            Consistency::Dirty if redundant => Some(0),
             _ => None,
         };
         let read_only = matches!(volume.access, Access::ReadOnly(_));
