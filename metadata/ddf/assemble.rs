@@ -561,6 +561,10 @@ impl Reader<'_> {
     /// Recomputes roles and reserves the plan.
     #[inline(never)]
     fn finish(mut self) -> Checked<KBox<DdfSet>> {
+        if self.contested.iter().any(|&contested| contested) {
+            // Which of two disks is the right one is not for a program to decide.
+            self.set.frozen = true;
+        }
         if !self.intact {
             self.note(format_args!(
                 "the checksum of a table is wrong on every copy"

@@ -7,12 +7,12 @@ use super::config::{self, LOST_REFERENCE};
 use super::create::{new_disk_guid, new_reference};
 use super::home::Home;
 use super::layout::*;
-use super::model::disk_state;
+use super::model::{disk_state, volume_state};
 use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
-    Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, MemberState,
-    Slot, SpareRole, VolumeIndex, DISKS_MAX,
+    Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState,
+    MemberState, Slot, SpareRole, VolumeIndex, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -283,6 +283,33 @@ impl DdfSet {
         self.touch_entry(Section::Disks, entry);
     }
 
+    /// Refuses when what is on `disk` may be all that is left of a volume, or may decide what a
+    /// volume is.
+    #[inline(never)]
+    fn check_expendable(&self, disk: DiskIndex) -> Checked {
+        let stale = self
+            .set
+            .disk(disk)
+            .is_some_and(|model| model.state == DiskState::Stale);
+        for (index, volume) in self.set.live_volumes() {
+            let member = volume.members.iter().any(|m| m.disk == Some(disk));
+            let refused = matches!(volume.access, Access::Refused(_));
+            if refused && (stale || member) {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {disk} is kept as it is: it is not certain what volume {index} is"
+                ));
+            }
+            if member && volume_state(&volume.shape, &volume.members) == vde::FAILED {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {disk} is kept as it is: volume {index} cannot do without it"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// [`crate::model::Event::DiskReturned`]. The disk gets a new reference, so that whatever its
     /// old metadata said cannot be taken for the truth.
     #[inline(never)]
@@ -301,11 +328,13 @@ impl DdfSet {
             self.check_joining(facts)?;
         }
         self.check_idle(disk)?;
-        let endian = self.layout.endian;
-        let old = self.disk_meta(disk).and_then(|meta| meta.entry);
-        let entry = old.or_else(|| tables::first_unused(&self.pd, endian, self.layout.pd_entries));
-        let Some(entry) = entry else {
-            return Err(reason!(ENOSPC, "the set's list of disks is full"));
+        self.check_expendable(disk)?;
+        let Some(entry) = self.disk_meta(disk).and_then(|meta| meta.entry) else {
+            return Err(reason!(
+                EPERM,
+                "the set does not list disk {disk}: what is on it may be somebody's; remove it, then \
+                 add it"
+            ));
         };
         let kind = self.pde(disk).map_or(0, |entry| entry.disk_type());
         let guid = new_disk_guid(self, facts, Some(disk), context);
@@ -322,7 +351,7 @@ impl DdfSet {
                 home: Some(home),
             };
         }
-        self.fill_entry(entry, &guid, reference, usable, old.is_none());
+        self.fill_entry(entry, &guid, reference, usable, false);
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.facts = Some(*facts);
             model.state = DiskState::Online;

@@ -174,7 +174,8 @@ impl MetadataSet for DdfSet {
 }
 
 impl DdfSet {
-    /// On a set whose tables cannot be trusted nothing is written; losses are followed in memory.
+    /// On a set whose tables cannot be trusted, or of which one disk is here twice, nothing is written;
+    /// losses are followed in memory.
     fn check_frozen(&self, event: &Event<'_>) -> Checked {
         let harmless = matches!(
             event,
@@ -183,7 +184,7 @@ impl DdfSet {
         if self.frozen && !harmless {
             return Err(reason!(
                 EROFS,
-                "the set's tables have wrong checksums: nothing is written to its disks"
+                "nothing is written to this set: its tables have wrong checksums, or a disk is there twice"
             ));
         }
         Ok(())

@@ -117,7 +117,7 @@ pub struct DdfSet {
     pub template: KVVec<u8>,
     /// Distances of primary header, secondary header and workspace from the anchor, for new disks.
     pub from_anchor: [Option<u64>; 3],
-    /// The tables cannot be trusted: nothing is written.
+    /// The tables cannot be trusted, or a disk is here twice: nothing is written.
     pub frozen: bool,
     /// A block of zeros.
     pub zeros: KVVec<u8>,

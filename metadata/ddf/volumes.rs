@@ -115,18 +115,12 @@ impl DdfSet {
             size_sectors: 0,
             ..*spec
         };
-        let largest = self.draft(&all)?.size_sectors;
-        // What is refused is refused here, before a new set is written.
-        if spec.size_sectors <= largest {
-            self.draft(spec)?;
-        }
-        Ok(largest)
+        Ok(self.draft(&all)?.size_sectors)
     }
 
     /// Checks a specification and works out what it comes to.
     #[inline(never)]
     fn draft(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
-        self.check_name(spec.name.as_str(), None)?;
         let mut draft = self.draft_level(spec)?;
         self.draft_chunk(spec, &mut draft)?;
         self.check_spec_disks(spec, &draft.shape)?;
@@ -329,6 +323,7 @@ impl DdfSet {
     #[inline(never)]
     pub fn volume_created(&mut self, spec: &VolumeSpec<'_>, context: &Context) -> Checked {
         let draft = self.draft(spec)?;
+        self.check_name(spec.name.as_str(), None)?;
         let endian = self.layout.endian;
         let entry = tables::first_unused(&self.vd, endian, self.layout.vd_entries);
         let Some(entry) = entry.filter(|_| self.set.live_volumes().count() < VOLUMES_MAX) else {

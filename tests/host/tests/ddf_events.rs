@@ -622,6 +622,20 @@ fn a_bystander_does_not_run_ahead() {
     assert_eq!(world.role(bystander), DiskRole::Unused);
 }
 
+/// On disks with one copy a new volume is whole or not there.
+#[test]
+fn volumes_of_single_copies_come_and_go_whole() {
+    for case in ["ddf-raid1-2d", "ddf-raid5-ls-3d"] {
+        let disks = load(&format!("ddf/gen-freebsd/{case}"));
+        let set = open(&disks).unwrap();
+        let mut world = World::new(set, disks, 8);
+        world.apply(&Event::VolumeDeleted(0));
+        let two = [Some(1), Some(0)];
+        world.apply(&Event::VolumeCreated(spec("new", Level::Raid1, &two)));
+        world.refuse(&Event::VolumeCreated(spec("more", Level::Raid1, &two)));
+    }
+}
+
 /// Recording that writes begin or end costs few sectors and few writes a disk.
 #[test]
 fn dirty_is_cheap() {

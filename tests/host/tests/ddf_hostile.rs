@@ -532,6 +532,10 @@ fn a_clone_makes_the_volume_ambiguous() {
     refused(&set, 0, "two disks claim");
     refused(&set, 1, "two disks claim");
     assert!(!set.set().notes.is_empty());
+    let mut set = set;
+    assert!(set.apply(&Event::VolumeDeleted(0), &context(1)).is_err());
+    set.apply(&Event::DiskMissing(0), &context(2)).unwrap();
+    assert!(set.plan().is_empty(), "nothing is written to either");
 }
 
 /// Each half of a mirror was used without the other: neither is right.
@@ -554,9 +558,48 @@ fn split_brain_is_refused() {
             apply(&mut half, &mut right, &Event::Clean(0), 5 + 2 * n).unwrap();
         }
         let both = [left[0].clone(), right[1].clone()];
-        let set = open(&both).unwrap();
+        let mut set = open(&both).unwrap();
         refused(&set, 0, "used apart");
+        // The half that lost is not wiped behind its owner's back.
+        let stale = (0..2)
+            .find(|&disk| set.set().disk(disk).unwrap().state == DiskState::Stale)
+            .unwrap();
+        let facts = set.set().disk(stale).unwrap().facts.unwrap();
+        let returned = Event::DiskReturned(stale, facts);
+        assert!(set.apply(&returned, &context(9)).is_err());
     }
+}
+
+/// A disk that a volume cannot do without is not made blank; neither is one that the set does not list.
+#[test]
+fn what_may_be_needed_is_kept() {
+    let mut disks = blanks(3, 64, 512);
+    let mut set = create(&mut disks, "set");
+    let two = [Some(0), Some(1)];
+    let stripe = Event::VolumeCreated(spec("s", Level::Raid0, 16384, &two));
+    apply(&mut set, &mut disks, &stripe, 1).unwrap();
+    let removed = disks[2].clone();
+    apply(&mut set, &mut disks, &Event::DiskRemoved(2), 2).unwrap();
+    apply(&mut set, &mut disks, &Event::DiskFailed(0), 3).unwrap();
+    disks[2] = removed;
+    let mut set = open(&disks).unwrap();
+    let unlisted = set.set().disk_by_key(2).unwrap();
+    assert_eq!(set.set().disk(unlisted).unwrap().state, DiskState::Stale);
+    for (disk, part) in [(0, "cannot do without"), (unlisted, "does not list")] {
+        let facts = set.set().disk(disk).unwrap().facts.unwrap();
+        let why = set
+            .apply(&Event::DiskReturned(disk, facts), &context(4))
+            .unwrap_err();
+        assert!(why.text().contains(part), "{why}");
+    }
+    // It can be had all the same: removed, then added.
+    let facts = set.set().disk(unlisted).unwrap().facts.unwrap();
+    apply(&mut set, &mut disks, &Event::DiskRemoved(unlisted), 5).unwrap();
+    let offer = emd_core::model::DiskOffer {
+        facts,
+        role: SpareRole::None,
+    };
+    apply(&mut set, &mut disks, &Event::DiskAdded(offer), 6).unwrap();
 }
 
 #[test]
