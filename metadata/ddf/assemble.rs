@@ -207,7 +207,7 @@ pub fn owned(bytes: &[u8]) -> Checked<KVVec<u8>> {
 
 /// Starts the set from the tables of disk `source`.
 #[inline(never)]
-fn start<'a>(found: KVec<Found<'a>>, source: usize, notes: KVec<Text<160>>) -> Checked<Reader<'a>> {
+fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Checked<Reader<'_>> {
     let disk = found
         .get(source)
         .ok_or_else(|| reason!(ENODEV, "no disk carries DDF metadata"))?;

@@ -26,7 +26,7 @@ struct Candidate<'r> {
 /// older ones.
 type Rank = (bool, u32, bool, u32);
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Makes a volume of every used entry of the virtual disk table.
     pub fn read_volumes(&mut self) -> Checked {
         let layout = self.set.layout;

@@ -631,8 +631,12 @@ fn volumes_of_single_copies_come_and_go_whole() {
         let mut world = World::new(set, disks, 8);
         world.apply(&Event::VolumeDeleted(0));
         let two = [Some(1), Some(0)];
-        world.apply(&Event::VolumeCreated(spec("new", Level::Raid1, &two)));
-        world.refuse(&Event::VolumeCreated(spec("more", Level::Raid1, &two)));
+        let mut small = spec("new", Level::Raid1, &two);
+        small.size_sectors = 8192;
+        world.apply(&Event::VolumeCreated(small));
+        small.name = Text::from_text("more");
+        let why = world.refuse(&Event::VolumeCreated(small));
+        assert!(why.contains("has room for 1"), "{why}");
     }
 }
 
