@@ -59,7 +59,12 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
         Asked::Completed(first, op) => {
             pass.streams.filled();
             retire(&pass, op);
-            start(first);
+            // Of a stream's lanes every second goes to another CPU, if one is idle.
+            if lane % 2 == 0 {
+                start(first);
+            } else {
+                pass.spread.enqueue(first);
+            }
         }
     }
 }

@@ -146,10 +146,10 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
         for data_index in rect.first..=rect.last {
             body.add_fragment(rect.fragment(pass, &io, data_index));
         }
-        // Every second lane of a large write goes to another CPU, if there is one.
+        // All lanes of a large write but the first go to whichever CPU is idle.
         let manner = match rect.covers_lane(pass) {
             false if may_hold => Manner::Held,
-            true if is_large && index % 2 == 0 => Manner::Elsewhere,
+            true if is_large && index > 1 => Manner::Elsewhere,
             _ => Manner::Here,
         };
         lane_run::submit(op, manner);
