@@ -112,6 +112,8 @@ impl<'a> Found<'a> {
 
 /// Result of looking at a disk.
 #[derive(Debug)]
+// Lives on the stack for a moment; a box would need memory.
+#[allow(clippy::large_enum_variant)]
 pub enum Exam<'a> {
     /// More has to be read.
     Read(Region),

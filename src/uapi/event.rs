@@ -107,6 +107,8 @@ impl EventRecord {
     }
 
     /// As `read` gives it.
+    // By reference: a record is large.
+    #[allow(clippy::wrong_self_convention)]
     pub fn to_wire(&self) -> EventWire {
         let mut text = [0u8; 128];
         super::records::put_text(&mut text, self.text.as_str());
