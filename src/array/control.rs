@@ -6,7 +6,7 @@ use super::task::{Task, TaskResult, TaskStatus};
 use super::{
     dirty, end_all, gather, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting,
 };
-use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
+use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::Limits;
@@ -87,6 +87,7 @@ impl Array {
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
+        let sender = submit::Sender::new()?;
         let holder = gather::Holder::new()?;
         let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
@@ -121,6 +122,7 @@ impl Array {
                     at_gate: BioList::new(),
                     for_dirty: BioList::new(),
                     finished: FinishedList::new(),
+                    to_send: ReadyPieces::new(),
                     retry: DonePieces::new(),
                     stalled: StalledList::new(),
                     starved: None,
@@ -136,6 +138,7 @@ impl Array {
             pool,
             ops,
             background,
+            sender,
             streams: gather::Streams::new(),
             holder,
             queue,

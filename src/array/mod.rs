@@ -41,7 +41,7 @@ pub use task::TaskResult;
 
 use crate::block::batch::BatchSet;
 use crate::block::bdev::BlockDevice;
-use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, StalledList};
+use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, ReadyPieces, StalledList};
 use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
@@ -89,6 +89,8 @@ struct Waiting {
     for_dirty: BioList,
     /// Finished writes that may be acknowledged once a failure is recorded.
     finished: FinishedList<Array>,
+    /// Clones of large mirror writes, to be sent from another CPU.
+    to_send: ReadyPieces<Array>,
     /// Pieces of reads that failed, to be served another way.
     retry: DonePieces<Array>,
     /// Bios that could not get an op.
@@ -145,6 +147,7 @@ pub struct Array {
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
+    sender: Arc<submit::Sender>,
     streams: gather::Streams,
     holder: Arc<gather::Holder>,
     queue: WorkQueue,

@@ -232,3 +232,53 @@ impl WorkItem for Background {
         }
     }
 }
+
+/// Sends clones of large mirror writes from another CPU, while the submitter sends the first.
+#[pin_data]
+pub(super) struct Sender {
+    #[pin]
+    work: Work<Sender>,
+    /// The array, while there is something to send.
+    #[pin]
+    pass: SpinLockIrq<Option<ArrayPass>>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Sender { self.work }
+}
+
+impl Sender {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                work <- kernel::new_work!("emd_sender"),
+                pass <- kernel::new_spinlock_irq!(None, "emd_sender"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Has what waits in `Waiting::to_send` sent.
+    pub(super) fn kick(pass: &ArrayPass) {
+        let sender = pass.sender.clone();
+        let old = sender.pass.lock().replace(pass.again());
+        // When it is queued already, it will find the pass.
+        let _ = pass.spread.enqueue(sender);
+        drop(old);
+    }
+}
+
+impl WorkItem for Sender {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let Some(pass) = this.pass.lock().take() else {
+            return;
+        };
+        loop {
+            let piece = pass.waiting.lock().to_send.pop();
+            let Some(piece) = piece else { break };
+            write::send(&pass, piece);
+        }
+    }
+}

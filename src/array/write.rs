@@ -5,7 +5,7 @@
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
-use crate::block::bio::{IoRef, PieceInfo, Status, UserBio};
+use crate::block::bio::{IoRef, PieceInfo, ReadyPiece, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE, REQ_PREFLUSH};
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
@@ -49,13 +49,12 @@ fn mirrored(pass: ArrayPass, bio: UserBio) {
     };
     let pass = io.owner();
     let place = pass.geometry.locate(io.sector());
+    let is_large = io.sectors() >= LANE_SECTORS;
     let mut unused = Some(first);
-    let mut sent = false;
+    let mut own = None;
+    let mut others = false;
     for slot in pass.writable().iter() {
-        let (Some(mut piece), Some(member)) = (
-            unused.take().or_else(|| io.piece()),
-            pass.table().member(slot),
-        ) else {
+        let Some(mut piece) = unused.take().or_else(|| io.piece()) else {
             io.mark_failed(slot);
             pass.member_failed(
                 slot,
@@ -71,16 +70,35 @@ fn mirrored(pass: ArrayPass, bio: UserBio) {
             sectors: io.sectors(),
             member_sector: place.member_sector,
         };
-        piece.send(
-            io.clone(),
-            info,
-            &member.device,
-            member.offset_sectors + place.member_sector,
-        );
-        sent = true;
+        let piece = piece.prepare(io.clone(), info);
+        if own.is_none() {
+            own = Some(piece);
+        } else if is_large {
+            pass.waiting.lock().to_send.push(piece);
+            others = true;
+        } else {
+            send(pass, piece);
+        }
+    }
+    if others {
+        super::submit::Sender::kick(pass);
+    }
+    let sent = own.is_some();
+    if let Some(piece) = own {
+        send(pass, piece);
     }
     if !sent {
         io.fail(Status::IO_ERROR);
+    }
+}
+
+/// Sends a piece to its member.
+pub(super) fn send(pass: &ArrayPass, piece: ReadyPiece<Array>) {
+    let info = piece.info();
+    match pass.table().member(info.slot) {
+        Some(member) => piece.send(&member.device, member.offset_sectors + info.member_sector),
+        // Dropped, it counts as failed.
+        None => drop(piece),
     }
 }
 

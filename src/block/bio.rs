@@ -571,24 +571,32 @@ impl<O: IoOwner> Drop for IoRef<O> {
 impl<O: IoOwner> Piece<O> {
     /// Sends the piece: `info.sectors` from `info.sector` of the volume, to `sector` of `device`.
     pub fn send(self, io: IoRef<O>, info: PieceInfo, device: &BlockDevice, sector: u64) {
-        let bio = self.bio.as_ptr();
+        self.prepare(io, info).send(device, sector);
+    }
+
+    /// Makes the piece ready: `info.sectors` from `info.sector` of the volume.
+    pub fn prepare(self, io: IoRef<O>, info: PieceInfo) -> ReadyPiece<O> {
+        let bio = self.bio;
         let skip = info.sector.wrapping_sub(io.sector());
         core::mem::forget(self);
         // SAFETY: The bio is ours and unsent; its front belongs to it. The `IoRef` is handed over to
         // the completion as the pointer to its carrier.
         unsafe {
-            let front = IoSet::<O>::front(bio);
+            let front = IoSet::<O>::front(bio.as_ptr());
             addr_of_mut!((*front).piece).write(PieceFront {
                 carrier: io.carrier.as_ptr(),
                 info,
             });
             core::mem::forget(io);
-            if (*bio).bi_iter.bi_size != 0 {
-                bindings::bio_trim(bio, skip, u64::from(info.sectors));
+            if (*bio.as_ptr()).bi_iter.bi_size != 0 {
+                bindings::bio_trim(bio.as_ptr(), skip, u64::from(info.sectors));
             }
-            (*bio).bi_end_io = Some(Self::ended);
-            device.address(bio, sector);
-            bindings::submit_bio_noacct(bio);
+            (*bio.as_ptr()).bi_end_io = Some(Self::ended);
+        }
+        // INVARIANT: Prepared just now.
+        ReadyPiece {
+            bio,
+            _owner: PhantomData,
         }
     }
 
@@ -609,6 +617,87 @@ impl<O: IoOwner> Piece<O> {
             bio: unsafe { NonNull::new_unchecked(bio) },
             _owner: PhantomData,
         });
+    }
+}
+
+/// A piece that only lacks its device.
+///
+/// # Invariants
+///
+/// `bio` was prepared by [`Piece::prepare`] and is unsent; it owns the count handed over there.
+pub struct ReadyPiece<O: IoOwner> {
+    bio: NonNull<bindings::bio>,
+    _owner: PhantomData<fn() -> O>,
+}
+
+// SAFETY: It owns its bio and a count, like an `IoRef`.
+unsafe impl<O: IoOwner> Send for ReadyPiece<O> {}
+
+impl<O: IoOwner> ReadyPiece<O> {
+    /// What it covers.
+    pub fn info(&self) -> PieceInfo {
+        // SAFETY: By the type invariant the front is written.
+        unsafe { (*IoSet::<O>::front(self.bio.as_ptr())).piece.info }
+    }
+
+    /// Sends it to `sector` of `device`.
+    pub fn send(self, device: &BlockDevice, sector: u64) {
+        let bio = self.bio.as_ptr();
+        core::mem::forget(self);
+        // SAFETY: By the type invariant; the completion takes over.
+        unsafe {
+            device.address(bio, sector);
+            bindings::submit_bio_noacct(bio);
+        }
+    }
+}
+
+impl<O: IoOwner> Drop for ReadyPiece<O> {
+    fn drop(&mut self) {
+        // Never sent: as good as an error.
+        // SAFETY: By the type invariant; `ended` takes over what `send` would have handed on.
+        unsafe {
+            (*self.bio.as_ptr()).bi_status = raw::BLK_STS_IOERR;
+            Piece::<O>::ended(self.bio.as_ptr());
+        }
+    }
+}
+
+/// Pieces waiting to be sent, first in first out, linked through `bi_next`.
+pub struct ReadyPieces<O: IoOwner> {
+    list: BioList,
+    _owner: PhantomData<fn() -> O>,
+}
+
+impl<O: IoOwner> ReadyPieces<O> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            list: BioList::new(),
+            _owner: PhantomData,
+        }
+    }
+
+    /// Appends.
+    pub fn push(&mut self, piece: ReadyPiece<O>) {
+        let bio = piece.bio;
+        core::mem::forget(piece);
+        self.list.push(UserBio(bio));
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<ReadyPiece<O>> {
+        // INVARIANT: It was pushed as one.
+        self.list.pop().map(|UserBio(bio)| ReadyPiece {
+            bio,
+            _owner: PhantomData,
+        })
+    }
+}
+
+impl<O: IoOwner> Drop for ReadyPieces<O> {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
     }
 }
 

@@ -80,7 +80,7 @@ Examples:
   emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
   emdadm create --format ddf --level raid5 --chunk 64K --size 100G --name data --spare /dev/sdf /dev/sd[b-e]
   emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
-  emdadm create --format ddf --level raid6 --name d /dev/sdb missing /dev/sdd /dev/sde   (degraded)
+  emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
 pub struct CreateArgs {
     /// Metadata format (see `emdadm formats`); not needed with --set
