@@ -115,12 +115,18 @@ impl DdfSet {
             size_sectors: 0,
             ..*spec
         };
-        Ok(self.draft(&all)?.size_sectors)
+        let largest = self.draft(&all)?.size_sectors;
+        // What is refused is refused here, before a new set is written.
+        if spec.size_sectors <= largest {
+            self.draft(spec)?;
+        }
+        Ok(largest)
     }
 
     /// Checks a specification and works out what it comes to.
     #[inline(never)]
     fn draft(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
+        self.check_name(spec.name.as_str(), None)?;
         let mut draft = self.draft_level(spec)?;
         self.draft_chunk(spec, &mut draft)?;
         self.check_spec_disks(spec, &draft.shape)?;
@@ -323,7 +329,6 @@ impl DdfSet {
     #[inline(never)]
     pub fn volume_created(&mut self, spec: &VolumeSpec<'_>, context: &Context) -> Checked {
         let draft = self.draft(spec)?;
-        self.check_name(spec.name.as_str(), None)?;
         let endian = self.layout.endian;
         let entry = tables::first_unused(&self.vd, endian, self.layout.vd_entries);
         let Some(entry) = entry.filter(|_| self.set.live_volumes().count() < VOLUMES_MAX) else {

@@ -103,7 +103,7 @@ boot_1() {
   modprobe emd clean_ms=200 auto=0
   refused_scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
   unchanged "nothing was written" "$before" "${ALL[@]}"
-  dmsetup remove held
+  dmsetup remove --retry held
   expect "scan" emdadm scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
   wait_for 5 started
   expect_equal "state" "$(emd_state emd0)" optimal

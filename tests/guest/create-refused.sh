@@ -55,7 +55,7 @@ boot_1() {
   umount /mnt
   dmsetup create other --table "0 4096 linear $e 0"
   refused EBUSY "in use" "a disk below device-mapper" "${new[@]}" --level raid1 --force "$a" "$e"
-  dmsetup remove other
+  dmsetup remove --retry other
   wipefs -aq "$e"
   sfdisk -q "$e" <<<'2048,'
   wait_for 5 test -b "${e}1"
