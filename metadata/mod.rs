@@ -130,6 +130,12 @@ pub struct Capabilities {
     pub spares_dedicated: bool,
     /// How far a rebuild or resync got is recorded.
     pub checkpoints: bool,
+    /// Most spans of a two-level volume (RAID 50, 60); 1 when there are none.
+    pub spans_max: u16,
+    /// Which regions may have writes in flight is recorded ([`crate::model::RegionLog`]).
+    pub region_log: bool,
+    /// Bad ranges are recorded.
+    pub bad_ranges: bool,
 }
 
 /// A metadata format.

@@ -119,10 +119,57 @@ pub enum Compute {
         /// The block.
         slot: Slot,
     },
-    /// Compare `New(p)` with `Old(p)`; the answer goes into [`StepResult::differs`].
+    /// Compare `New(p)` with `Old(p)`, where `p` has P or Q; the answer goes into
+    /// [`StepResult::differs`].
     Compare {
+        /// The member with the parity.
+        p: Slot,
+    },
+    /// RAID 6: `New(q)` = the sum, over the members with data in `old`, of `Old` of each times its
+    /// coefficient, and over those in `new` of `New` of each times its coefficient; and of `Old(q)`
+    /// when `old` names `q` (which is how a read-modify-write starts from what was there). A member
+    /// may be in both. Never names P's member in `old` or `new`, except as `p`.
+    ///
+    /// With `p`: `New(p)` is worked out too, as by [`Compute::Parity`] over the same members, of which
+    /// `old` names `p` exactly when it names `q`.
+    Syndromes {
+        /// The member with P, when `New(p)` is wanted too.
+        p: Option<Slot>,
+        /// The member with Q.
+        q: Slot,
+        /// Blocks from `Old`.
+        old: Mask,
+        /// Blocks from `New`.
+        new: Mask,
+    },
+    /// RAID 6: `Old(slot)`, a data block that could not be read, from Q and all other data, which are
+    /// in `Old`. P is of no use here; if it is wanted, it is worked out afterwards.
+    ReconstructByQ {
+        /// The block.
+        slot: Slot,
+        /// The member with Q.
+        q: Slot,
+    },
+    /// RAID 6: `Old` of two data blocks that could not be read, from P, Q and all other data, which
+    /// are in `Old`.
+    ReconstructTwo {
+        /// One block.
+        a: Slot,
+        /// The other.
+        b: Slot,
         /// The member with P.
         p: Slot,
+        /// The member with Q.
+        q: Slot,
+    },
+    /// RAID 6, both parities differ from what the data says: is there one member with data that, being
+    /// wrong alone, explains every byte of it? `Old` and `New` of P and Q are filled, `New` from the
+    /// data. The answer goes into [`StepResult::wrong`].
+    Locate {
+        /// The member with P.
+        p: Slot,
+        /// The member with Q.
+        q: Slot,
     },
     /// `New(to)` = `Old(from)`; mirrors only. The two may be the same buffer from here on, and so
     /// may those of several `to` of one `from`. `from` never is `to`.
@@ -152,6 +199,8 @@ pub struct StepResult {
     pub lost: Mask,
     /// `Compare` or `Match` found a difference.
     pub differs: bool,
+    /// After [`Compute::Locate`]: the data member that is wrong.
+    pub wrong: Option<Slot>,
 }
 
 /// How the job ended.
@@ -302,7 +351,7 @@ impl Lane {
                 self.mismatch = result.differs;
             }
             // Mirrors only: this machine never asks for them.
-            Waiting::Compute(Compute::Copy { .. } | Compute::Match { .. }) => {}
+            Waiting::Compute(_) => {}
             Waiting::Write(members) => {
                 let failed = members.intersect(result.failed.union(result.lost));
                 self.write_failed = self.write_failed.union(failed);

@@ -111,7 +111,7 @@ pub(super) fn parity_slot(rotation: Rotation, members: u16, row: u16) -> Slot {
         Rotation::ParityFirst => 0,
         Rotation::ParityLast => last,
         // RAID 6's own; `check` refuses them here.
-        Rotation::DdfZeroRestart | Rotation::DdfNRestart | Rotation::DdfNContinue => last,
+        _ => last,
     }
 }
 

@@ -232,6 +232,7 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
             generation: 0,
             disks: KVec::new(),
             volumes: KVec::new(),
+            bad_ranges: KVec::new(),
             notes,
         },
         plan: UpdatePlan::new(),

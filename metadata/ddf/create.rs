@@ -82,6 +82,7 @@ fn empty_set(block_bytes: u32, name: &str, context: &Context) -> Checked<KBox<Dd
             generation: 0,
             disks: KVec::new(),
             volumes: KVec::new(),
+            bad_ranges: KVec::new(),
             notes: KVec::new(),
         },
         plan: UpdatePlan::new(),

@@ -106,6 +106,9 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spares_global: true,
     spares_dedicated: true,
     checkpoints: false,
+    spans_max: 1,
+    region_log: false,
+    bad_ranges: false,
 };
 
 impl Ddf {
@@ -217,6 +220,12 @@ impl DdfSet {
             Event::VolumeCreated(ref spec) => self.volume_created(spec, context),
             Event::VolumeDeleted(volume) => self.volume_deleted(volume),
             Event::VolumeRenamed(volume, name) => self.volume_renamed(volume, name),
+            Event::RegionsDirty { .. } | Event::RegionsClean { .. } => Err(reason!(
+                EOPNOTSUPP,
+                "DDF has no place for which regions are being written"
+            )),
+            Event::BadRangeAdded(range) => self.set.add_bad_range(range),
+            Event::BadRangeCleared(range) => self.set.clear_bad_range(range),
         }
     }
 }

@@ -63,6 +63,7 @@ impl Reader<'_> {
             members: KVec::new(),
             consistency: Consistency::Clean,
             access: Access::ReadWrite,
+            regions: None,
             deleted: false,
         };
         let mut meta = VolumeMeta {

@@ -383,6 +383,7 @@ impl DdfSet {
                 Consistency::Initialising { done_sectors: 0 }
             },
             access: Access::ReadWrite,
+            regions: None,
             deleted: false,
         };
         self.volumes.push(meta, GFP_KERNEL)?;

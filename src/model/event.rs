@@ -3,7 +3,7 @@
 //! The common vocabulary: everything that can happen to a set.
 
 use super::Layout;
-use super::{DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
+use super::{BadRange, DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
 
 /// What a format may not know by itself: the time, and bytes to make identities from.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,10 @@ pub struct DiskOffer {
 pub struct VolumeSpec<'a> {
     /// Name; the format checks length and characters.
     pub name: Text<32>,
-    /// Level.
+    /// Level of each span.
     pub level: Level,
+    /// Spans; 1 is a volume of one level. `disks` counts over all of them.
+    pub spans: u16,
     /// Layout; `None` takes the format's usual one for the level.
     pub layout: Option<Layout>,
     /// Chunk length; 0 takes the format's usual one.
@@ -101,11 +103,12 @@ pub enum Event<'a> {
     Dirty(VolumeIndex),
     /// No writes are in flight and redundancy agrees.
     Clean(VolumeIndex),
-    /// Redundancy has to be established (again), or has been up to the mark (sectors of each member).
+    /// Redundancy has to be established (again), or has been up to the mark (sectors of each member;
+    /// of the volume, where [`Shape::syncs_by_volume`](super::Shape::syncs_by_volume)).
     ResyncProgress {
         /// The volume.
         volume: VolumeIndex,
-        /// Sectors of each member that agree.
+        /// Sectors of each member (or of the volume) that agree.
         done_sectors: u64,
     },
     /// Redundancy agrees everywhere. Whether writes are in flight does not change.
@@ -114,6 +117,31 @@ pub enum Event<'a> {
     VolumeCreated(VolumeSpec<'a>),
     /// A volume is deleted.
     VolumeDeleted(VolumeIndex),
+    /// Writes are about to happen in regions `first .. first + count` of the volume's
+    /// [`RegionLog`](super::RegionLog). Volumes without one: refused with `EOPNOTSUPP`.
+    RegionsDirty {
+        /// The volume.
+        volume: VolumeIndex,
+        /// First region.
+        first: u32,
+        /// Regions.
+        count: u32,
+    },
+    /// Redundancy agrees in these regions, and no writes are in flight there.
+    RegionsClean {
+        /// The volume.
+        volume: VolumeIndex,
+        /// First region.
+        first: u32,
+        /// Regions.
+        count: u32,
+    },
+    /// What is on this stretch of a disk is of no use, and is not to be read from there. `ENOSPC`
+    /// when no more can be recorded. Formats without a place for it keep it in memory only, and their
+    /// plan is empty.
+    BadRangeAdded(BadRange),
+    /// This stretch was written and is good again (all of it, or part of a larger bad one).
+    BadRangeCleared(BadRange),
     /// A volume gets a new name.
     VolumeRenamed(VolumeIndex, Text<32>),
 }

@@ -21,8 +21,8 @@ pub mod text;
 pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
-    Access, Consistency, Disk, DiskFacts, DiskRole, DiskState, Identity, Member, MemberState, Set,
-    Volume,
+    Access, BadRange, Consistency, Disk, DiskFacts, DiskRole, DiskState, Identity, Member,
+    MemberState, RegionLog, Set, Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
 pub use text::{Checked, Reason, Text};
@@ -38,6 +38,9 @@ pub const DISKS_MAX: usize = 256;
 
 /// Most volumes in one set.
 pub const VOLUMES_MAX: usize = 128;
+
+/// Most bad ranges of a set; more bad places on a disk than that, and it is better replaced.
+pub const BAD_RANGES_MAX: usize = 1024;
 
 /// Index of a disk in [`Set::disks`]. Stable while the set lives: a removed disk leaves its entry
 /// behind with [`DiskState::Removed`].

@@ -2,7 +2,7 @@
 
 //! A set: the disks that one metadata family spans, and the volumes on them.
 
-use super::{DiskIndex, Reason, Shape, Slot, Text, VolumeIndex};
+use super::{Checked, DiskIndex, Reason, Shape, Slot, Text, VolumeIndex};
 use kernel::prelude::*;
 
 /// What the shell knows of a disk before any metadata is read.
@@ -142,9 +142,53 @@ pub enum Consistency {
     Dirty,
     /// Never established, or being established; the mark is how far (sectors of each member).
     Initialising {
-        /// Sectors of each member, from the start, that agree.
+        /// Sectors of each member (of the volume, where [`Shape::syncs_by_volume`]), from the start,
+        /// that agree.
         done_sectors: u64,
     },
+}
+
+/// A stretch of a disk that could not be read or written, and holds nothing that may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadRange {
+    /// The disk.
+    pub disk: DiskIndex,
+    /// First sector of the disk.
+    pub sector: u64,
+    /// Length.
+    pub sectors: u32,
+}
+
+/// Which parts of a volume may have had writes in flight, as far as its metadata says (md's bitmap).
+#[derive(Debug)]
+pub struct RegionLog {
+    /// Length of a region: sectors of each member (of the volume, where
+    /// [`Shape::syncs_by_volume`]). A power of two.
+    pub region_sectors: u64,
+    /// Number of regions; the last may be partial.
+    pub regions: u32,
+    /// One bit a region, lowest first; set: a resync has to go over it after a crash. As read at
+    /// assembly, kept up to date by `RegionsDirty` and `RegionsClean`.
+    pub dirty: KVec<u64>,
+}
+
+impl RegionLog {
+    /// Whether `region` is dirty; regions that there are not are.
+    pub fn is_dirty(&self, region: u32) -> bool {
+        self.dirty
+            .get((region / 64) as usize)
+            .is_none_or(|word| word >> (region % 64) & 1 != 0)
+    }
+
+    /// Marks regions `first .. first + count`; those that there are not are left out.
+    pub fn mark(&mut self, first: u32, count: u32, dirty: bool) {
+        for region in first..first.saturating_add(count).min(self.regions) {
+            if let Some(word) = self.dirty.get_mut((region / 64) as usize) {
+                let bit = 1u64 << (region % 64);
+                *word = if dirty { *word | bit } else { *word & !bit };
+            }
+        }
+    }
 }
 
 /// What may be done with a volume.
@@ -175,6 +219,9 @@ pub struct Volume {
     pub consistency: Consistency,
     /// What may be done with it.
     pub access: Access,
+    /// Which regions may have had writes in flight, when the format records it for this volume.
+    /// Only these need a resync after a crash; without it, all of the volume.
+    pub regions: Option<RegionLog>,
     /// Deleted; the entry only keeps the index stable.
     pub deleted: bool,
 }
@@ -194,11 +241,108 @@ pub struct Set {
     pub disks: KVec<Disk>,
     /// Volumes by [`VolumeIndex`].
     pub volumes: KVec<Volume>,
+    /// What is known to be bad on the disks, in no order, apart from each other. Room is reserved at
+    /// assembly ([`Set::reserve_bad_ranges`]).
+    pub bad_ranges: KVec<BadRange>,
     /// Remarks for people: what was odd, what was preserved without being understood.
     pub notes: KVec<Text<160>>,
 }
 
+impl BadRange {
+    fn end(&self) -> u64 {
+        self.sector.saturating_add(u64::from(self.sectors))
+    }
+
+    /// Whether both have a sector of the same disk.
+    pub fn overlaps(&self, other: &BadRange) -> bool {
+        self.disk == other.disk && self.sector < other.end() && other.sector < self.end()
+    }
+
+    /// What of this is before `other`, and what is after it; lengths may be 0.
+    fn without(&self, other: &BadRange) -> [BadRange; 2] {
+        // Both lengths are at most this range's own.
+        let before = other.sector.saturating_sub(self.sector) as u32;
+        let after = self.end().saturating_sub(other.end()) as u32;
+        [
+            BadRange {
+                sectors: before,
+                ..*self
+            },
+            BadRange {
+                sector: other.end(),
+                sectors: after,
+                ..*self
+            },
+        ]
+    }
+}
+
 impl Set {
+    /// Makes room for [`super::BAD_RANGES_MAX`] bad ranges. Allocates; at assembly.
+    pub fn reserve_bad_ranges(&mut self) -> Checked {
+        let missing = super::BAD_RANGES_MAX.saturating_sub(self.bad_ranges.len());
+        self.bad_ranges.reserve(missing, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Notes a bad range, without allocating. What of it is noted already is taken in. Fails with
+    /// `ENOSPC` when there is no room; nothing has changed then.
+    pub fn add_bad_range(&mut self, range: BadRange) -> Checked {
+        let known = self.bad_ranges.iter().any(|old| {
+            old.disk == range.disk && old.sector <= range.sector && range.end() <= old.end()
+        });
+        if known || range.sectors == 0 {
+            return Ok(());
+        }
+        // What it cuts in two leaves at most one more than there was.
+        self.room_for_bad_ranges(2)?;
+        self.clear_bad_range(range)?;
+        self.bad_ranges.push(range, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Forgets what of `range` is noted as bad, without allocating. Fails with `ENOSPC` when that
+    /// would cut a range in two and there is no room; nothing has changed then.
+    pub fn clear_bad_range(&mut self, range: BadRange) -> Checked {
+        if range.sectors == 0 || !self.bad_ranges.iter().any(|old| old.overlaps(&range)) {
+            return Ok(());
+        }
+        // Ranges are apart, so at most one reaches beyond both ends.
+        self.room_for_bad_ranges(1)?;
+        let mut cut = None;
+        for old in self
+            .bad_ranges
+            .iter_mut()
+            .filter(|old| old.overlaps(&range))
+        {
+            let [before, after] = old.without(&range);
+            *old = if before.sectors > 0 { before } else { after };
+            if before.sectors > 0 && after.sectors > 0 {
+                cut = Some(after);
+            }
+        }
+        self.bad_ranges.retain(|old| old.sectors > 0);
+        if let Some(after) = cut {
+            self.bad_ranges.push(after, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    fn room_for_bad_ranges(&self, more: usize) -> Checked {
+        let room = self
+            .bad_ranges
+            .capacity()
+            .saturating_sub(self.bad_ranges.len());
+        if room < more {
+            return Err(crate::reason!(
+                ENOSPC,
+                "no more than {} bad ranges can be noted; replace the disk",
+                self.bad_ranges.capacity()
+            ));
+        }
+        Ok(())
+    }
+
     /// The disk at `index`.
     pub fn disk(&self, index: DiskIndex) -> Option<&Disk> {
         self.disks.get(usize::from(index))

@@ -96,6 +96,16 @@ pub enum Rotation {
     DdfNRestart,
     /// DDF RAID 6, parity from member N, data continues (RLQ 3).
     DdfNContinue,
+    /// RAID 6: left-asymmetric over all members but the last, which has Q (md layout 16).
+    LeftAsymmetric6,
+    /// RAID 6: right-asymmetric over all members but the last, which has Q (md layout 17).
+    RightAsymmetric6,
+    /// RAID 6: left-symmetric over all members but the last, which has Q (md layout 18).
+    LeftSymmetric6,
+    /// RAID 6: right-symmetric over all members but the last, which has Q (md layout 19).
+    RightSymmetric6,
+    /// RAID 6: P stays on the first member, Q on the last (md layout 20).
+    ParityFirst6,
 }
 
 impl Rotation {
@@ -111,11 +121,16 @@ impl Rotation {
             Rotation::DdfZeroRestart => "ddf-zero-restart",
             Rotation::DdfNRestart => "ddf-N-restart",
             Rotation::DdfNContinue => "ddf-N-continue",
+            Rotation::LeftAsymmetric6 => "left-asymmetric-6",
+            Rotation::RightAsymmetric6 => "right-asymmetric-6",
+            Rotation::LeftSymmetric6 => "left-symmetric-6",
+            Rotation::RightSymmetric6 => "right-symmetric-6",
+            Rotation::ParityFirst6 => "parity-first-6",
         }
     }
 
     /// All rotations.
-    pub const ALL: [Rotation; 9] = [
+    pub const ALL: [Rotation; 14] = [
         Rotation::LeftAsymmetric,
         Rotation::LeftSymmetric,
         Rotation::RightAsymmetric,
@@ -125,6 +140,11 @@ impl Rotation {
         Rotation::DdfZeroRestart,
         Rotation::DdfNRestart,
         Rotation::DdfNContinue,
+        Rotation::LeftAsymmetric6,
+        Rotation::RightAsymmetric6,
+        Rotation::LeftSymmetric6,
+        Rotation::RightSymmetric6,
+        Rotation::ParityFirst6,
     ];
 }
 
@@ -164,7 +184,9 @@ pub struct Shape {
     pub layout: Layout,
     /// Members in each span.
     pub members: u16,
-    /// Spans; more than one is a two-level volume, striped over the spans.
+    /// Spans; more than one is a two-level volume (RAID 50, 60), striped over the spans: one full
+    /// stripe of data (chunk × data members) of each in turn. (RAID 10 is a level of its own, one
+    /// span of all members.)
     pub spans: u16,
     /// Chunk (strip) length; 0 where the level has none.
     pub chunk_sectors: u32,
@@ -173,6 +195,13 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Whether marks of a sync (`ResyncProgress`, `Consistency::Initialising`, `RegionLog`) count
+    /// sectors of the volume: RAID 10 and 1E, whose copies are not side by side. All other levels
+    /// count sectors of each member. (Marks of a rebuild always count sectors of the member.)
+    pub fn syncs_by_volume(&self) -> bool {
+        matches!(self.level, Level::Raid10 | Level::Raid1e)
+    }
+
     /// Members over all spans.
     pub fn members_total(&self) -> usize {
         usize::from(self.members) * usize::from(self.spans)

@@ -211,6 +211,7 @@ fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec
     VolumeSpec {
         name: volume.name,
         level: volume.level,
+        spans: 1,
         layout: volume.layout,
         chunk_sectors: volume.chunk_sectors,
         size_sectors: volume.size_sectors,

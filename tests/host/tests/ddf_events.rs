@@ -194,6 +194,7 @@ fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a
     VolumeSpec {
         name: Text::from_text(name),
         level,
+        spans: 1,
         layout: None,
         chunk_sectors: 0,
         size_sectors: 0,

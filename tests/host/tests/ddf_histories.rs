@@ -142,6 +142,7 @@ impl History {
                 let spec = VolumeSpec {
                     name,
                     level,
+                    spans: 1,
                     layout: layouts[self.random.below(3) as usize],
                     chunk_sectors: [0, 8, 64, 128][self.random.below(4) as usize],
                     size_sectors: [0, 4096, 8000, 1 << 14][self.random.below(4) as usize],

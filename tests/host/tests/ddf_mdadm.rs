@@ -62,6 +62,7 @@ fn spec<'a>(name: &str, level: Level, size: u64, disks: &'a [Option<u16>]) -> Vo
     VolumeSpec {
         name: Text::from_text(name),
         level,
+        spans: 1,
         layout: None,
         chunk_sectors: 0,
         size_sectors: size,

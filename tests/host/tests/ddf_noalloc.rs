@@ -85,6 +85,7 @@ fn quiet_events_on_a_created_set() {
     let spec = VolumeSpec {
         name: Text::from_text("x"),
         level: Level::Raid5,
+        spans: 1,
         layout: None,
         chunk_sectors: 0,
         size_sectors: 0,

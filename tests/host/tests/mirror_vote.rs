@@ -275,6 +275,7 @@ fn nonsense() {
                 failed: Mask(random()),
                 lost: Mask(random() & random() & random() & random() & random()),
                 differs: random() & 1 == 0,
+                ..StepResult::default()
             };
             matches!(machine.step(result), Step::Done(_))
         });

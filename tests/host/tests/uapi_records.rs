@@ -216,6 +216,7 @@ fn volume(level: Level, layout: Layout, spans: u16, lost: &[bool]) -> Volume {
         members,
         consistency: Consistency::Clean,
         access: Access::ReadWrite,
+        regions: None,
         deleted: false,
     }
 }

@@ -346,12 +346,12 @@ impl Lab {
             Compute::Restore { slot } => {
                 new[usize::from(slot)] = Some(sum(old, Mask::single(slot), "Old")?);
             }
-            Compute::Copy { .. } | Compute::Match { .. } => {
-                return Err(format!("{compute:?} is for mirrors"));
-            }
             Compute::Compare { p } => {
                 let p = Mask::single(p);
                 result.differs = sum(old, p, "Old")? != sum(new, p, "New")?;
+            }
+            _ => {
+                return Err(format!("{compute:?} is for other levels"));
             }
         }
         Ok(())

@@ -223,6 +223,7 @@ impl Lab {
                         failed: self.all(),
                         lost: self.all(),
                         differs: true,
+                        ..StepResult::default()
                     };
                     ensure!(
                         stepper(&mut machine, nonsense) == step,
