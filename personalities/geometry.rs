@@ -2,11 +2,17 @@
 
 //! Where every sector is: a checked shape with what the data path needs worked out beforehand.
 //!
-//! Words: a *stripe* is one chunk of every member; its number is the chunk's number on the member.
-//! Sectors of a member count from the member's start in the volume, not from the disk's.
+//! Words: a *stripe* is what belongs together: one chunk of every member of a span, or, where chunks
+//! have copies ([`Kind::Copies`]), one chunk with its copies. Stripes are numbered in the order of
+//! their data in the volume. With one span, and no copies, a stripe's number is that of its chunks on
+//! the members; with more, stripe `inner × spans + span` is chunk `inner` of that span's members.
+//! Slots, and masks of them, are those of the whole volume. Sectors of a member count from the
+//! member's start in the volume, not from the disk's.
 
-use super::{concat, for_level, raid5, Kind, Mask};
-use crate::model::{Checked, Layout, Level, Rotation, Shape, Slot};
+use super::raid10::Copies;
+use super::rotation::{Parities, Pattern};
+use super::{concat, for_level, Kind, Mask};
+use crate::model::{Checked, Layout, Level, Shape, Slot};
 use crate::reason;
 use core::num::{NonZeroU32, NonZeroU64};
 use kernel::prelude::*;
@@ -14,7 +20,8 @@ use kernel::prelude::*;
 /// Where a logical sector is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// The member. Of a mirror: slot 0, and all other members hold the same at the same sector.
+    /// The member. Of a mirror: slot 0, and all other members hold the same at the same sector. Of
+    /// a chunk with copies: the member with the first.
     pub slot: Slot,
     /// Sector of the member, from the member's start.
     pub member_sector: u64,
@@ -23,14 +30,14 @@ pub struct Place {
     pub left_sectors: u64,
     /// The stripe; 0 where there are no chunks.
     pub stripe: u64,
-    /// Which data chunk of the stripe; 0 where there are no chunks.
+    /// Which data chunk of the stripe; 0 where there are no chunks, and for copies.
     pub data_index: u16,
 }
 
 /// What each member is in one stripe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LaneRoles {
-    /// Members with data.
+    /// Members with data; those with copies of one chunk all hold the same.
     pub data: Mask,
     /// The member with P; always there for parity levels.
     pub p: Option<Slot>,
@@ -50,27 +57,55 @@ impl LaneRoles {
     }
 }
 
+/// What the kind of a level needs besides.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    /// Concat and mirrors.
+    Linear,
+    Striped,
+    Parity(Pattern),
+    Copies(Copies),
+}
+
+/// Which stripe of which span.
+#[derive(Clone, Copy)]
+struct Inner {
+    /// The stripe's number in its span: that of its chunks on the members.
+    stripe: u64,
+    span: u16,
+    /// `stripe` modulo the rotation's cycle.
+    row: u16,
+}
+
 /// A checked shape, ready for the data path. Small, and copied freely.
 ///
 /// # Invariants
 ///
-/// * The level's personality accepted `shape`; `0 < size_sectors ≤` its capacity.
-/// * `data_members` is the shape's members less its parity members, never 0.
-/// * Striped and parity: `chunk_sectors` is `1 << chunk_shift` (so the shift is below 32), `period_chunks` is
-///   `data_members × members` for parity levels and `data_members` otherwise.
+/// * The level's personality accepted `shape`; `0 < size_sectors ≤` its capacity. So
+///   `members × spans ≤ MEMBERS_MAX`.
+/// * `plan` is the one of `kind`.
+/// * `data_members` is a span's members less its parity members, never 0; 1 for mirrors and copies.
+/// * Levels with chunks: `chunk_sectors` is `1 << chunk_shift` (so the shift is below 32).
+/// * Striped and parity: `cycle` is how many stripes of a span the rotation takes (1 without one),
+///   `period_stripes` is `cycle × spans`, `period_chunks` is `period_stripes × data_members`; all
+///   are small.
 /// * Concat: `member_sectors` is the length that each member gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     shape: Shape,
     kind: Kind,
+    plan: Plan,
     size_sectors: u64,
-    /// Striped and parity; 0 otherwise.
+    /// Stripes that the size takes.
+    rows: u64,
+    /// Levels with chunks; 0 otherwise.
     chunk_shift: u32,
     data_members: NonZeroU32,
+    spans: NonZeroU32,
+    cycle: u16,
+    period_stripes: NonZeroU64,
     period_chunks: NonZeroU64,
     member_sectors: NonZeroU64,
-    /// Parity levels; unused otherwise.
-    rotation: Rotation,
 }
 
 impl Geometry {
@@ -92,45 +127,70 @@ impl Geometry {
                 "volume of {} sectors does not fit: {} of {} members has room for 1 to {}",
                 size_sectors,
                 level,
-                shape.members,
+                shape.members_total(),
                 capacity_sectors
             ));
         }
-        let kind = personality.kind();
-        let (data_members, chunk_shift, member_sectors) = match kind {
-            Kind::Concat => (shape.members, 0, concat::member_sectors(shape)),
-            Kind::Mirrored => (1, 0, shape.member_sectors),
-            Kind::Striped | Kind::Parity => (
-                shape.members.saturating_sub(level.parity_members()),
-                shape.chunk_sectors.trailing_zeros(),
-                shape.member_sectors,
+        match Self::prepare(shape, personality.kind(), size_sectors) {
+            Some(geometry) => Ok(geometry),
+            None => Err(reason!(EINVAL, "{} of this shape holds no data", level)),
+        }
+    }
+
+    /// Works out the rest. `None` does not happen with shapes that the personality accepted.
+    fn prepare(shape: &Shape, kind: Kind, size_sectors: u64) -> Option<Self> {
+        let plan = match (kind, shape.layout) {
+            (Kind::Concat | Kind::Mirrored, _) => Plan::Linear,
+            (Kind::Striped, _) => Plan::Striped,
+            (Kind::Parity, Layout::Parity(rotation)) => {
+                Plan::Parity(Pattern::new(shape.level, rotation, shape.members)?)
+            }
+            (Kind::Parity, _) => return None,
+            (Kind::Copies, _) => Plan::Copies(Copies::new(shape)?),
+        };
+        let has_chunks = !matches!(plan, Plan::Linear);
+        let (data_members, cycle) = match plan {
+            Plan::Linear if kind == Kind::Concat => (shape.members, 1),
+            Plan::Linear | Plan::Copies(_) => (1, 1),
+            Plan::Striped => (shape.members, 1),
+            Plan::Parity(pattern) => (
+                shape.members.checked_sub(shape.level.parity_members())?,
+                pattern.cycle(),
             ),
         };
-        let rows = if kind == Kind::Parity {
-            u64::from(shape.members)
+        let member_sectors = match kind {
+            Kind::Concat => concat::member_sectors(shape),
+            _ => shape.member_sectors,
+        };
+        let data_members = NonZeroU32::new(u32::from(data_members))?;
+        let spans = NonZeroU32::new(u32::from(shape.spans))?;
+        let period_stripes = u64::from(spans.get()).checked_mul(u64::from(cycle))?;
+        let rows = if has_chunks {
+            let stripe_sectors =
+                u64::from(shape.chunk_sectors).checked_mul(u64::from(data_members.get()))?;
+            size_sectors.div_ceil(NonZeroU64::new(stripe_sectors)?.get())
         } else {
             1
         };
-        let rotation = match shape.layout {
-            Layout::Parity(rotation) => rotation,
-            _ => Rotation::ParityLast,
-        };
-        let (Some(data_members), Some(period_chunks), Some(member_sectors)) = (
-            NonZeroU32::new(u32::from(data_members)),
-            NonZeroU64::new(u64::from(data_members).saturating_mul(rows)),
-            NonZeroU64::new(member_sectors),
-        ) else {
-            return Err(reason!(EINVAL, "{} of this shape holds no data", level));
-        };
-        Ok(Self {
+        Some(Self {
             shape: *shape,
             kind,
+            plan,
             size_sectors,
-            chunk_shift,
+            rows,
+            chunk_shift: if has_chunks {
+                shape.chunk_sectors.trailing_zeros()
+            } else {
+                0
+            },
             data_members,
-            period_chunks,
-            member_sectors,
-            rotation,
+            spans,
+            cycle,
+            period_stripes: NonZeroU64::new(period_stripes)?,
+            period_chunks: NonZeroU64::new(
+                period_stripes.checked_mul(u64::from(data_members.get()))?,
+            )?,
+            member_sectors: NonZeroU64::new(member_sectors)?,
         })
     }
 
@@ -158,23 +218,41 @@ impl Geometry {
         self.size_sectors
     }
 
-    /// Number of members.
+    /// Number of members, over all spans.
     #[inline]
     pub fn members(&self) -> u16 {
+        // At most MEMBERS_MAX.
+        self.shape.members.wrapping_mul(self.shape.spans)
+    }
+
+    /// Number of members of each span.
+    #[inline]
+    pub fn span_members(&self) -> u16 {
         self.shape.members
     }
 
-    /// Members that hold data (not parity) in each stripe; 1 for a mirror.
+    /// Members that hold data of their own (not parity, not a further copy) in each stripe; 1 for
+    /// mirrors and for copies.
     #[inline]
     pub fn data_members(&self) -> u16 {
         // At most MEMBERS_MAX.
         self.data_members.get() as u16
     }
 
+    /// Members that hold the same data: copies of each chunk, members of a mirror; otherwise 1.
+    #[inline]
+    pub fn copies(&self) -> u16 {
+        match &self.plan {
+            Plan::Copies(copies) => copies.copies(),
+            _ if self.kind == Kind::Mirrored => self.shape.members,
+            _ => 1,
+        }
+    }
+
     /// Whether the level stripes: concat and mirrors have no chunks.
     #[inline]
     fn has_chunks(&self) -> bool {
-        matches!(self.kind, Kind::Striped | Kind::Parity)
+        !matches!(self.plan, Plan::Linear)
     }
 
     /// Chunk length; 0 for concat and RAID 1.
@@ -196,11 +274,21 @@ impl Geometry {
     /// Stripes over the members' full length (whole chunks); 1 for concat and RAID 1.
     #[inline]
     pub fn stripes(&self) -> u64 {
-        if self.has_chunks() {
-            self.shape.member_sectors.wrapping_shr(self.chunk_shift)
-        } else {
-            1
+        let member_chunks = self.shape.member_sectors.wrapping_shr(self.chunk_shift);
+        match &self.plan {
+            Plan::Linear => 1,
+            Plan::Striped | Plan::Parity(_) => {
+                member_chunks.saturating_mul(u64::from(self.shape.spans))
+            }
+            Plan::Copies(copies) => copies.capacity_chunks(member_chunks),
         }
+    }
+
+    /// Stripes that the volume's size takes, the last one perhaps in part: what a sync walks, from
+    /// 0 up. 1 for concat and RAID 1.
+    #[inline]
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Where `sector` is, and how much from there on is in one piece.
@@ -209,16 +297,22 @@ impl Geometry {
     /// still one of the members).
     #[inline]
     pub fn locate(&self, sector: u64) -> Place {
-        match self.kind {
-            Kind::Mirrored => self.locate_linear(0, sector),
-            Kind::Concat => {
+        match &self.plan {
+            Plan::Linear if self.kind == Kind::Mirrored => self.locate_linear(0, sector),
+            Plan::Linear => {
                 let index = sector / self.member_sectors;
                 let last = u64::from(self.shape.members).saturating_sub(1);
                 // At most MEMBERS_MAX.
                 let slot = index.min(last) as Slot;
                 self.locate_linear(slot, sector % self.member_sectors)
             }
-            Kind::Striped | Kind::Parity => self.locate_striped(sector),
+            Plan::Striped => self.locate_striped(None, sector),
+            Plan::Parity(pattern) => self.locate_striped(Some(pattern), sector),
+            Plan::Copies(copies) => {
+                let stripe = sector.wrapping_shr(self.chunk_shift);
+                let (slot, member_chunk) = copies.place(stripe, 0);
+                self.place(sector, slot, member_chunk, stripe, 0)
+            }
         }
     }
 
@@ -238,31 +332,39 @@ impl Geometry {
     }
 
     #[inline]
-    fn locate_striped(&self, sector: u64) -> Place {
+    fn locate_striped(&self, pattern: Option<&Pattern>, sector: u64) -> Place {
         let chunk = sector.wrapping_shr(self.chunk_shift);
-        let offset = sector & self.chunk_mask();
-        // One wide division, by the rotation's period; what is left is small.
+        // One wide division, by the rotation's period over all spans; what is left is small.
         let period = chunk / self.period_chunks;
         let within = (chunk % self.period_chunks) as u32;
-        let row = (within / self.data_members) as u16;
         let data_index = (within % self.data_members) as u16;
-        let (stripe, slot) = if self.kind == Kind::Parity {
-            let members = self.shape.members;
-            let p = raid5::parity_slot(self.rotation, members, row);
-            // No overflow: period × members × data_members ≤ chunk, and members ≥ 1.
-            let stripe = period
-                .wrapping_mul(u64::from(members))
-                .wrapping_add(u64::from(row));
-            (
-                stripe,
-                raid5::data_slot(self.rotation, members, p, data_index),
-            )
-        } else {
-            (period, data_index)
+        let inner = self.inner(period, within / self.data_members);
+        let position = match pattern {
+            Some(pattern) => pattern.data_slot(pattern.parities(inner.row), data_index),
+            None => data_index,
         };
+        let stripe = inner
+            .stripe
+            .wrapping_mul(u64::from(self.shape.spans))
+            .wrapping_add(u64::from(inner.span));
+        let slot = self.first_slot(inner.span).wrapping_add(position);
+        self.place(sector, slot, inner.stripe, stripe, data_index)
+    }
+
+    /// A place in a chunk of a member.
+    #[inline]
+    fn place(
+        &self,
+        sector: u64,
+        slot: Slot,
+        member_chunk: u64,
+        stripe: u64,
+        data_index: u16,
+    ) -> Place {
+        let offset = sector & self.chunk_mask();
         Place {
             slot,
-            member_sector: stripe.wrapping_shl(self.chunk_shift) | offset,
+            member_sector: member_chunk.wrapping_shl(self.chunk_shift) | offset,
             left_sectors: u64::from(self.shape.chunk_sectors).saturating_sub(offset),
             stripe,
             data_index,
@@ -274,101 +376,291 @@ impl Geometry {
         u64::from(self.shape.chunk_sectors).wrapping_sub(1)
     }
 
-    /// The slot of P in `stripe`, for parity levels.
+    /// The first slot of a span.
     #[inline]
-    fn parity_slot(&self, stripe: u64) -> Option<Slot> {
-        if self.kind != Kind::Parity {
-            return None;
-        }
-        let members = NonZeroU64::new(u64::from(self.shape.members))?;
-        // Below MEMBERS_MAX.
-        let row = (stripe % members) as u16;
-        Some(raid5::parity_slot(self.rotation, self.shape.members, row))
+    fn first_slot(&self, span: u16) -> Slot {
+        span.wrapping_mul(self.shape.members)
     }
 
-    /// What each member is in `stripe`. Levels without parity: all members have data.
+    /// Stripe `line < period_stripes` of a period.
+    #[inline]
+    fn inner(&self, period: u64, line: u32) -> Inner {
+        let (row, span) = (line / self.spans, line % self.spans);
+        Inner {
+            stripe: period
+                .wrapping_mul(u64::from(self.cycle))
+                .wrapping_add(u64::from(row)),
+            // Both below MEMBERS_MAX.
+            span: span as u16,
+            row: row as u16,
+        }
+    }
+
+    /// Which stripe of which span `stripe` is; one wide division. Striped and parity.
+    #[inline]
+    fn inner_of(&self, stripe: u64) -> Inner {
+        self.inner(
+            stripe / self.period_stripes,
+            (stripe % self.period_stripes) as u32,
+        )
+    }
+
+    /// A parity level's `stripe`: the rotation, where its parity is in the span, and the span's
+    /// first slot.
+    #[inline]
+    fn parities(&self, stripe: u64) -> Option<(&Pattern, Parities, Slot)> {
+        match &self.plan {
+            Plan::Parity(pattern) => {
+                let inner = self.inner_of(stripe);
+                let at = pattern.parities(inner.row);
+                Some((pattern, at, self.first_slot(inner.span)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The position in its span of `slot`, in a span that starts at `first`.
+    #[inline]
+    fn position(&self, first: Slot, slot: Slot) -> Option<u16> {
+        slot.checked_sub(first)
+            .filter(|&position| position < self.shape.members)
+    }
+
+    /// What each member is in `stripe`: those of its span, or with its chunk's copies; no others.
+    /// Levels without parity: all of them have data.
     #[inline]
     pub fn roles(&self, stripe: u64) -> LaneRoles {
-        let all = Mask::all(self.shape.members);
-        let p = self.parity_slot(stripe);
+        let span = |first: Slot| {
+            let members = Mask::all(self.shape.members);
+            Mask(members.0.wrapping_shl(u32::from(first)))
+        };
+        let data = match &self.plan {
+            Plan::Linear => Mask::all(self.shape.members),
+            Plan::Striped => span(self.first_slot(self.inner_of(stripe).span)),
+            Plan::Copies(copies) => copies.holders_of(stripe),
+            Plan::Parity(pattern) => {
+                let inner = self.inner_of(stripe);
+                let at = pattern.parities(inner.row);
+                let first = self.first_slot(inner.span);
+                let mut roles = LaneRoles {
+                    data: span(first),
+                    p: Some(first.wrapping_add(at.p)),
+                    q: at.q.map(|q| first.wrapping_add(q)),
+                };
+                roles.data = roles.data.minus(roles.parity());
+                return roles;
+            }
+        };
         LaneRoles {
-            data: all.minus(Mask::option(p)),
-            p,
+            data,
+            p: None,
             q: None,
         }
     }
 
     /// The member with data chunk `data_index` of `stripe`; `data_index` is below
-    /// [`data_members`](Self::data_members).
+    /// [`data_members`](Self::data_members). Of copies: the member with the first.
     #[inline]
     pub fn data_slot(&self, stripe: u64, data_index: u16) -> Slot {
-        match self.parity_slot(stripe) {
-            Some(p) => raid5::data_slot(self.rotation, self.shape.members, p, data_index),
-            None => data_index,
+        match &self.plan {
+            Plan::Linear => data_index,
+            Plan::Striped => self
+                .first_slot(self.inner_of(stripe).span)
+                .wrapping_add(data_index),
+            Plan::Copies(copies) => copies.place(stripe, 0).0,
+            Plan::Parity(pattern) => {
+                let inner = self.inner_of(stripe);
+                self.first_slot(inner.span)
+                    .wrapping_add(pattern.data_slot(pattern.parities(inner.row), data_index))
+            }
         }
     }
 
-    /// Which data chunk of `stripe` the member has; `None` for parity and for slots that there are
-    /// not. Every member of a mirror has data chunk 0.
+    /// Which data chunk of `stripe` the member has; `None` for parity, for members that have no
+    /// part in the stripe, and for slots that there are not. Every member of a mirror, and every copy,
+    /// has data chunk 0.
     #[inline]
     pub fn data_index(&self, stripe: u64, slot: Slot) -> Option<u16> {
-        if slot >= self.shape.members {
-            return None;
-        }
-        match self.kind {
-            Kind::Parity => {
-                let p = self.parity_slot(stripe)?;
-                raid5::data_index(self.rotation, self.shape.members, p, slot)
+        match &self.plan {
+            Plan::Linear => (slot < self.shape.members).then_some(0),
+            Plan::Striped => self.position(self.first_slot(self.inner_of(stripe).span), slot),
+            Plan::Copies(copies) => copies.holders_of(stripe).contains(slot).then_some(0),
+            Plan::Parity(_) => {
+                let (pattern, at, first) = self.parities(stripe)?;
+                pattern.data_index(at, self.position(first, slot)?)
             }
-            Kind::Striped => Some(slot),
-            Kind::Concat | Kind::Mirrored => Some(0),
         }
+    }
+
+    /// Where copy `index` of `stripe`'s chunk starts: slot and sector of the member. Of a mirror:
+    /// the start of the member. `None` from [`copies`](Self::copies) on, and for levels without any.
+    #[inline]
+    pub fn copy(&self, stripe: u64, index: u16) -> Option<(Slot, u64)> {
+        match &self.plan {
+            Plan::Copies(copies) if index < copies.copies() => {
+                let (slot, member_chunk) = copies.place(stripe, index);
+                Some((slot, member_chunk.wrapping_shl(self.chunk_shift)))
+            }
+            Plan::Linear if self.kind == Kind::Mirrored => {
+                (index < self.shape.members).then_some((index, 0))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the part of `stripe` that is on the member starts, in sectors of the member: data,
+    /// parity or copy. `None` when it has no part in that stripe. Concat and mirrors: 0.
+    #[inline]
+    pub fn member_sector(&self, stripe: u64, slot: Slot) -> Option<u64> {
+        let member_chunk = match &self.plan {
+            Plan::Linear => return (slot < self.shape.members).then_some(0),
+            Plan::Copies(copies) => copies.member_chunk(stripe, slot)?,
+            Plan::Striped | Plan::Parity(_) => {
+                let inner = self.inner_of(stripe);
+                self.position(self.first_slot(inner.span), slot)?;
+                inner.stripe
+            }
+        };
+        Some(member_chunk.wrapping_shl(self.chunk_shift))
+    }
+
+    /// The sector of the volume where `stripe`'s data starts; 0 for concat and RAID 1.
+    #[inline]
+    pub fn stripe_start(&self, stripe: u64) -> u64 {
+        stripe.wrapping_mul(self.stripe_data_sectors())
+    }
+
+    /// Which stripe a sector of a member belongs to, and how far into the stripe's chunk on that
+    /// member it is: the inverse of [`member_sector`](Self::member_sector), for parity and every copy
+    /// too. `None` where the volume has nothing (behind its last stripe, between far's copies), for
+    /// slots that there are not, and for levels without chunks.
+    #[inline]
+    pub fn row_at(&self, slot: Slot, member_sector: u64) -> Option<(u64, u32)> {
+        let member_chunk = member_sector.wrapping_shr(self.chunk_shift);
+        let stripe = match &self.plan {
+            Plan::Linear => return None,
+            Plan::Copies(copies) => copies.chunk_at(slot, member_chunk)?,
+            Plan::Striped | Plan::Parity(_) => {
+                let span = slot.checked_div(self.shape.members)?;
+                if span >= self.shape.spans {
+                    return None;
+                }
+                member_chunk
+                    .checked_mul(u64::from(self.shape.spans))?
+                    .checked_add(u64::from(span))?
+            }
+        };
+        // Below the chunk's length.
+        let column = (member_sector & self.chunk_mask()) as u32;
+        (stripe < self.rows).then_some((stripe, column))
     }
 
     /// The logical sector that is at `member_sector` of the member: the inverse of
-    /// [`locate`](Self::locate). `None` for parity, beyond the volume's end, and for slots that
-    /// there are not.
+    /// [`locate`](Self::locate), and of every copy. `None` for parity, beyond the volume's end, and
+    /// for slots that there are not.
     #[inline]
     pub fn logical(&self, slot: Slot, member_sector: u64) -> Option<u64> {
-        if slot >= self.shape.members || member_sector >= self.member_sectors.get() {
+        if member_sector >= self.member_sectors.get() {
             return None;
         }
         let sector = match self.kind {
+            Kind::Mirrored | Kind::Concat if slot >= self.shape.members => return None,
             Kind::Mirrored => member_sector,
             Kind::Concat => self
                 .member_sectors
                 .get()
                 .checked_mul(u64::from(slot))?
                 .checked_add(member_sector)?,
-            Kind::Striped | Kind::Parity => {
-                let stripe = member_sector.wrapping_shr(self.chunk_shift);
-                // A partial chunk at the member's end comes out beyond the volume's.
-                let index = self.data_index(stripe, slot)?;
-                let chunk = stripe
-                    .checked_mul(u64::from(self.data_members.get()))?
-                    .checked_add(u64::from(index))?;
-                chunk.wrapping_shl(self.chunk_shift) | (member_sector & self.chunk_mask())
+            Kind::Striped | Kind::Parity | Kind::Copies => {
+                let (stripe, column) = self.row_at(slot, member_sector)?;
+                let index = match self.kind {
+                    Kind::Copies => 0,
+                    _ => self.data_index(stripe, slot)?,
+                };
+                self.stripe_start(stripe)
+                    .checked_add(u64::from(index).wrapping_shl(self.chunk_shift))?
+                    .checked_add(u64::from(column))?
             }
         };
         (sector < self.size_sectors).then_some(sector)
     }
 
-    /// How much of each member the volume's data and parity take, from the member's start, in
-    /// sectors: what a resync or a rebuild has to go over. At most the shape's `member_sectors`.
-    pub fn used_member_sectors(&self) -> u64 {
-        match self.kind {
-            Kind::Mirrored => self.size_sectors,
-            Kind::Concat => self.member_sectors.get().min(self.size_sectors),
-            Kind::Striped | Kind::Parity => {
-                let chunks = self
-                    .size_sectors
-                    .saturating_add(self.chunk_mask())
-                    .wrapping_shr(self.chunk_shift);
-                let per_stripe = u64::from(self.data_members.get());
-                (chunks.saturating_add(per_stripe.wrapping_sub(1))
-                    / NonZeroU64::from(self.data_members))
-                .saturating_mul(u64::from(self.shape.chunk_sectors))
-            }
+    /// RAID 6: the exponent of Q's generator that the member's data in `stripe` has, below
+    /// [`q_width`](Self::q_width): `Q = Σ gᵉ·D` with `g` = 2 in GF(2⁸) modulo 0x11d. `None` for P, Q,
+    /// members without a part in the stripe, and all other levels.
+    #[inline]
+    pub fn q_exponent(&self, stripe: u64, slot: Slot) -> Option<u8> {
+        let (pattern, at, first) = self.parities(stripe)?;
+        pattern.q_exponent(at, self.position(first, slot)?)
+    }
+
+    /// RAID 6: the highest exponent of any stripe, plus one: with DDF's layouts the members of a
+    /// span (P's and Q's places count as zero data), with md's its data members. 0 for all other
+    /// levels.
+    #[inline]
+    pub fn q_width(&self) -> u16 {
+        match &self.plan {
+            Plan::Parity(pattern) => pattern.q_width(),
+            _ => 0,
         }
+    }
+
+    /// How much of each member the volume's data and parity take, from the member's start, in
+    /// sectors: what a rebuild has to go over, and all of it that is used (with far copies there may
+    /// be gaps). At most the shape's `member_sectors`.
+    pub fn used_member_sectors(&self) -> u64 {
+        let chunk_sectors = u64::from(self.shape.chunk_sectors);
+        match &self.plan {
+            Plan::Linear if self.kind == Kind::Mirrored => self.size_sectors,
+            Plan::Linear => self.member_sectors.get().min(self.size_sectors),
+            Plan::Striped | Plan::Parity(_) => self
+                .rows
+                .div_ceil(u64::from(self.spans.get()))
+                .saturating_mul(chunk_sectors),
+            Plan::Copies(copies) => copies.used_chunks(self.rows).saturating_mul(chunk_sectors),
+        }
+    }
+
+    /// Length of the space in which marks of a sync count ([`Shape::syncs_by_volume`]): sectors of
+    /// the volume for copies, sectors of each member otherwise.
+    pub fn sync_sectors(&self) -> u64 {
+        if self.shape.syncs_by_volume() {
+            self.size_sectors
+        } else {
+            self.used_member_sectors()
+        }
+    }
+
+    /// The mark of a sync (see [`sync_sectors`](Self::sync_sectors)) when all stripes below `row`
+    /// are done. With several spans, whose stripes are walked in turn, only what is done in all of
+    /// them counts.
+    pub fn row_mark(&self, row: u64) -> u64 {
+        let end = self.sync_sectors();
+        if row >= self.rows {
+            return end;
+        }
+        self.rows_in_space(row)
+            .saturating_mul(u64::from(self.chunk_sectors()))
+            .min(end)
+    }
+
+    /// The first stripe that a sync with this mark may not have done: where it goes on.
+    /// [`rows`](Self::rows) when there is none. Inverse of [`row_mark`](Self::row_mark), rounded down.
+    pub fn row_from_mark(&self, mark_sectors: u64) -> u64 {
+        if mark_sectors >= self.sync_sectors() {
+            return self.rows;
+        }
+        if !self.has_chunks() {
+            return 0;
+        }
+        mark_sectors
+            .wrapping_shr(self.chunk_shift)
+            .saturating_mul(u64::from(self.spans.get()))
+            .min(self.rows)
+    }
+
+    /// Chunks of the space of sync marks that the stripes below `row` fill in all spans.
+    fn rows_in_space(&self, row: u64) -> u64 {
+        row / NonZeroU64::from(self.spans)
     }
 }

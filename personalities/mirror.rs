@@ -389,6 +389,7 @@ impl Work {
             Kind::Mirrored => {
                 Self::Mirror(MirrorLane::new(Mask::all(geometry.members()), job, usable))
             }
+            Kind::Copies => Self::Mirror(MirrorLane::new(geometry.roles(stripe).data, job, usable)),
             Kind::Concat | Kind::Striped | Kind::Parity => {
                 Self::Parity(Lane::new(geometry.roles(stripe), job, usable))
             }

@@ -4,11 +4,11 @@
 //!
 //! One file a level says which shapes it runs, how large they are and what losing members means
 //! ([`Personality`]). [`Geometry`] is a checked shape with what the data path needs worked out
-//! beforehand. [`lane`] is the step machine of the parity levels, [`mirror`] that of RAID 1. Nothing
-//! here touches a device: sectors and events in, places and decisions out.
+//! beforehand. [`lane`] is the step machine of the parity levels, [`mirror`] that of RAID 1 and of
+//! copies. Nothing here touches a device: sectors and events in, places and decisions out.
 //!
-//! Adding a level is one file with its `Personality` and one line in [`for_level`]; a level with
-//! parity of its own kind also extends `roles` (see `docs/levels.md`).
+//! Adding a level is one file with its `Personality` and one line in [`for_level`]; another
+//! rotation is a line in the table of `rotation.rs` (see `docs/levels.md`).
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,10 @@ pub mod mask;
 pub mod mirror;
 pub mod raid0;
 pub mod raid1;
+pub mod raid10;
 pub mod raid5;
+mod rotation;
+mod spans;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;
@@ -55,6 +58,8 @@ pub enum Kind {
     Striped,
     /// Reads from any member, writes to all.
     Mirrored,
+    /// Chunk by chunk, each on several members: reads from any of them, writes to all of them.
+    Copies,
     /// Lanes: data and parity (see [`lane`]).
     Parity,
 }
@@ -87,19 +92,26 @@ pub fn for_level(level: Level) -> Option<&'static dyn Personality> {
         Level::Raid1 => Some(&raid1::Raid1),
         Level::Raid4 => Some(&raid5::Raid4),
         Level::Raid5 => Some(&raid5::Raid5),
-        Level::Raid1e | Level::Raid10 | Level::Raid6 => None,
+        Level::Raid6 => Some(&raid5::Raid6),
+        Level::Raid10 => Some(&raid10::Raid10),
+        Level::Raid1e => Some(&raid10::Raid1e),
     }
 }
 
-/// What all levels refuse: more than one span, a number of members outside
-/// `members_min ..= MEMBERS_MAX`.
+/// What all levels refuse: no span, several where that has no meaning, a number of members outside
+/// `members_min ..= MEMBERS_MAX`, and more than that over all spans.
 fn check_members(shape: &Shape, members_min: u16) -> Checked {
-    if shape.spans != 1 {
+    let may_span = matches!(
+        shape.level,
+        Level::Raid0 | Level::Raid4 | Level::Raid5 | Level::Raid6
+    );
+    if shape.spans == 0 || (shape.spans > 1 && !may_span) {
         return Err(reason!(
             EINVAL,
-            "{} over {} spans: a level runs one span, spans are stacked above it",
+            "{} over {} spans: it runs {}",
             shape.level,
-            shape.spans
+            shape.spans,
+            if may_span { "1 or more" } else { "1 only" }
         ));
     }
     if shape.members < members_min || usize::from(shape.members) > MEMBERS_MAX {
@@ -110,6 +122,15 @@ fn check_members(shape: &Shape, members_min: u16) -> Checked {
             members_min,
             MEMBERS_MAX,
             shape.members
+        ));
+    }
+    if shape.members_total() > MEMBERS_MAX {
+        return Err(reason!(
+            EINVAL,
+            "{} spans of {} members: a volume has at most {}",
+            shape.spans,
+            shape.members,
+            MEMBERS_MAX
         ));
     }
     Ok(())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RAID 0: chunks dealt to the members in turn, no redundancy.
+//! RAID 0: chunks dealt to the members in turn, no redundancy. Several spans come to the same as one
+//! with all their members.
 //!
 //! All members give the same length (md's zones over members of different lengths are no single
 //! shape and are not run).
@@ -16,7 +17,8 @@ pub struct Raid0;
 
 /// Health of a level that cannot lose any member.
 pub(super) fn all_or_nothing(shape: &Shape, in_sync: Mask) -> Health {
-    if Mask::all(shape.members).is_within(in_sync) {
+    let members = shape.members.saturating_mul(shape.spans);
+    if Mask::all(members).is_within(in_sync) {
         Health::Optimal
     } else {
         Health::Failed
@@ -42,6 +44,7 @@ impl Personality for Raid0 {
     fn capacity_sectors(&self, shape: &Shape) -> u64 {
         whole_chunks(shape.member_sectors, shape.chunk_sectors)
             .saturating_mul(u64::from(shape.members))
+            .saturating_mul(u64::from(shape.spans))
     }
 
     fn health(&self, shape: &Shape, in_sync: Mask) -> Health {

@@ -12,7 +12,7 @@ use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
-use crate::model::{Checked, Slot, Text};
+use crate::model::{Checked, Level, Slot, Text};
 use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
 use crate::uapi::event::EventKind;
@@ -70,6 +70,16 @@ const BIO_SECTORS_MAX: u32 = 8192;
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
     pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
+        let shape = params.geometry.shape();
+        if params.geometry.kind() == Kind::Copies || shape.level == Level::Raid6 || shape.spans > 1
+        {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "{} of {} spans cannot be started yet",
+                shape.level,
+                shape.spans
+            ));
+        }
         let mut block_sectors = 1;
         for member in params.members.iter().flatten() {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
@@ -162,7 +172,7 @@ impl Array {
         match geometry.kind() {
             Kind::Mirrored => {}
             Kind::Concat => {}
-            Kind::Striped | Kind::Parity => {
+            Kind::Striped | Kind::Parity | Kind::Copies => {
                 let stripe = u32::try_from(geometry.stripe_data_sectors()).unwrap_or(0);
                 limits.io_hints(geometry.chunk_sectors(), stripe);
             }

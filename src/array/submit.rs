@@ -227,7 +227,7 @@ impl WorkItem for Background {
         while let Some(io) = stalled.pop() {
             match pass.geometry.kind() {
                 Kind::Parity | Kind::Mirrored => write::resume(&pass, io),
-                Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
+                Kind::Striped | Kind::Concat | Kind::Copies => io.fail(Status::IO_ERROR),
             }
         }
     }

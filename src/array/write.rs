@@ -15,6 +15,8 @@ use kernel::prelude::*;
 /// Carries out a write.
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     match pass.geometry.kind() {
+        // There are none: `Array::new` refuses them.
+        Kind::Copies => bio.end(Status::NOT_SUPPORTED),
         Kind::Concat | Kind::Striped => striped(pass, bio),
         Kind::Mirrored if !pass.task_active.load(Ordering::Acquire) => mirrored(pass, bio),
         Kind::Mirrored | Kind::Parity => {

@@ -242,7 +242,7 @@ proptest! {
         prop_assert!(geometry.size_sectors() <= SECTORS_MAX);
         prop_assert!(geometry.used_member_sectors() <= shape.member_sectors);
         let place = geometry.locate(sector);
-        prop_assert!(place.slot < shape.members);
+        prop_assert!(place.slot < geometry.members());
         let _ = geometry.roles(sector);
         let _ = geometry.data_slot(sector, slot);
         let _ = geometry.data_index(sector, slot);
@@ -313,8 +313,16 @@ fn levels_refuse_what_they_cannot_run() {
         assert!(reason.text().contains(word), "{reason}: {shape:?}");
     };
     assert!(Geometry::new(&good, 1 << 21).is_ok());
-    refused(&Shape { spans: 2, ..good }, "spans");
+    assert!(Geometry::new(&Shape { spans: 2, ..good }, 1 << 22).is_ok());
     refused(&Shape { spans: 0, ..good }, "spans");
+    refused(&Shape { spans: 22, ..good }, "spans");
+    refused(
+        &Shape {
+            spans: 2,
+            ..plain(Level::Raid1)
+        },
+        "spans",
+    );
     refused(&Shape { members: 1, ..good }, "members");
     refused(
         &Shape {
@@ -433,7 +441,11 @@ fn levels_refuse_what_they_cannot_run() {
         );
     }
     for level in [Level::Raid6, Level::Raid1e, Level::Raid10] {
-        refused(&plain(level), "not supported");
+        let four = Shape {
+            members: 4,
+            ..plain(level)
+        };
+        refused(&four, "layout");
     }
     let zero = Geometry::new(&good, 0).unwrap_err();
     assert!(zero.text().contains("does not fit"));
