@@ -116,7 +116,7 @@ impl DdfSet {
             let Some(model) = self.set.volume(volume) else {
                 continue;
             };
-            let width = model.shape.members.max(1);
+            let width = self.width(volume);
             let found = model.members.iter().position(|m| m.disk == Some(disk));
             let Some(slot) = found.and_then(|slot| u16::try_from(slot).ok()) else {
                 continue;
@@ -442,10 +442,10 @@ impl DdfSet {
         context: &Context,
     ) -> Checked {
         let start = self.check_activation(volume, slot, disk)?;
+        let width = self.width(volume);
         let Some(model) = self.set.volumes.get_mut(usize::from(volume)) else {
             return Ok(());
         };
-        let width = model.shape.members.max(1);
         let (span, position) = (slot / width, slot % width);
         let old = model.members.get(usize::from(slot)).and_then(|m| m.disk);
         if let Some(member) = model.members.get_mut(usize::from(slot)) {
@@ -490,8 +490,7 @@ impl DdfSet {
                 "disk {disk} is a member of the volume already"
             ));
         }
-        let width = model.shape.members.max(1);
-        if self.master(volume, slot / width).is_none() {
+        if self.master(volume, slot / self.width(volume)).is_none() {
             return Err(reason!(
                 ENODEV,
                 "no disk that is here has the configuration of that span"

@@ -17,6 +17,7 @@
 //! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
 //! | `set`, `home` | the metadata of a set, and of a disk, in memory |
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
+//! | `draft`, `space` | what a new volume would be, and where its members fit |
 //! | `plan` | the order of writes |
 //! | `create` | new sets and new disks |
 
@@ -27,6 +28,7 @@ pub mod config;
 pub mod crc;
 pub mod create;
 mod disks;
+mod draft;
 pub mod header;
 pub mod home;
 pub mod layout;
@@ -36,6 +38,7 @@ pub mod plan;
 pub mod probe;
 mod read_volumes;
 pub mod set;
+mod space;
 mod sync;
 pub mod tables;
 mod volumes;
@@ -52,6 +55,9 @@ pub use set::DdfSet;
 
 /// The format.
 pub struct Ddf;
+
+/// Most spans of a two-level volume.
+const SPANS_MAX: u16 = 16;
 
 macro_rules! level {
     ($level:ident, $least:literal..=$most:literal, [$($layout:expr),+]) => {
@@ -99,14 +105,14 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
         ),
     ],
     chunk_sectors: (1, 1 << model::STRIP_MAX),
-    chunk_sectors_default: volumes::CHUNK_SECTORS_DEFAULT,
+    chunk_sectors_default: draft::CHUNK_SECTORS_DEFAULT,
     disks_max: 256,
     volumes_max: 128,
     name_bytes_max: 16,
     spares_global: true,
     spares_dedicated: true,
     checkpoints: false,
-    spans_max: 1,
+    spans_max: SPANS_MAX,
     region_log: false,
     bad_ranges: false,
 };

@@ -65,9 +65,9 @@ pub fn shape_of(
 ) -> Checked<Shape> {
     check_counts(record, layout)?;
     let (level, placement) = level_of(record, quirks)?;
-    let spans = u16::from(record.spans());
     check_second_level(record)?;
-    let striped = !matches!(level, Level::Concat | Level::Raid1) || spans > 1;
+    let (level, placement, members, spans) = stack(record, level, placement)?;
+    let striped = !matches!(level, Level::Concat | Level::Raid1);
     let chunk_blocks = if striped { strip_blocks(record)? } else { 0 };
     let block_sectors = layout.block_sectors();
     let mut blocks = match record.member_blocks() {
@@ -85,11 +85,40 @@ pub fn shape_of(
     Ok(Shape {
         level,
         layout: placement,
-        members: record.members(),
+        members,
         spans,
         chunk_sectors: u32::try_from(chunk_sectors).unwrap_or(0),
         member_sectors: blocks.saturating_mul(block_sectors),
     })
+}
+
+/// What a record's levels are together: level, layout, members of a span, spans.
+///
+/// Striping over mirrors is the model's RAID 10, and striping over RAID 0 is RAID 0 over all members:
+/// with basic volumes of one size, chunk `c` of the volume is in row `c / all` on member `c % all`.
+#[inline(never)]
+fn stack(
+    record: &Record<'_>,
+    level: Level,
+    placement: Placement,
+) -> Checked<(Level, Placement, u16, u16)> {
+    let (members, spans) = (record.members(), u16::from(record.spans()));
+    let all = members.saturating_mul(spans);
+    if spans == 1 {
+        return Ok((level, placement, members, 1));
+    }
+    match level {
+        Level::Raid1 => {
+            let copies = u8::try_from(members).unwrap_or(u8::MAX);
+            Ok((Level::Raid10, Placement::Near(copies), all, 1))
+        }
+        Level::Raid0 => Ok((level, placement, all, 1)),
+        Level::Raid4 | Level::Raid5 | Level::Raid6 => Ok((level, placement, members, spans)),
+        Level::Concat | Level::Raid1e | Level::Raid10 => Err(reason!(
+            EOPNOTSUPP,
+            "{spans} spans of {level} are not supported"
+        )),
+    }
 }
 
 /// Counts must be possible and within the model's bounds.
@@ -129,7 +158,7 @@ fn check_second_level(record: &Record<'_>) -> Checked {
         0 | 3 => Ok(()),
         1 => Err(reason!(
             EOPNOTSUPP,
-            "mirrored spans (secondary level 1) are not supported"
+            "mirrored spans (secondary level 1, as in RAID 01) are not supported"
         )),
         2 => Err(reason!(
             EOPNOTSUPP,
@@ -167,6 +196,10 @@ fn level_of(record: &Record<'_>, quirks: Quirks) -> Checked<(Level, Placement)> 
         (level::RAID0, _) => (Level::Raid0, Placement::Plain),
         (level::RAID1, _) => (Level::Raid1, Placement::Plain),
         (level::RAID1E, 0) => (Level::Raid1e, Placement::Near(2)),
+        // mdadm writes this for its layout far=2, which places copies elsewhere.
+        (level::RAID1E, 1) if record.guid().starts_with(b"Linux-MD") => {
+            return Err(unknown_placement(prl, rlq))
+        }
         (level::RAID1E, 1) => (Level::Raid1e, Placement::Offset(2)),
         (level::RAID4, 0) => (Level::Raid4, parity(Rotation::ParityFirst)),
         (level::RAID4, 1) => (Level::Raid4, parity(Rotation::ParityLast)),
@@ -222,11 +255,14 @@ fn unknown_level(prl: u8) -> crate::model::Reason {
     reason!(EOPNOTSUPP, "{name} (DDF level {prl:#04x}) is not supported")
 }
 
-/// Primary level and qualifier of a level and placement; `None` when DDF has none.
+/// Primary level and qualifier of a level and placement with basic volumes of `members`; `None` when
+/// DDF has none.
 pub fn ddf_level(level: Level, layout: Placement, members: u16) -> Option<(u8, u8)> {
     let found = match (level, layout) {
         (Level::Raid0, Placement::Plain) => (level::RAID0, 0),
         (Level::Raid1, Placement::Plain) => (level::RAID1, u8::from(members > 2)),
+        // Each mirror is a basic volume.
+        (Level::Raid10, Placement::Near(2 | 3)) => (level::RAID1, u8::from(members > 2)),
         (Level::Raid1e, Placement::Near(2)) => (level::RAID1E, 0),
         (Level::Raid1e, Placement::Offset(2)) => (level::RAID1E, 1),
         (Level::Raid4, Placement::Parity(Rotation::ParityFirst)) => (level::RAID4, 0),
@@ -300,12 +336,20 @@ pub fn member_sectors_for(shape: &Shape, size: u64, align: u64) -> Option<u64> {
     each.div_ceil(unit).checked_mul(unit)
 }
 
-/// The state value of a volume's entry, from its members (mdadm's rules, `docs/formats/ddf.md`).
+/// The state value of a volume's entry, from its members (mdadm's rules, `docs/formats/ddf.md`): the
+/// worst of its basic volumes'.
 pub fn volume_state(shape: &Shape, members: &[Member]) -> u8 {
-    let width = usize::from(shape.members).max(1);
+    let (level, width) = match (shape.level, shape.layout) {
+        (Level::Raid10, Placement::Near(copies))
+            if shape.members.checked_rem(u16::from(copies)) == Some(0) =>
+        {
+            (Level::Raid1, usize::from(copies))
+        }
+        (level, _) => (level, usize::from(shape.members).max(1)),
+    };
     let mut worst = vde::OPTIMAL;
     for span in members.chunks(width) {
-        let state = span_state(shape, span);
+        let state = span_state(level, shape.layout, span);
         worst = match (worst, state) {
             (vde::FAILED, _) | (_, vde::FAILED) => vde::FAILED,
             (vde::DEGRADED, _) | (_, vde::DEGRADED) => vde::DEGRADED,
@@ -316,14 +360,14 @@ pub fn volume_state(shape: &Shape, members: &[Member]) -> u8 {
     worst
 }
 
-fn span_state(shape: &Shape, members: &[Member]) -> u8 {
+fn span_state(level: Level, layout: Placement, members: &[Member]) -> u8 {
     let lost = |member: &Member| member.state != MemberState::InSync;
     let missing = members.iter().filter(|member| lost(member)).count();
     let there = members.len() - missing;
     if missing == 0 {
         return vde::OPTIMAL;
     }
-    match shape.level {
+    match level {
         Level::Concat | Level::Raid0 => vde::FAILED,
         Level::Raid1 if there == 0 => vde::FAILED,
         Level::Raid1 if there >= 2 => vde::PARTIAL,
@@ -331,20 +375,20 @@ fn span_state(shape: &Shape, members: &[Member]) -> u8 {
         Level::Raid4 | Level::Raid5 if missing == 1 => vde::DEGRADED,
         Level::Raid6 if missing == 1 => vde::PARTIAL,
         Level::Raid6 if missing == 2 => vde::DEGRADED,
-        Level::Raid1e | Level::Raid10 if !copies_lost(shape, members) => vde::DEGRADED,
+        Level::Raid1e | Level::Raid10 if !copies_lost(layout, members) => vde::DEGRADED,
         _ => vde::FAILED,
     }
 }
 
 /// Whether all copies of some chunk are on lost members (two copies, on neighbours).
-fn copies_lost(shape: &Shape, members: &[Member]) -> bool {
+fn copies_lost(layout: Placement, members: &[Member]) -> bool {
     let count = members.len();
     let lost = |index: usize| {
         members
             .get(index % count.max(1))
             .is_some_and(|member| member.state != MemberState::InSync)
     };
-    let paired = matches!(shape.layout, Placement::Near(2)) && count % 2 == 0;
+    let paired = matches!(layout, Placement::Near(2)) && count % 2 == 0;
     let step = if paired { 2 } else { 1 };
     (0..count)
         .step_by(step)

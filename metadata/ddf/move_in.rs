@@ -55,7 +55,7 @@ impl Reader<'_> {
             if matches!(model.access, crate::model::Access::Refused(_)) {
                 continue;
             }
-            let width = model.shape.members.max(1);
+            let width = self.set.width(volume);
             let slot = model
                 .members
                 .iter()

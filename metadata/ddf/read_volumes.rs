@@ -70,6 +70,7 @@ impl Reader<'_> {
             entry: Some(index),
             guid,
             record_guid: guid,
+            width: 0,
             records: KVVec::new(),
         };
         match self.fill(&mut volume, &mut meta, lone) {
@@ -144,6 +145,9 @@ impl Reader<'_> {
             Ok(shape) => *shape,
             Err(_) => fallback_shape(&top.record, &layout),
         };
+        if volume.shape.members > 0 {
+            meta.width = top.record.members();
+        }
         let size = top.record.volume_blocks();
         volume.size_sectors = size.saturating_mul(layout.block_sectors());
         let mut trouble = shape.err();
@@ -151,6 +155,10 @@ impl Reader<'_> {
             if let Some(reason) = self.fill_span(volume, meta, span, &top, lone)? {
                 trouble.get_or_insert(reason);
             }
+        }
+        if let Some(disk) = twice(&volume.members) {
+            trouble
+                .get_or_insert_with(|| reason!(EINVAL, "disk {disk} is listed twice as a member"));
         }
         if !top.rank.0 {
             let text = "the checksum of its configuration is wrong on every disk";
@@ -202,7 +210,7 @@ impl Reader<'_> {
                 _ => best = Some(candidate),
             }
         }
-        let width = volume.shape.members;
+        let width = meta.width;
         let Some(best) = best else {
             for _ in 0..width {
                 volume.members.push(lost_member(), GFP_KERNEL)?;
@@ -210,10 +218,7 @@ impl Reader<'_> {
             return Ok(trouble);
         };
         if !best.record.same_kind(&top.record) {
-            trouble = Some(reason!(
-                EINVAL,
-                "the spans' configurations contradict each other"
-            ));
+            trouble = Some(contradiction(&best.record, &top.record));
         }
         let len = self.set.layout.record_bytes as usize;
         if let Some(slot) = meta.records.chunks_exact_mut(len.max(1)).nth(span) {
@@ -559,6 +564,37 @@ fn consistency(state: u8, init: u8) -> Consistency {
     } else {
         Consistency::Clean
     }
+}
+
+/// What is wrong with basic volumes of one volume that differ.
+fn contradiction(one: &Record<'_>, other: &Record<'_>) -> Reason {
+    let (mine, theirs) = (
+        (one.members(), one.member_blocks()),
+        (other.members(), other.member_blocks()),
+    );
+    if mine == theirs {
+        return reason!(EINVAL, "the spans' configurations contradict each other");
+    }
+    reason!(
+        EOPNOTSUPP,
+        "unequal spans are not supported: span {} has {} members of {} blocks, span {} has {} of {}",
+        one.span(),
+        mine.0,
+        mine.1,
+        other.span(),
+        theirs.0,
+        theirs.1
+    )
+}
+
+/// A disk that holds two members.
+fn twice(members: &[Member]) -> Option<DiskIndex> {
+    members.iter().enumerate().find_map(|(at, member)| {
+        let same = |other: &Member| other.disk == member.disk;
+        member
+            .disk
+            .filter(|_| members.iter().skip(at + 1).any(same))
+    })
 }
 
 fn lost_member() -> Member {

@@ -68,7 +68,10 @@ pub struct VolumeMeta {
     pub guid: Guid,
     /// GUID in its records; differs on Marvell only.
     pub record_guid: Guid,
-    /// The newest record of every span, one after another; zeros where there is none.
+    /// Members of each basic volume, which has a record of its own: those of a span, or of one mirror
+    /// of a RAID 10.
+    pub width: u16,
+    /// The newest record of every basic volume, one after another; zeros where there is none.
     pub records: KVVec<u8>,
 }
 
@@ -152,6 +155,11 @@ impl DdfSet {
         self.volumes.get(usize::from(volume))
     }
 
+    /// Members of each basic volume of `volume`; at least 1.
+    pub fn width(&self, volume: VolumeIndex) -> u16 {
+        self.volume_meta(volume).map_or(1, |meta| meta.width.max(1))
+    }
+
     /// The disk entry of `disk`.
     pub fn pde(&self, disk: DiskIndex) -> Option<tables::Entry<'_>> {
         let index = self.disk_meta(disk)?.entry?;
@@ -229,7 +237,7 @@ impl DdfSet {
         });
     }
 
-    /// The newest record of a span of a volume.
+    /// The newest record of a basic volume (`span`) of a volume.
     pub fn master(&self, volume: VolumeIndex, span: u16) -> Option<Record<'_>> {
         let len = self.layout.record_bytes as usize;
         let records = &self.volume_meta(volume)?.records;

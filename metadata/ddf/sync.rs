@@ -121,11 +121,16 @@ impl DdfSet {
     #[inline(never)]
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let (level, _) = self.redundancy(volume)?;
-        let most = self.live_volume(volume)?.shape.member_sectors;
+        let model = self.live_volume(volume)?;
+        let most = if model.shape.syncs_by_volume() {
+            model.size_sectors
+        } else {
+            model.shape.member_sectors
+        };
         if !level.is_redundant() || done > most {
             return Err(reason!(
                 EINVAL,
-                "{done} sectors in sync on {level} with members of {most} is impossible"
+                "{done} sectors in sync on {level} that has {most} to bring in sync is impossible"
             ));
         }
         let then = Consistency::Initialising { done_sectors: done };

@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Volumes: free extents, creation, deletion, renaming.
+//! Events about volumes: creation, deletion, renaming.
 
 use super::config::{self, NewRecord, LOST_REFERENCE};
 use super::create::volume_guid;
+use super::draft::Draft;
 use super::layout::*;
-use super::model::{capacity_sectors, ddf_level, member_sectors_for, volume_state, STRIP_MAX};
 use super::set::{ddf_time, DdfSet, VolumeMeta};
 use super::tables;
 use crate::model::{
-    Access, Checked, Consistency, Context, DiskIndex, Identity, Layout as Placement, Level, Member,
-    MemberState, Rotation, Shape, Text, Volume, VolumeIndex, VolumeSpec, MEMBERS_MAX, VOLUMES_MAX,
+    Access, Checked, Consistency, Context, DiskIndex, Identity, Member, MemberState, Shape, Text,
+    Volume, VolumeIndex, VolumeSpec, VOLUMES_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
 
-/// Chunk when the caller leaves it to the format: 64 KiB.
-pub const CHUNK_SECTORS_DEFAULT: u32 = 128;
-
-/// Members start at multiples of this, at least: 64 KiB.
-const ALIGN_SECTORS: u64 = 128;
-
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 16;
-
-/// A volume that could be made.
-struct Draft {
-    shape: Shape,
-    strip: u8,
-    prl: u8,
-    rlq: u8,
-    second_level: u8,
-    size_sectors: u64,
-}
 
 impl DdfSet {
     /// The volume, unless it was deleted or is not to be used.
@@ -47,267 +31,8 @@ impl DdfSet {
         }
     }
 
-    /// End of the first used stretch on `disk` that reaches beyond `from` and starts before `to`.
-    fn blocked_until(&self, disk: DiskIndex, from: u64, to: u64) -> Option<u64> {
-        self.set
-            .memberships(disk)
-            .filter_map(|(volume, _, member)| {
-                let sectors = self.set.volume(volume)?.shape.member_sectors;
-                let end = member.offset_sectors.saturating_add(sectors);
-                (end > from && member.offset_sectors < to).then_some(end)
-            })
-            .max()
-    }
-
-    /// First sector of a free stretch of `sectors` on `disk`.
-    pub fn first_fit(&self, disk: DiskIndex, sectors: u64, chunk_sectors: u64) -> Option<u64> {
-        let align = chunk_sectors.max(ALIGN_SECTORS);
-        let usable = self.set.disk(disk)?.usable_sectors;
-        let mut start = 0u64;
-        // Each round goes past at least one volume.
-        for _ in 0..=VOLUMES_MAX {
-            let end = start.checked_add(sectors)?;
-            if end > usable {
-                return None;
-            }
-            match self.blocked_until(disk, start, end) {
-                Some(next) => start = next.checked_next_multiple_of(align)?,
-                None => return Some(start),
-            }
-        }
-        None
-    }
-
-    /// Length of the largest free stretch on `disk`.
-    fn largest_gap(&self, disk: DiskIndex, align: u64) -> u64 {
-        let Some(usable) = self.set.disk(disk).map(|model| model.usable_sectors) else {
-            return 0;
-        };
-        let ends = self
-            .set
-            .memberships(disk)
-            .filter_map(|(volume, _, member)| {
-                let sectors = self.set.volume(volume)?.shape.member_sectors;
-                Some(member.offset_sectors.saturating_add(sectors))
-            });
-        Iterator::chain(core::iter::once(0), ends)
-            .filter_map(|start| {
-                let start = start.checked_next_multiple_of(align)?;
-                let inside = self.blocked_until(disk, start, start.saturating_add(1));
-                if inside.is_some() {
-                    return None;
-                }
-                let next = self
-                    .set
-                    .memberships(disk)
-                    .map(|(_, _, member)| member.offset_sectors)
-                    .filter(|&offset| offset >= start)
-                    .min();
-                next.unwrap_or(usable).min(usable).checked_sub(start)
-            })
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// [`crate::metadata::MetadataSet::largest_volume`].
-    pub fn largest(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
-        let all = VolumeSpec {
-            size_sectors: 0,
-            ..*spec
-        };
-        let largest = self.draft(&all)?.size_sectors;
-        // What is refused is refused here, before a new set is written.
-        if spec.size_sectors <= largest {
-            self.draft(spec)?;
-        }
-        Ok(largest)
-    }
-
-    /// Checks a specification and works out what it comes to.
-    #[inline(never)]
-    fn draft(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
-        self.check_name(spec.name.as_str(), None)?;
-        let mut draft = self.draft_level(spec)?;
-        self.draft_chunk(spec, &mut draft)?;
-        self.check_spec_disks(spec, &draft.shape)?;
-        let unit = match u64::from(draft.shape.chunk_sectors) {
-            0 => ALIGN_SECTORS,
-            chunk => chunk,
-        };
-        let most = self.largest_member(spec, unit);
-        let mut shape = draft.shape;
-        shape.member_sectors = most;
-        let largest = capacity_sectors(&shape);
-        if largest == 0 {
-            return Err(reason!(
-                ENOSPC,
-                "the disks have no free stretch of {unit} sectors in common"
-            ));
-        }
-        if spec.size_sectors != 0 {
-            let needed = member_sectors_for(&shape, spec.size_sectors, unit);
-            let needed = needed
-                .filter(|&sectors| sectors <= most)
-                .ok_or_else(|| reason!(ENOSPC, "at most {largest} sectors fit onto these disks"))?;
-            if self.layout.blocks(spec.size_sectors) * self.layout.block_sectors()
-                != spec.size_sectors
-            {
-                return Err(reason!(
-                    EINVAL,
-                    "a size of {} sectors is not a multiple of the disks' blocks",
-                    spec.size_sectors
-                ));
-            }
-            shape.member_sectors = needed;
-            draft.size_sectors = spec.size_sectors;
-        } else {
-            draft.size_sectors = largest;
-        }
-        draft.shape = shape;
-        Ok(draft)
-    }
-
-    /// Free sectors that every named disk has in one stretch, in whole units.
-    fn largest_member(&self, spec: &VolumeSpec<'_>, unit: u64) -> u64 {
-        let least = spec
-            .disks
-            .iter()
-            .flatten()
-            .map(|&disk| self.largest_gap(disk, unit.max(ALIGN_SECTORS)))
-            .min()
-            .unwrap_or(0);
-        least.saturating_sub(least.checked_rem(unit).unwrap_or(0))
-    }
-
-    /// Level, layout, members, spans.
-    #[inline(never)]
-    fn draft_level(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
-        let count = spec.disks.len();
-        let most = usize::from(self.layout.mppe).min(MEMBERS_MAX);
-        let bounds = super::CAPABILITIES
-            .levels
-            .iter()
-            .find(|capability| capability.level == spec.level)
-            .map(|capability| capability.members);
-        let Some((least, top)) = bounds else {
-            return Err(reason!(EOPNOTSUPP, "DDF has no {}", spec.level));
-        };
-        if count < usize::from(least) || count > usize::from(top).min(most) {
-            return Err(reason!(
-                EINVAL,
-                "{} takes {least} to {} disks here, not {count}",
-                spec.level,
-                usize::from(top).min(most)
-            ));
-        }
-        let members = u16::try_from(count).unwrap_or(0);
-        let layout = spec.layout.unwrap_or_else(|| usual_layout(spec.level));
-        let (level, placement, members, spans) = match (spec.level, layout) {
-            (Level::Raid10, Placement::Near(copies)) if (2..=3).contains(&copies) => {
-                let copies = u16::from(copies);
-                if members % copies != 0 || members / copies < 2 {
-                    return Err(reason!(
-                        EINVAL,
-                        "raid10 with {copies} copies takes a multiple of {copies} disks, at least \
-                         {}",
-                        2 * copies
-                    ));
-                }
-                (Level::Raid1, Placement::Plain, copies, members / copies)
-            }
-            (level, layout) => (level, layout, members, 1),
-        };
-        let Some((prl, rlq)) = ddf_level(level, placement, members) else {
-            return Err(reason!(
-                EOPNOTSUPP,
-                "DDF has no {} with layout {layout}",
-                spec.level
-            ));
-        };
-        Ok(Draft {
-            shape: Shape {
-                level,
-                layout: placement,
-                members,
-                spans,
-                chunk_sectors: 0,
-                member_sectors: 0,
-            },
-            strip: u8::MAX,
-            prl,
-            rlq,
-            second_level: if spans > 1 { 3 } else { u8::MAX },
-            size_sectors: 0,
-        })
-    }
-
-    /// Chunk length.
-    #[inline(never)]
-    fn draft_chunk(&self, spec: &VolumeSpec<'_>, draft: &mut Draft) -> Checked {
-        let plain = matches!(draft.shape.level, Level::Concat | Level::Raid1);
-        if plain && draft.shape.spans == 1 {
-            return Ok(());
-        }
-        let chunk = match spec.chunk_sectors {
-            0 => CHUNK_SECTORS_DEFAULT,
-            chunk => chunk,
-        };
-        let block = u32::try_from(self.layout.block_sectors())
-            .unwrap_or(1)
-            .max(1);
-        let exponent = (chunk / block).checked_ilog2().unwrap_or(0);
-        if !chunk.is_power_of_two() || chunk < block || exponent > u32::from(STRIP_MAX) {
-            return Err(reason!(
-                EINVAL,
-                "a chunk of {chunk} sectors is not a power of two from {block} to {}",
-                u64::from(block) << STRIP_MAX
-            ));
-        }
-        draft.strip = u8::try_from(exponent).unwrap_or(0);
-        draft.shape.chunk_sectors = chunk;
-        Ok(())
-    }
-
-    /// Disks must work, differ and have room; open slots must leave the data whole.
-    #[inline(never)]
-    fn check_spec_disks(&self, spec: &VolumeSpec<'_>, shape: &Shape) -> Checked {
-        for (at, disk) in spec.disks.iter().enumerate() {
-            let Some(disk) = *disk else { continue };
-            self.usable_disk(disk)?;
-            self.check_partition(disk)?;
-            if spec
-                .disks
-                .iter()
-                .skip(at + 1)
-                .any(|other| *other == Some(disk))
-            {
-                return Err(reason!(EINVAL, "disk {disk} is named twice"));
-            }
-        }
-        let open = spec.disks.iter().filter(|disk| disk.is_none()).count();
-        if open == 0 {
-            return Ok(());
-        }
-        let width = usize::from(shape.members).max(1);
-        let empty = spec
-            .disks
-            .chunks(width)
-            .any(|span| span.iter().all(Option::is_none));
-        let mut members: KVec<Member> = KVec::new();
-        for disk in spec.disks {
-            members.push(new_member(*disk, 0), GFP_KERNEL)?;
-        }
-        if empty || volume_state(shape, &members) == vde::FAILED {
-            return Err(reason!(
-                EINVAL,
-                "{} cannot be without {open} of its members",
-                spec.level
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_name(&self, name: &str, own: Option<VolumeIndex>) -> Checked {
+    /// Checks a volume's name; `own` is the volume that may have it already.
+    pub fn check_name(&self, name: &str, own: Option<VolumeIndex>) -> Checked {
         let printable = name.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if name.len() > NAME_BYTES_MAX || !printable || name.ends_with(' ') {
             return Err(reason!(
@@ -349,6 +74,7 @@ impl DdfSet {
             entry: Some(entry),
             guid,
             record_guid: guid,
+            width: draft.width,
             records,
         };
         self.push_volume(spec.name, &draft, members, clean, meta)?;
@@ -416,13 +142,13 @@ impl DdfSet {
     ) -> Checked<KVVec<u8>> {
         let layout = self.layout;
         let len = layout.record_bytes as usize;
-        let spans = usize::from(draft.shape.spans);
-        let width = usize::from(draft.shape.members).max(1);
+        let spans = usize::from(draft.spans);
+        let width = usize::from(draft.width).max(1);
         let mut records = KVVec::from_elem(0xFFu8, spans.saturating_mul(len), GFP_KERNEL)?;
         let new = NewRecord {
             guid: *guid,
             time,
-            members: draft.shape.members,
+            members: draft.width,
             strip: draft.strip,
             level: draft.prl,
             qualifier: draft.rlq,
@@ -454,7 +180,7 @@ impl DdfSet {
         let Some(model) = self.set.volume(volume) else {
             return;
         };
-        let (total, width) = (model.members.len(), model.shape.members.max(1));
+        let (total, width) = (model.members.len(), self.width(volume));
         let len = self.layout.record_bytes as usize;
         for slot in 0..u16::try_from(total).unwrap_or(0) {
             let disk = self
@@ -620,18 +346,8 @@ impl DdfSet {
     }
 }
 
-/// The layout that a level gets when the caller does not choose.
-fn usual_layout(level: Level) -> Placement {
-    match level {
-        Level::Raid1e | Level::Raid10 => Placement::Near(2),
-        Level::Raid4 => Placement::Parity(Rotation::ParityLast),
-        Level::Raid5 => Placement::Parity(Rotation::LeftSymmetric),
-        Level::Raid6 => Placement::Parity(Rotation::DdfNContinue),
-        Level::Concat | Level::Raid0 | Level::Raid1 => Placement::Plain,
-    }
-}
-
-fn new_member(disk: Option<DiskIndex>, offset_sectors: u64) -> Member {
+/// A member of a new volume.
+pub fn new_member(disk: Option<DiskIndex>, offset_sectors: u64) -> Member {
     Member {
         disk,
         offset_sectors,

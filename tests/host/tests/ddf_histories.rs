@@ -47,7 +47,7 @@ impl History {
             }
             None => {
                 let block = if pick % 2 == 0 { 512 } else { 4096 };
-                let count = 1 + random.below(6) as usize;
+                let count = 1 + random.below(8) as usize;
                 let mut disks = blanks(count, 33 + random.below(20), block);
                 (create(&mut disks, "history"), disks)
             }
@@ -87,7 +87,7 @@ impl History {
     fn step(&mut self, n: u64) {
         let choice = self.random.below(19);
         let name = Text::from_text(&format!("v{}", self.random.below(6)));
-        let members: Vec<Option<u16>> = (0..1 + self.random.below(6))
+        let members: Vec<Option<u16>> = (0..1 + self.random.below(8))
             .map(|_| (self.random.below(12) > 0).then(|| self.disk()))
             .collect();
         let (disk, volume, slot) = (self.disk(), self.volume(), self.random.below(4) as u16);
@@ -142,7 +142,7 @@ impl History {
                 let spec = VolumeSpec {
                     name,
                     level,
-                    spans: 1,
+                    spans: 1 + u16::from(self.random.below(4) == 0),
                     layout: layouts[self.random.below(3) as usize],
                     chunk_sectors: [0, 8, 64, 128][self.random.below(4) as usize],
                     size_sectors: [0, 4096, 8000, 1 << 14][self.random.below(4) as usize],
@@ -232,8 +232,8 @@ impl History {
     fn is_known(&self) -> bool {
         let works = |disk: u16| self.set.home(disk).is_some();
         let any = self.set.set().live_disks().any(|(index, _)| works(index));
-        any && self.set.set().live_volumes().all(|(_, volume)| {
-            let width = usize::from(volume.shape.members).max(1);
+        any && self.set.set().live_volumes().all(|(index, volume)| {
+            let width = usize::from(self.set.width(index));
             volume
                 .members
                 .chunks(width)

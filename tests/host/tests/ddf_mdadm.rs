@@ -7,7 +7,7 @@ mod ddf_common;
 
 use ddf_common::{apply, blanks, create};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
 use host_tests::samples::Disk;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -210,4 +210,98 @@ fn mdadm_reads_two_levels() {
     assert_eq!(value(&text, "Device Size[0]"), "49152", "{text}");
     assert_eq!(value(&text, "Array Size[0]"), "98304", "{text}");
     forget(&dir);
+}
+
+/// Levels that mdadm knows, and what it calls them; of 50 and 60 it reads the records, though it does
+/// not run them.
+#[test]
+fn mdadm_reads_every_level() {
+    let Some(program) = mdadm() else {
+        println!("skipped: no mdadm here");
+        return;
+    };
+    for (level, layout, count, spans, name, devices) in [
+        (
+            Level::Raid4,
+            Rotation::ParityLast,
+            3u16,
+            1u16,
+            "RAID4",
+            "3 (0@0K 1@0K 2@0K)",
+        ),
+        (
+            Level::Raid6,
+            Rotation::DdfZeroRestart,
+            4,
+            1,
+            "RAID6",
+            "4 (0@0K 1@0K 2@0K 3@0K)",
+        ),
+        (
+            Level::Raid6,
+            Rotation::DdfNContinue,
+            4,
+            1,
+            "RAID6",
+            "4 (0@0K 1@0K 2@0K 3@0K)",
+        ),
+        (
+            Level::Raid5,
+            Rotation::LeftSymmetric,
+            6,
+            2,
+            "RAID5",
+            "3 (0@0K 1@0K 2@0K)",
+        ),
+        (
+            Level::Raid6,
+            Rotation::DdfNRestart,
+            8,
+            2,
+            "RAID6",
+            "4 (0@0K 1@0K 2@0K 3@0K)",
+        ),
+    ] {
+        let what = format!("{level} {} {spans}", layout.name());
+        let mut disks = blanks(usize::from(count), 80, 512);
+        let mut set = create(&mut disks, "set");
+        let all: Vec<Option<u16>> = (0..count).map(Some).collect();
+        let spec = VolumeSpec {
+            layout: Some(Layout::Parity(layout)),
+            spans,
+            ..spec("vol", level, 0, &all)
+        };
+        apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+        let dir = folder(&format!("level-{count}-{spans}-{}", layout.name()));
+        let paths = save(&disks, &dir);
+        let text = examine(program, &paths[0]);
+        assert_eq!(value(&text, "Raid Level[0]"), name, "{what}: {text}");
+        assert_eq!(value(&text, "Raid Devices[0]"), devices, "{what}: {text}");
+        assert_eq!(
+            value(&text, "state[0]"),
+            "Optimal, Consistent",
+            "{what}: {text}"
+        );
+        let width = u64::from(count / spans);
+        let data = (width - u64::from(level.parity_members())) * u64::from(spans);
+        assert_eq!(
+            value(&text, "Array Size[0]"),
+            (data * 49152).to_string(),
+            "{what}: {text}"
+        );
+        if spans > 1 {
+            let text = examine(program, paths.last().unwrap());
+            assert_eq!(
+                value(&text, "Secondary Position[0]"),
+                "1 of 2",
+                "{what}: {text}"
+            );
+            assert_eq!(
+                value(&text, "Secondary Level[0]"),
+                "Spanned",
+                "{what}: {text}"
+            );
+        }
+        forget(&dir);
+    }
 }

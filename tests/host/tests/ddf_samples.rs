@@ -101,7 +101,7 @@ fn mdadm_healthy() {
             "raid6-ddf-zero-restart",
             (Raid6, parity(DdfZeroRestart), 5, 1, 128, M, 3 * M),
         ),
-        ("raid10", (Raid1, plain, 2, 2, 128, M, 2 * M)),
+        ("raid10", (Raid10, Layout::Near(2), 4, 1, 128, M, 2 * M)),
         ("raid1e-n2", (Raid1e, Layout::Near(2), 3, 1, 128, M, M)),
         (
             "big-raid5",

@@ -6,6 +6,8 @@
 #![allow(dead_code)]
 
 pub mod crash;
+pub mod damage;
+pub mod world;
 
 use emd_core::metadata::ddf::{Ddf, DdfSet};
 use emd_core::metadata::{
