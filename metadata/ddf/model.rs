@@ -8,6 +8,7 @@ use crate::model::{
     Checked, DiskState, Layout as Placement, Level, Member, MemberState, Rotation, Shape,
     MEMBERS_MAX,
 };
+use crate::personalities::for_level;
 use crate::reason;
 use kernel::prelude::*;
 
@@ -282,26 +283,7 @@ pub fn ddf_level(level: Level, layout: Placement, members: u16) -> Option<(u8, u
 
 /// Sectors that users see of a volume whose members have `shape.member_sectors` each.
 pub fn capacity_sectors(shape: &Shape) -> u64 {
-    let members = u64::from(shape.members);
-    let each = shape.member_sectors;
-    let chunk = u64::from(shape.chunk_sectors).max(1);
-    let span = match (shape.level, shape.layout) {
-        (Level::Raid1, _) => each,
-        (Level::Raid1e | Level::Raid10, Placement::Offset(copies)) => {
-            let copies = u64::from(copies).max(1);
-            members
-                .saturating_mul(each / chunk / copies)
-                .saturating_mul(chunk)
-        }
-        (Level::Raid1e | Level::Raid10, Placement::Near(copies)) => {
-            let copies = u64::from(copies).max(1);
-            (members.saturating_mul(each / chunk) / copies).saturating_mul(chunk)
-        }
-        (level, _) => members
-            .saturating_sub(u64::from(level.parity_members()))
-            .saturating_mul(each),
-    };
-    span.saturating_mul(u64::from(shape.spans))
+    for_level(shape.level).map_or(0, |level| level.capacity_sectors(shape))
 }
 
 /// Sectors that each member needs for a volume of `size` sectors: the inverse of

@@ -356,3 +356,47 @@ fn two_levels_beside_one() {
         assert_eq!((left.len(), left[0].level()), (1, 1));
     }
 }
+
+/// A volume of a given size gets members that hold it, and no chunk more.
+#[test]
+fn members_are_as_long_as_the_size_needs() {
+    use emd_core::metadata::ddf::model::{capacity_sectors, member_sectors_for};
+    let mut checked = 0;
+    for capability in emd_core::metadata::Format::capabilities(&emd_core::metadata::ddf::Ddf).levels
+    {
+        for &layout in capability.layouts {
+            for members in capability.members.0..13 {
+                if let Layout::Near(copies) = layout {
+                    if capability.level == Level::Raid10 && members % u16::from(copies) != 0 {
+                        continue;
+                    }
+                }
+                for spans in [1, 3] {
+                    let spanned = matches!(capability.level, Level::Raid5 | Level::Raid6);
+                    if spans > 1 && !spanned {
+                        continue;
+                    }
+                    let plain = matches!(capability.level, Level::Raid1 | Level::Concat);
+                    let mut shape = Shape {
+                        level: capability.level,
+                        layout,
+                        members,
+                        spans,
+                        chunk_sectors: if plain { 0 } else { 64 },
+                        member_sectors: 0,
+                    };
+                    for size in [1, 63, 64, 65, 640, 1000, 4096, 99_999, 1 << 33] {
+                        let what = format!("{shape:?} size {size}");
+                        let each = member_sectors_for(&shape, size, 64).unwrap();
+                        shape.member_sectors = each;
+                        assert!(capacity_sectors(&shape) >= size, "{what}");
+                        shape.member_sectors = each - 64;
+                        assert!(capacity_sectors(&shape) < size, "{what}");
+                        checked += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked > 1000, "{checked}");
+}
