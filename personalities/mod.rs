@@ -23,6 +23,7 @@ pub mod raid10;
 pub mod raid5;
 mod rotation;
 mod spans;
+pub mod walk;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;

@@ -2,9 +2,10 @@
 
 //! What the set that owns an array does with it. Process context only, except where said.
 
+use super::ranges::{Ranges, SyncRange};
 use super::task::{Task, TaskResult, TaskStatus};
 use super::{
-    dirty, end_all, gather, lane_lock, lane_op, submit, Array, MemberSlot, Table, Waiting,
+    dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
 };
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
@@ -85,14 +86,19 @@ impl Array {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
         }
         let members = usize::from(params.geometry.members());
-        let has_lanes = matches!(params.geometry.kind(), Kind::Mirrored | Kind::Parity);
+        let has_lanes = !matches!(params.geometry.kind(), Kind::Concat | Kind::Striped);
         // One op with everything: old and new of every member.
         let reserve = if has_lanes { 2 * members } else { 0 };
         let limit = if has_lanes { POOL_LIMIT_BYTES } else { 0 };
         let present = params.readable.union(params.rebuilding);
+        let op_kind = lane_op::OpKind {
+            members,
+            has_q: params.geometry.level().parity_members() > 1,
+        };
+        let mismatches = Ranges::new()?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
-        let ops = KBox::pin_init(lane_op::OpPool::new(members)?, GFP_KERNEL)?;
+        let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;
         let ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
@@ -142,6 +148,8 @@ impl Array {
             ),
             task <- kernel::new_spinlock_irq!(None, "emd_array_task"),
             finished_task <- kernel::new_spinlock_irq!(None, "emd_finished_task"),
+            limits: pace::Limits::none(),
+            mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             ios,
             batch_bios,
             lanes,
@@ -308,11 +316,7 @@ impl Array {
             return Err(reason!(EINVAL, "a rebuild, and only that, has targets"));
         }
         let in_sync = this.readable();
-        let can_compare = match this.geometry.kind() {
-            Kind::Mirrored => in_sync.len() >= 2,
-            _ => in_sync == Mask::all(this.geometry.members()),
-        };
-        if kind != TaskKind::Rebuild && !can_compare {
+        if kind != TaskKind::Rebuild && !this.geometry.can_compare(in_sync) {
             return Err(reason!(
                 EINVAL,
                 "{} has lost members: there is nothing to compare with",
@@ -332,7 +336,23 @@ impl Array {
         {
             this.unsynced_from.store(from_sectors, Ordering::Release);
         }
+        if kind != TaskKind::Rebuild {
+            this.mismatches.lock().clear();
+        }
         Task::start(this, kind, targets, from_sectors)
+    }
+
+    /// What the last check, repair or sync found that did not agree, and whether there was more than
+    /// is kept.
+    pub fn mismatches(&self) -> Checked<(KVec<SyncRange>, bool)> {
+        let mut room = Ranges::room()?;
+        let lost_some = self.mismatches.lock().copy_to(&mut room);
+        Ok((room, lost_some))
+    }
+
+    /// Limits the rate of tasks, in KiB/s of each member; 0: as for all arrays.
+    pub fn set_limits(&self, min_kib: u32, max_kib: u32) {
+        self.limits.set(min_kib, max_kib);
     }
 
     /// Asks the task to end; it is told like any other end.

@@ -8,6 +8,8 @@ use crate::block::batch::{Batch, BatchOwner, BatchSet};
 use crate::block::bio::{IoRef, Status};
 use crate::block::noio::NoIo;
 use crate::block::pages::Pages;
+use crate::block::raw;
+use crate::block::syndrome::Spare;
 use crate::model::{Slot, MEMBERS_MAX};
 use crate::personalities::lane::{Job, Step};
 use crate::personalities::mirror::Work as LaneWork;
@@ -67,13 +69,26 @@ pub(super) struct Body {
     /// Room for [`FRAGMENTS_MAX`].
     pub(super) fragments: KVec<Fragment>,
     pub(super) buffers: KVec<Buffers>,
+    /// RAID 6: for its arithmetic.
+    pub(super) spare: Option<Spare>,
     /// `New(slot)` is `Old(alias[slot])` or, in a mirror write, `New(alias[slot])`.
     pub(super) alias: [u8; MEMBERS_MAX],
     pub(super) task: Option<Arc<Task>>,
+    /// The number of this lane in the task's walk.
+    pub(super) task_lane: u64,
     /// A run could not be done; with `task` this tells it.
     pub(super) failed: bool,
     pub(super) mismatch: bool,
     next: Option<Pin<KBox<LaneOp>>>,
+}
+
+/// What the ops of an array need.
+#[derive(Clone, Copy)]
+pub(super) struct OpKind {
+    /// Members of the array.
+    pub(super) members: usize,
+    /// There is a Q syndrome.
+    pub(super) has_q: bool,
 }
 
 /// No alias.
@@ -93,7 +108,13 @@ impl_has_work! {
 }
 
 impl LaneOp {
-    fn new(members: usize, flags: kernel::alloc::Flags) -> Result<Pin<KBox<Self>>> {
+    fn new(kind: OpKind, flags: kernel::alloc::Flags) -> Result<Pin<KBox<Self>>> {
+        let members = kind.members;
+        let spare = if kind.has_q {
+            Some(Spare::alloc(raw::GFP_NOIO).ok_or(ENOMEM)?)
+        } else {
+            None
+        };
         let mut buffers = KVec::with_capacity(members, flags)?;
         for _ in 0..members {
             let _ = buffers.push_within_capacity(Buffers::default());
@@ -118,8 +139,10 @@ impl LaneOp {
                     step: None,
                     fragments,
                     buffers,
+                    spare,
                     alias: [NO_ALIAS; MEMBERS_MAX],
                     task: None,
+                    task_lane: 0,
                     failed: false,
                     mismatch: false,
                     next: None,
@@ -249,19 +272,19 @@ impl WorkItem for LaneOp {
 pub(super) struct OpPool {
     #[pin]
     ready: SpinLockIrq<KVec<Pin<KBox<LaneOp>>>>,
-    members: usize,
+    kind: OpKind,
 }
 
 impl OpPool {
-    /// A pool for arrays of `members` members.
-    pub(super) fn new(members: usize) -> Result<impl PinInit<Self>> {
+    /// A pool of ops of this kind.
+    pub(super) fn new(kind: OpKind) -> Result<impl PinInit<Self>> {
         let mut ready = KVec::with_capacity(OPS_READY, GFP_KERNEL)?;
         for _ in 0..OPS_READY {
-            ready.push(LaneOp::new(members, GFP_KERNEL)?, GFP_KERNEL)?;
+            ready.push(LaneOp::new(kind, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         Ok(pin_init!(Self {
             ready <- kernel::new_spinlock_irq!(ready, "emd_op_pool"),
-            members,
+            kind,
         }))
     }
 
@@ -271,7 +294,7 @@ impl OpPool {
         match ready {
             None if may_sleep => {
                 let _noio = NoIo::enter();
-                LaneOp::new(self.members, GFP_KERNEL).ok()
+                LaneOp::new(self.kind, GFP_KERNEL).ok()
             }
             op => op,
         }

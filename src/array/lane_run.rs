@@ -13,6 +13,7 @@
 //! A write that covers all data of its lane never reads, and starts and computes in the submitter's
 //! own context: no queue, no other thread.
 
+use super::lane_compute;
 use super::lane_lock::Asked;
 use super::lane_op::{Body, LaneOp, NO_ALIAS};
 use super::submit::Background;
@@ -21,7 +22,6 @@ use crate::block::batch::launch;
 use crate::block::bio::Status;
 use crate::block::context;
 use crate::block::pages::{PagePool, Pages};
-use crate::block::parity::{self, Start};
 use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
 use crate::model::Slot;
 use crate::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
@@ -193,9 +193,12 @@ fn expected(kind: &Kind, body: &Body, first: Step) -> (Mask, Mask) {
         _ => Mask::EMPTY,
     };
     let news = match (body.job, kind) {
-        (Job::Write { written }, Kind::Mirrored) => Mask::option(written.first()),
+        (Job::Write { written }, Kind::Mirrored | Kind::Copies) => Mask::option(written.first()),
         (Job::Write { written }, _) => match first {
             Step::Compute(Compute::Parity { p, .. }) => written.with(p),
+            Step::Compute(Compute::Syndromes { p, q, .. }) => {
+                written.with(q).union(Mask::option(p))
+            }
             _ => written,
         },
         _ => Mask::EMPTY,
@@ -238,11 +241,7 @@ fn perform(mut op: Pin<KBox<LaneOp>>) {
             Step::Read { members } => return send(op, members, false),
             Step::Write { members } => return send(op, members, true),
             Step::Compute(compute) => {
-                let differs = do_compute(body, compute);
-                let result = StepResult {
-                    differs,
-                    ..StepResult::default()
-                };
+                let result = lane_compute::compute(body, compute);
                 body.step = body.work.as_mut().map(|work| work.step(result));
             }
             Step::Done(outcome) => return finish_run(op, outcome),
@@ -261,7 +260,6 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
     launch(op, |op, launcher| {
         let body = &op.body;
         let Some(pass) = body.array() else { return };
-        let base = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
         let len_bytes = body.run_sectors as usize * 512;
         let opf = match (is_write, body.fua) {
             (false, _) => REQ_OP_READ,
@@ -281,7 +279,7 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
                     slot,
                     &member.device,
                     opf,
-                    member.offset_sectors + base,
+                    member.offset_sectors + pass.run_sector(body, slot),
                     pages,
                     len_bytes,
                 ),
@@ -308,7 +306,7 @@ fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
 
 /// Makes sure that there is a buffer; sleeps for memory when the run needs more than was expected
 /// (something failed). Process context.
-fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
+pub(super) fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
     let order = PagePool::order_for(len_bytes);
     while buffer.is_none() {
         *buffer = Pages::alloc(order, raw::GFP_NOIO);
@@ -318,7 +316,7 @@ fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
     }
 }
 
-fn ensure_old(body: &mut Body, slot: Slot) {
+pub(super) fn ensure_old(body: &mut Body, slot: Slot) {
     let len_bytes = body.run_sectors as usize * 512;
     if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
         ensure(&mut buffers.old, len_bytes);
@@ -330,103 +328,6 @@ fn ensure_new(body: &mut Body, slot: Slot) {
     if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
         ensure(&mut buffers.new, len_bytes);
     }
-}
-
-/// Works something out; the answer is that of a comparison.
-fn do_compute(body: &mut Body, compute: Compute) -> bool {
-    let len_bytes = body.run_sectors as usize * 512;
-    match compute {
-        Compute::Parity { p, old, new } => {
-            let at = usize::from(p);
-            if let Some(buffers) = body.buffers.get_mut(at) {
-                if old.contains(p) && buffers.new.is_none() {
-                    // Read-modify-write: the old parity becomes the new one in place.
-                    buffers.new = buffers.old.take();
-                    if let Some(mut dest) = buffers.new.take() {
-                        xor(
-                            body,
-                            &mut dest,
-                            Start::Destination,
-                            old.without(p),
-                            new,
-                            len_bytes,
-                        );
-                        if let Some(buffers) = body.buffers.get_mut(at) {
-                            buffers.new = Some(dest);
-                        }
-                    }
-                    return false;
-                }
-                ensure(&mut buffers.new, len_bytes);
-                if let Some(mut dest) = buffers.new.take() {
-                    xor(body, &mut dest, Start::Zero, old, new, len_bytes);
-                    if let Some(buffers) = body.buffers.get_mut(at) {
-                        buffers.new = Some(dest);
-                    }
-                }
-            }
-            false
-        }
-        Compute::Reconstruct { slot, old } => {
-            ensure_old(body, slot);
-            let at = usize::from(slot);
-            let dest = body.buffers.get_mut(at).and_then(|b| b.old.take());
-            if let Some(mut dest) = dest {
-                xor(body, &mut dest, Start::Zero, old, Mask::EMPTY, len_bytes);
-                if let Some(buffers) = body.buffers.get_mut(at) {
-                    buffers.old = Some(dest);
-                }
-            }
-            false
-        }
-        Compute::Restore { slot } => {
-            set_alias(body, slot, slot);
-            false
-        }
-        Compute::Copy { from, to } => {
-            set_alias(body, to, from);
-            false
-        }
-        Compute::Compare { p } => body.buffers.get(usize::from(p)).is_some_and(|b| {
-            match (b.old.as_ref(), b.new.as_ref()) {
-                (Some(old), Some(new)) => parity::differs(old, new, len_bytes),
-                _ => true,
-            }
-        }),
-        // RAID 6 is not run yet (`personalities::for_level`).
-        Compute::Syndromes { .. }
-        | Compute::ReconstructByQ { .. }
-        | Compute::ReconstructTwo { .. }
-        | Compute::Locate { .. } => false,
-        Compute::Match { a, b } => {
-            let old = |slot: Slot| {
-                body.buffers
-                    .get(usize::from(slot))
-                    .and_then(|x| x.old.as_ref())
-            };
-            match (old(a), old(b)) {
-                (Some(a), Some(b)) => parity::differs(a, b, len_bytes),
-                _ => true,
-            }
-        }
-    }
-}
-
-fn set_alias(body: &mut Body, to: Slot, from: Slot) {
-    if let (Some(room), Ok(from)) = (body.alias.get_mut(usize::from(to)), u8::try_from(from)) {
-        *room = from;
-    }
-}
-
-/// `dest` = (its contents ^) exclusive or of the named buffers.
-fn xor(body: &Body, dest: &mut Pages, start: Start, old: Mask, new: Mask, len_bytes: usize) {
-    let olds = old
-        .iter()
-        .filter_map(|slot| body.buffers.get(usize::from(slot))?.old.as_ref());
-    let news = new
-        .iter()
-        .filter_map(|slot| body.buffers.get(usize::from(slot))?.new.as_ref());
-    parity::xor(dest, start, Iterator::chain(olds, news), len_bytes);
 }
 
 /// The batch is back. Any context.
@@ -494,8 +395,8 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
 
 /// Tells the array of members that failed.
 fn note_failures(pass: &ArrayPass, body: &Body, failed: Mask, offline: Mask, is_write: bool) {
-    let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
     for slot in failed.iter() {
+        let sector = pass.run_sector(body, slot);
         pass.table().count_error(slot, !is_write);
         if is_write {
             pass.write_errors.fetch_add(1, Ordering::Relaxed);
@@ -519,7 +420,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         return;
     };
     for slot in outcome.repaired.iter() {
-        let sector = body.stripe * u64::from(pass.stripe_unit()) + u64::from(body.run_column);
+        let sector = pass.run_sector(body, slot);
         pass.notify
             .event(EventKind::ReadRepaired, Some(slot), sector);
     }
@@ -625,7 +526,8 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     }
     let task = op.as_mut().body_mut().task.take();
     if let Some(task) = task {
-        task.lane_done(lane, op.body.failed, op.body.mismatch);
+        let body = &op.body;
+        task.lane_done(body.task_lane, body.failed, body.mismatch);
     }
     retire(pass, op);
 }
@@ -646,6 +548,11 @@ impl Array {
         self.block_sectors
     }
 
+    /// Where what a run covers starts on a member.
+    fn run_sector(&self, body: &Body, slot: Slot) -> u64 {
+        self.row_sector(body.stripe, slot) + u64::from(body.run_column)
+    }
+
     /// Which members can be used for what a run covers.
     fn usable(&self, body: &Body) -> Usable {
         let writable = if body.shared {
@@ -653,17 +560,15 @@ impl Array {
         } else {
             self.writable()
         };
-        let start = body.stripe * u64::from(self.stripe_unit()) + u64::from(body.run_column);
-        let end = start + u64::from(body.run_sectors);
         // Members being rebuilt are right below the mark.
-        let mut readable = self.readable_up_to(end);
+        let mut readable = self.readable_in(body.stripe, body.run_column + body.run_sectors);
         // Where parity was never established it is not to be built upon, as long as there is another
         // way: writes there work it out anew.
         if let (Job::Write { .. }, Kind::Parity) = (body.job, self.geometry.kind()) {
-            let members = Mask::all(self.geometry.members());
-            if end > self.unsynced_from.load(Ordering::Acquire) && readable == members {
-                let roles = self.geometry.roles(body.stripe);
-                readable = readable.minus(Mask::option(roles.p));
+            let roles = self.geometry.roles(body.stripe);
+            let end = self.run_sector(body, 0) + u64::from(body.run_sectors);
+            if end > self.unsynced_from.load(Ordering::Acquire) && roles.all().is_within(readable) {
+                readable = readable.minus(roles.parity());
             }
         }
         Usable { readable, writable }

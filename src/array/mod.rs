@@ -15,12 +15,12 @@
 //!
 //! # Locks
 //!
-//! All are leaves with interrupts off, and none is held while another is taken:
+//! All are leaves with interrupts off, and but for the last none is held while another is taken:
 //! * `Array::waiting`: the lists of what waits (for the gate, for the dirty mark, for a failure to be
 //!   recorded, for buffers); and members' going out of use, one at a time.
 //! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
 //! * `PagePool`, `OpPool`: what is in stock.
-//! * `Task::progress`, `Array::task`.
+//! * `Array::task`; `Task::progress`, and in it `Array::mismatches`.
 //!
 //! The member table needs no lock: it changes only while the gate is closed and nobody is inside.
 
@@ -28,15 +28,20 @@ pub mod control;
 mod dirty;
 mod flush;
 mod gather;
+mod lane_compute;
 mod lane_lock;
 mod lane_op;
 mod lane_run;
+mod pace;
+mod ranges;
 mod read;
 mod submit;
 mod task;
 mod write;
 
 pub use control::{ArrayParams, Notify};
+pub use pace::set_general_limits;
+pub use ranges::SyncRange;
 pub use task::TaskResult;
 
 use crate::block::batch::BatchSet;
@@ -141,6 +146,10 @@ pub struct Array {
     task: SpinLockIrq<Option<Arc<task::Task>>>,
     #[pin]
     finished_task: SpinLockIrq<Option<TaskResult>>,
+    limits: pace::Limits,
+    /// What the last check, repair or sync found that did not agree.
+    #[pin]
+    mismatches: SpinLockIrq<ranges::Ranges>,
     ios: Pin<KBox<IoSet<Array>>>,
     batch_bios: Pin<KBox<BatchSet>>,
     lanes: lane_lock::LaneTable,
@@ -170,14 +179,39 @@ impl Array {
 
     /// Whether redundancy is kept, so that failures and dirtiness matter.
     fn is_redundant(&self) -> bool {
-        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Parity)
+        matches!(
+            self.geometry.kind(),
+            Kind::Mirrored | Kind::Copies | Kind::Parity
+        )
     }
 
-    /// Sectors of a member that one stripe takes (of a mirror: one lane).
+    /// Whether each block is on several members as it is (and not in parity).
+    fn is_copied(&self) -> bool {
+        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Copies)
+    }
+
+    /// Sectors of a member that one row takes (of a mirror: one lane).
     fn stripe_unit(&self) -> u32 {
         match self.geometry.kind() {
-            Kind::Parity => self.geometry.chunk_sectors(),
+            Kind::Parity | Kind::Copies => self.geometry.chunk_sectors(),
             _ => LANE_SECTORS,
+        }
+    }
+
+    /// Where a row starts on a member (sectors of the member). Rows of a mirror are its lanes.
+    fn row_sector(&self, stripe: u64, slot: Slot) -> u64 {
+        match self.geometry.kind() {
+            Kind::Mirrored => stripe * u64::from(LANE_SECTORS),
+            _ => self.geometry.member_sector(stripe, slot).unwrap_or(0),
+        }
+    }
+
+    /// The row that a sector of a member is in, and the column there. Rows of a mirror are its lanes.
+    fn row_at(&self, slot: Slot, member_sector: u64) -> Option<(u64, u32)> {
+        let unit = u64::from(LANE_SECTORS);
+        match self.geometry.kind() {
+            Kind::Mirrored => Some((member_sector / unit, (member_sector % unit) as u32)),
+            _ => self.geometry.row_at(slot, member_sector),
         }
     }
 

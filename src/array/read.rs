@@ -4,10 +4,10 @@
 
 use super::lane_op::Fragment;
 use super::lane_run::{self, Manner};
-use super::write::{block_of, new_op, Cut};
+use super::write::{block_of, new_op, send, Cut};
 use super::{Array, ArrayPass};
 use crate::block::bio::{IoRef, Piece, PieceInfo, Status, UserBio};
-use crate::model::Slot;
+use crate::model::{Layout, Slot};
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask, Place};
 use core::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
 pub(super) fn spread(
     io: &IoRef<Array>,
     first: Piece<Array>,
-    target: impl Fn(&ArrayPass, &Place, u32) -> Option<Slot>,
+    target: impl Fn(&ArrayPass, &Place, u32) -> Option<(Slot, u64)>,
 ) {
     let pass = io.owner();
     let mut unused = Some(first);
@@ -41,27 +41,19 @@ pub(super) fn spread(
     while sector < end {
         let place = pass.geometry.locate(sector);
         let sectors = place.left_sectors.min(end - sector) as u32;
-        let info = |slot| PieceInfo {
+        let info = |(slot, member_sector)| PieceInfo {
             slot,
             sector,
             sectors,
-            member_sector: place.member_sector,
+            member_sector,
         };
         match target(pass, &place, sectors) {
-            Some(slot) => match (
-                unused.take().or_else(|| io.piece()),
-                pass.table().member(slot),
-            ) {
-                (Some(piece), Some(member)) => piece.send(
-                    io.clone(),
-                    info(slot),
-                    &member.device,
-                    member.offset_sectors + place.member_sector,
-                ),
-                _ => io.fail(Status::IO_ERROR),
+            Some(target) => match unused.take().or_else(|| io.piece()) {
+                Some(piece) => send(pass, piece.prepare(io.clone(), info(target))),
+                None => io.fail(Status::IO_ERROR),
             },
             None if pass.is_redundant() && io.opf() & 1 == 0 => {
-                by_lanes(pass, io, info(place.slot), false)
+                by_lanes(pass, io, info((place.slot, place.member_sector)), false)
             }
             None => io.fail(Status::IO_ERROR),
         }
@@ -77,8 +69,7 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
     let mut cut = Cut::new(io);
     while let Some(rect) = cut.next(pass) {
         let wanted = rect.written(pass);
-        let member_sector = rect.stripe * u64::from(rect.unit) + u64::from(rect.column);
-        let readable = pass.readable_up_to(member_sector + u64::from(rect.sectors));
+        let readable = pass.readable_in(rect.stripe, rect.column + rect.sectors);
         if !wanted.is_within(readable) {
             let Some(mut op) = new_op(
                 pass,
@@ -104,19 +95,11 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
                 slot,
                 sector: rect.sector(index),
                 sectors: rect.sectors,
-                member_sector,
+                member_sector: pass.row_sector(rect.stripe, slot) + u64::from(rect.column),
             };
-            match (
-                unused.take().or_else(|| io.piece()),
-                pass.table().member(slot),
-            ) {
-                (Some(piece), Some(member)) => piece.send(
-                    io.clone(),
-                    info,
-                    &member.device,
-                    member.offset_sectors + member_sector,
-                ),
-                _ => io.fail(Status::IO_ERROR),
+            match unused.take().or_else(|| io.piece()) {
+                Some(piece) => send(pass, piece.prepare(io.clone(), info)),
+                None => io.fail(Status::IO_ERROR),
             }
         }
     }
@@ -125,15 +108,17 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
 /// Serves a stretch of one member through lanes: from redundancy, or (after an error) from wherever
 /// it can be had, with the bad place written again.
 pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, after_error: bool) {
-    let unit = u64::from(pass.stripe_unit());
     let mut done = 0u32;
     while done < info.sectors {
         let member_sector = info.member_sector + u64::from(done);
-        let column = (member_sector % unit) as u32;
+        let Some((stripe, column)) = pass.row_at(info.slot, member_sector) else {
+            io.fail(Status::IO_ERROR);
+            return;
+        };
         let sectors = (block_of(pass, column).1 - column).min(info.sectors - done);
         let Some(mut op) = new_op(
             pass,
-            member_sector / unit,
+            stripe,
             column,
             sectors,
             Job::Read {
@@ -160,21 +145,46 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
 }
 
 impl Array {
-    /// Members that hold what they should below `end` (sectors of the member).
-    pub(super) fn readable_up_to(&self, end: u64) -> Mask {
-        let readable = self.readable();
-        if end <= self.rebuild_done.load(Ordering::Acquire) {
-            readable.union(self.writable())
-        } else {
-            readable
+    /// Members that hold what they should in the columns of a row up to `end_column`.
+    pub(super) fn readable_in(&self, stripe: u64, end_column: u32) -> Mask {
+        let mut readable = self.readable();
+        let rebuilding = self.writable().minus(readable);
+        if rebuilding.is_empty() {
+            return readable;
         }
+        // Members being rebuilt are right below the mark.
+        let mark = self.rebuild_done.load(Ordering::Acquire);
+        for slot in rebuilding.iter() {
+            if self.row_sector(stripe, slot) + u64::from(end_column) <= mark {
+                readable = readable.with(slot);
+            }
+        }
+        readable
     }
 
-    /// The member to read a place from; `None` when that takes more than one.
-    fn read_target(&self, place: &Place, sectors: u32) -> Option<Slot> {
-        let readable = self.readable_up_to(place.member_sector + u64::from(sectors));
-        if self.geometry.kind() != Kind::Mirrored {
-            return readable.contains(place.slot).then_some(place.slot);
+    /// The member to read a place from, and where; `None` when that takes more than one.
+    fn read_target(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
+        let readable = self.readable();
+        if self.geometry.kind() == Kind::Copies {
+            return self.read_copy(place, sectors);
+        }
+        if self.geometry.kind() == Kind::Mirrored {
+            return self.read_mirror(place, sectors);
+        }
+        let is_good = readable.contains(place.slot)
+            || self.is_rebuilt(place.slot, place.member_sector + u64::from(sectors));
+        is_good.then_some((place.slot, place.member_sector))
+    }
+
+    /// Whether a member that is being rebuilt holds what it should below `end`.
+    fn is_rebuilt(&self, slot: Slot, end: u64) -> bool {
+        end <= self.rebuild_done.load(Ordering::Acquire) && self.writable().contains(slot)
+    }
+
+    fn read_mirror(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
+        let mut readable = self.readable();
+        if place.member_sector + u64::from(sectors) <= self.rebuild_done.load(Ordering::Acquire) {
+            readable = readable.union(self.writable());
         }
         // Streams stay on one member for a while; different regions spread over all.
         let count = u64::from(readable.len());
@@ -182,7 +192,26 @@ impl Array {
             return None;
         }
         let nth = (place.member_sector >> READ_REGION_SHIFT) % count;
-        readable.iter().nth(nth as usize)
+        let slot = readable.iter().nth(nth as usize)?;
+        Some((slot, place.member_sector))
+    }
+
+    /// One of a chunk's copies. Those of the far layout are read in front, where they are striped.
+    fn read_copy(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
+        let readable = self.readable();
+        let column = place.member_sector & (u64::from(self.geometry.chunk_sectors()) - 1);
+        let copies = self.geometry.copies();
+        let first = match self.geometry.shape().layout {
+            Layout::Far(_) => 0,
+            _ => ((place.member_sector >> READ_REGION_SHIFT) % u64::from(copies.max(1))) as u16,
+        };
+        Iterator::chain(first..copies, 0..first).find_map(|index| {
+            let (slot, start) = self.geometry.copy(place.stripe, index)?;
+            let sector = start + column;
+            let is_good =
+                readable.contains(slot) || self.is_rebuilt(slot, sector + u64::from(sectors));
+            is_good.then_some((slot, sector))
+        })
     }
 }
 

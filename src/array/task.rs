@@ -7,6 +7,8 @@
 //! fills its window, and lanes that come back wake it.
 
 use super::lane_run::{self, Manner};
+use super::pace::{Pace, Speed};
+use super::ranges::SyncRange;
 use super::write::new_op;
 use super::{Array, LANE_SECTORS};
 use crate::block::context;
@@ -14,10 +16,10 @@ use crate::block::gate::Gated;
 use crate::block::queue;
 use crate::model::Checked;
 use crate::personalities::lane::Job;
-use crate::personalities::{Kind, Mask};
+use crate::personalities::walk::{Walk, WalkLane};
+use crate::personalities::Mask;
 use crate::reason;
 use crate::uapi::info::TaskKind;
-use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
@@ -40,9 +42,9 @@ pub struct TaskStatus {
     pub kind: TaskKind,
     /// The members it fills.
     pub targets: Mask,
-    /// Sectors of each member done.
+    /// Sectors done, of `total_sectors`.
     pub done_sectors: u64,
-    /// Sectors of each member in all.
+    /// Sectors of each member in all (of the volume, where a sync counts so).
     pub total_sectors: u64,
     /// KiB/s of each member since it started.
     pub rate_kib: u32,
@@ -63,7 +65,7 @@ pub struct TaskResult {
     pub targets: Mask,
     /// It got to the end, and everything on the way worked.
     pub completed: bool,
-    /// Sectors of each member done.
+    /// Sectors done, in the space of its marks.
     pub done_sectors: u64,
     /// Sectors (of members) in lanes that did not agree.
     pub mismatch_sectors: u64,
@@ -79,6 +81,7 @@ struct Progress {
     back: u64,
     /// Next lane to send.
     next: u64,
+    pace: Pace,
 }
 
 /// A task at work.
@@ -90,11 +93,9 @@ pub(super) struct Task {
     targets: Mask,
     /// Members in sync when it started.
     in_sync: Mask,
-    /// Lanes in all, and lanes a stripe unit has.
+    walk: Walk,
+    /// Lanes in all.
     lanes: u64,
-    lanes_per_unit: NonZeroU64,
-    unit: u32,
-    total_sectors: u64,
     started: u64,
     started_lane: u64,
     #[pin]
@@ -110,34 +111,25 @@ impl_has_delayed_work! {
 }
 
 impl Task {
-    /// Starts a task on `array`, from `from_sectors` (of each member) on.
+    /// Starts a task on `array`, from the mark `from_sectors` on.
     pub(super) fn start(
         array: &Arc<Gated<Array>>,
         kind: TaskKind,
         targets: Mask,
         from_sectors: u64,
     ) -> Checked {
-        let unit = array.stripe_unit();
-        let lanes_per_unit =
-            NonZeroU64::new(u64::from(unit.div_ceil(LANE_SECTORS))).unwrap_or(NonZeroU64::MIN);
-        let total_sectors = array.geometry.used_member_sectors();
-        let lanes = match array.geometry.kind() {
-            Kind::Parity => array.geometry.stripes() * lanes_per_unit.get(),
-            _ => total_sectors.div_ceil(u64::from(LANE_SECTORS)),
-        };
-        // Go on at the start of a stripe unit, never beyond the mark.
-        let units = from_sectors.checked_div(u64::from(unit)).unwrap_or(0);
-        let first = units.saturating_mul(lanes_per_unit.get()).min(lanes);
+        let walk = Walk::new(&array.geometry, targets, LANE_SECTORS);
+        let lanes = walk.lanes();
+        // Never beyond the mark.
+        let first = walk.first(from_sectors);
         let task = Arc::pin_init(
             pin_init!(Self {
                 work <- kernel::new_delayed_work!("emd_task"),
                 kind,
                 targets,
                 in_sync: array.readable(),
+                walk,
                 lanes,
-                lanes_per_unit,
-                unit,
-                total_sectors,
                 started: context::jiffies() as u64,
                 started_lane: first,
                 progress <- kernel::new_spinlock_irq!(Progress {
@@ -145,6 +137,7 @@ impl Task {
                     base: first,
                     back: 0,
                     next: first,
+                    pace: Pace::new(),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
@@ -163,10 +156,10 @@ impl Task {
         if !targets.is_empty() {
             array
                 .rebuild_done
-                .store(task.sectors_of(first), Ordering::Release);
+                .store(walk.mark(first), Ordering::Release);
         }
         array.task_active.store(true, Ordering::Release);
-        if array.geometry.kind() == Kind::Mirrored {
+        if array.is_copied() {
             // Writes that went around the lane locks have to be through before the first lane is
             // touched; the gate tells.
             let is_idle = array
@@ -188,12 +181,6 @@ impl Task {
         }
         task.wake(0);
         Ok(())
-    }
-
-    /// Sectors of each member in front of `lane`.
-    fn sectors_of(&self, lane: u64) -> u64 {
-        let (units, rest) = (lane / self.lanes_per_unit, lane % self.lanes_per_unit);
-        (units * u64::from(self.unit) + rest * u64::from(LANE_SECTORS)).min(self.total_sectors)
     }
 
     fn wake(self: &Arc<Self>, delay_ms: u32) {
@@ -221,22 +208,23 @@ impl Task {
     /// For people.
     pub(super) fn status(&self) -> TaskStatus {
         let base = self.progress.lock().base;
-        let done_sectors = self.sectors_of(base);
+        let done_sectors = self.walk.mark(base);
         let ticks = (context::jiffies() as u64)
             .wrapping_sub(self.started)
             .max(1);
         let per_second = u64::from(context::ticks(1000) as u32).max(1);
-        let moved = done_sectors.saturating_sub(self.sectors_of(self.started_lane));
+        let moved = done_sectors.saturating_sub(self.walk.mark(self.started_lane));
         let rate = (moved / 2)
             .saturating_mul(per_second)
             .checked_div(ticks)
             .unwrap_or(0);
-        let left = self.total_sectors.saturating_sub(done_sectors) / 2;
+        let total_sectors = self.walk.length();
+        let left = total_sectors.saturating_sub(done_sectors) / 2;
         TaskStatus {
             kind: self.kind,
             targets: self.targets,
             done_sectors,
-            total_sectors: self.total_sectors,
+            total_sectors,
             rate_kib: u32::try_from(rate).unwrap_or(u32::MAX),
             eta_seconds: left
                 .checked_div(rate)
@@ -251,12 +239,16 @@ impl Task {
         if failed {
             self.failed.store(true, Ordering::Release);
         }
-        if mismatch {
+        let range = mismatch.then(|| self.walk.lane(lane)).flatten();
+        if let Some(range) = range {
             self.mismatch_sectors
-                .fetch_add(u64::from(self.unit.min(LANE_SECTORS)), Ordering::Relaxed);
+                .fetch_add(u64::from(range.sectors), Ordering::Relaxed);
         }
         let (base, in_flight) = {
             let mut progress = self.progress.lock();
+            if let (Some(array), Some(range)) = (&progress.array, range) {
+                array.note_mismatch(&range);
+            }
             if let Some(bit) = lane.checked_sub(progress.base).filter(|&bit| bit < 64) {
                 progress.back |= 1 << bit;
             }
@@ -280,7 +272,7 @@ impl Task {
         if self.failed.load(Ordering::Acquire) {
             return;
         }
-        let done = self.sectors_of(base);
+        let done = self.walk.mark(base);
         match self.kind {
             TaskKind::Rebuild => array.rebuild_done.store(done, Ordering::Release),
             TaskKind::Initialise | TaskKind::Resync => {
@@ -292,11 +284,9 @@ impl Task {
         }
     }
 
-    fn job(&self) -> Job {
+    fn job(&self, targets: Mask) -> Job {
         match self.kind {
-            TaskKind::Rebuild => Job::Rebuild {
-                targets: self.targets,
-            },
+            TaskKind::Rebuild => Job::Rebuild { targets },
             TaskKind::Check => Job::Sync { fix: false },
             TaskKind::Initialise | TaskKind::Resync | TaskKind::Repair => Job::Sync { fix: true },
         }
@@ -322,13 +312,27 @@ impl Task {
                 if self.paused.load(Ordering::Acquire) {
                     return Next::WhenBack;
                 }
-                let window = if is_busy { WINDOW_BUSY } else { WINDOW_MAX };
+                let speed = progress.pace.speed(&array.limits, is_busy);
+                let window = match speed {
+                    Speed::Full => WINDOW_MAX,
+                    Speed::Gentle => WINDOW_BUSY,
+                    Speed::Rest => return Next::Later,
+                };
                 if in_flight >= window {
-                    return if is_busy { Next::Later } else { Next::WhenBack };
+                    return if speed == Speed::Gentle {
+                        Next::Later
+                    } else {
+                        Next::WhenBack
+                    };
                 }
                 let lane = progress.next;
                 progress.next += 1;
                 lane
+            };
+            let Some(range) = self.walk.lane(lane) else {
+                // Nothing to do there.
+                self.clone().lane_done(lane, false, false);
+                continue;
             };
             // While users are quiet, every second lane goes to another CPU.
             let manner = if is_busy || lane % 2 == 0 {
@@ -336,7 +340,7 @@ impl Task {
             } else {
                 Manner::Elsewhere
             };
-            if !self.send(array, lane, manner) {
+            if !self.send(array, lane, &range, manner) {
                 self.progress.lock().next = lane;
                 return Next::Later;
             }
@@ -344,20 +348,24 @@ impl Task {
     }
 
     /// Sends one lane; false when the array does not let it in just now.
-    fn send(self: &Arc<Self>, array: &Gated<Array>, lane: u64, manner: Manner) -> bool {
+    fn send(
+        self: &Arc<Self>,
+        array: &Gated<Array>,
+        lane: u64,
+        range: &WalkLane,
+        manner: Manner,
+    ) -> bool {
         let Some(pass) = array.enter() else {
             return false;
         };
-        let stripe = lane / self.lanes_per_unit;
-        let column = (lane % self.lanes_per_unit) as u32 * LANE_SECTORS;
-        let left = self
-            .total_sectors
-            .saturating_sub(stripe * u64::from(self.unit) + u64::from(column));
-        let sectors = u64::from((self.unit - column).min(LANE_SECTORS)).min(left) as u32;
-        let Some(mut op) = new_op(&pass, stripe, column, sectors, self.job()) else {
+        let job = self.job(range.targets);
+        let Some(mut op) = new_op(&pass, range.stripe, range.column, range.sectors, job) else {
             return false;
         };
-        op.as_mut().body_mut().task = Some(self.clone());
+        let body = op.as_mut().body_mut();
+        body.task = Some(self.clone());
+        body.task_lane = lane;
+        self.progress.lock().pace.count(range.sectors);
         lane_run::submit(op, manner);
         true
     }
@@ -389,7 +397,7 @@ impl Task {
             kind: self.kind,
             targets: self.targets,
             completed,
-            done_sectors: self.sectors_of(base),
+            done_sectors: self.walk.mark(base),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
         });
         array.task_active.store(false, Ordering::Release);
@@ -425,6 +433,19 @@ impl WorkItem for Task {
 }
 
 impl Array {
+    /// Keeps a place that did not agree, for people.
+    fn note_mismatch(&self, lane: &WalkLane) {
+        let first = if self.geometry.shape().syncs_by_volume() {
+            self.geometry.stripe_start(lane.stripe)
+        } else {
+            self.row_sector(lane.stripe, lane.first_slot(&self.geometry))
+        };
+        self.mismatches.lock().add(SyncRange {
+            first: first + u64::from(lane.column),
+            sectors: u64::from(lane.sectors),
+        });
+    }
+
     /// Whether users did I/O lately.
     fn is_busy(&self, within_ms: u32) -> bool {
         let now = context::jiffies() as u64;

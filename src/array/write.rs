@@ -5,8 +5,9 @@
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
-use crate::block::bio::{IoRef, PieceInfo, ReadyPiece, Status, UserBio};
+use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE, REQ_PREFLUSH};
+use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use core::sync::atomic::Ordering;
@@ -18,8 +19,10 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
         // There are none: `Array::new` refuses them.
         Kind::Copies => bio.end(Status::NOT_SUPPORTED),
         Kind::Concat | Kind::Striped => striped(pass, bio),
-        Kind::Mirrored if !pass.task_active.load(Ordering::Acquire) => mirrored(pass, bio),
-        Kind::Mirrored | Kind::Parity => {
+        Kind::Mirrored | Kind::Copies if !pass.task_active.load(Ordering::Acquire) => {
+            copied(pass, bio)
+        }
+        Kind::Mirrored | Kind::Copies | Kind::Parity => {
             match bio.op() {
                 REQ_OP_WRITE => {}
                 // A discard promises nothing; during a task it is left out.
@@ -40,57 +43,97 @@ fn striped(pass: ArrayPass, bio: UserBio) {
     };
     first.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
     super::read::spread(&io, first, |pass, place, _| {
-        pass.readable().contains(place.slot).then_some(place.slot)
+        let is_here = pass.readable().contains(place.slot);
+        is_here.then_some((place.slot, place.member_sector))
     });
 }
 
-/// One clone for each member.
-fn mirrored(pass: ArrayPass, bio: UserBio) {
+/// One clone for each copy.
+fn copied(pass: ArrayPass, bio: UserBio) {
     let Some((io, first)) = IoRef::begin(bio, pass) else {
         return;
     };
     let pass = io.owner();
-    let place = pass.geometry.locate(io.sector());
-    let is_large = io.sectors() >= LANE_SECTORS;
-    let mut unused = Some(first);
-    let mut own = None;
-    let mut others = false;
-    for slot in pass.writable().iter() {
-        let Some(mut piece) = unused.take().or_else(|| io.piece()) else {
-            io.mark_failed(slot);
-            pass.member_failed(
-                slot,
+    let mut copier = Copier {
+        io: &io,
+        unused: Some(first),
+        own: None,
+        others: false,
+        is_large: io.sectors() >= LANE_SECTORS,
+    };
+    let end = io.sector() + u64::from(io.sectors());
+    let mut sector = io.sector();
+    while sector < end {
+        let place = pass.geometry.locate(sector);
+        let sectors = place.left_sectors.min(end - sector) as u32;
+        let mut sent = false;
+        let mut copy = |slot, member_sector| {
+            if pass.writable().contains(slot) {
+                copier.copy(PieceInfo {
+                    slot,
+                    sector,
+                    sectors,
+                    member_sector,
+                });
+                sent = true;
+            }
+        };
+        if pass.geometry.kind() == Kind::Mirrored {
+            for slot in pass.writable().iter() {
+                copy(slot, place.member_sector);
+            }
+        } else {
+            let column = place.member_sector & (u64::from(pass.geometry.chunk_sectors()) - 1);
+            for index in 0..pass.geometry.copies() {
+                if let Some((slot, start)) = pass.geometry.copy(place.stripe, index) {
+                    copy(slot, start + column);
+                }
+            }
+        }
+        if !sent {
+            io.fail(Status::IO_ERROR);
+        }
+        sector += u64::from(sectors.max(1));
+    }
+    if copier.others {
+        super::submit::Sender::kick(pass);
+    }
+    if let Some(piece) = copier.own {
+        send(pass, piece);
+    }
+}
+
+/// Makes the clones of a write.
+struct Copier<'a> {
+    io: &'a IoRef<Array>,
+    unused: Option<Piece<Array>>,
+    /// Of a large write, the clone that is sent from here, at last; others go from another CPU.
+    own: Option<ReadyPiece<Array>>,
+    others: bool,
+    is_large: bool,
+}
+
+impl Copier<'_> {
+    fn copy(&mut self, info: PieceInfo) {
+        let pass = self.io.owner();
+        let Some(mut piece) = self.unused.take().or_else(|| self.io.piece()) else {
+            self.io.mark_failed(info.slot);
+            return pass.member_failed(
+                info.slot,
                 crate::uapi::event::EventKind::WriteError,
-                place.member_sector,
+                info.member_sector,
             );
-            continue;
         };
         piece.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
-        let info = PieceInfo {
-            slot,
-            sector: io.sector(),
-            sectors: io.sectors(),
-            member_sector: place.member_sector,
-        };
-        let piece = piece.prepare(io.clone(), info);
-        if own.is_none() {
-            own = Some(piece);
-        } else if is_large {
+        let piece = piece.prepare(self.io.clone(), info);
+        if self.own.is_none() {
+            self.own = Some(piece);
+        } else if self.is_large && info.sectors >= LANE_SECTORS {
             pass.waiting.lock().to_send.push(piece);
-            others = true;
+            self.others = true;
         } else {
             send(pass, piece);
         }
-    }
-    if others {
-        super::submit::Sender::kick(pass);
-    }
-    let sent = own.is_some();
-    if let Some(piece) = own {
-        send(pass, piece);
-    }
-    if !sent {
-        io.fail(Status::IO_ERROR);
     }
 }
 
@@ -147,10 +190,7 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
         if index <= skip {
             continue;
         }
-        let written = match pass.geometry.kind() {
-            Kind::Mirrored => Mask::single(0),
-            _ => rect.written(pass),
-        };
+        let written = rect.written(pass);
         let Some(mut op) = new_op(
             pass,
             rect.stripe,
@@ -211,10 +251,7 @@ impl Rect {
         io: &IoRef<Array>,
         data_index: u16,
     ) -> Fragment {
-        let slot = match pass.geometry.kind() {
-            Kind::Mirrored => 0,
-            _ => pass.geometry.data_slot(self.stripe, data_index),
-        };
+        let slot = self.slot(pass, data_index);
         Fragment {
             io: io.clone(),
             slot,
@@ -226,9 +263,16 @@ impl Rect {
 
     /// The members written.
     pub(super) fn written(&self, pass: &ArrayPass) -> Mask {
-        (self.first..=self.last).fold(Mask::EMPTY, |mask, index| {
-            mask.with(pass.geometry.data_slot(self.stripe, index))
-        })
+        (self.first..=self.last).fold(Mask::EMPTY, |mask, index| mask.with(self.slot(pass, index)))
+    }
+
+    /// The member with data `data_index`; of several copies, the one that stands for all.
+    fn slot(&self, pass: &ArrayPass, data_index: u16) -> Slot {
+        match pass.geometry.kind() {
+            Kind::Mirrored => 0,
+            Kind::Copies => pass.geometry.roles(self.stripe).data.first().unwrap_or(0),
+            _ => pass.geometry.data_slot(self.stripe, data_index),
+        }
     }
 }
 
@@ -252,7 +296,7 @@ impl Cut {
     pub(super) fn next(&mut self, pass: &ArrayPass) -> Option<Rect> {
         let unit = pass.stripe_unit();
         let data_members = match pass.geometry.kind() {
-            Kind::Mirrored => 1,
+            Kind::Mirrored | Kind::Copies => 1,
             _ => u64::from(pass.geometry.data_members()),
         };
         let stripe_sectors = u64::from(unit) * data_members;

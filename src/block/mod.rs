@@ -19,3 +19,4 @@ pub mod pages;
 pub mod parity;
 pub mod queue;
 pub mod raw;
+pub mod syndrome;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way of a task over an array: lane after lane, and which mark belongs to how far it got.
+//!
+//! A sync (initialise, resync, check, repair) goes over rows in their order; its marks count in the
+//! space of [`Geometry::sync_sectors`]. A rebuild's marks count sectors of the member: where a row is
+//! at the same sectors of every member that is the same walk; where copies are not side by side
+//! (RAID 10, 1E) it goes over the rows of the members being filled.
+
+use super::{Geometry, Kind, Mask};
+use crate::model::Slot;
+use core::num::NonZeroU64;
+
+/// A piece of a task: part of one row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WalkLane {
+    /// The row: [`super::Place::stripe`]; of a mirror or concatenation, the lane's own number.
+    pub stripe: u64,
+    /// First sector within the row's part of a member.
+    pub column: u32,
+    /// Length; never 0.
+    pub sectors: u32,
+    /// Members to fill; empty in a sync.
+    pub targets: Mask,
+}
+
+impl WalkLane {
+    /// The first member that has a part of the row.
+    pub fn first_slot(&self, geometry: &Geometry) -> Slot {
+        geometry.roles(self.stripe).all().first().unwrap_or(0)
+    }
+}
+
+/// A walk over all lanes of an array. Small, and copied freely.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    geometry: Geometry,
+    targets: Mask,
+    lane_sectors: u32,
+    /// Sectors of a row on a member.
+    unit: u32,
+    /// Lanes that stand for one `unit` of progress: of a row, or of one target's row.
+    per_row: NonZeroU64,
+    rows: u64,
+}
+
+impl Walk {
+    /// The way of a sync (`targets` empty) or of a rebuild, in lanes of `lane_sectors` (not 0).
+    pub fn new(geometry: &Geometry, targets: Mask, lane_sectors: u32) -> Self {
+        let unit = match geometry.kind() {
+            Kind::Parity | Kind::Copies | Kind::Striped => geometry.chunk_sectors(),
+            Kind::Mirrored | Kind::Concat => lane_sectors,
+        };
+        let rows = match geometry.kind() {
+            Kind::Copies if !targets.is_empty() => geometry
+                .used_member_sectors()
+                .div_ceil(u64::from(unit.max(1)))
+                .saturating_mul(u64::from(targets.len())),
+            Kind::Parity | Kind::Copies | Kind::Striped => geometry.rows(),
+            Kind::Mirrored | Kind::Concat => geometry
+                .used_member_sectors()
+                .div_ceil(u64::from(unit.max(1))),
+        };
+        let per_row = u64::from(unit.div_ceil(lane_sectors.max(1)));
+        Self {
+            geometry: *geometry,
+            targets,
+            lane_sectors: lane_sectors.max(1),
+            unit: unit.max(1),
+            per_row: NonZeroU64::new(per_row).unwrap_or(NonZeroU64::MIN),
+            rows,
+        }
+    }
+
+    /// Number of lanes.
+    pub fn lanes(&self) -> u64 {
+        self.rows.saturating_mul(self.per_row.get())
+    }
+
+    /// The mark at the end.
+    pub fn length(&self) -> u64 {
+        if self.targets.is_empty() {
+            self.geometry.sync_sectors()
+        } else {
+            self.geometry.used_member_sectors()
+        }
+    }
+
+    /// The mark when all lanes below `lane` are done: everything below it is. Rises with `lane`.
+    pub fn mark(&self, lane: u64) -> u64 {
+        if lane >= self.lanes() {
+            return self.length();
+        }
+        let row = lane / self.per_row;
+        let within = (lane % self.per_row).saturating_mul(u64::from(self.lane_sectors));
+        let mark = match self.geometry.kind() {
+            Kind::Mirrored | Kind::Concat => row.saturating_mul(u64::from(self.unit)),
+            Kind::Copies if !self.targets.is_empty() => {
+                let targets = u64::from(self.targets.len().max(1));
+                let full = (row / targets).saturating_mul(u64::from(self.unit));
+                // Further on all targets have to be through.
+                if targets == 1 {
+                    full.saturating_add(within)
+                } else {
+                    full
+                }
+            }
+            _ => {
+                let full = self.geometry.row_mark(row);
+                // Rows of several spans share their mark.
+                if self.geometry.shape().spans == 1 {
+                    full.saturating_add(within)
+                } else {
+                    full
+                }
+            }
+        };
+        mark.min(self.length())
+    }
+
+    /// The lane to go on with when everything below `mark` is done: the last whose mark is not beyond.
+    pub fn first(&self, mark: u64) -> u64 {
+        let (mut low, mut high) = (0, self.lanes());
+        // `mark(low) ≤ mark`; all above `high` are beyond.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.mark(middle) <= mark {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        low
+    }
+
+    /// What lane number `lane` is; `None` when there is nothing to do in it.
+    pub fn lane(&self, lane: u64) -> Option<WalkLane> {
+        let row = lane / self.per_row;
+        // Below `unit`, which is a u32.
+        let column = ((lane % self.per_row) as u32).saturating_mul(self.lane_sectors);
+        let mut sectors = self.unit.checked_sub(column)?.min(self.lane_sectors);
+        let (stripe, targets) = match self.geometry.kind() {
+            Kind::Copies if !self.targets.is_empty() => {
+                let count = u64::from(self.targets.len());
+                let nth = row.checked_rem(count)? as usize;
+                let slot: Slot = self.targets.iter().nth(nth)?;
+                let member_row = row.checked_div(count)?;
+                let (stripe, _) = self
+                    .geometry
+                    .row_at(slot, member_row.checked_mul(u64::from(self.unit))?)?;
+                (stripe, Mask::single(slot))
+            }
+            Kind::Mirrored | Kind::Concat => {
+                let left = self
+                    .geometry
+                    .used_member_sectors()
+                    .checked_sub(row.checked_mul(u64::from(self.unit))?)?;
+                sectors = sectors.min(u32::try_from(left).unwrap_or(u32::MAX));
+                (row, self.targets)
+            }
+            _ => {
+                let own = self.geometry.roles(row).all().intersect(self.targets);
+                if own.is_empty() && !self.targets.is_empty() {
+                    // Another span's.
+                    return None;
+                }
+                (row, own)
+            }
+        };
+        if sectors == 0 {
+            return None;
+        }
+        Some(WalkLane {
+            stripe,
+            column,
+            sectors,
+            targets,
+        })
+    }
+}
