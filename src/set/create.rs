@@ -84,6 +84,18 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
             level
         ));
     };
+    let spans = volume.spans.max(1);
+    if spans > capabilities.spans_max || members % spans != 0 {
+        return Err(reason!(
+            EINVAL,
+            "{} members cannot be {} spans; {} has volumes of 1 to {} spans of the same number of members",
+            members,
+            spans,
+            format.name(),
+            capabilities.spans_max
+        ));
+    }
+    let members = members / spans;
     let (fewest, most) = can.members;
     if members < fewest || members > most {
         return Err(reason!(
@@ -126,7 +138,7 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
         level,
         layout,
         members,
-        spans: 1,
+        spans,
         chunk_sectors,
         member_sectors: u64::from(chunk_sectors).max(1) << 10,
     })
@@ -211,7 +223,7 @@ fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec
     VolumeSpec {
         name: volume.name,
         level: volume.level,
-        spans: 1,
+        spans: volume.spans,
         layout: volume.layout,
         chunk_sectors: volume.chunk_sectors,
         size_sectors: volume.size_sectors,

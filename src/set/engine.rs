@@ -6,7 +6,7 @@ use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
 use super::start::Policy;
-use crate::array::Array;
+use crate::array::{set_general_limits, Array};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
 use crate::model::{Checked, Event, Text, VolumeIndex};
@@ -163,14 +163,16 @@ impl Engine for Manager {
     fn task(&self, request: &TaskRequest) -> Checked {
         let operations = self.operations.lock();
         Self::check_open(&operations)?;
-        let TaskOp::Limits { .. } = request.op else {
-            let (set, volume) = self.volume_of(&request.target)?;
-            return set.change_task(volume, request.op);
-        };
-        Err(reason!(
-            EOPNOTSUPP,
-            "this version of the module has no limits of rate"
-        ))
+        match (request.op, request.target) {
+            (TaskOp::Limits { min_kib, max_kib }, Target::All) => {
+                set_general_limits(min_kib, max_kib);
+                Ok(())
+            }
+            _ => {
+                let (set, volume) = self.volume_of(&request.target)?;
+                set.change_task(volume, request.op)
+            }
+        }
     }
 }
 
@@ -468,17 +470,15 @@ impl ManagedSet {
                         return Ok(());
                     }
                     TaskKind::Resync | TaskKind::Initialise => {
-                        let all = Mask::all(running.array.geometry().members());
-                        if running.array.in_sync() != all {
-                            return Err(reason!(
-                                EBUSY,
-                                "emd{number} has members that are not in sync"
-                            ));
-                        }
+                        // Redundancy is looked at as a whole, whatever is known of it.
+                        Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
+                        running.needs_resync = true;
+                        running.resync_from_sectors = 0;
                     }
-                    TaskKind::Check | TaskKind::Repair => {}
+                    TaskKind::Check | TaskKind::Repair => {
+                        Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
+                    }
                 }
-                Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
                 running.told_per_mille = 0;
                 self.tell_started(number, kind);
             }
@@ -506,7 +506,7 @@ impl ManagedSet {
                     ))
                 }
             },
-            TaskOp::Limits { .. } => return Err(reason!(EINVAL, "limits are for all arrays")),
+            TaskOp::Limits { min_kib, max_kib } => running.array.set_limits(min_kib, max_kib),
         }
         drop(inner);
         drop(change);

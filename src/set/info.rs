@@ -5,7 +5,7 @@
 use super::managed::ManagedSet;
 use super::state::Inner;
 use crate::model::{Checked, Text};
-use crate::uapi::{AccessKind, DevNumber, SetInfo, TaskInfo, TaskState, VolumeInfo};
+use crate::uapi::{AccessKind, DevNumber, RangeInfo, SetInfo, TaskInfo, TaskState, VolumeInfo};
 use kernel::prelude::*;
 
 impl ManagedSet {
@@ -64,6 +64,18 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     let (read_errors, write_errors) = running.array.errors();
     volume.read_errors = read_errors;
     volume.write_errors = write_errors;
+    if let Ok((ranges, lost_some)) = running.array.mismatches() {
+        volume.mismatches_lost = lost_some;
+        for range in ranges.iter() {
+            let range = RangeInfo {
+                first_sector: range.first,
+                sectors: range.sectors,
+            };
+            if volume.mismatches.push(range, GFP_KERNEL).is_err() {
+                volume.mismatches_lost = true;
+            }
+        }
+    }
     let Some(status) = running.array.task() else {
         return;
     };

@@ -151,6 +151,11 @@ wire_struct! {
         pub number: u32,
         /// `[out]` Id of the volume.
         pub array_id: [u8; 16],
+        /// `[in]` Spans of a two-level volume (RAID 50, 60), striped over them; 0 and 1 for none.
+        /// `members_count` counts over all spans.
+        pub spans: u32,
+        /// Must be 0.
+        pub reserved: u32,
     }
 }
 

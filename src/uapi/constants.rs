@@ -89,6 +89,8 @@ wire_constants! {
     REC_FORMAT: u16 = 6;
     /// Record: a level and layout that a format can express.
     REC_LEVEL: u16 = 7;
+    /// Record: a place that people should know of.
+    REC_RANGE: u16 = 8;
 
     /// Disk flag: it predicts its own failure.
     DISK_FAILURE_PREDICTED: u32 = 1 << 0;
@@ -133,6 +135,17 @@ wire_constants! {
     FORMAT_SPARES_DEDICATED: u32 = 1 << 1;
     /// Format flag: records how far a rebuild or resync got.
     FORMAT_CHECKPOINTS: u32 = 1 << 2;
+    /// Format flag: records which regions are being written, so that only these are resynced.
+    FORMAT_REGION_LOG: u32 = 1 << 3;
+    /// Format flag: records bad ranges.
+    FORMAT_BAD_RANGES: u32 = 1 << 4;
+
+    /// Range: redundancy did not agree there.
+    RANGE_MISMATCH: u16 = 1;
+    /// Range: the disk holds nothing usable there.
+    RANGE_BAD: u16 = 2;
+    /// Range flag: there are more than are kept.
+    RANGE_MORE: u16 = 1 << 0;
 
     /// Level flag: the usual layout of the level in this format.
     LEVEL_USUAL: u32 = 1 << 0;

@@ -20,7 +20,7 @@ use super::request::{
     Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
 };
 use super::wire::Wire;
-use crate::model::{Checked, Layout, Level, Rotation, Text};
+use crate::model::{Checked, Layout, Level, Rotation, Text, MEMBERS_MAX};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -428,6 +428,7 @@ fn create(bytes: &[u8], user: &mut dyn UserMemory) -> Checked<Request> {
 }
 
 fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
+    zero(arg.reserved.into(), "reserved")?;
     let name: Text<32> = text(&arg.volume_name, "volume_name")?;
     let assume_clean = arg.head.flags & CREATE_ASSUME_CLEAN != 0;
     let given = |field: &[u8]| field.iter().any(|&byte| byte != 0);
@@ -435,6 +436,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
         let more = !name.is_empty()
             || given(&arg.layout)
             || arg.chunk_sectors != 0
+            || arg.spans != 0
             || arg.size_sectors != 0
             || assume_clean;
         if more {
@@ -451,6 +453,10 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             None
         },
         chunk_sectors: arg.chunk_sectors,
+        spans: u16::try_from(arg.spans.max(1))
+            .ok()
+            .filter(|&spans| usize::from(spans) <= MEMBERS_MAX)
+            .ok_or_else(|| reason!(E2BIG, "{} spans are more than any volume has", arg.spans))?,
         size_sectors: arg.size_sectors,
         assume_clean,
     }))

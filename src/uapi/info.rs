@@ -9,7 +9,7 @@
 use super::request::DevNumber;
 use super::volume_state;
 use crate::metadata::Format;
-use crate::model::{
+use crate::model::{BadRange,
     Access, Checked, Consistency, DiskRole, DiskState, Identity, Layout, Level, MemberState, Set,
     Slot, Text, Volume, VolumeIndex,
 };
@@ -171,6 +171,19 @@ pub struct VolumeInfo {
     pub read_errors: u64,
     /// Writes to members that failed.
     pub write_errors: u64,
+    /// Places that did not agree, as the last check, repair or sync found them.
+    pub mismatches: KVec<RangeInfo>,
+    /// There were more of them than are kept.
+    pub mismatches_lost: bool,
+}
+
+/// A stretch of an array: sectors of each member, or of the volume where a sync counts so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RangeInfo {
+    /// First sector.
+    pub first_sector: u64,
+    /// Length.
+    pub sectors: u64,
 }
 
 /// A set.
@@ -188,6 +201,8 @@ pub struct SetInfo {
     pub disks: KVec<DiskInfo>,
     /// Volumes that exist.
     pub volumes: KVec<VolumeInfo>,
+    /// What is known to be bad on its disks.
+    pub bad_ranges: KVec<BadRange>,
     /// Remarks for people.
     pub notes: KVec<Text<200>>,
 }
@@ -237,6 +252,12 @@ pub struct FormatInfo {
     pub spares_dedicated: bool,
     /// Records how far a rebuild or resync got.
     pub checkpoints: bool,
+    /// Records which regions are being written.
+    pub region_log: bool,
+    /// Records bad ranges.
+    pub bad_ranges: bool,
+    /// Most spans of a volume.
+    pub spans_max: u16,
     /// Levels and layouts.
     pub levels: KVec<LevelInfo>,
 }
@@ -255,8 +276,11 @@ impl SetInfo {
             generation: set.generation,
             disks: KVec::new(),
             volumes: KVec::new(),
+            bad_ranges: KVec::new(),
             notes: KVec::new(),
         };
+        info.bad_ranges
+            .extend_from_slice(&set.bad_ranges, GFP_KERNEL)?;
         for (index, disk) in set.live_disks() {
             info.disks.push(
                 DiskInfo {
@@ -335,6 +359,8 @@ impl VolumeInfo {
             task: None,
             read_errors: 0,
             write_errors: 0,
+            mismatches: KVec::new(),
+            mismatches_lost: false,
         })
     }
 }
@@ -368,6 +394,9 @@ impl FormatInfo {
             spares_global: capabilities.spares_global,
             spares_dedicated: capabilities.spares_dedicated,
             checkpoints: capabilities.checkpoints,
+            region_log: capabilities.region_log,
+            bad_ranges: capabilities.bad_ranges,
+            spans_max: capabilities.spans_max,
             levels,
         })
     }

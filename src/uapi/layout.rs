@@ -222,8 +222,28 @@ wire_struct! {
         pub name_bytes_max: u32,
         /// `EMD_FORMAT_*`.
         pub flags: u32,
-        /// 0.
-        pub reserved: u32,
+        /// Most spans of a volume; 1: no two-level volumes.
+        pub spans_max: u32,
+    }
+}
+
+wire_struct! {
+    /// Record: a place that people should know of. Of the volume before it; bad stretches of disks of
+    /// the set before it.
+    pub struct RangeRec as "emd_rec_range" {
+        /// Start.
+        pub rec: Rec,
+        /// First sector: of each member, or of the volume where a sync counts so (RAID 10, 1E); of the
+        /// disk, for bad ones.
+        pub first_sector: u64,
+        /// Length.
+        pub sectors: u64,
+        /// `EMD_RANGE_*`.
+        pub what: u16,
+        /// `EMD_RANGE_MORE`: there are more than are kept.
+        pub flags: u16,
+        /// Index of the disk in the set, for bad ones; else `EMD_NONE`.
+        pub disk: u32,
     }
 }
 
@@ -272,4 +292,5 @@ pub const STRUCTURES: &[Structure] = &[
     NoteRec::STRUCTURE,
     FormatRec::STRUCTURE,
     LevelRec::STRUCTURE,
+    RangeRec::STRUCTURE,
 ];

@@ -49,7 +49,7 @@ pub use event::{EventKind, EventRecord};
 pub use event_log::EventLog;
 #[allow(unused_imports)]
 pub use info::{
-    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, ScanNote, SetInfo, TaskInfo, TaskKind,
+    AccessKind, DiskInfo, FormatInfo, LevelInfo, RangeInfo, MemberInfo, ScanNote, SetInfo, TaskInfo, TaskKind,
     TaskState, VolumeInfo, VolumeState,
 };
 #[allow(unused_imports)]

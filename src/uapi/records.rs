@@ -6,14 +6,14 @@
 //! members, then its notes; a format, then its levels.
 
 use super::constants::*;
-use super::info::{
+use super::info::{RangeInfo,
     AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, ScanNote, SetInfo, TaskInfo, TaskKind,
     TaskState, VolumeInfo, VolumeState,
 };
-use super::layout::{DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, Rec, SetRec, VolumeRec};
+use super::layout::{DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, RangeRec, Rec, SetRec, VolumeRec};
 use super::request::DevNumber;
 use super::wire::Wire;
-use crate::model::{Checked, Consistency, DiskRole, DiskState, MemberState, Text};
+use crate::model::{BadRange, Checked, Consistency, DiskRole, DiskState, MemberState, Text};
 use core::fmt;
 use kernel::prelude::*;
 
@@ -122,9 +122,33 @@ impl Sink {
                 for member in volume.members.iter() {
                     self.push(&member_record(member))?;
                 }
+                for range in volume.mismatches.iter() {
+                    self.push(&RangeRec {
+                        rec: rec::<RangeRec>(REC_RANGE),
+                        first_sector: range.first_sector,
+                        sectors: range.sectors,
+                        what: RANGE_MISMATCH,
+                        flags: if volume.mismatches_lost {
+                            RANGE_MORE
+                        } else {
+                            0
+                        },
+                        disk: NONE,
+                    })?;
+                }
             }
         }
         if full {
+            for bad in set.bad_ranges.iter() {
+                self.push(&RangeRec {
+                    rec: rec::<RangeRec>(REC_RANGE),
+                    first_sector: bad.sector,
+                    sectors: u64::from(bad.sectors),
+                    what: RANGE_BAD,
+                    flags: 0,
+                    disk: u32::from(bad.disk),
+                })?;
+            }
             for note in set.notes.iter() {
                 self.note(&ScanNote {
                     dev: None,
@@ -156,6 +180,12 @@ impl Sink {
         if format.checkpoints {
             flags |= FORMAT_CHECKPOINTS;
         }
+        if format.region_log {
+            flags |= FORMAT_REGION_LOG;
+        }
+        if format.bad_ranges {
+            flags |= FORMAT_BAD_RANGES;
+        }
         self.push(&FormatRec {
             rec: rec::<FormatRec>(REC_FORMAT),
             name: text_field(format.name),
@@ -167,7 +197,7 @@ impl Sink {
             volumes_max: u32::from(format.volumes_max),
             name_bytes_max: u32::from(format.name_bytes_max),
             flags,
-            reserved: 0,
+            spans_max: u32::from(format.spans_max),
         })?;
         for level in format.levels.iter() {
             self.push(&LevelRec {
@@ -351,6 +381,7 @@ pub fn decode(bytes: &[u8]) -> Checked<Decoded> {
                         generation: set.generation,
                         disks: KVec::new(),
                         volumes: KVec::new(),
+                        bad_ranges: KVec::new(),
                         notes: KVec::new(),
                     },
                     GFP_KERNEL,
@@ -383,6 +414,10 @@ pub fn decode(bytes: &[u8]) -> Checked<Decoded> {
                 volume
                     .members
                     .push(decode_member(&MemberRec::from_bytes(record))?, GFP_KERNEL)?;
+            }
+            REC_RANGE => {
+                let set = decoded.sets.last_mut().ok_or_else(orphan)?;
+                decode_range(set, &RangeRec::from_bytes(record))?;
             }
             REC_FORMAT => decoded
                 .formats
@@ -501,7 +536,34 @@ fn decode_volume(volume: &VolumeRec) -> Checked<VolumeInfo> {
         task,
         read_errors: volume.read_errors,
         write_errors: volume.write_errors,
+        mismatches: KVec::new(),
+        mismatches_lost: false,
     })
+}
+
+fn decode_range(set: &mut SetInfo, range: &RangeRec) -> Checked {
+    match range.what {
+        RANGE_MISMATCH => {
+            let volume = set.volumes.last_mut().ok_or_else(orphan)?;
+            volume.mismatches_lost = range.flags & RANGE_MORE != 0;
+            let range = RangeInfo {
+                first_sector: range.first_sector,
+                sectors: range.sectors,
+            };
+            volume.mismatches.push(range, GFP_KERNEL)?;
+        }
+        RANGE_BAD => {
+            let range = BadRange {
+                disk: small(range.disk),
+                sector: range.first_sector,
+                sectors: u32::try_from(range.sectors).unwrap_or(u32::MAX),
+            };
+            set.bad_ranges.push(range, GFP_KERNEL)?;
+        }
+        // Of a later version.
+        _ => {}
+    }
+    Ok(())
 }
 
 fn decode_format(format: &FormatRec) -> FormatInfo {
@@ -516,6 +578,9 @@ fn decode_format(format: &FormatRec) -> FormatInfo {
         spares_global: format.flags & FORMAT_SPARES_GLOBAL != 0,
         spares_dedicated: format.flags & FORMAT_SPARES_DEDICATED != 0,
         checkpoints: format.flags & FORMAT_CHECKPOINTS != 0,
+        region_log: format.flags & FORMAT_REGION_LOG != 0,
+        bad_ranges: format.flags & FORMAT_BAD_RANGES != 0,
+        spans_max: small(format.spans_max),
         levels: KVec::new(),
     }
 }

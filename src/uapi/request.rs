@@ -141,6 +141,8 @@ pub struct CreateVolume {
     pub layout: Option<Layout>,
     /// Chunk; 0 takes the format's usual one.
     pub chunk_sectors: u32,
+    /// Spans; 1 for a volume of one level.
+    pub spans: u16,
     /// Size that users see; 0 takes all that fits.
     pub size_sectors: u64,
     /// Take redundancy as right.

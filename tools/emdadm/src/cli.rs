@@ -67,6 +67,20 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Give a volume a new name
     Rename(RenameArgs),
+    /// Read everything and compare; places that do not agree: `emdadm show --mismatches`
+    Check(TaskArgs),
+    /// Compare, and put right what does not agree
+    Repair(TaskArgs),
+    /// Make redundancy agree with the data, everywhere
+    Resync(TaskArgs),
+    /// Hold the task that is at work
+    Pause(TargetsArgs),
+    /// Let a held task go on
+    Resume(TargetsArgs),
+    /// End a check or repair
+    Cancel(TargetsArgs),
+    /// Limit how fast tasks go
+    Limit(LimitArgs),
     /// Print events as they come
     Monitor(MonitorArgs),
     /// Wait until no rebuild, resync or check is running
@@ -79,6 +93,7 @@ pub enum Command {
 Examples:
   emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
   emdadm create --format ddf --level raid5 --chunk 64K --size 100G --name data --spare /dev/sdf /dev/sd[b-e]
+  emdadm create --format ddf --level raid50 --spans 2 --name fast /dev/sd[b-g]
   emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
   emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
@@ -107,6 +122,9 @@ pub struct CreateArgs {
     /// Size that users see; all that fits without it
     #[arg(long, short, requires = "level")]
     pub size: Option<Size>,
+    /// Spans of a two-level volume, striped over them; raid50 and raid60 have 2 without it
+    #[arg(long, requires = "level")]
+    pub spans: Option<u16>,
     /// A disk to keep as spare (may be given several times)
     #[arg(long, value_name = "DEVICE")]
     pub spare: Vec<PathBuf>,
@@ -165,6 +183,9 @@ pub struct ShowArgs {
     /// Exit with 3 when something shown is degraded, failed or not started
     #[arg(long)]
     pub check: bool,
+    /// List the places that did not agree at the last check, repair or resync
+    #[arg(long)]
+    pub mismatches: bool,
     /// Arrays or sets; all without any
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
@@ -271,6 +292,53 @@ pub struct RenameArgs {
     pub target: String,
     /// Its new name
     pub name: String,
+}
+
+/// `check`, `repair`, `resync`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm check emd0                    start it and return
+  emdadm check --wait emd0             with a progress bar, until it is done
+  emdadm show --mismatches emd0        the places that did not agree
+  emdadm repair emd0")]
+pub struct TaskArgs {
+    /// Wait for the end, with a progress bar
+    #[arg(long)]
+    pub wait: bool,
+    /// Arrays
+    #[arg(value_name = "TARGET", required = true)]
+    pub targets: Vec<String>,
+}
+
+/// `pause`, `resume`, `cancel`
+#[derive(Args)]
+pub struct TargetsArgs {
+    /// Arrays
+    #[arg(value_name = "TARGET", required = true)]
+    pub targets: Vec<String>,
+}
+
+/// `limit`
+#[derive(Args)]
+#[command(after_help = "\
+Rates are of each member. A task goes as fast as it can while nobody uses the array; beside users it
+goes slowly, but at least at the lower limit.
+
+Examples:
+  emdadm limit --max 50M               for all arrays that have no limit of their own
+  emdadm limit --min 5M --max 200M emd0
+  emdadm limit emd0                    as for all arrays again")]
+pub struct LimitArgs {
+    /// Least for each second beside users
+    #[arg(long, value_name = "SIZE")]
+    pub min: Option<Size>,
+    /// Most for each second; no limit without it
+    #[arg(long, value_name = "SIZE")]
+    pub max: Option<Size>,
+    /// Arrays; all without any
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
 }
 
 /// `monitor`

@@ -22,6 +22,19 @@ fn flag(wanted: bool, bit: u32) -> u32 {
     }
 }
 
+/// Spans that raid50 and raid60 have when nothing is said.
+const SPANS_USUAL: u16 = 2;
+
+/// People call a RAID 5 over several spans raid50; the kernel wants the level of each span.
+fn level_and_spans(level: &str, spans: Option<u16>) -> (String, u32) {
+    let (level, usual) = match level {
+        "raid50" => ("raid5", SPANS_USUAL),
+        "raid60" => ("raid6", SPANS_USUAL),
+        other => (other, 0),
+    };
+    (level.to_owned(), spans.unwrap_or(usual).into())
+}
+
 /// `emdadm create`
 pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
     let members = args
@@ -42,12 +55,14 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
         None => [0; 16],
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (level, spans) = level_and_spans(&text(&args.level), args.spans);
     let made = device.create(&Create {
         format: text(&args.format),
         set_id,
         set_name: text(&args.set_name),
         volume_name: text(&args.name),
-        level: text(&args.level),
+        level,
+        spans,
         layout: text(&args.layout),
         chunk_sectors,
         size_sectors: args.size.map_or(0, |size| size.sectors),

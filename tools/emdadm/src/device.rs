@@ -9,7 +9,7 @@ use emd_core::uapi::constants::*;
 use emd_core::uapi::layout::EventWire;
 use emd_core::uapi::records::{self, Decoded};
 use emd_core::uapi::wire::Wire;
-use emd_core::uapi::{DevNumber, EventRecord, MemberOp, Target};
+use emd_core::uapi::{DevNumber, EventRecord, MemberOp, Target, TaskOp};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::fs::File;
@@ -35,8 +35,10 @@ pub struct Create {
     pub set_name: String,
     /// Name.
     pub volume_name: String,
-    /// Level.
+    /// Level of each span.
     pub level: String,
+    /// Spans; 0 is as good as 1.
+    pub spans: u32,
     /// Layout.
     pub layout: String,
     /// Chunk.
@@ -259,6 +261,7 @@ impl Device {
             layout: field(&create.layout, "the layout")?,
             size_sectors: create.size_sectors,
             chunk_sectors: create.chunk_sectors,
+            spans: create.spans,
             members_count: count(members.len(), "members")?,
             members_ptr: if members.is_empty() {
                 0
@@ -328,6 +331,28 @@ impl Device {
             ..RenameArg::default()
         };
         self.call(IOC_RENAME, arg).map(drop)
+    }
+
+    /// Starts, holds or ends a task, or limits its rate.
+    pub fn task(&self, target: &Target, op: TaskOp) -> Result<()> {
+        let mut arg = TaskArg {
+            target: wire_target(target),
+            ..TaskArg::default()
+        };
+        match op {
+            TaskOp::Start(kind) => {
+                arg.op = TASK_OP_START;
+                arg.kind = kind.code();
+            }
+            TaskOp::Pause => arg.op = TASK_OP_PAUSE,
+            TaskOp::Resume => arg.op = TASK_OP_RESUME,
+            TaskOp::Cancel => arg.op = TASK_OP_CANCEL,
+            TaskOp::Limits { min_kib, max_kib } => {
+                arg.op = TASK_OP_LIMITS;
+                (arg.rate_min_kib, arg.rate_max_kib) = (min_kib, max_kib);
+            }
+        }
+        self.call(IOC_TASK, arg).map(drop)
     }
 
     /// Moves the place in the stream of events.

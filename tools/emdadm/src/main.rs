@@ -16,9 +16,11 @@ mod show;
 mod size;
 mod sys;
 mod target;
+mod tasks;
 mod view;
 
 use clap::Parser;
+use emd_core::uapi::{TaskKind, TaskOp};
 use failure::Outcome;
 
 fn main() -> std::process::ExitCode {
@@ -53,6 +55,13 @@ fn run(cli: &cli::Cli) -> failure::Result<Outcome> {
         Command::Stop(args) => commands::stop(args, json),
         Command::Delete(args) => commands::delete(args, json),
         Command::Rename(args) => commands::rename(args, json),
+        Command::Check(args) => tasks::start(TaskKind::Check, args, json),
+        Command::Repair(args) => tasks::start(TaskKind::Repair, args, json),
+        Command::Resync(args) => tasks::start(TaskKind::Resync, args, json),
+        Command::Pause(args) => tasks::change(&args.targets, TaskOp::Pause, "paused", json),
+        Command::Resume(args) => tasks::change(&args.targets, TaskOp::Resume, "goes on", json),
+        Command::Cancel(args) => tasks::change(&args.targets, TaskOp::Cancel, "cancelled", json),
+        Command::Limit(args) => tasks::limit(args, json),
         Command::Monitor(args) => monitor::run(args, json),
         Command::Wait(args) => progress::wait(args, json),
     }

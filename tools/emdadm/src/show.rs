@@ -45,7 +45,7 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
             table.add_row([
                 view::device(volume).unwrap_or_else(|| "-".into()),
                 volume.name.to_string(),
-                volume.level.to_string(),
+                view::level_text(volume),
                 size::show(volume.size_sectors),
                 match volume.access.word() {
                     "read-write" => volume.state.word().to_owned(),
@@ -99,6 +99,12 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
             }
             view::print_set(set, &dev_name);
         }
+        if args.mismatches {
+            println!();
+            for volume in sets.iter().flat_map(|set| &set.volumes) {
+                view::print_mismatches(volume);
+            }
+        }
     }
     Ok(outcome(args.check, sets.iter()))
 }
@@ -128,10 +134,13 @@ pub fn formats(json: bool) -> Result<Outcome> {
         );
         let yes = |yes| if yes { "yes" } else { "no" };
         println!(
-            "  global spares: {}; dedicated spares: {}; checkpoints: {}",
+            "  global spares: {}; dedicated spares: {}; checkpoints: {}; regions being written: {}; bad ranges: {}; spans: {}",
             yes(format.spares_global),
             yes(format.spares_dedicated),
-            yes(format.checkpoints)
+            yes(format.checkpoints),
+            yes(format.region_log),
+            yes(format.bad_ranges),
+            format.spans_max
         );
         let mut table = view::table(&["LEVEL", "LAYOUT", "MEMBERS"]);
         for level in &format.levels {

@@ -24,6 +24,7 @@ pub struct SetView {
     generation: u64,
     disks: Vec<DiskView>,
     volumes: Vec<VolumeView>,
+    bad_ranges: Vec<RangeView>,
     notes: Vec<String>,
 }
 
@@ -66,6 +67,16 @@ pub struct VolumeView {
     task: Option<TaskView>,
     read_errors: u64,
     write_errors: u64,
+    mismatches: Vec<RangeView>,
+    mismatches_more: bool,
+}
+
+/// A stretch: sectors of each member, or of the volume for RAID 10 and 1E; of a disk for bad ones.
+#[derive(Serialize)]
+pub struct RangeView {
+    disk: Option<u16>,
+    first_sector: u64,
+    sectors: u64,
 }
 
 /// A member.
@@ -105,6 +116,9 @@ pub struct FormatView {
     spares_global: bool,
     spares_dedicated: bool,
     checkpoints: bool,
+    region_log: bool,
+    bad_ranges: bool,
+    spans_max: u16,
     levels: Vec<LevelView>,
 }
 
@@ -172,6 +186,15 @@ impl SetView {
                 .iter()
                 .map(|volume| VolumeView::new(volume, name))
                 .collect(),
+            bad_ranges: set
+                .bad_ranges
+                .iter()
+                .map(|range| RangeView {
+                    disk: Some(range.disk),
+                    first_sector: range.sector,
+                    sectors: range.sectors.into(),
+                })
+                .collect(),
             notes: set.notes.iter().map(ToString::to_string).collect(),
         }
     }
@@ -224,6 +247,16 @@ impl VolumeView {
             task: volume.task.as_ref().map(TaskView::new),
             read_errors: volume.read_errors,
             write_errors: volume.write_errors,
+            mismatches: volume
+                .mismatches
+                .iter()
+                .map(|range| RangeView {
+                    disk: None,
+                    first_sector: range.first_sector,
+                    sectors: range.sectors,
+                })
+                .collect(),
+            mismatches_more: volume.mismatches_lost,
         }
     }
 }
@@ -271,6 +304,9 @@ impl FormatView {
             spares_global: format.spares_global,
             spares_dedicated: format.spares_dedicated,
             checkpoints: format.checkpoints,
+            region_log: format.region_log,
+            bad_ranges: format.bad_ranges,
+            spans_max: format.spans_max,
             levels: format
                 .levels
                 .iter()
@@ -393,8 +429,40 @@ pub fn print_set(set: &SetInfo, name: Namer<'_>) {
     for volume in &set.volumes {
         print_volume(volume, name);
     }
+    for bad in &set.bad_ranges {
+        println!(
+            "  disk {}: {} bad sectors from sector {}",
+            bad.disk, bad.sectors, bad.sector
+        );
+    }
     for note in &set.notes {
         println!("  note: {note}");
+    }
+}
+
+/// What people call the level: RAID 5 over several spans is raid50.
+pub fn level_text(volume: &VolumeInfo) -> String {
+    match volume.spans {
+        0 | 1 => volume.level.to_string(),
+        _ => format!("{}0", volume.level),
+    }
+}
+
+/// Prints the places of a volume that did not agree.
+pub fn print_mismatches(volume: &VolumeInfo) {
+    let device = device(volume).unwrap_or_else(|| show_id(&volume.id));
+    if volume.mismatches.is_empty() {
+        println!("{device}: no place is known that does not agree");
+        return;
+    }
+    println!("{device}: these did not agree at the last check, repair or resync");
+    let mut table = table(&["FIRST SECTOR", "SECTORS"]);
+    for range in &volume.mismatches {
+        table.add_row([range.first_sector.to_string(), range.sectors.to_string()]);
+    }
+    print_table(&table, "  ");
+    if volume.mismatches_lost {
+        println!("  and more, which are not kept");
     }
 }
 
@@ -409,12 +477,15 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
         volume.index,
         volume.state.word()
     );
-    let mut shape = volume.level.to_string();
+    let mut shape = level_text(volume);
     if volume.layout.to_string() != "-" {
         shape.push_str(&format!(" {}", volume.layout));
     }
     if volume.spans > 1 {
-        shape.push_str(&format!(", {} spans", volume.spans));
+        shape.push_str(&format!(
+            ", {} spans of {} members",
+            volume.spans, volume.members_per_span
+        ));
     }
     if volume.chunk_sectors != 0 {
         shape.push_str(&format!(
