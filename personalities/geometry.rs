@@ -605,6 +605,26 @@ impl Geometry {
         }
     }
 
+    /// Whether there is something left that could disagree, when just `in_sync` hold what they
+    /// should: somewhere a block is there twice, or a parity beside all that it stands for.
+    pub fn can_compare(&self, in_sync: Mask) -> bool {
+        match self.kind {
+            Kind::Concat | Kind::Striped => false,
+            Kind::Mirrored | Kind::Copies => in_sync.len() >= 2,
+            Kind::Parity => {
+                let members = self.span_members();
+                let parity = u32::from(self.level().parity_members());
+                (0..self.shape.spans).any(|span| {
+                    let first = span.saturating_mul(members);
+                    let lost = (first..first.saturating_add(members))
+                        .filter(|&slot| !in_sync.contains(slot))
+                        .count();
+                    (lost as u32) < parity
+                })
+            }
+        }
+    }
+
     /// How much of each member the volume's data and parity take, from the member's start, in
     /// sectors: what a rebuild has to go over, and all of it that is used (with far copies there may
     /// be gaps). At most the shape's `member_sectors`.

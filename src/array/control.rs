@@ -72,14 +72,8 @@ impl Array {
     /// Sets an array up. It does nothing before its disk is added.
     pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
         let shape = params.geometry.shape();
-        if params.geometry.kind() == Kind::Copies || shape.level == Level::Raid6 || shape.spans > 1
-        {
-            return Err(reason!(
-                EOPNOTSUPP,
-                "{} of {} spans cannot be started yet",
-                shape.level,
-                shape.spans
-            ));
+        if shape.level == Level::Raid6 {
+            return Err(reason!(EOPNOTSUPP, "{} cannot be started yet", shape.level));
         }
         let mut block_sectors = 1;
         for member in params.members.iter().flatten() {
@@ -216,11 +210,6 @@ impl Array {
             let list = self.waiting.lock().finished.take();
             end_all(list);
         }
-    }
-
-    /// Members in sync and usable.
-    pub fn in_sync(&self) -> Mask {
-        self.readable()
     }
 
     /// Members that take writes: those in sync, and those being rebuilt.

@@ -9,7 +9,7 @@ use crate::block::parity::{self, Start};
 use crate::block::syndrome::{self, Spare};
 use crate::model::{Slot, MEMBERS_MAX};
 use crate::personalities::lane::{Compute, StepResult};
-use crate::personalities::{gf256, Geometry, Mask};
+use crate::personalities::{Geometry, Mask};
 
 /// Works something out. Process context.
 pub(super) fn compute(body: &mut Body, compute: Compute) -> StepResult {
@@ -276,14 +276,6 @@ fn two(
 
 /// The one data member whose being wrong explains what is between the parities read and worked out.
 fn locate(body: &Body, p: Slot, q: Slot, len_bytes: usize) -> Option<Slot> {
-    let exponents = Exponents::of(body)?;
-    let bytes =
-        |pages: Option<&'_ Pages>| pages.and_then(|pages| pages.as_slice().get(..len_bytes));
-    let exponent = gf256::locate(
-        bytes(old(body, p))?,
-        bytes(new(body, p))?,
-        bytes(old(body, q))?,
-        bytes(new(body, q))?,
-    )?;
-    exponents.slot(u16::from(exponent))
+    let _ = (body, p, q, len_bytes);
+    None
 }

@@ -41,7 +41,6 @@ mod write;
 
 pub use control::{ArrayParams, Notify};
 pub use pace::set_general_limits;
-pub use ranges::SyncRange;
 pub use task::TaskResult;
 
 use crate::block::batch::BatchSet;

@@ -226,13 +226,8 @@ impl WorkItem for Background {
         }
         while let Some(io) = stalled.pop() {
             match pass.geometry.kind() {
-<<<<<<< HEAD
-                Kind::Parity | Kind::Mirrored => write::resume(&pass, io),
-                Kind::Striped | Kind::Concat | Kind::Copies => io.fail(Status::IO_ERROR),
-=======
                 Kind::Parity | Kind::Mirrored | Kind::Copies => write::resume(&pass, io),
                 Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
->>>>>>> f2a5423 (wip)
             }
         }
     }

@@ -17,7 +17,6 @@ use kernel::prelude::*;
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     match pass.geometry.kind() {
         // There are none: `Array::new` refuses them.
-        Kind::Copies => bio.end(Status::NOT_SUPPORTED),
         Kind::Concat | Kind::Striped => striped(pass, bio),
         Kind::Mirrored | Kind::Copies if !pass.task_active.load(Ordering::Acquire) => {
             copied(pass, bio)

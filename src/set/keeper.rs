@@ -12,8 +12,7 @@ use crate::array::{Array, MemberSlot};
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{
-    Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, Level, MemberState, Slot,
-    VolumeIndex,
+    Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, MemberState, Slot, VolumeIndex,
 };
 use crate::personalities::{Health, Mask};
 use crate::uapi::{DevNumber, EventKind, TaskKind};
@@ -454,7 +453,7 @@ impl Inner {
         let model = self.model()?.volume(volume)?;
         let mut targets = Mask::EMPTY;
         let mut done = u64::MAX;
-        let mut in_sync = 0u32;
+        let mut in_sync = Mask::EMPTY;
         for (slot, member) in (0u16..).zip(model.members.iter()) {
             match member.state {
                 MemberState::Rebuilding { done_sectors }
@@ -463,18 +462,14 @@ impl Inner {
                     targets = targets.with(slot);
                     done = done.min(done_sectors);
                 }
-                MemberState::InSync => in_sync += 1,
+                MemberState::InSync => in_sync = in_sync.with(slot),
                 _ => {}
             }
         }
         if !targets.is_empty() {
             return Some((TaskKind::Rebuild, targets, done));
         }
-        let shape = model.shape;
-        let lost = u32::from(shape.members).saturating_sub(in_sync);
-        let is_mirror = shape.level == Level::Raid1;
-        let can_resync = lost == 0 || (is_mirror && in_sync >= 2);
-        if !running.needs_resync || !can_resync {
+        if !running.needs_resync || !running.array.geometry().can_compare(in_sync) {
             return None;
         }
         let kind = match model.consistency {
@@ -486,6 +481,9 @@ impl Inner {
 
     /// Whether so much is lost that every sector is there just once.
     fn nothing_to_agree(&self, volume: VolumeIndex) -> bool {
-        self.health(volume, self.in_sync(volume, None)) == Health::Degraded
+        let in_sync = self.in_sync(volume, None);
+        self.running(volume)
+            .is_some_and(|running| !running.array.geometry().can_compare(in_sync))
+            && self.health(volume, in_sync) != Health::Failed
     }
 }

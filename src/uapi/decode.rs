@@ -20,7 +20,7 @@ use super::request::{
     Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
 };
 use super::wire::Wire;
-use crate::model::{Checked, Layout, Level, Rotation, Text, MEMBERS_MAX};
+use crate::model::{Checked, Layout, Level, Rotation, Text};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -455,7 +455,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
         chunk_sectors: arg.chunk_sectors,
         spans: u16::try_from(arg.spans.max(1))
             .ok()
-            .filter(|&spans| usize::from(spans) <= MEMBERS_MAX)
+            .filter(|&spans| u32::from(spans) <= MEMBERS_MAX)
             .ok_or_else(|| reason!(E2BIG, "{} spans are more than any volume has", arg.spans))?,
         size_sectors: arg.size_sectors,
         assume_clean,

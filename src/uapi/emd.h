@@ -55,6 +55,7 @@
 #define EMD_REC_NOTE 5 /* Record: a remark for people */
 #define EMD_REC_FORMAT 6 /* Record: a format */
 #define EMD_REC_LEVEL 7 /* Record: a level and layout that a format can express */
+#define EMD_REC_RANGE 8 /* Record: a place that people should know of */
 
 #define EMD_DISK_FAILURE_PREDICTED (1u << 0) /* Disk flag: it predicts its own failure */
 
@@ -80,6 +81,13 @@
 #define EMD_FORMAT_SPARES_GLOBAL (1u << 0) /* Format flag: records spares for the whole set */
 #define EMD_FORMAT_SPARES_DEDICATED (1u << 1) /* Format flag: records spares for one volume */
 #define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild or resync got */
+/* Format flag: records which regions are being written, so that only these are resynced */
+#define EMD_FORMAT_REGION_LOG (1u << 3)
+#define EMD_FORMAT_BAD_RANGES (1u << 4) /* Format flag: records bad ranges */
+
+#define EMD_RANGE_MISMATCH 1 /* Range: redundancy did not agree there */
+#define EMD_RANGE_BAD 2 /* Range: the disk holds nothing usable there */
+#define EMD_RANGE_MORE (1u << 0) /* Range flag: there are more than are kept */
 
 #define EMD_LEVEL_USUAL (1u << 0) /* Level flag: the usual layout of the level in this format */
 
@@ -255,6 +263,12 @@ struct emd_create {
 	__u32 spares_count; /* [in] Spares; at most EMD_DISKS_MAX */
 	__u32 number; /* [out] N of /dev/emdN, or EMD_NONE */
 	__u8 array_id[16]; /* [out] Id of the volume */
+	/*
+	 * [in] Spans of a two-level volume (RAID 50, 60), striped over them; 0 and 1 for none.
+	 * members_count counts over all spans
+	 */
+	__u32 spans;
+	__u32 reserved; /* Must be 0 */
 };
 
 /* Argument of EMD_IOC_STOP. */
@@ -424,7 +438,21 @@ struct emd_rec_format {
 	__u32 volumes_max; /* Most volumes in a set */
 	__u32 name_bytes_max; /* Longest name in bytes */
 	__u32 flags; /* EMD_FORMAT_* */
-	__u32 reserved; /* 0 */
+	__u32 spans_max; /* Most spans of a volume; 1: no two-level volumes */
+};
+
+/* Record: a place that people should know of. Of the volume before it; bad stretches of disks of the set before it. */
+struct emd_rec_range {
+	struct emd_rec rec; /* Start */
+	/*
+	 * First sector: of each member, or of the volume where a sync counts so (RAID 10, 1E); of the
+	 * disk, for bad ones
+	 */
+	__u64 first_sector;
+	__u64 sectors; /* Length */
+	__u16 what; /* EMD_RANGE_* */
+	__u16 flags; /* EMD_RANGE_MORE: there are more than are kept */
+	__u32 disk; /* Index of the disk in the set, for bad ones; else EMD_NONE */
 };
 
 /* Record: a level in one layout that the format before it can express. */

@@ -9,9 +9,9 @@
 use super::request::DevNumber;
 use super::volume_state;
 use crate::metadata::Format;
-use crate::model::{BadRange,
-    Access, Checked, Consistency, DiskRole, DiskState, Identity, Layout, Level, MemberState, Set,
-    Slot, Text, Volume, VolumeIndex,
+use crate::model::{
+    Access, BadRange, Checked, Consistency, DiskRole, DiskState, Identity, Layout, Level,
+    MemberState, Set, Slot, Text, Volume, VolumeIndex,
 };
 use kernel::prelude::*;
 

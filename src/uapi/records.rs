@@ -6,11 +6,13 @@
 //! members, then its notes; a format, then its levels.
 
 use super::constants::*;
-use super::info::{RangeInfo,
-    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, ScanNote, SetInfo, TaskInfo, TaskKind,
-    TaskState, VolumeInfo, VolumeState,
+use super::info::{
+    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, ScanNote, SetInfo,
+    TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
 };
-use super::layout::{DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, RangeRec, Rec, SetRec, VolumeRec};
+use super::layout::{
+    DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, RangeRec, Rec, SetRec, VolumeRec,
+};
 use super::request::DevNumber;
 use super::wire::Wire;
 use crate::model::{BadRange, Checked, Consistency, DiskRole, DiskState, MemberState, Text};

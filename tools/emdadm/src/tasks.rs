@@ -14,7 +14,12 @@ use serde_json::json;
 
 /// Starts a task on each target.
 pub fn start(kind: TaskKind, args: &TaskArgs, json: bool) -> Result<Outcome> {
-    each(&args.targets, TaskOp::Start(kind), "started", json && !args.wait)?;
+    each(
+        &args.targets,
+        TaskOp::Start(kind),
+        "started",
+        json && !args.wait,
+    )?;
     if !args.wait {
         return Ok(Outcome::Done);
     }

@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use emd_core::model::{
-    Checked, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Text,
+    BadRange, Checked, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Text,
 };
 use emd_core::reason;
 use emd_core::uapi::decode::UserMemory;
@@ -277,6 +277,16 @@ pub fn sample_set(nth: u8) -> SetInfo {
         }),
         read_errors: 6,
         write_errors: 7,
+        mismatches: KVec::from_elem(
+            RangeInfo {
+                first_sector: 128,
+                sectors: 64,
+            },
+            usize::from(index),
+            GFP_KERNEL,
+        )
+        .expect("memory"),
+        mismatches_lost: index == 1,
     };
     let mut volumes = KVec::new();
     push(&mut volumes, volume(0, members));
@@ -291,6 +301,16 @@ pub fn sample_set(nth: u8) -> SetInfo {
         generation: 42,
         disks,
         volumes,
+        bad_ranges: KVec::from_elem(
+            BadRange {
+                disk: 1,
+                sector: 4096,
+                sectors: 8,
+            },
+            1,
+            GFP_KERNEL,
+        )
+        .expect("memory"),
         notes,
     }
 }
