@@ -5,7 +5,9 @@
 use super::managed::ManagedSet;
 use super::state::Inner;
 use crate::model::{Checked, Text};
-use crate::uapi::{AccessKind, DevNumber, RangeInfo, SetInfo, TaskInfo, TaskState, VolumeInfo};
+use crate::uapi::{
+    AccessKind, DevNumber, RangeInfo, SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo,
+};
 use kernel::prelude::*;
 
 impl ManagedSet {
@@ -26,7 +28,7 @@ impl ManagedSet {
             }
         }
         for volume in info.volumes.iter_mut() {
-            complete(&inner, volume);
+            complete(&inner, volume, self.keeper_is_busy());
         }
         Ok(Some(info))
     }
@@ -34,7 +36,7 @@ impl ManagedSet {
 
 /// Adds to a volume what the model does not know.
 #[inline(never)]
-fn complete(inner: &Inner, volume: &mut VolumeInfo) {
+fn complete(inner: &Inner, volume: &mut VolumeInfo, keeper_is_busy: bool) {
     volume.state = inner.volume_state(volume.index);
     let Some(entry) = inner.entries.get(usize::from(volume.index)) else {
         return;
@@ -43,7 +45,7 @@ fn complete(inner: &Inner, volume: &mut VolumeInfo) {
         (Some(running), _) => {
             fill(volume, running);
             if volume.task.is_none() {
-                volume.task = waiting(inner, volume);
+                volume.task = waiting(inner, volume, keeper_is_busy);
             }
         }
         (None, Some(why)) => {
@@ -102,13 +104,18 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     }
 }
 
-/// The task that is due, and waits for one on the same disks.
+/// The task that is due, and waits for one on the same disks, or for the keeper to start it.
 #[inline(never)]
-fn waiting(inner: &Inner, volume: &VolumeInfo) -> Option<TaskInfo> {
+fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<TaskInfo> {
     if !inner.may_have_task(volume.index) {
         return None;
     }
-    let (kind, _, done_sectors) = inner.task_needed(volume.index)?;
+    let needed = inner.task_needed(volume.index);
+    let (kind, done_sectors) = match needed {
+        Some((kind, _, done_sectors)) => (kind, done_sectors),
+        None if inner.awaits_rebuild(volume.index, keeper_is_busy) => (TaskKind::Rebuild, 0),
+        None => return None,
+    };
     Some(TaskInfo {
         kind,
         state: TaskState::Waiting,

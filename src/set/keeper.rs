@@ -479,6 +479,33 @@ impl Inner {
         Some((kind, Mask::EMPTY, running.resync_from_sectors))
     }
 
+    /// Whether the keeper is about to start a rebuild: a member was given a disk that the array does
+    /// not have yet, or was lost just now, and a spare is there.
+    pub fn awaits_rebuild(&self, volume: VolumeIndex, keeper_is_busy: bool) -> bool {
+        let (Some(running), Some(set)) = (self.running(volume), self.model()) else {
+            return false;
+        };
+        let Some(model) = set.volume(volume) else {
+            return false;
+        };
+        let unrecorded = running.array.unrecorded();
+        if !model.shape.level.is_redundant() || !(keeper_is_busy || !unrecorded.is_empty()) {
+            return false;
+        }
+        let has_spare = || {
+            (0..self.devices.len() as DiskIndex).any(|disk| self.spare_rank(volume, disk).is_some())
+        };
+        (0u16..)
+            .zip(model.members.iter())
+            .any(|(slot, member)| match member.state {
+                MemberState::Rebuilding { .. } => {
+                    member.disk.is_some_and(|disk| self.is_online(disk))
+                }
+                MemberState::Failed | MemberState::Missing => has_spare(),
+                MemberState::InSync => unrecorded.contains(slot) && has_spare(),
+            })
+    }
+
     /// Whether so much is lost that every sector is there just once.
     fn nothing_to_agree(&self, volume: VolumeIndex) -> bool {
         let in_sync = self.in_sync(volume, None);

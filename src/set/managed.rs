@@ -46,6 +46,10 @@ pub struct ManagedSet {
     pub wants_tick: AtomicBool,
     /// When the keeper wants to look again, in ticks; 0 for never.
     keeper_at: AtomicU64,
+    /// The keeper is to look, and has not begun to.
+    pub(super) keeper_wanted: AtomicBool,
+    /// The keeper looks.
+    pub(super) keeper_runs: AtomicBool,
     /// The set is not active and waits for more of its disks.
     pub waits: AtomicBool,
     #[pin]
@@ -71,7 +75,10 @@ impl WorkItem<KEEPER> for ManagedSet {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
+        this.keeper_runs.store(true, Ordering::Release);
+        this.keeper_wanted.store(false, Ordering::Release);
         this.keep();
+        this.keeper_runs.store(false, Ordering::Release);
     }
 }
 
@@ -161,6 +168,8 @@ impl ManagedSet {
                 inner <- new_mutex!(inner, "emd_set"),
                 wants_tick: AtomicBool::new(false),
                 keeper_at: AtomicU64::new(0),
+                keeper_wanted: AtomicBool::new(false),
+                keeper_runs: AtomicBool::new(false),
                 waits: AtomicBool::new(false),
                 recorder <- new_work!("emd_recorder"),
                 keeper <- new_work!("emd_keeper"),
@@ -190,7 +199,13 @@ impl ManagedSet {
 
     /// Lets the keeper look. Any context.
     pub fn kick_keeper(self: &Arc<Self>) {
+        self.keeper_wanted.store(true, Ordering::Release);
         let _ = self.shared.queue.enqueue::<Arc<Self>, KEEPER>(self.clone());
+    }
+
+    /// Whether the keeper is about to look, or looks now.
+    pub fn keeper_is_busy(&self) -> bool {
+        self.keeper_wanted.load(Ordering::Acquire) || self.keeper_runs.load(Ordering::Acquire)
     }
 
     /// Lets the recorder look again soon.

@@ -50,6 +50,10 @@ impl ManagedSet {
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
             }
             inner.tell_states(&self.shared);
+            if wishes.keeper {
+                // Before the lock is given back: who waits for a rebuild must not see a gap.
+                self.keeper_wanted.store(true, Ordering::Release);
+            }
         }
         wishes.keeper |= self.keeper_is_due();
         if wishes.keeper {

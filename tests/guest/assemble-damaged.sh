@@ -26,7 +26,7 @@ boot_1() {
   for sector in "$primary" "$secondary"; do
     smash disk2 "$sector"
     load
-    wait_for 10 started
+    wait_for 10 emd_runs emd0
     expect_equal "sector $sector of disk2 is noise: state" "$(emd_state emd0)" optimal
     data_is_right
     unload
@@ -35,7 +35,7 @@ boot_1() {
   for sector in 1 64 65 100; do
     smash disk2 $((primary + sector))
     load
-    wait_for 10 started
+    wait_for 10 emd_runs emd0
     grep -qE "^(optimal|degraded)$" <<<"$(emd_state emd0)" || fail "sector $sector of the metadata: $(emd_state emd0)"
     say "sector $((primary + sector)) of disk2 is noise: $(emd_state emd0)"
     data_is_right
@@ -44,7 +44,7 @@ boot_1() {
   done
   smash disk2 "$anchor"
   load
-  wait_for 10 started
+  wait_for 10 emd_runs emd0
   say "the anchor of disk2 is noise: $(emd_state emd0)"
   data_is_right
   unload
@@ -69,7 +69,7 @@ boot_1() {
       seek=$(($(blockdev --getsz "$(disk $name)") / 2048 - TAIL_MIB)) oflag=direct conv=notrunc status=none
     before=$(host contents disk5 disk6)
     load
-    wait_for 10 started
+    wait_for 10 emd_runs emd0
     expect_equal "state with the disk of another size" "$(emd_state emd0)" degraded
     unchanged "nothing was written to it" "$before" disk5 disk6
     data_is_right

@@ -19,9 +19,10 @@ boot_1() {
 
   step "one disk is missing: after the time-out, degraded"
   wipe disk2
-  load
+  # Long enough that it is not over before this looks.
+  modprobe emd clean_ms=200 start_timeout_ms=4000
   started && fail "started at once"
-  wait_for 10 started
+  wait_for 10 emd_runs emd0
   expect_equal "state" "$(emd_state emd0)" degraded
   data_is_right
   known 4 $((4 << 20)) | dd of=/dev/emd0 bs=1M seek=8 iflag=fullblock oflag=direct conv=notrunc status=none
@@ -32,7 +33,7 @@ boot_1() {
   # disk2 as it was is behind the others: it has to be rebuilt, or left alone, before it counts.
   restore good disk2
   load
-  wait_for 10 started
+  wait_for 10 emd_runs emd0
   expect "what was written without it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
   wait_for 30 emd_settled emd0
   expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
@@ -49,7 +50,7 @@ boot_1() {
   expect "scan" emdadm scan
   started && fail "was started by a scan that was not asked to"
   expect "scan --degraded" emdadm scan --degraded
-  wait_for 5 started
+  wait_for 5 emd_runs emd0
   data_is_right
   step "it comes late"
   restore good disk2
@@ -61,7 +62,7 @@ boot_1() {
   step "dirty and degraded"
   restore good "${MEMBERS[@]}"
   modprobe emd clean_ms=60000
-  wait_for 10 started
+  wait_for 10 emd_runs emd0
   dd if=/dev/zero of=/dev/emd0 bs=64k seek=200 count=1 oflag=direct conv=notrunc status=none
   save dirty
   unload
@@ -73,9 +74,9 @@ boot_1() {
   emdadm scan --degraded >/dev/null 2>&1 || true
   started && fail "was started without force"
   expect "scan --force" emdadm scan --degraded --force
-  wait_for 5 started
+  wait_for 5 emd_runs emd0
   data_is_right
-  wait_for 10 emd_is_clean emd0 || true
+  wait_for 10 emd_is_clean emd0
   unload
 
   step "two disks are missing"
@@ -105,7 +106,7 @@ boot_1() {
   unchanged "nothing was written" "$before" "${ALL[@]}"
   dmsetup remove --retry held
   expect "scan" emdadm scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
-  wait_for 5 started
+  wait_for 5 emd_runs emd0
   expect_equal "state" "$(emd_state emd0)" optimal
   data_is_right
   unload

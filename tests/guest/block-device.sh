@@ -33,6 +33,9 @@ boot_1() {
     [[ -e /sys/block/$name/holders/$array ]] || fail "$array is no holder of $name"
   done
   say "ok: slaves and holders"
+  modprobe dm_mod
+  expect "a free disk can be claimed" dmsetup create friend --table "0 2048 linear ${d[3]} 0"
+  dmsetup remove --retry friend
   expect_failure "a member cannot be claimed by another" dmsetup create thief --table "0 2048 linear ${d[0]} 0"
 
   step "statistics count what users do, once"

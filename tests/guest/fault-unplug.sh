@@ -12,9 +12,9 @@ source /emd/tests/guest/lib-faults.sh
 
 spare_is() { [[ $(emdadm show --json | jq -r "[.sets[].disks[] | select(.role == \"$1\")][0].state") == "$2" ]]; }
 
-rebuilding() { emd_get emd0 '.members[].device' | grep -qx "$(disk disk5)"; }
-
 a_set_is_there() { (($(emdadm list --json | jq '.sets | length') > 0)); }
+
+lost_are() { [[ $(missing) == "$1" ]]; }
 
 missing() { emd_get emd0 '[.members[] | select(.state == "missing" or .state == "failed")] | length'; }
 
@@ -22,31 +22,27 @@ boot_1() {
   modprobe emd clean_ms=200
   # Slots: disk1 (virtio), disk3 (scsi), disk2 (virtio).
   emdadm create --format ddf --level raid5 --name data --chunk 64K --size 40M --assume-clean "$(disk disk1)" "$(disk disk3)" "$(disk disk2)"
-  local writer
 
   step "a scsi disk is pulled out under load, and put back"
-  fio_pass 1 write &
-  writer=$!
-  sleep 0.7
+  load_begins 1
   unplug disk3
   wait_for 20 emd_is emd0 degraded
-  wait $writer || fail "fio: $(tail -n 20 /run/fio.1)"
+  load_ends
   expect "all data, degraded" fio_pass 1 verify
   expect_equal "one member is missing" "$(missing)" 1
   # The writes fail first; that the disk is gone is known a little later.
-  wait_for 20 happened disk-lost || fail "the loss is not told"
+  wait_for 20 happened disk-lost
   plug disk3
   wait_for 40 emd_settled emd0
   expect "all data, rebuilt" fio_pass 1 verify
 
   step "a virtio disk is pulled out, a spare takes its place"
   expect "disk4 becomes a spare" emdadm spare emd0 "$(disk disk4)"
-  fio_pass 2 write &
-  writer=$!
-  sleep 0.7
+  load_begins 2
   unplug disk1
-  wait_for 20 happened spare-activated
-  wait $writer || fail "fio: $(tail -n 20 /run/fio.2)"
+  wait_for 20 emd_has emd0 "$(disk disk4)"
+  load_ends
+  expect_equal "the spare's taking over is told" "$(events spare-activated | jq -r '.slot' | grep -cx 0)" 1
   wait_for 40 emd_settled emd0
   expect_equal "the spare is a member" "$(emd_member_device emd0 0)" "$(disk disk4)"
   expect "all data" fio_pass 2 verify
@@ -61,9 +57,10 @@ boot_1() {
 
   step "a disk is pulled out while it is rebuilt"
   unplug disk3
-  wait_for 20 rebuilding
+  wait_for 20 emd_has emd0 "$(disk disk5)"
   unplug disk5
-  wait_for 20 emd_is emd0 degraded
+  wait_for 20 lost_are 1
+  expect_equal "the array" "$(emd_state emd0)" degraded
   expect "all data, degraded" fio_pass 2 verify
   plug disk3
   wait_for 60 emd_settled emd0
@@ -71,12 +68,12 @@ boot_1() {
 
   step "one more than the array bears"
   known 5 $((20 << 20)) | dd of=/dev/emd0 bs=1M seek=20 iflag=fullblock oflag=direct conv=notrunc status=none
-  { fio_pass 3 write --size=20M || exit 1; } &
-  writer=$!
-  sleep 0.7
+  load_begins 3 --size=20M
   unplug disk2
   unplug disk4
-  if wait $writer; then fail "fio saw no error"; fi
+  # It writes over and over, until it sees an error.
+  wait_for 20 test -e /run/load.over
+  if wait "$LOAD"; then fail "fio saw no error"; fi
   grep -qi "Input/output error" /run/fio.3 || fail "fio failed with another error: $(tail /run/fio.3)"
   wait_for 10 emd_is emd0 failed
   expect_failure "a write fails" dd if=/dev/zero of=/dev/emd0 bs=64k count=1 oflag=direct conv=notrunc

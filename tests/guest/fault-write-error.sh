@@ -31,15 +31,11 @@ cannot_write() {
 member_of() { emd_get emd0 ".members[] | select(.state == \"$1\") | .device"; }
 
 takes_over() { # NUMBER SPARE: the disk fails under load, the spare takes its place
-  local writer
-  fio_pass "$1" write &
-  writer=$!
-  # When it is marked as dirty it is a data write that fails, not one of metadata.
-  wait_for 10 is_dirty
-  sleep 0.3
+  # Some writes are done, so it is marked as dirty: it is a data write that fails, not one of metadata.
+  load_begins "$1"
   cannot_write "$1"
-  wait_for 20 spare_in "$2"
-  wait $writer || fail "fio: $(tail -n 20 "/run/fio.$1")"
+  wait_for 20 emd_has emd0 "$2"
+  load_ends
   say "ok: fio has not noticed"
   fio_pass "$1" verify || fail "fio: $(tail -n 20 "/run/fio.$1")"
   wait_for 30 emd_settled emd0
@@ -49,10 +45,6 @@ takes_over() { # NUMBER SPARE: the disk fails under load, the spare takes its pl
   (($(emd_get emd0 .write_errors) > 0)) || fail "no write error was counted"
   expect "all data" fio_pass "$1" verify
 }
-
-is_dirty() { [[ $(emd_consistency emd0) == dirty ]]; }
-
-spare_in() { emd_get emd0 '.members[].device' | grep -qx "$1"; }
 
 boot_1() {
   modprobe dm_mod
@@ -89,6 +81,7 @@ boot_2() {
   [[ ! -b /dev/emd0 ]] || fail "dirty and degraded, and was started without being forced"
   expect "scan --force" emdadm scan --degraded --force
   wait_for 10 test -b /dev/emd0
+  wait_for 10 emd_runs emd0
   expect_equal "degraded" "$(emd_state emd0)" degraded
   expect_equal "without disk3" "$(emd_get emd0 '.members[] | select(.state == "failed" or .state == "missing") | .slot')" 2
   expect_equal "its disk counts as failed" "$(emdadm show --json | jq -r '[.sets[].disks[] | select(.state == "failed")] | length')" 3

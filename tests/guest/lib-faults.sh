@@ -36,6 +36,33 @@ happened() { [[ -n $(events "$1") ]]; }
 # range DEVICE FIRST COUNT: sectors of it.
 range() { dd if="$1" bs=512 skip="$2" count="$3" iflag=direct status=none; }
 
+# load_begins SEED [OPTION...]: passes of fio over /dev/emd0, always the same, in the background, until load_ends. Returns when its
+# writes arrive. /run/load.over is there when it has ended.
+load_begins() {
+  local seed=$1 before
+  shift
+  before=$(emd_writes emd0)
+  rm -f /run/load.*
+  (
+    status=0
+    until [[ $status != 0 || -e /run/load.stop ]]; do fio_pass "$seed" write "$@" || status=$?; done
+    echo "$status" >/run/load.over
+    exit "$status"
+  ) &
+  LOAD=$!
+  LOAD_LOG=/run/fio.$seed
+  wait_for 20 emd_wrote emd0 $((before + 50))
+}
+
+# Whether it still writes: so what has just happened has happened under load.
+load_goes_on() { [[ ! -e /run/load.over ]]; }
+
+# load_ends: after the pass that it is at; all its writes went well.
+load_ends() {
+  touch /run/load.stop
+  wait "$LOAD" || fail "fio: $(tail -n 20 "$LOAD_LOG")"
+}
+
 # fio_pass SEED write|verify [OPTION...]: the whole of /dev/emd0 is written once in random order (in some seconds), or what an
 # earlier pass wrote is read and compared.
 fio_pass() {

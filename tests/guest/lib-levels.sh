@@ -12,10 +12,12 @@ verify_fio() {
     --direct=1 --verify=crc32c --verify_fatal=1 --do_verify=1 --size=100% --blockalign="$sector" "$@"
 }
 
-# fio_while ARRAY: writes and verifies the first half over and over in the background, until fio_done.
+# fio_while ARRAY: writes and verifies the first half over and over in the background, until fio_done. Returns when its writes arrive.
 fio_while() {
   local array=$1
-  rm -f /run/fio.stop
+  local before
+  before=$(emd_writes "$array")
+  rm -f /run/fio.stop /run/fio.passes
   (
     until [[ -e /run/fio.stop ]]; do
       verify_fio "$array" --size=50% --randseed="$RANDOM" >/run/fio.log 2>&1 || break
@@ -24,6 +26,7 @@ fio_while() {
     [[ -e /run/fio.stop ]]
   ) &
   FIO=$!
+  wait_for 20 emd_wrote "$array" $((before + 50))
 }
 
 fio_done() {

@@ -26,9 +26,23 @@ emd_member_device() { emd_get "$1" ".members[$2].device"; }
 # emd_is ARRAY STATE: for wait_for.
 emd_is() { [[ $(emd_state "$1") == "$2" ]]; }
 
+# emd_runs ARRAY: it is there, and what `emd_state` says of it is no longer that it is about to start.
+emd_runs() { [[ -b /dev/$1 && $(emd_state "$1") =~ ^(optimal|partially-optimal|degraded|failed)$ ]]; }
+
+# emd_has ARRAY DEVICE: the disk is a member.
+emd_has() { emd_get "$1" '.members[].device' | grep -qx -- "$2"; }
+
+# emd_writes ARRAY: users' writes that are done.
+emd_writes() { awk '{ print $5 }' "/sys/block/$1/stat"; }
+
+# emd_wrote ARRAY COUNT: as many.
+emd_wrote() { (($(emd_writes "$1") >= $2)); }
+
 emd_consistency() { emd_get "$1" .consistency; }
 
 emd_is_clean() { [[ $(emd_consistency "$1") == clean ]]; }
+
+emd_is_dirty() { [[ $(emd_consistency "$1") == dirty ]]; }
 
 # emd_task ARRAY: what runs on it (rebuild, resync), or nothing.
 emd_task() { emd_get "$1" '.task.kind // ""'; }
@@ -106,12 +120,10 @@ md_container() { echo "/dev/$(md_nodes inactive | head -n 1)"; }
 # md_sysfs NAME FILE
 md_sysfs() { cat "/sys/block/$(basename "$(md_device "$1")")/md/$2"; }
 
-md_idle() { [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" degraded 2>/dev/null || echo 0) == "${2:-0}" ]]; }
-
-# md_wait NAME [LOST]: until nothing is synced any more and no more than so many members are lost.
+# md_wait NAME [LOST]: until nothing is left to sync and just so many members are lost. (A sync that has not begun yet is left.)
 md_wait() {
   [[ -e /sys/block/$(basename "$(md_device "$1")")/md/sync_action ]] || return 0
-  wait_for 40 md_idle "$@"
+  wait_for 40 md_is_synced "$@"
 }
 
 # md_stop: all of md, when it has recorded everything as clean.
@@ -153,9 +165,12 @@ md_mismatches() {
   local folder
   folder=/sys/block/$(basename "$(md_device "$1")")/md
   echo check >"$folder/sync_action"
-  wait_for 60 md_idle "$1"
+  wait_for 60 md_has_checked "$folder"
   cat "$folder/mismatch_cnt"
 }
+
+# It has begun, and is over.
+md_has_checked() { [[ $(<"$1/last_sync_action") == check && $(<"$1/sync_action") == idle ]]; }
 
 # --- Both
 

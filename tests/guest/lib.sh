@@ -43,13 +43,14 @@ expect_equal() {
   say "ok: $1"
 }
 
-# wait_for SECONDS COMMAND...: until the command succeeds.
+# wait_for SECONDS COMMAND...: until the command succeeds. SECONDS is what an idle machine may need; a busy one gets several times that.
+PATIENCE=4
 wait_for() {
   local seconds=$1 end
   shift
-  end=$((SECONDS + seconds))
+  end=$((SECONDS + seconds * PATIENCE))
   until "$@" >/dev/null 2>&1; do
-    ((SECONDS < end)) || fail "not within $seconds s: $*"
+    ((SECONDS < end)) || fail "not within $((seconds * PATIENCE)) s: $*"
     sleep 0.1
   done
 }

@@ -43,11 +43,11 @@ boot_1() {
 
   step "rebuilt to a new disk"
   emd_load
-  wait_for 20 emd_node r5
+  for name in r5 r1; do wait_for 20 emd_node $name; done
   expect "a new disk" emdadm add r5 "${DISKS[3]}"
   fill_all 4
   wait_for 40 emd_settled r5
-  [[ $(emd_state r1) == optimal ]] || expect "the other volume needs it too" emdadm add r1 "${DISKS[3]}"
+  emd_has r1 "${DISKS[3]}" || expect "the other volume needs it too" emdadm add r1 "${DISKS[3]}"
   wait_for 40 emd_settled r1
   md_takes 4 1
   md_has r5 0

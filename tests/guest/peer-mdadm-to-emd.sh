@@ -83,6 +83,7 @@ emd_takes() { # STATE|- NAME...
   emd_load
   for name; do
     wait_for 20 emd_node "$name"
+    wait_for 10 emd_runs "$(emd_node "$name")"
     [[ $state == - ]] || expect_equal "$name" "$(emd_state "$name")" "$state"
     expect_equal "$name is clean, nothing is resynced" "$(emd_consistency "$name") $(emd_task "$name")" "clean "
     expect_equal "$name has the bytes that md wrote" "$(sum "/dev/$(emd_node "$name")")" "${SUMS[$name]}"

@@ -2,9 +2,25 @@
 # shellcheck shell=bash
 # A set from its beginning to its end: refusals, a member unplugged and back, power cuts, deletion, spares, a late start.
 # disks: 4x64M scsi, 2x64M virtio
-# timeout: 200
+# timeout: 120
 
-state() { emdadm list | grep -q "$1"; }
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+# data_of DEVICE: what the first 16 MiB hold.
+data_of() { dd if="$1" bs=1M count=16 iflag=direct status=none | sha256sum; }
+
+# Writes the same over and over in the background, until /run/stop; returns when its writes arrive.
+write_on() {
+  local before
+  before=$(emd_writes emd0)
+  rm -f /run/stop
+  (until [[ -e /run/stop ]]; do dd if=/run/data of=/dev/emd0 bs=1M oflag=direct conv=notrunc status=none; done) &
+  WRITER=$!
+  wait_for 20 emd_wrote emd0 $((before + 20))
+}
+
+set_has_disk() { emdadm show --json | jq -e --arg d "$1" 'any(.sets[].disks[]; .device == $d)'; }
 
 boot_1() {
   step "create raid5"
@@ -12,10 +28,11 @@ boot_1() {
   a=$(disk disk1) b=$(disk disk2) c=$(disk disk3) d=$(disk disk4) e=$(disk disk5)
   expect create emdadm create --format ddf --level raid5 --name m "$a" "$b" "$c" "$d"
   expect wait emdadm wait emd0
+  wait_for 20 emd_settled emd0
   dd if=/dev/urandom of=/run/data bs=1M count=16 status=none
-  dd if=/run/data of=/dev/emd0 bs=1M oflag=direct status=none
+  dd if=/run/data of=/dev/emd0 bs=1M oflag=direct conv=notrunc status=none
   sum=$(sha256sum </run/data)
-  expect_equal data "$(head -c 16M /dev/emd0 | sha256sum)" "$sum"
+  expect_equal data "$(data_of /dev/emd0)" "$sum"
   step "refusals"
   expect_failure "disk in use" emdadm create --format ddf --level raid1 --name x "$a" "$e"
   mkfs.ext4 -q -F "$e"
@@ -25,42 +42,45 @@ boot_1() {
   expect_failure "in use" emdadm stop emd0
   exec 9<&-
   step "unplug, with writes in flight"
-  (while :; do dd if=/run/data of=/dev/emd0 bs=1M oflag=direct status=none || break; [ -e /run/stop ] && break; done) &
-  sleep 0.5
+  write_on
   unplug disk2
-  sleep 2
-  touch /run/stop; wait
+  wait_for 20 emd_is emd0 degraded
+  touch /run/stop
+  wait "$WRITER" || fail "a write failed"
   expect_failure "one more is too much" emdadm fail emd0 "$c"
-  expect_equal data "$(head -c 16M /dev/emd0 | sha256sum)" "$sum"
+  expect_equal data "$(data_of /dev/emd0)" "$sum"
   step "return"
   plug disk2
-  wait_for 30 state optimal
-  expect_equal data "$(head -c 16M /dev/emd0 | sha256sum)" "$sum"
+  wait_for 30 emd_is emd0 optimal
+  expect_equal data "$(data_of /dev/emd0)" "$sum"
   step "power cut"
-  (while :; do dd if=/run/data of=/dev/emd0 bs=1M oflag=direct status=none; done) &
+  write_on
   host powercut 0.5
-  sleep 20
+  sleep 1000
 }
 boot_2() {
-  sleep 2
-  wait_for 30 state optimal
-  expect wait emdadm wait emd0
+  wait_for 30 emd_settled emd0
   step "delete"
   expect_failure "bad target" emdadm delete emd7
-  dd if=/dev/zero of=/dev/emd0 bs=1M count=1 oflag=direct status=none
+  dd if=/dev/zero of=/dev/emd0 bs=1M count=1 oflag=direct conv=notrunc status=none
   mkfs.ext4 -q -F /dev/emd0
   expect_failure "holds fs" emdadm delete emd0
   expect stop emdadm stop emd0
   expect_failure "not started" emdadm delete m
   expect scan emdadm scan
-  echo marker | dd of=/dev/emd0 bs=512 seek=4 conv=sync oflag=direct status=none
-  sync
-  unplug disk1; sleep 5
-  host powercut 1; sleep 20
+  wait_for 10 emd_runs emd0
+  step "power cut, with a member unplugged"
+  unplug disk1
+  wait_for 20 emd_is emd0 degraded
+  echo marker | dd of=/dev/emd0 bs=512 seek=4 conv=sync,notrunc oflag=direct status=none
+  wait_for 20 emd_is_clean emd0
+  host powercut
 }
 boot_3() {
-  sleep 13
-  wait_for 30 state optimal
+  # The disk is there again, and known to be old: the set starts without it after its time-out, and rebuilds it.
+  wait_for 40 emd_settled emd0
+  expect_equal "what was written last" "$(dd if=/dev/emd0 bs=512 skip=4 count=1 iflag=direct status=none | head -c 6)" marker
+  step "delete, by force"
   expect delete emdadm delete --force emd0
   expect_failure "nothing left on the disks" emdadm examine "$(disk disk3)"
   step "raid0, explicit scan"
@@ -71,26 +91,26 @@ boot_3() {
   sleep 1
   expect_failure "nothing by itself" test -b /dev/emd0
   expect scan emdadm scan
-  expect "there again" test -b /dev/emd0
+  wait_for 10 emd_runs emd0
   unplug disk1
-  sleep 1
+  wait_for 20 emd_is emd0 failed
   expect stop emdadm stop --all
   step "missing at the start"
   expect "three disks" emdadm create --format ddf --level raid5 --size 32M --name y "$(disk disk3)" "$(disk disk4)" "$(disk disk6)" --spare "$(disk disk5)" --force
-  expect wait emdadm wait emd0
+  wait_for 30 emd_settled emd0
   dd if=/dev/urandom of=/run/data bs=1M count=16 status=none
-  dd if=/run/data of=/dev/emd0 bs=1M oflag=direct status=none
+  dd if=/run/data of=/dev/emd0 bs=1M oflag=direct conv=notrunc status=none
   sum=$(sha256sum </run/data)
   expect unload rmmod emd
   unplug disk4
-  expect load modprobe emd start_timeout_ms=2000
-  sleep 1
+  # Long enough that it is not over before this looks.
+  expect load modprobe emd start_timeout_ms=4000
   expect_failure "waits" test -b /dev/emd0
-  sleep 2
-  wait_for 30 state optimal
-  expect_equal data "$(head -c 16M /dev/emd0 | sha256sum)" "$sum"
+  wait_for 30 emd_settled emd0
+  expect "the spare took its place" emd_has emd0 "$(disk disk5)"
+  expect_equal data "$(data_of /dev/emd0)" "$sum"
   plug disk4
-  sleep 2
+  wait_for 10 set_has_disk "$(disk disk4)"
   step "two volumes on a set"
   expect "volume two" emdadm create --set y --level raid1 --name w --size 4M "$(disk disk3)" "$(disk disk6)"
   expect delete emdadm delete --force w

@@ -350,7 +350,7 @@ Examples:
   emdadm monitor --once             exit after the next event
   emdadm monitor --from 0           from the oldest event the kernel keeps")]
 pub struct MonitorArgs {
-    /// Exit after the events that come first
+    /// Exit after the events that are there, or else after those that come first
     #[arg(long)]
     pub once: bool,
     /// Exit (with 5) when nothing came for so many seconds

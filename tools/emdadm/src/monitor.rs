@@ -11,6 +11,9 @@ use emd_core::uapi::{EventKind, EventRecord, TaskKind, VolumeState};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// Most events that `--once` shows: more than the kernel keeps.
+const ONCE_MAX: usize = 1 << 16;
+
 /// `emdadm monitor`
 pub fn run(args: &MonitorArgs, json: bool) -> Result<Outcome> {
     let device = Device::open()?;
@@ -33,7 +36,17 @@ pub fn run(args: &MonitorArgs, json: bool) -> Result<Outcome> {
                 pause = Some(pause.map_or(REFRESH, |pause| pause.min(REFRESH)));
             }
         }
-        let events = device.events(pause)?;
+        let mut events = device.events(pause)?;
+        if args.once {
+            // One reading has room for some only: all that are there now.
+            while !events.is_empty() && events.len() < ONCE_MAX {
+                let more = device.events(Some(Duration::ZERO))?;
+                if more.is_empty() {
+                    break;
+                }
+                events.extend(more);
+            }
+        }
         for event in &events {
             // The bars show progress better than lines do.
             if !(bars_wanted && event.kind == EventKind::TaskProgress) {
