@@ -109,6 +109,78 @@ level() {
   expect "deleted" emdadm delete --force "$NAME"
 }
 
+# filesystem_states NAME LEVEL MEMBERS DISK... [-- OPTION...]: ext4 and xfs on partitions of a volume of the first MEMBERS disks, checked
+# and compared when it is healthy, degraded, and rebuilt to the last DISK (with another member lost then, so that the new one is read).
+# Each time new files are written in that state, and the array is read from its disks again.
+filesystem_states() {
+  local level=$2 members=$3 disks=()
+  NAME=$1
+  shift 3
+  while (($#)) && [[ $1 != -- ]]; do disks+=("$1") && shift; done
+  shift || true
+  step "$NAME: ext4 and xfs on $level of $members, in every state"
+  expect "created" emdadm create -e ddf -l "$level" -n "$NAME" --force "$@" "${disks[@]:0:members}"
+  wait_for 60 emd_settled "$NAME"
+  local array
+  array=$(emd_node "$NAME")
+  printf 'label: gpt\nsize=48MiB\n,\n' | sfdisk -q "/dev/$array"
+  wait_for 10 test -b "/dev/${array}p1" -a -b "/dev/${array}p2"
+  modprobe xfs
+  expect "mkfs.ext4" mkfs.ext4 -qF -E lazy_itable_init=0 "/dev/${array}p1"
+  expect "mkfs.xfs" mkfs.xfs -qf "/dev/${array}p2"
+  files_written_and_checked 1
+
+  expect "a member is failed" emdadm fail "$NAME" "${disks[1]}"
+  wait_for 10 emd_has_lost "$NAME"
+  files_written_and_checked 2
+  expect_equal "it is degraded" "$(emd_state "$NAME")" degraded
+
+  expect "a new disk" emdadm add "$NAME" "${disks[-1]}"
+  files_written_and_checked 3
+  wait_for 60 emd_settled "$NAME"
+  expect_equal "the new disk is a member" "$(emd_member_device "$NAME" 1)" "${disks[-1]}"
+  expect "another member is failed" emdadm fail "$NAME" "${disks[0]}"
+  wait_for 10 emd_has_lost "$NAME"
+  files_checked 3
+  expect "deleted" emdadm delete --force "$NAME"
+}
+
+# files_written_and_checked STATE: the STATEth files to both filesystems; then all there are, see files_checked.
+files_written_and_checked() {
+  local part folder array
+  array=$(emd_node "$NAME")
+  for part in 1 2; do
+    folder=/mnt/part$part
+    mkdir -p $folder
+    mount "/dev/${array}p$part" $folder
+    known "$1" 5000000 >"$folder/file$1"
+    cp -r /emd/tests/guest "$folder/tree$1"
+    umount $folder
+  done
+  files_checked "$1"
+}
+
+# files_checked STATE: what both filesystems hold since state 1, after a stop and a start: whole, for fsck and for us.
+files_checked() {
+  local part folder array seed
+  expect "the array is read from its disks again" emd_reload
+  wait_for 20 emd_node "$NAME"
+  array=$(emd_node "$NAME")
+  wait_for 10 test -b "/dev/${array}p1" -a -b "/dev/${array}p2"
+  expect "fsck.ext4" fsck.ext4 -fn "/dev/${array}p1"
+  expect "xfs_repair -n" xfs_repair -n "/dev/${array}p2"
+  for part in 1 2; do
+    folder=/mnt/part$part
+    mount -o ro "/dev/${array}p$part" $folder
+    for ((seed = 1; seed <= $1; seed++)); do
+      [[ $(sha256sum <"$folder/file$seed") == "$(known $seed 5000000 | sha256sum)" ]] || fail "partition $part: file$seed"
+      diff -r /emd/tests/guest "$folder/tree$seed" >/run/diff || fail "partition $part: tree$seed: $(head -c 500 /run/diff)"
+    done
+    umount $folder
+  done
+  say "ok: the files of ext4 and xfs"
+}
+
 emd_has_lost() { [[ $(emd_state "$1") =~ ^(degraded|partially-optimal)$ ]]; }
 
 half_sum() {
