@@ -4,7 +4,7 @@
 # with its reason, and nothing is written to it.
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # emd: manual
-# timeout: 60
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

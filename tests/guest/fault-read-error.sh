@@ -4,7 +4,7 @@
 # just these sectors fail.
 # disks: 2x80M virtio
 # emd: manual
-# timeout: 60
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

@@ -3,7 +3,7 @@
 # A member that cannot write is failed, on the other disks before the write is acknowledged. Spares take over, nothing is lost.
 # disks: 5x80M virtio
 # emd: manual
-# timeout: 60
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

@@ -3,7 +3,7 @@
 # Nothing that a program may throw at /dev/emd changes a set, breaks the kernel, or is let in without CAP_SYS_ADMIN.
 # disks: 3x80M virtio
 # emd: manual
-# timeout: 60
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

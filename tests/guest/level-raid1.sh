@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # RAID1 of two and of three copies: verified writes, ext4 and xfs in every state, a lost member, a rebuild under load, another lost member.
 # disks: 4x432M virtio
-# timeout: 150
+# timeout: 180
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # RAID5 in all four rotations: verified writes, ext4 and xfs in every state, a lost member, a rebuild under load, another lost member.
 # disks: 5x176M virtio
-# timeout: 150
+# timeout: 240
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
