@@ -5,7 +5,7 @@
 use super::Format;
 
 /// Every format, in the order in which disks are probed.
-pub static FORMATS: &[&dyn Format] = &[&super::ddf::Ddf];
+pub static FORMATS: &[&dyn Format] = &[&super::ddf::Ddf, &super::asr::Asr];
 
 /// The format called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Format> {

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From disks to a set: whose table counts, which disks belong, what contradicts itself.
+
+use super::super::bytes::slice;
+use super::super::DiskImage;
+use super::layout::*;
+use super::probe::{examine, identity, identity_of, Exam, Found};
+use super::set::{buffer, AsrSet, DiskMeta, Home, Spot, Touched};
+use super::table::{is_newer, Table};
+use crate::model::alloc::boxed;
+use crate::model::{
+    Checked, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
+    DISKS_MAX,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Most remarks that a set keeps.
+const NOTES_MAX: usize = 64;
+
+/// A disk that can be used, with its table.
+pub struct Candidate<'a> {
+    /// What was found.
+    pub found: Found<'a>,
+    /// Its table.
+    pub table: Table,
+    /// The table's sequence number.
+    pub sequence: u16,
+    /// The model's disk; `None` for a second claimant.
+    pub disk: Option<DiskIndex>,
+}
+
+/// What assembly works on.
+pub struct Reader<'a> {
+    /// Disks that can be used.
+    pub candidates: KVec<Candidate<'a>>,
+    /// Whose table is used.
+    pub base: usize,
+    /// EMD was the last to write that table: its own marks in it are good.
+    pub sealed: bool,
+    /// Two disks claim to be this one, or two lines are, by disk.
+    pub contested: KVec<bool>,
+    /// The set.
+    pub set: KBox<AsrSet>,
+}
+
+/// [`crate::metadata::Format::assemble`].
+pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<AsrSet>> {
+    let mut notes = KVec::new();
+    let candidates = examine_all(images, &mut notes)?;
+    let base = freshest(&candidates);
+    let mut reader = start(candidates, base, notes)?;
+    reader.adopt_spares()?;
+    reader.list_disks()?;
+    reader.place_disks()?;
+    reader.read_volumes()?;
+    reader.finish()
+}
+
+#[inline(never)]
+fn examine_all<'a>(
+    images: &[&'a DiskImage],
+    notes: &mut KVec<Text<160>>,
+) -> Checked<KVec<Candidate<'a>>> {
+    if images.len() > DISKS_MAX {
+        return Err(reason!(
+            E2BIG,
+            "{} disks are more than {DISKS_MAX}",
+            images.len()
+        ));
+    }
+    let mut candidates: KVec<Candidate<'a>> = KVec::with_capacity(images.len(), GFP_KERNEL)?;
+    let mut why = None;
+    for image in images {
+        if let Some(reason) = take(image, &mut candidates)? {
+            note(notes, format_args!("a disk is left out: {}", reason.text()))?;
+            why = Some(reason);
+        }
+    }
+    let Some(first) = candidates.first() else {
+        return Err(why.unwrap_or_else(|| reason!(ENODEV, "no disk carries ASR metadata")));
+    };
+    let id = identity(&first.table);
+    if candidates.iter().any(|one| identity(&one.table) != id) {
+        return Err(reason!(EINVAL, "the disks belong to different sets"));
+    }
+    Ok(candidates)
+}
+
+/// Examines one disk; says why when it cannot be used.
+#[inline(never)]
+fn take<'a>(image: &'a DiskImage, candidates: &mut KVec<Candidate<'a>>) -> Checked<Option<Reason>> {
+    match examine(image) {
+        Exam::Found(found) => {
+            let table = Table::new(found.table)?;
+            candidates.push(
+                Candidate {
+                    found,
+                    sequence: table.sequence(),
+                    table,
+                    disk: None,
+                },
+                GFP_KERNEL,
+            )?;
+            Ok(None)
+        }
+        Exam::Damaged(reason) => Ok(Some(reason)),
+        Exam::NotMine | Exam::Read(_) => Ok(Some(reason!(ENODEV, "it carries no ASR metadata"))),
+    }
+}
+
+/// Adds a remark for people.
+pub fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
+    if notes.len() < NOTES_MAX {
+        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+/// What a disk is called.
+pub fn label_of(magic: u32) -> Text<32> {
+    Text::from_fmt(format_args!("{magic:08x}"))
+}
+
+/// Whether a table calls the disk with this magic number a part of the set that works.
+fn vouches(table: &Table, magic: u32) -> bool {
+    table
+        .disk(magic)
+        .and_then(|index| table.line(index))
+        .is_some_and(|line| !line.is_lost())
+}
+
+/// Whose table is used: one with the highest sequence number. Among several, the one whose owner
+/// most of the others with that number know and trust: a disk that was being added, or that was
+/// recorded as lost, has no say.
+#[inline(never)]
+fn freshest(candidates: &[Candidate<'_>]) -> usize {
+    let mut newest = candidates.first().map_or(0, |one| one.sequence);
+    for one in candidates {
+        if is_newer(one.sequence, newest) {
+            newest = one.sequence;
+        }
+    }
+    let key = |one: &Candidate<'_>| {
+        let magic = one.found.magic();
+        let trusted = candidates
+            .iter()
+            .filter(|other| other.sequence == newest && vouches(&other.table, magic))
+            .count();
+        (
+            one.sequence == newest,
+            trusted,
+            one.table.volumes().next().is_some(),
+        )
+    };
+    let mut best = 0;
+    for index in 1..candidates.len() {
+        if let (Some(one), Some(other)) = (candidates.get(index), candidates.get(best)) {
+            if key(one) > key(other) {
+                best = index;
+            }
+        }
+    }
+    best
+}
+
+#[inline(never)]
+fn start(
+    candidates: KVec<Candidate<'_>>,
+    base: usize,
+    notes: KVec<Text<160>>,
+) -> Checked<Reader<'_>> {
+    let one = candidates
+        .get(base)
+        .ok_or_else(|| reason!(ENODEV, "no disk carries ASR metadata"))?;
+    let id = identity(&one.table);
+    let sealed = one.table.is_sealed();
+    let (version, sum) = (
+        get32(one.table.head(), header::VERSION),
+        get16(one.table.head(), header::SUM),
+    );
+    let right = one.table.sum();
+    let mut set = boxed(AsrSet {
+        set: Set {
+            format: "asr",
+            id: identity_of(id),
+            name: Text::new(),
+            generation: u64::from(one.sequence),
+            disks: KVec::new(),
+            volumes: KVec::new(),
+            bad_ranges: KVec::new(),
+            notes,
+        },
+        plan: UpdatePlan::new(),
+        id,
+        table: Table::new(one.table.bytes())?,
+        frozen: None,
+        zeros: KVVec::from_elem(0, 512, GFP_KERNEL)?,
+        disks: KVec::new(),
+        volumes: KVec::new(),
+        leaving: None,
+        touched: Touched::Nothing,
+    })?;
+    set.set.reserve_bad_ranges()?;
+    let mut reader = Reader {
+        candidates,
+        base,
+        sealed,
+        contested: KVec::new(),
+        set,
+    };
+    if sum != right {
+        // As dmraid: told, not enforced. Only tables before version 2 have to keep it.
+        reader.note(format_args!(
+            "the table (version {version}) has checksum {sum:04x} instead of {right:04x}"
+        ))?;
+    }
+    if id == NO_MAGIC {
+        reader.set.frozen = Some("these are spares of no set: remove them, then add them to one");
+    }
+    let unknown = reader
+        .set
+        .table
+        .lines()
+        .filter(|(_, line)| !line.is_known())
+        .count();
+    if unknown > 0 {
+        reader.note(format_args!(
+            "{unknown} lines of the table are of unknown levels and kept as they are"
+        ))?;
+    }
+    Ok(reader)
+}
+
+impl Reader<'_> {
+    /// Adds a remark for people.
+    pub fn note(&mut self, args: core::fmt::Arguments<'_>) -> Checked {
+        note(&mut self.set.set.notes, args)
+    }
+
+    /// Lists lone spares, whose own tables say so, in the set's table. It is written with the next
+    /// update.
+    #[inline(never)]
+    fn adopt_spares(&mut self) -> Checked {
+        for at in 0..self.candidates.len() {
+            let Some(one) = self.candidates.get(at) else {
+                break;
+            };
+            let magic = one.found.magic();
+            let lone = one.table.volumes().next().is_none() && !one.table.is_marked();
+            let line = one
+                .table
+                .disk(magic)
+                .and_then(|index| one.table.line(index))
+                .filter(|line| line.raid == raid::SPARE);
+            let array = get32(one.table.head(), header::ARRAY);
+            let (true, Some(line), None) = (lone, line, self.set.table.disk(magic)) else {
+                continue;
+            };
+            let top = self.set.table.volume_line(array);
+            if self.set.table.has_room(2) {
+                self.set.list_spare(top, &line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a disk of the model of every line of a disk.
+    #[inline(never)]
+    fn list_disks(&mut self) -> Checked {
+        for index in 0..self.set.table.len() {
+            let Some(line) = self.set.table.line(index).filter(Line::names_disk) else {
+                continue;
+            };
+            if let Some(twin) = self.set.by_magic(line.magic) {
+                self.contest(twin);
+                let magic = line.magic;
+                self.note(format_args!("two lines are of disk {magic:08x}"))?;
+                continue;
+            }
+            let state = if line.is_lost() {
+                DiskState::Failed
+            } else {
+                DiskState::Missing
+            };
+            self.push_disk(line.magic, state, u64::from(line.capacity), None)?;
+        }
+        Ok(())
+    }
+
+    fn push_disk(
+        &mut self,
+        magic: u32,
+        state: DiskState,
+        usable_sectors: u64,
+        facts: Option<DiskFacts>,
+    ) -> Checked<DiskIndex> {
+        let index = u16::try_from(self.set.disks.len()).unwrap_or(u16::MAX);
+        self.set.set.disks.push(
+            Disk {
+                facts,
+                label: label_of(magic),
+                state,
+                role: DiskRole::Unused,
+                usable_sectors,
+                failure_predicted: false,
+            },
+            GFP_KERNEL,
+        )?;
+        self.set.disks.push(
+            DiskMeta {
+                magic,
+                spot: None,
+                home: None,
+            },
+            GFP_KERNEL,
+        )?;
+        self.contested.push(false, GFP_KERNEL)?;
+        Ok(index)
+    }
+
+    fn contest(&mut self, disk: DiskIndex) {
+        if let Some(flag) = self.contested.get_mut(usize::from(disk)) {
+            *flag = true;
+        }
+    }
+
+    /// Finds out which of the set's disks each one is that is here.
+    #[inline(never)]
+    fn place_disks(&mut self) -> Checked {
+        for at in 0..self.candidates.len() {
+            let Some(one) = self.candidates.get(at) else {
+                break;
+            };
+            let (magic, facts) = (one.found.magic(), one.found.facts);
+            let spot = Spot {
+                table: one.found.at,
+                last: facts.size_sectors.saturating_sub(1),
+            };
+            let place = place_of(&one.found).0;
+            let known = self.set.by_magic(magic);
+            let disk = match known {
+                Some(disk) if self.set.set.disk(disk).is_some_and(|d| d.facts.is_some()) => {
+                    self.contest(disk);
+                    self.set.frozen = Some("a disk of the set is there twice");
+                    self.note(format_args!("two disks claim to be disk {magic:08x}"))?;
+                    continue;
+                }
+                Some(disk) => disk,
+                None => {
+                    self.note(format_args!(
+                        "disk {magic:08x} is not in the newest table of the set"
+                    ))?;
+                    self.push_disk(magic, DiskState::Stale, place, Some(facts))?
+                }
+            };
+            let lost = self
+                .set
+                .disk_line(disk)
+                .and_then(|index| self.set.table.line(index))
+                .is_some_and(|line| line.is_lost());
+            let listed = known.is_some();
+            if let Some(model) = self.set.set.disks.get_mut(usize::from(disk)) {
+                model.facts = Some(facts);
+                model.usable_sectors = place;
+                model.state = match (listed, lost) {
+                    (false, _) => DiskState::Stale,
+                    (true, true) => DiskState::Failed,
+                    (true, false) => DiskState::Online,
+                };
+            }
+            if let Some(one) = self.candidates.get_mut(at) {
+                one.disk = Some(disk);
+            }
+            if let Some(meta) = self.set.disks.get_mut(usize::from(disk)) {
+                meta.spot = Some(spot);
+            }
+            if listed && !lost {
+                self.move_in(at, disk)?;
+            }
+        }
+        // Lost and not here either: missing.
+        for model in self.set.set.disks.iter_mut() {
+            if model.facts.is_none() {
+                model.state = DiskState::Missing;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the buffers of a disk that will be written to.
+    #[inline(never)]
+    fn move_in(&mut self, at: usize, disk: DiskIndex) -> Checked {
+        let Some(one) = self.candidates.get(at) else {
+            return Ok(());
+        };
+        let (place, in_half) = place_of(&one.found);
+        let last = one.found.facts.size_sectors.saturating_sub(1);
+        let mut home = make_home(place, last, one.found.reserved)?;
+        home.in_half = in_half;
+        if !in_half {
+            home.there = Table::new(one.table.bytes())?;
+        }
+        let halves = home.halves;
+        if let Some(meta) = self.set.disks.get_mut(usize::from(disk)) {
+            meta.home = Some(home);
+        }
+        let len = self.set.table.len();
+        if !halves && len >= 512 / LINE_BYTES || len > LINES_WRITTEN_MAX {
+            self.set.frozen = Some("its table is too long to be changed in one go");
+        }
+        Ok(())
+    }
+
+    /// Whether the disk is there twice.
+    pub fn is_contested(&self, disk: DiskIndex) -> bool {
+        self.contested
+            .get(usize::from(disk))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    #[inline(never)]
+    fn finish(mut self) -> Checked<KBox<AsrSet>> {
+        for index in 0..self.set.disks.len() {
+            self.set
+                .refresh_role(u16::try_from(index).unwrap_or(u16::MAX));
+        }
+        if let Some(why) = self.set.frozen {
+            self.note(format_args!("nothing is written to this set: {why}"))?;
+        }
+        self.set.reserve_plan()?;
+        self.set.touched = Touched::Nothing;
+        Ok(self.set)
+    }
+}
+
+/// First sector of the place of a disk's table, and whether its second half is in use: EMD's own
+/// update was cut.
+fn place_of(found: &Found<'_>) -> (u64, bool) {
+    let usual = found.facts.size_sectors.saturating_sub(TAIL_SECTORS);
+    if found.at == usual.saturating_add(HALF_SECTORS) {
+        return (usual, true);
+    }
+    (found.at, false)
+}
+
+/// The buffers of a disk whose table's place starts at `place`. `reserved` is its reserved block.
+#[inline(never)]
+pub fn make_home(place: u64, last: u64, reserved: &[u8]) -> Checked<Home> {
+    let mut rest = KVVec::from_elem(0u8, 512, GFP_KERNEL)?;
+    let mut moved = KVVec::from_elem(0u8, 512, GFP_KERNEL)?;
+    for (target, table) in [
+        (&mut rest, place),
+        (&mut moved, place.saturating_add(HALF_SECTORS)),
+    ] {
+        let _ = super::super::bytes::put(target, 0, slice(reserved, 0, 512).unwrap_or(&[]));
+        put32(
+            target,
+            reserved::TABLE,
+            u32::try_from(table).unwrap_or(u32::MAX),
+        );
+    }
+    Ok(Home {
+        place,
+        halves: place.saturating_add(TABLE_SECTORS) <= last,
+        in_half: false,
+        last,
+        reserved: rest,
+        moved,
+        there: Table::new(&[])?,
+        fresh: false,
+    })
+}
+
+/// Buffer number `which` of a disk.
+pub fn disk_buffer(disk: DiskIndex, which: u32) -> u32 {
+    buffer::FIRST_DISK + u32::from(disk) * buffer::PER_DISK + which
+}
