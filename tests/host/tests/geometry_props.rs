@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Properties of the geometry for any shape, and what each level refuses.
+//! Properties of the geometry for any shape, and what each level refuses. What small volumes of
+//! each level look like, whole: `geometry_levels.rs`.
+
+mod geometry_reference;
 
 use emd_core::model::{Layout, Level, Rotation, Shape, MEMBERS_MAX};
 use emd_core::personalities::{for_level, Geometry, Health, Kind, Mask, SECTORS_MAX};
@@ -22,33 +25,50 @@ fn volumes() -> impl Strategy<Value = (Shape, u64)> {
         2 => Just(Level::Raid0),
         1 => Just(Level::Raid1),
         1 => Just(Level::Raid4),
-        5 => Just(Level::Raid5),
+        4 => Just(Level::Raid5),
+        5 => Just(Level::Raid6),
+        5 => Just(Level::Raid10),
+        2 => Just(Level::Raid1e),
     ];
     let members = prop_oneof![4 => 2u16..=8, 1 => 9u16..=64];
+    let spans = prop_oneof![2 => Just(1u16), 1 => 2u16..=16];
     let length = prop_oneof![
         1u64..=200,
         1u64..=1 << 20,
         (1u64 << 30)..=1 << 40,
         Just(SECTORS_MAX / 64)
     ];
-    (level, 0usize..6, members, 0u32..=11, length, any::<u64>()).prop_map(
-        |(level, rotation, members, shift, length, size)| {
+    (
+        level,
+        any::<prop::sample::Index>(),
+        members,
+        spans,
+        0u32..=11,
+        length,
+        any::<u64>(),
+    )
+        .prop_map(|(level, layout, members, spans, shift, length, size)| {
             let chunk_sectors = if level == Level::Concat && shift % 2 == 0 {
                 0
             } else {
                 1u32 << shift
             };
+            let members = members.max(geometry_reference::members_min(level));
+            let spans = match level {
+                Level::Raid0 | Level::Raid4 | Level::Raid5 | Level::Raid6 => {
+                    spans.min(MEMBERS_MAX as u16 / members)
+                }
+                _ => 1,
+            };
+            let layouts = geometry_reference::layouts(level, members);
             let shape = Shape {
                 level,
-                layout: match level {
-                    Level::Raid4 => Layout::Parity(ROTATIONS[4 + rotation % 2]),
-                    Level::Raid5 => Layout::Parity(ROTATIONS[rotation]),
-                    _ => Layout::Plain,
-                },
+                layout: *layout.get(&layouts),
                 members,
-                spans: 1,
+                spans,
                 chunk_sectors,
-                member_sectors: length.max(u64::from(chunk_sectors)),
+                // Room for all copies of one chunk.
+                member_sectors: length.max(u64::from(chunk_sectors) * 64),
             };
             let capacity = for_level(level).unwrap().capacity_sectors(&shape);
             // Mostly full volumes.
@@ -58,38 +78,28 @@ fn volumes() -> impl Strategy<Value = (Shape, u64)> {
                 capacity
             };
             (shape, size)
-        },
-    )
+        })
 }
 
-/// Slots of P and of the data chunks in order, written out from the layouts' definition the slow
-/// way: P walks, data is dealt out one by one.
-fn slow_row(rotation: Rotation, members: u16, stripe: u64) -> (u16, Vec<u16>) {
-    let mut p = match rotation {
-        Rotation::LeftAsymmetric | Rotation::LeftSymmetric | Rotation::ParityLast => members - 1,
-        _ => 0,
-    };
-    for _ in 0..stripe % u64::from(members) {
-        match rotation {
-            Rotation::LeftAsymmetric | Rotation::LeftSymmetric => {
-                p = if p == 0 { members - 1 } else { p - 1 };
-            }
-            Rotation::RightAsymmetric | Rotation::RightSymmetric => {
-                p = if p == members - 1 { 0 } else { p + 1 };
-            }
-            _ => {}
+/// Where copy `j` of chunk `c` is, as `linux-md.md` §D has it: slot, chunk of the member.
+fn copy_place(shape: &Shape, c: u64, j: u64) -> (u16, u64) {
+    let n = u64::from(shape.members);
+    let member_chunks = shape.member_sectors / u64::from(shape.chunk_sectors);
+    match shape.layout {
+        Layout::Near(x) => {
+            let index = u128::from(c) * u128::from(x) + u128::from(j);
+            (
+                (index % u128::from(n)) as u16,
+                (index / u128::from(n)) as u64,
+            )
         }
+        Layout::Far(x) => (
+            ((c + j) % n) as u16,
+            c / n + j * (member_chunks / u64::from(x)),
+        ),
+        Layout::Offset(x) => (((c + j) % n) as u16, (c / n) * u64::from(x) + j),
+        _ => unreachable!(),
     }
-    let continues = matches!(rotation, Rotation::LeftSymmetric | Rotation::RightSymmetric);
-    let mut slot = if continues { (p + 1) % members } else { 0 };
-    let mut data = Vec::new();
-    while data.len() < usize::from(members) - 1 {
-        if slot != p {
-            data.push(slot);
-        }
-        slot = (slot + 1) % members;
-    }
-    (p, data)
 }
 
 proptest! {
@@ -102,7 +112,7 @@ proptest! {
         for pick in picks {
             let sector = pick % size;
             let place = geometry.locate(sector);
-            prop_assert!(place.slot < shape.members);
+            prop_assert!(place.slot < geometry.members());
             prop_assert!(place.left_sectors >= 1);
             prop_assert!(place.member_sector + place.left_sectors <= shape.member_sectors);
             prop_assert_eq!(geometry.logical(place.slot, place.member_sector), Some(sector));
@@ -126,7 +136,28 @@ proptest! {
             if geometry.chunk_sectors() != 0 {
                 prop_assert_eq!(geometry.data_slot(place.stripe, place.data_index), place.slot);
                 prop_assert_eq!(geometry.data_index(place.stripe, place.slot), Some(place.data_index));
-                prop_assert!(place.stripe < geometry.stripes());
+                prop_assert!(place.stripe < geometry.rows());
+                prop_assert!(geometry.rows() <= geometry.stripes());
+                let column = place.member_sector % u64::from(geometry.chunk_sectors());
+                prop_assert_eq!(
+                    geometry.member_sector(place.stripe, place.slot),
+                    Some(place.member_sector - column)
+                );
+                prop_assert_eq!(
+                    geometry.row_at(place.slot, place.member_sector),
+                    Some((place.stripe, column as u32))
+                );
+                let start = geometry.stripe_start(place.stripe);
+                let index = u64::from(place.data_index);
+                prop_assert_eq!(start + index * u64::from(geometry.chunk_sectors()) + column, sector);
+                // A sync that has come to this stripe has not done it.
+                let mark = geometry.row_mark(place.stripe);
+                let done = match shape.syncs_by_volume() {
+                    true => start,
+                    false => place.member_sector,
+                };
+                prop_assert!(mark <= done);
+                prop_assert!(geometry.row_from_mark(mark) <= place.stripe);
             }
         }
     }
@@ -135,80 +166,110 @@ proptest! {
     #[test]
     fn logical_and_locate_are_inverse((shape, size) in volumes(), slot in any::<u16>(), at in any::<u64>()) {
         let geometry = Geometry::new(&shape, size).unwrap();
-        let (slot, at) = (slot % shape.members, at % shape.member_sectors);
-        let chunk = u64::from(geometry.chunk_sectors());
+        let (slot, at) = (slot % geometry.members(), at % shape.member_sectors);
+        let row = geometry.row_at(slot, at);
         match geometry.logical(slot, at) {
             Some(sector) => {
                 prop_assert!(sector < size);
                 let place = geometry.locate(sector);
-                prop_assert_eq!(place.member_sector, at);
-                prop_assert!(place.slot == slot || geometry.kind() == Kind::Mirrored);
                 prop_assert!(at < geometry.used_member_sectors());
+                match geometry.kind() {
+                    Kind::Mirrored => prop_assert_eq!(place.member_sector, at),
+                    Kind::Copies => {
+                        let column = sector - geometry.stripe_start(place.stripe);
+                        let start = geometry.member_sector(place.stripe, slot).unwrap();
+                        prop_assert_eq!(start + column, at);
+                        prop_assert_eq!(row, Some((place.stripe, column as u32)));
+                    }
+                    _ => prop_assert_eq!((place.slot, place.member_sector), (slot, at)),
+                }
             }
-            None if chunk != 0 => {
-                let stripe = at / chunk;
-                prop_assert!(
-                    stripe >= geometry.stripes()
-                        || geometry.data_index(stripe, slot).is_none()
-                        || (stripe * u64::from(geometry.data_members())
-                            + u64::from(geometry.data_index(stripe, slot).unwrap())) * chunk
-                            + at % chunk >= size
-                );
-            }
-            None => {}
+            None => match row {
+                // Parity, or data beyond the end in the last stripe.
+                Some((stripe, _)) => {
+                    prop_assert!(
+                        geometry.roles(stripe).parity().contains(slot)
+                            || stripe + 1 == geometry.rows()
+                    );
+                }
+                None => {}
+            },
         }
-        prop_assert_eq!(geometry.logical(shape.members, at), None);
+        if let Some((stripe, column)) = row {
+            prop_assert!(stripe < geometry.rows() && at < geometry.used_member_sectors());
+            prop_assert_eq!(
+                geometry.member_sector(stripe, slot).unwrap() + u64::from(column),
+                at
+            );
+            prop_assert!(geometry.roles(stripe).all().contains(slot));
+        }
+        prop_assert_eq!(geometry.logical(geometry.members(), at), None);
         prop_assert_eq!(geometry.logical(slot, shape.member_sectors), None);
+        prop_assert_eq!(geometry.row_at(geometry.members(), at), None);
     }
 
-    /// Every member has just one role in a stripe, and it is the slow table's.
+    /// Every member has at most one role in a stripe, however far into the volume, and it is the
+    /// reference's.
     #[test]
-    fn roles_follow_the_slow_table((shape, size) in volumes(), stripe in any::<u64>()) {
+    fn roles_are_the_references((shape, size) in volumes(), stripe in any::<u64>()) {
         let geometry = Geometry::new(&shape, size).unwrap();
         if geometry.chunk_sectors() == 0 {
             return Ok(());
         }
+        let chunk = u64::from(geometry.chunk_sectors());
         let stripe = stripe % geometry.stripes();
         let roles = geometry.roles(stripe);
-        prop_assert_eq!(roles.all(), Mask::all(shape.members));
-        prop_assert_eq!(roles.data.len() as u16, geometry.data_members());
-        prop_assert_eq!(roles.q, None);
-        prop_assert!(!roles.p.is_some_and(|p| roles.data.contains(p)));
-        if let Layout::Parity(rotation) = shape.layout {
-            let (p, data) = slow_row(rotation, shape.members, stripe);
-            prop_assert_eq!(roles.p, Some(p));
-            prop_assert_eq!(geometry.data_index(stripe, p), None);
-            for (index, &slot) in data.iter().enumerate() {
-                prop_assert_eq!(geometry.data_slot(stripe, index as u16), slot);
-                prop_assert_eq!(geometry.data_index(stripe, slot), Some(index as u16));
+        if geometry.kind() == Kind::Copies {
+            let mut holders = Mask::EMPTY;
+            for index in 0..geometry.copies() {
+                let (slot, at) = copy_place(&shape, stripe, u64::from(index));
+                prop_assert_eq!(geometry.copy(stripe, index), Some((slot, at * chunk)));
+                prop_assert_eq!(geometry.member_sector(stripe, slot), Some(at * chunk));
+                prop_assert!((at + 1) * chunk <= shape.member_sectors);
+                prop_assert!(!holders.contains(slot));
+                holders = holders.with(slot);
             }
-        } else {
-            prop_assert_eq!(roles.p, None);
+            prop_assert_eq!((roles.data, roles.p, roles.q), (holders, None, None));
+            return Ok(());
         }
-        // `locate` agrees, chunk by chunk.
-        let chunk = u64::from(geometry.chunk_sectors());
-        for index in 0..geometry.data_members() {
-            let sector = (stripe * u64::from(geometry.data_members()) + u64::from(index)) * chunk;
-            let place = geometry.locate(sector);
-            prop_assert_eq!(place.stripe, stripe);
-            prop_assert_eq!(place.data_index, index);
-            prop_assert_eq!(place.slot, geometry.data_slot(stripe, index));
-            prop_assert_eq!(place.member_sector, stripe * chunk);
+        let (inner, span) = (stripe / u64::from(shape.spans), stripe % u64::from(shape.spans));
+        let first = span as u16 * shape.members;
+        let six = shape.level == Level::Raid6;
+        let (p, q, data) = match shape.layout {
+            Layout::Parity(rotation) => {
+                let (p, q, data) = geometry_reference::stripe(rotation, shape.members, six, inner);
+                (Some(p), q, data)
+            }
+            _ => (None, None, (0..shape.members).collect()),
+        };
+        prop_assert_eq!(roles.p, p.map(|p| first + p));
+        prop_assert_eq!(roles.q, q.map(|q| first + q));
+        prop_assert_eq!(roles.all(), Mask(Mask::all(shape.members).0 << first));
+        prop_assert_eq!(roles.all().len(), roles.data.len() + roles.parity().len());
+        prop_assert_eq!(roles.data.len() as u16, geometry.data_members());
+        for (index, &slot) in data.iter().enumerate() {
+            let (index, slot) = (index as u16, first + slot);
+            prop_assert_eq!(geometry.data_slot(stripe, index), slot);
+            prop_assert_eq!(geometry.data_index(stripe, slot), Some(index));
+            let place = geometry.locate(geometry.stripe_start(stripe) + u64::from(index) * chunk);
+            prop_assert_eq!((place.stripe, place.data_index), (stripe, index));
+            prop_assert_eq!((place.slot, place.member_sector), (slot, inner * chunk));
         }
     }
 
     /// No shape and no sector makes it panic, and what is refused is refused by `check` or size.
     #[test]
     fn hostile_shapes_are_refused_or_run(
-        level in 0usize..8, layout in 0usize..12, members in any::<u16>(), small in any::<bool>(),
-        spans in 0u16..3, chunk in any::<u32>(), shift in 0u32..64,
+        level in 0usize..8, layout in 0usize..18, members in any::<u16>(), small in any::<bool>(),
+        spans in prop_oneof![4 => 0u16..3, 1 => any::<u16>()], chunk in any::<u32>(), shift in 0u32..64,
         length in any::<u64>(), size in any::<u64>(), sector in any::<u64>(), slot in any::<u16>(),
     ) {
         let layout = match layout {
-            0..=8 => Layout::Parity(Rotation::ALL[layout]),
-            9 => Layout::Plain,
-            10 => Layout::Near(members as u8),
-            _ => Layout::Far(spans as u8),
+            0..=13 => Layout::Parity(Rotation::ALL[layout]),
+            14 => Layout::Plain,
+            15 => Layout::Near(length as u8),
+            16 => Layout::Far(length as u8 % 8),
+            _ => Layout::Offset(length as u8 % 8),
         };
         let shape = Shape {
             level: Level::ALL[level],
@@ -247,49 +308,14 @@ proptest! {
         let _ = geometry.data_slot(sector, slot);
         let _ = geometry.data_index(sector, slot);
         let _ = geometry.logical(slot, sector);
-    }
-}
-
-/// Small volumes whole: every logical sector once, every parity sector none.
-#[test]
-fn small_volumes_are_covered_exactly_once() {
-    for rotation in ROTATIONS {
-        for members in 2..=7u16 {
-            for chunk_sectors in [1u32, 2, 8] {
-                for stripes in 1..=2 * u64::from(members) + 1 {
-                    let shape = Shape {
-                        level: Level::Raid5,
-                        layout: Layout::Parity(rotation),
-                        members,
-                        spans: 1,
-                        chunk_sectors,
-                        // A partial chunk at the end is never used.
-                        member_sectors: stripes * u64::from(chunk_sectors)
-                            + u64::from(chunk_sectors) / 2,
-                    };
-                    let size = stripes * u64::from(chunk_sectors) * u64::from(members - 1);
-                    let geometry = Geometry::new(&shape, size).unwrap();
-                    assert_eq!(geometry.stripes(), stripes);
-                    assert_eq!(geometry.stripe_data_sectors() * stripes, size);
-                    let mut seen = vec![false; size as usize];
-                    let mut parity = 0;
-                    for slot in 0..members {
-                        for at in 0..shape.member_sectors {
-                            match geometry.logical(slot, at) {
-                                Some(sector) => {
-                                    assert!(!seen[sector as usize]);
-                                    seen[sector as usize] = true;
-                                }
-                                None if at < stripes * u64::from(chunk_sectors) => parity += 1,
-                                None => {}
-                            }
-                        }
-                    }
-                    assert!(seen.iter().all(|&seen| seen));
-                    assert_eq!(parity, stripes * u64::from(chunk_sectors));
-                }
-            }
-        }
+        let _ = geometry.copy(sector, slot);
+        let _ = geometry.member_sector(sector, slot);
+        let _ = geometry.stripe_start(sector);
+        let _ = geometry.row_at(slot, sector);
+        let _ = geometry.q_exponent(sector, slot);
+        let _ = geometry.row_mark(sector);
+        let _ = geometry.row_from_mark(sector);
+        prop_assert!(geometry.rows() <= geometry.stripes());
     }
 }
 
