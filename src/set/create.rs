@@ -491,7 +491,8 @@ impl ManagedSet {
     fn take_apart(self: &Arc<Self>) -> Checked {
         {
             let _change = self.change.lock();
-            let volumes = self.lock().entries_len();
+            // Of those that were never started there is only what the metadata says.
+            let volumes = self.lock().known()?.volumes.len() as VolumeIndex;
             for volume in 0..volumes {
                 self.stop_volume(volume)?;
                 let mut inner = self.lock();

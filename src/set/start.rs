@@ -182,25 +182,18 @@ impl Inner {
             return Err(*reason);
         }
         let shape = &model.shape;
-        if shape.spans != 1 {
-            return Err(reason!(
-                EOPNOTSUPP,
-                "volumes over {} spans are not supported yet",
-                shape.spans
-            ));
-        }
         let Some(level) = for_level(shape.level) else {
             return Err(reason!(EOPNOTSUPP, "{} is not supported yet", shape.level));
         };
         level.check(shape)?;
         let members = self.usable(volume);
-        let lost = u32::from(shape.members).saturating_sub(members.len());
+        let lost = (shape.members_total() as u32).saturating_sub(members.len());
         if level.health(shape, members) == Health::Failed {
             return Err(reason!(
                 EIO,
                 "{} of {} members are lost, more than {} bears",
                 lost,
-                shape.members,
+                shape.members_total(),
                 shape.level
             ));
         }
@@ -220,7 +213,7 @@ impl Inner {
                 ENODEV,
                 "{} of {} members are missing",
                 awaited,
-                shape.members
+                shape.members_total()
             ));
         }
         let has_parity = shape.level.parity_members() > 0;

@@ -273,7 +273,7 @@ impl Inner {
             return Health::Failed;
         };
         match for_level(volume.shape.level) {
-            Some(level) if volume.shape.spans == 1 => level.health(&volume.shape, in_sync),
+            Some(level) => level.health(&volume.shape, in_sync),
             _ => Health::Failed,
         }
     }
