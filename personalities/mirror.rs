@@ -176,6 +176,11 @@ impl MirrorLane {
         }
     }
 
+    /// The job, without slots that are not its members.
+    pub fn job(&self) -> Job {
+        self.job
+    }
+
     /// Takes what the last step came to, answers with the next.
     pub fn step(&mut self, result: StepResult) -> Step {
         if let Some(end @ Step::Done(_)) = self.last {
@@ -352,6 +357,10 @@ impl MirrorLane {
             result,
             mismatch: !self.differing().is_empty(),
             repaired: self.bad.intersect(self.written_ok),
+            corrected: match self.job {
+                Job::Sync { .. } => self.written_ok.minus(self.bad),
+                _ => Mask::EMPTY,
+            },
             unreadable,
             write_failed: self.write_failed.union(skipped),
             source,
@@ -393,6 +402,33 @@ impl Work {
             Kind::Concat | Kind::Striped | Kind::Parity => {
                 Self::Parity(Lane::new(geometry.roles(stripe), job, usable))
             }
+        }
+    }
+
+    /// Says, before the first step, that redundancy is not known to agree in this range: no sync has
+    /// passed it since the volume was made, or since a crash. See [`Lane::distrust_parity`]; for a
+    /// mirror it makes no difference.
+    #[must_use]
+    pub fn distrust_parity(self) -> Self {
+        match self {
+            Self::Parity(lane) => Self::Parity(lane.distrust_parity()),
+            Self::Mirror(_) => self,
+        }
+    }
+
+    /// Whether this is a write that reads nothing first (see [`Lane::reads_nothing`]); asked before
+    /// the first step, and changes nothing.
+    pub fn reads_nothing(&self) -> bool {
+        let mut copy = *self;
+        let step = copy.step(StepResult::default());
+        matches!(self.job(), Job::Write { .. }) && !matches!(step, Step::Read { .. })
+    }
+
+    /// The job, as far as it concerns members of this range.
+    pub fn job(&self) -> Job {
+        match self {
+            Self::Parity(lane) => lane.job(),
+            Self::Mirror(lane) => lane.job(),
         }
     }
 

@@ -14,6 +14,7 @@
 
 pub mod concat;
 pub mod geometry;
+pub mod gf256;
 pub mod lane;
 pub mod mask;
 pub mod mirror;

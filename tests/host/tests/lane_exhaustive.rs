@@ -8,7 +8,16 @@ mod lane_sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Step};
 use emd_core::personalities::Mask;
-use lane_sim::{genuine, run_and_judge, Lab, Random, Trouble};
+use lane_sim::{genuine, run_and_judge, Case, Lab, Random, Trouble};
+
+fn case(lab: &Lab, job: Job) -> Case {
+    Case {
+        roles: lab.roles,
+        job,
+        usable: lab.usable(),
+        distrusted: false,
+    }
+}
 
 fn jobs(n: u16, p: Slot) -> Vec<Job> {
     let mut jobs = vec![Job::Sync { fix: true }, Job::Sync { fix: false }];
@@ -91,11 +100,7 @@ fn all_cases(n: u16, pairs: bool, parity_slots: impl Iterator<Item = Slot>) -> u
                         match start {
                             Start::Whole => {}
                             Start::Lost(slot) => lab.lose(Mask::single(slot)),
-                            Start::Rebuilding(slot) => {
-                                let member = lab.at_mut(slot);
-                                member.in_sync = false;
-                                member.content = !member.content;
-                            }
+                            Start::Rebuilding(slot) => lab.make_stale(slot),
                         }
                         for slot in bad {
                             lab.at_mut(slot).bad = true;
@@ -212,26 +217,6 @@ fn healthy_writes_read_the_least() {
     }
 }
 
-/// RAID 6 lanes are refused whole until the machine knows Q.
-#[test]
-fn a_lane_with_q_is_left_alone() {
-    let mut random = Random(7);
-    for job in jobs(3, 2) {
-        let mut lab = Lab::new(4, 2, &mut random);
-        lab.roles.data = Mask(0b0011);
-        lab.roles.q = Some(3);
-        let mut machine = genuine(lab.roles, job, lab.usable());
-        let trace = lab
-            .run(machine.as_mut(), job, &[0; 4], |_, _| Trouble::default())
-            .unwrap();
-        assert_eq!(trace.steps, 1);
-        assert_ne!(
-            trace.outcome.result,
-            emd_core::personalities::lane::LaneResult::Good
-        );
-    }
-}
-
 /// One lives beside every lane: it stays small.
 #[test]
 fn the_machine_is_small() {
@@ -252,7 +237,7 @@ fn without_parity_nothing_is_made_up() {
                 lab.roles.data = Mask::all(n);
                 lab.at_mut(bad).bad = true;
                 let run = |lab: &mut Lab, job: Job, at: usize| {
-                    let mut machine = genuine(lab.roles, job, lab.usable());
+                    let mut machine = genuine(case(lab, job));
                     lab.run(machine.as_mut(), job, &[7; 6], |step, _| Trouble {
                         media: if step == at {
                             Mask::single(bad)
@@ -310,7 +295,10 @@ fn read_only_members_are_reported_as_out_of_date() {
                     let mut usable = lab.usable();
                     usable.writable = usable.writable.without(frozen);
                     let job = Job::Write { written };
-                    let mut machine = genuine(lab.roles, job, usable);
+                    let mut machine = genuine(Case {
+                        usable,
+                        ..case(&lab, job)
+                    });
                     let trace = lab
                         .run(machine.as_mut(), job, &[3; 6], |_, _| Trouble::default())
                         .unwrap();

@@ -5,9 +5,9 @@
 
 mod lane_sim;
 
-use emd_core::personalities::lane::{Compute, Job, Lane, LaneResult, Step, StepResult, Usable};
+use emd_core::personalities::lane::{Compute, Job, Lane, LaneResult, Step, StepResult};
 use emd_core::personalities::{LaneRoles, Mask};
-use lane_sim::{run_and_judge, Lab, Machine, Random, Trouble, Verdict};
+use lane_sim::{run_and_judge, Case, Lab, Machine, Random, Trouble, Verdict};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Mutation {
@@ -70,18 +70,17 @@ struct Mutant {
 }
 
 impl Mutant {
-    fn new(mutation: Mutation, roles: LaneRoles, job: Job, mut usable: Usable) -> Self {
+    fn new(mutation: Mutation, mut case: Case) -> Self {
         if mutation == Mutation::ReadUnreadable {
-            usable.readable = usable.writable;
+            case.usable.readable = case.usable.writable;
         }
-        let job = match job {
-            Job::Sync { .. } if mutation == Mutation::CheckMends => Job::Sync { fix: true },
-            other => other,
-        };
+        if mutation == Mutation::CheckMends && matches!(case.job, Job::Sync { .. }) {
+            case.job = Job::Sync { fix: true };
+        }
         Self {
-            lane: Lane::new(roles, job, usable),
-            roles,
-            written: match job {
+            lane: case.lane(),
+            roles: case.roles,
+            written: match case.job {
                 Job::Write { written } => written,
                 _ => Mask::EMPTY,
             },
@@ -184,7 +183,7 @@ fn one_run(mutation: Mutation, seed: u64) -> Verdict {
         &mut lab,
         job,
         &mut random,
-        |roles, job, usable| Box::new(Mutant::new(mutation, roles, job, usable)),
+        |case| Box::new(Mutant::new(mutation, case)),
         |step, _| {
             let mut trouble = Trouble::default();
             if step == at {

@@ -4,60 +4,37 @@
 //!
 //! # Fault model
 //!
-//! A block is one `u64`; a lane has one a member. Before and between steps
+//! A block is 8 bytes; a lane has one a member. Before and between steps
 //! * a block may have become unreadable (latent sector error); it stays so until it is written;
 //! * a write may fail; what the medium then holds is garbage, and may be unreadable;
 //! * a member may be lost, before the step's I/O reaches it (which then fails) or after it;
 //! * a member may be absent, or present and out of date (being rebuilt), from the start.
 //!
-//! There is no silent corruption, and no power cut in the middle of a step (torn writes are the
-//! executor's business, see `lane`).
+//! There is no power cut in the middle of a step (torn writes are the executor's business, see
+//! `lane`); what one leaves behind, a lane that disagrees with itself, is where tests of
+//! [`Lab::distrusted`] lanes start. Silent corruption is only what tests of `Sync` put in.
 //!
 //! # The judge
 //!
-//! Knows nothing of methods: it compares what a reader with plain exclusive-or arithmetic would get
-//! afterwards with what was there before and what was acknowledged; and it refuses unjustified
-//! failures and superfluous reads.
+//! Knows nothing of methods (`judge`, with arithmetic of its own in `field`): it compares what a
+//! reader would get afterwards with what was there before and what was acknowledged; it refuses
+//! unjustified failures, and reads beyond the least that linear algebra allows.
 
 #![allow(dead_code)] // Each test uses a part.
 
+mod executor;
+pub mod field;
+mod judge;
+#[path = "../sim_common/mod.rs"]
+mod sim_common;
+
+pub use executor::{Trace, Trouble};
+pub use sim_common::{Random, Verdict};
+
 use emd_core::model::Slot;
-use emd_core::personalities::lane::{
-    Compute, Job, Lane, LaneResult, Outcome, Step, StepResult, Usable, STEPS_MAX,
-};
+use emd_core::personalities::lane::{Job, Lane, LaneResult, Step, StepResult, Usable};
 use emd_core::personalities::{LaneRoles, Mask};
-
-pub type Verdict<T = ()> = Result<T, String>;
-
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)+) => {
-        if !$condition {
-            return Err(format!($($text)+));
-        }
-    };
-}
-
-/// SplitMix64: small, seeded, the same everywhere.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn chance(&mut self, one_in: u64) -> bool {
-        self.below(one_in) == 0
-    }
-}
+use field::{Basis, Row};
 
 /// What is driven: the real machine, or one with a fault put in.
 pub trait Machine {
@@ -68,6 +45,31 @@ impl Machine for Lane {
     fn step(&mut self, result: StepResult) -> Step {
         Lane::step(self, result)
     }
+}
+
+/// What a machine is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub roles: LaneRoles,
+    pub job: Job,
+    pub usable: Usable,
+    pub distrusted: bool,
+}
+
+impl Case {
+    pub fn lane(&self) -> Lane {
+        let lane = Lane::new(self.roles, self.job, self.usable);
+        if self.distrusted {
+            lane.distrust_parity()
+        } else {
+            lane
+        }
+    }
+}
+
+/// The machine as it is.
+pub fn genuine(case: Case) -> Box<dyn Machine> {
+    Box::new(case.lane())
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,47 +85,40 @@ pub struct Member {
 pub struct Lab {
     pub roles: LaneRoles,
     pub members: Vec<Member>,
-}
-
-/// What goes wrong in one step.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Trouble {
-    /// Reads of these fail for good; writes to these fail.
-    pub media: Mask,
-    /// Lost before the step's I/O.
-    pub lost_before: Mask,
-    /// Lost after it.
-    pub lost_after: Mask,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Trace {
-    pub outcome: Outcome,
-    pub reads: u32,
-    pub steps: usize,
-    /// Members that a `Write` step named.
-    pub write_asked: Mask,
-    /// Members whose write failed, or who were lost.
-    pub write_failed: Mask,
-    /// Members that a `Read` step named.
-    pub read_asked: Mask,
-    pub read_ok: Mask,
-    pub trouble: bool,
-    pub lost: Mask,
-    pub old: Vec<Option<u64>>,
+    /// What Q takes each member's data times; by slot, 0 for parity.
+    coefficients: Vec<u8>,
+    /// The executor tells the machine that parity is not known to agree.
+    pub distrusted: bool,
 }
 
 impl Lab {
     /// A lane of `n` members that agrees with itself, P in slot `p`.
     pub fn new(n: u16, p: Slot, random: &mut Random) -> Self {
-        let roles = LaneRoles {
-            data: Mask::all(n).without(p),
-            p: Some(p),
-            q: None,
-        };
+        Self::of(n, Some(p), None, &[], random)
+    }
+
+    /// The same with Q in slot `q`, and as exponents of the data members, slots ascending,
+    /// `exponents`.
+    pub fn with_q(n: u16, p: Slot, q: Slot, exponents: &[u8], random: &mut Random) -> Self {
+        Self::of(n, Some(p), Some(q), exponents, random)
+    }
+
+    /// Any lane with Q.
+    pub fn any_with_q(n: u16, random: &mut Random) -> Self {
+        let p = random.below(u64::from(n)) as Slot;
+        let q = (p + 1 + random.below(u64::from(n) - 1) as Slot) % n;
+        let exponents = random.distinct(usize::from(n) - 2, 255);
+        Self::with_q(n, p, q, &exponents, random)
+    }
+
+    fn of(n: u16, p: Option<Slot>, q: Option<Slot>, exponents: &[u8], random: &mut Random) -> Self {
+        let data = Mask::all(n).minus(Mask::option(p)).minus(Mask::option(q));
+        let mut coefficients = vec![0; usize::from(n)];
+        for (slot, &exponent) in data.iter().zip(exponents) {
+            coefficients[usize::from(slot)] = field::power(exponent);
+        }
         let mut lab = Self {
-            roles,
+            roles: LaneRoles { data, p, q },
             members: (0..n)
                 .map(|_| Member {
                     content: random.next(),
@@ -132,8 +127,13 @@ impl Lab {
                     in_sync: true,
                 })
                 .collect(),
+            coefficients,
+            distrusted: false,
         };
-        lab.at_mut(p).content = lab.xor(roles.data);
+        let contents = lab.contents();
+        for parity in lab.roles.parity() {
+            lab.at_mut(parity).content = lab.sum(parity, &contents);
+        }
         lab
     }
 
@@ -149,16 +149,124 @@ impl Lab {
         self.roles.all()
     }
 
-    pub fn p(&self) -> Slot {
-        self.roles.p.unwrap()
+    /// How many members may be missing.
+    pub fn redundancy(&self) -> u32 {
+        self.roles.parity().len()
     }
 
-    fn xor(&self, members: Mask) -> u64 {
-        members.iter().fold(0, |sum, m| sum ^ self.at(m).content)
+    pub fn contents(&self) -> Vec<u64> {
+        self.members.iter().map(|m| m.content).collect()
+    }
+
+    /// What `data` contributes to `parity`.
+    pub fn factor(&self, parity: Slot, data: Slot) -> u8 {
+        match self.roles.q {
+            Some(q) if q == parity => self.coefficients[usize::from(data)],
+            _ => 1,
+        }
+    }
+
+    /// What `parity` should hold with `data`, by slot.
+    fn sum(&self, parity: Slot, data: &[u64]) -> u64 {
+        self.roles.data.iter().fold(0, |sum, d| {
+            sum ^ field::scale(data[usize::from(d)], self.factor(parity, d))
+        })
+    }
+
+    /// What follows for all data when just `known` members hold what they do, by slot. P before Q.
+    /// `None` when it does not follow.
+    fn solve(&self, known: Mask) -> Option<Vec<u64>> {
+        let mut data = self.contents();
+        let unknown = self.roles.data.minus(known);
+        for u in unknown {
+            data[usize::from(u)] = 0;
+        }
+        // What is missing in each parity.
+        let parities = Iterator::chain(self.roles.p.into_iter(), self.roles.q)
+            .filter(|&parity| known.contains(parity));
+        let rests: Vec<(Slot, u64)> = parities
+            .map(|parity| (parity, self.at(parity).content ^ self.sum(parity, &data)))
+            .collect();
+        let mut unknown = unknown.iter();
+        match (unknown.next(), unknown.next(), unknown.next()) {
+            (None, ..) => {}
+            (Some(a), None, _) => {
+                let &(parity, rest) = rests.first()?;
+                let by = field::inverse(self.factor(parity, a));
+                data[usize::from(a)] = field::scale(rest, by);
+            }
+            (Some(a), Some(b), None) => {
+                let [(_, p), (q, rest)] = rests[..] else {
+                    return None;
+                };
+                // q − b·p has a alone.
+                let (ga, gb) = (self.factor(q, a), self.factor(q, b));
+                let by = field::inverse(ga ^ gb);
+                let found = field::scale(rest ^ field::scale(p, gb), by);
+                data[usize::from(a)] = found;
+                data[usize::from(b)] = p ^ found;
+            }
+            _ => return None,
+        }
+        Some(data)
+    }
+
+    /// Whether what `known` members hold contradicts nothing.
+    pub fn agrees_among(&self, known: Mask) -> bool {
+        let Some(data) = self.solve(known) else {
+            return true;
+        };
+        self.roles
+            .parity()
+            .intersect(known)
+            .iter()
+            .all(|parity| self.at(parity).content == self.sum(parity, &data))
     }
 
     pub fn agrees(&self) -> bool {
-        self.xor(self.all()) == 0
+        self.agrees_among(self.all())
+    }
+
+    /// What `slot` should hold, going by `known` members.
+    pub fn value(&self, slot: Slot, known: Mask) -> Option<u64> {
+        if known.contains(slot) {
+            return Some(self.at(slot).content);
+        }
+        let data = self.solve(known)?;
+        Some(if self.roles.data.contains(slot) {
+            data[usize::from(slot)]
+        } else {
+            self.sum(slot, &data)
+        })
+    }
+
+    /// The member as a row of the code's matrix.
+    fn row(&self, slot: Slot) -> Row {
+        if self.roles.data.contains(slot) {
+            let mut row = Row::default();
+            row[usize::from(slot)] = 1;
+            row
+        } else {
+            self.row_over(slot, self.roles.data)
+        }
+    }
+
+    /// The parity's share of `data`.
+    fn row_over(&self, parity: Slot, data: Mask) -> Row {
+        let mut row = Row::default();
+        for d in data {
+            row[usize::from(d)] = self.factor(parity, d);
+        }
+        row
+    }
+
+    /// Whether all of `wanted` follow from what `known` members hold.
+    fn follow(&self, wanted: &[Row], known: Mask) -> bool {
+        let mut basis = Basis::default();
+        for m in known {
+            basis.insert(self.row(m));
+        }
+        wanted.iter().all(|&row| basis.has(row))
     }
 
     fn filter(&self, keep: impl Fn(&Member) -> bool) -> Mask {
@@ -175,6 +283,11 @@ impl Lab {
         }
     }
 
+    /// Members whose contents count.
+    pub fn in_sync(&self) -> Mask {
+        self.usable().readable
+    }
+
     /// Members that a reader can trust and read.
     pub fn sound(&self) -> Mask {
         self.filter(|m| m.present && m.in_sync && !m.bad)
@@ -182,14 +295,7 @@ impl Lab {
 
     /// What a reader gets.
     pub fn read_back(&self, slot: Slot) -> Option<u64> {
-        let others = self.all().without(slot);
-        if self.sound().contains(slot) {
-            Some(self.at(slot).content)
-        } else if others.is_within(self.sound()) {
-            Some(self.xor(others))
-        } else {
-            None
-        }
+        self.value(slot, self.sound())
     }
 
     pub fn lose(&mut self, members: Mask) {
@@ -200,161 +306,11 @@ impl Lab {
         }
     }
 
-    /// Runs a job to its end. `fresh` is the new data by slot.
-    pub fn run(
-        &mut self,
-        machine: &mut dyn Machine,
-        job: Job,
-        fresh: &[u64],
-        mut trouble_at: impl FnMut(usize, &Step) -> Trouble,
-    ) -> Verdict<Trace> {
-        let n = self.members.len();
-        let mut old: Vec<Option<u64>> = vec![None; n];
-        let mut new: Vec<Option<u64>> = vec![None; n];
-        if let Job::Write { written } = job {
-            for m in written {
-                new[usize::from(m)] = Some(fresh[usize::from(m)]);
-            }
-        }
-        let mut trace = Trace {
-            outcome: Outcome {
-                result: LaneResult::Good,
-                mismatch: false,
-                repaired: Mask::EMPTY,
-                unreadable: Mask::EMPTY,
-                write_failed: Mask::EMPTY,
-                source: None,
-            },
-            reads: 0,
-            steps: 0,
-            write_asked: Mask::EMPTY,
-            write_failed: Mask::EMPTY,
-            read_asked: Mask::EMPTY,
-            read_ok: Mask::EMPTY,
-            trouble: false,
-            lost: Mask::EMPTY,
-            old: Vec::new(),
-        };
-        let mut result = StepResult::default();
-        loop {
-            let step = machine.step(result);
-            trace.steps += 1;
-            ensure!(trace.steps <= STEPS_MAX, "more than {STEPS_MAX} steps");
-            if let Step::Done(outcome) = step {
-                trace.outcome = outcome;
-                trace.old = old;
-                return Ok(trace);
-            }
-            let trouble = trouble_at(trace.steps - 1, &step);
-            let trusted = self.usable();
-            self.lose(trouble.lost_before);
-            result = StepResult::default();
-            match step {
-                Step::Read { members } => {
-                    ensure!(!members.is_empty(), "reads nothing");
-                    ensure!(
-                        members.intersect(trace.read_asked).is_empty(),
-                        "reads {members:?} twice"
-                    );
-                    ensure!(
-                        members.is_within(trusted.readable),
-                        "reads {members:?}, of which only {trusted:?}"
-                    );
-                    trace.read_asked = trace.read_asked.union(members);
-                    trace.reads += members.len();
-                    for m in members {
-                        if trouble.media.contains(m) {
-                            self.at_mut(m).bad = true;
-                        }
-                        let member = self.at(m);
-                        if !member.present || member.bad {
-                            result.failed = result.failed.with(m);
-                        } else {
-                            old[usize::from(m)] = Some(member.content);
-                            trace.read_ok = trace.read_ok.with(m);
-                        }
-                    }
-                    trace.trouble |= !result.failed.is_empty();
-                }
-                Step::Compute(compute) => self.compute(compute, &mut old, &mut new, &mut result)?,
-                Step::Write { members } => {
-                    ensure!(!members.is_empty(), "writes nothing");
-                    ensure!(trace.write_asked.is_empty(), "writes a second time");
-                    ensure!(
-                        members.is_within(trusted.writable),
-                        "writes {members:?}, of which only {trusted:?}"
-                    );
-                    trace.write_asked = members;
-                    for m in members {
-                        let Some(block) = new[usize::from(m)] else {
-                            return Err(format!("writes {m} from an empty buffer"));
-                        };
-                        let fails = trouble.media.contains(m);
-                        let member = self.at_mut(m);
-                        if !member.present {
-                            result.failed = result.failed.with(m);
-                        } else if fails {
-                            result.failed = result.failed.with(m);
-                            member.bad = block & 1 == 0;
-                            member.content = !block;
-                        } else {
-                            member.bad = false;
-                            member.content = block;
-                        }
-                    }
-                    trace.write_failed = result.failed.union(trouble.lost_after.intersect(members));
-                    trace.trouble |= !result.failed.is_empty();
-                }
-                Step::Done(_) => unreachable!(),
-            }
-            self.lose(trouble.lost_after);
-            result.lost = trouble.lost_before.union(trouble.lost_after);
-            trace.lost = trace.lost.union(result.lost);
-            trace.trouble |= !result.lost.is_empty();
-        }
-    }
-
-    fn compute(
-        &self,
-        compute: Compute,
-        old: &mut [Option<u64>],
-        new: &mut [Option<u64>],
-        result: &mut StepResult,
-    ) -> Verdict {
-        let sum = |buffers: &[Option<u64>], members: Mask, name: &str| -> Verdict<u64> {
-            let mut sum = 0;
-            for m in members {
-                match buffers.get(usize::from(m)).copied().flatten() {
-                    Some(block) => sum ^= block,
-                    None => return Err(format!("{compute:?} uses {name} of {m}, which is empty")),
-                }
-            }
-            Ok(sum)
-        };
-        match compute {
-            Compute::Parity {
-                p,
-                old: from_old,
-                new: from_new,
-            } => {
-                new[usize::from(p)] = Some(sum(old, from_old, "Old")? ^ sum(new, from_new, "New")?);
-            }
-            Compute::Reconstruct { slot, old: from } => {
-                ensure!(!from.contains(slot), "{compute:?} from itself");
-                old[usize::from(slot)] = Some(sum(old, from, "Old")?);
-            }
-            Compute::Restore { slot } => {
-                new[usize::from(slot)] = Some(sum(old, Mask::single(slot), "Old")?);
-            }
-            Compute::Compare { p } => {
-                let p = Mask::single(p);
-                result.differs = sum(old, p, "Old")? != sum(new, p, "New")?;
-            }
-            _ => {
-                return Err(format!("{compute:?} is for other levels"));
-            }
-        }
-        Ok(())
+    /// Present, but what it holds is out of date.
+    pub fn make_stale(&mut self, slot: Slot) {
+        let member = self.at_mut(slot);
+        member.in_sync = false;
+        member.content = !member.content;
     }
 
     /// Does what the executor owes after `Done`: members that missed a write are out of date,
@@ -371,327 +327,27 @@ impl Lab {
     }
 }
 
-/// Runs `job` on `lab` with the real machine, wrapped by `wrap`, and judges it. `lab` is left as
-/// the executor leaves it.
+/// Runs `job` on `lab` with the machine that `wrap` makes, and judges it. `lab` is left as the
+/// executor leaves it.
 pub fn run_and_judge(
     lab: &mut Lab,
     job: Job,
     random: &mut Random,
-    wrap: impl FnOnce(LaneRoles, Job, Usable) -> Box<dyn Machine>,
+    wrap: impl FnOnce(Case) -> Box<dyn Machine>,
     trouble_at: impl FnMut(usize, &Step) -> Trouble,
 ) -> Verdict<Trace> {
     let before = lab.clone();
     let fresh: Vec<u64> = before.members.iter().map(|_| random.next()).collect();
-    let mut machine = wrap(lab.roles, job, lab.usable());
+    let mut machine = wrap(Case {
+        roles: lab.roles,
+        job,
+        usable: lab.usable(),
+        distrusted: lab.distrusted,
+    });
     let trace = lab.run(machine.as_mut(), job, &fresh, trouble_at)?;
     lab.settle(job, &trace);
-    judge(&before, lab, job, &fresh, &trace).map_err(|why| {
+    judge::judge(&before, lab, job, &fresh, &trace).map_err(|why| {
         format!("{why}\njob {job:?}\nbefore {before:?}\nafter {lab:?}\n{trace:?}")
     })?;
     Ok(trace)
-}
-
-fn judge(before: &Lab, after: &Lab, job: Job, fresh: &[u64], trace: &Trace) -> Verdict {
-    let outcome = &trace.outcome;
-    let unread = trace.read_asked.minus(trace.read_ok);
-    let written_ok = trace.write_asked.minus(trace.write_failed);
-    ensure!(
-        outcome.repaired == unread.intersect(written_ok),
-        "repairs told are not those made"
-    );
-    for m in unread.minus(written_ok) {
-        ensure!(
-            trace.old[usize::from(m)].is_some() || outcome.unreadable.contains(m),
-            "block of {m} stays unreadable, and that is not told"
-        );
-    }
-    ensure!(
-        trace.read_ok.intersect(outcome.unreadable).is_empty(),
-        "a block that was read is told unreadable"
-    );
-    ensure!(
-        trace.write_failed.is_within(outcome.write_failed),
-        "a failed write was not reported"
-    );
-    ensure!(
-        outcome.write_failed.is_within(trace.write_failed),
-        "a failed write was made up"
-    );
-    for m in trace.write_asked.minus(trace.write_failed) {
-        ensure!(!after.at(m).bad, "written and still bad");
-    }
-    if trace.write_asked.is_empty() {
-        for m in before.all() {
-            ensure!(
-                before.at(m).content == after.at(m).content,
-                "contents of {m} changed without a write"
-            );
-        }
-    }
-    match job {
-        Job::Write { written } => judge_write(before, after, written, fresh, trace),
-        Job::Read { wanted } => judge_read(before, after, wanted, trace),
-        Job::Rebuild { targets } => judge_rebuild(before, after, targets, trace),
-        Job::Sync { fix } => judge_sync(before, after, fix, trace),
-    }
-}
-
-/// Blocks that are known somewhere at the end, or were read on the way.
-fn known(after: &Lab, trace: &Trace) -> Mask {
-    after.sound().union(trace.read_ok)
-}
-
-/// Nobody reads anything but what was there before, outside of `changed`.
-fn judge_untouched(before: &Lab, after: &Lab, changed: Mask) -> Verdict {
-    for d in before.roles.data.minus(changed) {
-        let (was, is) = (before.read_back(d), after.read_back(d));
-        ensure!(
-            is.is_none() || was.is_none() || is == was,
-            "data of {d} was {was:x?} and reads {is:x?}"
-        );
-        ensure!(
-            !(was.is_none() && is.is_some()),
-            "data of {d} could not be read before, and now reads {is:x?}"
-        );
-    }
-    Ok(())
-}
-
-fn judge_write(before: &Lab, after: &Lab, written: Mask, fresh: &[u64], trace: &Trace) -> Verdict {
-    judge_untouched(before, after, written)?;
-    let all = before.all();
-    let p = before.p();
-    // A latent error that the run had no reason to find, together with a write that failed, is
-    // nobody's fault: the acknowledged block must follow from what the others hold.
-    let mut without_latent = after.clone();
-    for m in all.minus(trace.read_asked) {
-        without_latent.at_mut(m).bad = false;
-    }
-    for w in written {
-        let new = Some(fresh[usize::from(w)]);
-        let was = before.read_back(w);
-        let is = after.read_back(w);
-        if trace.outcome.result == LaneResult::Good {
-            ensure!(
-                is == new || (is.is_none() && without_latent.read_back(w) == new),
-                "acknowledged data of {w} reads {is:x?}"
-            );
-        } else {
-            ensure!(
-                is.is_none() || is == new || is == was,
-                "refused data of {w} was {was:x?}, new {new:x?}, and reads {is:x?}"
-            );
-        }
-    }
-    let in_use = after.usable().readable;
-    if all.is_within(in_use) && after.sound() == all {
-        ensure!(
-            after.agrees() || before.sound().len() + 1 < all.len(),
-            "parity disagrees with all members there"
-        );
-    }
-
-    // A block in use that was found unreadable, with all else sound, is put right on the way.
-    let unsound = all.minus(after.sound());
-    ensure!(
-        trace.outcome.result != LaneResult::Good
-            || unsound.len() != 1
-            || !unsound.is_within(in_use.intersect(trace.read_asked))
-            || unsound.is_within(trace.read_ok),
-        "the block of {unsound:?} was left bad"
-    );
-
-    // No superfluous reads.
-    let untouched = before.roles.data.minus(written);
-    let usable = before.usable();
-    if !trace.trouble {
-        let mut costs = Vec::new();
-        if !usable.writable.contains(p) {
-            costs.push(0);
-        }
-        if untouched.is_within(usable.readable) {
-            costs.push(untouched.len());
-        }
-        if written.with(p).is_within(usable.readable) {
-            costs.push(written.len() + 1);
-        }
-        if let Some(&least) = costs.iter().min() {
-            ensure!(
-                trace.reads <= least,
-                "{} reads where {least} would do",
-                trace.reads
-            );
-        }
-    }
-
-    match trace.outcome.result {
-        LaneResult::Good => Ok(()),
-        LaneResult::Unreadable => Err("a write is no read".into()),
-        LaneResult::Unwritten => {
-            // Justified when more than one member is out of date, or when new data has no place
-            // of its own and another block is unreadable, or when parity cannot be had.
-            let stale = all.minus(in_use);
-            if stale.len() > 1 {
-                return Ok(());
-            }
-            let known = known(after, trace);
-            let unknown = all.minus(known);
-            // A write that failed stands for data that now only the others have.
-            let homeless = !written.intersect(stale).is_empty();
-            let overwritten = trace.write_asked.minus(trace.write_failed);
-            if homeless && stale.union(unknown.minus(overwritten)).len() > 1 {
-                return Ok(());
-            }
-            ensure!(
-                in_use.contains(p) && usable.readable.contains(p),
-                "refused although there is no parity to keep"
-            );
-            let derivable = unknown.len() <= 1;
-            ensure!(
-                !derivable && !untouched.is_within(known) && !written.with(p).is_within(known),
-                "refused although there is a way; known {known:?}"
-            );
-            ensure!(
-                trace.write_asked.is_empty(),
-                "wrote although parity could not be had"
-            );
-            Ok(())
-        }
-    }
-}
-
-fn judge_read(before: &Lab, after: &Lab, wanted: Mask, trace: &Trace) -> Verdict {
-    judge_untouched(before, after, Mask::EMPTY)?;
-    let outcome = &trace.outcome;
-    let unread = match outcome.result {
-        LaneResult::Good => Mask::EMPTY,
-        LaneResult::Unreadable => outcome.unreadable,
-        LaneResult::Unwritten => return Err("a read is no write".into()),
-    };
-    for w in wanted.minus(unread) {
-        let (was, got) = (before.read_back(w), trace.old[usize::from(w)]);
-        ensure!(
-            got.is_some() && (was.is_none() || got == was),
-            "data of {w} is {was:x?} and was read as {got:x?}"
-        );
-    }
-    let unread = unread.intersect(wanted);
-    let unknown = before.all().minus(known(after, trace));
-    if outcome.result == LaneResult::Unreadable {
-        ensure!(!unread.is_empty(), "unreadable, but what?");
-        ensure!(
-            unread.is_within(unknown) && unknown.len() > 1,
-            "refused although there is a way; unknown {unknown:?}"
-        );
-    }
-    if !trace.trouble {
-        let least = if wanted.is_within(before.usable().readable) {
-            wanted.len()
-        } else {
-            before.all().len() - 1
-        };
-        ensure!(trace.reads <= least, "{} reads, {least} do", trace.reads);
-    }
-    // A block in use that could not be read and could be worked out is put right.
-    if outcome.result == LaneResult::Good {
-        let tried = wanted.intersect(after.usable().readable);
-        for w in tried {
-            ensure!(
-                !after.at(w).bad || trace.read_ok.contains(w),
-                "block of {w} was left bad"
-            );
-        }
-    }
-    Ok(())
-}
-
-fn judge_rebuild(before: &Lab, after: &Lab, targets: Mask, trace: &Trace) -> Verdict {
-    judge_untouched(before, after, Mask::EMPTY)?;
-    let all = before.all();
-    match trace.outcome.result {
-        LaneResult::Good => {
-            for t in targets {
-                let right = before.xor(all.without(t));
-                ensure!(
-                    after.at(t).content == right && !after.at(t).bad,
-                    "rebuilt wrong"
-                );
-            }
-            Ok(())
-        }
-        LaneResult::Unwritten => {
-            let writable = before.usable().writable.minus(trace.lost);
-            ensure!(
-                !trace.write_failed.is_empty() || !targets.is_within(writable),
-                "refused although targets take writes"
-            );
-            Ok(())
-        }
-        LaneResult::Unreadable => {
-            let unknown = all.minus(known(after, trace)).union(targets);
-            ensure!(unknown.len() > 1, "refused although there is a way");
-            ensure!(trace.write_asked.is_empty(), "wrote nonsense");
-            Ok(())
-        }
-    }
-}
-
-fn judge_sync(before: &Lab, after: &Lab, fix: bool, trace: &Trace) -> Verdict {
-    let all = before.all();
-    let outcome = &trace.outcome;
-    if !all.is_within(before.usable().readable) {
-        ensure!(
-            trace.steps == 1 && outcome.result == LaneResult::Good,
-            "nothing to compare with, and yet {} steps",
-            trace.steps
-        );
-        return Ok(());
-    }
-    // Data that could be read is never touched.
-    for d in before.roles.data.intersect(trace.read_ok) {
-        ensure!(
-            before.at(d).content == after.at(d).content,
-            "sync changed data"
-        );
-    }
-    if !trace.trouble {
-        ensure!(
-            outcome.mismatch != before.agrees(),
-            "mismatch not told from agreement"
-        );
-        ensure!(
-            outcome.result == LaneResult::Good,
-            "failed without a reason"
-        );
-        ensure!(fix || trace.write_asked.is_empty(), "a check wrote");
-        ensure!(
-            before.agrees() == trace.write_asked.is_empty() || !fix,
-            "wrote without need, or did not"
-        );
-    }
-    match outcome.result {
-        LaneResult::Good => {
-            if trace.lost.is_empty() && (fix || !outcome.mismatch) {
-                ensure!(after.agrees(), "disagrees after a good sync");
-                ensure!(after.sound() == all, "bad blocks after a good sync");
-            }
-            Ok(())
-        }
-        LaneResult::Unwritten => {
-            ensure!(!trace.write_failed.is_empty(), "no write failed");
-            Ok(())
-        }
-        LaneResult::Unreadable => {
-            ensure!(
-                all.minus(known(after, trace)).len() > 1,
-                "refused although there is a way"
-            );
-            Ok(())
-        }
-    }
-}
-
-/// The machine as it is.
-pub fn genuine(roles: LaneRoles, job: Job, usable: Usable) -> Box<dyn Machine> {
-    Box::new(Lane::new(roles, job, usable))
 }

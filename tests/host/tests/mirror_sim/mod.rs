@@ -22,20 +22,16 @@
 
 #![allow(dead_code)] // Each test uses a part.
 
+#[path = "../sim_common/mod.rs"]
+mod sim_common;
+
+use crate::ensure;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
 use emd_core::personalities::mirror::{MirrorLane, VOTERS_MAX};
 use emd_core::personalities::Mask;
-
-pub type Verdict<T = ()> = Result<T, String>;
-
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)+) => {
-        if !$condition {
-            return Err(format!($($text)+));
-        }
-    };
-}
+use sim_common::blank_outcome;
+pub use sim_common::Verdict;
 
 /// What is driven: the machine's step, or one with a fault put in.
 pub type Stepper<'a> = &'a dyn Fn(&mut MirrorLane, StepResult) -> Step;
@@ -187,14 +183,7 @@ impl Lab {
         let mut old: Vec<Option<u32>> = vec![None; n];
         let mut new: Vec<Option<u32>> = vec![None; n];
         let mut trace = Trace {
-            outcome: Outcome {
-                result: LaneResult::Good,
-                mismatch: false,
-                repaired: Mask::EMPTY,
-                unreadable: Mask::EMPTY,
-                write_failed: Mask::EMPTY,
-                source: None,
-            },
+            outcome: blank_outcome(),
             steps: 0,
             reads: Vec::new(),
             read_ok: Mask::EMPTY,
