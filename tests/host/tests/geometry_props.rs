@@ -184,16 +184,13 @@ proptest! {
                     _ => prop_assert_eq!((place.slot, place.member_sector), (slot, at)),
                 }
             }
-            None => match row {
-                // Parity, or data beyond the end in the last stripe.
-                Some((stripe, _)) => {
-                    prop_assert!(
-                        geometry.roles(stripe).parity().contains(slot)
-                            || stripe + 1 == geometry.rows()
-                    );
-                }
-                None => {}
-            },
+            // Parity, or data beyond the end in the last stripe, or nothing at all.
+            None => {
+                let is_right = row.is_none_or(|(stripe, _)| {
+                    geometry.roles(stripe).parity().contains(slot) || stripe + 1 == geometry.rows()
+                });
+                prop_assert!(is_right);
+            }
         }
         if let Some((stripe, column)) = row {
             prop_assert!(stripe < geometry.rows() && at < geometry.used_member_sectors());
