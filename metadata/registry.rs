@@ -5,7 +5,14 @@
 use super::Format;
 
 /// Every format, in the order in which disks are probed.
-pub static FORMATS: &[&dyn Format] = &[&super::ddf::Ddf, &super::asr::Asr];
+pub static FORMATS: &[&dyn Format] = &[
+    &super::ddf::Ddf,
+    &super::asr::Asr,
+    &super::md::MD_12,
+    &super::md::MD_11,
+    &super::md::MD_10,
+    &super::md::MD_090,
+];
 
 /// The format called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Format> {

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The order of an update.
+//!
+//! A disk has one superblock; events decide which is newer, and md takes disks whose count is at most
+//! one behind as current. What an update changes fits into one sector as a rule (and is then written
+//! whole or not), so:
+//!
+//! | phase | what |
+//! |---|---|
+//! | 0 … | the bad-block log of a disk, a sector at a time, so that a cut doubles entries, never loses one |
+//! | next | bits of the bitmap (where its superblock has to change first: that before) |
+//! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
+//! | next | all superblocks, with the next event count, and the bitmap's |
+//! | next | when a member was lost: all superblocks again, with one count more |
+//! | last | superblocks that are erased |
+//!
+//! A lost member is left two events behind: by its count alone it is old for everyone, though every
+//! survivor of a cut in between is current. Superblocks that change in more than one sector (many
+//! devices, or the descriptors of 0.90) are written one disk after the other, so that a cut tears at
+//! most one of them.
+//!
+//! The bitmap's superblock goes along with the superblocks: when the cut leaves its count behind it
+//! counts as out of date, which costs a full resync and nothing else.
+
+use super::bitmap;
+use super::layout::*;
+use super::set::{buffer, image, Home, MdSet};
+use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
+
+/// Most writes of one disk in a plan, its bad-block log apart.
+const WRITES_PER_DISK: usize = 16;
+
+/// Which image a write takes, and against which one it is compared.
+type Images = (usize, usize);
+
+impl MdSet {
+    /// Makes room for the largest plan with the disks that are here now. Allocates.
+    pub fn reserve_plan(&mut self) -> Checked {
+        let disks = self.disks.len().saturating_add(1);
+        let log = super::badblocks::SECTORS_MAX as usize;
+        self.plan
+            .reserve(disks.saturating_mul(WRITES_PER_DISK).saturating_add(log))
+    }
+
+    /// Ends an event: renders what changed and lays down the writes.
+    #[inline(never)]
+    pub fn finish(&mut self, context: &Context) -> Checked {
+        if self.frozen.is_some() {
+            return Ok(());
+        }
+        let lost = self.touched.all && self.roles_changed().1;
+        if self.touched.all {
+            self.renumber();
+            let now = self.head.events;
+            let next = now.saturating_add(1 + u64::from(lost));
+            let utime = Some(context.now_seconds);
+            for disk in 0..self.disks.len() as DiskIndex {
+                if lost {
+                    self.render(disk, image::STEP, now.saturating_add(1), utime);
+                }
+                self.render(disk, image::NEW, next, utime);
+            }
+            if let Some(map) = self.bitmap.as_mut() {
+                put64(&mut map.bytes, bitmap::at::EVENTS, next);
+            }
+            self.head.events = next;
+            self.set.generation = next;
+        } else {
+            let events = self.head.events;
+            for disk in 0..self.disks.len() as DiskIndex {
+                if self.home(disk).is_some_and(|home| home.touched) {
+                    self.render(disk, image::NEW, events, None);
+                }
+            }
+        }
+        // The plan is taken out while the buffers are read.
+        let mut plan = core::mem::take(&mut self.plan);
+        let result = self.lay_down(&mut plan, lost);
+        self.plan = plan;
+        for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
+            home.bitmap_whole &= result.is_err();
+        }
+        result
+    }
+
+    fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
+        let mut phase = self.log_phases(plan, 0)?;
+        phase = self.bit_phases(plan, phase)?;
+        let first = if lost { image::STEP } else { image::NEW };
+        let firsts = self.homes().any(|(_, home)| home.first);
+        if firsts {
+            phase = self.super_phase(plan, phase, (image::OLD, first), true)?;
+        }
+        phase = self.super_phase(plan, phase, (image::OLD, first), false)?;
+        if lost {
+            phase = self.super_phase(plan, phase, (image::STEP, image::NEW), true)?;
+            phase = self.super_phase(plan, phase, (image::STEP, image::NEW), false)?;
+        }
+        self.erase_phase(plan, phase)
+    }
+
+    /// Bad-block logs.
+    fn log_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
+        let mut phase = start;
+        for (disk, home) in self.homes().filter(|(_, home)| home.log_touched) {
+            let Some(log) = home.log else { continue };
+            let half = home.logs.len() / 2;
+            let (old, new) = home.logs.split_at(half);
+            let unit = (home.block_bytes as usize).max(512);
+            let grows = super::badblocks::used(new) > super::badblocks::used(old);
+            let blocks = half / unit;
+            for step in 0..blocks {
+                // Entries move towards the end when there are more: from the end, then.
+                let block = if grows { blocks - 1 - step } else { step };
+                let at = block * unit;
+                if old.get(at..at + unit) == new.get(at..at + unit) {
+                    continue;
+                }
+                plan.push(PlanWrite {
+                    phase,
+                    disk,
+                    sector: log.sector + (at / 512) as u64,
+                    source: Source {
+                        buffer: own_buffer(disk, buffer::LOG),
+                        offset_bytes: (half + at) as u32,
+                        len_bytes: unit as u32,
+                    },
+                })?;
+                phase = phase.saturating_add(1);
+            }
+        }
+        Ok(phase)
+    }
+
+    /// Bits of the bitmap.
+    fn bit_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
+        let Some(map) = self.bitmap.as_ref() else {
+            return Ok(start);
+        };
+        let mut phase = start;
+        let whole = (0, map.bytes.len().saturating_sub(1));
+        if self.touched.bitmap_head_first {
+            for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
+                push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+            }
+            phase = phase.saturating_add(1);
+        }
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
+            if home.bitmap_whole || home.fresh {
+                push_bits(plan, phase, disk, home, whole, map.regions)?;
+            } else if let Some(bits) = self.touched.bits {
+                push_bits(plan, phase, disk, home, bits, map.regions)?;
+            }
+        }
+        if plan.writes().len() > before {
+            phase = phase.saturating_add(1);
+        }
+        Ok(phase)
+    }
+
+    /// Superblocks: those that go first, or those that do not.
+    fn super_phase(
+        &self,
+        plan: &mut UpdatePlan,
+        start: u16,
+        images: Images,
+        first: bool,
+    ) -> Checked<u16> {
+        let mut phase = start;
+        let whole = |home: &Home| home.fresh && images.0 == image::OLD;
+        let chosen =
+            |home: &Home| home.first == first && (self.touched.all || home.touched || home.fresh);
+        let torn = self
+            .homes()
+            .filter(|(_, home)| chosen(home))
+            .any(|(_, home)| !whole(home) && changed_blocks(home, images) > 1);
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(_, home)| chosen(home)) {
+            if self.touched.all && self.keeps_bitmap(disk) && !home.bitmap_whole && !home.fresh {
+                push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+            }
+            push_super(
+                plan,
+                phase,
+                disk,
+                home,
+                self.used(home),
+                images,
+                whole(home),
+            )?;
+            if torn {
+                phase = phase.saturating_add(1);
+            }
+        }
+        if !torn && plan.writes().len() > before {
+            phase = phase.saturating_add(1);
+        }
+        Ok(phase)
+    }
+
+    fn regions(&self) -> u32 {
+        self.bitmap.as_ref().map_or(0, |map| map.regions)
+    }
+
+    /// Sectors of a home's superblock that are written.
+    fn used(&self, home: &Home) -> u32 {
+        let mut head = self.head;
+        head.roles_max = get32(home.image(image::NEW), v1::ROLES_MAX);
+        super::render::used_sectors(&head, home.block_bytes)
+    }
+
+    /// Superblocks that are erased.
+    fn erase_phase(&self, plan: &mut UpdatePlan, phase: u16) -> Checked {
+        if let Some((disk, sector)) = self.touched.leaving {
+            plan.push(erase(phase, disk, sector))?;
+        }
+        if self.touched.erase_all {
+            for (disk, meta) in (0u16..).zip(self.disks.iter()) {
+                let here = self
+                    .set
+                    .disk(disk)
+                    .is_some_and(|model| model.facts.is_some());
+                if let (true, Some(sector)) = (here, meta.sector) {
+                    plan.push(erase(phase, disk, sector))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn own_buffer(disk: DiskIndex, which: u32) -> u32 {
+    buffer::FIRST_DISK + u32::from(disk) * buffer::PER_DISK + which
+}
+
+fn erase(phase: u16, disk: DiskIndex, sector: u64) -> PlanWrite {
+    PlanWrite {
+        phase,
+        disk,
+        sector,
+        source: Source {
+            buffer: buffer::ZEROS,
+            offset_bytes: 0,
+            len_bytes: SUPER_BYTES as u32,
+        },
+    }
+}
+
+/// Writes the blocks of the bitmap from byte `bytes.0` to byte `bytes.1`.
+fn push_bits(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    disk: DiskIndex,
+    home: &Home,
+    bytes: (usize, usize),
+    regions: u32,
+) -> Checked {
+    let Some(sector) = home.bitmap else {
+        return Ok(());
+    };
+    let unit = (home.block_bytes as usize).max(512);
+    let most = bitmap::sectors(regions, unit as u32 / 512) as usize * 512 / unit;
+    let (first, end) = (bytes.0 / unit, (bytes.1 / unit + 1).min(most));
+    if first >= end {
+        return Ok(());
+    }
+    plan.push(PlanWrite {
+        phase,
+        disk,
+        sector: sector + (first * unit / 512) as u64,
+        source: Source {
+            buffer: buffer::BITMAP,
+            offset_bytes: (first * unit) as u32,
+            len_bytes: ((end - first) * unit) as u32,
+        },
+    })
+}
+
+/// Whether block `block` of an image differs from that of another.
+fn differs(home: &Home, images: Images, block: usize) -> bool {
+    let unit = (home.block_bytes as usize).max(512);
+    let range = block * unit..(block + 1) * unit;
+    home.image(images.0).get(range.clone()) != home.image(images.1).get(range)
+}
+
+fn changed_blocks(home: &Home, images: Images) -> usize {
+    let unit = (home.block_bytes as usize).max(512);
+    (0..SUPER_BYTES / unit)
+        .filter(|&block| differs(home, images, block))
+        .count()
+}
+
+/// Writes the blocks of a superblock that change (all that it has on a disk that has nothing yet), as
+/// one write: blocks in between are the same as on the disk.
+fn push_super(
+    plan: &mut UpdatePlan,
+    phase: u16,
+    disk: DiskIndex,
+    home: &Home,
+    used_sectors: u32,
+    images: Images,
+    whole: bool,
+) -> Checked {
+    let unit = (home.block_bytes as usize).max(512);
+    let blocks = (used_sectors as usize * 512 / unit).min(SUPER_BYTES / unit);
+    let changed = |block: &usize| whole || differs(home, images, *block);
+    let (Some(first), Some(last)) = ((0..blocks).find(changed), (0..blocks).rev().find(changed))
+    else {
+        return Ok(());
+    };
+    plan.push(PlanWrite {
+        phase,
+        disk,
+        sector: home.sector + (first * unit / 512) as u64,
+        source: Source {
+            buffer: own_buffer(disk, buffer::SUPER),
+            offset_bytes: (images.1 * SUPER_BYTES + first * unit) as u32,
+            len_bytes: ((last + 1 - first) * unit) as u32,
+        },
+    })
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The metadata of one array in memory.
+//!
+//! Superblocks are kept as the bytes that were read, one for each disk that is written to (its
+//! *home*), and edited in place, so that what is not understood survives. The bitmap is the same on
+//! all members and is kept once.
+
+use super::super::bytes::slice;
+use super::bitmap;
+use super::head::{Head, Stretch};
+use super::layout::*;
+use super::words;
+use crate::model::{
+    Access, Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, Source, UpdatePlan,
+    Volume, VolumeIndex,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Buffer numbers of [`Source::buffer`].
+pub mod buffer {
+    /// Zeros, as long as a superblock's room.
+    pub const ZEROS: u32 = 0;
+    /// The bitmap.
+    pub const BITMAP: u32 = 1;
+    /// First buffer of disk 0; each disk has [`PER_DISK`] of them.
+    pub const FIRST_DISK: u32 = 8;
+    /// Buffers of a disk.
+    pub const PER_DISK: u32 = 2;
+    /// Of a disk: its superblock, three times ([`super::image`]).
+    pub const SUPER: u32 = 0;
+    /// Of a disk: its bad-block log, twice (as it was, as it is to be).
+    pub const LOG: u32 = 1;
+}
+
+/// The three images of a superblock.
+pub mod image {
+    /// What is on the disk before the plan.
+    pub const OLD: usize = 0;
+    /// What is written first, when it is written twice.
+    pub const STEP: usize = 1;
+    /// What is on the disk after the plan.
+    pub const NEW: usize = 2;
+    /// Images.
+    pub const COUNT: usize = 3;
+}
+
+/// A disk that is written to.
+#[derive(Debug)]
+pub struct Home {
+    /// Sector of the superblock.
+    pub sector: u64,
+    /// The superblock, [`image::COUNT`] times.
+    pub images: KVVec<u8>,
+    /// Logical block of the disk.
+    pub block_bytes: u32,
+    /// First sector of data.
+    pub data_offset: u64,
+    /// Sectors for data.
+    pub data_size: u64,
+    /// Where the bitmap goes.
+    pub bitmap: Option<u64>,
+    /// Where the bad-block log goes.
+    pub log: Option<Stretch>,
+    /// Unit of the log.
+    pub log_shift: u8,
+    /// The log, twice.
+    pub logs: KVVec<u8>,
+    /// Entries of the log in use.
+    pub log_used: usize,
+    /// The recovery fields are left as they were read.
+    pub keep_recovery: bool,
+    /// The disk has nothing of this array's yet.
+    pub fresh: bool,
+    /// Written before all others.
+    pub first: bool,
+    /// Its own superblock changes, whatever the others do.
+    pub touched: bool,
+    /// Its bad-block log changes.
+    pub log_touched: bool,
+    /// It lacks the bitmap, or has another one.
+    pub bitmap_whole: bool,
+}
+
+impl Home {
+    /// One of the images.
+    pub fn image(&self, which: usize) -> &[u8] {
+        slice(&self.images, which * SUPER_BYTES, SUPER_BYTES).unwrap_or(&[])
+    }
+
+    /// One of the images, to be changed.
+    pub fn image_mut(&mut self, which: usize) -> &mut [u8] {
+        self.images
+            .chunks_exact_mut(SUPER_BYTES)
+            .nth(which)
+            .unwrap_or(&mut [])
+    }
+
+    /// Makes one image a copy of another.
+    pub fn copy_image(&mut self, from: usize, to: usize) {
+        let from = from * SUPER_BYTES;
+        let inside = from + SUPER_BYTES <= self.images.len();
+        if inside && (to + 1) * SUPER_BYTES <= self.images.len() {
+            self.images
+                .copy_within(from..from + SUPER_BYTES, to * SUPER_BYTES);
+        }
+    }
+
+    /// The log as it is to be.
+    pub fn log_new(&mut self) -> &mut [u8] {
+        let half = self.logs.len() / 2;
+        self.logs.get_mut(half..).unwrap_or(&mut [])
+    }
+}
+
+/// What the format knows of a disk beyond the model. Parallel to `Set::disks`.
+#[derive(Debug)]
+pub struct Meta {
+    /// Its number in the array.
+    pub number: u32,
+    /// Sector of its superblock, when it is present and has one.
+    pub sector: Option<u64>,
+    /// Its role is left as it is: it is a replacement or a journal, or its loss is not recorded.
+    pub keep_role: bool,
+    /// Of a 0.90 descriptor: major, minor, and state bits that are not understood.
+    pub device: [u32; 3],
+    /// What is written to it, when it is.
+    pub home: Option<Home>,
+}
+
+/// The bitmap.
+#[derive(Debug)]
+pub struct Bitmap {
+    /// Superblock and bits, in whole blocks of 4 KiB (or of the disk).
+    pub bytes: KVVec<u8>,
+    /// Sectors of a region.
+    pub region_sectors: u64,
+    /// Regions.
+    pub regions: u32,
+    /// Writes may be in flight in regions whose bits are not set: it is marked stale on the disks.
+    pub imprecise: bool,
+}
+
+/// What the current event has changed.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Touched {
+    /// All superblocks are to be written, with the next event count.
+    pub all: bool,
+    /// Bytes of the bitmap: first and last.
+    pub bits: Option<(usize, usize)>,
+    /// The bitmap's superblock goes before its bits.
+    pub bitmap_head_first: bool,
+    /// Superblocks are to be erased, on all disks that are here.
+    pub erase_all: bool,
+    /// The superblock of this disk is to be erased: disk and sector.
+    pub leaving: Option<(DiskIndex, u64)>,
+}
+
+/// The metadata of one array.
+#[derive(Debug)]
+pub struct MdSet {
+    /// The model.
+    pub set: Set,
+    /// The plan of the last event.
+    pub plan: UpdatePlan,
+    /// Kind and place of superblocks.
+    pub version: Version,
+    /// The newest superblock; of a set without a volume, what its first one will say.
+    pub head: Head,
+    /// The array's name as it is on the disks.
+    pub name: [u8; 32],
+    /// Writes may be in flight.
+    pub in_flight: bool,
+    /// Nothing is written, because …
+    pub frozen: Option<Reason>,
+    /// The bitmap.
+    pub bitmap: Option<Bitmap>,
+    /// Zeros.
+    pub zeros: KVVec<u8>,
+    /// Disks, parallel to the model's.
+    pub disks: KVec<Meta>,
+    /// What the current event has changed.
+    pub touched: Touched,
+}
+
+impl MdSet {
+    /// What the format knows of a disk.
+    pub fn meta(&self, disk: DiskIndex) -> Option<&Meta> {
+        self.disks.get(usize::from(disk))
+    }
+
+    /// What is written to a disk.
+    pub fn home(&self, disk: DiskIndex) -> Option<&Home> {
+        self.meta(disk)?.home.as_ref()
+    }
+
+    /// What is written to a disk, to be changed.
+    pub fn home_mut(&mut self, disk: DiskIndex) -> Option<&mut Home> {
+        self.disks.get_mut(usize::from(disk))?.home.as_mut()
+    }
+
+    /// The array, when there is one.
+    pub fn array(&self) -> Option<&Volume> {
+        self.set.live_volumes().next().map(|(_, volume)| volume)
+    }
+
+    /// The array, to be changed.
+    pub fn array_mut(&mut self) -> Option<&mut Volume> {
+        self.set.volumes.iter_mut().find(|volume| !volume.deleted)
+    }
+
+    /// The array, called `volume`.
+    pub fn live_volume(&self, volume: VolumeIndex) -> Checked<&Volume> {
+        let model = self
+            .set
+            .volume(volume)
+            .ok_or_else(|| reason!(ENOENT, "the set has no volume {volume}"))?;
+        match &model.access {
+            Access::Refused(why) => Err(reason!(EACCES, "volume {volume}: {}", why.text())),
+            _ => Ok(model),
+        }
+    }
+
+    /// Whether all data is there.
+    pub fn bears(&self) -> bool {
+        self.array()
+            .is_none_or(|volume| words::bears(&volume.shape, &volume.members))
+    }
+
+    /// Refuses what would change an array that is not all there: members that are away would count
+    /// as old when they are back.
+    pub fn check_whole(&self) -> Checked {
+        if !self.bears() {
+            return Err(reason!(
+                EIO,
+                "more members are lost than the array bears: nothing is recorded until they are back"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The slot that a disk has in the array.
+    pub fn slot_of(&self, disk: DiskIndex) -> Option<(Slot, MemberState)> {
+        self.set
+            .memberships(disk)
+            .next()
+            .map(|(_, slot, member)| (slot, member.state))
+    }
+
+    /// Whether a disk keeps the bitmap.
+    pub fn keeps_bitmap(&self, disk: DiskIndex) -> bool {
+        let active = matches!(
+            self.slot_of(disk),
+            Some((_, MemberState::InSync | MemberState::Rebuilding { .. }))
+        );
+        active && self.home(disk).is_some_and(|home| home.bitmap.is_some())
+    }
+
+    /// A disk of the model that is present, working and written to.
+    pub fn usable_disk(&self, disk: DiskIndex) -> Checked<&Home> {
+        let model = self
+            .set
+            .disk(disk)
+            .ok_or_else(|| reason!(ENODEV, "the set has no disk {disk}"))?;
+        match (model.state, model.facts, self.home(disk)) {
+            (DiskState::Online, Some(_), Some(home)) => Ok(home),
+            _ => Err(reason!(
+                ENODEV,
+                "disk {disk} ({}) is not a working, present disk of the set",
+                model.label
+            )),
+        }
+    }
+
+    /// Homes with the indices of their disks.
+    pub fn homes(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
+        (0u16..)
+            .zip(self.disks.iter())
+            .filter_map(|(index, meta)| Some((index, meta.home.as_ref()?)))
+    }
+
+    /// The bytes of a planned write.
+    pub fn source_bytes(&self, source: &Source) -> &[u8] {
+        let bytes: &[u8] = match source.buffer {
+            buffer::ZEROS => &self.zeros,
+            buffer::BITMAP => self.bitmap.as_ref().map_or(&[], |bitmap| &bitmap.bytes),
+            number => {
+                let Some(number) = number.checked_sub(buffer::FIRST_DISK) else {
+                    return &[];
+                };
+                let disk = u16::try_from(number / buffer::PER_DISK).unwrap_or(u16::MAX);
+                match (self.home(disk), number % buffer::PER_DISK) {
+                    (Some(home), buffer::SUPER) => &home.images,
+                    (Some(home), _) => &home.logs,
+                    (None, _) => return &[],
+                }
+            }
+        };
+        slice(
+            bytes,
+            source.offset_bytes as usize,
+            source.len_bytes as usize,
+        )
+        .unwrap_or(&[])
+    }
+
+    /// What is on the disks becomes what the last plan brought there.
+    pub fn settle(&mut self) {
+        self.plan.clear();
+        self.touched = Touched::default();
+        for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
+            home.copy_image(image::NEW, image::OLD);
+            let half = home.logs.len() / 2;
+            home.logs.copy_within(half.., 0);
+            home.fresh = false;
+            home.first = false;
+            home.touched = false;
+            home.log_touched = false;
+        }
+    }
+
+    /// Notes that the bitmap is to be marked stale, or not any more.
+    pub fn set_imprecise(&mut self, imprecise: bool) {
+        if let Some(map) = self.bitmap.as_mut() {
+            map.imprecise = imprecise;
+            let state = get32(&map.bytes, bitmap::at::STATE);
+            let state = if imprecise {
+                state | bitmap::STALE
+            } else {
+                state & !bitmap::STALE
+            };
+            put32(&mut map.bytes, bitmap::at::STATE, state);
+        }
+    }
+}

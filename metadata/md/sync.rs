@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about redundancy: dirty, clean, resync, regions, bad ranges.
+//!
+//! A volume with a bitmap: regions are marked before they are written to. `Dirty` alone says that
+//! *anything* may be written to; then the bitmap is marked stale until writes have ended, or until the
+//! first region is announced: who announces regions announces all of them.
+
+use super::badblocks;
+use super::bitmap;
+use super::layout::*;
+use super::set::MdSet;
+use super::words;
+use crate::model::{BadRange, Checked, Consistency, Level, VolumeIndex};
+use crate::reason;
+use kernel::prelude::*;
+
+impl MdSet {
+    /// Level and consistency of a volume that can be used and is all there.
+    fn redundancy(&self, volume: VolumeIndex) -> Checked<(Level, Consistency)> {
+        let model = self.live_volume(volume)?;
+        let found = (model.shape.level, model.consistency);
+        if found.0.is_redundant() {
+            self.check_whole()?;
+        }
+        Ok(found)
+    }
+
+    fn set_consistency(&mut self, then: Consistency) {
+        if let Some(model) = self.array_mut() {
+            model.consistency = then;
+        }
+    }
+
+    /// [`crate::model::Event::Dirty`].
+    #[inline(never)]
+    pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        let precise = self.bitmap.as_ref().is_some_and(|map| !map.imprecise);
+        if !level.is_redundant() || (self.in_flight && !precise) {
+            return Ok(());
+        }
+        self.begin_writes(now);
+        if precise {
+            self.set_imprecise(true);
+        }
+        self.touched.all = true;
+        Ok(())
+    }
+
+    fn begin_writes(&mut self, now: Consistency) {
+        self.in_flight = true;
+        if now == Consistency::Clean {
+            self.set_consistency(Consistency::Dirty);
+        }
+    }
+
+    /// [`crate::model::Event::Clean`].
+    #[inline(never)]
+    pub fn clean(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        let imprecise = self.bitmap.as_ref().is_some_and(|map| map.imprecise);
+        if !level.is_redundant() || (!self.in_flight && !imprecise) {
+            return Ok(());
+        }
+        self.in_flight = false;
+        if now == Consistency::Dirty {
+            self.set_consistency(Consistency::Clean);
+        }
+        if imprecise {
+            self.make_precise(now != Consistency::Dirty && now != Consistency::Clean);
+        }
+        self.touched.all = true;
+        Ok(())
+    }
+
+    /// The bitmap is not stale any more. What was away meanwhile must not be brought up to date by it:
+    /// its count of cleared bits goes beyond what that can have.
+    fn make_precise(&mut self, all_dirty: bool) {
+        let next = self.head.events.saturating_add(1);
+        self.set_imprecise(false);
+        let Some(map) = self.bitmap.as_mut() else {
+            return;
+        };
+        put64(&mut map.bytes, bitmap::at::CLEARED, next);
+        let regions = map.regions;
+        if all_dirty {
+            self.touched.bits = bitmap::mark(&mut map.bytes, 0, regions, true);
+            if let Some(log) = self.array_mut().and_then(|array| array.regions.as_mut()) {
+                log.mark(0, regions, true);
+            }
+        }
+    }
+
+    /// [`crate::model::Event::ResyncProgress`].
+    #[inline(never)]
+    pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        let model = self.live_volume(volume)?;
+        let most = words::sync_sectors(&model.shape, model.size_sectors);
+        if !level.is_redundant() || done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors in sync on {level} with {most} is impossible"
+            ));
+        }
+        let then = Consistency::Initialising { done_sectors: done };
+        self.set_consistency(then);
+        // While writes are in flight there is no mark on the disks.
+        self.touched.all = !self.in_flight && now != then;
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ResyncDone`].
+    #[inline(never)]
+    pub fn resync_done(&mut self, volume: VolumeIndex) -> Checked {
+        let (level, now) = self.redundancy(volume)?;
+        if !level.is_redundant() {
+            return Ok(());
+        }
+        let then = if self.in_flight {
+            Consistency::Dirty
+        } else {
+            Consistency::Clean
+        };
+        self.set_consistency(then);
+        self.touched.all = !self.in_flight && now != then;
+        Ok(())
+    }
+
+    /// Checks regions of a volume's log; gives the one behind the last.
+    #[inline(never)]
+    fn check_regions(&self, volume: VolumeIndex, first: u32, count: u32) -> Checked<u32> {
+        self.redundancy(volume)?;
+        let Some(map) = self.bitmap.as_ref() else {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "the array has no bitmap of which regions are being written"
+            ));
+        };
+        first
+            .checked_add(count)
+            .filter(|&end| end <= map.regions)
+            .ok_or_else(|| {
+                reason!(
+                    EINVAL,
+                    "{count} regions from {first} are not in a bitmap of {}",
+                    map.regions
+                )
+            })
+    }
+
+    /// [`crate::model::Event::RegionsDirty`]. The array is dirty too from now on.
+    #[inline(never)]
+    pub fn regions_dirty(&mut self, volume: VolumeIndex, first: u32, count: u32) -> Checked {
+        let end = self.check_regions(volume, first, count)?;
+        let (_, now) = self.redundancy(volume)?;
+        let imprecise = self.bitmap.as_ref().is_some_and(|map| map.imprecise);
+        if imprecise {
+            self.make_precise(matches!(now, Consistency::Initialising { .. }));
+        }
+        if imprecise || !self.in_flight {
+            self.touched.all = true;
+        }
+        self.begin_writes(now);
+        self.mark(first, end, true);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::RegionsClean`].
+    #[inline(never)]
+    pub fn regions_clean(&mut self, volume: VolumeIndex, first: u32, count: u32) -> Checked {
+        let end = self.check_regions(volume, first, count)?;
+        let events = self.head.events;
+        self.mark(first, end, false);
+        let changed = self.touched.bits.is_some();
+        if let Some(map) = self.bitmap.as_mut().filter(|_| changed) {
+            // Members that were left out before cannot be brought up to date by the bitmap any more.
+            if get64(&map.bytes, bitmap::at::CLEARED) < events {
+                put64(&mut map.bytes, bitmap::at::CLEARED, events);
+                self.touched.bitmap_head_first = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks regions in the bitmap and in the model.
+    fn mark(&mut self, first: u32, end: u32, dirty: bool) {
+        if let Some(map) = self.bitmap.as_mut() {
+            let changed = bitmap::mark(&mut map.bytes, first, end, dirty);
+            self.touched.bits = match (self.touched.bits, changed) {
+                (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+                (one, other) => one.or(other),
+            };
+        }
+        if let Some(log) = self.array_mut().and_then(|array| array.regions.as_mut()) {
+            log.mark(first, end - first, dirty);
+        }
+    }
+
+    /// [`crate::model::Event::BadRangeAdded`] and [`crate::model::Event::BadRangeCleared`].
+    #[inline(never)]
+    pub fn bad_range(&mut self, range: BadRange, bad: bool) -> Checked {
+        let more = match self.home(range.disk) {
+            Some(home) if home.log.is_some() => {
+                let more = if bad {
+                    badblocks::entries_of(&range, home.log_shift)
+                } else {
+                    0
+                };
+                let room = badblocks::room(&home.logs) / 2;
+                // What is cut in two takes one more.
+                if home.log_used + more + 1 > room {
+                    return Err(reason!(
+                        ENOSPC,
+                        "the bad-block log of disk {} is full; replace the disk",
+                        range.disk
+                    ));
+                }
+                more
+            }
+            _ => 0,
+        };
+        let _ = more;
+        if bad {
+            self.set.add_bad_range(range)?;
+        } else {
+            self.set.clear_bad_range(range)?;
+        }
+        if self.frozen.is_none() {
+            self.write_log(range.disk);
+        }
+        Ok(())
+    }
+
+    /// Brings a disk's log to what the model has.
+    fn write_log(&mut self, disk: crate::model::DiskIndex) {
+        let ranges = core::mem::take(&mut self.set.bad_ranges);
+        if let Some(home) = self.home_mut(disk).filter(|home| home.log.is_some()) {
+            let shift = home.log_shift;
+            let used = badblocks::encode(home.log_new(), shift, &ranges, disk);
+            let half = home.logs.len() / 2;
+            let (old, new) = home.logs.split_at(half);
+            home.log_touched = old != new;
+            // The superblock says whether there are entries.
+            home.touched = (used > 0) != (home.log_used > 0);
+            home.log_used = used;
+        }
+        self.set.bad_ranges = ranges;
+    }
+}
