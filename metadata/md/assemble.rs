@@ -409,7 +409,12 @@ impl<'a> Reader<'a> {
                     number,
                     sector: None,
                     keep_role: false,
-                    device: [0; 3],
+                    device: match head.version {
+                        Version::V090 => {
+                            device_at(bytes, v0::DEVICE + v0::DEVICE_BYTES * number as usize)
+                        }
+                        _ => [0; 3],
+                    },
                     home: None,
                 },
                 GFP_KERNEL,
@@ -597,14 +602,12 @@ impl<'a> Reader<'a> {
         let mut why = reason!(EINVAL, "no member has the bitmap that the array has");
         for (index, view) in self.views.iter().enumerate() {
             let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
+            let better =
+                |bits: &bitmap::Head| best.is_none_or(|(other, _)| bits.events > other.events);
             match view.bitmap.as_ref().filter(|_| member) {
-                Some(Ok((bits, bytes))) => {
-                    if best.is_none_or(|(other, _)| bits.events > other.events) {
-                        best = Some((*bits, bytes));
-                    }
-                }
+                Some(Ok((bits, bytes))) if better(bits) => best = Some((*bits, bytes)),
                 Some(Err(reason)) => why = *reason,
-                None => {}
+                _ => {}
             }
         }
         let found = best.map(|(bits, bytes)| Ok((bits, bytes, regions_of(&head, &bits)?)));
@@ -674,11 +677,14 @@ fn device_of(view: &View<'_>) -> [u32; 3] {
     if view.head.version != Version::V090 {
         return [0; 3];
     }
-    let state = get32(view.bytes, v0::THIS + v0::device::STATE);
+    device_at(view.bytes, v0::THIS)
+}
+
+fn device_at(bytes: &[u8], at: usize) -> [u32; 3] {
     [
-        get32(view.bytes, v0::THIS + 4),
-        get32(view.bytes, v0::THIS + 8),
-        state & !v0::device::KNOWN,
+        get32(bytes, at + 4),
+        get32(bytes, at + 8),
+        get32(bytes, at + v0::device::STATE) & !v0::device::KNOWN,
     ]
 }
 

@@ -18,6 +18,7 @@ use crate::reason;
 use kernel::prelude::*;
 
 /// What is known of a disk.
+#[allow(clippy::large_enum_variant)]
 pub enum Exam<'a> {
     /// More has to be read.
     Read(Region),

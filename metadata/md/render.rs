@@ -107,6 +107,26 @@ impl MdSet {
         })
     }
 
+    /// Renders every superblock without an event, as if what is not here were; for tests.
+    #[cfg(not(MODULE))]
+    pub fn reencode(&mut self) {
+        for (meta, model) in self.disks.iter_mut().zip(self.set.disks.iter()) {
+            meta.keep_role |= model.state == DiskState::Missing;
+        }
+        for disk in 0..self.disks.len() as DiskIndex {
+            let own = self
+                .home(disk)
+                .map(|home| (home.image(image::OLD), self.version))
+                .map(|(bytes, version)| match version {
+                    Version::V090 => (get64(bytes, v0::EVENTS), u64::from(get32(bytes, v0::UTIME))),
+                    _ => (get64(bytes, v1::EVENTS), get64(bytes, v1::UTIME)),
+                });
+            if let Some((events, utime)) = own {
+                self.render(disk, image::NEW, events, Some(utime));
+            }
+        }
+    }
+
     /// Writes one image of a disk's superblock, from its old one. Without `utime` the event count and
     /// what goes with it are the old ones too.
     #[inline(never)]
