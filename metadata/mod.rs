@@ -14,6 +14,7 @@
 pub mod asr;
 pub mod bytes;
 pub mod ddf;
+pub mod imsm;
 pub mod md;
 pub mod registry;
 

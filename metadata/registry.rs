@@ -8,6 +8,7 @@ use super::Format;
 pub static FORMATS: &[&dyn Format] = &[
     &super::ddf::Ddf,
     &super::asr::Asr,
+    &super::imsm::Imsm,
     &super::md::MD_12,
     &super::md::MD_11,
     &super::md::MD_10,

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bad-block log: rewritten whole from the model when it changes.
+
+use super::layout::*;
+use super::set::ImsmSet;
+use crate::model::{BadRange, Checked, DiskIndex};
+use crate::reason;
+use kernel::prelude::*;
+
+impl ImsmSet {
+    /// [`crate::model::Event::BadRangeAdded`]. Of disks in no volume it is kept in memory only.
+    #[inline(never)]
+    pub fn bad_range_added(&mut self, range: BadRange) -> Checked {
+        self.live_disk(range.disk)?;
+        let block = self.block_sectors();
+        let first = range.sector - range.sector.checked_rem(block).unwrap_or(0);
+        let end = range
+            .sector
+            .checked_add(u64::from(range.sectors))
+            .and_then(|end| end.checked_next_multiple_of(block))
+            .filter(|end| end - first <= u64::from(u32::MAX))
+            .ok_or_else(|| reason!(EINVAL, "a range that long is impossible"))?;
+        let whole = BadRange {
+            sector: first,
+            sectors: (end - first) as u32,
+            ..range
+        };
+        if range.sectors == 0 {
+            return Ok(());
+        }
+        let listed = self.entry(range.disk).is_some();
+        // What the range cuts in two makes one entry more.
+        let needed = self.log_entries() + self.entries_for(&whole) + 1;
+        if listed && needed > u64::from(BAD_ENTRIES_MAX) {
+            return Err(reason!(
+                ENOSPC,
+                "the bad-block log has room for {BAD_ENTRIES_MAX} stretches only; replace the disk"
+            ));
+        }
+        self.set.add_bad_range(whole)?;
+        if listed {
+            self.write_bad_log()?;
+        }
+        Ok(())
+    }
+
+    /// [`crate::model::Event::BadRangeCleared`].
+    #[inline(never)]
+    pub fn bad_range_cleared(&mut self, range: BadRange) -> Checked {
+        self.live_disk(range.disk)?;
+        let block = self.block_sectors();
+        // Only whole blocks become good.
+        let first = range
+            .sector
+            .checked_next_multiple_of(block)
+            .unwrap_or(u64::MAX);
+        let end = range.sector.saturating_add(u64::from(range.sectors));
+        let end = end - end.checked_rem(block).unwrap_or(0);
+        let Some(len) = end
+            .checked_sub(first)
+            .and_then(|len| u32::try_from(len).ok())
+        else {
+            return Ok(());
+        };
+        let whole = BadRange {
+            sector: first,
+            sectors: len,
+            ..range
+        };
+        if !self
+            .set
+            .bad_ranges
+            .iter()
+            .any(|known| known.overlaps(&whole))
+        {
+            return Ok(());
+        }
+        self.set.clear_bad_range(whole)?;
+        if self.entry(range.disk).is_some() {
+            self.write_bad_log()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is bad on a disk that counts for nothing any more.
+    pub fn forget_bad_ranges(&mut self, disk: DiskIndex) -> Checked {
+        if !self.set.bad_ranges.iter().any(|range| range.disk == disk) {
+            return Ok(());
+        }
+        self.set.bad_ranges.retain(|range| range.disk != disk);
+        if self.frozen.is_none() && self.mpb.raw().bad_log_at().is_some() {
+            self.write_bad_log()?;
+        }
+        Ok(())
+    }
+
+    /// Entries that a range takes.
+    fn entries_for(&self, range: &BadRange) -> u64 {
+        let blocks = u64::from(range.sectors).div_ceil(self.block_sectors());
+        blocks.div_ceil(bad::BLOCKS_MAX)
+    }
+
+    /// Entries that all ranges of disks of the table take.
+    fn log_entries(&self) -> u64 {
+        self.set
+            .bad_ranges
+            .iter()
+            .filter(|range| self.entry(range.disk).is_some())
+            .map(|range| self.entries_for(range))
+            .sum()
+    }
+
+    /// Writes the log from the model.
+    #[inline(never)]
+    fn write_bad_log(&mut self) -> Checked {
+        let count = u32::try_from(self.log_entries())
+            .unwrap_or(u32::MAX)
+            .min(BAD_ENTRIES_MAX);
+        let log = self.mpb.resize_bad_log(count)?;
+        let block = self.block_sectors();
+        let mut at = log + bad::ENTRIES;
+        let end = at + count as usize * bad::ENTRY_BYTES;
+        for index in 0..self.set.bad_ranges.len() {
+            let Some(range) = self.set.bad_ranges.get(index).copied() else {
+                break;
+            };
+            let Some(entry) = self.entry(range.disk) else {
+                continue;
+            };
+            let mut first = range.sector.checked_div(block).unwrap_or(0);
+            let mut left = u64::from(range.sectors).div_ceil(block);
+            while left > 0 && at < end {
+                let blocks = left.min(bad::BLOCKS_MAX);
+                self.mpb.put8(at, (blocks - 1) as u8);
+                self.mpb.put8(at + 1, entry);
+                let [a, b, c, d, e, f, ..] = first.to_le_bytes();
+                self.mpb.put(at + 2, &[a, b, c, d, e, f]);
+                at += bad::ENTRY_BYTES;
+                first += blocks;
+                left -= blocks;
+            }
+        }
+        self.changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,532 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about disks: failed, missing, added, returned, removed, spares.
+//!
+//! Slots always name an entry of the table, so the entry of a lost disk stays until another disk has
+//! its places. A disk in no volume is a spare, and has no entry.
+
+use super::layout::*;
+use super::model::{is_empty, is_lost, map_state};
+use super::probe;
+use super::serial::{self, Serial};
+use super::set::{random_number, DiskMeta, Home, ImsmSet};
+use crate::model::{
+    Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, Member,
+    MemberState, Slot, SpareRole, VolumeIndex, DISKS_MAX,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Sectors at the end of a disk that volumes are kept out of when a disk joins.
+pub const KEPT_SECTORS: u64 = 256;
+
+/// Generation of the MPB of a disk that never was in a volume of the set.
+pub const SPARE_GENERATION: u32 = 1;
+
+impl ImsmSet {
+    /// [`crate::model::Event::DiskFailed`] and [`crate::model::Event::DiskMissing`].
+    #[inline(never)]
+    pub fn disk_lost(&mut self, disk: DiskIndex, gone: bool) -> Checked {
+        self.live_disk(disk)?;
+        let entry = self.entry(disk);
+        let before = self.live_disk(disk)?.state;
+        let state = match (gone, entry, before) {
+            // The set does not list it: it only happened to be here.
+            (true, None, _) => DiskState::Removed,
+            (true, Some(_), _) => DiskState::Missing,
+            (false, _, DiskState::Missing) => DiskState::Missing,
+            (false, _, _) => DiskState::Failed,
+        };
+        if let (Some(entry), None) = (entry, self.frozen) {
+            self.mark_entry(entry, gone);
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = state;
+            if gone {
+                model.facts = None;
+            }
+        }
+        if let Some(meta) = self.disk_meta_mut(disk) {
+            // It keeps its last words; they are no longer kept up to date.
+            meta.home = None;
+            if gone {
+                meta.anchor = None;
+            }
+        }
+        let member_state = match state {
+            DiskState::Missing | DiskState::Removed => MemberState::Missing,
+            _ => MemberState::Failed,
+        };
+        self.forget_bad_ranges(disk)?;
+        for index in 0..self.set.volumes.len() {
+            let mut was_member = false;
+            if let Some(model) = self
+                .set
+                .volumes
+                .get_mut(index)
+                .filter(|model| !model.deleted)
+            {
+                for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                    member.state = member_state;
+                    was_member = true;
+                }
+            }
+            if was_member {
+                self.refresh_volume(index as VolumeIndex)?;
+            }
+        }
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    /// Marks an entry as that of a disk that failed, or is gone.
+    fn mark_entry(&mut self, entry: u8, gone: bool) {
+        let raw = self.mpb.raw();
+        let (old, status) = (raw.serial(entry), raw.status(entry));
+        let scsi = raw.u32(raw.disk_at(entry) + disk::SCSI);
+        let done = status & disk::FAILED != 0 && (scsi == disk::GONE || !gone);
+        if done {
+            return;
+        }
+        let (serial, scsi) = match gone {
+            true => (serial::mark_gone(&old), disk::GONE),
+            false => (serial::mark_failed(&old), scsi),
+        };
+        self.mpb
+            .set_disk(entry, &serial, scsi, status | disk::FAILED);
+        self.changed = true;
+    }
+
+    /// Refuses when `disk` holds data that is in use.
+    fn check_idle(&self, disk: DiskIndex) -> Checked {
+        let busy = self
+            .set
+            .memberships(disk)
+            .find(|(_, _, member)| !is_empty(member));
+        match busy {
+            Some((volume, slot, _)) => Err(reason!(
+                EBUSY,
+                "disk {disk} is member {slot} of volume {volume}: fail it first"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `disk` out of every volume whose lost member it was.
+    fn forget(&mut self, disk: DiskIndex) {
+        for model in self.set.volumes.iter_mut().filter(|model| !model.deleted) {
+            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                member.disk = None;
+                member.state = MemberState::Missing;
+            }
+        }
+    }
+
+    /// Whether some volume names an entry.
+    fn is_named(&self, entry: u8) -> bool {
+        let raw = self.mpb.raw();
+        (0..raw.volumes()).any(|index| {
+            let at = raw.volume_at(index);
+            [Which::First, Which::Second].into_iter().any(|which| {
+                let map = raw.map_at(at, which);
+                (0..u16::from(raw.u8(map + map::MEMBERS)))
+                    .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry))
+            })
+        })
+    }
+
+    /// Takes an entry out of the table.
+    pub fn drop_entry(&mut self, entry: u8) {
+        self.mpb.drop_disk(entry);
+        for meta in self.disks.iter_mut() {
+            meta.entry = match meta.entry {
+                Some(index) if index == entry => None,
+                Some(index) if index > entry => Some(index - 1),
+                other => other,
+            };
+        }
+        self.changed = true;
+    }
+
+    /// Takes entries out that no volume names any more. Disks that are here and work become spares,
+    /// others are not known to the set any more.
+    #[inline(never)]
+    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) {
+        for entry in (0..self.mpb.raw().disks()).rev() {
+            if self.is_named(entry) {
+                continue;
+            }
+            let disk = self.disk_of_entry(u32::from(entry));
+            self.drop_entry(entry);
+            if let Some(disk) = disk {
+                self.unlist(disk, context, generation);
+            }
+        }
+    }
+
+    /// What becomes of a disk whose entry was taken out.
+    fn unlist(&mut self, disk: DiskIndex, context: &Context, generation: u32) {
+        self.set.bad_ranges.retain(|range| range.disk != disk);
+        self.forget(disk);
+        let here = self.disk_meta(disk).is_some_and(|meta| meta.home.is_some());
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = match (here, model.facts.is_some()) {
+                (true, _) => DiskState::Online,
+                (false, true) => DiskState::Stale,
+                (false, false) => DiskState::Removed,
+            };
+        }
+        if here {
+            let family = random_number(context, 0x5350_0000 + u64::from(disk));
+            self.fill_own(disk, family, generation);
+        }
+        self.refresh_role(disk);
+    }
+
+    /// [`crate::model::Event::DiskRemoved`].
+    #[inline(never)]
+    pub fn disk_removed(&mut self, disk: DiskIndex) -> Checked {
+        let present = self.live_disk(disk)?.facts.is_some();
+        self.check_idle(disk)?;
+        self.forget_bad_ranges(disk)?;
+        self.forget(disk);
+        if let Some(entry) = self.entry(disk) {
+            if self.is_named(entry) {
+                self.mark_entry(entry, true);
+                for volume in 0..self.set.volumes.len() {
+                    self.refresh_volume(volume as VolumeIndex)?;
+                }
+            } else {
+                self.drop_entry(entry);
+            }
+        }
+        if let Some(meta) = self.disk_meta_mut(disk) {
+            // The entry stays behind, for the slots that name it; it is nobody's.
+            meta.entry = None;
+            meta.home = None;
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = DiskState::Removed;
+            model.role = DiskRole::Unused;
+        }
+        if present {
+            self.leaving = Some(disk);
+        }
+        Ok(())
+    }
+
+    /// Checks a disk that is to join; gives its serial number.
+    #[inline(never)]
+    fn check_joining(&self, facts: &DiskFacts, own: Option<DiskIndex>) -> Checked<Serial> {
+        if facts.logical_block_bytes != self.block_bytes {
+            return Err(reason!(
+                EINVAL,
+                "the disk has blocks of {} bytes, the set's have {}",
+                facts.logical_block_bytes,
+                self.block_bytes
+            ));
+        }
+        if let Some(disk) = self
+            .set
+            .disk_by_key(facts.key)
+            .filter(|disk| Some(*disk) != own)
+        {
+            return Err(reason!(
+                EEXIST,
+                "the disk is disk {disk} of the set already"
+            ));
+        }
+        let serial = check_facts(facts)?;
+        let same = |(index, meta): (usize, &DiskMeta)| {
+            let other = DiskIndex::try_from(index).ok();
+            let live = other.is_some_and(|disk| self.live_disk(disk).is_ok());
+            (live && other != own && meta.serial == serial).then_some(index)
+        };
+        match self.disks.iter().enumerate().find_map(same) {
+            Some(index) => Err(reason!(
+                EEXIST,
+                "disk {index} of the set has serial number {} too",
+                serial::label(&serial)
+            )),
+            None => Ok(serial),
+        }
+    }
+
+    /// [`crate::model::Event::DiskAdded`]. A disk in no volume is a spare, whatever its role is to be.
+    #[inline(never)]
+    pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
+        if let SpareRole::Dedicated(_) = offer.role {
+            return Err(no_dedicated());
+        }
+        let serial = self.check_joining(&offer.facts, None)?;
+        if self.set.live_disks().count() >= DISKS_MAX {
+            return Err(reason!(ENOSPC, "a set has {DISKS_MAX} disks at most"));
+        }
+        let index = DiskIndex::try_from(self.disks.len())
+            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let home = self.fresh_home()?;
+        self.set.disks.reserve(1, GFP_KERNEL)?;
+        self.disks.reserve(1, GFP_KERNEL)?;
+        self.reserve_plan()?;
+        self.push_fresh(&offer.facts, serial, home)?;
+        let family = random_number(context, 0x5350_0000 + u64::from(index));
+        self.fill_own(index, family, SPARE_GENERATION);
+        self.refresh_role(index);
+        Ok(())
+    }
+
+    /// Adds a blank disk to the model, in room that is there.
+    pub fn push_fresh(&mut self, facts: &DiskFacts, serial: Serial, home: Home) -> Checked {
+        let (anchor, usable) = place_on(facts);
+        self.set.disks.push(
+            Disk {
+                facts: Some(*facts),
+                label: serial::label(&serial),
+                state: DiskState::Online,
+                role: DiskRole::GlobalSpare,
+                usable_sectors: usable,
+                failure_predicted: false,
+            },
+            GFP_KERNEL,
+        )?;
+        self.disks.push(
+            DiskMeta {
+                serial,
+                entry: None,
+                anchor: Some(anchor),
+                home: Some(home),
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(())
+    }
+
+    /// Buffers of a blank disk.
+    pub fn fresh_home(&self) -> Checked<Home> {
+        Ok(Home {
+            synced: false,
+            fresh: true,
+            own: KVVec::from_elem(0u8, self.block_bytes as usize, GFP_KERNEL)?,
+            own_changed: false,
+        })
+    }
+
+    /// Refuses when what is on `disk` may be all that is left of a volume, or may decide what a
+    /// volume is.
+    fn check_expendable(&self, disk: DiskIndex) -> Checked {
+        for (index, volume) in self.set.live_volumes() {
+            if !volume.members.iter().any(|m| m.disk == Some(disk)) {
+                continue;
+            }
+            let refused = matches!(volume.access, Access::Refused(_));
+            if refused || map_state(&volume.shape, &volume.members, &is_lost) == map::LOST {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {disk} is kept as it is: volume {index} may not do without it"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// [`crate::model::Event::DiskReturned`]. Its old places are kept for it; what it holds is old.
+    #[inline(never)]
+    pub fn disk_returned(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        context: &Context,
+    ) -> Checked {
+        let model = self.live_disk(disk)?;
+        let (state, known) = (model.state, model.facts);
+        if state == DiskState::Online && known.is_some() {
+            return Err(reason!(EBUSY, "disk {disk} is working and was never gone"));
+        }
+        let serial = self.check_joining(facts, Some(disk))?;
+        self.check_idle(disk)?;
+        self.check_expendable(disk)?;
+        let entry = self.entry(disk);
+        if entry.is_none() && state == DiskState::Stale {
+            return Err(reason!(
+                EPERM,
+                "the set does not list disk {disk}: what is on it may be somebody's; remove it, then \
+                 add it"
+            ));
+        }
+        let (anchor, usable) = place_on(facts);
+        let blocks = probe::blocks(facts).map_or(0, |(blocks, _)| blocks);
+        let home = self.fresh_home()?;
+        self.reserve_plan()?;
+        if let Some(meta) = self.disk_meta_mut(disk) {
+            meta.serial = serial;
+            meta.anchor = Some(anchor);
+            meta.home = Some(home);
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.facts = Some(*facts);
+            model.state = DiskState::Online;
+            model.label = serial::label(&serial);
+            model.usable_sectors = usable;
+            model.failure_predicted = false;
+        }
+        self.forget(disk);
+        match entry {
+            Some(entry) => {
+                self.mpb.fill_disk(entry, &serial, blocks, disk::CONFIGURED);
+                self.changed = true;
+                for volume in 0..self.set.volumes.len() {
+                    self.refresh_volume(volume as VolumeIndex)?;
+                }
+            }
+            None => {
+                let family = random_number(context, 0x5350_0000 + u64::from(disk));
+                self.fill_own(disk, family, SPARE_GENERATION);
+            }
+        }
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::SpareAssigned`].
+    #[inline(never)]
+    pub fn spare_assigned(&mut self, disk: DiskIndex, role: SpareRole) -> Checked {
+        self.usable_disk(disk)?;
+        self.check_idle(disk)?;
+        match (role, self.entry(disk)) {
+            (SpareRole::Dedicated(_), _) => Err(no_dedicated()),
+            (SpareRole::Global, None) | (SpareRole::None, Some(_)) => Ok(()),
+            (SpareRole::Global, Some(_)) => Err(reason!(
+                EBUSY,
+                "disk {disk} has a place in a volume that waits for it"
+            )),
+            (SpareRole::None, None) => Err(reason!(
+                EOPNOTSUPP,
+                "in Intel metadata a disk in no volume is a spare: remove it instead"
+            )),
+        }
+    }
+
+    /// [`crate::model::Event::SpareActivated`].
+    #[inline(never)]
+    pub fn spare_activated(
+        &mut self,
+        volume: VolumeIndex,
+        slot: Slot,
+        disk: DiskIndex,
+        context: &Context,
+    ) -> Checked {
+        let offset_sectors = self.check_activation(volume, slot, disk)?;
+        let Some(facts) = self.live_disk(disk)?.facts else {
+            return Ok(());
+        };
+        if self.entry(disk).is_none() {
+            let Some(meta) = self.disk_meta(disk) else {
+                return Ok(());
+            };
+            let blocks = probe::blocks(&facts).map_or(0, |(blocks, _)| blocks);
+            let serial = meta.serial;
+            let entry = self.mpb.add_disk(&serial, blocks, disk::CONFIGURED)?;
+            if let Some(meta) = self.disk_meta_mut(disk) {
+                meta.entry = Some(entry);
+            }
+        }
+        // Members have changed: a disk that is left out must not be taken for one of them.
+        let raw = self.mpb.raw();
+        let (orig, family) = (raw.family(), random_number(context, 0x4641));
+        self.mpb.put32(header::ORIG_FAMILY, orig);
+        self.mpb.put32(header::FAMILY, family);
+        if let Some(member) = self
+            .set
+            .volumes
+            .get_mut(usize::from(volume))
+            .and_then(|model| model.members.get_mut(usize::from(slot)))
+        {
+            *member = Member {
+                disk: Some(disk),
+                offset_sectors,
+                state: MemberState::Rebuilding { done_sectors: 0 },
+            };
+        }
+        self.refresh_volume(volume)?;
+        self.drop_unnamed(context, SPARE_GENERATION);
+        self.refresh_role(disk);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Everything that may speak against an activation; gives the member's first sector.
+    #[inline(never)]
+    fn check_activation(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Checked<u64> {
+        let model = self.writable_volume(volume)?;
+        if !model.shape.level.is_redundant() {
+            return Err(reason!(EINVAL, "{} cannot be rebuilt", model.shape.level));
+        }
+        let member = model
+            .members
+            .get(usize::from(slot))
+            .ok_or_else(|| reason!(EINVAL, "volume {volume} has no member {slot}"))?;
+        if !is_empty(member) {
+            return Err(reason!(EBUSY, "member {slot} is in use"));
+        }
+        self.usable_disk(disk)?;
+        if model.members.iter().any(|other| other.disk == Some(disk)) {
+            return Err(reason!(
+                EEXIST,
+                "disk {disk} is a member of the volume already"
+            ));
+        }
+        let end = member
+            .offset_sectors
+            .saturating_add(model.shape.member_sectors);
+        let usable = self.live_disk(disk)?.usable_sectors;
+        if end > usable {
+            return Err(reason!(
+                ENOSPC,
+                "disk {disk} has {usable} sectors, the volume ends at sector {end}"
+            ));
+        }
+        let taken = self.set.memberships(disk).any(|(other, _, held)| {
+            let len = self.set.volume(other).map_or(0, |v| v.shape.member_sectors);
+            held.offset_sectors < end
+                && member.offset_sectors < held.offset_sectors.saturating_add(len)
+        });
+        if taken {
+            return Err(reason!(ENOSPC, "disk {disk} holds another volume there"));
+        }
+        Ok(member.offset_sectors)
+    }
+}
+
+fn no_dedicated() -> crate::model::Reason {
+    reason!(
+        EOPNOTSUPP,
+        "Intel metadata has spares for every volume of a set only"
+    )
+}
+
+/// Block of the anchor, and sectors for volumes, of a disk.
+pub fn place_on(facts: &DiskFacts) -> (u64, u64) {
+    let Some((blocks, block)) = probe::blocks(facts) else {
+        return (0, 0);
+    };
+    let anchor = blocks.saturating_sub(2);
+    (anchor, (anchor * block).saturating_sub(KEPT_SECTORS))
+}
+
+/// Checks a blank disk; gives its serial number.
+pub fn check_facts(facts: &DiskFacts) -> Checked<Serial> {
+    if probe::blocks(facts).is_none() {
+        return Err(reason!(
+            EINVAL,
+            "a disk of {} sectors with blocks of {} bytes cannot be used",
+            facts.size_sectors,
+            facts.logical_block_bytes
+        ));
+    }
+    serial::of_disk(facts.serial.as_str()).ok_or_else(|| {
+        reason!(
+            EOPNOTSUPP,
+            "a disk does not tell its serial number; Intel metadata knows disks by nothing else"
+        )
+    })
+}

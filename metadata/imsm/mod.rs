@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Intel Matrix Storage / Rapid Storage / VROC metadata ("IMSM", "isw"), as Intel's firmware, its drivers
+//! and mdadm write it. `docs/formats/imsm.md` has the facts.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `layout` | signature, field offsets, bits; the checked view of an MPB |
+//! | `mpb` | an MPB that can be changed |
+//! | `serial` | serial numbers, and those of failed disks |
+//! | `units` | checkpoints in sectors |
+//! | `model` | levels, states and sizes in IMSM's words and the model's |
+//! | `probe` | finding an MPB on a disk |
+//! | `assemble`, `read_volumes` | disks of a family to a set; volumes, and what may be done with them |
+//! | `set` | the metadata of a set in memory |
+//! | `disks`, `volumes`, `sync`, `bad_log` | events about disks, volumes, redundancy, bad blocks |
+//! | `states` | what a volume's maps say, from the model |
+//! | `plan` | the order of writes |
+//! | `create` | new sets |
+
+// Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
+
+pub mod assemble;
+mod bad_log;
+pub mod create;
+mod disks;
+pub mod layout;
+pub mod model;
+pub mod mpb;
+pub mod plan;
+pub mod probe;
+mod read_volumes;
+pub mod serial;
+pub mod set;
+mod states;
+mod sync;
+pub mod units;
+mod volumes;
+
+use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
+use crate::model::{
+    Checked, Context, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
+    VolumeSpec,
+};
+use crate::reason;
+use kernel::prelude::*;
+pub use set::ImsmSet;
+
+/// The format.
+pub struct Imsm;
+
+pub(crate) static CAPABILITIES: Capabilities = Capabilities {
+    levels: &[
+        LevelCapability {
+            level: Level::Raid0,
+            layouts: &[Layout::Plain],
+            members: (2, 16),
+        },
+        LevelCapability {
+            level: Level::Raid1,
+            layouts: &[Layout::Plain],
+            members: (2, 2),
+        },
+        LevelCapability {
+            level: Level::Raid10,
+            layouts: &[Layout::Near(2)],
+            members: (4, 4),
+        },
+        LevelCapability {
+            level: Level::Raid5,
+            layouts: &[Layout::Parity(Rotation::LeftAsymmetric)],
+            members: (3, 16),
+        },
+    ],
+    chunk_sectors: (volumes::CHUNK_SECTORS_MIN, volumes::CHUNK_SECTORS_MAX),
+    chunk_sectors_default: volumes::CHUNK_SECTORS_DEFAULT,
+    disks_max: 255,
+    volumes_max: layout::VOLUMES_MADE_MAX as u16,
+    name_bytes_max: layout::TEXT_BYTES as u16,
+    spares_global: true,
+    spares_dedicated: false,
+    checkpoints: true,
+    spans_max: 1,
+    region_log: false,
+    bad_ranges: true,
+};
+
+impl Imsm {
+    /// [`Format::assemble`], with the type that shows more than the trait.
+    pub fn open(disks: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
+        assemble::assemble(disks)
+    }
+}
+
+impl Format for Imsm {
+    fn name(&self) -> &'static str {
+        "imsm"
+    }
+
+    fn description(&self) -> &'static str {
+        "Intel Matrix Storage, Rapid Storage, VROC (firmware RAID, mdadm)"
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+
+    fn probe(&self, disk: &DiskImage) -> Probe {
+        probe::probe(disk)
+    }
+
+    fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>> {
+        Ok(Self::open(disks)?)
+    }
+
+    fn create(
+        &self,
+        disks: &[DiskFacts],
+        name: &str,
+        context: &Context,
+    ) -> Checked<KBox<dyn MetadataSet>> {
+        Ok(create::create(disks, name, context)?)
+    }
+}
+
+impl MetadataSet for ImsmSet {
+    fn set(&self) -> &Set {
+        &self.set
+    }
+
+    fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked {
+        self.plan.clear();
+        self.leaving = None;
+        self.changed = false;
+        self.check_frozen(event)?;
+        self.dispatch(event, context)?;
+        self.finish(context)
+    }
+
+    fn plan(&self) -> &UpdatePlan {
+        &self.plan
+    }
+
+    fn bytes(&self, source: &Source) -> &[u8] {
+        self.source_bytes(source)
+    }
+
+    fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
+        self.largest(spec)
+    }
+}
+
+impl ImsmSet {
+    /// On a set that cannot be trusted, or that is being reshaped, nothing is written; losses are
+    /// followed in memory.
+    fn check_frozen(&self, event: &Event<'_>) -> Checked {
+        let harmless = matches!(
+            event,
+            Event::DiskFailed(_) | Event::DiskMissing(_) | Event::RebuildProgress { .. }
+        );
+        match self.frozen {
+            Some(why) if !harmless => Err(reason!(EROFS, "nothing is written: {}", why.text())),
+            _ => Ok(()),
+        }
+    }
+
+    fn dispatch(&mut self, event: &Event<'_>, context: &Context) -> Checked {
+        match *event {
+            Event::DiskFailed(disk) => self.disk_lost(disk, false),
+            Event::DiskMissing(disk) => self.disk_lost(disk, true),
+            Event::DiskAdded(ref offer) => self.disk_added(offer, context),
+            Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskRemoved(disk) => self.disk_removed(disk),
+            Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role),
+            Event::SpareActivated { volume, slot, disk } => {
+                self.spare_activated(volume, slot, disk, context)
+            }
+            Event::RebuildProgress {
+                volume,
+                slot,
+                done_sectors,
+            } => self.rebuild_progress(volume, slot, done_sectors),
+            Event::RebuildDone { volume, slot } => self.rebuild_done(volume, slot),
+            Event::Dirty(volume) => self.set_in_flight(volume, true),
+            Event::Clean(volume) => self.set_in_flight(volume, false),
+            Event::ResyncProgress {
+                volume,
+                done_sectors,
+            } => self.resync_progress(volume, done_sectors),
+            Event::ResyncDone(volume) => self.resync_done(volume),
+            Event::VolumeCreated(ref spec) => self.volume_created(spec, context),
+            Event::VolumeDeleted(volume) => self.volume_deleted(volume, context),
+            Event::VolumeRenamed(volume, name) => self.volume_renamed(volume, name),
+            Event::RegionsDirty { .. } | Event::RegionsClean { .. } => Err(reason!(
+                EOPNOTSUPP,
+                "EMD keeps no record of regions in Intel metadata"
+            )),
+            Event::BadRangeAdded(range) => self.bad_range_added(range),
+            Event::BadRangeCleared(range) => self.bad_range_cleared(range),
+        }
+    }
+}

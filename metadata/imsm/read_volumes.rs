@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Volumes of an MPB to volumes of the model, and what may be done with them.
+
+use super::layout::*;
+use super::model::{mark_of, place_of, sync_end, Place};
+use super::set::ImsmSet;
+use crate::model::{
+    Access, Checked, Consistency, DiskIndex, DiskState, Identity, Level, Member, MemberState,
+    Reason, Shape, Text, Volume,
+};
+use crate::reason;
+use kernel::prelude::*;
+
+impl ImsmSet {
+    /// The model of volume `index` of the table. The disks of the table are the model's first ones.
+    #[inline(never)]
+    pub fn read_volume(&self, index: u8) -> Checked<Volume> {
+        let raw = self.mpb.raw();
+        let at = raw.volume_at(index);
+        let scale = self.block_sectors();
+        let which = shown_map(raw, at);
+        let source = raw.map_at(at, which);
+        let size_sectors = match which {
+            Which::First => raw
+                .pair(at + volume::SIZE, at + volume::SIZE + 4)
+                .checked_mul(scale)
+                .unwrap_or(0),
+            // The size in the record is already the new one.
+            Which::Second => size_by_stripes(raw, source, scale),
+        };
+        let placed = place_of(raw, source, size_sectors, scale);
+        let mut access = Access::ReadWrite;
+        let place = match placed {
+            Ok(place) => place,
+            Err(reason) => {
+                access = Access::Refused(reason);
+                unknown_place(raw, source)
+            }
+        };
+        if matches!(access, Access::ReadWrite) {
+            access = self.access_of(raw, at, &place);
+        }
+        let consistency = consistency_of(raw, at, &place.shape, scale, size_sectors);
+        let mut members = KVec::with_capacity(usize::from(place.shape.members), GFP_KERNEL)?;
+        let most = place.shape.member_sectors;
+        let mark = mark_of(raw, at, &place.shape, scale, most);
+        for slot in 0..place.shape.members {
+            members.push(
+                self.read_member(raw, at, source, slot, mark, place.start_sectors),
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(Volume {
+            id: volume_identity(raw, at),
+            name: Text::from_disk(&raw.array::<TEXT_BYTES>(at + volume::NAME)),
+            shape: place.shape,
+            size_sectors,
+            members,
+            consistency,
+            access,
+            regions: None,
+            deleted: false,
+        })
+    }
+
+    /// One member.
+    fn read_member(
+        &self,
+        raw: Raw<'_>,
+        at: usize,
+        map: usize,
+        slot: u16,
+        mark: u64,
+        offset_sectors: u64,
+    ) -> Member {
+        let order = raw.order(map, slot);
+        let index = (order & map::DISK) as DiskIndex;
+        let migrating = raw.u8(at + volume::MIGRATING) != 0;
+        let second = raw.map_at(at, Which::Second);
+        let before = migrating
+            && slot < u16::from(raw.u8(second + map::MEMBERS))
+            && raw.order(second, slot) & map::OUT_OF_SYNC != 0;
+        let now = order & map::OUT_OF_SYNC != 0;
+        let rebuilding = migrating && raw.u8(at + volume::KIND) == volume::REBUILD;
+        let state = self
+            .set
+            .disk(index)
+            .map_or(DiskState::Missing, |disk| disk.state);
+        let failed = raw.status(u8::try_from(index).unwrap_or(u8::MAX)) & disk::FAILED != 0;
+        let (disk, state) = match state {
+            DiskState::Missing => (Some(index), MemberState::Missing),
+            _ if failed || state != DiskState::Online => (Some(index), MemberState::Failed),
+            _ if rebuilding && before && !now => {
+                (Some(index), MemberState::Rebuilding { done_sectors: mark })
+            }
+            // The disk is here and fit for use, its old contents are not: its place is kept.
+            _ if now || before => (None, MemberState::Missing),
+            _ => (Some(index), MemberState::InSync),
+        };
+        Member {
+            disk,
+            offset_sectors,
+            state,
+        }
+    }
+
+    /// What may be done with the volume at `at`.
+    #[inline(never)]
+    fn access_of(&self, raw: Raw<'_>, at: usize, place: &Place) -> Access {
+        if let Err(reason) = self.check_place(raw, at, place) {
+            return Access::Refused(reason);
+        }
+        if raw.u32(at + volume::STATUS) & volume::CLONE != 0 {
+            return Access::Refused(reason!(
+                EOPNOTSUPP,
+                "a clone-and-go volume is not supported"
+            ));
+        }
+        if raw.u8(at + volume::NV_CACHE) != 0 {
+            return Access::Refused(reason!(
+                EOPNOTSUPP,
+                "the volume's data may be in a cache that only Intel's driver knows"
+            ));
+        }
+        if changes_shape(raw, at) {
+            return general_access(raw, at);
+        }
+        let unknown = raw.attributes() & !attribute::KNOWN;
+        if unknown != 0 {
+            return Access::ReadOnly(reason!(
+                EOPNOTSUPP,
+                "the metadata needs features {unknown:#x} that are not known"
+            ));
+        }
+        match raw.u8(at + volume::HOLE_POLICY) {
+            1 | 3 if place.shape.level == Level::Raid5 => {
+                Access::ReadOnly(policy("a partial parity log"))
+            }
+            2 | 4 => Access::ReadOnly(policy("a journaling drive")),
+            6 => Access::ReadOnly(policy("a bitmap")),
+            _ => Access::ReadWrite,
+        }
+    }
+
+    /// Members must lie within their disks and apart from other volumes.
+    fn check_place(&self, raw: Raw<'_>, at: usize, place: &Place) -> Checked {
+        let end = place
+            .start_sectors
+            .saturating_add(place.shape.member_sectors);
+        let map = raw.map_at(at, shown_map(raw, at));
+        for slot in 0..place.shape.members {
+            let order = raw.order(map, slot) & map::DISK;
+            let twice = (0..slot).any(|other| raw.order(map, other) & map::DISK == order);
+            if twice {
+                return Err(reason!(EINVAL, "disk {order} is named twice"));
+            }
+            let index = order as DiskIndex;
+            let usable = self
+                .set
+                .disk(index)
+                .filter(|disk| disk.facts.is_some())
+                .map_or(u64::MAX, |disk| disk.usable_sectors);
+            if end > usable {
+                return Err(reason!(
+                    EINVAL,
+                    "the volume ends at sector {end} of disk {index}, which has {usable} for use"
+                ));
+            }
+        }
+        for (other, volume) in self.set.live_volumes() {
+            let Some(member) = volume.members.first() else {
+                continue;
+            };
+            let last = member
+                .offset_sectors
+                .saturating_add(volume.shape.member_sectors);
+            let shares = (0..place.shape.members).any(|slot| {
+                let index = (raw.order(map, slot) & map::DISK) as DiskIndex;
+                volume
+                    .members
+                    .iter()
+                    .any(|member| member.disk == Some(index))
+            });
+            if shares && place.start_sectors < last && member.offset_sectors < end {
+                return Err(reason!(EINVAL, "the volume overlaps volume {other}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn policy(what: &str) -> Reason {
+    reason!(
+        EROFS,
+        "the volume has {what}, which is not kept here: turn it off (mdadm --grow \
+         --consistency-policy=resync) to write"
+    )
+}
+
+/// Whether the volume at `at` is being reshaped.
+pub fn is_general(raw: Raw<'_>, at: usize) -> bool {
+    raw.u8(at + volume::MIGRATING) != 0 && raw.u8(at + volume::KIND) == volume::GENERAL
+}
+
+/// The map that says what the volume at `at` is: of one that is to be reshaped, as long as no data has
+/// moved, where it came from.
+fn shown_map(raw: Raw<'_>, at: usize) -> Which {
+    let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);
+    if is_general(raw, at) && units == 0 {
+        Which::Second
+    } else {
+        Which::First
+    }
+}
+
+/// Size of a volume by the number of stripes of its map.
+fn size_by_stripes(raw: Raw<'_>, map: usize, scale: u64) -> u64 {
+    let strip = u64::from(raw.u16(map + map::STRIP)).saturating_mul(scale);
+    let members = u64::from(raw.u8(map + map::MEMBERS));
+    // Of mirrors, a stripe is counted once for every copy.
+    let rows = match raw.u8(map + map::LEVEL) {
+        5 => members.saturating_sub(1),
+        _ => members,
+    };
+    raw.wide(map + map::STRIPES_LO, map + map::STRIPES_HI)
+        .checked_mul(strip)
+        .and_then(|one| one.checked_mul(rows))
+        .unwrap_or(0)
+}
+
+/// What may be done with a volume that changes its shape.
+fn general_access(raw: Raw<'_>, at: usize) -> Access {
+    let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);
+    if !is_general(raw, at) {
+        return Access::ReadOnly(reason!(
+            EROFS,
+            "a migration of kind {} is under way: its own tool has to finish it",
+            raw.u8(at + volume::KIND)
+        ));
+    }
+    if units != 0 {
+        // Data lies in two shapes at once.
+        return Access::Refused(reason!(
+            EOPNOTSUPP,
+            "the volume is being reshaped, {units} units are done: let mdadm or the firmware finish"
+        ));
+    }
+    Access::ReadOnly(reason!(
+        EROFS,
+        "the volume is to be reshaped, nothing is done yet: let mdadm or the firmware go on"
+    ))
+}
+
+/// Whether a migration of the volume at `at` is one that EMD does not carry on.
+pub fn changes_shape(raw: Raw<'_>, at: usize) -> bool {
+    raw.u8(at + volume::MIGRATING) != 0
+        && !matches!(
+            raw.u8(at + volume::KIND),
+            volume::INIT | volume::REBUILD | volume::VERIFY | volume::REPAIR
+        )
+}
+
+/// A stand-in for a map that makes no sense.
+fn unknown_place(raw: Raw<'_>, map: usize) -> Place {
+    Place {
+        shape: Shape {
+            level: Level::Concat,
+            layout: crate::model::Layout::Plain,
+            members: u16::from(raw.u8(map + map::MEMBERS)),
+            spans: 1,
+            chunk_sectors: 0,
+            member_sectors: 0,
+        },
+        start_sectors: 0,
+        reserved_sectors: 0,
+    }
+}
+
+/// Whether redundancy agrees.
+fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64) -> Consistency {
+    if !shape.level.is_redundant() || is_general(raw, at) {
+        return Consistency::Clean;
+    }
+    let dirty = raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
+    let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
+    let most = sync_end(shape, size);
+    let mark = if is_resyncing(raw, at) {
+        Some(mark_of(raw, at, shape, scale, most))
+    } else {
+        None
+    };
+    match (mark, uninitialised, dirty) {
+        // What was in flight may be on either side of the mark.
+        (Some(_), _, true) | (None, true, _) => Consistency::Initialising { done_sectors: 0 },
+        (Some(mark), _, false) => Consistency::Initialising { done_sectors: mark },
+        (None, false, true) => Consistency::Dirty,
+        (None, false, false) => Consistency::Clean,
+    }
+}
+
+/// Whether the migration of the volume at `at` establishes redundancy.
+pub fn is_resyncing(raw: Raw<'_>, at: usize) -> bool {
+    if raw.u8(at + volume::MIGRATING) == 0 {
+        return false;
+    }
+    match raw.u8(at + volume::KIND) {
+        volume::INIT | volume::REPAIR => true,
+        volume::VERIFY => raw.u32(at + volume::STATUS) & volume::FIX != 0,
+        _ => false,
+    }
+}
+
+/// Identity of the volume at `at`: what neither a new name nor the end of another volume changes.
+fn volume_identity(raw: Raw<'_>, at: usize) -> Identity {
+    let map = raw.map_at(at, Which::First);
+    let start = raw.wide(map + map::START_LO, map + map::START_HI);
+    let mut bytes = [0u8; 15];
+    let parts: [&[u8]; 4] = [
+        &raw.family().to_le_bytes(),
+        &raw.array::<2>(at + volume::NUMBER),
+        &[raw.u8(at + volume::TID)],
+        &start.to_le_bytes(),
+    ];
+    let mut slots = bytes.iter_mut();
+    for part in parts {
+        for (&byte, slot) in part.iter().zip(slots.by_ref()) {
+            *slot = byte;
+        }
+    }
+    Identity::new(&bytes)
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the maps and the migration of a volume say, rewritten from the model.
+//!
+//! | model | migration | first map | second map |
+//! |---|---|---|---|
+//! | members rebuilding | rebuild | their slots in sync | out of sync, degraded |
+//! | initialising, begun | init, or verify-and-fix when it once was in sync | normal | uninitialised, or normal |
+//! | initialising, not begun | none | uninitialised | |
+//! | else | none | normal, degraded, failed | |
+//!
+//! Slots of lost members are out of sync in both maps. A volume that is rebuilding and was never in
+//! sync has its first map uninitialised.
+
+use super::layout::*;
+use super::model::{is_empty, is_lost, map_state};
+use super::set::ImsmSet;
+use super::units::sectors_per_unit;
+use crate::model::{Access, Checked, Consistency, MemberState, Shape, Slot, VolumeIndex};
+
+/// What is written of a volume.
+struct Picture {
+    shape: Shape,
+    /// Migration, when there is one, and its mark.
+    migration: Option<(u8, u64)>,
+    /// State bytes of both maps.
+    states: (u8, u8),
+    /// First lost slot.
+    failed: u8,
+}
+
+impl ImsmSet {
+    /// Rewrites what the MPB says of a volume's members and redundancy.
+    #[inline(never)]
+    pub fn refresh_volume(&mut self, volume: VolumeIndex) -> Checked {
+        let Some(at) = self.record(volume) else {
+            return Ok(());
+        };
+        if self.frozen.is_some() {
+            return Ok(());
+        }
+        let Some(picture) = self.picture(volume, at) else {
+            // What it is is not certain; lost members are marked all the same.
+            self.mark_lost_slots(volume, at);
+            return Ok(());
+        };
+        match picture.migration {
+            Some((kind, mark)) => {
+                self.mpb.add_second_map(at)?;
+                self.set_migration(at, &picture.shape, kind, mark);
+            }
+            None => self.mpb.drop_second_map(at),
+        }
+        let raw = self.mpb.raw();
+        let (first, second) = (raw.map_at(at, Which::First), raw.map_at(at, Which::Second));
+        let (state, before) = picture.states;
+        self.mpb.put8(first + map::STATE, state);
+        self.mpb.put8(first + map::FAILED, picture.failed);
+        if second != first {
+            self.mpb.put8(second + map::STATE, before);
+            self.mpb.put8(second + map::FAILED, picture.failed);
+        }
+        self.write_orders(volume, first, second);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// What to write; `None` for a volume that is not understood.
+    fn picture(&self, volume: VolumeIndex, at: usize) -> Option<Picture> {
+        let model = self.set.volume(volume)?;
+        if matches!(model.access, Access::Refused(_)) {
+            return None;
+        }
+        let raw = self.mpb.raw();
+        let shape = model.shape;
+        let marks = model
+            .members
+            .iter()
+            .filter_map(|member| match member.state {
+                MemberState::Rebuilding { done_sectors } => Some(done_sectors),
+                _ => None,
+            });
+        let rebuilt = marks.min();
+        let state = raw.u8(raw.map_at(at, Which::First) + map::STATE);
+        let migrating = raw.u8(at + volume::MIGRATING) != 0;
+        let kind = raw.u8(at + volume::KIND);
+        let never = state == map::UNINITIALISED || (migrating && kind == volume::INIT);
+        let lost = map_state(&shape, &model.members, &is_lost);
+        let empty = map_state(&shape, &model.members, &is_empty);
+        let begun = match model.consistency {
+            Consistency::Initialising { done_sectors } => Some(done_sectors),
+            _ => None,
+        };
+        let (migration, states) = match (rebuilt, begun) {
+            (Some(mark), Some(_)) => (Some((volume::REBUILD, mark)), (map::UNINITIALISED, lost)),
+            (Some(mark), None) => (Some((volume::REBUILD, mark)), (empty, lost)),
+            (None, Some(0)) if never && !(migrating && kind == volume::INIT) => {
+                (None, (map::UNINITIALISED, lost))
+            }
+            (None, Some(mark)) if never => {
+                (Some((volume::INIT, mark)), (empty, map::UNINITIALISED))
+            }
+            (None, Some(mark)) => (Some((volume::VERIFY, mark)), (empty, empty)),
+            (None, None) => (None, (empty, empty)),
+        };
+        let failed = model.members.iter().position(is_lost);
+        Some(Picture {
+            shape,
+            migration,
+            states,
+            failed: failed
+                .and_then(|slot| u8::try_from(slot).ok())
+                .unwrap_or(u8::MAX),
+        })
+    }
+
+    /// Writes kind and checkpoint of a migration.
+    fn set_migration(&mut self, at: usize, shape: &Shape, kind: u8, mark: u64) {
+        let status = self.mpb.raw().u32(at + volume::STATUS) & !volume::FIX;
+        let fix = if kind == volume::VERIFY {
+            volume::FIX
+        } else {
+            0
+        };
+        self.mpb.put32(at + volume::STATUS, status | fix);
+        self.mpb.put8(at + volume::KIND, kind);
+        let units = self.units(shape, kind, mark);
+        self.mpb
+            .put_pair(at + volume::UNIT_LO, at + volume::UNIT_HI, units);
+    }
+
+    /// A mark in units, rounded down.
+    pub fn units(&self, shape: &Shape, kind: u8, mark: u64) -> u64 {
+        let unit = sectors_per_unit(shape, kind, self.mpb.raw().is_modern());
+        let unit = unit.saturating_mul(self.block_sectors()).max(1);
+        mark.checked_div(unit).unwrap_or(0)
+    }
+
+    /// Writes which disk is in which slot, and which of them are out of sync.
+    fn write_orders(&mut self, volume: VolumeIndex, first: usize, second: usize) {
+        let count = u16::from(self.mpb.raw().u8(first + map::MEMBERS));
+        for slot in 0..count {
+            let Some(member) = self.member(volume, slot) else {
+                continue;
+            };
+            let (empty, lost) = (is_empty(&member), is_lost(&member));
+            let entry = member.disk.and_then(|disk| self.entry(disk));
+            let old = self.mpb.raw().order(first, slot) & map::DISK;
+            let disk = entry.map_or(old, u32::from);
+            let bit = |set: bool| if set { map::OUT_OF_SYNC } else { 0 };
+            let at = map::ORDER + 4 * usize::from(slot);
+            self.mpb.put32(first + at, disk | bit(empty));
+            if second != first {
+                self.mpb.put32(second + at, disk | bit(lost));
+            }
+        }
+    }
+
+    /// A member of a volume.
+    pub fn member(&self, volume: VolumeIndex, slot: Slot) -> Option<crate::model::Member> {
+        self.set
+            .volume(volume)?
+            .members
+            .get(usize::from(slot))
+            .copied()
+    }
+
+    /// Marks lost members as out of sync, and nothing else.
+    fn mark_lost_slots(&mut self, volume: VolumeIndex, at: usize) {
+        for which in [Which::First, Which::Second] {
+            let map = self.mpb.raw().map_at(at, which);
+            for slot in 0..u16::from(self.mpb.raw().u8(map + map::MEMBERS)) {
+                let lost = self
+                    .member(volume, slot)
+                    .is_some_and(|member| is_empty(&member));
+                if lost {
+                    let order = self.mpb.raw().order(map, slot);
+                    let at = map + map::ORDER + 4 * usize::from(slot);
+                    self.mpb.put32(at, order | map::OUT_OF_SYNC);
+                    self.changed = true;
+                }
+            }
+        }
+    }
+}
