@@ -31,6 +31,9 @@ pub struct Candidate<'a> {
     pub disk: Option<DiskIndex>,
 }
 
+/// Why nothing is written to a set of which no sound table is here.
+pub const DAMAGED: &str = "the checksums of its table are wrong";
+
 /// What assembly works on.
 pub struct Reader<'a> {
     /// Disks that can be used.
@@ -131,25 +134,30 @@ fn vouches(table: &Table, magic: u32) -> bool {
         .is_some_and(|line| !line.is_lost())
 }
 
-/// Whose table is used: one with the highest sequence number. Among several, the one whose owner
+/// Whose table is used: one with the highest sequence number, of those that are sound. Among several, the one whose owner
 /// most of the others with that number know and trust: a disk that was being added, or that was
 /// recorded as lost, has no say.
 #[inline(never)]
 fn freshest(candidates: &[Candidate<'_>]) -> usize {
-    let mut newest = candidates.first().map_or(0, |one| one.sequence);
-    for one in candidates {
-        if is_newer(one.sequence, newest) {
-            newest = one.sequence;
+    let any_sound = candidates.iter().any(|one| one.table.is_sound());
+    let counts = |one: &Candidate<'_>| one.table.is_sound() || !any_sound;
+    let mut newest = None;
+    for one in candidates.iter().filter(|one| counts(one)) {
+        if newest.is_none_or(|known| is_newer(one.sequence, known)) {
+            newest = Some(one.sequence);
         }
     }
+    let newest = newest.unwrap_or(0);
     let key = |one: &Candidate<'_>| {
         let magic = one.found.magic();
         let trusted = candidates
             .iter()
-            .filter(|other| other.sequence == newest && vouches(&other.table, magic))
+            .filter(|other| {
+                counts(other) && other.sequence == newest && vouches(&other.table, magic)
+            })
             .count();
         (
-            one.sequence == newest,
+            counts(one) && one.sequence == newest,
             trusted,
             one.table.volumes().next().is_some(),
         )
@@ -180,7 +188,7 @@ fn start(
         get32(one.table.head(), header::VERSION),
         get16(one.table.head(), header::SUM),
     );
-    let right = one.table.sum();
+    let (right, sound) = (one.table.sum(), one.table.is_sound());
     let mut set = boxed(AsrSet {
         set: Set {
             format: "asr",
@@ -195,6 +203,7 @@ fn start(
         plan: UpdatePlan::new(),
         id,
         table: Table::new(one.table.bytes())?,
+        sequence: one.sequence,
         frozen: None,
         zeros: KVVec::from_elem(0, 512, GFP_KERNEL)?,
         disks: KVec::new(),
@@ -215,6 +224,9 @@ fn start(
         reader.note(format_args!(
             "the table (version {version}) has checksum {sum:04x} instead of {right:04x}"
         ))?;
+    }
+    if !sound {
+        reader.set.frozen = Some(DAMAGED);
     }
     if id == NO_MAGIC {
         reader.set.frozen = Some("these are spares of no set: remove them, then add them to one");

@@ -46,6 +46,7 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
         plan: UpdatePlan::new(),
         id,
         table: Table::fresh(id)?,
+        sequence: 0,
         frozen: None,
         zeros: KVVec::from_elem(0, 512, GFP_KERNEL)?,
         disks: KVec::new(),

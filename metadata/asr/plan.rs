@@ -107,7 +107,8 @@ impl AsrSet {
 
     fn render_header(&mut self, context: &Context) {
         if self.touched == Touched::Lines {
-            let sequence = self.table.sequence().wrapping_add(1);
+            let sequence = self.sequence.wrapping_add(1);
+            self.sequence = sequence;
             self.table.stamp(sequence);
             self.set.generation = u64::from(sequence);
             let head = self.table.head_mut();

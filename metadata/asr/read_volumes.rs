@@ -2,7 +2,7 @@
 
 //! From lines to volumes: what they are, and what may be done with them.
 
-use super::assemble::Reader;
+use super::assemble::{Reader, DAMAGED};
 use super::layout::*;
 use super::set::{place_of, VolumeMeta};
 use super::table::Table;
@@ -76,6 +76,8 @@ impl Reader<'_> {
         if matches!(volume.access, Access::ReadWrite) {
             if let Err(why) = self.check_members(&volume) {
                 volume.access = Access::Refused(why);
+            } else if self.set.frozen == Some(DAMAGED) {
+                volume.access = Access::ReadOnly(reason!(EROFS, "{DAMAGED}"));
             }
         }
         self.set.volumes.push(
@@ -196,6 +198,7 @@ impl Reader<'_> {
             .iter()
             .filter(move |one| {
                 Some(one.sequence) == sequence
+                    && one.table.is_sound()
                     && one.disk.is_some_and(|disk| {
                         self.set
                             .set
@@ -299,10 +302,9 @@ impl Reader<'_> {
     fn check_apart(&mut self) -> Checked {
         for at in 0..self.set.set.volumes.len() {
             let why = match self.set.set.volumes.get(at) {
-                Some(volume) if matches!(volume.access, Access::ReadWrite) => {
-                    self.used_apart(volume).err()
-                }
-                _ => None,
+                Some(volume) if matches!(volume.access, Access::Refused(_)) => None,
+                Some(volume) => self.used_apart(volume).err(),
+                None => None,
             };
             if let (Some(why), Some(volume)) = (why, self.set.set.volumes.get_mut(at)) {
                 volume.access = Access::Refused(why);

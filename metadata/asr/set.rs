@@ -104,6 +104,8 @@ pub struct AsrSet {
     pub id: u32,
     /// The table.
     pub table: Table,
+    /// Its sequence number.
+    pub sequence: u16,
     /// Why nothing is written, when nothing is.
     pub frozen: Option<&'static str>,
     /// A sector of zeros.

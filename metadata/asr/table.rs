@@ -297,6 +297,12 @@ impl Table {
         self.is_marked() && get16(&self.bytes, header::SEAL) == self.check()
     }
 
+    /// Whether its checksums do not speak against it. Those of others are no proof: tables with wrong
+    /// ones have been seen, and dmraid does not mind.
+    pub fn is_sound(&self) -> bool {
+        !self.is_marked() || self.is_sealed() || get16(&self.bytes, header::SUM) == self.sum()
+    }
+
     /// Sum of all bytes of the lines.
     pub fn sum(&self) -> u16 {
         let lines = slice(&self.bytes, LINE_BYTES, at(self.len()) - LINE_BYTES);

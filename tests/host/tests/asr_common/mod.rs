@@ -7,6 +7,7 @@
 
 #[path = "../ddf_common/crash.rs"]
 pub mod crash;
+pub mod world;
 
 use emd_core::metadata::asr::{Asr, AsrSet};
 use emd_core::metadata::{
