@@ -90,7 +90,7 @@ impl AsrSet {
     /// the plan is empty.
     pub fn finish(&mut self, context: &Context) -> Checked {
         let leaving = self.leaving.is_some();
-        if self.frozen.is_some() && !leaving || self.touched == Touched::Nothing && !leaving {
+        if !leaving && (self.frozen.is_some() || self.touched == Touched::Nothing) {
             return Ok(());
         }
         if self.frozen.is_none() {

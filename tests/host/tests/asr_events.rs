@@ -681,7 +681,7 @@ fn what_cannot_be_expressed_is_refused() {
 #[test]
 fn sequence_numbers_start_again() {
     let mut disks = blanks(2, 8);
-    let mut set = create(&mut disks);
+    drop(create(&mut disks));
     for disk in &mut disks {
         let at = disk.size_sectors - 17;
         let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
@@ -690,12 +690,7 @@ fn sequence_numbers_start_again() {
         disk.write(at, table.bytes());
     }
     let pair = [Some(0), Some(1)];
-    set = open(&disks)
-        .map(|opened| {
-            drop(set);
-            opened
-        })
-        .unwrap();
+    let mut set = open(&disks).unwrap();
     let made = VolumeSpec {
         assume_clean: true,
         ..spec("a", Level::Raid1, &pair)

@@ -132,7 +132,8 @@ impl History {
         let before = show(self.world.set.set());
         let table = self.world.set.table.bytes().to_vec();
         let subject = match event {
-            Event::DiskReturned(disk, _) | Event::DiskRemoved(disk) => {
+            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskRemoved(disk) => {
                 let disk = self.world.set.set().disk(*disk);
                 disk.and_then(|disk| disk.facts).map(|facts| facts.key)
             }

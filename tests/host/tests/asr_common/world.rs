@@ -69,7 +69,8 @@ impl World {
         self.step += 1;
         let what = format!("step {}: {event:?}", self.step);
         let subject = match event {
-            Event::DiskReturned(disk, _) | Event::DiskRemoved(disk) => self
+            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskRemoved(disk) => self
                 .set
                 .set()
                 .disk(*disk)
