@@ -3,7 +3,8 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::ranges::{Ranges, SyncRange};
-use super::task::{Task, TaskResult, TaskStatus};
+use super::regions::Regions;
+use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
     dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
 };
@@ -13,7 +14,7 @@ use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
-use crate::model::{Checked, Level, Slot, Text};
+use crate::model::{Checked, Level, RegionLog, Slot, Text};
 use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
 use crate::uapi::event::EventKind;
@@ -33,7 +34,7 @@ pub trait Notify: Send + Sync + 'static {
 }
 
 /// What an array is made of.
-pub struct ArrayParams {
+pub struct ArrayParams<'a> {
     /// N of `/dev/emdN`.
     pub number: u32,
     /// Where everything is.
@@ -50,6 +51,8 @@ pub struct ArrayParams {
     pub unsynced_from: Option<u64>,
     /// The metadata says dirty.
     pub dirty: bool,
+    /// Which regions it has marked, when it keeps them.
+    pub regions: Option<&'a RegionLog>,
     /// No writes.
     pub read_only: bool,
     /// Who hears of it.
@@ -70,7 +73,7 @@ const BIO_SECTORS_MAX: u32 = 8192;
 
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
-    pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
+    pub fn new(params: ArrayParams<'_>) -> Checked<Arc<Gated<Array>>> {
         let shape = params.geometry.shape();
         if shape.level == Level::Raid6 {
             return Err(reason!(EOPNOTSUPP, "{} cannot be started yet", shape.level));
@@ -89,6 +92,7 @@ impl Array {
             members,
             has_q: params.geometry.level().parity_members() > 1,
         };
+        let regions = params.regions.map(Regions::new).transpose()?;
         let mismatches = Ranges::new()?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
@@ -122,6 +126,8 @@ impl Array {
             unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
             task_active: AtomicBool::new(false),
             dirty: AtomicU8::new(dirty),
+            regions,
+            swept: AtomicU64::new(now),
             last_write: AtomicU64::new(now),
             last_io: AtomicU64::new(0),
             read_errors: AtomicU64::new(0),
@@ -293,6 +299,7 @@ impl Array {
         kind: TaskKind,
         targets: Mask,
         from_sectors: u64,
+        scope: Scope,
     ) -> Checked {
         if !this.is_redundant() {
             return Err(reason!(
@@ -328,7 +335,7 @@ impl Array {
         if kind != TaskKind::Rebuild {
             this.mismatches.lock().clear();
         }
-        Task::start(this, kind, targets, from_sectors)
+        Task::start(this, kind, targets, from_sectors, scope)
     }
 
     /// What the last check, repair or sync found that did not agree, and whether there was more than

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Only in DIRTY do writes go on; else they wait in `Waiting::for_dirty`. On an array that is dirty
-//! already a write pays one load.
+//! already a write pays one load. Where the metadata keeps regions (`regions.rs`), a write waits for its
+//! regions in the same way.
 
 use super::submit::Background;
 use super::{Array, ArrayPass};
@@ -30,23 +31,89 @@ const CLEAN_DRAIN_MS: u32 = 20;
 impl Array {
     /// Lets a write go on, or keeps it (and gives up the pass) until the mark is recorded.
     pub(super) fn admit(pass: ArrayPass, bio: UserBio) -> Option<(ArrayPass, UserBio)> {
-        if !pass.is_redundant() || pass.dirty.load(Ordering::Acquire) == DIRTY {
+        if !pass.is_redundant() {
+            pass.touch(true);
+            return Some((pass, bio));
+        }
+        if pass.dirty.load(Ordering::Acquire) == DIRTY && pass.regions_admit(&bio) {
             pass.touch(true);
             return Some((pass, bio));
         }
         let mut waiting = pass.waiting.lock();
         match pass.dirty.load(Ordering::Acquire) {
-            DIRTY => {
+            // Regions are recorded, and the mark with them, under `waiting`.
+            DIRTY if pass.regions_admit(&bio) => {
                 drop(waiting);
                 return Some((pass, bio));
             }
-            CLEAN => pass.dirty.store(WANTED, Ordering::Release),
+            CLEAN => {
+                // Both are recorded together then.
+                pass.regions_admit(&bio);
+                pass.dirty.store(WANTED, Ordering::Release);
+            }
             _ => {}
         }
         waiting.for_dirty.push(bio);
         drop(waiting);
         pass.notify.kick();
         None
+    }
+
+    fn regions_admit(&self, bio: &UserBio) -> bool {
+        self.regions
+            .as_ref()
+            .is_none_or(|regions| regions.admit(&self.geometry, bio.sector(), bio.sectors()))
+    }
+
+    /// Regions that writes wait for, to be recorded: first and how many.
+    pub fn wanted_regions(&self) -> Option<(u32, u32)> {
+        let regions = self.regions.as_ref().filter(|regions| regions.are_wanted())?;
+        regions.take_wanted()
+    }
+
+    /// The metadata has these regions on disk now, or could not take them.
+    pub fn regions_recorded(this: &Gated<Self>, first: u32, count: u32, done: bool) {
+        let Some(regions) = this.regions.as_ref() else {
+            return;
+        };
+        {
+            let _waiting = this.waiting.lock();
+            if done {
+                regions.recorded(first, count);
+            } else {
+                regions.not_recorded(first, count);
+            }
+        }
+        if done {
+            Self::let_writes_go(this);
+        }
+    }
+
+    /// Takes back the marks of regions that were not written for a while, when that is due; what the
+    /// metadata should hear then is in [`Array::leaving_regions`].
+    pub fn sweep_regions(this: &Gated<Self>, every_ms: u32) {
+        let Some(regions) = this.regions.as_ref() else {
+            return;
+        };
+        let now = context::jiffies() as u64;
+        let since = now.wrapping_sub(this.swept.load(Ordering::Relaxed));
+        if since < context::ticks(every_ms) as u64 || !this.is_dirty() {
+            return;
+        }
+        let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
+        let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
+        if drained.is_some() {
+            regions.sweep(false, this.unsynced_from.load(Ordering::Acquire));
+        }
+        // When it did not work, the next try is as far off.
+        this.swept.store(now, Ordering::Relaxed);
+        drop(drained);
+        Self::release_gate(this);
+    }
+
+    /// Regions that are clean and may be recorded so: first and how many.
+    pub fn leaving_regions(&self) -> Option<(u32, u32)> {
+        self.regions.as_ref()?.take_leaving()
     }
 
     /// Whether writes wait for the mark.
@@ -105,6 +172,9 @@ impl Array {
         let is_idle = drained.is_some();
         if is_idle {
             this.dirty.store(CLEANING, Ordering::Release);
+            if let Some(regions) = &this.regions {
+                regions.sweep(true, this.unsynced_from.load(Ordering::Acquire));
+            }
         }
         drop(drained);
         Self::release_gate(this);

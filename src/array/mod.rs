@@ -35,13 +35,14 @@ mod lane_run;
 mod pace;
 mod ranges;
 mod read;
+mod regions;
 mod submit;
 mod task;
 mod write;
 
 pub use control::{ArrayParams, Notify};
 pub use pace::set_general_limits;
-pub use task::TaskResult;
+pub use task::{Scope, TaskResult};
 
 use crate::block::batch::BatchSet;
 use crate::block::bdev::BlockDevice;
@@ -132,6 +133,10 @@ pub struct Array {
     task_active: AtomicBool,
     /// See `dirty.rs`.
     dirty: AtomicU8,
+    /// Where the metadata keeps which regions may have writes in flight.
+    regions: Option<regions::Regions>,
+    /// Ticks of the last sweep over them.
+    swept: AtomicU64,
     /// Ticks when the last write came, and the last I/O at all.
     last_write: AtomicU64,
     last_io: AtomicU64,

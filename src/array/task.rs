@@ -71,6 +71,15 @@ pub struct TaskResult {
     pub mismatch_sectors: u64,
 }
 
+/// What a task goes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Only regions that may have had writes in flight, where the metadata keeps them.
+    DirtyRegions,
+}
+
 /// Where a task stands.
 struct Progress {
     /// The array, until the end.
@@ -94,6 +103,7 @@ pub(super) struct Task {
     /// Members in sync when it started.
     in_sync: Mask,
     walk: Walk,
+    scope: Scope,
     /// Lanes in all.
     lanes: u64,
     started: u64,
@@ -117,6 +127,7 @@ impl Task {
         kind: TaskKind,
         targets: Mask,
         from_sectors: u64,
+        scope: Scope,
     ) -> Checked {
         let walk = Walk::new(&array.geometry, targets, LANE_SECTORS);
         let lanes = walk.lanes();
@@ -130,6 +141,7 @@ impl Task {
                 in_sync: array.readable(),
                 walk,
                 lanes,
+                scope,
                 started: context::jiffies() as u64,
                 started_lane: first,
                 progress <- kernel::new_spinlock_irq!(Progress {
@@ -292,6 +304,18 @@ impl Task {
         }
     }
 
+    /// The first lane from `lane` on that there is something to do for.
+    fn next_needed(&self, array: &Array, lane: u64) -> u64 {
+        let regions = match (self.scope, &array.regions) {
+            (Scope::DirtyRegions, Some(regions)) => regions,
+            _ => return lane,
+        };
+        match regions.next_dirty(self.walk.mark(lane)) {
+            Some(mark) => self.walk.first(mark).max(lane),
+            None => self.lanes,
+        }
+    }
+
     /// Sends lanes until the window is full; says when to come again.
     fn fill(self: &Arc<Self>, array: &Arc<Gated<Array>>) -> Next {
         loop {
@@ -311,6 +335,15 @@ impl Task {
                 }
                 if self.paused.load(Ordering::Acquire) {
                     return Next::WhenBack;
+                }
+                let jump = self.next_needed(array, progress.next);
+                if jump > progress.next {
+                    if in_flight > 0 {
+                        return Next::WhenBack;
+                    }
+                    (progress.base, progress.next) = (jump, jump);
+                    self.publish(array, jump);
+                    continue;
                 }
                 let speed = progress.pace.speed(&array.limits, is_busy);
                 let window = match speed {

@@ -6,7 +6,7 @@ use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
 use super::start::Policy;
-use crate::array::{set_general_limits, Array};
+use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
 use crate::model::{Checked, Event, Text, VolumeIndex};
@@ -471,12 +471,13 @@ impl ManagedSet {
                     }
                     TaskKind::Resync | TaskKind::Initialise => {
                         // Redundancy is looked at as a whole, whatever is known of it.
-                        Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
+                        Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
                         running.needs_resync = true;
+                        running.resync_all = true;
                         running.resync_from_sectors = 0;
                     }
                     TaskKind::Check | TaskKind::Repair => {
-                        Array::start_task(&running.array, kind, Mask::EMPTY, 0)?;
+                        Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
                     }
                 }
                 running.told_per_mille = 0;

@@ -8,7 +8,7 @@
 use super::managed::ManagedSet;
 use super::shared::{now, Shared};
 use super::state::{DiskMask, Inner};
-use crate::array::{Array, MemberSlot};
+use crate::array::{Array, MemberSlot, Scope};
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{
@@ -196,7 +196,18 @@ impl ManagedSet {
                 continue;
             }
             let number = running.number.get();
-            match Array::start_task(&running.array, kind, targets, from_sectors) {
+            let scope = if kind == TaskKind::Resync && !running.resync_all {
+                Scope::DirtyRegions
+            } else {
+                Scope::All
+            };
+            match Array::start_task(
+                &running.array,
+                kind,
+                targets,
+                from_sectors,
+                scope,
+            ) {
                 Ok(()) => {
                     running.told_per_mille = 0;
                     running.checkpoint_at = now();

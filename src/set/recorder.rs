@@ -21,6 +21,10 @@ use kernel::sync::Arc;
 const LOOK_MS: u32 = 500;
 /// How often progress goes into the metadata.
 const CHECKPOINT_MS: u32 = 10_000;
+/// How often regions that are not written any more are looked for.
+const SWEEP_MS: u32 = 5_000;
+/// Stretches of regions recorded in one go, so that other arrays have their turn.
+const STRETCHES_MAX: u32 = 32;
 /// How long after a task came to grief the next one may start.
 const RETRY_MS: u32 = 5_000;
 
@@ -45,6 +49,7 @@ impl ManagedSet {
                 };
                 inner.note_failures(&self.shared, volume, &array, &mut wishes);
                 inner.note_dirty(&self.shared, volume, &array, &mut wishes);
+                inner.note_regions(&self.shared, volume, &array, &mut wishes);
                 inner.note_finished(&self.shared, volume, &array, &mut wishes);
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
@@ -182,6 +187,63 @@ impl Inner {
         wishes.look_again = true;
     }
 
+    /// Records regions that writes wait for, and takes back the marks of those that are quiet.
+    #[inline(never)]
+    fn note_regions(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        for _ in 0..STRETCHES_MAX {
+            let Some((first, count)) = array.wanted_regions() else {
+                break;
+            };
+            let event = Event::RegionsDirty {
+                volume,
+                first,
+                count,
+            };
+            let result = self.record(shared, &event);
+            self.complain_once(shared, volume, &result);
+            Array::regions_recorded(array, first, count, result.is_ok());
+            wishes.look_again = true;
+            if result.is_err() {
+                return;
+            }
+        }
+        Array::sweep_regions(array, SWEEP_MS);
+        self.record_leaving(shared, volume, array);
+    }
+
+    /// Records regions as clean. When that fails they stay marked in the metadata, which does no harm.
+    #[inline(never)]
+    fn record_leaving(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+    ) {
+        let mut flushed = false;
+        for _ in 0..STRETCHES_MAX {
+            let Some((first, count)) = array.leaving_regions() else {
+                return;
+            };
+            // What was written there has to be on the media first.
+            if !flushed && self.flush_members(volume).is_err() {
+                return;
+            }
+            flushed = true;
+            let event = Event::RegionsClean {
+                volume,
+                first,
+                count,
+            };
+            let _ = self.record(shared, &event);
+        }
+    }
+
     #[inline(never)]
     fn note_finished(
         &mut self,
@@ -283,6 +345,7 @@ impl Inner {
                     self.record(shared, &Event::ResyncDone(volume))?;
                     if let Some(running) = self.running_mut(volume) {
                         running.needs_resync = false;
+                        running.resync_all = false;
                         running.resync_from_sectors = 0;
                     }
                 }
@@ -419,6 +482,7 @@ impl Inner {
         {
             return;
         }
+        self.record_leaving(shared, volume, array);
         let result = self
             .flush_members(volume)
             .and_then(|()| self.record(shared, &Event::Clean(volume)));

@@ -343,6 +343,7 @@ impl Inner {
             unsynced_from,
             // Where nothing has to agree nothing has to be recorded.
             dirty: !redundant || volume.consistency == Consistency::Dirty,
+            regions: volume.regions.as_ref().filter(|_| redundant),
             read_only,
             notify: bell,
         };
@@ -355,6 +356,7 @@ impl Inner {
             linked: Mask::EMPTY,
             read_only,
             needs_resync,
+            resync_all: false,
             resync_from_sectors: unsynced_from.unwrap_or(0),
             paused: false,
             retry_at: now(),

@@ -89,6 +89,8 @@ pub struct Running {
     pub read_only: bool,
     /// Redundancy has to be established, or established again, before it may be called clean.
     pub needs_resync: bool,
+    /// A person wants all of it looked at, not only regions that may have had writes in flight.
+    pub resync_all: bool,
     /// Where a resync that was stopped goes on.
     pub resync_from_sectors: u64,
     /// A person holds the tasks.

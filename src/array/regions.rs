@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which regions of an array may have writes in flight: what the metadata says, what writes want, and
+//! what was written lately.
+//!
+//! A write goes on when the metadata has all its regions marked (`recorded`): that costs a load for
+//! each. Else it wants them (`wanted`) and waits until the set's worker has recorded them. A *sweep*,
+//! made while nobody is inside the array, takes back the marks of regions that no write touched since
+//! the last one (`leaving`); the metadata hears of it afterwards. So the metadata always has at least
+//! the regions with writes in flight.
+
+use crate::model::{Checked, RegionLog};
+use crate::personalities::{Geometry, Kind};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::prelude::*;
+
+/// Wanted regions that are this near each other are recorded together, with those in between.
+const GAP: u32 = 8;
+
+/// One bit a region.
+struct Bits(KVec<AtomicU64>);
+
+impl Bits {
+    fn new(regions: u32) -> Result<Self> {
+        let words = regions.div_ceil(64) as usize;
+        let mut bits = KVec::with_capacity(words, GFP_KERNEL)?;
+        for _ in 0..words {
+            bits.push(AtomicU64::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self(bits))
+    }
+
+    fn place(&self, region: u32) -> Option<(&AtomicU64, u64)> {
+        Some((self.0.get((region / 64) as usize)?, 1 << (region % 64)))
+    }
+
+    fn has(&self, region: u32) -> bool {
+        self.place(region)
+            .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    fn set(&self, region: u32) {
+        if let Some((word, bit)) = self.place(region) {
+            // Mostly it is set already; then the cache line stays shared.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn clear(&self, region: u32) {
+        if let Some((word, bit)) = self.place(region) {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// The first set one from `from` on.
+    fn next(&self, from: u32) -> Option<u32> {
+        let mut index = (from / 64) as usize;
+        let mut mask = u64::MAX << (from % 64);
+        loop {
+            let word = self.0.get(index)?.load(Ordering::Acquire) & mask;
+            if word != 0 {
+                return Some(index as u32 * 64 + word.trailing_zeros());
+            }
+            index += 1;
+            mask = u64::MAX;
+        }
+    }
+
+    /// Takes out a stretch of set ones, with gaps of less than `gap`.
+    fn take_stretch(&self, gap: u32) -> Option<(u32, u32)> {
+        let first = self.next(0)?;
+        let mut last = first;
+        self.clear(first);
+        while let Some(next) = self.next(last + 1) {
+            if next - last > gap {
+                break;
+            }
+            self.clear(next);
+            last = next;
+        }
+        Some((first, last - first + 1))
+    }
+}
+
+/// The regions of an array.
+pub(super) struct Regions {
+    /// log2 of a region's sectors (in the space in which syncs count).
+    shift: u32,
+    count: u32,
+    recorded: Bits,
+    touched: Bits,
+    wanted: Bits,
+    leaving: Bits,
+    someone_wants: AtomicBool,
+}
+
+impl Regions {
+    /// As the metadata has them. Allocates.
+    pub(super) fn new(log: &RegionLog) -> Checked<Self> {
+        let recorded = Bits::new(log.regions)?;
+        for region in 0..log.regions {
+            if log.is_dirty(region) {
+                recorded.set(region);
+            }
+        }
+        Ok(Self {
+            shift: log.region_sectors.trailing_zeros(),
+            count: log.regions,
+            recorded,
+            touched: Bits::new(log.regions)?,
+            wanted: Bits::new(log.regions)?,
+            leaving: Bits::new(log.regions)?,
+            someone_wants: AtomicBool::new(false),
+        })
+    }
+
+    /// First and last region that a write touches.
+    fn of(&self, geometry: &Geometry, sector: u64, sectors: u32) -> (u32, u32) {
+        let last_sector = sector + u64::from(sectors.max(1)) - 1;
+        let mark = |sector: u64, end: bool| match geometry.kind() {
+            Kind::Parity => {
+                let stripe = geometry.locate(sector).stripe;
+                let chunk = u64::from(geometry.chunk_sectors());
+                geometry.row_mark(stripe) + if end { chunk.saturating_sub(1) } else { 0 }
+            }
+            // Sectors of the volume, which are those of each member of a mirror.
+            _ => sector,
+        };
+        let region = |mark: u64| {
+            u32::try_from(mark >> self.shift)
+                .unwrap_or(u32::MAX)
+                .min(self.count.saturating_sub(1))
+        };
+        (region(mark(sector, false)), region(mark(last_sector, true)))
+    }
+
+    /// Whether a write may go on as far as its regions go; else they are wanted from now on. Inside the
+    /// array only.
+    pub(super) fn admit(&self, geometry: &Geometry, sector: u64, sectors: u32) -> bool {
+        let (first, last) = self.of(geometry, sector, sectors);
+        let mut all = true;
+        for region in first..=last {
+            if self.recorded.has(region) {
+                self.touched.set(region);
+            } else {
+                self.wanted.set(region);
+                all = false;
+            }
+        }
+        if !all {
+            self.someone_wants.store(true, Ordering::Release);
+        }
+        all
+    }
+
+    /// Whether writes wait for regions.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.someone_wants.load(Ordering::Acquire)
+    }
+
+    /// Regions to be recorded next: first and how many.
+    pub(super) fn take_wanted(&self) -> Option<(u32, u32)> {
+        // Whoever wants more from here on sets it again.
+        self.someone_wants.store(false, Ordering::Release);
+        let wanted = self.wanted.take_stretch(GAP);
+        if self.wanted.next(0).is_some() {
+            self.someone_wants.store(true, Ordering::Release);
+        }
+        wanted
+    }
+
+    /// The metadata has these.
+    pub(super) fn recorded(&self, first: u32, count: u32) {
+        for region in first..first.saturating_add(count).min(self.count) {
+            self.recorded.set(region);
+            // So that the next sweep leaves it, whether its write has come or not.
+            self.touched.set(region);
+        }
+    }
+
+    /// The metadata could not take them; they are wanted still.
+    pub(super) fn not_recorded(&self, first: u32, count: u32) {
+        for region in first..first.saturating_add(count).min(self.count) {
+            self.wanted.set(region);
+        }
+        self.someone_wants.store(true, Ordering::Release);
+    }
+
+    /// Takes back what was not touched since the last sweep (with `all`: everything), below `synced`
+    /// (in the space in which syncs count). Nobody is inside the array. False: there was nothing.
+    pub(super) fn sweep(&self, all: bool, synced: u64) -> bool {
+        let mut any = false;
+        let mut from = 0;
+        while let Some(region) = self.recorded.next(from).filter(|&at| at < self.count) {
+            from = region + 1;
+            let end = (u64::from(region) + 1) << self.shift;
+            if end > synced || (!all && self.touched.has(region)) {
+                continue;
+            }
+            self.recorded.clear(region);
+            self.leaving.set(region);
+            any = true;
+        }
+        for word in self.touched.0.iter() {
+            word.store(0, Ordering::Release);
+        }
+        any
+    }
+
+    /// Regions that the metadata is to hear are clean: first and how many.
+    pub(super) fn take_leaving(&self) -> Option<(u32, u32)> {
+        self.leaving.take_stretch(1)
+    }
+
+    /// The first mark from `mark` on that is in a region which may disagree; `None`: there is none.
+    pub(super) fn next_dirty(&self, mark: u64) -> Option<u64> {
+        let region = u32::try_from(mark >> self.shift).ok()?;
+        let next = self.recorded.next(region).filter(|&at| at < self.count)?;
+        Some(mark.max(u64::from(next) << self.shift))
+    }
+}
