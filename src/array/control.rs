@@ -14,7 +14,7 @@ use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
-use crate::model::{Checked, Level, RegionLog, Slot, Text};
+use crate::model::{Checked, RegionLog, Slot, Text};
 use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
 use crate::uapi::event::EventKind;
@@ -74,10 +74,6 @@ const BIO_SECTORS_MAX: u32 = 8192;
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
     pub fn new(params: ArrayParams<'_>) -> Checked<Arc<Gated<Array>>> {
-        let shape = params.geometry.shape();
-        if shape.level == Level::Raid6 {
-            return Err(reason!(EOPNOTSUPP, "{} cannot be started yet", shape.level));
-        }
         let mut block_sectors = 1;
         for member in params.members.iter().flatten() {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);

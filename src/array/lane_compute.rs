@@ -9,7 +9,7 @@ use crate::block::parity::{self, Start};
 use crate::block::syndrome::{self, Spare};
 use crate::model::{Slot, MEMBERS_MAX};
 use crate::personalities::lane::{Compute, StepResult};
-use crate::personalities::{Geometry, Mask};
+use crate::personalities::{gf256, Geometry, Mask};
 
 /// Works something out. Process context.
 pub(super) fn compute(body: &mut Body, compute: Compute) -> StepResult {
@@ -276,6 +276,12 @@ fn two(
 
 /// The one data member whose being wrong explains what is between the parities read and worked out.
 fn locate(body: &Body, p: Slot, q: Slot, len_bytes: usize) -> Option<Slot> {
-    let _ = (body, p, q, len_bytes);
-    None
+    let exponents = Exponents::of(body)?;
+    let exponent = gf256::locate(
+        old(body, p)?.as_slice().get(..len_bytes)?,
+        new(body, p)?.as_slice().get(..len_bytes)?,
+        old(body, q)?.as_slice().get(..len_bytes)?,
+        new(body, q)?.as_slice().get(..len_bytes)?,
+    )?;
+    exponents.slot(u16::from(exponent))
 }
