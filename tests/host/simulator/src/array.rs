@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The running volume: what `Array` of `src/array/` keeps, and what its `drop_member`, `dirty.rs` and
+//! `gate` do with it.
+
+use crate::mistake::Mistake;
+use crate::sim::Sim;
+use emd_core::model::Slot;
+use emd_core::personalities::walk::Walk;
+use emd_core::personalities::{for_level, Health, Kind, Mask};
+use emd_core::uapi::TaskKind;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Where the dirty mark stands (`dirty.rs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dirty {
+    /// Recorded as clean: writes wait.
+    Clean,
+    /// A write waits for the mark.
+    Wanted,
+    /// Recorded: writes go on.
+    Dirty,
+    /// Clean is being recorded: writes wait.
+    Cleaning,
+}
+
+/// A task at work.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What it does.
+    pub kind: TaskKind,
+    /// The members it fills.
+    pub targets: Mask,
+    /// Members in sync when it started.
+    pub in_sync: Mask,
+    /// How far it is.
+    pub walk: Walk,
+    /// A lane did not work.
+    pub failed: bool,
+    /// It is asked to end.
+    pub cancelled: bool,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskEnd {
+    /// What it did.
+    pub kind: TaskKind,
+    /// The members it filled.
+    pub targets: Mask,
+    /// It got to the end, and all went well.
+    pub completed: bool,
+    /// Its mark.
+    pub done_sectors: u64,
+}
+
+/// Who has a lane.
+#[derive(Clone, Debug, Default)]
+pub struct LaneLock {
+    /// An op has it for itself.
+    pub exclusive: bool,
+    /// Ops that share it.
+    pub readers: u32,
+    /// Ops that wait.
+    pub waiting: VecDeque<usize>,
+}
+
+/// A running volume.
+#[derive(Clone, Debug)]
+pub struct Array {
+    /// Disk and first sector of each member in use or just lost.
+    pub table: Vec<Option<(usize, u64)>>,
+    /// Members in sync and present.
+    pub readable: Mask,
+    /// Members present.
+    pub writable: Mask,
+    /// Failed and not recorded.
+    pub unrecorded: Mask,
+    /// More is lost than redundancy bears.
+    pub broken: bool,
+    /// Members being rebuilt are right below this.
+    pub rebuild_done: u64,
+    /// Redundancy is not known to agree from here on.
+    pub unsynced_from: u64,
+    /// A task works on lanes.
+    pub task_active: bool,
+    /// The dirty mark.
+    pub dirty: Dirty,
+    /// Writes that wait for it.
+    pub for_dirty: VecDeque<usize>,
+    /// I/O that waits for the gate.
+    pub at_gate: VecDeque<usize>,
+    /// The gate is closed.
+    pub gate_closed: bool,
+    /// Finished writes that wait until failures are recorded.
+    pub finished: Vec<usize>,
+    /// I/Os and ops inside of the gate.
+    pub inside: usize,
+    /// Lanes in use.
+    pub locks: BTreeMap<u64, LaneLock>,
+    /// The task.
+    pub task: Option<Task>,
+    /// The task that ended, until somebody takes note.
+    pub finished_task: Option<TaskEnd>,
+    /// Slots whose members the table has.
+    pub attached: Mask,
+    /// A resync is due before it may be called clean.
+    pub needs_resync: bool,
+    /// Where it goes on.
+    pub resync_from: u64,
+}
+
+impl Sim {
+    /// The running volume; only where there is one.
+    pub fn arr(&mut self) -> &mut Array {
+        self.array.as_mut().expect("the volume runs")
+    }
+
+    /// Whether failures and dirtiness matter.
+    pub fn is_redundant(&self) -> bool {
+        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Parity)
+    }
+
+    /// Sectors of a member that one stripe takes.
+    pub fn unit(&self) -> u32 {
+        match self.geometry.kind() {
+            Kind::Parity => self.geometry.chunk_sectors(),
+            _ => self.lane_sectors(),
+        }
+    }
+
+    /// Sectors of a lane.
+    pub fn lane_sectors(&self) -> u32 {
+        let wanted = self.history.config.lane_sectors.max(1);
+        match self.geometry.kind() {
+            Kind::Parity => wanted.min(self.geometry.chunk_sectors()),
+            _ => wanted,
+        }
+    }
+
+    /// What is left when only `members` are in sync.
+    pub fn health(&self, members: Mask) -> Health {
+        for_level(self.geometry.level()).map_or(Health::Failed, |level| {
+            level.health(self.geometry.shape(), members)
+        })
+    }
+
+    /// `Array::drop_member`.
+    pub fn drop_member(&mut self, slot: Slot) -> bool {
+        let redundant = self.is_redundant();
+        let mirror = self.geometry.kind() == Kind::Mirrored;
+        let array = self.arr();
+        if !redundant || !array.writable.contains(slot) {
+            return false;
+        }
+        let readable = array.readable;
+        let left = readable.without(slot);
+        if mirror && readable.contains(slot) && left.is_empty() {
+            return false;
+        }
+        let beyond = readable.contains(slot) && self.health(left) == Health::Failed;
+        let array = self.arr();
+        if !beyond {
+            array.unrecorded = array.unrecorded.with(slot);
+        }
+        array.readable = array.readable.without(slot);
+        array.writable = array.writable.without(slot);
+        if beyond {
+            array.broken = true;
+            self.report.broken += 1;
+        }
+        self.tell(|_| {
+            let end = if beyond { ", and with it the array" } else { "" };
+            format!("   member {slot} fails{end}")
+        });
+        self.taint(slot, None);
+        self.oracle.forget_observations();
+        true
+    }
+
+    /// Members that hold what they should below `end`.
+    pub fn readable_up_to(&self, end: u64) -> Mask {
+        let Some(array) = &self.array else { return Mask::EMPTY };
+        if end <= array.rebuild_done {
+            array.readable.union(array.writable)
+        } else {
+            array.readable
+        }
+    }
+
+    /// Enters the gate, or waits there.
+    pub fn enter(&mut self, user: usize) -> bool {
+        let array = self.arr();
+        if array.gate_closed {
+            array.at_gate.push_back(user);
+            return false;
+        }
+        array.inside += 1;
+        true
+    }
+
+    /// Leaves the gate.
+    pub fn leave(&mut self) {
+        self.arr().inside -= 1;
+    }
+
+    /// Opens the gate: those who waited come in.
+    pub fn open_gate(&mut self) {
+        self.arr().gate_closed = false;
+        let waiting = std::mem::take(&mut self.arr().at_gate);
+        for user in waiting {
+            if self.enter(user) {
+                self.dispatch(user);
+            }
+        }
+        self.let_writes_go();
+    }
+
+    /// `Array::admit`: lets a write go on, or keeps it until the mark is recorded.
+    pub fn admit(&mut self, user: usize) -> bool {
+        let redundant = self.is_redundant();
+        let early = self.has(Mistake::DirtyAfterWrite);
+        let array = self.arr();
+        if !redundant || array.dirty == Dirty::Dirty {
+            return true;
+        }
+        if array.dirty == Dirty::Clean {
+            array.dirty = Dirty::Wanted;
+        }
+        if early {
+            return true;
+        }
+        array.for_dirty.push_back(user);
+        array.inside -= 1;
+        false
+    }
+
+    /// `Array::dirty_recorded`.
+    pub fn dirty_recorded(&mut self) {
+        self.arr().dirty = Dirty::Dirty;
+        self.let_writes_go();
+    }
+
+    /// Writes that waited for the mark go on, if it is there and the gate is open.
+    fn let_writes_go(&mut self) {
+        let array = self.arr();
+        if array.dirty != Dirty::Dirty || array.gate_closed {
+            return;
+        }
+        let waiting = std::mem::take(&mut array.for_dirty);
+        for user in waiting {
+            if self.enter(user) {
+                self.dispatch(user);
+            }
+        }
+    }
+
+    /// `Array::clean_recorded`.
+    pub fn clean_recorded(&mut self) {
+        let array = self.arr();
+        array.dirty = if array.for_dirty.is_empty() {
+            Dirty::Clean
+        } else {
+            Dirty::Wanted
+        };
+    }
+
+    /// `Array::failures_recorded`.
+    pub fn failures_recorded(&mut self, slots: Mask) {
+        let array = self.arr();
+        array.unrecorded = array.unrecorded.minus(slots);
+        if array.unrecorded.is_empty() {
+            for user in std::mem::take(&mut array.finished) {
+                self.end_user(user);
+            }
+        }
+    }
+
+    /// Which members can be used by an op for what its run covers (`Array::usable`).
+    pub fn usable(&self, op: &crate::lanes::LaneOp) -> emd_core::personalities::lane::Usable {
+        let Some(array) = &self.array else {
+            return emd_core::personalities::lane::Usable {
+                readable: Mask::EMPTY,
+                writable: Mask::EMPTY,
+            };
+        };
+        let start = op.stripe * u64::from(self.unit()) + u64::from(op.run_column);
+        let end = start + u64::from(op.run_sectors);
+        let writable = if op.shared && !self.has(Mistake::RepairOverNew) {
+            Mask::EMPTY
+        } else if self.has(Mistake::RebuildNotWritten) && op.task.is_none() {
+            array.readable
+        } else {
+            array.writable
+        };
+        let mut readable = self.readable_up_to(end);
+        let is_write = matches!(op.job, emd_core::personalities::lane::Job::Write { .. });
+        if is_write && self.is_parity() && !self.has(Mistake::UnsyncedParityTrusted) {
+            let all = Mask::all(self.geometry.members());
+            if end > array.unsynced_from && readable == all {
+                let roles = self.geometry.roles(op.stripe);
+                readable = readable.minus(Mask::option(roles.p));
+            }
+        }
+        emd_core::personalities::lane::Usable { readable, writable }
+    }
+
+    // The task.
+
+    /// Whether the task could send a lane.
+    pub fn task_can_send(&self) -> bool {
+        let Some(array) = &self.array else { return false };
+        let Some(task) = &array.task else { return false };
+        let ending = task.cancelled || task.failed || self.members_lost();
+        if ending || task.walk.is_all_sent() {
+            return task.walk.in_flight() == 0;
+        }
+        !array.gate_closed && task.walk.in_flight() < TASK_WINDOW
+    }
+
+    fn members_lost(&self) -> bool {
+        let Some(array) = &self.array else { return true };
+        let Some(task) = &array.task else { return true };
+        match task.kind {
+            TaskKind::Rebuild => {
+                task.targets.intersect(array.writable) != task.targets || array.broken
+            }
+            _ => array.readable != task.in_sync,
+        }
+    }
+
+    /// Sends the next lane, or ends the task.
+    pub fn task_send(&mut self) {
+        let lost = self.members_lost();
+        let Some(array) = self.array.as_mut() else { return };
+        let Some(task) = array.task.as_mut() else { return };
+        let ending = task.cancelled || task.failed || lost;
+        if (ending || task.walk.is_all_sent()) && task.walk.in_flight() == 0 {
+            return self.task_end();
+        }
+        let Some(lane) = task.walk.send(TASK_WINDOW) else { return };
+        let job = task_job(task);
+        self.publish();
+        self.arr().inside += 1;
+        let op = self.new_op(lane.stripe, lane.column, lane.sectors, job);
+        self.op(op).task = Some(lane.lane);
+        self.submit_op(op);
+    }
+
+    fn task_end(&mut self) {
+        let array = self.arr();
+        let Some(task) = array.task.take() else { return };
+        let completed = task.walk.is_complete() && !task.failed;
+        if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
+            array.unsynced_from = u64::MAX;
+        }
+        array.finished_task = Some(TaskEnd {
+            kind: task.kind,
+            targets: task.targets,
+            completed,
+            done_sectors: task.walk.done_sectors(),
+        });
+        array.task_active = false;
+        self.report.tasks += u64::from(completed);
+        self.tell(|_| format!("   {:?} ends, completed: {completed}", task.kind));
+    }
+
+    /// A lane of the task is back.
+    pub fn task_lane_done(&mut self, lane: u64, failed: bool) {
+        let Some(task) = self.arr().task.as_mut() else { return };
+        task.failed |= failed;
+        task.walk.back(lane);
+        self.publish();
+    }
+
+    /// Moves the array's marks along.
+    fn publish(&mut self) {
+        let ahead = self.has(Mistake::MarkAheadOfData);
+        let lane_sectors = u64::from(self.lane_sectors());
+        let array = self.arr();
+        let Some(task) = array.task.as_ref().filter(|task| !task.failed) else { return };
+        let mut done = task.walk.done_sectors();
+        if ahead {
+            done += task.walk.in_flight() * lane_sectors;
+        }
+        match task.kind {
+            TaskKind::Rebuild => array.rebuild_done = done,
+            TaskKind::Initialise | TaskKind::Resync if array.unsynced_from != u64::MAX => {
+                array.unsynced_from = done;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Lanes that a task has in flight.
+const TASK_WINDOW: u64 = 3;
+
+fn task_job(task: &Task) -> emd_core::personalities::lane::Job {
+    use emd_core::personalities::lane::Job;
+    match task.kind {
+        TaskKind::Rebuild => Job::Rebuild { targets: task.targets },
+        TaskKind::Check => Job::Sync { fix: false },
+        _ => Job::Sync { fix: true },
+    }
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a set starts: `discover.rs` and `start.rs`.
+
+use crate::array::{Array, Dirty};
+use crate::history::Absent;
+use crate::mistake::Mistake;
+use crate::rng::Rng;
+use crate::setup;
+use crate::sim::Sim;
+use crate::worker::{Action, Step};
+use emd_core::model::{Access, Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
+use emd_core::personalities::{Health, Mask};
+use std::collections::{BTreeMap, VecDeque};
+
+impl Sim {
+    /// Chooses which disks are here. At least one that has the newest state is: without that nobody
+    /// could know that what is left is old.
+    fn choose_present(&mut self, absent: Absent) {
+        let mut rng = Rng::new(absent.0);
+        for disk in &mut self.disks {
+            // What was pulled is mostly back, what was dead is sometimes.
+            let back = if disk.dead { rng.chance(30) } else { true };
+            disk.present = absent.0 == 0 || disk.present || rng.chance(70);
+            disk.dead &= absent.0 == 0 || !back;
+        }
+        if absent.0 == 0 {
+            return;
+        }
+        let leave_out = 1 + rng.below(4) / 3;
+        for _ in 0..leave_out {
+            let disk = rng.below(self.disks.len());
+            let before = self.disks[disk].present;
+            self.disks[disk].present = false;
+            if !self.someone_is_fresh() {
+                self.disks[disk].present = before;
+            }
+        }
+    }
+
+    fn someone_is_fresh(&self) -> bool {
+        self.last_readable.iter().any(|slot| {
+            let place = self.places.get(usize::from(slot)).copied().flatten();
+            place.is_some_and(|(disk, _)| self.disks[disk].answers())
+        })
+    }
+
+    /// The machine starts.
+    pub fn boot(&mut self, absent: Absent) {
+        self.choose_present(absent);
+        let here: Vec<usize> = (0..self.disks.len()).filter(|&disk| self.disks[disk].answers()).collect();
+        self.tell(|_| format!("=== start, with disks {here:?}"));
+        let format = setup::format_of(&self.history.config);
+        let mut images = Vec::new();
+        for disk in here {
+            match setup::probe(format, &self.disks[disk], disk, &self.regions) {
+                Ok(Some(image)) => images.push(image),
+                Ok(None) => {}
+                Err(why) => return self.violate("metadata reads back to a legal state", why),
+            }
+        }
+        let images: Vec<_> = images.iter().collect();
+        let set = match format.assemble(&images) {
+            Ok(set) => set,
+            Err(why) => {
+                if self.someone_is_fresh() {
+                    let text = format!("disks that are fresh make no set: {why}");
+                    self.violate("metadata reads back to a legal state", text);
+                }
+                self.refused = Some(why.to_string());
+                return;
+            }
+        };
+        self.devices = set.set().disks.iter().map(|disk| {
+            let key = disk.facts.map(|facts| facts.key as usize);
+            key.filter(|_| disk.state != DiskState::Removed)
+        }).collect();
+        self.set = Some(set);
+        self.check_model();
+        self.check_promises();
+        if self.report.violation.is_some() {
+            return;
+        }
+        if let Err(why) = self.may_start() {
+            return self.refuse(why);
+        }
+        let absent = self.absent_disks();
+        let mut steps: Vec<Step> = absent.into_iter().map(|disk| Step::TryRecord(Event::DiskMissing(disk))).collect();
+        steps.push(Step::Do(Action::StartArray));
+        self.worker.begin(steps, Action::Nothing);
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.tell(|_| format!("   not started: {why}"));
+        self.judge_refusal(&why);
+        self.report.refused += 1;
+        self.refused = Some(why);
+        self.set = None;
+        self.devices.clear();
+    }
+
+    /// The members in sync whose disks are here.
+    fn usable_members(&self) -> Mask {
+        let mut usable = self.model_in_sync(None);
+        for slot in usable.iter() {
+            let here = self.disk_in(slot).is_some_and(|disk| self.disk_is_online(disk));
+            if !here {
+                usable = usable.without(slot);
+            }
+        }
+        usable
+    }
+
+    fn disk_is_online(&self, disk: DiskIndex) -> bool {
+        let state = self.set.as_ref().and_then(|set| set.set().disk(disk)).map(|disk| disk.state);
+        self.devices.get(usize::from(disk)).copied().flatten().is_some() && state == Some(DiskState::Online)
+    }
+
+    /// `Inner::may_start`, by force.
+    fn may_start(&self) -> Result<(), String> {
+        let set = self.set.as_ref().ok_or("no set")?;
+        let volume = set.set().volume(0).ok_or("no volume")?;
+        if let Access::Refused(why) | Access::ReadOnly(why) = &volume.access {
+            return Err(why.to_string());
+        }
+        let usable = self.usable_members();
+        if self.health(usable) == Health::Failed && !self.has(Mistake::StaleTrusted) {
+            return Err(format!("only members {:b} are in sync and here", usable.0));
+        }
+        Ok(())
+    }
+
+    /// Disks of members that are not here (`record_absent`).
+    fn absent_disks(&self) -> Vec<DiskIndex> {
+        let Some(set) = &self.set else { return Vec::new() };
+        let Some(volume) = set.set().volume(0) else { return Vec::new() };
+        let mut absent = Vec::new();
+        for disk in volume.members.iter().filter_map(|member| member.disk) {
+            let state = set.set().disk(disk).map(|disk| disk.state);
+            let here = self.devices.get(usize::from(disk)).copied().flatten().is_some();
+            if !here && state != Some(DiskState::Failed) && !absent.contains(&disk) {
+                absent.push(disk);
+            }
+        }
+        absent
+    }
+
+    /// `Inner::make_running`.
+    pub fn start_array(&mut self) {
+        // A disk that did not take its metadata is lost by now.
+        if let Err(why) = self.may_start() {
+            return self.refuse(why);
+        }
+        let usable = self.usable_members();
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return };
+        let consistency = volume.consistency;
+        let members: Vec<_> = volume.members.iter().copied().collect();
+        let mut table = vec![None; members.len()];
+        let mut rebuilding = Mask::EMPTY;
+        let mut done = u64::MAX;
+        for (slot, member) in (0u16..).zip(&members) {
+            let disk = member.disk.filter(|&disk| self.disk_is_online(disk));
+            let device = disk.and_then(|disk| self.devices[usize::from(disk)]);
+            let used = match member.state {
+                MemberState::InSync => usable.contains(slot),
+                MemberState::Rebuilding { done_sectors } if device.is_some() => {
+                    rebuilding = rebuilding.with(slot);
+                    done = done.min(done_sectors);
+                    true
+                }
+                _ => false,
+            };
+            if let Some(device) = device.filter(|_| used) {
+                let place = (device, member.offset_sectors);
+                table[usize::from(slot)] = Some(place);
+                self.places[usize::from(slot)] = Some(place);
+            }
+        }
+        let mut readable = usable;
+        if self.has(Mistake::StaleTrusted) {
+            readable = readable.union(self.trust_stale(&mut table));
+        }
+        let redundant = self.is_redundant();
+        let unsynced_from = match consistency {
+            Consistency::Initialising { done_sectors } if redundant => done_sectors,
+            Consistency::Dirty if redundant => 0,
+            _ => u64::MAX,
+        };
+        let mut needs_resync = redundant && consistency != Consistency::Clean;
+        let mut unsynced = unsynced_from;
+        if self.has(Mistake::ResyncSkipped) && consistency == Consistency::Dirty {
+            needs_resync = false;
+            unsynced = u64::MAX;
+        }
+        self.array = Some(Array {
+            table,
+            readable,
+            writable: readable.union(rebuilding),
+            unrecorded: Mask::EMPTY,
+            broken: false,
+            rebuild_done: if rebuilding.is_empty() { 0 } else { done },
+            unsynced_from: unsynced,
+            task_active: false,
+            dirty: if !redundant || consistency == Consistency::Dirty {
+                Dirty::Dirty
+            } else {
+                Dirty::Clean
+            },
+            for_dirty: VecDeque::new(),
+            at_gate: VecDeque::new(),
+            gate_closed: false,
+            finished: Vec::new(),
+            inside: 0,
+            locks: BTreeMap::new(),
+            task: None,
+            finished_task: None,
+            attached: readable.union(rebuilding),
+            needs_resync,
+            resync_from: if unsynced == u64::MAX { 0 } else { unsynced },
+        });
+        self.tell(|sim| {
+            format!(
+                "   the volume runs: members {:b} in sync, {:b} being rebuilt, {:?}",
+                readable.0,
+                rebuilding.0,
+                sim.set.as_ref().and_then(|set| set.set().volume(0)).map(|volume| volume.consistency),
+            )
+        });
+        for slot in 0..self.geometry.members() {
+            if !readable.contains(slot) {
+                self.taint(slot, None);
+            }
+        }
+    }
+
+    /// The mistake: whatever was a member once is one.
+    fn trust_stale(&self, table: &mut [Option<(usize, u64)>]) -> Mask {
+        let mut trusted = Mask::EMPTY;
+        for (slot, place) in self.places.iter().enumerate() {
+            if let (None, Some((disk, offset))) = (table[slot], *place) {
+                if self.disks[disk].answers() {
+                    table[slot] = Some((disk, offset));
+                    trusted = trusted.with(slot as Slot);
+                }
+            }
+        }
+        trusted
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is checked on the disks themselves: after each start, and at the end.
+
+use crate::disk::Token;
+use crate::oracle::Time;
+use crate::parity;
+use crate::sim::Sim;
+use emd_core::model::{Consistency, MemberState, Slot};
+use emd_core::personalities::{Health, Kind, Mask};
+
+impl Sim {
+    /// The model must be one of this set: same volume, same places.
+    pub fn check_model(&mut self) {
+        let Some(set) = &self.set else { return };
+        let wrong = match set.set().volume(0) {
+            None => Some("the volume is gone".to_string()),
+            Some(volume) => {
+                let same = volume.shape == *self.geometry.shape()
+                    && volume.size_sectors == self.geometry.size_sectors();
+                (!same).then(|| format!("it reads {:?} of {} sectors", volume.shape, volume.size_sectors))
+            }
+        };
+        if let Some(text) = wrong {
+            self.violate("metadata reads back to a legal state", text);
+        }
+    }
+
+    /// Where each member is as the model has it, for members whose disk is here.
+    fn model_places(&self) -> Vec<Option<(usize, u64)>> {
+        let members = usize::from(self.geometry.members());
+        let mut places = vec![None; members];
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return places };
+        for (slot, member) in volume.members.iter().enumerate().take(members) {
+            let disk = member.disk.and_then(|disk| *self.devices.get(usize::from(disk))?);
+            places[slot] = disk.map(|disk| (disk, member.offset_sectors));
+        }
+        places
+    }
+
+    /// One row of the members, as the disks have it.
+    fn row(&self, places: &[Option<(usize, u64)>], row: u64) -> Vec<Token> {
+        let at = |place: &Option<(usize, u64)>| match place {
+            Some((disk, offset)) => self.disks[*disk].peek(offset + row),
+            None => 0,
+        };
+        places.iter().map(at).collect()
+    }
+
+    /// After a start: what the metadata promises holds on the disks.
+    pub fn check_promises(&mut self) {
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return };
+        let consistency = volume.consistency;
+        let mut in_sync = Mask::EMPTY;
+        let mut below = vec![0u64; usize::from(self.geometry.members())];
+        let places = self.model_places();
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            if places[usize::from(slot)].is_none() {
+                continue;
+            }
+            match member.state {
+                MemberState::InSync => {
+                    let online = self.model_in_sync(None).contains(slot) && self.is_up(slot);
+                    if online {
+                        in_sync = in_sync.with(slot);
+                        below[usize::from(slot)] = u64::MAX;
+                    }
+                }
+                MemberState::Rebuilding { done_sectors } => below[usize::from(slot)] = done_sectors,
+                _ => {}
+            }
+        }
+        if self.is_redundant() && self.health(in_sync) == Health::Failed {
+            return;
+        }
+        // Rows up to here agree, it says.
+        let agreed = match consistency {
+            Consistency::Clean => u64::MAX,
+            Consistency::Dirty => 0,
+            Consistency::Initialising { done_sectors } => done_sectors,
+        };
+        for row in 0..self.geometry.used_member_sectors() {
+            self.check_row(&places, in_sync, &below, row, row < agreed);
+            if self.report.violation.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn is_up(&self, slot: Slot) -> bool {
+        let Some(set) = &self.set else { return false };
+        let disk = self.disk_in(slot).and_then(|disk| set.set().disk(disk));
+        disk.is_some_and(|disk| disk.state == emd_core::model::DiskState::Online)
+    }
+
+    fn check_row(&mut self, places: &[Option<(usize, u64)>], in_sync: Mask, below: &[u64], row: u64, agreed: bool) {
+        let tokens = self.row(places, row);
+        let members = Mask::all(self.geometry.members());
+        // Those that are right here, it says.
+        let right = (0..self.geometry.members())
+            .filter(|&slot| row < below[usize::from(slot)])
+            .fold(Mask::EMPTY, Mask::with);
+        let promise = "what the metadata promises holds on the disks";
+        match self.geometry.kind() {
+            Kind::Mirrored => {
+                let copies: Vec<Token> = right.iter().map(|slot| tokens[usize::from(slot)]).collect();
+                let differ = copies.windows(2).any(|pair| pair[0] != pair[1]);
+                if agreed && differ && consistent_rebuild(in_sync, right) {
+                    let text = format!("row {row}: copies {} differ, and it is called clean", crate::sim::show(&copies));
+                    return self.violate(promise, text);
+                }
+            }
+            Kind::Parity => {
+                let stripe = row / u64::from(self.geometry.chunk_sectors());
+                let roles = self.geometry.roles(stripe);
+                let whole = right == members;
+                let torn = self.torn.contains(&row) && in_sync != members;
+                if agreed && whole && !torn && !parity::agrees(&roles, &tokens) {
+                    let text = format!("row {row}: {} does not agree, and it is called clean", crate::sim::show(&tokens));
+                    return self.violate(promise, text);
+                }
+            }
+            _ => {}
+        }
+        for slot in in_sync.iter() {
+            let Some(sector) = self.geometry.logical(slot, row) else { continue };
+            let token = tokens[usize::from(slot)];
+            if !self.oracle.may_hold(sector, token, Time::MAX) {
+                let possible = self.oracle.possible(sector, Time::MAX);
+                let text = format!(
+                    "member {slot} is called in sync and has {:04x} for sector {sector}; possible: {}",
+                    token & 0xFFFF,
+                    crate::sim::show(&possible)
+                );
+                return self.violate(promise, text);
+            }
+        }
+        self.check_lost(&tokens, in_sync, row);
+    }
+
+    /// What a lost member had must follow from the others, except in torn rows.
+    fn check_lost(&mut self, tokens: &[Token], in_sync: Mask, row: u64) {
+        if !self.is_parity() || self.torn.contains(&row) {
+            return;
+        }
+        let stripe = row / u64::from(self.geometry.chunk_sectors());
+        let roles = self.geometry.roles(stripe);
+        for slot in roles.data.minus(in_sync).iter() {
+            let Some(sector) = self.geometry.logical(slot, row) else { continue };
+            let others = roles.all().without(slot);
+            if !others.is_within(in_sync) {
+                continue;
+            }
+            let Some(token) = parity::derive(&roles, tokens, slot) else { continue };
+            if !self.oracle.may_hold(sector, token, Time::MAX) {
+                let possible = self.oracle.possible(sector, Time::MAX);
+                let text = format!(
+                    "sector {sector} of lost member {slot} comes out as {:04x}; possible: {}",
+                    token & 0xFFFF,
+                    crate::sim::show(&possible)
+                );
+                self.violate("acknowledged data is there, and nothing else changes", text);
+            }
+        }
+    }
+
+    /// A start was refused: is that honest?
+    pub fn judge_refusal(&mut self, why: &str) {
+        let fresh = self.last_readable.iter().filter(|&slot| {
+            let place = self.places.get(usize::from(slot)).copied().flatten();
+            place.is_some_and(|(disk, _)| self.disks[disk].answers())
+        });
+        let fresh = fresh.fold(Mask::EMPTY, Mask::with);
+        if self.health(fresh) != Health::Failed {
+            let text = format!("members {:b} are in sync and here, but: {why}", fresh.0);
+            self.violate("what can be started is started", text);
+        }
+    }
+
+    /// At the end: everything reads as it should, redundancy agrees, the metadata says so.
+    pub fn last_checks(&mut self) {
+        let Some(array) = &self.array else { return };
+        let (readable, broken, needs_resync) = (array.readable, array.broken, array.needs_resync);
+        if broken {
+            return;
+        }
+        let answers = |slot: &Slot| {
+            let place = array.table[usize::from(*slot)];
+            place.is_some_and(|(disk, _)| self.disks[disk].answers())
+        };
+        let readable = match self.is_redundant() {
+            true => readable,
+            false => readable.iter().filter(answers).fold(Mask::EMPTY, Mask::with),
+        };
+        let places = array.table.clone();
+        let members = Mask::all(self.geometry.members());
+        for row in 0..self.geometry.used_member_sectors() {
+            let tokens = self.row(&places, row);
+            let stripe = match self.geometry.chunk_sectors() {
+                0 => 0,
+                chunk => row / u64::from(chunk),
+            };
+            let roles = self.geometry.roles(stripe);
+            for slot in 0..self.geometry.members() {
+                let Some(sector) = self.geometry.logical(slot, row) else { continue };
+                let token = if readable.contains(slot) {
+                    Some(tokens[usize::from(slot)])
+                } else if self.is_parity() && roles.all().without(slot).is_within(readable) {
+                    parity::derive(&roles, &tokens, slot)
+                } else {
+                    None
+                };
+                if let Some(token) = token {
+                    self.judge(sector, token, self.now, "the last look");
+                }
+            }
+            let agrees = match self.geometry.kind() {
+                Kind::Mirrored => {
+                    let mut copies = readable.iter().map(|slot| tokens[usize::from(slot)]);
+                    let first = copies.next();
+                    copies.all(|copy| Some(copy) == first)
+                }
+                Kind::Parity if readable == members => parity::agrees(&roles, &tokens),
+                _ => true,
+            };
+            if !agrees && !needs_resync {
+                let text = format!("row {row}: {}", crate::sim::show(&tokens));
+                self.violate("redundancy agrees when everything has come to rest", text);
+            }
+            if self.report.violation.is_some() {
+                return;
+            }
+        }
+        self.check_written(readable);
+    }
+
+    /// What the disks say at the end is what is known in memory.
+    fn check_written(&mut self, readable: Mask) {
+        let format = crate::setup::format_of(&self.history.config);
+        let here: Vec<usize> = self.devices.iter().copied().flatten().filter(|&disk| self.disks[disk].answers()).collect();
+        let images: Vec<_> = here.iter().filter_map(|&disk| crate::setup::probe(format, &self.disks[disk], disk, &self.regions).ok()?).collect();
+        let images: Vec<_> = images.iter().collect();
+        let read = match format.assemble(&images) {
+            Ok(set) => set,
+            Err(why) => {
+                return self.violate("metadata reads back to a legal state", format!("at the end: {why}"));
+            }
+        };
+        let Some(volume) = read.set().volume(0) else {
+            return self.violate("metadata reads back to a legal state", "at the end the volume is gone".into());
+        };
+        let mut in_sync = Mask::EMPTY;
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            if member.state == MemberState::InSync {
+                in_sync = in_sync.with(slot);
+            }
+        }
+        // Of disks that do not answer nothing can be read.
+        let memory = self.model_in_sync(None).iter().filter(|&slot| {
+            let disk = self.disk_in(slot).and_then(|disk| *self.devices.get(usize::from(disk))?);
+            disk.is_some_and(|disk| self.disks[disk].answers())
+        });
+        let memory = memory.fold(Mask::EMPTY, Mask::with);
+        let clean = volume.consistency;
+        let known = self.set.as_ref().and_then(|set| set.set().volume(0)).map(|volume| volume.consistency);
+        let same_kind = known.is_some_and(|known| std::mem::discriminant(&known) == std::mem::discriminant(&clean));
+        // A member that was lost beyond redundancy is not recorded, so memory counts, not the array.
+        if in_sync != memory || !same_kind {
+            let text = format!(
+                "at the end the disks say {:b} in sync, {clean:?}; memory says {:b}, {known:?}; the array reads {:b}",
+                in_sync.0, memory.0, readable.0
+            );
+            self.violate("metadata reads back to a legal state", text);
+        }
+    }
+}
+
+/// Copies are compared when they are all in sync, or being rebuilt below the mark.
+fn consistent_rebuild(in_sync: Mask, right: Mask) -> bool {
+    !in_sync.is_empty() && right.len() >= 2
+}

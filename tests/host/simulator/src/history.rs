@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Histories: what is set up, and what happens to it. Made from a seed, and independent of how the
+//! scheduler interleaves it, so that parts can be left out when a failure is shrunk.
+
+use crate::rng::Rng;
+use emd_core::model::{Layout, Level};
+
+/// Who answers for the RAID 5 write hole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum WriteHole {
+    /// The allowance [`crate::sim::Allowance::WriteHole`] holds: a power cut during writes, together
+    /// with the loss of a member (or of a sector) before the resync, may damage what that member had
+    /// in just the places that were being written.
+    Open,
+    /// No such allowance.
+    Closed,
+}
+
+/// What is set up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Config {
+    /// Name of the format.
+    pub format: &'static str,
+    /// Level, by its place in [`Level::ALL`].
+    pub level: usize,
+    /// Which of the format's layouts for the level.
+    pub layout: usize,
+    /// Members.
+    pub members: u16,
+    /// Disks beyond those: global spares.
+    pub spares: u16,
+    /// Chunk length.
+    pub chunk_sectors: u32,
+    /// Stripes (of a mirror: chunks).
+    pub stripes: u32,
+    /// Sectors of a lane.
+    pub lane_sectors: u32,
+    /// Redundancy agrees from the start.
+    pub assume_clean: bool,
+    /// Who answers for the write hole.
+    pub hole: WriteHole,
+}
+
+impl Config {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        Level::ALL[self.level]
+    }
+}
+
+/// Something that happens. Disks are counted as in the simulation; those that there are not, or that
+/// are in no state for it, make it a no-op, so that any subset of a history is a history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// A user writes.
+    Write {
+        /// First sector.
+        sector: u64,
+        /// Length.
+        sectors: u32,
+        /// Forced to the medium.
+        fua: bool,
+        /// The user changes the buffer while it is being written.
+        changing: bool,
+    },
+    /// A user reads.
+    Read {
+        /// First sector.
+        sector: u64,
+        /// Length.
+        sectors: u32,
+    },
+    /// A user flushes.
+    Flush,
+    /// The user waits until all I/O is back, and for a while.
+    Quiet,
+    /// Everything comes to rest: tasks end, spares are in.
+    Settle,
+    /// The next reads of a disk fail.
+    FailReads(usize, u32),
+    /// The next writes of a disk fail.
+    FailWrites(usize, u32),
+    /// The next flush of a disk fails.
+    FailFlush(usize),
+    /// A sector of a member becomes unreadable.
+    Spoil(usize, u64),
+    /// A disk stops answering.
+    Kill(usize),
+    /// A disk is unplugged.
+    Pull(usize),
+    /// A disk that was unplugged is back.
+    Return(usize),
+    /// A new disk is added as a spare.
+    AddBlank,
+    /// A check (or, if true, a repair) is started.
+    Check(bool),
+    /// Power is cut; at the next start some disks may not be there.
+    PowerCut(Absent),
+    /// An orderly stop and start.
+    Restart(Absent),
+}
+
+/// Which disks are not there at a start: chosen when it comes to it, from this number; 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Absent(pub u64);
+
+/// A history.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What is set up.
+    pub config: Config,
+    /// What happens.
+    pub ops: Vec<Op>,
+    /// How it is interleaved.
+    pub schedule: u64,
+}
+
+/// What histories are made from.
+#[derive(Clone, Debug)]
+pub struct Menu {
+    /// Formats.
+    pub formats: Vec<&'static str>,
+    /// Levels; empty: all that there are.
+    pub levels: Vec<Level>,
+    /// Who answers for the write hole.
+    pub hole: WriteHole,
+}
+
+impl Menu {
+    /// Every registered format, every level.
+    pub fn all() -> Self {
+        let formats = emd_core::metadata::registry::FORMATS;
+        Self {
+            formats: formats.iter().map(|format| format.name()).collect(),
+            levels: Vec::new(),
+            hole: WriteHole::Open,
+        }
+    }
+
+    /// What can be set up of a format: level and layout with fewest and most members.
+    fn choices(&self, format: &'static str) -> Vec<(usize, usize, Layout, u16, u16)> {
+        let mut out = Vec::new();
+        let Some(known) = emd_core::metadata::registry::by_name(format) else {
+            return out;
+        };
+        for capability in known.capabilities().levels {
+            let wanted = self.levels.is_empty() || self.levels.contains(&capability.level);
+            let runs = emd_core::personalities::for_level(capability.level).is_some();
+            if !wanted || !runs || !crate::setup::is_simulated(capability.level) {
+                continue;
+            }
+            let Some(level) = Level::ALL.iter().position(|&level| level == capability.level) else {
+                continue;
+            };
+            for (index, &layout) in capability.layouts.iter().enumerate() {
+                let (least, most) = capability.members;
+                out.push((level, index, layout, least, most));
+            }
+        }
+        out
+    }
+
+    /// The history of `seed`.
+    pub fn history(&self, seed: u64) -> History {
+        let mut rng = Rng::new(seed);
+        let format = *rng.pick(&self.formats);
+        let choices = self.choices(format);
+        assert!(!choices.is_empty(), "{format} has none of these levels");
+        // Levels first, so that those with many layouts do not crowd out the others.
+        let mut levels: Vec<usize> = choices.iter().map(|choice| choice.0).collect();
+        levels.dedup();
+        let level = *rng.pick(&levels);
+        let of_level: Vec<_> = choices.into_iter().filter(|choice| choice.0 == level).collect();
+        let (level, layout, _, least, most) = *rng.pick(&of_level);
+        let (least, most) = (least.max(2), most.min(least.max(2) + 2));
+        let members = least + rng.below(usize::from(most - least) + 1) as u16;
+        let chunk_sectors = *rng.pick(crate::setup::chunks(format));
+        let config = Config {
+            format,
+            level,
+            layout,
+            members,
+            spares: rng.below(3).min(1) as u16,
+            chunk_sectors,
+            stripes: 4 + 4 * rng.below(2) as u32,
+            lane_sectors: (chunk_sectors / (1 + rng.below(2) as u32)).min(8),
+            assume_clean: rng.chance(75),
+            hole: self.hole,
+        };
+        let ops = ops(&mut rng, &config);
+        History {
+            config,
+            ops,
+            schedule: rng.number(),
+        }
+    }
+}
+
+fn ops(rng: &mut Rng, config: &Config) -> Vec<Op> {
+    let size = crate::setup::size_sectors(config);
+    let disks = usize::from(config.members + config.spares);
+    let mut ops = Vec::new();
+    let boots = 1 + rng.below(3);
+    for boot in 0..boots {
+        // Where most I/O of this part goes: close together, so that it meets.
+        let hot = rng.number() % size;
+        let faults = rng.below(3);
+        let count = 4 + rng.below(16);
+        for _ in 0..count {
+            ops.push(user_op(rng, size, hot));
+        }
+        for _ in 0..faults {
+            let at = ops.len() - rng.below(count.min(ops.len()));
+            let fault = fault(rng, disks, u64::from(config.stripes * config.chunk_sectors));
+            ops.insert(at.min(ops.len()), fault);
+        }
+        if rng.chance(15) {
+            ops.push(Op::Settle);
+            ops.push(user_op(rng, size, hot));
+        }
+        if boot + 1 < boots {
+            let absent = Absent(if rng.chance(35) { rng.number() | 1 } else { 0 });
+            ops.push(if rng.chance(80) {
+                Op::PowerCut(absent)
+            } else {
+                Op::Restart(absent)
+            });
+        }
+    }
+    ops
+}
+
+fn user_op(rng: &mut Rng, size: u64, hot: u64) -> Op {
+    let near = if rng.chance(75) {
+        (hot + rng.number() % 16) % size
+    } else {
+        rng.number() % size
+    };
+    let longest = if rng.chance(20) { 48 } else { 6 };
+    let sectors = (1 + rng.number() % longest).min(size - near) as u32;
+    match rng.below(20) {
+        0..=11 => Op::Write {
+            sector: near,
+            sectors,
+            fua: rng.chance(15),
+            changing: rng.chance(8),
+        },
+        12..=15 => Op::Read {
+            sector: near,
+            sectors,
+        },
+        16 | 17 => Op::Flush,
+        18 => Op::Quiet,
+        _ => Op::Check(rng.chance(50)),
+    }
+}
+
+fn fault(rng: &mut Rng, disks: usize, member_sectors: u64) -> Op {
+    let disk = rng.below(disks);
+    match rng.below(14) {
+        0 | 1 => Op::FailReads(disk, 1 + rng.below(3) as u32),
+        2 | 3 => Op::FailWrites(disk, 1 + rng.below(2) as u32),
+        4 => Op::FailFlush(disk),
+        5 | 6 => Op::Spoil(disk, rng.number() % member_sectors),
+        7 | 8 => Op::Kill(disk),
+        9 | 10 => Op::Pull(disk),
+        11 => Op::Return(disk),
+        12 => Op::AddBlank,
+        _ => Op::Settle,
+    }
+}

@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lane ops: `lane_run.rs` and `lane_lock.rs`, on the real step machines.
+
+use crate::disk::{IoError, Token};
+use crate::mistake::Mistake;
+use crate::sim::{Owner, Request, Sim};
+use emd_core::model::Slot;
+use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult};
+use emd_core::personalities::{Kind, Mask, Work};
+
+/// A part of a user's I/O that an op serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Fragment {
+    /// The I/O.
+    pub user: usize,
+    /// The member.
+    pub slot: Slot,
+    /// Columns.
+    pub column: u32,
+    /// See above.
+    pub sectors: u32,
+    /// Where it starts in the I/O, in sectors.
+    pub skip: u32,
+}
+
+/// Work on a range of columns of one stripe.
+#[derive(Clone, Debug)]
+pub struct LaneOp {
+    /// The lane's number, by which it is locked.
+    pub lane: u64,
+    /// The stripe.
+    pub stripe: u64,
+    /// First column.
+    pub column: u32,
+    /// Length.
+    pub sectors: u32,
+    /// What is to be done.
+    pub job: Job,
+    /// Shares the lane with others that only read.
+    pub shared: bool,
+    /// What goes on now: all of it, or one block.
+    pub run_column: u32,
+    /// See above; 0 before the start.
+    pub run_sectors: u32,
+    /// The lane of a task.
+    pub task: Option<u64>,
+    /// It is forced to the medium.
+    pub fua: bool,
+    fragments: Vec<Fragment>,
+    work: Option<Work>,
+    step: Step,
+    old: Vec<Vec<Token>>,
+    new: Vec<Vec<Token>>,
+    pending: u32,
+    failed: Mask,
+    offline: Mask,
+    bad: bool,
+    locked: bool,
+}
+
+impl Sim {
+    /// A fresh op; who makes it has entered the gate for it.
+    pub fn new_op(&mut self, stripe: u64, column: u32, sectors: u32, job: Job) -> usize {
+        let lanes_per_unit = u64::from(self.unit().div_ceil(self.lane_sectors()));
+        let members = usize::from(self.geometry.members());
+        let op = LaneOp {
+            lane: stripe * lanes_per_unit + u64::from(column / self.lane_sectors()),
+            stripe,
+            column,
+            sectors,
+            job,
+            shared: false,
+            run_column: column,
+            run_sectors: 0,
+            task: None,
+            fua: false,
+            fragments: Vec::new(),
+            work: None,
+            step: Step::Write { members: Mask::EMPTY },
+            old: vec![Vec::new(); members],
+            new: vec![Vec::new(); members],
+            pending: 0,
+            failed: Mask::EMPTY,
+            offline: Mask::EMPTY,
+            bad: false,
+            locked: true,
+        };
+        match self.ops.iter().position(Option::is_none) {
+            Some(free) => {
+                self.ops[free] = Some(op);
+                free
+            }
+            None => {
+                self.ops.push(Some(op));
+                self.ops.len() - 1
+            }
+        }
+    }
+
+    /// An op.
+    pub fn op(&mut self, op: usize) -> &mut LaneOp {
+        self.ops[op].as_mut().expect("the op is at work")
+    }
+
+    /// Has an op serve a part of a user's I/O.
+    pub fn add_fragment(&mut self, op: usize, fragment: Fragment) {
+        self.user(fragment.user).refs += 1;
+        self.op(op).fragments.push(fragment);
+    }
+
+    /// Hands an op in: it gets its lane, or waits for it.
+    pub fn submit_op(&mut self, op: usize) {
+        let (lane, shared) = (self.op(op).lane, self.op(op).shared);
+        let unlocked = self.has(Mistake::LanesNotLocked)
+            || self.has(Mistake::RepairOverNew) && matches!(self.op(op).job, Job::Read { .. });
+        if unlocked {
+            self.op(op).locked = false;
+            return self.begin(op);
+        }
+        let lock = self.arr().locks.entry(lane).or_default();
+        let free = !lock.exclusive && (shared || lock.readers == 0) && lock.waiting.is_empty();
+        if !free {
+            lock.waiting.push_back(op);
+            return;
+        }
+        if shared {
+            lock.readers += 1;
+        } else {
+            lock.exclusive = true;
+        }
+        self.begin(op);
+    }
+
+    fn release(&mut self, lane: u64, shared: bool) {
+        let Some(lock) = self.arr().locks.get_mut(&lane) else { return };
+        if shared {
+            lock.readers = lock.readers.saturating_sub(1);
+        } else {
+            lock.exclusive = false;
+        }
+        loop {
+            let Some(&next) = self.arr().locks.entry(lane).or_default().waiting.front() else { break };
+            let shared = self.op(next).shared;
+            let lock = self.arr().locks.entry(lane).or_default();
+            if lock.exclusive || (!shared && lock.readers > 0) {
+                break;
+            }
+            lock.waiting.pop_front();
+            if shared {
+                lock.readers += 1;
+            } else {
+                lock.exclusive = true;
+            }
+            self.begin(next);
+        }
+        let idle = |lock: &mut crate::array::LaneLock| {
+            !lock.exclusive && lock.readers == 0 && lock.waiting.is_empty()
+        };
+        if self.arr().locks.get_mut(&lane).is_some_and(idle) {
+            self.arr().locks.remove(&lane);
+        }
+    }
+
+    fn begin(&mut self, op: usize) {
+        let body = self.op(op);
+        if body.run_sectors == 0 {
+            body.run_column = body.column;
+            body.run_sectors = body.sectors;
+        }
+        let body = self.ops[op].as_ref().expect("the op is at work");
+        let usable = self.usable(body);
+        let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
+        let first = work.step(StepResult::default());
+        let body = self.op(op);
+        body.work = Some(work);
+        body.step = first;
+        self.fill_new(op);
+        self.perform(op);
+    }
+
+    /// Copies the users' data: from here on it does not change.
+    fn fill_new(&mut self, op: usize) {
+        let body = self.op(op);
+        let Job::Write { written } = body.job else { return };
+        let (first, sectors) = (body.run_column, body.run_sectors);
+        for slot in written.iter() {
+            body.new[usize::from(slot)] = vec![0; sectors as usize];
+        }
+        for fragment in self.op(op).fragments.clone() {
+            self.copy_in(op, &fragment, first, first + sectors);
+        }
+    }
+
+    fn copy_in(&mut self, op: usize, fragment: &Fragment, first: u32, last: u32) {
+        let from = fragment.column.max(first);
+        let to = (fragment.column + fragment.sectors).min(last);
+        for column in from..to {
+            let index = (fragment.skip + column - fragment.column) as usize;
+            let token = self.user(fragment.user).data_at(index);
+            self.op(op).new[usize::from(fragment.slot)][(column - first) as usize] = token;
+        }
+    }
+
+    fn perform(&mut self, op: usize) {
+        loop {
+            let body = self.op(op);
+            match body.step {
+                Step::Read { members } => return self.send_lane(op, members, false),
+                Step::Write { members } => return self.send_lane(op, members, true),
+                Step::Compute(compute) => {
+                    let mut result = StepResult::default();
+                    body.compute(compute, &mut result);
+                    body.next(result);
+                }
+                Step::Done(outcome) => return self.finish_run(op, outcome),
+            }
+        }
+    }
+
+    fn send_lane(&mut self, op: usize, members: Mask, is_write: bool) {
+        if is_write && self.has(Mistake::ParityFromChangedData) {
+            // The buffers are the users' own, who changed them by now.
+            for fragment in self.op(op).fragments.clone() {
+                self.user(fragment.user).change_now();
+            }
+            self.fill_new(op);
+        }
+        let base = {
+            let body = self.op(op);
+            body.failed = Mask::EMPTY;
+            body.offline = Mask::EMPTY;
+            (body.stripe, body.run_column)
+        };
+        let start = base.0 * u64::from(self.unit()) + u64::from(base.1);
+        let drop_fua = self.has(Mistake::FuaDropped);
+        for slot in members.iter() {
+            let Some((disk, offset)) = self.arr().table[usize::from(slot)] else {
+                self.op(op).failed = self.op(op).failed.with(slot);
+                continue;
+            };
+            let body = self.op(op);
+            body.pending += 1;
+            let request = if is_write {
+                Request::Write(offset + start, body.new_of(slot), body.fua && !drop_fua)
+            } else {
+                Request::Read(offset + start, body.run_sectors)
+            };
+            self.send(disk, request, Owner::Lane(op, slot));
+        }
+        if self.op(op).pending == 0 {
+            self.batch_done(op);
+        }
+    }
+
+    /// One of a batch is back.
+    pub fn lane_io_done(&mut self, op: usize, slot: Slot, result: Result<(), IoError>, data: Vec<Token>) {
+        let body = self.op(op);
+        body.pending -= 1;
+        match result {
+            Ok(()) if matches!(body.step, Step::Read { .. }) => body.old[usize::from(slot)] = data,
+            Ok(()) => {}
+            Err(why) => {
+                body.failed = body.failed.with(slot);
+                if why == IoError::Offline {
+                    body.offline = body.offline.with(slot);
+                }
+            }
+        }
+        if body.pending == 0 {
+            self.batch_done(op);
+        }
+    }
+
+    fn batch_done(&mut self, op: usize) {
+        let body = self.op(op);
+        let (failed, offline) = (body.failed, body.offline);
+        let is_write = matches!(body.step, Step::Write { .. });
+        let lost = if is_write { failed } else { offline };
+        for slot in lost.iter() {
+            self.drop_member(slot);
+        }
+        self.op(op).next(StepResult {
+            failed,
+            lost,
+            ..StepResult::default()
+        });
+        self.perform(op);
+    }
+
+    fn finish_run(&mut self, op: usize, outcome: Outcome) {
+        for slot in outcome.write_failed.iter() {
+            self.drop_member(slot);
+        }
+        let readable = self.arr().readable;
+        let stale = outcome.write_failed.intersect(readable);
+        let good = outcome.result == LaneResult::Good && stale.is_empty();
+        let body = self.op(op);
+        let whole = body.run_sectors == body.sectors;
+        if !good && whole && body.sectors > 1 {
+            body.run_sectors = 1;
+            return self.begin(op);
+        }
+        if good {
+            self.deliver(op, outcome);
+            self.note_agreement(op);
+        } else {
+            self.fail_run(op);
+        }
+        let body = self.op(op);
+        let next = body.run_column + body.run_sectors;
+        if !whole && next < body.column + body.sectors {
+            body.run_column = next;
+            return self.begin(op);
+        }
+        self.finish(op);
+    }
+
+    /// A row that was written, or compared and put right, with all members there agrees.
+    fn note_agreement(&mut self, op: usize) {
+        if !self.is_parity() || self.torn.is_empty() {
+            return;
+        }
+        let all = Mask::all(self.geometry.members());
+        if self.arr().readable != all || self.has(Mistake::UnsyncedParityTrusted) {
+            return;
+        }
+        let unit = u64::from(self.unit());
+        let body = self.op(op);
+        let start = body.stripe * unit + u64::from(body.run_column);
+        let end = start + u64::from(body.run_sectors);
+        if matches!(body.job, Job::Write { .. } | Job::Sync { fix: true }) {
+            self.untear(start, end);
+        }
+    }
+
+    fn deliver(&mut self, op: usize, outcome: Outcome) {
+        let body = self.op(op);
+        let Job::Read { .. } = body.job else { return };
+        let (first, last) = (body.run_column, body.run_column + body.run_sectors);
+        for fragment in body.fragments.clone() {
+            let slot = outcome.source.unwrap_or(fragment.slot);
+            let from = fragment.column.max(first);
+            let to = (fragment.column + fragment.sectors).min(last);
+            for column in from..to {
+                let token = self.op(op).old[usize::from(slot)][(column - first) as usize];
+                let index = (fragment.skip + column - fragment.column) as usize;
+                self.user(fragment.user).tokens[index] = token;
+            }
+        }
+    }
+
+    fn fail_run(&mut self, op: usize) {
+        let body = self.op(op);
+        body.bad = true;
+        let (first, last) = (body.run_column, body.run_column + body.run_sectors);
+        for fragment in body.fragments.clone() {
+            if fragment.column < last && fragment.column + fragment.sectors > first {
+                self.user(fragment.user).failed = true;
+            }
+        }
+    }
+
+    fn finish(&mut self, op: usize) {
+        let body = self.ops[op].take().expect("the op is at work");
+        if body.locked {
+            self.release(body.lane, body.shared);
+        }
+        if let Some(lane) = body.task {
+            self.task_lane_done(lane, body.bad);
+        }
+        self.leave();
+        for fragment in body.fragments {
+            self.unref_user(fragment.user);
+        }
+    }
+
+    /// Cuts a write into ops (`write::resume` and `Cut`).
+    pub fn write_by_lanes(&mut self, user: usize) {
+        let (sector, sectors, fua) = {
+            let io = self.user(user);
+            (io.sector, u64::from(io.sectors), io.fua)
+        };
+        for rect in self.cut(sector, sector + sectors) {
+            let mirrored = self.geometry.kind() == Kind::Mirrored;
+            let slot_of = |sim: &Self, index: u16| {
+                if mirrored {
+                    0
+                } else {
+                    sim.geometry.data_slot(rect.stripe, index)
+                }
+            };
+            let mut written = Mask::EMPTY;
+            for index in rect.first..=rect.last {
+                written = written.with(slot_of(self, index));
+            }
+            self.arr().inside += 1;
+            let op = self.new_op(rect.stripe, rect.column, rect.sectors, Job::Write { written });
+            self.op(op).fua = fua;
+            for index in rect.first..=rect.last {
+                let at = rect.start + u64::from(index) * u64::from(self.unit()) + u64::from(rect.column);
+                let fragment = Fragment {
+                    user,
+                    slot: slot_of(self, index),
+                    column: rect.column,
+                    sectors: rect.sectors,
+                    skip: (at - sector) as u32,
+                };
+                self.add_fragment(op, fragment);
+            }
+            self.submit_op(op);
+        }
+    }
+
+    /// Stretches of columns in which the same data members are covered throughout.
+    pub fn cut(&self, sector: u64, end: u64) -> Vec<Rect> {
+        let unit = u64::from(self.unit());
+        let data = match self.geometry.kind() {
+            Kind::Mirrored => 1,
+            _ => u64::from(self.geometry.data_members()),
+        };
+        let (stripe_sectors, lane) = (unit * data, u64::from(self.lane_sectors()));
+        let mut rects: Vec<Rect> = Vec::new();
+        for stripe in sector / stripe_sectors..=(end - 1) / stripe_sectors {
+            let start = stripe * stripe_sectors;
+            let covered = |index: u64, column: u64| {
+                let at = start + index * unit + column;
+                sector <= at && at < end
+            };
+            let mut last: Option<Rect> = None;
+            for column in 0..unit {
+                let mut members = (0..data).filter(|&index| covered(index, column));
+                let first = members.next();
+                let here = first.map(|first| (first as u16, members.last().unwrap_or(first) as u16));
+                let joins = last.as_ref().is_some_and(|rect| {
+                    Some((rect.first, rect.last)) == here && column % lane != 0
+                });
+                if joins {
+                    if let Some(rect) = last.as_mut() {
+                        rect.sectors += 1;
+                    }
+                    continue;
+                }
+                rects.extend(last.take());
+                last = here.map(|(first, last)| Rect {
+                    stripe,
+                    start,
+                    column: column as u32,
+                    sectors: 1,
+                    first,
+                    last,
+                });
+            }
+            rects.extend(last.take());
+        }
+        rects
+    }
+}
+
+/// A range of columns in which the data members `first..=last` are covered.
+#[derive(Clone, Copy, Debug)]
+pub struct Rect {
+    /// The stripe.
+    pub stripe: u64,
+    /// Sector of the volume where it starts.
+    pub start: u64,
+    /// First column.
+    pub column: u32,
+    /// Length.
+    pub sectors: u32,
+    /// First data member.
+    pub first: u16,
+    /// Last data member.
+    pub last: u16,
+}
+
+impl LaneOp {
+    fn next(&mut self, result: StepResult) {
+        if let Some(work) = self.work.as_mut() {
+            self.step = work.step(result);
+        }
+    }
+
+    fn new_of(&self, slot: Slot) -> Vec<Token> {
+        let own = &self.new[usize::from(slot)];
+        match (own.is_empty(), self.job) {
+            (true, Job::Write { written }) => {
+                self.new[usize::from(written.first().unwrap_or(0))].clone()
+            }
+            _ => own.clone(),
+        }
+    }
+
+    fn sum(&self, old: Mask, new: Mask) -> Vec<Token> {
+        let mut sum = vec![0; self.run_sectors as usize];
+        let olds = old.iter().map(|slot| &self.old[usize::from(slot)]);
+        let news = new.iter().map(|slot| &self.new[usize::from(slot)]);
+        for block in olds.chain(news) {
+            for (into, token) in sum.iter_mut().zip(block) {
+                *into ^= token;
+            }
+        }
+        sum
+    }
+
+    fn compute(&mut self, compute: Compute, result: &mut StepResult) {
+        match compute {
+            Compute::Parity { p, old, new } => self.new[usize::from(p)] = self.sum(old, new),
+            Compute::Reconstruct { slot, old } => {
+                self.old[usize::from(slot)] = self.sum(old, Mask::EMPTY);
+            }
+            Compute::Restore { slot } => {
+                self.new[usize::from(slot)] = self.old[usize::from(slot)].clone();
+            }
+            Compute::Compare { p } => {
+                result.differs = self.old[usize::from(p)] != self.new[usize::from(p)];
+            }
+            Compute::Copy { from, to } => {
+                self.new[usize::from(to)] = self.old[usize::from(from)].clone();
+            }
+            Compute::Match { a, b } => {
+                result.differs = self.old[usize::from(a)] != self.old[usize::from(b)];
+            }
+            other => unreachable!("{other:?}: no level that is simulated asks for it"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [MISTAKE=…]`.
+
+#![forbid(unsafe_code)]
+
+use emd_simulator::history::{Menu, WriteHole};
+use emd_simulator::mistake::Mistake;
+use emd_simulator::shrink::shrink;
+use emd_simulator::sim::{run, Report};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn number(name: &str) -> Option<u64> {
+    variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn main() {
+    let mut menu = Menu::all();
+    if let Some(format) = variable("FORMAT") {
+        menu.formats.retain(|known| *known == format);
+        assert!(!menu.formats.is_empty(), "no format is called {format}");
+    }
+    if variable("HOLE").as_deref() == Some("closed") {
+        menu.hole = WriteHole::Closed;
+    }
+    let mistake = variable("MISTAKE").map(|name| {
+        Mistake::by_name(&name).unwrap_or_else(|| panic!("one of {:?}", Mistake::ALL))
+    });
+    if let Some(seed) = number("SEED") {
+        return replay(&menu, seed, mistake);
+    }
+    let seconds = number("SECONDS").unwrap_or(10);
+    let first = number("FROM").unwrap_or_else(|| {
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        clock.map_or(0, |since| since.as_secs()) << 24
+    });
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let next = AtomicU64::new(first);
+    let stop = AtomicBool::new(false);
+    let total = Mutex::new((0u64, Report::default()));
+    let found = Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) && Instant::now() < end {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let report = run(&menu.history(seed), mistake, false);
+                    if report.violation.is_some() {
+                        stop.store(true, Ordering::Relaxed);
+                        let mut found = found.lock().unwrap_or_else(|lock| lock.into_inner());
+                        *found = found.map_or(Some(seed), |other: u64| Some(other.min(seed)));
+                    }
+                    let mut total = total.lock().unwrap_or_else(|lock| lock.into_inner());
+                    total.0 += 1;
+                    add(&mut total.1, &report);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(|lock| lock.into_inner());
+    let (count, sum) = total;
+    println!(
+        "{count} histories from seed {first} on, {} a second: {} steps, {} writes acknowledged, {} power cuts, \
+         {} tasks done, {} starts refused, {} arrays lost; sectors left open: {} by the write hole, {} by \
+         unfinished initialisation",
+        count / seconds.max(1),
+        sum.steps,
+        sum.writes,
+        sum.cuts,
+        sum.tasks,
+        sum.refused,
+        sum.broken,
+        sum.allowed[0],
+        sum.allowed[1],
+    );
+    let found = found.into_inner().unwrap_or_else(|lock| lock.into_inner());
+    if let Some(seed) = found {
+        replay(&menu, seed, mistake);
+        std::process::exit(1);
+    }
+}
+
+fn add(sum: &mut Report, one: &Report) {
+    sum.steps += one.steps;
+    sum.writes += one.writes;
+    sum.cuts += one.cuts;
+    sum.tasks += one.tasks;
+    sum.refused += one.refused;
+    sum.broken += one.broken;
+    sum.allowed[0] += one.allowed[0];
+    sum.allowed[1] += one.allowed[1];
+}
+
+/// Runs one seed again; when it fails, makes it small and tells the story.
+fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) {
+    let history = menu.history(seed);
+    let report = run(&history, mistake, true);
+    let Some(violation) = &report.violation else {
+        if variable("VERBOSE").is_some() {
+            println!("{}", report.story.join("\n"));
+        }
+        println!("seed {seed}: all promises kept ({:?}, {} steps)", history.config, report.steps);
+        return;
+    };
+    println!("{}", emd_simulator::story(seed, &history, violation, &shrink(&history, mistake), mistake));
+}

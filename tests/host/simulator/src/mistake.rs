@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Classic mistakes, put into the engine on purpose: the simulator has to find each.
+
+/// A mistake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mistake {
+    /// A user's flush is acknowledged without one going to the members.
+    FlushLeftOut,
+    /// FUA is dropped on the way to the members.
+    FuaDropped,
+    /// Writes go to the members while the dirty mark is still being recorded.
+    DirtyAfterWrite,
+    /// Clean is recorded while writes are in flight.
+    CleanBeforeLastWrite,
+    /// Clean is recorded while writes are in the members' caches.
+    CleanWithoutFlush,
+    /// Data changes between the computation of parity and the write.
+    ParityFromChangedData,
+    /// A member that was left out of writes is used again after a restart as if it was in sync.
+    StaleTrusted,
+    /// A rebuild's mark, below which the new member is read, is ahead of what is written.
+    MarkAheadOfData,
+    /// A checkpoint is recorded without a flush of what it promises.
+    CheckpointWithoutFlush,
+    /// A rebuild is recorded as done without a flush of the new member.
+    RebuiltWithoutFlush,
+    /// Writes are acknowledged before the failure of a member that missed them is recorded.
+    AcknowledgedBeforeRecorded,
+    /// Writes leave out members that are being rebuilt.
+    RebuildNotWritten,
+    /// Metadata is written without regard to phases.
+    PhasesReordered,
+    /// No resync after a crash.
+    ResyncSkipped,
+    /// Lanes are not locked.
+    LanesNotLocked,
+    /// A read's repair goes on without having the lane for itself.
+    RepairOverNew,
+    /// A spare counts as in sync as soon as it takes a place.
+    SpareTrustedAtOnce,
+    /// Parity where it was never established is built upon.
+    UnsyncedParityTrusted,
+    /// A task on a mirror starts while writes that took no lane locks are in flight.
+    TaskWithoutDrain,
+    /// Copies that may differ after a crash are read wherever it is convenient, not where the resync
+    /// will copy from.
+    UnsyncedCopiesRead,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: &'static [Mistake] = &[
+        Mistake::FlushLeftOut,
+        Mistake::FuaDropped,
+        Mistake::DirtyAfterWrite,
+        Mistake::CleanBeforeLastWrite,
+        Mistake::CleanWithoutFlush,
+        Mistake::ParityFromChangedData,
+        Mistake::StaleTrusted,
+        Mistake::MarkAheadOfData,
+        Mistake::CheckpointWithoutFlush,
+        Mistake::RebuiltWithoutFlush,
+        Mistake::AcknowledgedBeforeRecorded,
+        Mistake::RebuildNotWritten,
+        Mistake::PhasesReordered,
+        Mistake::ResyncSkipped,
+        Mistake::LanesNotLocked,
+        Mistake::RepairOverNew,
+        Mistake::SpareTrustedAtOnce,
+        Mistake::UnsyncedParityTrusted,
+        Mistake::TaskWithoutDrain,
+        Mistake::UnsyncedCopiesRead,
+    ];
+
+    /// The mistake whose `Debug` name is `name`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|mistake| format!("{mistake:?}") == name)
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Volumes to begin with: made once by the real format for each configuration, then copied.
+
+use crate::disk::{Disk, Token};
+use crate::history::Config;
+use crate::rng::{mix, Rng};
+use emd_core::metadata::{registry, DiskImage, Extent, Format, MetadataSet, Probe, Region};
+use emd_core::metadata::{PROBE_BYTES_MAX, PROBE_ROUNDS_MAX};
+use emd_core::model::{
+    Context, DiskFacts, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec,
+};
+use emd_core::personalities::{Geometry, Kind};
+use kernel::prelude::*;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Length of every disk: enough for each format's own needs.
+const DISK_SECTORS: u64 = 34 << 11;
+
+/// Levels that the engine of the simulator runs.
+pub fn is_simulated(level: Level) -> bool {
+    matches!(level, Level::Raid0 | Level::Raid1 | Level::Raid4 | Level::Raid5)
+}
+
+/// Chunk lengths to choose from.
+pub fn chunks(format: &str) -> &'static [u32] {
+    let least = registry::by_name(format).map_or(8, |format| format.capabilities().chunk_sectors.0);
+    match least {
+        0..=4 => &[4, 8],
+        5..=8 => &[8],
+        _ => &[32],
+    }
+}
+
+/// Size of a configuration's volume.
+pub fn size_sectors(config: &Config) -> u64 {
+    let unit = u64::from(config.chunk_sectors) * u64::from(config.stripes);
+    let level = config.level();
+    match level {
+        Level::Raid1 => unit,
+        _ => unit * u64::from(config.members - level.parity_members()),
+    }
+}
+
+/// A set that was just made.
+pub struct Template {
+    /// Its disks: members, then spares.
+    pub disks: Vec<Disk>,
+    /// What each sector of the volume may hold.
+    pub contents: Vec<Vec<Token>>,
+    /// Where everything is.
+    pub geometry: Geometry,
+    /// Disk and first sector of each member.
+    pub places: Vec<Option<(usize, u64)>>,
+    /// What the format reads of a disk of the set.
+    pub regions: Vec<Region>,
+}
+
+thread_local! {
+    static TEMPLATES: RefCell<BTreeMap<Config, Rc<Template>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The format of a configuration.
+pub fn format_of(config: &Config) -> &'static dyn Format {
+    registry::by_name(config.format).expect("a registered format")
+}
+
+/// What a shell knows of a disk.
+pub fn facts(key: usize) -> DiskFacts {
+    DiskFacts {
+        key: key as u64,
+        size_sectors: DISK_SECTORS,
+        logical_block_bytes: 512,
+        serial: Text::from_text(&format!("SIM-{key:04}")),
+    }
+}
+
+/// A blank disk with a data window like the others'.
+pub fn blank(key: usize, like: &Disk, data_sectors: usize) -> Disk {
+    let data = (0..data_sectors as u64).map(|at| garbage(key, at));
+    Disk::new(DISK_SECTORS, like.data_start, data.collect())
+}
+
+fn garbage(disk: usize, at: u64) -> Token {
+    mix(0xBAD0_0000_0000 ^ (disk as u64) << 32 ^ at)
+}
+
+/// The moment for an event.
+pub fn context(n: u64) -> Context {
+    Context {
+        now_seconds: 1_800_000_000 + n,
+        random: [mix(n), mix(!n)],
+    }
+}
+
+/// Reads what the format asks for; `None` when it finds nothing of its own.
+///
+/// `first` is read before it is asked, for speed: what it asked for last time.
+pub fn probe(format: &dyn Format, disk: &Disk, key: usize, first: &[Region]) -> Result<Option<DiskImage>, String> {
+    let mut image = DiskImage {
+        facts: facts(key),
+        extents: KVec::new(),
+    };
+    let mut bytes = 0;
+    for &region in first {
+        bytes += read(&mut image, disk, region)?;
+    }
+    for _ in 0..=PROBE_ROUNDS_MAX {
+        match format.probe(&image) {
+            Probe::Read(region) => {
+                bytes += read(&mut image, disk, region)?;
+                if bytes > PROBE_BYTES_MAX {
+                    return Err(format!("disk {key}: probing reads too much"));
+                }
+            }
+            Probe::Found { .. } => return Ok(Some(image)),
+            Probe::NotMine => return Ok(None),
+            Probe::Damaged(why) => return Err(format!("disk {key} is damaged: {why}")),
+        }
+    }
+    Err(format!("disk {key}: the format never has enough"))
+}
+
+fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> Result<usize, String> {
+    let data = disk.read_bytes(region.sector, region.len_sectors);
+    let mut copy = KVVec::with_capacity(data.len(), GFP_KERNEL).map_err(|_| "memory")?;
+    copy.extend_from_slice(&data, GFP_KERNEL).map_err(|_| "memory")?;
+    let extent = Extent {
+        region,
+        bytes: Some(copy),
+    };
+    image.extents.push(extent, GFP_KERNEL).map_err(|_| "memory")?;
+    Ok(data.len())
+}
+
+/// The disks that `config` begins with.
+pub fn template(config: &Config) -> Rc<Template> {
+    if let Some(known) = TEMPLATES.with(|all| all.borrow().get(config).cloned()) {
+        return known;
+    }
+    let made = Rc::new(make(config).unwrap_or_else(|why| panic!("{config:?}: {why}")));
+    TEMPLATES.with(|all| all.borrow_mut().insert(*config, made.clone()));
+    made
+}
+
+fn make(config: &Config) -> Result<Template, String> {
+    let format = format_of(config);
+    let members = usize::from(config.members);
+    let mut disks: Vec<Disk> = (0..members + usize::from(config.spares))
+        .map(|_| Disk::new(DISK_SECTORS, 0, Vec::new()))
+        .collect();
+    let all: Vec<DiskFacts> = (0..members).map(facts).collect();
+    let why = |reason: emd_core::model::Reason| reason.to_string();
+    let mut set = format.create(&all, "sim", &context(1)).map_err(why)?;
+    carry_out(&mut disks, set.as_ref());
+    let capability = format
+        .capabilities()
+        .levels
+        .iter()
+        .find(|capability| capability.level == config.level())
+        .ok_or("no such level")?;
+    let layout = capability.layouts.get(config.layout).copied();
+    let slots: Vec<Option<u16>> = (0..config.members).map(Some).collect();
+    let spec = VolumeSpec {
+        name: Text::from_text("sim"),
+        level: config.level(),
+        spans: 1,
+        layout,
+        chunk_sectors: match layout {
+            _ if config.level() == Level::Raid1 => 0,
+            Some(Layout::Plain) | None | Some(_) => config.chunk_sectors,
+        },
+        size_sectors: size_sectors(config),
+        disks: &slots,
+        assume_clean: config.assume_clean,
+    };
+    set.apply(&Event::VolumeCreated(spec), &context(2)).map_err(why)?;
+    carry_out(&mut disks, set.as_ref());
+    for spare in members..disks.len() {
+        let offer = DiskOffer {
+            facts: facts(spare),
+            role: SpareRole::Global,
+        };
+        set.apply(&Event::DiskAdded(offer), &context(3 + spare as u64)).map_err(why)?;
+        carry_out(&mut disks, set.as_ref());
+    }
+    let (_, volume) = set.set().live_volumes().next().ok_or("no volume")?;
+    let geometry = Geometry::new(&volume.shape, volume.size_sectors).map_err(why)?;
+    let offsets: Vec<u64> = volume.members.iter().map(|member| member.offset_sectors).collect();
+    let start = offsets.iter().copied().min().unwrap_or(0);
+    let end = offsets.iter().copied().max().unwrap_or(0) + volume.shape.member_sectors;
+    for (key, disk) in disks.iter_mut().enumerate() {
+        disk.freeze();
+        let data = (0..end - start).map(|at| garbage(key, at));
+        disk.set_data(start, data.collect());
+    }
+    let mut contents = vec![Vec::new(); volume.size_sectors as usize];
+    for sector in 0..geometry.used_member_sectors() {
+        let at = |slot: usize| offsets[slot] + sector;
+        if config.assume_clean {
+            agree(&mut disks, &geometry, sector, &at);
+        }
+        for slot in 0..config.members {
+            if let Some(logical) = geometry.logical(slot, sector) {
+                let disk = &disks[usize::from(slot)];
+                let token = disk.peek(at(usize::from(slot)));
+                let cell = &mut contents[logical as usize];
+                if !cell.contains(&token) {
+                    cell.push(token);
+                }
+            }
+        }
+    }
+    let image = probe(format, &disks[0], 0, &[])?.ok_or("what was made is not found")?;
+    let regions = image.extents.iter().map(|extent| extent.region).collect();
+    let places = offsets.iter().enumerate().map(|(slot, &offset)| Some((slot, offset)));
+    Ok(Template {
+        disks,
+        contents,
+        geometry,
+        places: places.collect(),
+        regions,
+    })
+}
+
+/// Makes one row of a new volume agree.
+fn agree(disks: &mut [Disk], geometry: &Geometry, sector: u64, at: &dyn Fn(usize) -> u64) {
+    let members = usize::from(geometry.members());
+    let row: Vec<Token> = (0..members).map(|slot| disks[slot].peek(at(slot))).collect();
+    let mut wanted = row.clone();
+    match geometry.kind() {
+        Kind::Mirrored => wanted.fill(row[0]),
+        Kind::Parity => {
+            let stripe = sector / u64::from(geometry.chunk_sectors());
+            crate::parity::establish(&geometry.roles(stripe), &mut wanted);
+        }
+        _ => {}
+    }
+    let mut rng = Rng::new(0);
+    for slot in 0..members {
+        let _ = disks[slot].write(&mut rng, at(slot), &wanted[slot..=slot], true);
+    }
+}
+
+fn carry_out(disks: &mut [Disk], set: &dyn MetadataSet) {
+    let mut rng = Rng::new(0);
+    for write in set.plan().writes() {
+        let key = set.set().disk(write.disk).and_then(|disk| disk.facts).map(|facts| facts.key);
+        if let Some(disk) = key.and_then(|key| disks.get_mut(key as usize)) {
+            let _ = disk.write_bytes(&mut rng, write.sector, set.bytes(&write.source));
+        }
+    }
+}

@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! I/O of users: `submit.rs`, `read.rs`, `write.rs` and `flush.rs`; and the judge of what comes back.
+
+use crate::array::Dirty;
+use crate::disk::{IoError, Token};
+use crate::lanes::Fragment;
+use crate::mistake::Mistake;
+use crate::oracle::{Time, WriteId};
+use crate::rng::mix;
+use crate::sim::{show, Owner, Request, Sim};
+use emd_core::model::Slot;
+use emd_core::personalities::lane::Job;
+use emd_core::personalities::{Health, Kind, Mask};
+
+/// What a user wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To flush.
+    Flush,
+}
+
+/// I/O of a user.
+#[derive(Clone, Debug)]
+pub struct UserIo {
+    /// What it is.
+    pub want: Want,
+    /// First sector of the volume.
+    pub sector: u64,
+    /// Length.
+    pub sectors: u32,
+    /// Forced to the medium.
+    pub fua: bool,
+    /// Data: to be written, or read so far.
+    pub tokens: Vec<Token>,
+    /// What the user makes of the buffer under way.
+    changed: Option<Vec<Token>>,
+    has_changed: bool,
+    /// Parts that are not back.
+    pub refs: u32,
+    /// Members that did not take it.
+    failed_on: Mask,
+    good: u32,
+    /// It ends with an error.
+    pub failed: bool,
+    submitted: Time,
+}
+
+impl UserIo {
+    /// The data of one sector, as it is just now.
+    pub fn data_at(&mut self, index: usize) -> Token {
+        match &self.changed {
+            Some(changed) if self.has_changed => changed[index],
+            _ => self.tokens[index],
+        }
+    }
+
+    /// The user changes the buffer.
+    pub fn change_now(&mut self) {
+        self.has_changed = true;
+    }
+
+    fn id(&self) -> WriteId {
+        WriteId {
+            sector: self.sector,
+            sectors: self.sectors,
+            submitted: self.submitted,
+        }
+    }
+}
+
+impl Sim {
+    /// An I/O of a user.
+    pub fn user(&mut self, user: usize) -> &mut UserIo {
+        self.users[user].as_mut().expect("the I/O is under way")
+    }
+
+    fn new_user(&mut self, io: UserIo) -> usize {
+        match self.users.iter().position(Option::is_none) {
+            Some(free) => {
+                self.users[free] = Some(io);
+                free
+            }
+            None => {
+                self.users.push(Some(io));
+                self.users.len() - 1
+            }
+        }
+    }
+
+    fn submit(&mut self, want: Want, sector: u64, sectors: u32, fua: bool) -> Option<usize> {
+        if self.array.is_none() || sector + u64::from(sectors) > self.geometry.size_sectors() {
+            return None;
+        }
+        let io = UserIo {
+            want,
+            sector,
+            sectors,
+            fua,
+            tokens: vec![0; sectors as usize],
+            changed: None,
+            has_changed: false,
+            refs: 1,
+            failed_on: Mask::EMPTY,
+            good: 0,
+            failed: false,
+            submitted: self.now,
+        };
+        Some(self.new_user(io))
+    }
+
+    /// A user writes.
+    pub fn user_write(&mut self, sector: u64, sectors: u32, fua: bool, changing: bool) {
+        let Some(user) = self.submit(Want::Write, sector, sectors, fua) else { return };
+        let now = self.now;
+        let contents = |salt: u64| {
+            let make = move |index| mix(now << 20 | index << 4 | salt);
+            (0..u64::from(sectors)).map(make).collect::<Vec<Token>>()
+        };
+        let tokens = contents(1);
+        // Mirrors send the users' own pages, as others do: copies of changing data may differ.
+        let changed = (changing && self.is_parity()).then(|| contents(2));
+        let early = self.rng.chance(50);
+        self.oracle.submitted(self.users[user].as_ref().map_or_else(unreachable_id, UserIo::id), &tokens, changed.as_deref());
+        self.tell(|_| format!("   user writes {sector}+{sectors} = {}", show(&tokens)));
+        let io = self.user(user);
+        io.tokens = tokens;
+        io.has_changed = changed.is_some() && early;
+        io.changed = changed;
+        if self.enter(user) {
+            self.dispatch(user);
+        }
+    }
+
+    /// A user reads.
+    pub fn user_read(&mut self, sector: u64, sectors: u32) {
+        let Some(user) = self.submit(Want::Read, sector, sectors, false) else { return };
+        if self.enter(user) {
+            self.dispatch(user);
+        }
+    }
+
+    /// A user flushes.
+    pub fn user_flush(&mut self) {
+        let Some(user) = self.submit(Want::Flush, 0, 0, false) else { return };
+        if self.enter(user) {
+            self.dispatch(user);
+        }
+    }
+
+    /// `submit::dispatch`.
+    pub fn dispatch(&mut self, user: usize) {
+        match self.user(user).want {
+            Want::Read => {
+                let sector = self.user(user).sector;
+                let end = sector + u64::from(self.user(user).sectors);
+                self.spread(user, sector, end);
+                self.unref_user(user);
+            }
+            Want::Write => {
+                if self.arr().broken {
+                    self.user(user).failed = true;
+                    return self.unref_user(user);
+                }
+                if self.admit(user) {
+                    self.start_write(user);
+                }
+            }
+            Want::Flush => self.start_flush(user),
+        }
+    }
+
+    fn start_write(&mut self, user: usize) {
+        let (sector, sectors, fua) = {
+            let io = self.user(user);
+            (io.sector, io.sectors, io.fua && self.mistake != Some(Mistake::FuaDropped))
+        };
+        match self.geometry.kind() {
+            Kind::Mirrored if !self.arr().task_active => {
+                let writable = self.arr().writable;
+                let writable = if self.has(Mistake::RebuildNotWritten) {
+                    self.arr().readable
+                } else {
+                    writable
+                };
+                for slot in writable.iter() {
+                    let data = self.user(user).tokens.clone();
+                    self.send_piece(user, slot, sector, sector, Some((data, fua)), sectors);
+                }
+                if writable.is_empty() {
+                    self.user(user).failed = true;
+                }
+            }
+            Kind::Mirrored | Kind::Parity => self.write_by_lanes(user),
+            _ => self.spread(user, sector, sector + u64::from(sectors)),
+        }
+        self.unref_user(user);
+    }
+
+    /// `read::spread`: each part to one member, or through lanes.
+    fn spread(&mut self, user: usize, from: u64, end: u64) {
+        let mut sector = from;
+        while sector < end {
+            let place = self.geometry.locate(sector);
+            let sectors = place.left_sectors.min(end - sector) as u32;
+            let is_write = self.user(user).want == Want::Write;
+            let target = if is_write {
+                Some(place.slot).filter(|&slot| self.arr().readable.contains(slot))
+            } else {
+                self.read_target(place.slot, place.member_sector, sectors)
+            };
+            match target {
+                Some(slot) => {
+                    let skip = (sector - from) as usize;
+                    let fua = self.user(user).fua && !self.has(Mistake::FuaDropped);
+                    let data = is_write.then(|| {
+                        let tokens = &self.user(user).tokens;
+                        (tokens[skip..skip + sectors as usize].to_vec(), fua)
+                    });
+                    self.send_piece(user, slot, sector, place.member_sector, data, sectors);
+                }
+                None if self.is_redundant() && !is_write => {
+                    self.read_by_lanes(user, place.slot, place.member_sector, (sector, sectors), false);
+                }
+                None => self.user(user).failed = true,
+            }
+            sector += u64::from(sectors);
+        }
+    }
+
+    fn send_piece(
+        &mut self,
+        user: usize,
+        slot: Slot,
+        sector: u64,
+        member_sector: u64,
+        data: Option<(Vec<Token>, bool)>,
+        sectors: u32,
+    ) {
+        let Some((disk, offset)) = self.arr().table[usize::from(slot)] else {
+            self.user(user).failed = true;
+            return;
+        };
+        self.user(user).refs += 1;
+        let at = offset + member_sector;
+        let request = match data {
+            Some((data, fua)) => Request::Write(at, data, fua),
+            None => Request::Read(at, sectors),
+        };
+        self.send(disk, request, Owner::Piece(user, slot, sector));
+    }
+
+    /// `Array::read_target`. Mirrors whose copies may differ are read where the resync copies from.
+    fn read_target(&mut self, slot: Slot, member_sector: u64, sectors: u32) -> Option<Slot> {
+        let end = member_sector + u64::from(sectors);
+        let readable = self.readable_up_to(end);
+        if self.geometry.kind() != Kind::Mirrored {
+            return readable.contains(slot).then_some(slot);
+        }
+        let count = readable.len();
+        if count == 0 {
+            return None;
+        }
+        if end > self.arr().unsynced_from && !self.has(Mistake::UnsyncedCopiesRead) {
+            return self.arr().readable.first();
+        }
+        let nth = (member_sector / 16) % u64::from(count);
+        readable.iter().nth(nth as usize)
+    }
+
+    /// `read::by_lanes`.
+    fn read_by_lanes(&mut self, user: usize, slot: Slot, member_sector: u64, part: (u64, u32), after_error: bool) {
+        let (unit, lane) = (u64::from(self.unit()), self.lane_sectors());
+        let (sector, sectors) = part;
+        let start = self.user(user).sector;
+        let mut done = 0;
+        while done < sectors {
+            let at = member_sector + u64::from(done);
+            let column = (at % unit) as u32;
+            let block_end = ((column / lane + 1) * lane).min(unit as u32);
+            let len = (block_end - column).min(sectors - done);
+            self.arr().inside += 1;
+            let wanted = Mask::single(slot);
+            let op = self.new_op(at / unit, column, len, Job::Read { wanted });
+            self.op(op).shared = !after_error;
+            let fragment = Fragment {
+                user,
+                slot,
+                column,
+                sectors: len,
+                skip: (sector - start) as u32 + done,
+            };
+            self.add_fragment(op, fragment);
+            self.submit_op(op);
+            done += len;
+        }
+    }
+
+    /// `piece_done`.
+    pub fn piece_done(
+        &mut self,
+        user: usize,
+        slot: Slot,
+        part: (u64, u32),
+        result: Result<(), IoError>,
+        data: Vec<Token>,
+    ) {
+        let (sector, _) = part;
+        let is_read = self.user(user).want == Want::Read;
+        match result {
+            Ok(()) => {
+                let io = self.user(user);
+                io.good += 1;
+                if is_read {
+                    let skip = (sector - io.sector) as usize;
+                    io.tokens[skip..skip + data.len()].copy_from_slice(&data);
+                }
+            }
+            Err(_) if !self.is_redundant() => self.user(user).failed = true,
+            Err(why) if is_read => {
+                if why == IoError::Offline {
+                    self.drop_member(slot);
+                }
+                let member_sector = self.geometry.locate(sector).member_sector;
+                self.read_by_lanes(user, slot, member_sector, part, true);
+            }
+            Err(_) => {
+                let io = self.user(user);
+                io.failed_on = io.failed_on.with(slot);
+                self.drop_member(slot);
+            }
+        }
+        self.unref_user(user);
+    }
+
+    /// A part is back, or was never needed.
+    pub fn unref_user(&mut self, user: usize) {
+        let io = self.user(user);
+        io.refs -= 1;
+        if io.refs == 0 {
+            self.user_done(user);
+        }
+    }
+
+    /// `io_done`.
+    fn user_done(&mut self, user: usize) {
+        let early = self.has(Mistake::AcknowledgedBeforeRecorded);
+        let broken = self.arr().broken;
+        let readable = self.arr().readable;
+        let unrecorded = !self.arr().unrecorded.is_empty();
+        let redundant = self.is_redundant();
+        let io = self.user(user);
+        if io.want != Want::Read && redundant {
+            let nowhere = !io.failed_on.is_empty() && io.good == 0;
+            let stale = !io.failed_on.intersect(readable).is_empty();
+            if nowhere || stale || (broken && io.want == Want::Write) {
+                io.failed = true;
+            }
+            if unrecorded && !early {
+                self.arr().finished.push(user);
+                return;
+            }
+        }
+        self.end_user(user);
+    }
+
+    /// `flush::start`.
+    fn start_flush(&mut self, user: usize) {
+        let writable = if self.has(Mistake::FlushLeftOut) {
+            Mask::EMPTY
+        } else {
+            self.arr().writable
+        };
+        for slot in writable.iter() {
+            if let Some((disk, _)) = self.arr().table[usize::from(slot)] {
+                self.user(user).refs += 1;
+                self.send_flush(disk, Owner::UserFlush(user, slot));
+            }
+        }
+        self.unref_flush(user);
+    }
+
+    /// A member's flush is back.
+    pub fn user_flush_done(&mut self, user: usize, slot: Slot, result: Result<(), IoError>) {
+        if result.is_err() {
+            let io = self.user(user);
+            io.failed_on = io.failed_on.with(slot);
+        }
+        self.unref_flush(user);
+    }
+
+    /// `FlushOp::batch_done`.
+    fn unref_flush(&mut self, user: usize) {
+        let io = self.user(user);
+        io.refs -= 1;
+        if io.refs > 0 {
+            return;
+        }
+        let failed = std::mem::take(&mut io.failed_on);
+        for slot in failed.iter() {
+            self.drop_member(slot);
+        }
+        let (broken, writable) = (self.arr().broken, self.arr().writable);
+        let redundant = self.is_redundant();
+        let lost = broken
+            || !failed.is_empty() && (!redundant || !failed.intersect(writable).is_empty());
+        if lost {
+            self.user(user).failed = true;
+            return self.end_user(user);
+        }
+        self.user_done(user);
+    }
+
+    /// The user hears of it: is it as promised?
+    pub fn end_user(&mut self, user: usize) {
+        self.leave();
+        let Some(io) = self.users[user].take() else { return };
+        let now = self.now;
+        self.tell(|_| {
+            let end = if io.failed { "FAILS" } else { "is good" };
+            format!("   user's {:?} {}+{} {end}: {}", io.want, io.sector, io.sectors, show(&io.tokens))
+        });
+        match io.want {
+            Want::Write => {
+                self.oracle.ended(io.id(), now, !io.failed, io.fua);
+                self.report.writes += u64::from(!io.failed);
+            }
+            Want::Flush if !io.failed => self.oracle.flushed(io.submitted),
+            Want::Flush => {}
+            Want::Read if io.failed => {}
+            Want::Read => {
+                for (index, &token) in io.tokens.iter().enumerate() {
+                    self.judge(io.sector + index as u64, token, io.submitted, "a read");
+                }
+            }
+        }
+        if io.failed {
+            self.judge_failure(&io);
+        }
+    }
+
+    /// What a sector was seen to hold.
+    pub fn judge(&mut self, sector: u64, token: Token, since: Time, who: &str) {
+        if self.oracle.check(sector, token, since) {
+            return;
+        }
+        let possible = self.oracle.possible(sector, since);
+        let text = format!(
+            "{who} finds {:04x} in sector {sector}; possible: {}",
+            token & 0xFFFF,
+            show(&possible),
+        );
+        self.violate("acknowledged data is there, and nothing else changes", text);
+    }
+
+    /// An error is honest only if so much is lost.
+    fn judge_failure(&mut self, io: &UserIo) {
+        let Some(array) = &self.array else { return };
+        if array.broken || !self.is_redundant() {
+            return;
+        }
+        let readable = array.readable;
+        let at_the_edge = readable.iter().any(|slot| self.health(readable.without(slot)) == Health::Failed);
+        // A passing error on the way, or unreadable sectors.
+        let fault = self.last_fault >= io.submitted || self.disks.iter().any(|disk| disk.is_bad(0, disk.size_sectors));
+        if fault && (at_the_edge || self.faulty) {
+            return;
+        }
+        let text = format!(
+            "{:?} {}+{} fails, with members {:b} in sync and no fault",
+            io.want, io.sector, io.sectors, readable.0
+        );
+        self.violate("errors only if more is lost than redundancy bears", text);
+    }
+
+    /// Whether all that users asked for is done.
+    pub fn users_are_idle(&self) -> bool {
+        self.users.iter().all(Option::is_none)
+    }
+
+    /// Whether nothing goes on, and nothing is due.
+    pub fn is_at_rest(&self) -> bool {
+        let Some(array) = &self.array else { return true };
+        self.users_are_idle()
+            && self.flying.is_empty()
+            && array.task.is_none()
+            && array.finished_task.is_none()
+            && matches!(array.dirty, Dirty::Clean | Dirty::Dirty)
+            && !self.worker_can_go()
+            && !self.worker.is_busy()
+    }
+}
+
+fn unreachable_id() -> WriteId {
+    WriteId {
+        sector: 0,
+        sectors: 0,
+        submitted: 0,
+    }
+}
