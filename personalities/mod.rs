@@ -25,6 +25,7 @@ pub mod raid5;
 mod rotation;
 mod spans;
 pub mod walk;
+pub mod window;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;

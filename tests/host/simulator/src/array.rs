@@ -6,7 +6,9 @@
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
+use emd_core::personalities::lane::{Job, Usable};
 use emd_core::personalities::walk::Walk;
+use emd_core::personalities::window::Window;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
 use emd_core::uapi::TaskKind;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,10 +35,10 @@ pub struct Task {
     pub targets: Mask,
     /// Members in sync when it started.
     pub in_sync: Mask,
-    /// How far it is.
+    /// Its way.
     pub walk: Walk,
-    /// A lane did not work.
-    pub failed: bool,
+    /// How far it is.
+    pub window: Window,
     /// It is asked to end.
     pub cancelled: bool,
 }
@@ -276,13 +278,12 @@ impl Sim {
         }
     }
 
-    /// Which members can be used by an op for what its run covers (`Array::usable`).
-    pub fn usable(&self, op: &crate::lanes::LaneOp) -> emd_core::personalities::lane::Usable {
+    /// Which members can be used by an op for what its run covers (`Array::usable`), and whether
+    /// parity was left out because it may not agree.
+    pub fn usable(&self, op: &crate::lanes::LaneOp) -> (Usable, bool) {
         let Some(array) = &self.array else {
-            return emd_core::personalities::lane::Usable {
-                readable: Mask::EMPTY,
-                writable: Mask::EMPTY,
-            };
+            let (readable, writable) = (Mask::EMPTY, Mask::EMPTY);
+            return (Usable { readable, writable }, false);
         };
         let start = op.stripe * u64::from(self.unit()) + u64::from(op.run_column);
         let end = start + u64::from(op.run_sectors);
@@ -294,15 +295,18 @@ impl Sim {
             array.writable
         };
         let mut readable = self.readable_up_to(end);
-        let is_write = matches!(op.job, emd_core::personalities::lane::Job::Write { .. });
-        if is_write && self.is_parity() && !self.has(Mistake::UnsyncedParityTrusted) {
-            let all = Mask::all(self.geometry.members());
-            if end > array.unsynced_from && readable == all {
-                let roles = self.geometry.roles(op.stripe);
-                readable = readable.minus(Mask::option(roles.p));
-            }
+        let is_write = matches!(op.job, Job::Write { .. });
+        let trusted = op.trusts_parity || self.has(Mistake::UnsyncedParityTrusted);
+        let all = Mask::all(self.geometry.members());
+        let leave_out = is_write
+            && self.is_parity()
+            && !trusted
+            && end > array.unsynced_from
+            && readable == all;
+        if leave_out {
+            readable = readable.minus(self.geometry.roles(op.stripe).parity());
         }
-        emd_core::personalities::lane::Usable { readable, writable }
+        (Usable { readable, writable }, leave_out)
     }
 
     // The task.
@@ -311,11 +315,11 @@ impl Sim {
     pub fn task_can_send(&self) -> bool {
         let Some(array) = &self.array else { return false };
         let Some(task) = &array.task else { return false };
-        let ending = task.cancelled || task.failed || self.members_lost();
-        if ending || task.walk.is_all_sent() {
-            return task.walk.in_flight() == 0;
+        let ending = task.cancelled || task.window.has_failed() || self.members_lost();
+        if ending || task.window.is_all_sent() {
+            return task.window.flying() == 0;
         }
-        !array.gate_closed && task.walk.in_flight() < TASK_WINDOW
+        !array.gate_closed && { task.window }.send(TASK_WINDOW).is_some()
     }
 
     fn members_lost(&self) -> bool {
@@ -334,23 +338,27 @@ impl Sim {
         let lost = self.members_lost();
         let Some(array) = self.array.as_mut() else { return };
         let Some(task) = array.task.as_mut() else { return };
-        let ending = task.cancelled || task.failed || lost;
-        if (ending || task.walk.is_all_sent()) && task.walk.in_flight() == 0 {
+        let ending = task.cancelled || task.window.has_failed() || lost;
+        if (ending || task.window.is_all_sent()) && task.window.flying() == 0 {
             return self.task_end();
         }
-        let Some(lane) = task.walk.send(TASK_WINDOW) else { return };
-        let job = task_job(task);
+        let Some(lane) = task.window.send(TASK_WINDOW) else { return };
+        let Some(range) = task.walk.lane(lane) else {
+            // Nothing to do there.
+            return self.task_lane_done(lane, false);
+        };
+        let job = task_job(task, range.targets);
         self.publish();
         self.arr().inside += 1;
-        let op = self.new_op(lane.stripe, lane.column, lane.sectors, job);
-        self.op(op).task = Some(lane.lane);
+        let op = self.new_op(range.stripe, range.column, range.sectors, job);
+        self.op(op).task = Some(lane);
         self.submit_op(op);
     }
 
     fn task_end(&mut self) {
         let array = self.arr();
         let Some(task) = array.task.take() else { return };
-        let completed = task.walk.is_complete() && !task.failed;
+        let completed = task.window.is_complete();
         if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from = u64::MAX;
         }
@@ -358,7 +366,7 @@ impl Sim {
             kind: task.kind,
             targets: task.targets,
             completed,
-            done_sectors: task.walk.done_sectors(),
+            done_sectors: task.done_sectors(),
         });
         array.task_active = false;
         self.report.tasks += u64::from(completed);
@@ -367,22 +375,23 @@ impl Sim {
 
     /// A lane of the task is back.
     pub fn task_lane_done(&mut self, lane: u64, failed: bool) {
+        let passes = self.has(Mistake::MarkPastFailedLane);
         let Some(task) = self.arr().task.as_mut() else { return };
-        task.failed |= failed;
-        task.walk.back(lane);
+        task.window.back(lane, !failed || passes);
+        task.cancelled |= failed && passes;
         self.publish();
     }
 
     /// Moves the array's marks along.
     fn publish(&mut self) {
         let ahead = self.has(Mistake::MarkAheadOfData);
-        let lane_sectors = u64::from(self.lane_sectors());
         let array = self.arr();
-        let Some(task) = array.task.as_ref().filter(|task| !task.failed) else { return };
-        let mut done = task.walk.done_sectors();
-        if ahead {
-            done += task.walk.in_flight() * lane_sectors;
-        }
+        let Some(task) = array.task.as_ref() else { return };
+        let done = if ahead {
+            task.walk.mark(task.window.base() + task.window.flying())
+        } else {
+            task.done_sectors()
+        };
         match task.kind {
             TaskKind::Rebuild => array.rebuild_done = done,
             TaskKind::Initialise | TaskKind::Resync if array.unsynced_from != u64::MAX => {
@@ -396,10 +405,16 @@ impl Sim {
 /// Lanes that a task has in flight.
 const TASK_WINDOW: u64 = 3;
 
-fn task_job(task: &Task) -> emd_core::personalities::lane::Job {
-    use emd_core::personalities::lane::Job;
+impl Task {
+    /// Its mark.
+    pub fn done_sectors(&self) -> u64 {
+        self.walk.mark(self.window.base())
+    }
+}
+
+fn task_job(task: &Task, targets: Mask) -> Job {
     match task.kind {
-        TaskKind::Rebuild => Job::Rebuild { targets: task.targets },
+        TaskKind::Rebuild => Job::Rebuild { targets },
         TaskKind::Check => Job::Sync { fix: false },
         _ => Job::Sync { fix: true },
     }

@@ -128,14 +128,23 @@ pub struct Menu {
 }
 
 impl Menu {
-    /// Every registered format, every level.
-    pub fn all() -> Self {
-        let formats = emd_core::metadata::registry::FORMATS;
+    /// The formats that hold, and every level.
+    pub fn usual() -> Self {
         Self {
-            formats: formats.iter().map(|format| format.name()).collect(),
+            formats: vec!["ddf"],
             levels: Vec::new(),
             hole: WriteHole::Open,
         }
+    }
+
+    /// One format, or `all` that are registered.
+    pub fn of(format: &str) -> Option<Self> {
+        let formats = emd_core::metadata::registry::FORMATS.iter().map(|format| format.name());
+        let formats: Vec<_> = formats.filter(|name| format == "all" || *name == format).collect();
+        (!formats.is_empty()).then_some(Self {
+            formats,
+            ..Self::usual()
+        })
     }
 
     /// What can be set up of a format: level and layout with fewest and most members.

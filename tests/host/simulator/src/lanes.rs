@@ -57,6 +57,10 @@ pub struct LaneOp {
     offline: Mask,
     bad: bool,
     locked: bool,
+    /// Parity that may not agree was left out.
+    without_parity: bool,
+    /// It has to be used after all: something else could not be read.
+    pub trusts_parity: bool,
 }
 
 impl Sim {
@@ -85,6 +89,8 @@ impl Sim {
             offline: Mask::EMPTY,
             bad: false,
             locked: true,
+            without_parity: false,
+            trusts_parity: false,
         };
         match self.ops.iter().position(Option::is_none) {
             Some(free) => {
@@ -169,12 +175,13 @@ impl Sim {
             body.run_sectors = body.sectors;
         }
         let body = self.ops[op].as_ref().expect("the op is at work");
-        let usable = self.usable(body);
+        let (usable, without_parity) = self.usable(body);
         let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
         let first = work.step(StepResult::default());
         let body = self.op(op);
         body.work = Some(work);
         body.step = first;
+        body.without_parity = without_parity;
         self.fill_new(op);
         self.perform(op);
     }
@@ -280,7 +287,14 @@ impl Sim {
         for slot in lost.iter() {
             self.drop_member(slot);
         }
-        self.op(op).next(StepResult {
+        let left_behind = self.has(Mistake::ParityLeftBehind);
+        let body = self.op(op);
+        if !is_write && body.without_parity && !failed.is_empty() && !left_behind {
+            // Better a parity that may be off where a crash tore it than one that surely is.
+            body.trusts_parity = true;
+            return self.begin(op);
+        }
+        body.next(StepResult {
             failed,
             lost,
             ..StepResult::default()

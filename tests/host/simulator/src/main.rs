@@ -21,10 +21,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn main() {
-    let mut menu = Menu::all();
+    let mut menu = Menu::usual();
     if let Some(format) = variable("FORMAT") {
-        menu.formats.retain(|known| *known == format);
-        assert!(!menu.formats.is_empty(), "no format is called {format}");
+        menu = Menu::of(&format).unwrap_or_else(|| panic!("no format is called {format}"));
     }
     if variable("HOLE").as_deref() == Some("closed") {
         menu.hole = WriteHole::Closed;

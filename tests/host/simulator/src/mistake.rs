@@ -41,6 +41,10 @@ pub enum Mistake {
     SpareTrustedAtOnce,
     /// Parity where it was never established is built upon.
     UnsyncedParityTrusted,
+    /// A write that cannot work parity out anew leaves it behind as if a rebuild was to come by.
+    ParityLeftBehind,
+    /// The mark of a task passes a lane that failed.
+    MarkPastFailedLane,
     /// A task on a mirror starts while writes that took no lane locks are in flight.
     TaskWithoutDrain,
     /// Copies that may differ after a crash are read wherever it is convenient, not where the resync
@@ -69,6 +73,8 @@ impl Mistake {
         Mistake::RepairOverNew,
         Mistake::SpareTrustedAtOnce,
         Mistake::UnsyncedParityTrusted,
+        Mistake::ParityLeftBehind,
+        Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,
     ];

@@ -153,7 +153,11 @@ fn make(config: &Config) -> Result<Template, String> {
         .collect();
     let all: Vec<DiskFacts> = (0..members).map(facts).collect();
     let why = |reason: emd_core::model::Reason| reason.to_string();
-    let mut set = format.create(&all, "sim", &context(1)).map_err(why)?;
+    // Some formats have no place for the name of a set.
+    let mut set = format
+        .create(&all, "sim", &context(1))
+        .or_else(|_| format.create(&all, "", &context(1)))
+        .map_err(why)?;
     carry_out(&mut disks, set.as_ref());
     let capability = format
         .capabilities()

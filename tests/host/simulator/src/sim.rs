@@ -167,7 +167,10 @@ pub struct Sim {
 /// Carries out a history.
 pub fn run(history: &History, mistake: Option<Mistake>, tracing: bool) -> Report {
     let mut sim = Sim::new(history, mistake, tracing);
-    sim.play();
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sim.play()));
+    if played.is_err() {
+        sim.violate("nothing panics", "see above".into());
+    }
     sim.report.steps = sim.now;
     sim.report
 }

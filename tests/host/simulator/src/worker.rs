@@ -17,10 +17,10 @@ use emd_core::model::{
     VolumeIndex,
 };
 use emd_core::personalities::walk::Walk;
+use emd_core::personalities::window::Window;
 use emd_core::personalities::{Health, Kind, Mask};
 use emd_core::uapi::TaskKind;
 use std::collections::{BTreeSet, VecDeque};
-use std::num::NonZeroU32;
 
 /// A step of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,12 @@ pub struct Worker {
     told_gone: BTreeSet<DiskIndex>,
     unfit: BTreeSet<(Slot, DiskIndex)>,
     check: Option<bool>,
+    /// Tasks that came to grief. The kernel tries again every few seconds, for ever.
+    griefs: u32,
 }
+
+/// So often a task that cannot get to its end is tried here.
+const GRIEFS_MAX: u32 = 6;
 
 impl Default for Worker {
     fn default() -> Self {
@@ -120,6 +125,7 @@ impl Default for Worker {
             told_gone: BTreeSet::new(),
             unfit: BTreeSet::new(),
             check: None,
+            griefs: 0,
         }
     }
 }
@@ -652,7 +658,8 @@ impl Sim {
         let failing = matches!(steps.first(), Some(Step::Record(Event::DiskFailed(_) | Event::DiskMissing(_))));
         let Some(array) = self.array.as_mut() else { return };
         if array.unrecorded.is_empty() && array.dirty != Dirty::Wanted && !failing {
-            array.finished_task = None;
+            let end = array.finished_task.take();
+            self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed));
         }
     }
 
@@ -689,11 +696,11 @@ impl Sim {
             return None;
         }
         let ahead = if self.has(Mistake::MarkAheadOfData) {
-            task.walk.in_flight() * u64::from(self.lane_sectors())
+            task.window.flying()
         } else {
             0
         };
-        let done = (task.walk.done_sectors() + ahead).min(task.walk.total_sectors());
+        let done = task.walk.mark(task.window.base() + ahead);
         let steps = self.progress(task.kind, task.targets, done);
         (!steps.is_empty()).then_some((steps, Action::Nothing))
     }
@@ -805,11 +812,15 @@ impl Sim {
         if array.task.is_some() || array.finished_task.is_some() || array.broken || !self.is_redundant() {
             return None;
         }
+        if self.worker.griefs >= GRIEFS_MAX {
+            return None;
+        }
         let (kind, targets, from) = match self.task_needed() {
             Some(needed) => needed,
             None => {
                 let dirty = self.volume()?.consistency == Consistency::Dirty;
-                let alone = self.health(self.model_in_sync(None)) == Health::Degraded;
+                let in_sync = self.model_in_sync(None);
+                let alone = !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
                 if array.needs_resync && dirty && alone {
                     let steps = vec![
                         Step::Record(Event::ResyncDone(VOLUME)),
@@ -833,10 +844,7 @@ impl Sim {
 
     fn can_compare(&self) -> bool {
         let Some(array) = &self.array else { return false };
-        match self.geometry.kind() {
-            Kind::Mirrored => array.readable.len() >= 2,
-            _ => array.readable == Mask::all(self.geometry.members()),
-        }
+        self.geometry.can_compare(array.readable)
     }
 
     /// `Inner::task_needed`.
@@ -845,7 +853,7 @@ impl Sim {
         let volume = self.volume()?;
         let mut targets = Mask::EMPTY;
         let mut done = u64::MAX;
-        let mut in_sync = 0u32;
+        let mut in_sync = Mask::EMPTY;
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
             match member.state {
                 MemberState::Rebuilding { done_sectors }
@@ -854,17 +862,14 @@ impl Sim {
                     targets = targets.with(slot);
                     done = done.min(done_sectors);
                 }
-                MemberState::InSync => in_sync += 1,
+                MemberState::InSync => in_sync = in_sync.with(slot),
                 _ => {}
             }
         }
         if !targets.is_empty() {
             return Some((TaskKind::Rebuild, targets, done));
         }
-        let lost = u32::from(volume.shape.members).saturating_sub(in_sync);
-        let mirrored = self.geometry.kind() == Kind::Mirrored;
-        let can_resync = lost == 0 || (mirrored && in_sync >= 2);
-        if !array.needs_resync || !can_resync || !self.can_compare() {
+        if !array.needs_resync || !self.geometry.can_compare(in_sync) || !self.can_compare() {
             return None;
         }
         let kind = match volume.consistency {
@@ -945,14 +950,15 @@ impl Sim {
     }
 
     fn start_task(&mut self, kind: TaskKind, targets: Mask, from: u64) {
-        let lanes = NonZeroU32::new(self.lane_sectors()).unwrap_or(NonZeroU32::MIN);
-        let walk = Walk::new(&self.geometry, lanes, from);
+        let walk = Walk::new(&self.geometry, targets, self.lane_sectors());
+        let window = Window::new(walk.first(from), walk.lanes());
+        let done = walk.mark(window.base());
         let array = self.arr();
         if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && array.unsynced_from == u64::MAX {
             array.unsynced_from = from;
         }
         if !targets.is_empty() {
-            array.rebuild_done = walk.done_sectors();
+            array.rebuild_done = done;
         }
         array.task_active = true;
         array.task = Some(Task {
@@ -960,7 +966,7 @@ impl Sim {
             targets,
             in_sync: array.readable,
             walk,
-            failed: false,
+            window,
             cancelled: false,
         });
         self.worker.check = None;
