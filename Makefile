@@ -16,7 +16,7 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
@@ -66,6 +66,10 @@ test: toolbox ## all tests; the last line is "N passed, N failed"
 
 test-host: toolbox ## host tests (T=NAME: those that match)
 	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)
+
+simulate: toolbox ## the crash simulator for SECONDS=n (10), or one SEED=n; FORMAT=name, HOLE=closed, MISTAKE=name
+	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) \
+		$(CARGO) run --quiet --profile simulate -p emd-simulator
 
 test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
 	@$(ENTER) tools/vm/run-tests $(T)

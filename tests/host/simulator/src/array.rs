@@ -172,7 +172,11 @@ impl Sim {
             self.report.broken += 1;
         }
         self.tell(|_| {
-            let end = if beyond { ", and with it the array" } else { "" };
+            let end = if beyond {
+                ", and with it the array"
+            } else {
+                ""
+            };
             format!("   member {slot} fails{end}")
         });
         self.taint(slot, None);
@@ -182,7 +186,9 @@ impl Sim {
 
     /// Members that hold what they should below `end`.
     pub fn readable_up_to(&self, end: u64) -> Mask {
-        let Some(array) = &self.array else { return Mask::EMPTY };
+        let Some(array) = &self.array else {
+            return Mask::EMPTY;
+        };
         if end <= array.rebuild_done {
             array.readable.union(array.writable)
         } else {
@@ -313,8 +319,12 @@ impl Sim {
 
     /// Whether the task could send a lane.
     pub fn task_can_send(&self) -> bool {
-        let Some(array) = &self.array else { return false };
-        let Some(task) = &array.task else { return false };
+        let Some(array) = &self.array else {
+            return false;
+        };
+        let Some(task) = &array.task else {
+            return false;
+        };
         let ending = task.cancelled || task.window.has_failed() || self.members_lost();
         if ending || task.window.is_all_sent() {
             return task.window.flying() == 0;
@@ -323,7 +333,9 @@ impl Sim {
     }
 
     fn members_lost(&self) -> bool {
-        let Some(array) = &self.array else { return true };
+        let Some(array) = &self.array else {
+            return true;
+        };
         let Some(task) = &array.task else { return true };
         match task.kind {
             TaskKind::Rebuild => {
@@ -336,13 +348,19 @@ impl Sim {
     /// Sends the next lane, or ends the task.
     pub fn task_send(&mut self) {
         let lost = self.members_lost();
-        let Some(array) = self.array.as_mut() else { return };
-        let Some(task) = array.task.as_mut() else { return };
+        let Some(array) = self.array.as_mut() else {
+            return;
+        };
+        let Some(task) = array.task.as_mut() else {
+            return;
+        };
         let ending = task.cancelled || task.window.has_failed() || lost;
         if (ending || task.window.is_all_sent()) && task.window.flying() == 0 {
             return self.task_end();
         }
-        let Some(lane) = task.window.send(TASK_WINDOW) else { return };
+        let Some(lane) = task.window.send(TASK_WINDOW) else {
+            return;
+        };
         let Some(range) = task.walk.lane(lane) else {
             // Nothing to do there.
             return self.task_lane_done(lane, false);
@@ -357,7 +375,9 @@ impl Sim {
 
     fn task_end(&mut self) {
         let array = self.arr();
-        let Some(task) = array.task.take() else { return };
+        let Some(task) = array.task.take() else {
+            return;
+        };
         let completed = task.window.is_complete();
         if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from = u64::MAX;
@@ -376,7 +396,9 @@ impl Sim {
     /// A lane of the task is back.
     pub fn task_lane_done(&mut self, lane: u64, failed: bool) {
         let passes = self.has(Mistake::MarkPastFailedLane);
-        let Some(task) = self.arr().task.as_mut() else { return };
+        let Some(task) = self.arr().task.as_mut() else {
+            return;
+        };
         task.window.back(lane, !failed || passes);
         task.cancelled |= failed && passes;
         self.publish();
@@ -386,7 +408,9 @@ impl Sim {
     fn publish(&mut self) {
         let ahead = self.has(Mistake::MarkAheadOfData);
         let array = self.arr();
-        let Some(task) = array.task.as_ref() else { return };
+        let Some(task) = array.task.as_ref() else {
+            return;
+        };
         let done = if ahead {
             task.walk.mark(task.window.base() + task.window.flying())
         } else {

@@ -48,7 +48,9 @@ impl Sim {
     /// The machine starts.
     pub fn boot(&mut self, absent: Absent) {
         self.choose_present(absent);
-        let here: Vec<usize> = (0..self.disks.len()).filter(|&disk| self.disks[disk].answers()).collect();
+        let here: Vec<usize> = (0..self.disks.len())
+            .filter(|&disk| self.disks[disk].answers())
+            .collect();
         self.tell(|_| format!("=== start, with disks {here:?}"));
         let format = setup::format_of(&self.history.config);
         let mut images = Vec::new();
@@ -71,10 +73,15 @@ impl Sim {
                 return;
             }
         };
-        self.devices = set.set().disks.iter().map(|disk| {
-            let key = disk.facts.map(|facts| facts.key as usize);
-            key.filter(|_| disk.state != DiskState::Removed)
-        }).collect();
+        self.devices = set
+            .set()
+            .disks
+            .iter()
+            .map(|disk| {
+                let key = disk.facts.map(|facts| facts.key as usize);
+                key.filter(|_| disk.state != DiskState::Removed)
+            })
+            .collect();
         self.set = Some(set);
         self.check_model();
         self.check_promises();
@@ -85,7 +92,10 @@ impl Sim {
             return self.refuse(why);
         }
         let absent = self.absent_disks();
-        let mut steps: Vec<Step> = absent.into_iter().map(|disk| Step::TryRecord(Event::DiskMissing(disk))).collect();
+        let mut steps: Vec<Step> = absent
+            .into_iter()
+            .map(|disk| Step::TryRecord(Event::DiskMissing(disk)))
+            .collect();
         steps.push(Step::Do(Action::StartArray));
         self.worker.begin(steps, Action::Nothing);
     }
@@ -103,7 +113,9 @@ impl Sim {
     fn usable_members(&self) -> Mask {
         let mut usable = self.model_in_sync(None);
         for slot in usable.iter() {
-            let here = self.disk_in(slot).is_some_and(|disk| self.disk_is_online(disk));
+            let here = self
+                .disk_in(slot)
+                .is_some_and(|disk| self.disk_is_online(disk));
             if !here {
                 usable = usable.without(slot);
             }
@@ -112,8 +124,17 @@ impl Sim {
     }
 
     fn disk_is_online(&self, disk: DiskIndex) -> bool {
-        let state = self.set.as_ref().and_then(|set| set.set().disk(disk)).map(|disk| disk.state);
-        self.devices.get(usize::from(disk)).copied().flatten().is_some() && state == Some(DiskState::Online)
+        let state = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().disk(disk))
+            .map(|disk| disk.state);
+        self.devices
+            .get(usize::from(disk))
+            .copied()
+            .flatten()
+            .is_some()
+            && state == Some(DiskState::Online)
     }
 
     /// `Inner::may_start`, by force.
@@ -132,12 +153,21 @@ impl Sim {
 
     /// Disks of members that are not here (`record_absent`).
     fn absent_disks(&self) -> Vec<DiskIndex> {
-        let Some(set) = &self.set else { return Vec::new() };
-        let Some(volume) = set.set().volume(0) else { return Vec::new() };
+        let Some(set) = &self.set else {
+            return Vec::new();
+        };
+        let Some(volume) = set.set().volume(0) else {
+            return Vec::new();
+        };
         let mut absent = Vec::new();
         for disk in volume.members.iter().filter_map(|member| member.disk) {
             let state = set.set().disk(disk).map(|disk| disk.state);
-            let here = self.devices.get(usize::from(disk)).copied().flatten().is_some();
+            let here = self
+                .devices
+                .get(usize::from(disk))
+                .copied()
+                .flatten()
+                .is_some();
             if !here && state != Some(DiskState::Failed) && !absent.contains(&disk) {
                 absent.push(disk);
             }
@@ -152,7 +182,9 @@ impl Sim {
             return self.refuse(why);
         }
         let usable = self.usable_members();
-        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return };
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
+            return;
+        };
         let consistency = volume.consistency;
         let members: Vec<_> = volume.members.iter().copied().collect();
         let mut table = vec![None; members.len()];
@@ -223,7 +255,10 @@ impl Sim {
                 "   the volume runs: members {:b} in sync, {:b} being rebuilt, {:?}",
                 readable.0,
                 rebuilding.0,
-                sim.set.as_ref().and_then(|set| set.set().volume(0)).map(|volume| volume.consistency),
+                sim.set
+                    .as_ref()
+                    .and_then(|set| set.set().volume(0))
+                    .map(|volume| volume.consistency),
             )
         });
         for slot in 0..self.geometry.members() {

@@ -18,7 +18,12 @@ impl Sim {
             Some(volume) => {
                 let same = volume.shape == *self.geometry.shape()
                     && volume.size_sectors == self.geometry.size_sectors();
-                (!same).then(|| format!("it reads {:?} of {} sectors", volume.shape, volume.size_sectors))
+                (!same).then(|| {
+                    format!(
+                        "it reads {:?} of {} sectors",
+                        volume.shape, volume.size_sectors
+                    )
+                })
             }
         };
         if let Some(text) = wrong {
@@ -30,9 +35,13 @@ impl Sim {
     fn model_places(&self) -> Vec<Option<(usize, u64)>> {
         let members = usize::from(self.geometry.members());
         let mut places = vec![None; members];
-        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return places };
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
+            return places;
+        };
         for (slot, member) in volume.members.iter().enumerate().take(members) {
-            let disk = member.disk.and_then(|disk| *self.devices.get(usize::from(disk))?);
+            let disk = member
+                .disk
+                .and_then(|disk| *self.devices.get(usize::from(disk))?);
             places[slot] = disk.map(|disk| (disk, member.offset_sectors));
         }
         places
@@ -49,7 +58,9 @@ impl Sim {
 
     /// After a start: what the metadata promises holds on the disks.
     pub fn check_promises(&mut self) {
-        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else { return };
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
+            return;
+        };
         let consistency = volume.consistency;
         let mut in_sync = Mask::EMPTY;
         let mut below = vec![0u64; usize::from(self.geometry.members())];
@@ -93,7 +104,14 @@ impl Sim {
         disk.is_some_and(|disk| disk.state == emd_core::model::DiskState::Online)
     }
 
-    fn check_row(&mut self, places: &[Option<(usize, u64)>], in_sync: Mask, below: &[u64], row: u64, agreed: bool) {
+    fn check_row(
+        &mut self,
+        places: &[Option<(usize, u64)>],
+        in_sync: Mask,
+        below: &[u64],
+        row: u64,
+        agreed: bool,
+    ) {
         let tokens = self.row(places, row);
         let members = Mask::all(self.geometry.members());
         // Those that are right here, it says.
@@ -103,10 +121,14 @@ impl Sim {
         let promise = "what the metadata promises holds on the disks";
         match self.geometry.kind() {
             Kind::Mirrored => {
-                let copies: Vec<Token> = right.iter().map(|slot| tokens[usize::from(slot)]).collect();
+                let copies: Vec<Token> =
+                    right.iter().map(|slot| tokens[usize::from(slot)]).collect();
                 let differ = copies.windows(2).any(|pair| pair[0] != pair[1]);
                 if agreed && differ && consistent_rebuild(in_sync, right) {
-                    let text = format!("row {row}: copies {} differ, and it is called clean", crate::sim::show(&copies));
+                    let text = format!(
+                        "row {row}: copies {} differ, and it is called clean",
+                        crate::sim::show(&copies)
+                    );
                     return self.violate(promise, text);
                 }
             }
@@ -116,14 +138,19 @@ impl Sim {
                 let whole = right == members;
                 let torn = self.torn.contains(&row) && in_sync != members;
                 if agreed && whole && !torn && !parity::agrees(&roles, &tokens) {
-                    let text = format!("row {row}: {} does not agree, and it is called clean", crate::sim::show(&tokens));
+                    let text = format!(
+                        "row {row}: {} does not agree, and it is called clean",
+                        crate::sim::show(&tokens)
+                    );
                     return self.violate(promise, text);
                 }
             }
             _ => {}
         }
         for slot in in_sync.iter() {
-            let Some(sector) = self.geometry.logical(slot, row) else { continue };
+            let Some(sector) = self.geometry.logical(slot, row) else {
+                continue;
+            };
             let token = tokens[usize::from(slot)];
             if !self.oracle.may_hold(sector, token, Time::MAX) {
                 let possible = self.oracle.possible(sector, Time::MAX);
@@ -146,12 +173,16 @@ impl Sim {
         let stripe = row / u64::from(self.geometry.chunk_sectors());
         let roles = self.geometry.roles(stripe);
         for slot in roles.data.minus(in_sync).iter() {
-            let Some(sector) = self.geometry.logical(slot, row) else { continue };
+            let Some(sector) = self.geometry.logical(slot, row) else {
+                continue;
+            };
             let others = roles.all().without(slot);
             if !others.is_within(in_sync) {
                 continue;
             }
-            let Some(token) = parity::derive(&roles, tokens, slot) else { continue };
+            let Some(token) = parity::derive(&roles, tokens, slot) else {
+                continue;
+            };
             if !self.oracle.may_hold(sector, token, Time::MAX) {
                 let possible = self.oracle.possible(sector, Time::MAX);
                 let text = format!(
@@ -190,7 +221,10 @@ impl Sim {
         };
         let readable = match self.is_redundant() {
             true => readable,
-            false => readable.iter().filter(answers).fold(Mask::EMPTY, Mask::with),
+            false => readable
+                .iter()
+                .filter(answers)
+                .fold(Mask::EMPTY, Mask::with),
         };
         let places = array.table.clone();
         let members = Mask::all(self.geometry.members());
@@ -202,7 +236,9 @@ impl Sim {
             };
             let roles = self.geometry.roles(stripe);
             for slot in 0..self.geometry.members() {
-                let Some(sector) = self.geometry.logical(slot, row) else { continue };
+                let Some(sector) = self.geometry.logical(slot, row) else {
+                    continue;
+                };
                 let token = if readable.contains(slot) {
                     Some(tokens[usize::from(slot)])
                 } else if self.is_parity() && roles.all().without(slot).is_within(readable) {
@@ -237,17 +273,34 @@ impl Sim {
     /// What the disks say at the end is what is known in memory.
     fn check_written(&mut self, readable: Mask) {
         let format = crate::setup::format_of(&self.history.config);
-        let here: Vec<usize> = self.devices.iter().copied().flatten().filter(|&disk| self.disks[disk].answers()).collect();
-        let images: Vec<_> = here.iter().filter_map(|&disk| crate::setup::probe(format, &self.disks[disk], disk, &self.regions).ok()?).collect();
+        let here: Vec<usize> = self
+            .devices
+            .iter()
+            .copied()
+            .flatten()
+            .filter(|&disk| self.disks[disk].answers())
+            .collect();
+        let images: Vec<_> = here
+            .iter()
+            .filter_map(|&disk| {
+                crate::setup::probe(format, &self.disks[disk], disk, &self.regions).ok()?
+            })
+            .collect();
         let images: Vec<_> = images.iter().collect();
         let read = match format.assemble(&images) {
             Ok(set) => set,
             Err(why) => {
-                return self.violate("metadata reads back to a legal state", format!("at the end: {why}"));
+                return self.violate(
+                    "metadata reads back to a legal state",
+                    format!("at the end: {why}"),
+                );
             }
         };
         let Some(volume) = read.set().volume(0) else {
-            return self.violate("metadata reads back to a legal state", "at the end the volume is gone".into());
+            return self.violate(
+                "metadata reads back to a legal state",
+                "at the end the volume is gone".into(),
+            );
         };
         let mut in_sync = Mask::EMPTY;
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
@@ -257,13 +310,20 @@ impl Sim {
         }
         // Of disks that do not answer nothing can be read.
         let memory = self.model_in_sync(None).iter().filter(|&slot| {
-            let disk = self.disk_in(slot).and_then(|disk| *self.devices.get(usize::from(disk))?);
+            let disk = self
+                .disk_in(slot)
+                .and_then(|disk| *self.devices.get(usize::from(disk))?);
             disk.is_some_and(|disk| self.disks[disk].answers())
         });
         let memory = memory.fold(Mask::EMPTY, Mask::with);
         let clean = volume.consistency;
-        let known = self.set.as_ref().and_then(|set| set.set().volume(0)).map(|volume| volume.consistency);
-        let same_kind = known.is_some_and(|known| std::mem::discriminant(&known) == std::mem::discriminant(&clean));
+        let known = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().volume(0))
+            .map(|volume| volume.consistency);
+        let same_kind = known
+            .is_some_and(|known| std::mem::discriminant(&known) == std::mem::discriminant(&clean));
         // A member that was lost beyond redundancy is not recorded, so memory counts, not the array.
         if in_sync != memory || !same_kind {
             let text = format!(

@@ -63,7 +63,10 @@ impl Base {
             let (from, to) = (start.max(sector), stop.min(end));
             if from < to {
                 let len = (to - from) as usize * 512;
-                let (source, dest) = ((from - start) as usize * 512, (from - sector) as usize * 512);
+                let (source, dest) = (
+                    (from - start) as usize * 512,
+                    (from - sector) as usize * 512,
+                );
                 out[dest..dest + len].copy_from_slice(&bytes[source..source + len]);
             }
         }
@@ -82,8 +85,16 @@ pub enum IoError {
 /// A write that is not durable yet.
 #[derive(Clone, Debug)]
 enum Cached {
-    Data { seq: u64, at: usize, token: Token },
-    Meta { seq: u64, sector: u64, bytes: Box<Sector> },
+    Data {
+        seq: u64,
+        at: usize,
+        token: Token,
+    },
+    Meta {
+        seq: u64,
+        sector: u64,
+        bytes: Box<Sector>,
+    },
 }
 
 impl Cached {
@@ -114,10 +125,12 @@ pub struct Disk {
     pub present: bool,
     /// Answers nothing, though it is plugged in.
     pub dead: bool,
-    /// So many reads (writes, flushes) from now on fail.
+    /// So many reads (writes of data, of metadata, flushes) from now on fail.
     pub failing_reads: u32,
     /// See above.
     pub failing_writes: u32,
+    /// See above.
+    pub failing_metadata: u32,
     /// See above.
     pub failing_flushes: u32,
 }
@@ -140,6 +153,7 @@ impl Disk {
             dead: false,
             failing_reads: 0,
             failing_writes: 0,
+            failing_metadata: 0,
             failing_flushes: 0,
         }
     }
@@ -202,7 +216,13 @@ impl Disk {
     }
 
     /// Writes data.
-    pub fn write(&mut self, rng: &mut Rng, sector: u64, data: &[Token], fua: bool) -> Result<(), IoError> {
+    pub fn write(
+        &mut self,
+        rng: &mut Rng,
+        sector: u64,
+        data: &[Token],
+        fua: bool,
+    ) -> Result<(), IoError> {
         let first = self.index(sector).ok_or(IoError::Medium)?;
         if self.index(sector + data.len() as u64 - 1).is_none() {
             return Err(IoError::Medium);
@@ -221,9 +241,15 @@ impl Disk {
             self.bad.remove(&(sector + offset as u64));
             if fua && !fails {
                 self.durable[at] = token;
-                self.cache.retain(|cached| !matches!(cached, Cached::Data { at: other, .. } if *other == at));
+                self.cache.retain(
+                    |cached| !matches!(cached, Cached::Data { at: other, .. } if *other == at),
+                );
             } else {
-                self.cache.push(Cached::Data { seq: self.seq, at, token });
+                self.cache.push(Cached::Data {
+                    seq: self.seq,
+                    at,
+                    token,
+                });
             }
         }
         if fails {
@@ -249,7 +275,7 @@ impl Disk {
         if !self.answers() {
             return Err(IoError::Offline);
         }
-        let fails = self.failing_writes > 0;
+        let fails = self.failing_metadata > 0;
         self.seq += 1;
         for (offset, block) in bytes.chunks_exact(512).enumerate() {
             if fails && rng.chance(50) {
@@ -258,11 +284,15 @@ impl Disk {
             let at = sector + offset as u64;
             let mut copy = Box::new([0u8; 512]);
             copy.copy_from_slice(block);
-            self.cache.push(Cached::Meta { seq: self.seq, sector: at, bytes: copy.clone() });
+            self.cache.push(Cached::Meta {
+                seq: self.seq,
+                sector: at,
+                bytes: copy.clone(),
+            });
             self.meta_now.insert(at, copy);
         }
         if fails {
-            self.failing_writes -= 1;
+            self.failing_metadata -= 1;
             return Err(IoError::Medium);
         }
         Ok(())
@@ -318,7 +348,11 @@ impl Disk {
         self.seq += 1;
         for (offset, &token) in data.iter().enumerate() {
             if let Some(at) = self.index(sector + offset as u64) {
-                self.cache.push(Cached::Data { seq: self.seq, at, token });
+                self.cache.push(Cached::Data {
+                    seq: self.seq,
+                    at,
+                    token,
+                });
             }
         }
     }
@@ -330,7 +364,11 @@ impl Disk {
             let mut copy = Box::new([0u8; 512]);
             copy.copy_from_slice(block);
             let sector = sector + offset as u64;
-            self.cache.push(Cached::Meta { seq: self.seq, sector, bytes: copy });
+            self.cache.push(Cached::Meta {
+                seq: self.seq,
+                sector,
+                bytes: copy,
+            });
         }
     }
 

@@ -81,6 +81,8 @@ pub enum Op {
     FailReads(usize, u32),
     /// The next writes of a disk fail.
     FailWrites(usize, u32),
+    /// The next writes of metadata to a disk fail.
+    FailMetadata(usize, u32),
     /// The next flush of a disk fails.
     FailFlush(usize),
     /// A sector of a member becomes unreadable.
@@ -125,6 +127,8 @@ pub struct Menu {
     pub levels: Vec<Level>,
     /// Who answers for the write hole.
     pub hole: WriteHole,
+    /// Writes of metadata may fail.
+    pub metadata_errors: bool,
 }
 
 impl Menu {
@@ -134,13 +138,18 @@ impl Menu {
             formats: vec!["ddf"],
             levels: Vec::new(),
             hole: WriteHole::Open,
+            metadata_errors: false,
         }
     }
 
     /// One format, or `all` that are registered.
     pub fn of(format: &str) -> Option<Self> {
-        let formats = emd_core::metadata::registry::FORMATS.iter().map(|format| format.name());
-        let formats: Vec<_> = formats.filter(|name| format == "all" || *name == format).collect();
+        let formats = emd_core::metadata::registry::FORMATS
+            .iter()
+            .map(|format| format.name());
+        let formats: Vec<_> = formats
+            .filter(|name| format == "all" || *name == format)
+            .collect();
         (!formats.is_empty()).then_some(Self {
             formats,
             ..Self::usual()
@@ -159,7 +168,10 @@ impl Menu {
             if !wanted || !runs || !crate::setup::is_simulated(capability.level) {
                 continue;
             }
-            let Some(level) = Level::ALL.iter().position(|&level| level == capability.level) else {
+            let Some(level) = Level::ALL
+                .iter()
+                .position(|&level| level == capability.level)
+            else {
                 continue;
             };
             for (index, &layout) in capability.layouts.iter().enumerate() {
@@ -180,7 +192,10 @@ impl Menu {
         let mut levels: Vec<usize> = choices.iter().map(|choice| choice.0).collect();
         levels.dedup();
         let level = *rng.pick(&levels);
-        let of_level: Vec<_> = choices.into_iter().filter(|choice| choice.0 == level).collect();
+        let of_level: Vec<_> = choices
+            .into_iter()
+            .filter(|choice| choice.0 == level)
+            .collect();
         let (level, layout, _, least, most) = *rng.pick(&of_level);
         let (least, most) = (least.max(2), most.min(least.max(2) + 2));
         let members = least + rng.below(usize::from(most - least) + 1) as u16;
@@ -197,47 +212,13 @@ impl Menu {
             assume_clean: rng.chance(75),
             hole: self.hole,
         };
-        let ops = ops(&mut rng, &config);
+        let ops = self.ops(&mut rng, &config);
         History {
             config,
             ops,
             schedule: rng.number(),
         }
     }
-}
-
-fn ops(rng: &mut Rng, config: &Config) -> Vec<Op> {
-    let size = crate::setup::size_sectors(config);
-    let disks = usize::from(config.members + config.spares);
-    let mut ops = Vec::new();
-    let boots = 1 + rng.below(3);
-    for boot in 0..boots {
-        // Where most I/O of this part goes: close together, so that it meets.
-        let hot = rng.number() % size;
-        let faults = rng.below(3);
-        let count = 4 + rng.below(16);
-        for _ in 0..count {
-            ops.push(user_op(rng, size, hot));
-        }
-        for _ in 0..faults {
-            let at = ops.len() - rng.below(count.min(ops.len()));
-            let fault = fault(rng, disks, u64::from(config.stripes * config.chunk_sectors));
-            ops.insert(at.min(ops.len()), fault);
-        }
-        if rng.chance(15) {
-            ops.push(Op::Settle);
-            ops.push(user_op(rng, size, hot));
-        }
-        if boot + 1 < boots {
-            let absent = Absent(if rng.chance(35) { rng.number() | 1 } else { 0 });
-            ops.push(if rng.chance(80) {
-                Op::PowerCut(absent)
-            } else {
-                Op::Restart(absent)
-            });
-        }
-    }
-    ops
 }
 
 fn user_op(rng: &mut Rng, size: u64, hot: u64) -> Op {
@@ -265,17 +246,57 @@ fn user_op(rng: &mut Rng, size: u64, hot: u64) -> Op {
     }
 }
 
-fn fault(rng: &mut Rng, disks: usize, member_sectors: u64) -> Op {
-    let disk = rng.below(disks);
-    match rng.below(14) {
-        0 | 1 => Op::FailReads(disk, 1 + rng.below(3) as u32),
-        2 | 3 => Op::FailWrites(disk, 1 + rng.below(2) as u32),
-        4 => Op::FailFlush(disk),
-        5 | 6 => Op::Spoil(disk, rng.number() % member_sectors),
-        7 | 8 => Op::Kill(disk),
-        9 | 10 => Op::Pull(disk),
-        11 => Op::Return(disk),
-        12 => Op::AddBlank,
-        _ => Op::Settle,
+impl Menu {
+    fn ops(&self, rng: &mut Rng, config: &Config) -> Vec<Op> {
+        let size = crate::setup::size_sectors(config);
+        let disks = usize::from(config.members + config.spares);
+        let mut ops = Vec::new();
+        let boots = 1 + rng.below(3);
+        for boot in 0..boots {
+            // Where most I/O of this part goes: close together, so that it meets.
+            let hot = rng.number() % size;
+            let faults = rng.below(3);
+            let count = 4 + rng.below(16);
+            for _ in 0..count {
+                ops.push(user_op(rng, size, hot));
+            }
+            for _ in 0..faults {
+                let at = ops.len() - rng.below(count.min(ops.len()));
+                let fault =
+                    self.fault(rng, disks, u64::from(config.stripes * config.chunk_sectors));
+                ops.insert(at.min(ops.len()), fault);
+            }
+            if rng.chance(15) {
+                ops.push(Op::Settle);
+                ops.push(user_op(rng, size, hot));
+            }
+            if boot + 1 < boots {
+                let absent = Absent(if rng.chance(35) { rng.number() | 1 } else { 0 });
+                ops.push(if rng.chance(80) {
+                    Op::PowerCut(absent)
+                } else {
+                    Op::Restart(absent)
+                });
+            }
+        }
+        ops
+    }
+
+    fn fault(&self, rng: &mut Rng, disks: usize, member_sectors: u64) -> Op {
+        let disk = rng.below(disks);
+        match rng.below(14) {
+            0 | 1 => Op::FailReads(disk, 1 + rng.below(3) as u32),
+            2 | 3 => Op::FailWrites(disk, 1 + rng.below(2) as u32),
+            4 if self.metadata_errors && rng.chance(50) => {
+                Op::FailMetadata(disk, 1 + rng.below(4) as u32)
+            }
+            4 => Op::FailFlush(disk),
+            5 | 6 => Op::Spoil(disk, rng.number() % member_sectors),
+            7 | 8 => Op::Kill(disk),
+            9 | 10 => Op::Pull(disk),
+            11 => Op::Return(disk),
+            12 => Op::AddBlank,
+            _ => Op::Settle,
+        }
     }
 }

@@ -81,7 +81,9 @@ impl Sim {
             fua: false,
             fragments: Vec::new(),
             work: None,
-            step: Step::Write { members: Mask::EMPTY },
+            step: Step::Write {
+                members: Mask::EMPTY,
+            },
             old: vec![Vec::new(); members],
             new: vec![Vec::new(); members],
             pending: 0,
@@ -139,14 +141,18 @@ impl Sim {
     }
 
     fn release(&mut self, lane: u64, shared: bool) {
-        let Some(lock) = self.arr().locks.get_mut(&lane) else { return };
+        let Some(lock) = self.arr().locks.get_mut(&lane) else {
+            return;
+        };
         if shared {
             lock.readers = lock.readers.saturating_sub(1);
         } else {
             lock.exclusive = false;
         }
         loop {
-            let Some(&next) = self.arr().locks.entry(lane).or_default().waiting.front() else { break };
+            let Some(&next) = self.arr().locks.entry(lane).or_default().waiting.front() else {
+                break;
+            };
             let shared = self.op(next).shared;
             let lock = self.arr().locks.entry(lane).or_default();
             if lock.exclusive || (!shared && lock.readers > 0) {
@@ -189,7 +195,9 @@ impl Sim {
     /// Copies the users' data: from here on it does not change.
     fn fill_new(&mut self, op: usize) {
         let body = self.op(op);
-        let Job::Write { written } = body.job else { return };
+        let Job::Write { written } = body.job else {
+            return;
+        };
         let (first, sectors) = (body.run_column, body.run_sectors);
         for slot in written.iter() {
             body.new[usize::from(slot)] = vec![0; sectors as usize];
@@ -261,7 +269,13 @@ impl Sim {
     }
 
     /// One of a batch is back.
-    pub fn lane_io_done(&mut self, op: usize, slot: Slot, result: Result<(), IoError>, data: Vec<Token>) {
+    pub fn lane_io_done(
+        &mut self,
+        op: usize,
+        slot: Slot,
+        result: Result<(), IoError>,
+        data: Vec<Token>,
+    ) {
         let body = self.op(op);
         body.pending -= 1;
         match result {
@@ -409,10 +423,16 @@ impl Sim {
                 written = written.with(slot_of(self, index));
             }
             self.arr().inside += 1;
-            let op = self.new_op(rect.stripe, rect.column, rect.sectors, Job::Write { written });
+            let op = self.new_op(
+                rect.stripe,
+                rect.column,
+                rect.sectors,
+                Job::Write { written },
+            );
             self.op(op).fua = fua;
             for index in rect.first..=rect.last {
-                let at = rect.start + u64::from(index) * u64::from(self.unit()) + u64::from(rect.column);
+                let at =
+                    rect.start + u64::from(index) * u64::from(self.unit()) + u64::from(rect.column);
                 let fragment = Fragment {
                     user,
                     slot: slot_of(self, index),
@@ -445,7 +465,8 @@ impl Sim {
             for column in 0..unit {
                 let mut members = (0..data).filter(|&index| covered(index, column));
                 let first = members.next();
-                let here = first.map(|first| (first as u16, members.last().unwrap_or(first) as u16));
+                let here =
+                    first.map(|first| (first as u16, members.last().unwrap_or(first) as u16));
                 let joins = last.as_ref().is_some_and(|rect| {
                     Some((rect.first, rect.last)) == here && column % lane != 0
                 });

@@ -69,7 +69,10 @@ pub fn story(
         text += &format!(" MISTAKE={mistake:?}");
     }
     let report = run(small, mistake, true);
-    text += &format!("\nthe story, made small ({} happenings):\n", small.ops.len());
+    text += &format!(
+        "\nthe story, made small ({} happenings):\n",
+        small.ops.len()
+    );
     text += &report.story.join("\n");
     text
 }

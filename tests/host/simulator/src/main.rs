@@ -17,7 +17,10 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn number(name: &str) -> Option<u64> {
-    variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    variable(name).map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
 }
 
 fn main() {
@@ -28,9 +31,9 @@ fn main() {
     if variable("HOLE").as_deref() == Some("closed") {
         menu.hole = WriteHole::Closed;
     }
-    let mistake = variable("MISTAKE").map(|name| {
-        Mistake::by_name(&name).unwrap_or_else(|| panic!("one of {:?}", Mistake::ALL))
-    });
+    menu.metadata_errors |= variable("METADATA_ERRORS").is_some();
+    let mistake = variable("MISTAKE")
+        .map(|name| Mistake::by_name(&name).unwrap_or_else(|| panic!("one of {:?}", Mistake::ALL)));
     if let Some(seed) = number("SEED") {
         return replay(&menu, seed, mistake);
     }
@@ -105,8 +108,20 @@ fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) {
         if variable("VERBOSE").is_some() {
             println!("{}", report.story.join("\n"));
         }
-        println!("seed {seed}: all promises kept ({:?}, {} steps)", history.config, report.steps);
+        println!(
+            "seed {seed}: all promises kept ({:?}, {} steps)",
+            history.config, report.steps
+        );
         return;
     };
-    println!("{}", emd_simulator::story(seed, &history, violation, &shrink(&history, mistake), mistake));
+    println!(
+        "{}",
+        emd_simulator::story(
+            seed,
+            &history,
+            violation,
+            &shrink(&history, mistake),
+            mistake
+        )
+    );
 }

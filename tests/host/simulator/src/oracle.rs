@@ -77,7 +77,9 @@ impl Cell {
 
     /// Whether a later write has taken the entry's place: acknowledged before `since`, or durable.
     fn is_past(&self, entry: &Entry, since: Time, durable: bool) -> bool {
-        let Some(ended) = entry.ended else { return false };
+        let Some(ended) = entry.ended else {
+            return false;
+        };
         self.entries.iter().any(|later| {
             let holds = if durable {
                 later.durable
@@ -169,7 +171,10 @@ impl Oracle {
         if !cell.allows(token, since) {
             return false;
         }
-        if self.holds_observed && cell.entries.len() > 1 && cell.entries.iter().all(|entry| entry.submitted == 0) {
+        if self.holds_observed
+            && cell.entries.len() > 1
+            && cell.entries.iter().all(|entry| entry.submitted == 0)
+        {
             cell.observed = Some(token);
         }
         true
@@ -211,7 +216,10 @@ impl Oracle {
             if cell.entries.iter().all(|entry| entry.submitted == 0) {
                 continue;
             }
-            let left = cell.entries.iter().filter(|entry| !cell.is_past(entry, 0, true));
+            let left = cell
+                .entries
+                .iter()
+                .filter(|entry| !cell.is_past(entry, 0, true));
             cell.entries = left.map(|entry| base(entry.token)).collect();
             cell.observed = None;
         }

@@ -8,7 +8,10 @@ use emd_core::personalities::LaneRoles;
 /// Writes the parity of a row (one token a slot) into it.
 pub fn establish(roles: &LaneRoles, row: &mut [Token]) {
     if let Some(p) = roles.p {
-        row[usize::from(p)] = roles.data.iter().fold(0, |sum, slot| sum ^ row[usize::from(slot)]);
+        row[usize::from(p)] = roles
+            .data
+            .iter()
+            .fold(0, |sum, slot| sum ^ row[usize::from(slot)]);
     }
 }
 
@@ -23,5 +26,9 @@ pub fn agrees(roles: &LaneRoles, row: &[Token]) -> bool {
 pub fn derive(roles: &LaneRoles, row: &[Token], slot: u16) -> Option<Token> {
     roles.p?;
     let others = roles.all().without(slot);
-    Some(others.iter().fold(0, |sum, slot| sum ^ row[usize::from(slot)]))
+    Some(
+        others
+            .iter()
+            .fold(0, |sum, slot| sum ^ row[usize::from(slot)]),
+    )
 }

@@ -21,7 +21,10 @@ const DISK_SECTORS: u64 = 34 << 11;
 
 /// Levels that the engine of the simulator runs.
 pub fn is_simulated(level: Level) -> bool {
-    matches!(level, Level::Raid0 | Level::Raid1 | Level::Raid4 | Level::Raid5)
+    matches!(
+        level,
+        Level::Raid0 | Level::Raid1 | Level::Raid4 | Level::Raid5
+    )
 }
 
 /// Chunk lengths to choose from.
@@ -98,7 +101,12 @@ pub fn context(n: u64) -> Context {
 /// Reads what the format asks for; `None` when it finds nothing of its own.
 ///
 /// `first` is read before it is asked, for speed: what it asked for last time.
-pub fn probe(format: &dyn Format, disk: &Disk, key: usize, first: &[Region]) -> Result<Option<DiskImage>, String> {
+pub fn probe(
+    format: &dyn Format,
+    disk: &Disk,
+    key: usize,
+    first: &[Region],
+) -> Result<Option<DiskImage>, String> {
     let mut image = DiskImage {
         facts: facts(key),
         extents: KVec::new(),
@@ -126,12 +134,16 @@ pub fn probe(format: &dyn Format, disk: &Disk, key: usize, first: &[Region]) -> 
 fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> Result<usize, String> {
     let data = disk.read_bytes(region.sector, region.len_sectors);
     let mut copy = KVVec::with_capacity(data.len(), GFP_KERNEL).map_err(|_| "memory")?;
-    copy.extend_from_slice(&data, GFP_KERNEL).map_err(|_| "memory")?;
+    copy.extend_from_slice(&data, GFP_KERNEL)
+        .map_err(|_| "memory")?;
     let extent = Extent {
         region,
         bytes: Some(copy),
     };
-    image.extents.push(extent, GFP_KERNEL).map_err(|_| "memory")?;
+    image
+        .extents
+        .push(extent, GFP_KERNEL)
+        .map_err(|_| "memory")?;
     Ok(data.len())
 }
 
@@ -180,19 +192,25 @@ fn make(config: &Config) -> Result<Template, String> {
         disks: &slots,
         assume_clean: config.assume_clean,
     };
-    set.apply(&Event::VolumeCreated(spec), &context(2)).map_err(why)?;
+    set.apply(&Event::VolumeCreated(spec), &context(2))
+        .map_err(why)?;
     carry_out(&mut disks, set.as_ref());
     for spare in members..disks.len() {
         let offer = DiskOffer {
             facts: facts(spare),
             role: SpareRole::Global,
         };
-        set.apply(&Event::DiskAdded(offer), &context(3 + spare as u64)).map_err(why)?;
+        set.apply(&Event::DiskAdded(offer), &context(3 + spare as u64))
+            .map_err(why)?;
         carry_out(&mut disks, set.as_ref());
     }
     let (_, volume) = set.set().live_volumes().next().ok_or("no volume")?;
     let geometry = Geometry::new(&volume.shape, volume.size_sectors).map_err(why)?;
-    let offsets: Vec<u64> = volume.members.iter().map(|member| member.offset_sectors).collect();
+    let offsets: Vec<u64> = volume
+        .members
+        .iter()
+        .map(|member| member.offset_sectors)
+        .collect();
     let start = offsets.iter().copied().min().unwrap_or(0);
     let end = offsets.iter().copied().max().unwrap_or(0) + volume.shape.member_sectors;
     for (key, disk) in disks.iter_mut().enumerate() {
@@ -219,7 +237,10 @@ fn make(config: &Config) -> Result<Template, String> {
     }
     let image = probe(format, &disks[0], 0, &[])?.ok_or("what was made is not found")?;
     let regions = image.extents.iter().map(|extent| extent.region).collect();
-    let places = offsets.iter().enumerate().map(|(slot, &offset)| Some((slot, offset)));
+    let places = offsets
+        .iter()
+        .enumerate()
+        .map(|(slot, &offset)| Some((slot, offset)));
     Ok(Template {
         disks,
         contents,
@@ -232,7 +253,9 @@ fn make(config: &Config) -> Result<Template, String> {
 /// Makes one row of a new volume agree.
 fn agree(disks: &mut [Disk], geometry: &Geometry, sector: u64, at: &dyn Fn(usize) -> u64) {
     let members = usize::from(geometry.members());
-    let row: Vec<Token> = (0..members).map(|slot| disks[slot].peek(at(slot))).collect();
+    let row: Vec<Token> = (0..members)
+        .map(|slot| disks[slot].peek(at(slot)))
+        .collect();
     let mut wanted = row.clone();
     match geometry.kind() {
         Kind::Mirrored => wanted.fill(row[0]),
@@ -251,7 +274,11 @@ fn agree(disks: &mut [Disk], geometry: &Geometry, sector: u64, at: &dyn Fn(usize
 fn carry_out(disks: &mut [Disk], set: &dyn MetadataSet) {
     let mut rng = Rng::new(0);
     for write in set.plan().writes() {
-        let key = set.set().disk(write.disk).and_then(|disk| disk.facts).map(|facts| facts.key);
+        let key = set
+            .set()
+            .disk(write.disk)
+            .and_then(|disk| disk.facts)
+            .map(|facts| facts.key);
         if let Some(disk) = key.and_then(|key| disks.get_mut(key as usize)) {
             let _ = disk.write_bytes(&mut rng, write.sector, set.bytes(&write.source));
         }

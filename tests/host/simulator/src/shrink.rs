@@ -37,13 +37,21 @@ pub fn shrink(history: &History, mistake: Option<Mistake>) -> History {
     }
 }
 
-fn failing(like: &History, ops: Vec<crate::history::Op>, mistake: Option<Mistake>) -> Option<History> {
+fn failing(
+    like: &History,
+    ops: Vec<crate::history::Op>,
+    mistake: Option<Mistake>,
+) -> Option<History> {
     for schedule in 0..SCHEDULES {
         let candidate = History {
             config: like.config,
             ops: ops.clone(),
             // The known one first.
-            schedule: if schedule == 0 { like.schedule } else { schedule },
+            schedule: if schedule == 0 {
+                like.schedule
+            } else {
+                schedule
+            },
         };
         if run(&candidate, mistake, false).violation.is_some() {
             return Some(candidate);

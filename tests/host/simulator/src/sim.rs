@@ -329,7 +329,9 @@ impl Sim {
             return false;
         }
         match op {
-            Op::Write { sector, sectors, .. } if self.meets_write(*sector, *sectors) => false,
+            Op::Write {
+                sector, sectors, ..
+            } if self.meets_write(*sector, *sectors) => false,
             Op::Write { .. } | Op::Read { .. } | Op::Flush => {
                 // Nobody sends I/O to a volume that is not there yet.
                 (self.array.is_some() || self.refused.is_some()) && users < USERS_MAX
@@ -346,7 +348,9 @@ impl Sim {
         let end = sector + u64::from(sectors);
         self.geometry.kind() == emd_core::personalities::Kind::Mirrored
             && self.users.iter().flatten().any(|io| {
-                io.want == crate::users::Want::Write && io.sector < end && sector < io.sector + u64::from(io.sectors)
+                io.want == crate::users::Want::Write
+                    && io.sector < end
+                    && sector < io.sector + u64::from(io.sectors)
             })
     }
 
@@ -356,7 +360,12 @@ impl Sim {
         self.quiet = false;
         self.tell(|_| format!("— {op:?}"));
         match op {
-            Op::Write { sector, sectors, fua, changing } => self.user_write(sector, sectors, fua, changing),
+            Op::Write {
+                sector,
+                sectors,
+                fua,
+                changing,
+            } => self.user_write(sector, sectors, fua, changing),
             Op::Read { sector, sectors } => self.user_read(sector, sectors),
             Op::Flush => self.user_flush(),
             Op::Quiet => self.quiet = true,
@@ -386,6 +395,9 @@ impl Sim {
             }
             Op::FailWrites(disk, count) if disk < self.disks.len() => {
                 self.disks[disk].failing_writes += count;
+            }
+            Op::FailMetadata(disk, count) if disk < self.disks.len() => {
+                self.disks[disk].failing_metadata += count;
             }
             Op::FailFlush(disk) if disk < self.disks.len() => {
                 self.disks[disk].failing_flushes += 1;
@@ -418,11 +430,18 @@ impl Sim {
     fn lose_cache(&mut self, disk: usize) {
         self.tear_flying(disk);
         self.lossy |= !self.is_redundant();
-        let slot = self.places.iter().position(|place| place.is_some_and(|place| place.0 == disk));
-        let readable = self.array.as_ref().map_or(Mask::EMPTY, |array| array.readable);
+        let slot = self
+            .places
+            .iter()
+            .position(|place| place.is_some_and(|place| place.0 == disk));
+        let readable = self
+            .array
+            .as_ref()
+            .map_or(Mask::EMPTY, |array| array.readable);
         if let Some(slot) = slot.filter(|&slot| readable.contains(slot as Slot)) {
             // The last that is borne and one more: what is left of the stripes may not agree.
-            if self.is_redundant() && self.health(readable.without(slot as Slot)) == Health::Failed {
+            if self.is_redundant() && self.health(readable.without(slot as Slot)) == Health::Failed
+            {
                 self.tear_rows(slot);
             }
         }
@@ -431,7 +450,9 @@ impl Sim {
 
     /// Rows that are not durable on a member may be torn.
     fn tear_rows(&mut self, slot: usize) {
-        let Some((disk, offset)) = self.places[slot] else { return };
+        let Some((disk, offset)) = self.places[slot] else {
+            return;
+        };
         let rows: Vec<u64> = self.disks[disk]
             .undurable()
             .filter_map(|sector| sector.checked_sub(offset))
@@ -463,7 +484,10 @@ impl Sim {
     fn window_slack(&self) -> usize {
         let starts: Vec<u64> = self.places.iter().flatten().map(|place| place.1).collect();
         let least = starts.iter().min().copied().unwrap_or(0);
-        starts.iter().max().map_or(0, |most| (most - least) as usize)
+        starts
+            .iter()
+            .max()
+            .map_or(0, |most| (most - least) as usize)
     }
 
     /// Power is cut, and comes back.
@@ -559,7 +583,11 @@ impl Sim {
 
     /// Sends a request to a disk.
     pub fn send(&mut self, disk: usize, request: Request, owner: Owner) {
-        self.flying.push(Io { disk, request, owner });
+        self.flying.push(Io {
+            disk,
+            request,
+            owner,
+        });
     }
 
     fn complete_one(&mut self) {
@@ -586,7 +614,9 @@ impl Sim {
     fn tell_io(&mut self, io: &Io, result: Result<(), IoError>, data: &[Token]) {
         self.tell(|_| {
             let what = match &io.request {
-                Request::Read(sector, sectors) => format!("read {sector}+{sectors} = {}", show(data)),
+                Request::Read(sector, sectors) => {
+                    format!("read {sector}+{sectors} = {}", show(data))
+                }
                 Request::Write(sector, data, fua) => {
                     let fua = if *fua { " FUA" } else { "" };
                     format!("write{fua} {sector}+{} = {}", data.len(), show(data))

@@ -115,7 +115,9 @@ impl Sim {
 
     /// A user writes.
     pub fn user_write(&mut self, sector: u64, sectors: u32, fua: bool, changing: bool) {
-        let Some(user) = self.submit(Want::Write, sector, sectors, fua) else { return };
+        let Some(user) = self.submit(Want::Write, sector, sectors, fua) else {
+            return;
+        };
         let now = self.now;
         let contents = |salt: u64| {
             let make = move |index| mix(now << 20 | index << 4 | salt);
@@ -125,7 +127,13 @@ impl Sim {
         // Mirrors send the users' own pages, as others do: copies of changing data may differ.
         let changed = (changing && self.is_parity()).then(|| contents(2));
         let early = self.rng.chance(50);
-        self.oracle.submitted(self.users[user].as_ref().map_or_else(unreachable_id, UserIo::id), &tokens, changed.as_deref());
+        self.oracle.submitted(
+            self.users[user]
+                .as_ref()
+                .map_or_else(unreachable_id, UserIo::id),
+            &tokens,
+            changed.as_deref(),
+        );
         self.tell(|_| format!("   user writes {sector}+{sectors} = {}", show(&tokens)));
         let io = self.user(user);
         io.tokens = tokens;
@@ -138,7 +146,9 @@ impl Sim {
 
     /// A user reads.
     pub fn user_read(&mut self, sector: u64, sectors: u32) {
-        let Some(user) = self.submit(Want::Read, sector, sectors, false) else { return };
+        let Some(user) = self.submit(Want::Read, sector, sectors, false) else {
+            return;
+        };
         if self.enter(user) {
             self.dispatch(user);
         }
@@ -146,7 +156,9 @@ impl Sim {
 
     /// A user flushes.
     pub fn user_flush(&mut self) {
-        let Some(user) = self.submit(Want::Flush, 0, 0, false) else { return };
+        let Some(user) = self.submit(Want::Flush, 0, 0, false) else {
+            return;
+        };
         if self.enter(user) {
             self.dispatch(user);
         }
@@ -177,7 +189,11 @@ impl Sim {
     fn start_write(&mut self, user: usize) {
         let (sector, sectors, fua) = {
             let io = self.user(user);
-            (io.sector, io.sectors, io.fua && self.mistake != Some(Mistake::FuaDropped))
+            (
+                io.sector,
+                io.sectors,
+                io.fua && self.mistake != Some(Mistake::FuaDropped),
+            )
         };
         match self.geometry.kind() {
             Kind::Mirrored if !self.arr().task_active => {
@@ -224,7 +240,13 @@ impl Sim {
                     self.send_piece(user, slot, sector, place.member_sector, data, sectors);
                 }
                 None if self.is_redundant() && !is_write => {
-                    self.read_by_lanes(user, place.slot, place.member_sector, (sector, sectors), false);
+                    self.read_by_lanes(
+                        user,
+                        place.slot,
+                        place.member_sector,
+                        (sector, sectors),
+                        false,
+                    );
                 }
                 None => self.user(user).failed = true,
             }
@@ -273,7 +295,14 @@ impl Sim {
     }
 
     /// `read::by_lanes`.
-    fn read_by_lanes(&mut self, user: usize, slot: Slot, member_sector: u64, part: (u64, u32), after_error: bool) {
+    fn read_by_lanes(
+        &mut self,
+        user: usize,
+        slot: Slot,
+        member_sector: u64,
+        part: (u64, u32),
+        after_error: bool,
+    ) {
         let (unit, lane) = (u64::from(self.unit()), self.lane_sectors());
         let (sector, sectors) = part;
         let start = self.user(user).sector;
@@ -406,8 +435,8 @@ impl Sim {
         }
         let (broken, writable) = (self.arr().broken, self.arr().writable);
         let redundant = self.is_redundant();
-        let lost = broken
-            || !failed.is_empty() && (!redundant || !failed.intersect(writable).is_empty());
+        let lost =
+            broken || !failed.is_empty() && (!redundant || !failed.intersect(writable).is_empty());
         if lost {
             self.user(user).failed = true;
             return self.end_user(user);
@@ -418,11 +447,19 @@ impl Sim {
     /// The user hears of it: is it as promised?
     pub fn end_user(&mut self, user: usize) {
         self.leave();
-        let Some(io) = self.users[user].take() else { return };
+        let Some(io) = self.users[user].take() else {
+            return;
+        };
         let now = self.now;
         self.tell(|_| {
             let end = if io.failed { "FAILS" } else { "is good" };
-            format!("   user's {:?} {}+{} {end}: {}", io.want, io.sector, io.sectors, show(&io.tokens))
+            format!(
+                "   user's {:?} {}+{} {end}: {}",
+                io.want,
+                io.sector,
+                io.sectors,
+                show(&io.tokens)
+            )
         });
         match io.want {
             Want::Write => {
@@ -464,9 +501,15 @@ impl Sim {
             return;
         }
         let readable = array.readable;
-        let at_the_edge = readable.iter().any(|slot| self.health(readable.without(slot)) == Health::Failed);
+        let at_the_edge = readable
+            .iter()
+            .any(|slot| self.health(readable.without(slot)) == Health::Failed);
         // A passing error on the way, or unreadable sectors.
-        let fault = self.last_fault >= io.submitted || self.disks.iter().any(|disk| disk.is_bad(0, disk.size_sectors));
+        let fault = self.last_fault >= io.submitted
+            || self
+                .disks
+                .iter()
+                .any(|disk| disk.is_bad(0, disk.size_sectors));
         if fault && (at_the_edge || self.faulty) {
             return;
         }
@@ -484,7 +527,9 @@ impl Sim {
 
     /// Whether nothing goes on, and nothing is due.
     pub fn is_at_rest(&self) -> bool {
-        let Some(array) = &self.array else { return true };
+        let Some(array) = &self.array else {
+            return true;
+        };
         self.users_are_idle()
             && self.flying.is_empty()
             && array.task.is_none()

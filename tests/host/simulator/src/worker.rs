@@ -10,8 +10,8 @@
 use crate::array::{Dirty, Task};
 use crate::disk::IoError;
 use crate::mistake::Mistake;
-use crate::sim::{Owner, Request, Sim};
 use crate::setup;
+use crate::sim::{Owner, Request, Sim};
 use emd_core::model::{
     Consistency, DiskIndex, DiskOffer, DiskRole, DiskState, Event, MemberState, Slot, SpareRole,
     VolumeIndex,
@@ -179,7 +179,8 @@ impl Sim {
 
     fn worker_has_news(&self) -> bool {
         let worker = &self.worker;
-        self.set.is_some() && !(worker.gone.is_empty() && worker.here.is_empty() && worker.blank.is_empty())
+        self.set.is_some()
+            && !(worker.gone.is_empty() && worker.here.is_empty() && worker.blank.is_empty())
     }
 
     /// The worker's turn.
@@ -197,7 +198,9 @@ impl Sim {
             None => {}
         }
         if self.worker.steps.is_empty() && !self.take_news() {
-            let Some((steps, on_error)) = self.next_activity() else { return };
+            let Some((steps, on_error)) = self.next_activity() else {
+                return;
+            };
             self.tell(|_| format!("   worker: {steps:?}"));
             if matches!(steps.first(), Some(Step::Do(Action::StartTask(..)))) {
                 self.worker.check = None;
@@ -267,7 +270,11 @@ impl Sim {
 
     fn carry_out(&mut self, strict: bool, handled: BTreeSet<DiskIndex>) {
         let Some(set) = &self.set else { return };
-        let mut plan = Plan { strict, handled, ..Plan::default() };
+        let mut plan = Plan {
+            strict,
+            handled,
+            ..Plan::default()
+        };
         let mut last = None;
         let reordered = self.has(Mistake::PhasesReordered);
         for write in set.plan().writes() {
@@ -295,19 +302,29 @@ impl Sim {
         loop {
             let plan = self.plan();
             plan.flushing = false;
-            let Some(writes) = plan.phases.pop_front() else { return self.plan_done() };
+            let Some(writes) = plan.phases.pop_front() else {
+                return self.plan_done();
+            };
             let failed = plan.failed.clone();
             for (disk, sector, bytes) in writes {
                 let device = self.devices.get(usize::from(disk)).copied().flatten();
-                let Some(device) = device.filter(|_| !failed.contains(&disk)) else { continue };
+                let Some(device) = device.filter(|_| !failed.contains(&disk)) else {
+                    continue;
+                };
                 let plan = self.plan();
                 plan.pending += 1;
                 plan.touched.insert(disk);
-                self.send(device, Request::WriteBytes(sector, bytes), Owner::Plan(disk));
+                self.send(
+                    device,
+                    Request::WriteBytes(sector, bytes),
+                    Owner::Plan(disk),
+                );
             }
             if self.plan().pending > 0 {
                 let disks = self.plan().touched.clone();
-                self.tell(|_| format!("   metadata is being written to disks {disks:?} of the set"));
+                self.tell(|_| {
+                    format!("   metadata is being written to disks {disks:?} of the set")
+                });
                 return;
             }
         }
@@ -370,10 +387,14 @@ impl Sim {
 
     /// True when something is on the way.
     fn flush_members(&mut self) -> bool {
-        let Some(array) = &self.array else { return false };
+        let Some(array) = &self.array else {
+            return false;
+        };
         let mut pending = 0;
         for slot in array.attached.iter() {
-            let disk = self.disk_in(slot).and_then(|disk| *self.devices.get(usize::from(disk))?);
+            let disk = self
+                .disk_in(slot)
+                .and_then(|disk| *self.devices.get(usize::from(disk))?);
             if let Some(disk) = disk {
                 pending += 1;
                 self.send_flush(disk, Owner::MemberFlush(slot));
@@ -388,7 +409,9 @@ impl Sim {
 
     /// A flush of a member is back.
     pub fn member_flush_done(&mut self, slot: Slot, result: Result<(), IoError>) {
-        let Some(Stage::Flush { pending, failed }) = &mut self.worker.stage else { return };
+        let Some(Stage::Flush { pending, failed }) = &mut self.worker.stage else {
+            return;
+        };
         *pending -= 1;
         if result.is_err() {
             *failed = failed.with(slot);
@@ -426,7 +449,9 @@ impl Sim {
     /// Members in sync as the model has them, less those on a disk.
     pub fn model_in_sync(&self, without: Option<DiskIndex>) -> Mask {
         let mut mask = Mask::EMPTY;
-        let Some(volume) = self.volume() else { return mask };
+        let Some(volume) = self.volume() else {
+            return mask;
+        };
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
             let lost = without.is_some() && member.disk == without;
             if member.state == MemberState::InSync && !lost {
@@ -468,22 +493,41 @@ impl Sim {
 
     fn fail_on_array(&mut self, disk: DiskIndex) {
         let Some(set) = &self.set else { return };
-        let slots: Vec<Slot> = set.set().memberships(disk).map(|(_, slot, _)| slot).collect();
+        let slots: Vec<Slot> = set
+            .set()
+            .memberships(disk)
+            .map(|(_, slot, _)| slot)
+            .collect();
         for slot in slots {
-            if self.array.as_ref().is_some_and(|array| array.attached.contains(slot)) {
+            if self
+                .array
+                .as_ref()
+                .is_some_and(|array| array.attached.contains(slot))
+            {
                 self.drop_member(slot);
             }
         }
     }
 
     fn is_online(&self, disk: DiskIndex) -> bool {
-        let here = self.devices.get(usize::from(disk)).copied().flatten().is_some();
-        let state = self.set.as_ref().and_then(|set| set.set().disk(disk)).map(|disk| disk.state);
+        let here = self
+            .devices
+            .get(usize::from(disk))
+            .copied()
+            .flatten()
+            .is_some();
+        let state = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().disk(disk))
+            .map(|disk| disk.state);
         here && state == Some(DiskState::Online)
     }
 
     fn is_attached(&self, disk: DiskIndex) -> bool {
-        let (Some(set), Some(array)) = (&self.set, &self.array) else { return false };
+        let (Some(set), Some(array)) = (&self.set, &self.array) else {
+            return false;
+        };
         let mut places = set.set().memberships(disk);
         places.any(|(_, slot, _)| array.attached.contains(slot))
     }
@@ -518,8 +562,14 @@ impl Sim {
 
     fn record_gone(&mut self, disk: DiskIndex) -> bool {
         self.worker.returned.remove(&disk);
-        let state = self.set.as_ref().and_then(|set| set.set().disk(disk)).map(|disk| disk.state);
-        if state.is_none_or(|state| state == DiskState::Missing) || self.worker.told_gone.contains(&disk) {
+        let state = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().disk(disk))
+            .map(|disk| disk.state);
+        if state.is_none_or(|state| state == DiskState::Missing)
+            || self.worker.told_gone.contains(&disk)
+        {
             return false;
         }
         if !self.bears_loss(disk) {
@@ -537,10 +587,17 @@ impl Sim {
         if self.devices.contains(&Some(disk)) || !self.disks[disk].answers() {
             return false;
         }
-        let Ok(Some(image)) = setup::probe(format, &self.disks[disk], disk, &self.regions) else { return false };
-        let Ok(alone) = format.assemble(&[&image]) else { return false };
+        let Ok(Some(image)) = setup::probe(format, &self.disks[disk], disk, &self.regions) else {
+            return false;
+        };
+        let Ok(alone) = format.assemble(&[&image]) else {
+            return false;
+        };
         let index = alone.set().disk_by_key(disk as u64);
-        let Some(label) = index.and_then(|index| alone.set().disk(index)).map(|disk| disk.label) else {
+        let Some(label) = index
+            .and_then(|index| alone.set().disk(index))
+            .map(|disk| disk.label)
+        else {
             return false;
         };
         let Some(set) = &self.set else { return false };
@@ -548,7 +605,12 @@ impl Sim {
         let Some((index, state)) = same.map(|(index, disk)| (index, disk.state)) else {
             return false;
         };
-        let taken = self.devices.get(usize::from(index)).copied().flatten().is_some();
+        let taken = self
+            .devices
+            .get(usize::from(index))
+            .copied()
+            .flatten()
+            .is_some();
         if taken || state == DiskState::Failed {
             return false;
         }
@@ -557,14 +619,25 @@ impl Sim {
     }
 
     /// `Inner::record_with`.
-    fn record_with(&mut self, event: Event<'static>, disk: usize, returned: Option<DiskIndex>) -> bool {
+    fn record_with(
+        &mut self,
+        event: Event<'static>,
+        disk: usize,
+        returned: Option<DiskIndex>,
+    ) -> bool {
         if let Err(why) = self.apply(&event) {
             self.tell(|_| format!("   {event:?} is refused: {why}"));
             return false;
         }
-        let index = self.set.as_ref().and_then(|set| set.set().disk_by_key(disk as u64));
+        let index = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().disk_by_key(disk as u64));
         let Some(index) = index else {
-            self.violate("formats keep to their contract", format!("{event:?}: the disk is not in the set"));
+            self.violate(
+                "formats keep to their contract",
+                format!("{event:?}: the disk is not in the set"),
+            );
             return false;
         };
         let index = usize::from(index);
@@ -614,7 +687,10 @@ impl Sim {
             None | Some(MemberState::Failed | MemberState::Missing)
         );
         match self.disk_in(slot).filter(|_| !lost) {
-            Some(disk) => (vec![Step::Record(self.loss_event(disk)), recorded], Action::Nothing),
+            Some(disk) => (
+                vec![Step::Record(self.loss_event(disk)), recorded],
+                Action::Nothing,
+            ),
             None => (vec![recorded], Action::Nothing),
         }
     }
@@ -627,7 +703,10 @@ impl Sim {
             return (steps, Action::Nothing);
         }
         let flushed = !self.has(Mistake::RebuiltWithoutFlush);
-        let array = self.array.as_ref().map(|array| (array.needs_resync, array.broken, array.unrecorded));
+        let array = self
+            .array
+            .as_ref()
+            .map(|array| (array.needs_resync, array.broken, array.unrecorded));
         let (needs_resync, broken, unrecorded) = array.unwrap_or((false, true, Mask::EMPTY));
         match end.kind {
             TaskKind::Rebuild => {
@@ -636,8 +715,14 @@ impl Sim {
                 }
                 let mut rebuilt = Mask::EMPTY;
                 for slot in end.targets.minus(unrecorded).iter() {
-                    if matches!(self.member_state(slot), Some(MemberState::Rebuilding { .. })) {
-                        steps.push(Step::Record(Event::RebuildDone { volume: VOLUME, slot }));
+                    if matches!(
+                        self.member_state(slot),
+                        Some(MemberState::Rebuilding { .. })
+                    ) {
+                        steps.push(Step::Record(Event::RebuildDone {
+                            volume: VOLUME,
+                            slot,
+                        }));
                         rebuilt = rebuilt.with(slot);
                     }
                 }
@@ -655,8 +740,13 @@ impl Sim {
 
     /// The end of a task is taken note of as soon as its activity begins.
     fn take_finished(&mut self, steps: &[Step]) {
-        let failing = matches!(steps.first(), Some(Step::Record(Event::DiskFailed(_) | Event::DiskMissing(_))));
-        let Some(array) = self.array.as_mut() else { return };
+        let failing = matches!(
+            steps.first(),
+            Some(Step::Record(Event::DiskFailed(_) | Event::DiskMissing(_)))
+        );
+        let Some(array) = self.array.as_mut() else {
+            return;
+        };
         if array.unrecorded.is_empty() && array.dirty != Dirty::Wanted && !failing {
             let end = array.finished_task.take();
             self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed));
@@ -665,20 +755,32 @@ impl Sim {
 
     fn progress(&self, kind: TaskKind, targets: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
-        let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else { return steps };
+        let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
+            return steps;
+        };
         match kind {
             TaskKind::Rebuild => {
                 for slot in array.attached.intersect(targets).iter() {
-                    if let Some(MemberState::Rebuilding { done_sectors: before }) = self.member_state(slot) {
+                    if let Some(MemberState::Rebuilding {
+                        done_sectors: before,
+                    }) = self.member_state(slot)
+                    {
                         if before < done_sectors {
-                            let event = Event::RebuildProgress { volume: VOLUME, slot, done_sectors };
+                            let event = Event::RebuildProgress {
+                                volume: VOLUME,
+                                slot,
+                                done_sectors,
+                            };
                             steps.push(Step::TryRecord(event));
                         }
                     }
                 }
             }
             TaskKind::Initialise if array.needs_resync => {
-                let event = Event::ResyncProgress { volume: VOLUME, done_sectors };
+                let event = Event::ResyncProgress {
+                    volume: VOLUME,
+                    done_sectors,
+                };
                 steps.push(Step::TryRecord(event));
             }
             _ => {}
@@ -691,7 +793,9 @@ impl Sim {
 
     fn checkpoint(&self) -> Option<Activity> {
         let task = self.array.as_ref()?.task.as_ref()?;
-        let kept = setup::format_of(&self.history.config).capabilities().checkpoints;
+        let kept = setup::format_of(&self.history.config)
+            .capabilities()
+            .checkpoints;
         if !kept || self.now % 16 != 1 {
             return None;
         }
@@ -710,7 +814,12 @@ impl Sim {
         let at_end = self.at >= self.history.ops.len();
         let is_quiet = self.users_are_idle() && (self.quiet || self.settling || at_end);
         let due = is_quiet || self.now % 64 == 0;
-        if !due || !self.is_redundant() || array.dirty != Dirty::Dirty || array.needs_resync || array.broken {
+        if !due
+            || !self.is_redundant()
+            || array.dirty != Dirty::Dirty
+            || array.needs_resync
+            || array.broken
+        {
             return None;
         }
         let mut steps = Vec::new();
@@ -731,8 +840,14 @@ impl Sim {
         let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
         let in_use = array.writable.union(array.unrecorded);
         for slot in array.attached.minus(in_use).iter() {
-            if matches!(self.member_state(slot), Some(MemberState::Failed | MemberState::Missing)) {
-                return Some((vec![Step::Drain, Step::Do(Action::Detach(slot))], Action::Nothing));
+            if matches!(
+                self.member_state(slot),
+                Some(MemberState::Failed | MemberState::Missing)
+            ) {
+                return Some((
+                    vec![Step::Drain, Step::Do(Action::Detach(slot))],
+                    Action::Nothing,
+                ));
             }
         }
         for (index, disk) in set.set().live_disks() {
@@ -758,7 +873,10 @@ impl Sim {
 
     fn spare_activity(&self) -> Option<Activity> {
         let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
-        if array.broken || !self.is_redundant() || self.health(self.model_in_sync(None)) == Health::Failed {
+        if array.broken
+            || !self.is_redundant()
+            || self.health(self.model_in_sync(None)) == Health::Failed
+        {
             return None;
         }
         let volume = self.volume()?;
@@ -782,7 +900,11 @@ impl Sim {
                     if own != rank || unfit || !self.is_online(index) || self.is_unplugged(index) {
                         continue;
                     }
-                    let event = Event::SpareActivated { volume: VOLUME, slot, disk: index };
+                    let event = Event::SpareActivated {
+                        volume: VOLUME,
+                        slot,
+                        disk: index,
+                    };
                     return Some((vec![Step::Record(event)], Action::NoSpare(slot, index)));
                 }
             }
@@ -792,7 +914,10 @@ impl Sim {
 
     fn attach_activity(&self) -> Option<Activity> {
         let array = self.array.as_ref()?;
-        let rebuilding = array.task.as_ref().is_some_and(|task| task.kind == TaskKind::Rebuild);
+        let rebuilding = array
+            .task
+            .as_ref()
+            .is_some_and(|task| task.kind == TaskKind::Rebuild);
         if array.broken || rebuilding {
             return None;
         }
@@ -801,7 +926,10 @@ impl Sim {
                 && !array.attached.contains(slot)
                 && member.disk.is_some_and(|disk| self.is_online(disk));
             if due {
-                return Some((vec![Step::Drain, Step::Do(Action::Attach(slot))], Action::Nothing));
+                return Some((
+                    vec![Step::Drain, Step::Do(Action::Attach(slot))],
+                    Action::Nothing,
+                ));
             }
         }
         None
@@ -809,7 +937,11 @@ impl Sim {
 
     fn task_activity(&self) -> Option<Activity> {
         let array = self.array.as_ref()?;
-        if array.task.is_some() || array.finished_task.is_some() || array.broken || !self.is_redundant() {
+        if array.task.is_some()
+            || array.finished_task.is_some()
+            || array.broken
+            || !self.is_redundant()
+        {
             return None;
         }
         if self.worker.griefs >= GRIEFS_MAX {
@@ -820,7 +952,8 @@ impl Sim {
             None => {
                 let dirty = self.volume()?.consistency == Consistency::Dirty;
                 let in_sync = self.model_in_sync(None);
-                let alone = !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
+                let alone =
+                    !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
                 if array.needs_resync && dirty && alone {
                     let steps = vec![
                         Step::Record(Event::ResyncDone(VOLUME)),
@@ -829,7 +962,11 @@ impl Sim {
                     return Some((steps, Action::Nothing));
                 }
                 let fix = self.worker.check.filter(|_| self.can_compare())?;
-                let kind = if fix { TaskKind::Repair } else { TaskKind::Check };
+                let kind = if fix {
+                    TaskKind::Repair
+                } else {
+                    TaskKind::Check
+                };
                 (kind, Mask::EMPTY, 0)
             }
         };
@@ -843,7 +980,9 @@ impl Sim {
     }
 
     fn can_compare(&self) -> bool {
-        let Some(array) = &self.array else { return false };
+        let Some(array) = &self.array else {
+            return false;
+        };
         self.geometry.can_compare(array.readable)
     }
 
@@ -886,7 +1025,11 @@ impl Sim {
             Action::DirtyRecorded => self.dirty_recorded(),
             Action::Cleaning => self.arr().dirty = Dirty::Cleaning,
             Action::CleanRecorded => {
-                if self.array.as_ref().is_some_and(|array| array.dirty == Dirty::Cleaning) {
+                if self
+                    .array
+                    .as_ref()
+                    .is_some_and(|array| array.dirty == Dirty::Cleaning)
+                {
                     self.clean_recorded();
                 }
             }
@@ -929,10 +1072,16 @@ impl Sim {
     }
 
     fn attach(&mut self, slot: Slot) {
-        let Some(member) = self.volume().and_then(|volume| volume.members.get(usize::from(slot))).copied() else {
+        let Some(member) = self
+            .volume()
+            .and_then(|volume| volume.members.get(usize::from(slot)))
+            .copied()
+        else {
             return;
         };
-        let disk = member.disk.and_then(|disk| *self.devices.get(usize::from(disk))?);
+        let disk = member
+            .disk
+            .and_then(|disk| *self.devices.get(usize::from(disk))?);
         let Some(disk) = disk else { return };
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
@@ -954,7 +1103,9 @@ impl Sim {
         let window = Window::new(walk.first(from), walk.lanes());
         let done = walk.mark(window.base());
         let array = self.arr();
-        if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && array.unsynced_from == u64::MAX {
+        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
+            && array.unsynced_from == u64::MAX
+        {
             array.unsynced_from = from;
         }
         if !targets.is_empty() {
