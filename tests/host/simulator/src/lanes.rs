@@ -149,10 +149,7 @@ impl Sim {
         } else {
             lock.exclusive = false;
         }
-        loop {
-            let Some(&next) = self.arr().locks.entry(lane).or_default().waiting.front() else {
-                break;
-            };
+        while let Some(&next) = self.arr().locks.entry(lane).or_default().waiting.front() {
             let shared = self.op(next).shared;
             let lock = self.arr().locks.entry(lane).or_default();
             if lock.exclusive || (!shared && lock.readers > 0) {
@@ -466,7 +463,7 @@ impl Sim {
                 let mut members = (0..data).filter(|&index| covered(index, column));
                 let first = members.next();
                 let here =
-                    first.map(|first| (first as u16, members.last().unwrap_or(first) as u16));
+                    first.map(|first| (first as u16, members.next_back().unwrap_or(first) as u16));
                 let joins = last.as_ref().is_some_and(|rect| {
                     Some((rect.first, rect.last)) == here && column % lane != 0
                 });
