@@ -41,9 +41,27 @@ enum Mutation {
     HideMismatch,
     /// A check mends.
     CheckMends,
+    /// Q is not written.
+    SkipQWrite,
+    /// Q of the new data alone.
+    QWithoutOld,
+    /// Read-modify-write that forgets the old Q.
+    QWithoutOldQ,
+    /// P and Q are taken for each other where one of them is compared.
+    CompareTheOther,
+    /// The one wrong member is not looked at: parity is rewritten.
+    IgnoreLocated,
+    /// The first data member is always to blame.
+    BlameTheFirst,
+    /// What was corrected is not told.
+    HideCorrected,
+    /// Parity is trusted although nobody says that it agrees.
+    TrustParity,
+    /// A write that more members missed than there is parity for is acknowledged.
+    AcknowledgeTooFew,
 }
 
-const MUTANTS: [Mutation; 14] = [
+const MUTANTS: [Mutation; 23] = [
     Mutation::SkipParityWrite,
     Mutation::ParityWithoutOld,
     Mutation::ParityWithoutOldParity,
@@ -58,6 +76,15 @@ const MUTANTS: [Mutation; 14] = [
     Mutation::AlwaysRefuse,
     Mutation::HideMismatch,
     Mutation::CheckMends,
+    Mutation::SkipQWrite,
+    Mutation::QWithoutOld,
+    Mutation::QWithoutOldQ,
+    Mutation::CompareTheOther,
+    Mutation::IgnoreLocated,
+    Mutation::BlameTheFirst,
+    Mutation::HideCorrected,
+    Mutation::TrustParity,
+    Mutation::AcknowledgeTooFew,
 ];
 
 struct Mutant {
@@ -76,6 +103,9 @@ impl Mutant {
         }
         if mutation == Mutation::CheckMends && matches!(case.job, Job::Sync { .. }) {
             case.job = Job::Sync { fix: true };
+        }
+        if mutation == Mutation::TrustParity {
+            case.distrusted = false;
         }
         Self {
             lane: case.lane(),
@@ -104,6 +134,11 @@ impl Machine for Mutant {
         if self.mutation == Mutation::ForgetLost {
             result.lost = Mask::EMPTY;
         }
+        match self.mutation {
+            Mutation::IgnoreLocated => result.wrong = None,
+            Mutation::BlameTheFirst => result.wrong = self.roles.data.first(),
+            _ => {}
+        }
         let mut step = self.lane.step(result);
         match (self.mutation, &mut step) {
             (Mutation::SkipParityWrite, Step::Write { members }) => {
@@ -125,6 +160,29 @@ impl Machine for Mutant {
             (Mutation::HideFailedWrites, Step::Done(outcome)) => {
                 outcome.write_failed = Mask::EMPTY;
             }
+            (Mutation::AcknowledgeTooFew, Step::Done(outcome)) => {
+                if outcome.write_failed.len() > self.roles.parity().len() {
+                    outcome.result = LaneResult::Good;
+                }
+            }
+            (Mutation::SkipQWrite, Step::Write { members }) => {
+                *members = members.minus(Mask::option(self.roles.q));
+                if members.is_empty() {
+                    return self.step(StepResult::default());
+                }
+            }
+            (Mutation::QWithoutOld, Step::Compute(Compute::Syndromes { old, .. })) => {
+                *old = Mask::EMPTY;
+            }
+            (Mutation::QWithoutOldQ, Step::Compute(Compute::Syndromes { p, q, old, .. })) => {
+                *old = old.minus(Mask::option(*p)).without(*q);
+            }
+            (Mutation::CompareTheOther, Step::Compute(Compute::Compare { p })) => {
+                if let (Some(one), Some(other)) = (self.roles.p, self.roles.q) {
+                    *p = if *p == one { other } else { one };
+                }
+            }
+            (Mutation::HideCorrected, Step::Done(outcome)) => outcome.corrected = Mask::EMPTY,
             (Mutation::HideMismatch, Step::Done(outcome)) => outcome.mismatch = false,
             (Mutation::ReadEverything, Step::Read { members }) => *members = self.roles.all(),
             (Mutation::SkipRepair, Step::Write { members }) => {
@@ -145,18 +203,22 @@ impl Machine for Mutant {
 fn one_run(mutation: Mutation, seed: u64) -> Verdict {
     let mut random = Random(seed);
     let n = 3 + random.below(4) as u16;
-    let p = random.below(u64::from(n)) as u16;
-    let mut lab = Lab::new(n, p, &mut random);
+    let mut lab = if random.chance(2) {
+        Lab::any_with_q(n, &mut random)
+    } else {
+        let p = random.below(u64::from(n)) as u16;
+        Lab::new(n, p, &mut random)
+    };
+    for _ in 0..lab.redundancy() {
+        let slot = random.below(u64::from(n)) as u16;
+        match random.below(6) {
+            0 => lab.lose(Mask::single(slot)),
+            1 if lab.at(slot).in_sync => lab.make_stale(slot),
+            2 => lab.at_mut(slot).bad = true,
+            _ => {}
+        }
+    }
     let slot = random.below(u64::from(n)) as u16;
-    match random.below(6) {
-        0 => lab.lose(Mask::single(slot)),
-        1 => lab.at_mut(slot).in_sync = false,
-        2 => lab.at_mut(slot).bad = true,
-        _ => {}
-    }
-    if !lab.at(slot).in_sync {
-        lab.at_mut(slot).content ^= 0xff;
-    }
     let mask = Mask(random.next()).intersect(lab.roles.data).with(
         // Never empty.
         lab.roles.data.first().unwrap(),
@@ -176,8 +238,16 @@ fn one_run(mutation: Mutation, seed: u64) -> Verdict {
             }
         }
     };
+    // What a crash may leave; then without faults, for P and Q each tell another story.
+    let torn = random.chance(8) && matches!(job, Job::Write { .. });
+    if torn {
+        lab.distrusted = true;
+        lab.at_mut(slot).content ^= random.next();
+    }
     let at = random.below(5) as usize;
-    let victim = Mask::single(random.below(u64::from(n)) as u16);
+    let victim = (0..=random.below(3)).fold(Mask::EMPTY, |mask, _| {
+        mask.with(random.below(u64::from(n)) as u16)
+    });
     let how = random.below(4);
     run_and_judge(
         &mut lab,
@@ -186,7 +256,7 @@ fn one_run(mutation: Mutation, seed: u64) -> Verdict {
         |case| Box::new(Mutant::new(mutation, case)),
         |step, _| {
             let mut trouble = Trouble::default();
-            if step == at {
+            if step == at && !torn {
                 match how {
                     0 => trouble.media = victim,
                     1 => trouble.lost_before = victim,

@@ -34,8 +34,15 @@ pub fn times(a: u8, b: u8) -> u8 {
     PRODUCTS[usize::from(a) << 8 | usize::from(b)]
 }
 
+static INVERSES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let inverse = |a| (1..=255).find(|&b| product(a, b) == 1);
+    (0..=255).map(|a| inverse(a).unwrap_or(0)).collect()
+});
+
+/// `1 / a`; `a` is not 0.
 pub fn inverse(a: u8) -> u8 {
-    (1..=255).find(|&b| times(a, b) == 1).expect("0 has none")
+    assert_ne!(a, 0, "0 has none");
+    INVERSES[usize::from(a)]
 }
 
 /// `2^exponent`, by doubling.
@@ -48,11 +55,13 @@ pub fn scale(block: u64, factor: u8) -> u64 {
     if factor == 1 {
         return block;
     }
-    u64::from_le_bytes(block.to_le_bytes().map(|byte| times(byte, factor)))
+    let of_factor = usize::from(factor) << 8;
+    let products = &PRODUCTS[of_factor..of_factor + 256];
+    u64::from_le_bytes(block.to_le_bytes().map(|byte| products[usize::from(byte)]))
 }
 
 /// What a member contributes to each data block: a row of the code's matrix, by slot.
-pub type Row = [u8; 8];
+pub type Row = [u8; super::SLOTS_MAX];
 
 /// Rows that have been brought into echelon form.
 #[derive(Default)]

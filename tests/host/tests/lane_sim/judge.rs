@@ -87,24 +87,21 @@ fn known(after: &Lab, trace: &Trace) -> Mask {
     after.sound().union(trace.read_ok)
 }
 
-type Question = (u64, Vec<Row>, Vec<Row>);
+type Question = (u64, u32, Vec<Row>, Vec<Row>);
 
 thread_local! {
-    static LEAST: RefCell<HashMap<Question, Option<u32>>> = RefCell::new(HashMap::new());
+    static ENOUGH: RefCell<HashMap<Question, bool>> = RefCell::new(HashMap::new());
 }
 
-/// How many of `readable` have to be read for all of `wanted` to follow; `None` when they do not
-/// even from all.
-fn least_reads(lab: &Lab, readable: Mask, wanted: &[Row]) -> Option<u32> {
+/// Whether some `reads` of the `readable` members are enough for all of `wanted` to follow.
+fn are_enough(lab: &Lab, readable: Mask, reads: u32, wanted: &[Row]) -> bool {
     let code = lab.all().iter().map(|m| lab.row(m)).collect();
-    let question = (readable.0, code, wanted.to_vec());
-    LEAST.with_borrow_mut(|answers| {
+    let question = (readable.0, reads, code, wanted.to_vec());
+    ENOUGH.with_borrow_mut(|answers| {
         *answers.entry(question).or_insert_with(|| {
             (0..1u64 << lab.members.len())
                 .map(Mask)
-                .filter(|set| set.is_within(readable) && lab.follow(wanted, *set))
-                .map(Mask::len)
-                .min()
+                .any(|set| set.len() == reads && set.is_within(readable) && lab.follow(wanted, set))
         })
     })
 }
@@ -120,16 +117,14 @@ fn shares(lab: &Lab, parities: Mask, untouched: Mask) -> Vec<Row> {
 }
 
 fn judge_least(lab: &Lab, readable: Mask, wanted: &[Row], trace: &Trace) -> Verdict {
-    if trace.trouble {
+    if trace.trouble || trace.reads == 0 {
         return Ok(());
     }
-    if let Some(least) = least_reads(lab, readable, wanted) {
-        ensure!(
-            trace.reads <= least,
-            "{} reads where {least} do",
-            trace.reads
-        );
-    }
+    ensure!(
+        !are_enough(lab, readable, trace.reads - 1, wanted),
+        "{} reads where fewer do",
+        trace.reads
+    );
     Ok(())
 }
 

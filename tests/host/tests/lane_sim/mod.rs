@@ -36,6 +36,12 @@ use emd_core::personalities::lane::{Job, Lane, LaneResult, Step, StepResult, Usa
 use emd_core::personalities::{LaneRoles, Mask};
 use field::{Basis, Row};
 
+/// Most members of a simulated lane.
+pub const SLOTS_MAX: usize = 8;
+
+/// A block for each member, by slot.
+pub type Blocks = [u64; SLOTS_MAX];
+
 /// What is driven: the real machine, or one with a fault put in.
 pub trait Machine {
     fn step(&mut self, result: StepResult) -> Step;
@@ -154,8 +160,12 @@ impl Lab {
         self.roles.parity().len()
     }
 
-    pub fn contents(&self) -> Vec<u64> {
-        self.members.iter().map(|m| m.content).collect()
+    fn contents(&self) -> Blocks {
+        let mut blocks = Blocks::default();
+        for (block, member) in blocks.iter_mut().zip(&self.members) {
+            *block = member.content;
+        }
+        blocks
     }
 
     /// What `data` contributes to `parity`.
@@ -167,7 +177,7 @@ impl Lab {
     }
 
     /// What `parity` should hold with `data`, by slot.
-    fn sum(&self, parity: Slot, data: &[u64]) -> u64 {
+    fn sum(&self, parity: Slot, data: &Blocks) -> u64 {
         self.roles.data.iter().fold(0, |sum, d| {
             sum ^ field::scale(data[usize::from(d)], self.factor(parity, d))
         })
@@ -175,36 +185,32 @@ impl Lab {
 
     /// What follows for all data when just `known` members hold what they do, by slot. P before Q.
     /// `None` when it does not follow.
-    fn solve(&self, known: Mask) -> Option<Vec<u64>> {
+    fn solve(&self, known: Mask) -> Option<Blocks> {
         let mut data = self.contents();
         let unknown = self.roles.data.minus(known);
         for u in unknown {
             data[usize::from(u)] = 0;
         }
-        // What is missing in each parity.
-        let parities = Iterator::chain(self.roles.p.into_iter(), self.roles.q)
-            .filter(|&parity| known.contains(parity));
-        let rests: Vec<(Slot, u64)> = parities
-            .map(|parity| (parity, self.at(parity).content ^ self.sum(parity, &data)))
-            .collect();
+        let parity = |slot: Option<Slot>| slot.filter(|&slot| known.contains(slot));
+        // What the unknown data gives to a parity.
+        let rest = |slot: Slot, data: &Blocks| self.at(slot).content ^ self.sum(slot, data);
         let mut unknown = unknown.iter();
         match (unknown.next(), unknown.next(), unknown.next()) {
             (None, ..) => {}
             (Some(a), None, _) => {
-                let &(parity, rest) = rests.first()?;
+                let parity = parity(self.roles.p).or(parity(self.roles.q))?;
                 let by = field::inverse(self.factor(parity, a));
-                data[usize::from(a)] = field::scale(rest, by);
+                data[usize::from(a)] = field::scale(rest(parity, &data), by);
             }
             (Some(a), Some(b), None) => {
-                let [(_, p), (q, rest)] = rests[..] else {
-                    return None;
-                };
-                // q − b·p has a alone.
+                let (p, q) = (parity(self.roles.p)?, parity(self.roles.q)?);
                 let (ga, gb) = (self.factor(q, a), self.factor(q, b));
+                let (of_p, of_q) = (rest(p, &data), rest(q, &data));
+                // q − b·p has a alone.
                 let by = field::inverse(ga ^ gb);
-                let found = field::scale(rest ^ field::scale(p, gb), by);
+                let found = field::scale(of_q ^ field::scale(of_p, gb), by);
                 data[usize::from(a)] = found;
-                data[usize::from(b)] = p ^ found;
+                data[usize::from(b)] = of_p ^ found;
             }
             _ => return None,
         }
