@@ -160,10 +160,10 @@ impl Machine for Mutant {
             (Mutation::HideFailedWrites, Step::Done(outcome)) => {
                 outcome.write_failed = Mask::EMPTY;
             }
-            (Mutation::AcknowledgeTooFew, Step::Done(outcome)) => {
-                if outcome.write_failed.len() > self.roles.parity().len() {
-                    outcome.result = LaneResult::Good;
-                }
+            (Mutation::AcknowledgeTooFew, Step::Done(outcome))
+                if outcome.write_failed.len() > self.roles.parity().len() =>
+            {
+                outcome.result = LaneResult::Good;
             }
             (Mutation::SkipQWrite, Step::Write { members }) => {
                 *members = members.minus(Mask::option(self.roles.q));
