@@ -276,7 +276,13 @@ fn parity_that_is_not_trusted_is_not_built_upon() {
         for torn in sets(n, 2) {
             for gone in sets(n, 2) {
                 for bad in sets(n, 1) {
-                    let mut lab = Lab::any_with_q(n, &mut random);
+                    // P alone, every third time.
+                    let mut lab = if random.chance(3) {
+                        let p = random.below(u64::from(n)) as Slot;
+                        Lab::new(n, p, &mut random)
+                    } else {
+                        Lab::any_with_q(n, &mut random)
+                    };
                     lab.distrusted = true;
                     for slot in torn {
                         lab.at_mut(slot).content ^= random.next();
