@@ -365,18 +365,18 @@ fn note_odd(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
     }
     for one in found {
         if one.torn {
-            let text = format_args!(
+            let text = Text::from_fmt(format_args!(
                 "the metadata of disk {} is torn; the other disks' counts",
                 one.facts.serial
-            );
-            set.set.notes.push(Text::from_fmt(text), GFP_KERNEL)?;
+            ));
+            set.set.notes.push(text, GFP_KERNEL)?;
         }
         if one.facts.serial.is_empty() {
-            let text = format_args!(
+            let text = Text::from_fmt(format_args!(
                 "a disk of {} sectors does not tell its serial number: its place is not known",
                 one.facts.size_sectors
-            );
-            set.set.notes.push(Text::from_fmt(text), GFP_KERNEL)?;
+            ));
+            set.set.notes.push(text, GFP_KERNEL)?;
         }
     }
     Ok(())
