@@ -3,7 +3,7 @@
 //! What is kept of a disk that metadata is written to: its header blocks, its configuration section,
 //! its disk data, and which blocks each copy on it still lacks.
 
-#[cfg(not(MODULE))]
+#[cfg(not(CONFIG_RUST))]
 use super::super::bytes::slice;
 use super::config::{self, Content, Record};
 use super::layout::*;
@@ -59,7 +59,7 @@ pub struct Home {
 
 impl Home {
     /// One of the header blocks.
-    #[cfg(not(MODULE))]
+    #[cfg(not(CONFIG_RUST))]
     pub fn header(&self, index: usize) -> &[u8] {
         let len = self.layout.block_bytes as usize;
         slice(&self.headers, index * len, len).unwrap_or(&[])

@@ -10,7 +10,7 @@
 use super::super::bytes::slice;
 use super::config::{self, Content, Record};
 use super::header::Kind;
-#[cfg(not(MODULE))]
+#[cfg(not(CONFIG_RUST))]
 use super::home::slot;
 use super::home::Home;
 use super::layout::*;
@@ -419,7 +419,7 @@ impl DdfSet {
     }
 
     /// The bytes of `section` as they belong on `disk`.
-    #[cfg(not(MODULE))]
+    #[cfg(not(CONFIG_RUST))]
     pub fn section_bytes(&self, disk: DiskIndex, section: Section) -> &[u8] {
         match section {
             Section::Controller => &self.controller,
@@ -433,7 +433,7 @@ impl DdfSet {
 
     /// Shows every stretch that belongs on `disk`, as (first block, bytes): both copies' headers
     /// and sections, and the anchor, all checksums computed anew. For tests and for repair tools.
-    #[cfg(not(MODULE))]
+    #[cfg(not(CONFIG_RUST))]
     pub fn encode(&mut self, disk: DiskIndex, visit: &mut dyn FnMut(u64, &[u8])) {
         self.seal_tables();
         let layout = self.layout;

@@ -203,7 +203,7 @@ impl ImsmSet {
 
     /// Shows every stretch that belongs on `disk`, as (first block, bytes), checksums computed anew:
     /// anchor, and the blocks before it. For tests and for repair tools.
-    #[cfg(not(MODULE))]
+    #[cfg(not(CONFIG_RUST))]
     pub fn encode(&mut self, disk: DiskIndex, visit: &mut dyn FnMut(u64, &[u8])) {
         let Some((anchor, entry)) = self
             .disk_meta(disk)

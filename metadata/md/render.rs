@@ -108,7 +108,7 @@ impl MdSet {
     }
 
     /// Renders every superblock without an event, as if what is not here were; for tests.
-    #[cfg(not(MODULE))]
+    #[cfg(not(CONFIG_RUST))]
     pub fn reencode(&mut self) {
         for (meta, model) in self.disks.iter_mut().zip(self.set.disks.iter()) {
             meta.keep_role |= model.state == DiskState::Missing;

@@ -65,9 +65,6 @@ const POOL_LIMIT_BYTES: usize = 48 << 20;
 /// Bios that an array has in reserve.
 const BIOS_RESERVED: u32 = 64;
 
-/// Longer than two ticks of the clock, which is what `gather::Holder` is queued for.
-const HOLDER_REST_US: usize = 25_000;
-
 /// Largest bio that is taken in one piece, in sectors.
 const BIO_SECTORS_MAX: u32 = 8192;
 
@@ -402,7 +399,7 @@ impl Array {
         }
         Self::quiesce(this)?.keep_closed();
         // Nothing is held any more, but the holder's last timer may still be on its way to the queue.
-        context::sleep_us(HOLDER_REST_US);
+        queue::cancel_delayed(&this.holder);
         Ok(())
     }
 }

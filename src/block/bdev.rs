@@ -4,9 +4,7 @@
 //!
 //! C header: `include/linux/blkdev.h`.
 
-use super::bio::BioSet;
-use super::pages::Pages;
-use super::raw::{self, Opf};
+use super::raw;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -218,96 +216,5 @@ impl Drop for BlockDevice {
                 drop(KBox::from_raw(holder.as_ptr()));
             }
         }
-    }
-}
-
-/// Synchronous I/O for metadata, through buffers and bios set up in advance.
-#[pin_data]
-pub struct SyncIo {
-    #[pin]
-    set: BioSet<()>,
-    bounce: Pages,
-}
-
-impl SyncIo {
-    /// Allocates its buffer (64 KiB) and bios.
-    pub fn new() -> Result<impl PinInit<Self, Error>> {
-        let bounce = Pages::alloc(4, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
-        Ok(try_pin_init!(Self {
-            set <- BioSet::new(2),
-            bounce,
-        }))
-    }
-
-    /// Reads `to.len()` bytes (a multiple of the logical block) from `sector` on.
-    pub fn read(
-        self: Pin<&mut Self>,
-        device: &BlockDevice,
-        mut sector: u64,
-        to: &mut [u8],
-    ) -> Result {
-        let this = self.project();
-        for part in to.chunks_mut(this.bounce.len()) {
-            submit_and_wait(
-                &this.set,
-                device,
-                raw::REQ_OP_READ | raw::REQ_META,
-                sector,
-                this.bounce,
-                part.len(),
-            )?;
-            if let Some(bytes) = this.bounce.as_slice().get(..part.len()) {
-                part.copy_from_slice(bytes);
-            }
-            sector += part.len() as u64 >> 9;
-        }
-        Ok(())
-    }
-
-    /// Writes `from` (a multiple of the logical block) to `sector` on. Not flushed.
-    pub fn write(
-        self: Pin<&mut Self>,
-        device: &BlockDevice,
-        mut sector: u64,
-        from: &[u8],
-    ) -> Result {
-        let this = self.project();
-        let opf = raw::REQ_OP_WRITE | raw::REQ_META | raw::REQ_SYNC;
-        for part in from.chunks(this.bounce.len()) {
-            if let Some(room) = this.bounce.as_mut_slice().get_mut(..part.len()) {
-                room.copy_from_slice(part);
-            }
-            submit_and_wait(&this.set, device, opf, sector, this.bounce, part.len())?;
-            sector += part.len() as u64 >> 9;
-        }
-        Ok(())
-    }
-
-    /// Flushes the device's write cache.
-    pub fn flush(self: Pin<&mut Self>, device: &BlockDevice) -> Result {
-        let this = self.project();
-        let opf = raw::REQ_OP_WRITE | raw::REQ_PREFLUSH | raw::REQ_SYNC;
-        submit_and_wait(&this.set, device, opf, 0, this.bounce, 0)
-    }
-}
-
-fn submit_and_wait(
-    set: &BioSet<()>,
-    device: &BlockDevice,
-    opf: Opf,
-    sector: u64,
-    pages: &Pages,
-    len_bytes: usize,
-) -> Result {
-    let bio = set.alloc(1, opf).as_ptr();
-    // SAFETY: The bio is fresh and ours; the pages outlive it, as we wait for its end here.
-    unsafe {
-        if len_bytes > 0 {
-            bindings::__bio_add_page(bio, pages.page(), len_bytes as c_uint, 0);
-        }
-        device.address(bio, sector);
-        let result = kernel::error::to_result(bindings::submit_bio_wait(bio));
-        bindings::bio_put(bio);
-        result
     }
 }

@@ -19,4 +19,5 @@ pub mod pages;
 pub mod parity;
 pub mod queue;
 pub mod raw;
+pub mod sync_io;
 pub mod syndrome;

@@ -6,7 +6,8 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
-use kernel::workqueue::Queue;
+use kernel::sync::Arc;
+use kernel::workqueue::{HasDelayedWork, Queue, Work, WorkItem};
 
 /// How a queue runs its work.
 #[derive(Clone, Copy)]
@@ -53,6 +54,27 @@ impl WorkQueue {
     pub fn flush(&self) {
         // SAFETY: By the invariant.
         unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
+    }
+}
+
+/// Takes delayed work whose time has not come out of the kernel's hands, and waits for the end of what is at it now
+/// (`cancel_delayed_work_sync`). Nothing of it runs afterwards, unless somebody queues it again. May sleep; not for the work itself, which
+/// would wait for its own end.
+pub fn cancel_delayed<T, const ID: u64>(work: &Arc<T>)
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
+{
+    let object = Arc::as_ptr(work);
+    // SAFETY: The object lives as long as `work`, and its `Work` is part of a `delayed_work` (`HasDelayedWork`), which `DelayedWork::new`
+    // has initialised.
+    let was_pending = unsafe {
+        let raw = Work::raw_get(T::raw_get_work(object.cast_mut()));
+        let delayed = kernel::container_of!(raw, bindings::delayed_work, work);
+        bindings::cancel_delayed_work_sync(delayed)
+    };
+    if was_pending {
+        // SAFETY: Queueing turned a reference into the raw pointer that `run` would have got. It never will now, so it is ours.
+        drop(unsafe { Arc::from_raw(object) });
     }
 }
 

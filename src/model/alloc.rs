@@ -8,13 +8,13 @@ use kernel::prelude::*;
 /// Puts `value` on the heap. Sleeps; not for the I/O path.
 ///
 /// The host's `Box` aborts instead of failing, which tests do not mind.
-#[cfg(MODULE)]
+#[cfg(CONFIG_RUST)]
 pub fn boxed<T>(value: T) -> Checked<KBox<T>> {
     Ok(KBox::new(value, GFP_KERNEL)?)
 }
 
 /// Puts `value` on the heap (host build).
-#[cfg(not(MODULE))]
+#[cfg(not(CONFIG_RUST))]
 pub fn boxed<T>(value: T) -> Checked<KBox<T>> {
     Ok(KBox::new(value))
 }

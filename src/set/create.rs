@@ -7,7 +7,8 @@ use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
 use super::record::context;
 use super::start::Policy;
-use crate::block::bdev::{BlockDevice, Dev, SyncIo};
+use crate::block::bdev::{BlockDevice, Dev};
+use crate::block::sync_io::SyncIo;
 use crate::metadata::{registry, DiskImage, Format, MetadataSet};
 use crate::model::{
     Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape, SpareRole,

@@ -2,7 +2,8 @@
 
 //! One disk: its facts, the metadata on it, and the marks of other users.
 
-use crate::block::bdev::{BlockDevice, SyncIo};
+use crate::block::bdev::BlockDevice;
+use crate::block::sync_io::SyncIo;
 use crate::metadata::registry::FORMATS;
 use crate::metadata::{
     DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,

@@ -9,7 +9,11 @@ use super::shared::Shared;
 use super::state::{DiskMask, Inner};
 use crate::block::bdev::BlockDevice;
 use crate::block::context;
-use crate::model::{Checked, Context, DiskIndex, Event, Text, VolumeIndex, DISKS_MAX};
+use crate::block::sync_io::SyncIo;
+use crate::metadata::MetadataSet;
+use crate::model::{
+    Checked, Context, DiskIndex, Event, PlanWrite, Text, VolumeIndex, DISKS_MAX, MEMBERS_MAX,
+};
 use crate::reason;
 use crate::uapi::{DevNumber, EventKind};
 use kernel::prelude::*;
@@ -23,6 +27,13 @@ struct Outcome {
     failed: DiskMask,
     /// What the last one of those said.
     error: Option<(DiskIndex, Error)>,
+}
+
+impl Outcome {
+    fn fail(&mut self, disk: DiskIndex, errno: Error) {
+        self.failed.insert(disk);
+        self.error = Some((disk, errno));
+    }
 }
 
 /// The time, and randomness.
@@ -150,48 +161,15 @@ impl Inner {
                 .unwrap_or(rest.len());
             let (phase, after) = rest.split_at(len);
             rest = after;
-            let mut touched = DiskMask::EMPTY;
-            for write in phase {
-                let device = devices
-                    .get(usize::from(write.disk))
-                    .and_then(|device| device.as_ref());
-                // Disks that are not here are none of the plan's; one that failed once is left.
-                let Some(device) = device else { continue };
-                if outcome.failed.contains(write.disk) {
-                    continue;
-                }
-                let bytes = metadata.bytes(&write.source);
-                let result = if bytes.is_empty() || bytes.len() % 512 != 0 {
-                    Err(EINVAL)
-                } else {
-                    io.as_mut().write(device, write.sector, bytes)
-                };
-                match result {
-                    Ok(()) => touched.insert(write.disk),
-                    Err(errno) => {
-                        outcome.failed.insert(write.disk);
-                        outcome.error = Some((write.disk, errno));
-                    }
-                }
-            }
-            while let Some(disk) = touched.pop() {
-                if outcome.failed.contains(disk) {
-                    continue;
-                }
-                let Some(device) = devices
-                    .get(usize::from(disk))
-                    .and_then(|device| device.as_ref())
-                else {
-                    continue;
-                };
-                match io.as_mut().flush(device) {
-                    Ok(()) => outcome.written.insert(disk),
-                    Err(errno) => {
-                        outcome.failed.insert(disk);
-                        outcome.error = Some((disk, errno));
-                    }
-                }
-            }
+            let touched = write_phase(&**metadata, devices, io.as_mut(), phase, &mut outcome);
+            let due = (0..)
+                .zip(devices.iter())
+                .filter(|(disk, _)| touched.contains(*disk))
+                .filter_map(|(disk, device)| Some((disk, &**device.as_ref()?)));
+            flush_together(io.as_mut(), due, |disk, result| match result {
+                Ok(()) => outcome.written.insert(disk),
+                Err(errno) => outcome.fail(disk, errno),
+            });
         }
         // Who failed later did not take all of it.
         let mut failed = outcome.failed;
@@ -229,20 +207,99 @@ impl Inner {
             return Ok(());
         };
         let (array, attached) = (running.array.clone(), running.attached);
-        let mut result = Ok(());
+        let mut disks = [None; MEMBERS_MAX];
         for slot in attached.iter() {
-            let Some(disk) = self.disk_in(volume, slot) else {
-                continue;
-            };
-            let Self { devices, io, .. } = self;
-            let Some(Some(device)) = devices.get(usize::from(disk)) else {
-                continue;
-            };
-            if let Err(errno) = io.as_mut().flush(device) {
-                array.fail_member(slot);
-                result = Err(reason!(errno, "disk {disk} cannot be flushed"));
+            if let Some(place) = disks.get_mut(usize::from(slot)) {
+                *place = self.disk_in(volume, slot);
             }
         }
+        let Self { devices, io, .. } = self;
+        let due = (0..).zip(disks).filter_map(|(slot, disk)| {
+            let device = devices.get(usize::from(disk?))?.as_ref()?;
+            Some((slot, &**device))
+        });
+        let mut result = Ok(());
+        flush_together(io.as_mut(), due, |slot, flushed| {
+            if let Err(errno) = flushed {
+                array.fail_member(slot);
+                result = Err(reason!(
+                    errno,
+                    "the member in slot {slot} cannot be flushed"
+                ));
+            }
+        });
         result
+    }
+}
+
+/// Writes what belongs to one phase, to all disks at a time. Says which disks took all of theirs.
+/// Disks that are not here are none of the plan's; those that failed before are left.
+#[inline(never)]
+fn write_phase(
+    metadata: &dyn MetadataSet,
+    devices: &[Option<Arc<BlockDevice>>],
+    mut io: Pin<&mut SyncIo>,
+    phase: &[PlanWrite],
+    outcome: &mut Outcome,
+) -> DiskMask {
+    let mut touched = DiskMask::EMPTY;
+    let mut writes = phase.iter();
+    let mut next = writes.next();
+    // Of the next write, what is under way already.
+    let mut sent_bytes = 0;
+    while next.is_some() {
+        let mut round = io.as_mut().round();
+        while let Some(write) = next {
+            let disk = write.disk;
+            let device = devices.get(usize::from(disk)).and_then(Option::as_ref);
+            let bytes = metadata.bytes(&write.source);
+            let usable = !bytes.is_empty() && bytes.len() % 512 == 0;
+            let left = bytes.get(sent_bytes..).unwrap_or(&[]);
+            match device {
+                Some(device) if usable && !outcome.failed.contains(disk) => {
+                    let sector = write.sector + (sent_bytes as u64 >> 9);
+                    let taken = round.write(disk, device, sector, left);
+                    touched.insert(disk);
+                    sent_bytes += taken;
+                    if taken < left.len() {
+                        break;
+                    }
+                }
+                Some(_) if !usable => outcome.fail(disk, EINVAL),
+                _ => {}
+            }
+            next = writes.next();
+            sent_bytes = 0;
+        }
+        round.finish(|disk, result, _| {
+            if let Err(errno) = result {
+                outcome.fail(disk, errno);
+            }
+        });
+    }
+    let mut failed = outcome.failed;
+    while let Some(disk) = failed.pop() {
+        touched.remove(disk);
+    }
+    touched
+}
+
+/// Flushes devices, all at a time; `told` gets the outcome of each.
+#[inline(never)]
+fn flush_together<'d>(
+    mut io: Pin<&mut SyncIo>,
+    due: impl Iterator<Item = (u16, &'d BlockDevice)>,
+    mut told: impl FnMut(u16, Result),
+) {
+    let mut due = due.peekable();
+    while due.peek().is_some() {
+        let mut round = io.as_mut().round();
+        while let Some(&(tag, device)) = due.peek() {
+            if !round.flush(tag, device) {
+                break;
+            }
+            due.next();
+        }
+        round.finish(|tag, result, _| told(tag, result));
     }
 }

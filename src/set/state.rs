@@ -4,9 +4,10 @@
 
 use super::shared::{Number, Shared};
 use crate::array::Array;
-use crate::block::bdev::{BlockDevice, SyncIo};
+use crate::block::bdev::BlockDevice;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
+use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
     Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex, DISKS_MAX,
