@@ -68,6 +68,11 @@ impl UserBio {
         self.bio().bi_iter.bi_size >> 9
     }
 
+    /// First sector of the volume.
+    pub fn sector(&self) -> u64 {
+        self.bio().bi_iter.bi_sector
+    }
+
     /// Ends it without accounting.
     pub fn end(self, status: Status) {
         let bio = self.0.as_ptr();
