@@ -16,8 +16,13 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
+<<<<<<< HEAD
 .PHONY: all help toolbox modules emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs modules_install install clean prune
+=======
+.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
+	shellcheck check-docs check in-tree-check modules_install install clean prune
+>>>>>>> 989e64a (make check, make in-tree-check; Kbuild: out of tree always a module)
 
 all: modules emdadm ## the module and the tool (default)
 
@@ -100,6 +105,12 @@ shellcheck: toolbox ## shellcheck over all scripts
 
 check-docs: toolbox ## whether links in the documentation lead somewhere
 	@$(ENTER) tools/check-docs
+
+check: fmt-check clippy shellcheck check-docs ## the last four: all that does not run anything
+	@echo "formatting, clippy, shellcheck, links: nothing to complain of"
+
+in-tree-check: toolbox ## whether EMD builds inside a kernel tree, and for another one (15 minutes; not part of test)
+	@tools/toolbox/in-tree-check
 
 clean: ## removes build/
 	rm -rf $(BUILD)

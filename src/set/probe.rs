@@ -10,6 +10,7 @@ use crate::metadata::{
 };
 use crate::model::{Checked, DiskFacts, Identity, Reason, Text};
 use crate::reason;
+use core::num::NonZeroU64;
 use kernel::prelude::*;
 
 /// Smallest disk that is looked at: 1 MiB.
@@ -152,7 +153,8 @@ pub fn probe_one(
 
 /// Length of `region` in bytes, when it is on the disk and aligned to its blocks.
 fn region_bytes(facts: &DiskFacts, region: &Region) -> Option<usize> {
-    let block_sectors = u64::from(facts.logical_block_bytes.max(512) / 512);
+    let block_sectors =
+        NonZeroU64::new(u64::from(facts.logical_block_bytes / 512)).unwrap_or(NonZeroU64::MIN);
     let len = u64::from(region.len_sectors);
     let end = region.sector.checked_add(len)?;
     if len == 0
