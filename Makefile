@@ -16,13 +16,8 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-<<<<<<< HEAD
 .PHONY: all help toolbox modules emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
-	shellcheck check-docs modules_install install clean prune
-=======
-.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check in-tree-check modules_install install clean prune
->>>>>>> 989e64a (make check, make in-tree-check; Kbuild: out of tree always a module)
 
 all: modules emdadm ## the module and the tool (default)
 
