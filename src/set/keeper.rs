@@ -500,7 +500,7 @@ impl Inner {
             return false;
         };
         let unrecorded = running.array.unrecorded();
-        if !model.shape.level.is_redundant() || !(keeper_is_busy || !unrecorded.is_empty()) {
+        if !model.shape.level.is_redundant() || !keeper_is_busy && unrecorded.is_empty() {
             return false;
         }
         let has_spare = || {

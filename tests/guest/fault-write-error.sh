@@ -70,6 +70,8 @@ boot_1() {
   known 9 $((4 << 20)) >/run/new
   cannot_write 3
   dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none
+  # The same again and again, so that it is not marked as clean before the power goes.
+  (while :; do dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none; done) &
   host powercut
 }
 

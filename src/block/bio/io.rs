@@ -6,6 +6,7 @@ use super::list::{Linked, RawList};
 use super::piece::{DonePiece, Piece};
 use super::set::BioSet;
 use super::user::{Status, UserBio};
+use crate::block::context;
 use crate::block::gate::{Behind, Pass};
 use crate::block::raw::{self, Opf};
 use core::mem::ManuallyDrop;
@@ -123,8 +124,7 @@ impl<O: IoOwner> IoRef<O> {
         let mut start = 0;
         if counted {
             // SAFETY: `bdev` is live; `op` is the bio's own.
-            start =
-                unsafe { bindings::bdev_start_io_acct(bdev, op, crate::block::context::jiffies()) };
+            start = unsafe { bindings::bdev_start_io_acct(bdev, op, context::jiffies()) };
         }
         // SAFETY: `carrier` came from an `IoSet<O>`, so its front is ours to initialise.
         let front = unsafe { IoSet::<O>::front(carrier.as_ptr()) };
