@@ -177,7 +177,7 @@ impl RegionLog {
     pub fn is_dirty(&self, region: u32) -> bool {
         self.dirty
             .get((region / 64) as usize)
-            .is_none_or(|word| word >> (region % 64) & 1 != 0)
+            .is_none_or(|word| (word >> (region % 64)) & 1 != 0)
     }
 
     /// Marks regions `first .. first + count`; those that there are not are left out.
