@@ -11,7 +11,7 @@ use super::layout::*;
 use super::model::{disk_state, Quirks};
 use super::probe::{examine, identity, CopyView, Exam, Found};
 use super::read_volumes::recorded_state;
-use super::set::{DdfSet, DiskMeta, Touched};
+use super::set::{token_of, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
@@ -238,6 +238,14 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
         plan: UpdatePlan::new(),
         layout,
         sequence: 0,
+        token: token_of(
+            &layout,
+            copy.head.sequence,
+            get32(layout.endian, copy.bytes, header::TIME),
+            copy.section(Section::Disks),
+            copy.section(Section::Volumes),
+        ),
+        log: None,
         pd: owned(copy.section(Section::Disks))?,
         vd: owned(copy.section(Section::Volumes))?,
         template: owned(copy.bytes.get(..block).unwrap_or(&[]))?,
@@ -571,6 +579,7 @@ impl Reader<'_> {
                 "the checksum of a table is wrong on every copy"
             ))?;
         }
+        self.read_log()?;
         for index in 0..self.set.disks.len() {
             if let Ok(index) = u16::try_from(index) {
                 self.set.refresh_role(index);

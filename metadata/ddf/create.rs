@@ -16,6 +16,7 @@ use super::layout::*;
 use super::probe::{identity, Which};
 use super::set::{ddf_time, DdfSet, DiskMeta, Touched};
 use super::tables;
+use super::vendor_log::{DiskLog, Plan, Token, VendorLog};
 use crate::model::alloc::boxed;
 use crate::model::{
     Checked, Context, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Set, Text, UpdatePlan,
@@ -50,6 +51,7 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
     for facts in disks {
         add_first_disk(&mut set, facts, context)?;
     }
+    set.set.reserve_bad_ranges()?;
     set.reserve_plan()?;
     set.finish(context)?;
     Ok(set)
@@ -97,6 +99,8 @@ fn empty_set(block_bytes: u32, name: &str, context: &Context) -> Checked<KBox<Dd
             from_end(RESERVE_BYTES),
             from_end(RESERVE_BYTES - DATA_BYTES_MIN),
         ],
+        token: Token::default(),
+        log: Some(VendorLog::new(&layout)?),
         frozen: false,
         zeros: KVVec::from_elem(0, block_bytes as usize, GFP_KERNEL)?,
         disks: KVec::new(),
@@ -199,9 +203,12 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
         put32(endian, &mut block, at + 4, len);
         offset = offset.saturating_add(len);
     }
-    for at in (header::SECTIONS + 8 * lengths.len()..header::SECTIONS + 64).step_by(8) {
+    for at in (header::SECTIONS + 8 * lengths.len()..header::VENDOR).step_by(8) {
         put32(endian, &mut block, at + 4, 0);
     }
+    put32(endian, &mut block, header::VENDOR, offset);
+    let vendor = Plan::new(block_bytes).blocks();
+    put32(endian, &mut block, header::VENDOR + 4, vendor);
     Crc::Raw.seal(&mut block, endian);
     Ok(block)
 }
@@ -370,6 +377,7 @@ impl DdfSet {
             config: KVVec::from_elem(0xFF, layout.section_bytes(Section::Config), GFP_KERNEL)?,
             data: KVVec::from_elem(0xFF, layout.section_bytes(Section::Data), GFP_KERNEL)?,
             log: self.fresh_log()?,
+            vendor: self.fresh_section(primary)?,
             dirty: [
                 super::move_in::dirty_map(&layout)?,
                 super::move_in::dirty_map(&layout)?,
@@ -411,12 +419,27 @@ impl DdfSet {
             put8(block, header::OPEN, 0xFF);
             put32(endian, block, header::SEQUENCE, u32::MAX);
         }
-        // Diagnostic space and vendor logs of other disks mean nothing here.
-        for at in [header::SECTIONS + 48, header::SECTIONS + 56] {
-            put32(endian, block, at, u32::MAX);
-            put32(endian, block, at + 4, 0);
+        // Diagnostic space and vendor logs of other disks mean nothing here, but for EMD's own.
+        for at in [header::DIAGNOSTIC, header::VENDOR] {
+            if at == header::DIAGNOSTIC || self.log.is_none() {
+                put32(endian, block, at, u32::MAX);
+                put32(endian, block, at + 4, 0);
+            }
         }
         crc.seal(block, endian);
+    }
+
+    /// EMD's own records on a new disk, when the set has them.
+    fn fresh_section(&self, primary: Option<u64>) -> Checked<Option<DiskLog>> {
+        let (Some(log), Some(primary)) = (self.log.as_ref(), primary) else {
+            return Ok(None);
+        };
+        let place = self.layout.vendor;
+        if place.blocks < log.plan.blocks() {
+            return Ok(None);
+        }
+        let block = primary.saturating_add(u64::from(place.offset));
+        Ok(Some(DiskLog::new(&log.plan, block)?))
     }
 
     /// An empty bad block log, when the set's disks have one.

@@ -109,6 +109,7 @@ impl DdfSet {
 
     /// Takes `disk` out of every volume whose member it was; their records lose its reference.
     fn forget(&mut self, disk: DiskIndex, time: u32) {
+        self.forget_bad_ranges(disk, 0, u64::MAX);
         for index in 0..self.set.volumes.len() {
             let Ok(volume) = u16::try_from(index) else {
                 break;
@@ -468,6 +469,17 @@ impl DdfSet {
         }
         self.refresh_vde(volume);
         self.refresh_role(disk);
+        self.lacks_volume(disk, volume);
+        // The disk's rebuilding bit would speak of the volumes that it is in sync with, too.
+        for index in 0..self.set.volumes.len() {
+            let Ok(other) = u16::try_from(index) else {
+                break;
+            };
+            let model = self.set.volume(other);
+            if model.is_some_and(|v| v.members.iter().any(|m| m.disk == Some(disk))) {
+                self.record_marks(other);
+            }
+        }
         Ok(())
     }
 

@@ -121,6 +121,7 @@ pub fn layout_of(block: &[u8], head: &Header, block_bytes: u32) -> Checked<Layou
         crc: head.crc,
         block_bytes,
         places: [Place::ABSENT; 6],
+        vendor: Place::ABSENT,
         pd_entries: 0,
         vd_entries: 0,
         config_slots: 0,
@@ -139,6 +140,13 @@ pub fn layout_of(block: &[u8], head: &Header, block_bytes: u32) -> Checked<Layou
         if found.offset != u32::MAX && found.blocks != 0 {
             *place = found;
         }
+    }
+    let vendor = Place {
+        offset: get32(endian, block, header::VENDOR),
+        blocks: get32(endian, block, header::VENDOR + 4),
+    };
+    if vendor.offset != u32::MAX && vendor.blocks != 0 {
+        layout.vendor = vendor;
     }
     check_places(&layout)?;
     layout.pd_entries = entries(

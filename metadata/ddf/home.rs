@@ -8,6 +8,7 @@ use super::super::bytes::slice;
 use super::config::{self, Content, Record};
 use super::layout::*;
 use super::probe::Which;
+use super::vendor_log::DiskLog;
 use kernel::prelude::*;
 
 /// Blocks in [`Home::headers`], by meaning.
@@ -49,6 +50,8 @@ pub struct Home {
     pub data: KVVec<u8>,
     /// Bad block log; only on fresh disks whose layout has one.
     pub log: KVVec<u8>,
+    /// EMD's own records, on sets that have them.
+    pub vendor: Option<DiskLog>,
     /// Blocks (from the header) that each copy lacks, as bit maps.
     pub dirty: [KVec<u64>; 2],
     /// Nothing of it has been written yet.

@@ -65,6 +65,10 @@ pub mod header {
     pub const MPPE: usize = 0x88;
     /// Offset and length of eight sections, 4 bytes each.
     pub const SECTIONS: usize = 0xC0;
+    /// Offset and length of the diagnostic space.
+    pub const DIAGNOSTIC: usize = 0xF0;
+    /// Offset and length of the vendor-specific logs.
+    pub const VENDOR: usize = 0xF8;
 }
 
 /// Fields of a physical disk entry (64 bytes).
@@ -241,6 +245,8 @@ pub struct Layout {
     pub block_bytes: u32,
     /// Places by [`Section`].
     pub places: [Place; 6],
+    /// Vendor-specific logs; not checked against the other places.
+    pub vendor: Place,
     /// Entries of the physical disk table.
     pub pd_entries: u16,
     /// Entries of the virtual disk table.

@@ -19,6 +19,8 @@
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
 //! | `draft`, `space` | what a new volume would be, and where its members fit |
 //! | `plan` | the order of writes |
+//! | `vendor_log` | EMD's own records in the vendor log: marks, regions, bad ranges |
+//! | `log_read`, `log_events`, `log_plan` | these records to the model, events to these records, their writes |
 //! | `create` | new sets and new disks |
 
 // Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
@@ -32,6 +34,9 @@ mod draft;
 pub mod header;
 pub mod home;
 pub mod layout;
+mod log_events;
+mod log_plan;
+mod log_read;
 pub mod model;
 mod move_in;
 pub mod plan;
@@ -41,6 +46,7 @@ pub mod set;
 mod space;
 mod sync;
 pub mod tables;
+pub mod vendor_log;
 mod volumes;
 
 use super::bytes::Endian;
@@ -111,10 +117,10 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     name_bytes_max: 16,
     spares_global: true,
     spares_dedicated: true,
-    checkpoints: false,
+    checkpoints: true,
     spans_max: SPANS_MAX,
-    region_log: false,
-    bad_ranges: false,
+    region_log: true,
+    bad_ranges: true,
 };
 
 impl Ddf {
@@ -188,7 +194,11 @@ impl DdfSet {
     fn check_frozen(&self, event: &Event<'_>) -> Checked {
         let harmless = matches!(
             event,
-            Event::DiskFailed(_) | Event::DiskMissing(_) | Event::RebuildProgress { .. }
+            Event::DiskFailed(_)
+                | Event::DiskMissing(_)
+                | Event::RebuildProgress { .. }
+                | Event::BadRangeAdded(_)
+                | Event::BadRangeCleared(_)
         );
         if self.frozen && !harmless {
             return Err(reason!(
@@ -226,12 +236,18 @@ impl DdfSet {
             Event::VolumeCreated(ref spec) => self.volume_created(spec, context),
             Event::VolumeDeleted(volume) => self.volume_deleted(volume),
             Event::VolumeRenamed(volume, name) => self.volume_renamed(volume, name),
-            Event::RegionsDirty { .. } | Event::RegionsClean { .. } => Err(reason!(
-                EOPNOTSUPP,
-                "DDF has no place for which regions are being written"
-            )),
-            Event::BadRangeAdded(range) => self.set.add_bad_range(range),
-            Event::BadRangeCleared(range) => self.set.clear_bad_range(range),
+            Event::RegionsDirty {
+                volume,
+                first,
+                count,
+            } => self.mark_regions(volume, first, count, true),
+            Event::RegionsClean {
+                volume,
+                first,
+                count,
+            } => self.mark_regions(volume, first, count, false),
+            Event::BadRangeAdded(range) => self.bad_range_added(range),
+            Event::BadRangeCleared(range) => self.bad_range_cleared(range),
         }
     }
 }

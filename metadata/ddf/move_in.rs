@@ -201,6 +201,7 @@ fn make_home(disk: &Found<'_>, usable_sectors: u64) -> Checked<Home> {
         config: owned(copy.section(Section::Config))?,
         data: owned(copy.section(Section::Data))?,
         log: KVVec::new(),
+        vendor: None,
         dirty: [dirty_map(&layout)?, dirty_map(&layout)?],
         fresh: false,
         gains: false,

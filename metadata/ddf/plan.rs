@@ -26,14 +26,18 @@
 //! member's place already counts as rebuilding, though no record names it yet; never is it named
 //! before it counts so. For a new volume the records come first: without an entry they mean nothing.
 //!
+//! EMD's own records (`log_plan`) go along: changed blocks in phase 0, their heads, which let them count
+//! for the old and the new state, in phase 1. Blocks that must not be there before the new state is go last.
+//!
 //! A new disk is written before all others: anchor erased, everything but the anchor, anchor. A
 //! disk that leaves is erased after all others. Anchors of disks that stay are never written.
 
 use super::super::bytes::put;
 use super::home::{slot, Home};
 use super::layout::*;
+use super::log_plan::{Part, LOG_WRITES_MAX};
 use super::probe::Which;
-use super::set::{buffer, ddf_time, kind_of, DdfSet};
+use super::set::{buffer, ddf_time, kind_of, token_of, DdfSet};
 use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
 
 /// Runs of changed blocks that are written one by one; beyond them, a section is written from its
@@ -44,7 +48,7 @@ const RUNS_MAX: u32 = 2;
 const GAP_BLOCKS: u32 = 8;
 
 /// Most writes that one disk takes in one plan.
-pub const WRITES_PER_DISK: usize = 2 * (2 + 6 * RUNS_MAX as usize) + 5;
+pub const WRITES_PER_DISK: usize = 2 * (2 + 6 * RUNS_MAX as usize) + 5 + LOG_WRITES_MAX;
 
 /// The sections in the order in which they are written.
 const WRITTEN: [Section; 6] = [
@@ -83,7 +87,7 @@ impl DdfSet {
         let touched = self.touched;
         let fresh = self.each_home().any(|(_, home)| home.fresh);
         if !(touched.disks || touched.volumes || touched.homes || fresh || self.leaving.is_some()) {
-            return Ok(());
+            return self.finish_log_only();
         }
         self.seal_tables();
         let next = self.sequence.saturating_add(1).min(u32::MAX - 1);
@@ -93,7 +97,11 @@ impl DdfSet {
                 render_headers(home, next, time);
             }
         }
+        let token = token_of(&self.layout, next, time, &self.pd, &self.vd);
+        self.render_heads([self.token, token]);
         self.lay_down()?;
+        self.token = token;
+        self.settle_log();
         self.sequence = next;
         self.set.generation = u64::from(next);
         for meta in self.disks.iter_mut() {
@@ -104,7 +112,7 @@ impl DdfSet {
         Ok(())
     }
 
-    fn each_home(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
+    pub fn each_home(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
         (0u16..)
             .zip(self.disks.iter())
             .filter_map(|(index, meta)| Some((index, meta.home.as_ref()?)))
@@ -122,6 +130,7 @@ impl DdfSet {
         let mut phase = self.fresh_phases(plan)?;
         phase = self.paired_phases(plan, phase)?;
         phase = self.single_phases(plan, phase)?;
+        phase = self.push_log(plan, phase, Part::Late, &is_old)?;
         self.leaving_phases(plan, phase)
     }
 
@@ -133,6 +142,9 @@ impl DdfSet {
         for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
             plan.push(erase(0, disk, home.anchor, &home.layout))?;
         }
+        self.push_log(plan, 0, Part::Early, &is_fresh)?;
+        self.push_log(plan, 0, Part::Late, &is_fresh)?;
+        self.push_log(plan, 1, Part::Head, &is_fresh)?;
         for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
             for which in [Which::Primary, Which::Secondary] {
                 if home.copy(which).is_some() {
@@ -170,6 +182,11 @@ impl DdfSet {
                     };
                     push_part(plan, phase, part, disk, home, which, &WRITTEN)?;
                 }
+                match (second, part) {
+                    (false, 0) => self.push_log(plan, phase, Part::Early, &is_old)?,
+                    (false, 1) => self.push_log(plan, phase, Part::Head, &is_old)?,
+                    _ => phase,
+                };
                 phase = phase.saturating_add(1);
             }
         }
@@ -238,6 +255,14 @@ impl DdfSet {
         }
         Ok(())
     }
+}
+
+fn is_fresh(home: &Home) -> bool {
+    home.fresh
+}
+
+fn is_old(home: &Home) -> bool {
+    !home.fresh
 }
 
 /// One third of writing a copy: header open, sections, header closed.

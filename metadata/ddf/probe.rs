@@ -79,6 +79,8 @@ pub struct Found<'a> {
     pub copies: [Option<CopyView<'a>>; 2],
     /// The better one of them.
     pub chosen: Which,
+    /// EMD's own records (`vendor_log`), when there is a place for them and it can be read.
+    pub vendor: Option<&'a [u8]>,
 }
 
 impl<'a> Found<'a> {
@@ -354,13 +356,26 @@ fn read_copies<'a>(
             }))
         }
     };
-    Exam::Found(Found {
+    let mut found = Found {
         facts: image.facts,
         anchor,
         anchor_bytes,
         copies,
         chosen,
-    })
+        vendor: None,
+    };
+    if let Some(first) = super::log_read::section_of(&found) {
+        let block_bytes = image.facts.logical_block_bytes;
+        let block_sectors = u64::from(block_bytes / 512);
+        let len = u64::from(super::vendor_log::Plan::new(block_bytes).blocks());
+        if first.saturating_add(len) <= blocks {
+            match read(image, first * block_sectors, len * block_sectors) {
+                Step::Read(region) => return Exam::Read(region),
+                Step::Got(bytes) => found.vendor = bytes,
+            }
+        }
+    }
+    Exam::Found(found)
 }
 
 /// Chooses the better of two copies (`docs/formats/ddf.md`, "choosing the freshest copy").

@@ -72,6 +72,7 @@ impl Reader<'_> {
             record_guid: guid,
             width: 0,
             records: KVVec::new(),
+            log_slot: None,
         };
         match self.fill(&mut volume, &mut meta, lone) {
             Ok(()) => {}

@@ -16,6 +16,7 @@ use super::home::Home;
 use super::layout::*;
 use super::probe::Which;
 use super::tables;
+use super::vendor_log::{Token, VendorLog};
 use crate::model::{
     Checked, Context, DiskIndex, DiskRole, DiskState, Set, Source, UpdatePlan, VolumeIndex,
 };
@@ -32,10 +33,12 @@ pub mod buffer {
     pub const VOLUMES: u32 = 2;
     /// A block of zeros.
     pub const ZEROS: u32 = 3;
+    /// EMD's own records, but for their heads.
+    pub const VENDOR_LOG: u32 = 4;
     /// First buffer of disk 0; each disk has [`PER_DISK`] of them.
     pub const FIRST_DISK: u32 = 8;
     /// Buffers of a disk.
-    pub const PER_DISK: u32 = 4;
+    pub const PER_DISK: u32 = 5;
     /// Of a disk: header blocks.
     pub const HEADERS: u32 = 0;
     /// Of a disk: configuration section.
@@ -44,6 +47,8 @@ pub mod buffer {
     pub const DATA: u32 = 2;
     /// Of a disk: bad block log, on fresh disks.
     pub const LOG: u32 = 3;
+    /// Of a disk: head of EMD's own records.
+    pub const VENDOR_HEAD: u32 = 4;
 }
 
 /// What the format knows of a disk beyond the model. Parallel to `Set::disks`.
@@ -73,6 +78,8 @@ pub struct VolumeMeta {
     pub width: u16,
     /// The newest record of every basic volume, one after another; zeros where there is none.
     pub records: KVVec<u8>,
+    /// Its slot in EMD's own records.
+    pub log_slot: Option<u16>,
 }
 
 /// Where a disk is that leaves the set: its headers are to be erased.
@@ -110,6 +117,10 @@ pub struct DdfSet {
     pub layout: Layout,
     /// Sequence number of what is on the disks.
     pub sequence: u32,
+    /// What tells this state of the set from others.
+    pub token: Token,
+    /// EMD's own records, when there is a place for them.
+    pub log: Option<VendorLog>,
     /// Controller data; empty when absent.
     pub controller: KVVec<u8>,
     /// Physical disk table.
@@ -396,6 +407,7 @@ impl DdfSet {
             buffer::DISKS => &self.pd,
             buffer::VOLUMES => &self.vd,
             buffer::ZEROS => &self.zeros,
+            buffer::VENDOR_LOG => self.log.as_ref().map_or(&[], |log| &log.image),
             number => {
                 let Some(number) = number.checked_sub(buffer::FIRST_DISK) else {
                     return &[];
@@ -405,7 +417,8 @@ impl DdfSet {
                     (Some(home), buffer::HEADERS) => &home.headers,
                     (Some(home), buffer::CONFIG) => &home.config,
                     (Some(home), buffer::DATA) => &home.data,
-                    (Some(home), _) => &home.log,
+                    (Some(home), buffer::LOG) => &home.log,
+                    (Some(home), _) => home.vendor.as_ref().map_or(&[], |log| &log.head),
                     (None, _) => return &[],
                 }
             }
@@ -479,6 +492,17 @@ impl DdfSet {
 pub fn ddf_time(context: &Context) -> u32 {
     let seconds = context.now_seconds.saturating_sub(EPOCH);
     u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// What tells a state of the set from others: counter and time of its headers, checksums of its
+/// tables.
+pub fn token_of(layout: &Layout, sequence: u32, time: u32, pd: &[u8], vd: &[u8]) -> Token {
+    Token([
+        sequence,
+        time,
+        get32(layout.endian, pd, 4),
+        get32(layout.endian, vd, 4),
+    ])
 }
 
 /// The kind of header that a copy starts with.

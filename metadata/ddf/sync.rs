@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events about redundancy: rebuild, dirty and clean, resync. DDF has no place for how far they
-//! got; marks are kept in memory and a restart begins anew.
+//! Events about redundancy: rebuild, dirty and clean, resync. DDF has no place for how far they got:
+//! marks go into EMD's own records (`log_events`); on disks that have no place for these either they are
+//! kept in memory, and a restart begins anew.
 
 use super::layout::*;
 use super::set::DdfSet;
-use crate::model::{Checked, Consistency, DiskIndex, Level, MemberState, Slot, VolumeIndex};
+use crate::model::{
+    Checked, Consistency, DiskIndex, Level, MemberState, Slot, Volume, VolumeIndex,
+};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -33,7 +36,7 @@ impl DdfSet {
         }
     }
 
-    /// [`crate::model::Event::RebuildProgress`]: in memory only.
+    /// [`crate::model::Event::RebuildProgress`].
     #[inline(never)]
     pub fn rebuild_progress(&mut self, volume: VolumeIndex, slot: Slot, done: u64) -> Checked {
         self.rebuilding(volume, slot)?;
@@ -46,6 +49,7 @@ impl DdfSet {
         }
         let state = MemberState::Rebuilding { done_sectors: done };
         self.set_member_state(volume, slot, state);
+        self.record_marks(volume);
         Ok(())
     }
 
@@ -64,6 +68,10 @@ impl DdfSet {
             });
         }
         self.refresh_vde(volume);
+        if more {
+            // The disk's bit stays: that this volume is through is noted here only.
+            self.record_marks(volume);
+        }
         Ok(())
     }
 
@@ -122,11 +130,7 @@ impl DdfSet {
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let (level, _) = self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
-        let most = if model.shape.syncs_by_volume() {
-            model.size_sectors
-        } else {
-            model.shape.member_sectors
-        };
+        let most = resync_extent(model);
         if !level.is_redundant() || done > most {
             return Err(reason!(
                 EINVAL,
@@ -137,6 +141,7 @@ impl DdfSet {
         self.set_consistency(volume, then, |state, init| {
             (state, (init & !vde::INIT_MASK) | vde::INIT_RUNNING)
         });
+        self.record_marks(volume);
         Ok(())
     }
 
@@ -159,5 +164,14 @@ impl DdfSet {
             (state, (init & !vde::INIT_MASK) | vde::INIT_DONE)
         });
         Ok(())
+    }
+}
+
+/// What a resync goes over: sectors of each member, or of the volume.
+pub fn resync_extent(volume: &Volume) -> u64 {
+    if volume.shape.syncs_by_volume() {
+        volume.size_sectors
+    } else {
+        volume.shape.member_sectors
     }
 }

@@ -8,6 +8,7 @@ use super::draft::Draft;
 use super::layout::*;
 use super::set::{ddf_time, DdfSet, VolumeMeta};
 use super::tables;
+use super::vendor_log::region_log;
 use crate::model::{
     Access, Checked, Consistency, Context, DiskIndex, Identity, Member, MemberState, Shape, Text,
     Volume, VolumeIndex, VolumeSpec, VOLUMES_MAX,
@@ -66,6 +67,7 @@ impl DdfSet {
         let volume = u16::try_from(self.volumes.len())
             .map_err(|_| reason!(ENOSPC, "the set has seen too many volumes"))?;
         let members = self.place_members(spec, &draft.shape)?;
+        let regions = region_log(&draft.shape, draft.size_sectors)?;
         let guid = volume_guid(context);
         let records = self.make_records(&draft, &members, &guid, ddf_time(context))?;
         let clean = spec.assume_clean || !draft.shape.level.is_redundant();
@@ -76,11 +78,13 @@ impl DdfSet {
             record_guid: guid,
             width: draft.width,
             records,
+            log_slot: None,
         };
         self.push_volume(spec.name, &draft, members, clean, meta)?;
         self.fill_volume_entry(entry, &guid, number, spec.name, clean);
         self.refresh_vde(volume);
         self.spread_records(volume);
+        self.start_volume_log(volume, regions);
         self.touched.records_first = true;
         Ok(())
     }
@@ -260,8 +264,11 @@ impl DdfSet {
         };
         let (guid, record_guid) = (meta.guid, meta.record_guid);
         let entry = meta.entry.take();
+        meta.log_slot = None;
+        self.forget_bad_ranges_of(volume);
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.deleted = true;
+            model.regions = None;
         }
         for disk in 0..self.disks.len() {
             let Ok(disk) = u16::try_from(disk) else { break };
@@ -271,6 +278,23 @@ impl DdfSet {
             self.drop_volume_entry(entry);
         }
         Ok(())
+    }
+
+    /// Bad ranges in the members of a volume that goes mean nothing any more.
+    fn forget_bad_ranges_of(&mut self, volume: VolumeIndex) {
+        for slot in 0.. {
+            let Some(model) = self.set.volume(volume) else {
+                return;
+            };
+            let Some(member) = model.members.get(slot) else {
+                return;
+            };
+            let first = member.offset_sectors;
+            let end = first.saturating_add(model.shape.member_sectors);
+            if let Some(disk) = member.disk {
+                self.forget_bad_ranges(disk, first, end);
+            }
+        }
     }
 
     /// Erases a deleted volume's records, and spare assignments to it alone, from a disk.

@@ -74,9 +74,13 @@ fn dirty_is_cheap() {
     world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
     world.set.apply(&Event::Dirty(0), &context(50)).unwrap();
     let plan = writes(&world.set);
-    assert_eq!(plan.len(), 3 * 6, "two headers and one run, twice");
+    assert_eq!(
+        plan.len(),
+        3 * 7,
+        "two headers and one run, twice; the head of our records"
+    );
     let sectors: usize = plan.iter().map(|write| write.bytes.len() / 512).sum();
-    assert_eq!(sectors, 3 * 6);
+    assert_eq!(sectors, 3 * 7);
     assert_eq!(plan.last().unwrap().phase, 5);
 }
 

@@ -11,7 +11,7 @@ use ddf_common::{
 };
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
 
 struct History {
@@ -85,7 +85,7 @@ impl History {
 
     /// One random event, applied or refused.
     fn step(&mut self, n: u64) {
-        let choice = self.random.below(19);
+        let choice = self.random.below(23);
         let name = Text::from_text(&format!("v{}", self.random.below(6)));
         let members: Vec<Option<u16>> = (0..1 + self.random.below(8))
             .map(|_| (self.random.below(12) > 0).then(|| self.disk()))
@@ -150,6 +150,36 @@ impl History {
                     assume_clean: self.random.below(2) == 0,
                 };
                 self.apply(&Event::VolumeCreated(spec), n);
+            }
+            18 | 19 => {
+                let (first, count) = (self.random.below(8) as u32, self.random.below(3) as u32);
+                let event = if choice == 18 {
+                    Event::RegionsDirty {
+                        volume,
+                        first,
+                        count,
+                    }
+                } else {
+                    Event::RegionsClean {
+                        volume,
+                        first,
+                        count,
+                    }
+                };
+                self.apply(&event, n);
+            }
+            20 | 21 => {
+                let range = BadRange {
+                    disk,
+                    sector: self.random.below(2000),
+                    sectors: self.random.below(300) as u32,
+                };
+                let event = if choice == 20 {
+                    Event::BadRangeAdded(range)
+                } else {
+                    Event::BadRangeCleared(range)
+                };
+                self.apply(&event, n);
             }
             _ if self.random.below(2) == 0 => self.apply(&Event::VolumeDeleted(volume), n),
             _ => self.apply(&Event::VolumeRenamed(volume, name), n),

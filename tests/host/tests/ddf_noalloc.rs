@@ -6,7 +6,7 @@ mod ddf_common;
 
 use ddf_common::{apply, blanks, carry_out, context, create, facts, open, writes};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -65,6 +65,42 @@ fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
     ]
 }
 
+/// Events that EMD's own records take, besides.
+fn recorded<'a>() -> Vec<Event<'a>> {
+    let bad = |sector, sectors| BadRange {
+        disk: 1,
+        sector,
+        sectors,
+    };
+    let (volume, first, count) = (0, 0, 1);
+    vec![
+        Event::Dirty(0),
+        Event::RegionsDirty {
+            volume,
+            first,
+            count,
+        },
+        Event::BadRangeAdded(bad(100, 50)),
+        Event::BadRangeAdded(bad(120, 50)),
+        Event::BadRangeCleared(bad(130, 8)),
+        Event::BadRangeAdded(bad(90, 100)),
+        Event::ResyncProgress {
+            volume,
+            done_sectors: 8,
+        },
+        Event::ResyncProgress {
+            volume,
+            done_sectors: 16,
+        },
+        Event::RegionsClean {
+            volume,
+            first,
+            count,
+        },
+        Event::Clean(0),
+    ]
+}
+
 fn check(set: &mut emd_core::metadata::ddf::DdfSet, disks: &mut [Disk], events: &[Event<'_>]) {
     for (n, event) in events.iter().enumerate() {
         let context = context(n as u64 + 100);
@@ -95,7 +131,39 @@ fn quiet_events_on_a_created_set() {
     let before = COUNT.with(Cell::get);
     apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
     assert!(COUNT.with(Cell::get) > before, "the counter counts");
+    check(&mut set, &mut disks, &recorded());
     check(&mut set, &mut disks, &quiet(0, 1, 3));
+}
+
+/// The records are void after somebody else's update, so that the first event writes all of them.
+#[test]
+fn void_records_are_written_without_allocating() {
+    let mut disks = blanks(3, 64, 512);
+    let mut set = create(&mut disks, "set");
+    let three = [Some(0), Some(1), Some(2)];
+    let spec = VolumeSpec {
+        name: Text::from_text("x"),
+        level: Level::Raid5,
+        spans: 1,
+        layout: None,
+        chunk_sectors: 0,
+        size_sectors: 0,
+        disks: &three,
+        assume_clean: true,
+    };
+    apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+    for (index, disk) in (0u16..).zip(disks.iter_mut()) {
+        let section = set.home(index).unwrap().vendor.as_ref().unwrap();
+        disk.write(section.block, &[0; 512]);
+    }
+    for n in 0..recorded().len() {
+        let mut disks = disks.clone();
+        let mut set = open(&disks).unwrap();
+        assert!(!set.home(0).unwrap().vendor.as_ref().unwrap().valid);
+        // Clearing what was never bad is nothing.
+        let event = recorded().swap_remove(n);
+        check(&mut set, &mut disks, &[event]);
+    }
 }
 
 #[test]

@@ -150,9 +150,17 @@ pub fn apply(set: &mut DdfSet, disks: &mut [Disk], event: &Event<'_>, n: u64) ->
     Ok(())
 }
 
-/// The model as text: what must be the same after reassembly. Marks that DDF does not keep count as
-/// 0; generation and notes do not count.
+/// The model as text: what must be the same after reassembly. Marks, regions and bad ranges are shown
+/// where EMD's own records keep them, else they count as 0; generation and notes do not count.
 pub fn show(set: &Set) -> String {
+    show_with(
+        set,
+        set.volumes.iter().any(|volume| volume.regions.is_some()),
+    )
+}
+
+/// [`show`], with bad ranges when they are `kept`.
+fn show_with(set: &Set, kept: bool) -> String {
     use std::fmt::Write;
     let mut out = format!("set {:02x?} {}\n", set.id.as_bytes(), set.name);
     let mut disks: Vec<String> = set
@@ -191,7 +199,17 @@ pub fn show(set: &Set) -> String {
                 volume.shape,
                 volume.size_sectors,
                 match volume.consistency {
-                    Consistency::Initialising { .. } => "Initialising".into(),
+                    Consistency::Initialising { done_sectors } => match volume.regions.as_ref() {
+                        None => "Initialising".into(),
+                        // After a restart the mark is no farther than what was being written.
+                        Some(log) => format!(
+                            "Initialising {}",
+                            (0..log.regions)
+                                .find(|&region| log.is_dirty(region))
+                                .map_or(u64::MAX, |region| u64::from(region) * log.region_sectors)
+                                .min(done_sectors)
+                        ),
+                    },
                     state => format!("{state:?}"),
                 },
                 match &volume.access {
@@ -211,12 +229,26 @@ pub fn show(set: &Set) -> String {
                     disk.map_or("-".into(), |disk| disk.label.to_string()),
                     member.offset_sectors,
                     match member.state {
-                        MemberState::Rebuilding { .. } => "Rebuilding".into(),
+                        MemberState::Rebuilding { .. } if volume.regions.is_none() =>
+                            "Rebuilding".into(),
                         // The rebuilding bit is the disk's: see `docs/formats/ddf.md`.
-                        MemberState::InSync if !whole && rebuilding(member.disk) =>
+                        MemberState::InSync
+                            if volume.regions.is_none() && !whole && rebuilding(member.disk) =>
                             "Rebuilding".into(),
                         state => format!("{state:?}"),
                     }
+                )
+                .unwrap();
+            }
+            // What is noted of regions means nothing once redundancy agrees.
+            if let Some(log) = volume.regions.as_ref() {
+                let dirty: Vec<u32> = (0..log.regions).filter(|&r| log.is_dirty(r)).collect();
+                let agrees = volume.consistency == Consistency::Clean;
+                let shown = if agrees { Vec::new() } else { dirty };
+                writeln!(
+                    text,
+                    "  {} regions of {}: {shown:?}",
+                    log.regions, log.region_sectors
                 )
                 .unwrap();
             }
@@ -225,6 +257,20 @@ pub fn show(set: &Set) -> String {
         .collect();
     volumes.sort();
     out.extend(volumes);
+    let mut bad: Vec<String> = set
+        .bad_ranges
+        .iter()
+        .filter(|_| kept)
+        .filter_map(|range| {
+            let label = set.disk(range.disk)?.label;
+            Some(format!(
+                "bad {label} {:012} {}\n",
+                range.sector, range.sectors
+            ))
+        })
+        .collect();
+    bad.sort();
+    out.extend(bad);
     out
 }
 

@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! EMD's own records in the vendor-specific log section: what DDF has no place for. Where everything is
+//! and what a block of it looks like; `log_read` reads them, `log_events` keeps them up to date.
+//!
+//! Only sets that EMD made have them (the group GUID says who made a set). Others ignore the section:
+//! mdadm keeps the header's fields and writes nothing behind the disk data. It lies behind the primary
+//! copy's sections, once on a disk; redundancy is that all disks have it.
+//!
+//! | block | content |
+//! |---|---|
+//! | 0 | head: whose disk this is, and for which states of the set the rest counts |
+//! | then | bad ranges, 16 bytes each |
+//! | then | slots: per volume one block of marks, then its region log |
+//!
+//! Every block has a checksum of its own and is replaced as one, so a crash leaves it old or new. Blocks
+//! behind the head are the same on every disk that has them; the highest generation counts.
+
+use super::super::bytes::{slice, slice_mut};
+use super::layout::*;
+use crate::model::{Checked, RegionLog, Shape, BAD_RANGES_MAX};
+use kernel::prelude::*;
+
+/// Signature of the head: DDF's of a vendor log.
+const HEAD: u32 = 0x01DB_EEF0;
+/// Signature of all other blocks: "EMDR".
+const BODY: u32 = 0x454D_4452;
+/// Version of this layout.
+const VERSION: u32 = 1;
+/// Bytes of a block in front of what it holds.
+const BODY_HEAD: usize = 64;
+/// Most regions of a volume.
+pub const REGIONS_MAX: u64 = 8192;
+/// Least length of a region: 4 MiB.
+pub const REGION_SECTORS_MIN: u64 = 8192;
+/// A mark that is none.
+pub const NO_MARK: u64 = u64::MAX;
+
+/// Fields of the head.
+mod head {
+    pub const OWNER: usize = 0x08;
+    pub const VERSION: usize = 0x10;
+    pub const BLOCKS: usize = 0x14;
+    pub const SET: usize = 0x18;
+    pub const REFERENCE: usize = 0x30;
+    pub const TOKENS: usize = 0x38;
+    pub const TOKEN_BYTES: usize = 16;
+}
+
+/// Fields of every other block.
+mod body {
+    pub const GENERATION: usize = 0x08;
+    pub const VOLUME: usize = 0x10;
+    pub const KIND: usize = 0x28;
+    pub const INDEX: usize = 0x2C;
+    pub const REGION_SECTORS: usize = 0x30;
+    pub const REGIONS: usize = 0x38;
+}
+
+/// What a block holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Bad ranges.
+    BadRanges = 1,
+    /// Marks of a volume.
+    Marks = 2,
+    /// Part of a volume's region log.
+    Regions = 3,
+}
+
+/// A state of the set, told from all others that anybody may write: counter and time of the headers,
+/// checksums of both tables.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Token(pub [u32; 4]);
+
+/// Where things are in the section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Blocks of bad ranges.
+    pub bad_blocks: u32,
+    /// Slots for volumes.
+    pub slots: u16,
+    /// Blocks of a volume's region log.
+    pub region_blocks: u32,
+}
+
+impl Plan {
+    /// The plan for disks with blocks of `block_bytes` (512 or 4096).
+    pub fn new(block_bytes: u32) -> Self {
+        let room = block_bytes.saturating_sub(BODY_HEAD as u32).max(1);
+        // In some block there is always room for the three ranges that one event may add.
+        let each = (room / BAD_BYTES as u32).saturating_sub(2).max(1);
+        Self {
+            block_bytes,
+            bad_blocks: (BAD_RANGES_MAX as u32) / each + 1,
+            slots: if block_bytes > 512 { 32 } else { 64 },
+            region_blocks: (REGIONS_MAX as u32).div_ceil(room.saturating_mul(8)),
+        }
+    }
+
+    /// Blocks of the section.
+    pub fn blocks(&self) -> u32 {
+        self.marks(self.slots)
+    }
+
+    /// Block of bad ranges number `n`.
+    pub fn bad(&self, n: u32) -> u32 {
+        n.saturating_add(1)
+    }
+
+    /// Block of the marks of slot `slot`.
+    pub fn marks(&self, slot: u16) -> u32 {
+        let first = 1 + self.bad_blocks;
+        first + u32::from(slot) * (1 + self.region_blocks)
+    }
+
+    /// Block `n` of the region log of slot `slot`.
+    pub fn region(&self, slot: u16, n: u32) -> u32 {
+        self.marks(slot) + 1 + n
+    }
+
+    /// All blocks of slot `slot`.
+    pub fn slot_blocks(&self, slot: u16) -> core::ops::Range<u32> {
+        self.marks(slot)..self.marks(slot) + 1 + self.region_blocks
+    }
+
+    /// Bytes that a block holds.
+    pub fn room(&self) -> usize {
+        (self.block_bytes as usize).saturating_sub(BODY_HEAD)
+    }
+
+    /// Regions whose bits one block holds.
+    pub fn regions_per_block(&self) -> u32 {
+        u32::try_from(self.room() * 8).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Bad ranges that one block holds.
+    pub fn bad_per_block(&self) -> usize {
+        self.room() / BAD_BYTES
+    }
+}
+
+/// Bytes of a bad range: reference of the disk, sectors, first sector.
+pub const BAD_BYTES: usize = 16;
+
+/// Bytes of a rebuild's mark: reference of the disk, mark.
+const REBUILD_BYTES: usize = 12;
+
+/// The records of a set in memory: the blocks as they belong on every disk, but for the head.
+#[derive(Debug)]
+pub struct VendorLog {
+    /// Where things are.
+    pub plan: Plan,
+    /// All blocks; the head's is not used.
+    pub image: KVVec<u8>,
+    /// Highest generation of any block.
+    pub generation: u64,
+    /// Blocks of the next update that must be written after everything else, as a bit map.
+    pub late: KVec<u64>,
+}
+
+/// The section on one disk.
+#[derive(Debug)]
+pub struct DiskLog {
+    /// First block of the section.
+    pub block: u64,
+    /// The head.
+    pub head: KVVec<u8>,
+    /// The head on the disk is of this set and disk.
+    pub own: bool,
+    /// The head on the disk lets the rest count for the set's present state.
+    pub valid: bool,
+    /// Blocks that the disk lacks, as a bit map.
+    pub pending: KVec<u64>,
+}
+
+impl DiskLog {
+    /// A section from `block` on, of which nothing is known to be on the disk. Allocates.
+    pub fn new(plan: &Plan, block: u64) -> Checked<Self> {
+        let mut this = Self {
+            block,
+            head: KVVec::from_elem(0xFF, plan.block_bytes as usize, GFP_KERNEL)?,
+            own: false,
+            valid: false,
+            pending: bit_map(plan)?,
+        };
+        this.lacks_all(plan);
+        Ok(this)
+    }
+
+    /// Notes that the disk lacks all blocks.
+    pub fn lacks_all(&mut self, plan: &Plan) {
+        for block in 1..plan.blocks() {
+            set_bit(&mut self.pending, block);
+        }
+    }
+}
+
+/// An empty bit map of a section's blocks.
+pub fn bit_map(plan: &Plan) -> Checked<KVec<u64>> {
+    let words = (plan.blocks() as usize).div_ceil(64);
+    Ok(KVec::from_elem(0, words, GFP_KERNEL)?)
+}
+
+/// Sets a bit; nothing happens beyond the end.
+pub fn set_bit(map: &mut [u64], bit: u32) {
+    if let Some(word) = map.get_mut(bit as usize / 64) {
+        *word |= 1 << (bit % 64);
+    }
+}
+
+/// Whether a bit is set.
+pub fn has_bit(map: &[u64], bit: u32) -> bool {
+    map.get(bit as usize / 64)
+        .is_some_and(|word| (word >> (bit % 64)) & 1 == 1)
+}
+
+/// Whether a group was made by EMD, so that the vendor log is EMD's.
+pub fn is_ours(guid: &Guid) -> bool {
+    guid.starts_with(super::create::VENDOR)
+}
+
+/// Writes a head.
+pub fn format_head(
+    bytes: &mut [u8],
+    layout: &Layout,
+    set: &Guid,
+    reference: u32,
+    tokens: [Token; 2],
+) {
+    let endian = layout.endian;
+    bytes.fill(0xFF);
+    put32(endian, bytes, 0, HEAD);
+    let _ = super::super::bytes::put(bytes, head::OWNER, super::create::VENDOR);
+    put32(endian, bytes, head::VERSION, VERSION);
+    let blocks = Plan::new(layout.block_bytes).blocks();
+    put32(endian, bytes, head::BLOCKS, blocks);
+    let _ = super::super::bytes::put(bytes, head::SET, set);
+    put32(endian, bytes, head::REFERENCE, reference);
+    for (index, token) in tokens.into_iter().enumerate() {
+        let at = head::TOKENS + index * head::TOKEN_BYTES;
+        for (part, value) in token.0.into_iter().enumerate() {
+            put32(endian, bytes, at + 4 * part, value);
+        }
+    }
+    layout.crc.seal(bytes, endian);
+}
+
+/// Whether `bytes` is the head of this set's disk, and whether it lets the rest count for `now`.
+pub fn check_head(
+    bytes: &[u8],
+    layout: &Layout,
+    set: &Guid,
+    reference: u32,
+    now: Token,
+) -> (bool, bool) {
+    let endian = layout.endian;
+    let blocks = Plan::new(layout.block_bytes).blocks();
+    let own = get32(endian, bytes, 0) == HEAD
+        && layout.crc.holds(bytes, endian)
+        && slice(bytes, head::OWNER, 8) == Some(super::create::VENDOR)
+        && get32(endian, bytes, head::VERSION) == VERSION
+        && get32(endian, bytes, head::BLOCKS) == blocks
+        && get_guid(bytes, head::SET) == *set
+        && get32(endian, bytes, head::REFERENCE) == reference;
+    let counts = (0..2).any(|index| {
+        let at = head::TOKENS + index * head::TOKEN_BYTES;
+        let token = [0, 4, 8, 12].map(|part| get32(endian, bytes, at + part));
+        Token(token) == now
+    });
+    (own, own && counts)
+}
+
+/// A sound block of a section, other than the head.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    bytes: &'a [u8],
+    layout: &'a Layout,
+}
+
+impl<'a> Body<'a> {
+    /// Looks at block number `index` of a section; `None` when it is not sound.
+    pub fn new(section: &'a [u8], layout: &'a Layout, index: u32) -> Option<Self> {
+        let len = layout.block_bytes as usize;
+        let bytes = slice(section, (index as usize).checked_mul(len)?, len)?;
+        let sound = get32(layout.endian, bytes, 0) == BODY
+            && get32(layout.endian, bytes, body::INDEX) == index
+            && layout.crc.holds(bytes, layout.endian);
+        sound.then_some(Self { bytes, layout })
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its generation.
+    pub fn generation(&self) -> u64 {
+        get64(self.layout.endian, self.bytes, body::GENERATION)
+    }
+
+    /// Whether it holds `kind` of volume `volume`.
+    pub fn is(&self, kind: Kind, volume: &Guid) -> bool {
+        get8(self.bytes, body::KIND) == kind as u8 && get_guid(self.bytes, body::VOLUME) == *volume
+    }
+
+    /// Whether its region log has these measures.
+    pub fn fits(&self, log: &RegionLog) -> bool {
+        get64(self.layout.endian, self.bytes, body::REGION_SECTORS) == log.region_sectors
+            && get32(self.layout.endian, self.bytes, body::REGIONS) == log.regions
+    }
+
+    /// Bit `bit` of a block of a region log.
+    pub fn region(&self, bit: u32) -> bool {
+        let at = BODY_HEAD + (bit / 8) as usize;
+        (get8(self.bytes, at) >> (bit % 8)) & 1 == 1
+    }
+
+    /// The mark of a resync; [`NO_MARK`] for none.
+    pub fn resync_mark(&self) -> u64 {
+        get64(self.layout.endian, self.bytes, BODY_HEAD)
+    }
+
+    /// The mark of the rebuild of the disk with reference `reference`. [`NO_MARK`]: it is in sync.
+    pub fn rebuild_mark(&self, reference: u32) -> Option<u64> {
+        let endian = self.layout.endian;
+        let first = BODY_HEAD + 8;
+        let count = self.bytes.len().saturating_sub(first) / REBUILD_BYTES;
+        (0..count)
+            .map(|entry| first + entry * REBUILD_BYTES)
+            .find(|&at| get32(endian, self.bytes, at) == reference)
+            .map(|at| get64(endian, self.bytes, at + 4))
+    }
+
+    /// Bad range number `n`: reference of the disk, sectors, first sector.
+    pub fn bad_range(&self, n: usize) -> Option<(u32, u32, u64)> {
+        let endian = self.layout.endian;
+        let at = BODY_HEAD + n * BAD_BYTES;
+        let reference = get32(endian, self.bytes, at);
+        let sectors = get32(endian, self.bytes, at + 4);
+        (reference != u32::MAX && sectors != 0)
+            .then(|| (reference, sectors, get64(endian, self.bytes, at + 8)))
+    }
+}
+
+impl VendorLog {
+    /// Records of a set that has none yet. Allocates.
+    pub fn new(layout: &Layout) -> Checked<Self> {
+        let plan = Plan::new(layout.block_bytes);
+        let len = (plan.blocks() as usize).saturating_mul(plan.block_bytes as usize);
+        let mut this = Self {
+            plan,
+            image: KVVec::from_elem(0, len, GFP_KERNEL)?,
+            generation: 0,
+            late: bit_map(&plan)?,
+        };
+        for n in 0..plan.bad_blocks {
+            this.format(layout, plan.bad(n), Kind::BadRanges, &[0xFF; GUID_BYTES]);
+            this.seal(layout, plan.bad(n));
+        }
+        Ok(this)
+    }
+
+    /// Block `index`, to be changed.
+    pub fn block_mut(&mut self, index: u32) -> &mut [u8] {
+        let len = self.plan.block_bytes as usize;
+        slice_mut(&mut self.image, index as usize * len, len).unwrap_or(&mut [])
+    }
+
+    /// Block `index`.
+    pub fn block(&self, index: u32) -> &[u8] {
+        let len = self.plan.block_bytes as usize;
+        slice(&self.image, index as usize * len, len).unwrap_or(&[])
+    }
+
+    /// Block `index`, when it is sound.
+    pub fn body<'a>(&'a self, layout: &'a Layout, index: u32) -> Option<Body<'a>> {
+        Body::new(&self.image, layout, index)
+    }
+
+    /// Block `index` as it is, sealed or not.
+    pub fn body_unsealed<'a>(&'a self, layout: &'a Layout, index: u32) -> Body<'a> {
+        Body {
+            bytes: self.block(index),
+            layout,
+        }
+    }
+
+    /// Makes block `index` an empty one (of all FF, which means no mark and no range); it is sealed
+    /// afterwards.
+    pub fn format(&mut self, layout: &Layout, index: u32, kind: Kind, volume: &Guid) {
+        let endian = layout.endian;
+        let bytes = self.block_mut(index);
+        bytes.fill(0xFF);
+        put32(endian, bytes, 0, BODY);
+        put32(endian, bytes, body::INDEX, index);
+        put8(bytes, body::KIND, kind as u8);
+        let _ = super::super::bytes::put(bytes, body::VOLUME, volume);
+    }
+
+    /// Gives block `index` the next generation and its checksum.
+    pub fn seal(&mut self, layout: &Layout, index: u32) {
+        self.generation = self.generation.saturating_add(1);
+        let generation = self.generation;
+        let bytes = self.block_mut(index);
+        put64(layout.endian, bytes, body::GENERATION, generation);
+        layout.crc.seal(bytes, layout.endian);
+    }
+
+    /// Writes the marks of the volume in `slot`: of its resync, and of rebuilds by the disks' references.
+    /// Returns whether anything changed; then the block has to be sealed.
+    pub fn put_marks(
+        &mut self,
+        layout: &Layout,
+        slot: u16,
+        resync: u64,
+        rebuilds: impl Iterator<Item = (u32, u64)>,
+    ) -> bool {
+        let endian = layout.endian;
+        let index = self.plan.marks(slot);
+        let bytes = self.block_mut(index);
+        let mut changed = get64(endian, bytes, BODY_HEAD) != resync;
+        put64(endian, bytes, BODY_HEAD, resync);
+        let first = BODY_HEAD + 8;
+        let room = bytes.len().saturating_sub(first) / REBUILD_BYTES;
+        let unused = core::iter::repeat((u32::MAX, NO_MARK));
+        for (entry, (reference, mark)) in Iterator::chain(rebuilds, unused).take(room).enumerate() {
+            let at = first + entry * REBUILD_BYTES;
+            changed |=
+                get32(endian, bytes, at) != reference || get64(endian, bytes, at + 4) != mark;
+            put32(endian, bytes, at, reference);
+            put64(endian, bytes, at + 4, mark);
+        }
+        changed
+    }
+
+    /// Makes block `n` of the region log in `slot` say what `log` says. It is sealed afterwards.
+    pub fn put_regions(
+        &mut self,
+        layout: &Layout,
+        slot: u16,
+        n: u32,
+        volume: &Guid,
+        log: &RegionLog,
+    ) {
+        let index = self.plan.region(slot, n);
+        let per_block = self.plan.regions_per_block();
+        self.format(layout, index, Kind::Regions, volume);
+        let bytes = self.block_mut(index);
+        put64(
+            layout.endian,
+            bytes,
+            body::REGION_SECTORS,
+            log.region_sectors,
+        );
+        put32(layout.endian, bytes, body::REGIONS, log.regions);
+        let first = n.saturating_mul(per_block);
+        for (at, byte) in bytes.iter_mut().skip(BODY_HEAD).enumerate() {
+            let region = first.saturating_add(u32::try_from(at).unwrap_or(0).saturating_mul(8));
+            // Eight bits of a word at a multiple of eight; regions beyond the end are clean.
+            let word = log.dirty.get((region / 64) as usize).copied().unwrap_or(0);
+            *byte = (word >> (region % 64)) as u8;
+        }
+    }
+
+    /// Writes bad range number `n` of block `index`; `None` erases it.
+    pub fn put_bad(
+        &mut self,
+        layout: &Layout,
+        index: u32,
+        n: usize,
+        range: Option<(u32, u32, u64)>,
+    ) {
+        let (reference, sectors, sector) = range.unwrap_or((u32::MAX, u32::MAX, u64::MAX));
+        let at = BODY_HEAD + n * BAD_BYTES;
+        let bytes = self.block_mut(index);
+        put32(layout.endian, bytes, at, reference);
+        put32(layout.endian, bytes, at + 4, sectors);
+        put64(layout.endian, bytes, at + 8, sector);
+    }
+}
+
+/// An empty region log for a volume. Allocates.
+pub fn region_log(shape: &Shape, size_sectors: u64) -> Checked<RegionLog> {
+    let extent = if shape.syncs_by_volume() {
+        size_sectors
+    } else {
+        shape.member_sectors
+    };
+    let least = extent
+        .div_ceil(REGIONS_MAX)
+        .max(REGION_SECTORS_MIN)
+        .max(u64::from(shape.chunk_sectors));
+    let region_sectors = least.checked_next_power_of_two().unwrap_or(1 << 63);
+    let regions = u32::try_from(extent.div_ceil(region_sectors)).unwrap_or(0);
+    let words = (regions as usize).div_ceil(64);
+    Ok(RegionLog {
+        region_sectors,
+        regions,
+        dirty: KVec::from_elem(0, words, GFP_KERNEL)?,
+    })
+}
