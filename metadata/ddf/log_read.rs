@@ -200,7 +200,8 @@ impl Reader<'_> {
         let Some(log) = set.log.as_ref() else { return };
         let mut taken = 0u64;
         for (meta, model) in set.volumes.iter_mut().zip(set.set.volumes.iter()) {
-            if model.deleted || !model.shape.level.is_redundant() {
+            // Refused ones, whose level may not be known, keep theirs.
+            if model.deleted {
                 continue;
             }
             let guid = meta.guid;

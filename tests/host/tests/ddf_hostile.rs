@@ -233,16 +233,17 @@ fn random_damage_never_panics() {
 #[test]
 fn sealed_lies_never_panic() {
     let mut random = Random(13);
-    for (round, case) in [
-        "gen/raid1",
-        "gen/raid10",
-        "gen-freebsd/ddfle-raid5-la-3d",
-        "native/dell-perc-raid5",
+    let sample = |case: &str| load(&format!("ddf/{case}"));
+    for (round, disks) in [
+        sample("gen/raid1"),
+        sample("gen/raid10"),
+        sample("gen-freebsd/ddfle-raid5-la-3d"),
+        sample("native/dell-perc-raid5"),
+        world(512).1,
     ]
     .into_iter()
     .enumerate()
     {
-        let disks = load(&format!("ddf/{case}"));
         let set = open(&disks).unwrap();
         let rounds = 250;
         for n in 0..rounds {
