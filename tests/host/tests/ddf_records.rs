@@ -823,3 +823,43 @@ fn void_records_cut_anywhere() {
         cut(&disks, "whole".into());
     }
 }
+
+/// A disk that joined a volume has its records, too: alone it tells what all did.
+#[test]
+fn a_new_member_knows() {
+    let mut world = clean(Level::Raid1, 2, 512);
+    let spare = world.add(128, SpareRole::Global);
+    world.apply(&Event::Dirty(0));
+    world.apply(&mark(3, 1));
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 0,
+        disk: spare,
+    });
+    world.apply(&Event::RebuildDone { volume: 0, slot: 0 });
+    let key = u64::from(spare);
+    let alone = open_keyed(&[(key, &world.disks[usize::from(spare)])]).unwrap();
+    assert_eq!(dirty(&alone), [3]);
+}
+
+/// A slot gets another volume: what a disk that is no member of it has there is older, and loses.
+#[test]
+fn older_blocks_of_others_lose() {
+    let mut world = clean(Level::Raid1, 3, 512);
+    world.apply(&Event::VolumeDeleted(0));
+    let two = [Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("new", Level::Raid1, &two)
+    }));
+    world.apply(&Event::Dirty(1));
+    world.apply(&Event::RegionsDirty {
+        volume: 1,
+        first: 5,
+        count: 1,
+    });
+    let slot = |volume| world.set.volume_meta(volume).unwrap().log_slot;
+    assert_eq!((slot(0), slot(1)), (None, Some(0)));
+    assert_eq!(dirty(&reopened(&world.disks)), [5]);
+}
