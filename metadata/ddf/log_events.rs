@@ -49,7 +49,7 @@ impl DdfSet {
             .map_or(1, |log| log.plan.regions_per_block());
         let mut from = first;
         while from < end {
-            let n = from / per_block;
+            let n = from.checked_div(per_block).unwrap_or(0);
             let to = end.min(n.saturating_add(1).saturating_mul(per_block));
             self.mark_block(volume, slot, n, from..to, dirty);
             from = to;

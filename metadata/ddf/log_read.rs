@@ -31,8 +31,7 @@ pub fn section_of(disk: &Found<'_>) -> Option<u64> {
     let other = secondary.checked_add(u64::from(copy.layout.span_blocks()))?;
     let apart = end <= secondary || other <= first;
     let below = end <= disk.anchor || disk.anchor < first;
-    let blocks_there = disk.facts.size_sectors / copy.layout.block_sectors();
-    let inside = end <= blocks_there;
+    let inside = end <= copy.layout.blocks(disk.facts.size_sectors);
     (inside && place.offset >= copy.layout.span_blocks() && apart && below).then_some(first)
 }
 

@@ -89,14 +89,17 @@ pub struct Plan {
 impl Plan {
     /// The plan for disks with blocks of `block_bytes` (512 or 4096).
     pub fn new(block_bytes: u32) -> Self {
-        let room = block_bytes.saturating_sub(BODY_HEAD as u32).max(1);
+        let room = block_bytes.saturating_sub(BODY_HEAD as u32);
         // In some block there is always room for the three ranges that one event may add.
-        let each = (room / BAD_BYTES as u32).saturating_sub(2).max(1);
+        let each = (room / BAD_BYTES as u32).saturating_sub(2);
+        let most = BAD_RANGES_MAX as u32;
+        let last_region = (REGIONS_MAX as u32) - 1;
+        let bits = room.saturating_mul(8);
         Self {
             block_bytes,
-            bad_blocks: (BAD_RANGES_MAX as u32) / each + 1,
+            bad_blocks: most.checked_div(each).unwrap_or(most) + 1,
             slots: if block_bytes > 512 { 32 } else { 64 },
-            region_blocks: (REGIONS_MAX as u32).div_ceil(room.saturating_mul(8)),
+            region_blocks: last_region.checked_div(bits).unwrap_or(last_region) + 1,
         }
     }
 
