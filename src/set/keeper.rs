@@ -201,13 +201,7 @@ impl ManagedSet {
             } else {
                 Scope::All
             };
-            match Array::start_task(
-                &running.array,
-                kind,
-                targets,
-                from_sectors,
-                scope,
-            ) {
+            match Array::start_task(&running.array, kind, targets, from_sectors, scope) {
                 Ok(()) => {
                     running.told_per_mille = 0;
                     running.checkpoint_at = now();

@@ -219,12 +219,7 @@ impl Inner {
 
     /// Records regions as clean. When that fails they stay marked in the metadata, which does no harm.
     #[inline(never)]
-    fn record_leaving(
-        &mut self,
-        shared: &Shared,
-        volume: VolumeIndex,
-        array: &Arc<Gated<Array>>,
-    ) {
+    fn record_leaving(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
         let mut flushed = false;
         for _ in 0..STRETCHES_MAX {
             let Some((first, count)) = array.leaving_regions() else {
