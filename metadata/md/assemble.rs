@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
                         Standing::Member(slot)
                     }
                 }
-                (Role::Spare, Role::Spare) => Standing::Spare,
+                (Role::Spare, Role::Spare) if head.may_be_spare(bytes, number) => Standing::Spare,
                 (Role::Journal, _) | (_, Role::Journal) => Standing::Journal,
                 (Role::Faulty, _) if head.version != Version::V090 => Standing::Failed,
                 _ => Standing::Stale,

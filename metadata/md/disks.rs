@@ -416,8 +416,11 @@ impl MdSet {
     pub fn rebuild_done(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
         let disk = self.rebuilding(volume, slot)?;
         self.set_member_state(slot, MemberState::InSync);
+        // In 0.90 it gets its slot's number now; the others must not list it by that one earlier.
+        let first = self.version == Version::V090;
         if let Some(home) = self.home_mut(disk) {
             home.keep_recovery = false;
+            home.first = first;
         }
         self.touched.all = true;
         Ok(())

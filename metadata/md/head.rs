@@ -224,6 +224,15 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
     if stored != right {
         return Err(bad_checksum(stored, right));
     }
+    // The checksum is a sum, so some tears pass; but a superblock names its disk twice.
+    let number = get32(bytes, v0::THIS + v0::device::NUMBER);
+    let listed = v0::DEVICE + v0::DEVICE_BYTES * number.min(v0::DEVICES_MAX) as usize;
+    if number >= v0::DEVICES_MAX || slice(bytes, listed, 20) != slice(bytes, v0::THIS, 20) {
+        return Err(reason!(
+            EINVAL,
+            "its md superblock says two things of its own disk (number {number})"
+        ));
+    }
     let chunk_bytes = get32(bytes, v0::CHUNK);
     let state = get32(bytes, v0::STATE);
     let mut uuid = [0u8; 16];
@@ -271,7 +280,7 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
         data_offset: 0,
         data_size: sector,
         recovery: None,
-        number: get32(bytes, v0::THIS + v0::device::NUMBER),
+        number,
         bitmap: (features & feature::BITMAP != 0)
             .then(|| moved(sector, v0::BITMAP))
             .flatten(),
@@ -334,6 +343,13 @@ impl Head {
             slot if slot < role::SLOTS => Role::Member(slot),
             _ => Role::Spare,
         }
+    }
+
+    /// Whether the superblock in `bytes` can have a spare of that number: 0.90 lists its spares.
+    pub fn may_be_spare(&self, bytes: &[u8], number: u32) -> bool {
+        let at = v0::DEVICE + v0::DEVICE_BYTES * number as usize;
+        number < self.roles_max
+            && (self.version != Version::V090 || get32(bytes, at + v0::device::NUMBER) == number)
     }
 
     /// Whether two superblocks describe the same array, their states and devices apart.

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | 0 … | the bad-block log of a disk, a sector at a time, so that a cut doubles entries, never loses one |
 //! | next | bits of the bitmap (where its superblock has to change first: that before) |
+//! | next | a new disk's superblock, when it is longer than a block: first block erased, the others written |
 //! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
 //! | next | all superblocks, with the next event count, and the bitmap's |
 //! | next | when a member was lost: all superblocks again, with one count more |
@@ -87,6 +88,7 @@ impl MdSet {
     fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
         let mut phase = self.log_phases(plan, 0)?;
         phase = self.bit_phases(plan, phase)?;
+        phase = self.fresh_phases(plan, phase)?;
         let first = if lost { image::STEP } else { image::NEW };
         let firsts = self.homes().any(|(_, home)| home.first);
         if firsts {
@@ -153,6 +155,46 @@ impl MdSet {
             } else if let Some(bits) = self.touched.bits {
                 push_bits(plan, phase, disk, home, bits, map.regions)?;
             }
+        }
+        if plan.writes().len() > before {
+            phase = phase.saturating_add(1);
+        }
+        Ok(phase)
+    }
+
+    /// Superblocks of new disks that are longer than a block: what was there is erased, then all but
+    /// the first block is written. (Checksums are sums: an old superblock with parts of a new one may
+    /// pass for a good one.)
+    fn fresh_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
+        let long = |home: &Home| {
+            home.fresh && self.used(home) as usize * 512 > (home.block_bytes as usize).max(512)
+        };
+        let mut phase = start;
+        for (disk, home) in self.homes().filter(|(_, home)| long(home)) {
+            let mut write = erase(phase, disk, home.sector);
+            write.source.len_bytes = home.block_bytes;
+            plan.push(write)?;
+        }
+        if plan
+            .writes()
+            .last()
+            .is_some_and(|write| write.phase == phase)
+        {
+            phase = phase.saturating_add(1);
+        }
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(_, home)| long(home)) {
+            let unit = home.block_bytes.max(512);
+            plan.push(PlanWrite {
+                phase,
+                disk,
+                sector: home.sector + u64::from(unit / 512),
+                source: Source {
+                    buffer: own_buffer(disk, buffer::SUPER),
+                    offset_bytes: (image::NEW * SUPER_BYTES) as u32 + unit,
+                    len_bytes: self.used(home) * 512 - unit,
+                },
+            })?;
         }
         if plan.writes().len() > before {
             phase = phase.saturating_add(1);
@@ -305,7 +347,11 @@ fn push_super(
 ) -> Checked {
     let unit = (home.block_bytes as usize).max(512);
     let blocks = (used_sectors as usize * 512 / unit).min(SUPER_BYTES / unit);
-    let changed = |block: &usize| whole || differs(home, images, *block);
+    // Of a new one the others are there already (`fresh_phases`).
+    let changed = |block: &usize| match whole {
+        true => *block == 0,
+        false => differs(home, images, *block),
+    };
     let (Some(first), Some(last)) = ((0..blocks).find(changed), (0..blocks).rev().find(changed))
     else {
         return Ok(());

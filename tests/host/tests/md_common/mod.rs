@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+pub mod world;
+
 use emd_core::metadata::md::{Md, MdSet, Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
@@ -270,6 +272,14 @@ pub fn show(set: &MdSet) -> String {
         })
         .collect();
     bad.sort();
+    // Long ranges take several entries.
+    bad.dedup_by(|next, last| {
+        let touches = next.0 == last.0 && last.1 + u64::from(last.2) == next.1;
+        if touches {
+            last.2 += next.2;
+        }
+        touches
+    });
     writeln!(out, "bad {bad:?}").unwrap();
     out
 }
