@@ -149,7 +149,9 @@ impl MdSet {
             phase = phase.saturating_add(1);
         }
         let before = plan.writes().len();
-        for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
+        // A spare gets one for show: mdadm misses it otherwise.
+        let has_one = |disk: &DiskIndex, home: &Home| home.fresh || self.keeps_bitmap(*disk);
+        for (disk, home) in self.homes().filter(|(disk, home)| has_one(disk, home)) {
             if home.bitmap_whole || home.fresh {
                 push_bits(plan, phase, disk, home, whole, map.regions)?;
             } else if let Some(bits) = self.touched.bits {
