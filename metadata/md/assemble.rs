@@ -641,14 +641,17 @@ impl<'a> Reader<'a> {
             }
         }
         if doubtful {
+            // All of it, and that is to be trusted once it is written.
             bitmap::mark(&mut copy, 0, regions, true);
+            let state = get32(&copy, bitmap::at::STATE) & !bitmap::STALE;
+            put32(&mut copy, bitmap::at::STATE, state);
+            put64(&mut copy, bitmap::at::EVENTS, head.events);
         }
-        let log = bitmap::log_of(&copy, bits.region_sectors, regions, false)?;
+        let log = bitmap::log_of(&copy, bits.region_sectors, regions)?;
         self.set.bitmap = Some(Bitmap {
             bytes: copy,
             region_sectors: bits.region_sectors,
             regions,
-            imprecise: bits.stale,
         });
         if let Some(volume) = self.set.array_mut() {
             volume.regions = Some(log);

@@ -129,32 +129,23 @@ pub fn format(bytes: &mut [u8], uuid: &[u8; 16], events: u64, sync_sectors: u64,
     }
 }
 
-/// The model's log of what `bytes` say; all of it dirty when `doubtful`.
+/// The model's log of what `bytes` say.
 #[inline(never)]
-pub fn log_of(
-    bytes: &[u8],
-    region_sectors: u64,
-    regions: u32,
-    doubtful: bool,
-) -> Checked<RegionLog> {
+pub fn log_of(bytes: &[u8], region_sectors: u64, regions: u32) -> Checked<RegionLog> {
     let words = (regions as usize).div_ceil(64);
     let mut dirty = KVec::from_elem(0u64, words, GFP_KERNEL)?;
     for (index, word) in dirty.iter_mut().enumerate() {
         // Beyond its last region a bitmap may have any bits; a log has none.
         let left = (regions as usize).saturating_sub(index * 64).min(64);
         let valid = u64::MAX.checked_shr(64 - left as u32).unwrap_or(0);
-        let bits = if doubtful {
-            u64::MAX
-        } else {
-            bytes
-                .get(HEAD_BYTES + index * 8..)
-                .map_or(u64::MAX, |rest| {
-                    (0..8).fold(0, |bits, byte| {
-                        let value = rest.get(byte).copied().unwrap_or(0xFF);
-                        bits | u64::from(value) << (8 * byte)
-                    })
+        let bits = bytes
+            .get(HEAD_BYTES + index * 8..)
+            .map_or(u64::MAX, |rest| {
+                (0..8).fold(0, |bits, byte| {
+                    let value = rest.get(byte).copied().unwrap_or(0xFF);
+                    bits | u64::from(value) << (8 * byte)
                 })
-        };
+            });
         *word = bits & valid;
     }
     Ok(RegionLog {

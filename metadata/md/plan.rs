@@ -141,27 +141,34 @@ impl MdSet {
             return Ok(start);
         };
         let mut phase = start;
-        let whole = (0, map.bytes.len().saturating_sub(1));
         if self.touched.bitmap_head_first {
             for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
                 push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
             }
             phase = phase.saturating_add(1);
         }
-        let before = plan.writes().len();
         // A spare gets one for show: mdadm misses it otherwise.
-        let has_one = |disk: &DiskIndex, home: &Home| home.fresh || self.keeps_bitmap(*disk);
-        for (disk, home) in self.homes().filter(|(disk, home)| has_one(disk, home)) {
-            if home.bitmap_whole || home.fresh {
-                push_bits(plan, phase, disk, home, whole, map.regions)?;
+        let has_one = |disk: DiskIndex, home: &Home| home.fresh || self.keeps_bitmap(disk);
+        let whole = |home: &Home| home.bitmap_whole || home.fresh;
+        // Where it is not yet: all but its superblock's block first, which says that it is good.
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(disk, home)| has_one(*disk, home)) {
+            let unit = (home.block_bytes as usize).max(512);
+            if whole(home) && map.bytes.len() > unit {
+                let bytes = (unit, map.bytes.len() - 1);
+                push_bits(plan, phase, disk, home, bytes, map.regions)?;
+            }
+        }
+        phase = phase.saturating_add(u16::from(plan.writes().len() > before));
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(disk, home)| has_one(*disk, home)) {
+            if whole(home) {
+                push_bits(plan, phase, disk, home, (0, 0), map.regions)?;
             } else if let Some(bits) = self.touched.bits {
                 push_bits(plan, phase, disk, home, bits, map.regions)?;
             }
         }
-        if plan.writes().len() > before {
-            phase = phase.saturating_add(1);
-        }
-        Ok(phase)
+        Ok(phase.saturating_add(u16::from(plan.writes().len() > before)))
     }
 
     /// Superblocks of new disks that are longer than a block: what was there is erased, then all but

@@ -7,7 +7,6 @@
 //! all members and is kept once.
 
 use super::super::bytes::slice;
-use super::bitmap;
 use super::head::{Head, Stretch};
 use super::layout::*;
 use super::words;
@@ -138,8 +137,6 @@ pub struct Bitmap {
     pub region_sectors: u64,
     /// Regions.
     pub regions: u32,
-    /// Writes may be in flight in regions whose bits are not set: it is marked stale on the disks.
-    pub imprecise: bool,
 }
 
 /// What the current event has changed.
@@ -317,20 +314,6 @@ impl MdSet {
             home.first = false;
             home.touched = false;
             home.log_touched = false;
-        }
-    }
-
-    /// Notes that the bitmap is to be marked stale, or not any more.
-    pub fn set_imprecise(&mut self, imprecise: bool) {
-        if let Some(map) = self.bitmap.as_mut() {
-            map.imprecise = imprecise;
-            let state = get32(&map.bytes, bitmap::at::STATE);
-            let state = if imprecise {
-                state | bitmap::STALE
-            } else {
-                state & !bitmap::STALE
-            };
-            put32(&mut map.bytes, bitmap::at::STATE, state);
         }
     }
 }

@@ -2,9 +2,8 @@
 
 //! Events about redundancy: dirty, clean, resync, regions, bad ranges.
 //!
-//! A volume with a bitmap: regions are marked before they are written to. `Dirty` alone says that
-//! *anything* may be written to; then the bitmap is marked stale until writes have ended, or until the
-//! first region is announced: who announces regions announces all of them.
+//! A volume with a bitmap: `Dirty` says that writes may be in flight in regions that are marked; those
+//! that are not are marked (`RegionsDirty`) before the first write.
 
 use super::badblocks;
 use super::bitmap;
@@ -36,15 +35,10 @@ impl MdSet {
     #[inline(never)]
     pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
         let (level, now) = self.redundancy(volume)?;
-        let precise = self.bitmap.as_ref().is_some_and(|map| !map.imprecise);
-        if !level.is_redundant() || (self.in_flight && !precise) {
-            return Ok(());
+        if level.is_redundant() && !self.in_flight {
+            self.begin_writes(now);
+            self.touched.all = true;
         }
-        self.begin_writes(now);
-        if precise {
-            self.set_imprecise(true);
-        }
-        self.touched.all = true;
         Ok(())
     }
 
@@ -59,37 +53,15 @@ impl MdSet {
     #[inline(never)]
     pub fn clean(&mut self, volume: VolumeIndex) -> Checked {
         let (level, now) = self.redundancy(volume)?;
-        let imprecise = self.bitmap.as_ref().is_some_and(|map| map.imprecise);
-        if !level.is_redundant() || (!self.in_flight && !imprecise) {
+        if !level.is_redundant() || !self.in_flight {
             return Ok(());
         }
         self.in_flight = false;
         if now == Consistency::Dirty {
             self.set_consistency(Consistency::Clean);
         }
-        if imprecise {
-            self.make_precise(now != Consistency::Dirty && now != Consistency::Clean);
-        }
         self.touched.all = true;
         Ok(())
-    }
-
-    /// The bitmap is not stale any more. What was away meanwhile must not be brought up to date by it:
-    /// its count of cleared bits goes beyond what that can have.
-    fn make_precise(&mut self, all_dirty: bool) {
-        let next = self.head.events.saturating_add(1);
-        self.set_imprecise(false);
-        let Some(map) = self.bitmap.as_mut() else {
-            return;
-        };
-        put64(&mut map.bytes, bitmap::at::CLEARED, next);
-        let regions = map.regions;
-        if all_dirty {
-            self.touched.bits = bitmap::mark(&mut map.bytes, 0, regions, true);
-            if let Some(log) = self.array_mut().and_then(|array| array.regions.as_mut()) {
-                log.mark(0, regions, true);
-            }
-        }
     }
 
     /// [`crate::model::Event::ResyncProgress`].
@@ -105,7 +77,21 @@ impl MdSet {
             ));
         }
         let then = Consistency::Initialising { done_sectors: done };
+        let progress = matches!(
+            now,
+            Consistency::Initialising { done_sectors } if done_sectors <= done
+        );
         self.set_consistency(then);
+        if let Some((region, regions)) = self
+            .bitmap
+            .as_ref()
+            .filter(|_| !progress)
+            .map(|map| (done / map.region_sectors.max(1), map.regions))
+        {
+            // A resync after a crash goes by the bitmap alone.
+            let first = u32::try_from(region).unwrap_or(regions).min(regions);
+            self.mark(first, regions, true);
+        }
         // While writes are in flight there is no mark on the disks.
         self.touched.all = !self.in_flight && now != then;
         Ok(())
@@ -125,6 +111,15 @@ impl MdSet {
         };
         self.set_consistency(then);
         self.touched.all = !self.in_flight && now != then;
+        if let Some(regions) = self
+            .bitmap
+            .as_ref()
+            .filter(|_| !self.in_flight)
+            .map(|map| map.regions)
+        {
+            self.mark(0, regions, false);
+            self.note_cleared();
+        }
         Ok(())
     }
 
@@ -155,11 +150,7 @@ impl MdSet {
     pub fn regions_dirty(&mut self, volume: VolumeIndex, first: u32, count: u32) -> Checked {
         let end = self.check_regions(volume, first, count)?;
         let (_, now) = self.redundancy(volume)?;
-        let imprecise = self.bitmap.as_ref().is_some_and(|map| map.imprecise);
-        if imprecise {
-            self.make_precise(matches!(now, Consistency::Initialising { .. }));
-        }
-        if imprecise || !self.in_flight {
+        if !self.in_flight {
             self.touched.all = true;
         }
         self.begin_writes(now);
@@ -171,17 +162,22 @@ impl MdSet {
     #[inline(never)]
     pub fn regions_clean(&mut self, volume: VolumeIndex, first: u32, count: u32) -> Checked {
         let end = self.check_regions(volume, first, count)?;
-        let events = self.head.events;
         self.mark(first, end, false);
+        self.note_cleared();
+        Ok(())
+    }
+
+    /// Bits were cleared: members that were left out before cannot be brought up to date by the bitmap
+    /// any more.
+    fn note_cleared(&mut self) {
+        let events = self.head.events;
         let changed = self.touched.bits.is_some();
         if let Some(map) = self.bitmap.as_mut().filter(|_| changed) {
-            // Members that were left out before cannot be brought up to date by the bitmap any more.
             if get64(&map.bytes, bitmap::at::CLEARED) < events {
                 put64(&mut map.bytes, bitmap::at::CLEARED, events);
                 self.touched.bitmap_head_first = true;
             }
         }
-        Ok(())
     }
 
     /// Marks regions in the bitmap and in the model.
@@ -201,27 +197,21 @@ impl MdSet {
     /// [`crate::model::Event::BadRangeAdded`] and [`crate::model::Event::BadRangeCleared`].
     #[inline(never)]
     pub fn bad_range(&mut self, range: BadRange, bad: bool) -> Checked {
-        let more = match self.home(range.disk) {
-            Some(home) if home.log.is_some() => {
-                let more = if bad {
-                    badblocks::entries_of(&range, home.log_shift)
-                } else {
-                    0
-                };
-                let room = badblocks::room(&home.logs) / 2;
-                // What is cut in two takes one more.
-                if home.log_used + more + 1 > room {
-                    return Err(reason!(
-                        ENOSPC,
-                        "the bad-block log of disk {} is full; replace the disk",
-                        range.disk
-                    ));
-                }
-                more
+        if let Some(home) = self.home(range.disk).filter(|home| home.log.is_some()) {
+            let more = if bad {
+                badblocks::entries_of(&range, home.log_shift)
+            } else {
+                0
+            };
+            // What is cut in two takes one more.
+            if home.log_used + more + 1 > badblocks::room(&home.logs) / 2 {
+                return Err(reason!(
+                    ENOSPC,
+                    "the bad-block log of disk {} is full; replace the disk",
+                    range.disk
+                ));
             }
-            _ => 0,
-        };
-        let _ = more;
+        }
         if bad {
             self.set.add_bad_range(range)?;
         } else {

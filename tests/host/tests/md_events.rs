@@ -305,26 +305,54 @@ fn bitmaps() {
         assert_eq!(cleared(&world), world.set.set().generation);
         world.apply(&Event::Clean(volume));
 
-        // Dirty alone: anything may be written to; after a crash all counts as dirty.
+        // The mark of the volume first, then a region: the other order comes to the same.
         world.apply(&Event::Dirty(volume));
-        let again = open(format, &world.disks).unwrap();
-        let regions = again.set().volume(0).unwrap().regions.as_ref().unwrap();
-        assert!((0..regions.regions).all(|region| regions.is_dirty(region)));
-        // A set that was read dirty asks for the mark again before it is written to.
-        let mut second = World::new(format, again, world.disks.clone(), 0);
-        second.apply(&Event::Dirty(volume));
-        second.apply(&Event::Clean(volume));
-
-        // The first region that is announced ends that.
+        assert!(log(&world).is_empty());
         world.apply(&Event::RegionsDirty {
             volume,
             first: 0,
             count: 1,
         });
-        let again = open(format, &world.disks).unwrap();
-        let regions = again.set().volume(0).unwrap().regions.as_ref().unwrap();
-        assert!((1..regions.regions).all(|region| !regions.is_dirty(region)));
-        assert!(regions.is_dirty(0));
+        assert_eq!(log(&world), [0]);
+
+        // Stale, or not kept up to date by who wrote last: all of it counts as dirty.
+        let write = |disks: &mut [Disk], at: usize, value: u32| {
+            for (key, disk) in disks.iter_mut().enumerate() {
+                let index = world.set.set().disk_by_key(key as u64).unwrap();
+                let sector = world.set.home(index).unwrap().bitmap.unwrap();
+                let mut bytes = disk.read(sector, 8);
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                disk.write(sector, &bytes);
+            }
+        };
+        for (at, value) in [(48, 2), (24, 1)] {
+            let mut disks = world.disks.clone();
+            write(&mut disks, at, value);
+            let again = open(format, &disks).unwrap();
+            let mut other = World::new(format, again, disks, 0);
+            assert_eq!(log(&other), (0..most).collect::<Vec<_>>());
+            other.apply(&Event::RegionsDirty {
+                volume,
+                first: 0,
+                count: 1,
+            });
+            let all = Event::RegionsClean {
+                volume,
+                first: 0,
+                count: most,
+            };
+            other.apply(&all);
+            assert!(log(&other).is_empty());
+            other.apply(&Event::Clean(volume));
+            // Redundancy has to be established again: all regions from there on.
+            other.apply(&Event::ResyncProgress {
+                volume,
+                done_sectors: 0,
+            });
+            assert_eq!(log(&other), (0..most).collect::<Vec<_>>());
+            other.apply(&Event::ResyncDone(volume));
+            assert!(log(&other).is_empty());
+        }
         world.refuse(&Event::RegionsDirty {
             volume,
             first: most,

@@ -246,9 +246,8 @@ pub fn show(set: &MdSet) -> String {
             .unwrap();
         }
         if let Some(log) = &volume.regions {
-            let imprecise = set.bitmap.as_ref().is_some_and(|map| map.imprecise);
             let dirty: Vec<u32> = (0..log.regions)
-                .filter(|&region| imprecise || log.is_dirty(region))
+                .filter(|&region| log.is_dirty(region))
                 .collect();
             writeln!(
                 out,
