@@ -8,13 +8,14 @@
 
 use super::super::bytes::{array, put};
 use super::assemble::{empty_set, label_of, volume_identity};
+use super::bitmap;
 use super::head::{Head, Stretch};
 use super::layout::*;
-use super::set::{image, Home, MdSet, Meta};
+use super::set::{image, Bitmap, Home, MdSet, Meta};
 use super::words;
 use crate::model::{
     Access, Checked, Consistency, Context, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Layout,
-    Level, Member, MemberState, Shape, Text, Volume, VolumeIndex, VolumeSpec, DISKS_MAX,
+    Level, Member, MemberState, RegionLog, Shape, Text, Volume, VolumeIndex, VolumeSpec, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -37,7 +38,23 @@ struct Draft {
     numbers: (i32, u32),
     data_offset: u64,
     size_sectors: u64,
+    bitmap: Option<NewBitmap>,
 }
+
+/// A bitmap that is made.
+#[derive(Clone, Copy)]
+struct NewBitmap {
+    /// Sectors from the superblock.
+    offset: i32,
+    region_sectors: u64,
+    regions: u32,
+}
+
+/// Members of redundant arrays that are longer than this get a bitmap: 100 GiB.
+const BITMAP_FROM_SECTORS: u64 = 100 << 21;
+
+/// Regions of a new bitmap, unless it needs larger ones to fit: 64 MiB.
+const REGION_SECTORS: u64 = 1 << 17;
 
 /// Bytes from the context's random numbers (splitmix64's finish).
 fn mixed(context: &Context, salt: u64) -> u64 {
@@ -409,6 +426,7 @@ impl MdSet {
             // md has no size but that which follows: whole rows.
             draft.size_sectors = words::capacity_sectors(&draft.shape);
         }
+        draft.bitmap = self.draft_bitmap(&draft.shape, draft.size_sectors, smallest.0);
         Ok(draft)
     }
 
@@ -473,7 +491,67 @@ impl MdSet {
             numbers,
             data_offset: 0,
             size_sectors: 0,
+            bitmap: None,
         })
+    }
+
+    /// The bitmap that an array gets by itself, as with mdadm: when a resync of it takes long.
+    fn draft_bitmap(&self, shape: &Shape, size_sectors: u64, smallest: u64) -> Option<NewBitmap> {
+        if !shape.level.is_redundant() || shape.member_sectors <= BITMAP_FROM_SECTORS {
+            return None;
+        }
+        let room = match self.version {
+            Version::V090 => v0::BITMAP_SECTORS,
+            _ => bitmap_room(smallest),
+        };
+        let sync_sectors = words::sync_sectors(shape, size_sectors);
+        let mut region_sectors = REGION_SECTORS;
+        // Regions of 1 GiB are enough for what can be.
+        while region_sectors < 1 << 21 {
+            if let Ok(regions) = bitmap::regions(region_sectors, sync_sectors) {
+                if u64::from(bitmap::sectors(regions, 8)) <= room {
+                    break;
+                }
+            }
+            region_sectors <<= 1;
+        }
+        let regions = bitmap::regions(region_sectors, sync_sectors).ok()?;
+        if u64::from(bitmap::sectors(regions, 8)) > room {
+            return None;
+        }
+        let offset = match self.version {
+            Version::V10 => (room as i32 + LOG_SECTORS as i32).wrapping_neg(),
+            _ => 8,
+        };
+        Some(NewBitmap {
+            offset,
+            region_sectors,
+            regions,
+        })
+    }
+
+    /// Makes the bitmap that was drafted. Gives its log.
+    #[inline(never)]
+    fn make_bitmap(&mut self, draft: &Draft, clean: bool) -> Checked<Option<RegionLog>> {
+        let Some(new) = draft.bitmap else {
+            return Ok(None);
+        };
+        let len = bitmap::sectors(new.regions, 8) as usize * 512;
+        let mut bytes = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
+        let sync_sectors = words::sync_sectors(&draft.shape, draft.size_sectors);
+        let uuid = self.head.uuid;
+        bitmap::format(&mut bytes, &uuid, 0, sync_sectors, new.region_sectors);
+        if clean {
+            let _ = bitmap::mark(&mut bytes, 0, new.regions, false);
+        }
+        let log = bitmap::log_of(&bytes, new.region_sectors, new.regions)?;
+        self.bitmap = Some(Bitmap {
+            bytes,
+            region_sectors: new.region_sectors,
+            regions: new.regions,
+        });
+        self.head.features |= feature::BITMAP;
+        Ok(Some(log))
     }
 
     /// Members must be different, working disks; what is not named becomes a spare.
@@ -531,11 +609,12 @@ impl MdSet {
         let template = self.first_super(spec, &draft, context)?;
         let homes = self.new_homes(spec, &draft, &template, context)?;
         self.set.volumes.reserve(1, GFP_KERNEL)?;
+        let clean = spec.assume_clean || !draft.shape.level.is_redundant();
+        let regions = self.make_bitmap(&draft, clean)?;
         self.take_homes(homes, spec);
         if !spec.name.is_empty() {
             self.set_name(spec.name);
         }
-        let clean = spec.assume_clean || !draft.shape.level.is_redundant();
         let (level, layout) = draft.numbers;
         let first = super::words::head_of(&self.head, &draft.shape, level, layout);
         self.head = first;
@@ -554,7 +633,7 @@ impl MdSet {
                     Consistency::Initialising { done_sectors: 0 }
                 },
                 access: Access::ReadWrite,
-                regions: None,
+                regions,
                 deleted: false,
             },
             GFP_KERNEL,
@@ -686,7 +765,8 @@ impl MdSet {
             put32(&mut bytes, v0::LEVEL, level as u32);
             put32(&mut bytes, v0::SIZE, (size / 2) as u32);
             put32(&mut bytes, v0::RAID_DISKS, u32::from(shape.members));
-            put32(&mut bytes, v0::STATE, u32::from(loose));
+            let bitmap = draft.bitmap.map_or(0, |_| v0::BITMAP_PRESENT);
+            put32(&mut bytes, v0::STATE, u32::from(loose) | bitmap);
             put32(&mut bytes, v0::LAYOUT, layout);
             // Linear members are counted in chunks too.
             let chunk = match shape.level {
@@ -710,7 +790,11 @@ impl MdSet {
             Level::Raid0 => (feature::RAID0_LAYOUT, 2),
             _ => (0, layout),
         };
-        put32(&mut bytes, v1::FEATURES, features);
+        if let Some(new) = draft.bitmap {
+            put32(&mut bytes, v1::BITMAP, new.offset as u32);
+        }
+        let bitmap = draft.bitmap.map_or(0, |_| feature::BITMAP);
+        put32(&mut bytes, v1::FEATURES, features | bitmap);
         let _ = put(&mut bytes, v1::UUID, &self.head.uuid);
         put64(&mut bytes, v1::CTIME, context.now_seconds & 0xFF_FFFF_FFFF);
         put32(&mut bytes, v1::LEVEL, level as u32);

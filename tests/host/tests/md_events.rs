@@ -651,3 +651,55 @@ fn dirty_is_cheap() {
             .all(|write| write.bytes.len() == 512 && write.phase == 0));
     }
 }
+
+/// Large redundant arrays get a bitmap, as from mdadm; others none.
+#[test]
+fn large_arrays_get_a_bitmap() {
+    for format in ALL {
+        for block in [512, 4096] {
+            for (gib, level, expected) in [
+                (90, Level::Raid1, false),
+                (150, Level::Raid0, false),
+                (150, Level::Raid1, true),
+                (150, Level::Raid10, true),
+            ] {
+                let mut world = World::created(format, 2, gib << 10, block, 0);
+                let two = [Some(0), Some(1)];
+                let mut spec = spec("", level, &two);
+                spec.assume_clean = gib == 150;
+                world.apply(&Event::VolumeCreated(spec));
+                let volume = world.set.array().unwrap();
+                assert_eq!(volume.regions.is_some(), expected, "{level} {gib}");
+                if let Some(log) = &volume.regions {
+                    assert_eq!(log.region_sectors, 1 << 17);
+                    let regions = volume.size_sectors.div_ceil(1 << 17);
+                    assert_eq!(u64::from(log.regions), regions);
+                    assert!((0..log.regions).all(|region| !log.is_dirty(region)));
+                    world.apply(&Event::RegionsDirty {
+                        volume: 0,
+                        first: 2000,
+                        count: 2,
+                    });
+                    let spare = world.add((gib << 10) + 1, SpareRole::Global);
+                    world.apply(&Event::DiskMissing(1));
+                    world.apply(&Event::SpareActivated {
+                        volume: 0,
+                        slot: 1,
+                        disk: spare,
+                    });
+                    world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+                    world.apply(&Event::RegionsClean {
+                        volume: 0,
+                        first: 2000,
+                        count: 1,
+                    });
+                }
+            }
+        }
+    }
+    let mut world = World::created(&MD_12, 2, 150 << 10, 512, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
+    let log = world.set.array().unwrap().regions.as_ref().unwrap();
+    assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
