@@ -97,14 +97,14 @@ pub fn decode(version: Version, sector: u64, bytes: &[u8], facts: &DiskFacts) ->
         _ if get64(bytes, v1::SUPER_OFFSET) != sector => return Found::Nothing,
         _ => decode_1(version, sector, bytes),
     };
-    match decoded.and_then(|head| check_places(&head, facts).map(|()| head)) {
+    match decoded.and_then(|head| check_places(&head, bytes, facts).map(|()| head)) {
         Ok(head) => Found::Head(head),
         Err(why) => Found::Damaged(why),
     }
 }
 
 /// Data must be on the disk, apart from the superblock.
-fn check_places(head: &Head, facts: &DiskFacts) -> Checked {
+fn check_places(head: &Head, bytes: &[u8], facts: &DiskFacts) -> Checked {
     let end = head.data_offset.checked_add(head.data_size);
     let fits = end.is_some_and(|end| end <= facts.size_sectors);
     let apart = match head.version {
@@ -120,7 +120,9 @@ fn check_places(head: &Head, facts: &DiskFacts) -> Checked {
             head.data_offset
         ));
     }
-    if head.size_sectors > head.data_size && head.role_is_slot() {
+    // (Spares may be too small: they are refused when they are wanted.)
+    let member = matches!(head.role(bytes, head.number), Role::Member(_));
+    if member && head.size_sectors > head.data_size {
         return Err(reason!(
             EINVAL,
             "its md superblock wants {} sectors of it and has room for {}",
@@ -321,12 +323,6 @@ impl Head {
                 _ => v1::ROLES_NEW,
             },
         }
-    }
-
-    /// Whether sizes of members have to do with this device. (Without the superblock at hand.)
-    fn role_is_slot(&self) -> bool {
-        // Spares may be too small: they are refused when they are wanted.
-        self.version == Version::V090 || self.recovery.is_some()
     }
 
     /// What the superblock in `bytes` says of device `number`.
