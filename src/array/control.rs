@@ -2,6 +2,7 @@
 
 //! What the set that owns an array does with it. Process context only, except where said.
 
+use super::bad::{BadSpot, BadSpots};
 use super::ranges::{Ranges, SyncRange};
 use super::regions::Regions;
 use super::task::{Scope, Task, TaskResult, TaskStatus};
@@ -19,7 +20,7 @@ use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
 use crate::uapi::event::EventKind;
 use crate::uapi::info::TaskKind;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct ArrayParams<'a> {
     pub dirty: bool,
     /// Which regions it has marked, when it keeps them.
     pub regions: Option<&'a RegionLog>,
+    /// What is known to be bad on the members.
+    pub bad: &'a [BadSpot],
     /// No writes.
     pub read_only: bool,
     /// Who hears of it.
@@ -87,6 +90,8 @@ impl Array {
         };
         let regions = params.regions.map(Regions::new).transpose()?;
         let mismatches = Ranges::new()?;
+        let to_repair = Ranges::new()?;
+        let bad = BadSpots::new(params.bad)?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
         let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;
@@ -142,6 +147,12 @@ impl Array {
             task <- kernel::new_spinlock_irq!(None, "emd_array_task"),
             finished_task <- kernel::new_spinlock_irq!(None, "emd_finished_task"),
             limits: pace::Limits::none(),
+            bad_count: AtomicUsize::new(bad.len()),
+            bad <- kernel::new_spinlock_irq!(bad, "emd_bad"),
+            bad_unrecorded: AtomicBool::new(false),
+            to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
+            repair_wanted: AtomicBool::new(false),
+            lanes_only: AtomicBool::new(false),
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             ios,
             batch_bios,
@@ -197,6 +208,12 @@ impl Array {
         }
     }
 
+    /// Whether writes may not be acknowledged yet: a failure, or a change of bad ranges, has to be
+    /// recorded first.
+    pub fn must_record(&self) -> bool {
+        self.unrecorded.load(Ordering::Acquire) != 0 || self.bad_unrecorded.load(Ordering::Acquire)
+    }
+
     /// Members that failed and are not recorded yet.
     pub fn unrecorded(&self) -> Mask {
         Mask(self.unrecorded.load(Ordering::Acquire))
@@ -204,8 +221,8 @@ impl Array {
 
     /// The metadata says on disk that `slots` failed: writes that waited for that end now.
     pub fn failures_recorded(&self, slots: Mask) {
-        let left = self.unrecorded.fetch_and(!slots.0, Ordering::AcqRel) & !slots.0;
-        if left == 0 {
+        self.unrecorded.fetch_and(!slots.0, Ordering::AcqRel);
+        if !self.must_record() {
             let list = self.waiting.lock().finished.take();
             end_all(list);
         }
@@ -237,7 +254,7 @@ impl Array {
     /// Closes the gate for a moment; gives up when a failure has to be recorded first, since writes
     /// inside wait for that.
     fn quiesce(this: &Gated<Array>) -> Checked<Drained<'_, Array>> {
-        let drained = this.try_drain(|| this.unrecorded.load(Ordering::Acquire) != 0);
+        let drained = this.try_drain(|| this.must_record());
         if drained.is_none() {
             // It may have been closed for a moment.
             Self::release_gate(this);
@@ -259,6 +276,10 @@ impl Array {
             None => Err(reason!(EINVAL, "{} has no slot {}", this.name, slot)),
         };
         if installed.is_ok() {
+            let mut bad = this.bad.lock();
+            bad.forget(slot);
+            this.bad_count.store(bad.len(), Ordering::Release);
+            drop(bad);
             this.rebuild_done.store(0, Ordering::Release);
             this.writable
                 .fetch_or(Mask::single(slot).0, Ordering::AcqRel);
@@ -325,7 +346,7 @@ impl Array {
         {
             this.unsynced_from.store(from_sectors, Ordering::Release);
         }
-        if kind != TaskKind::Rebuild {
+        if kind != TaskKind::Rebuild && scope != Scope::Repairs {
             this.mismatches.lock().clear();
         }
         Task::start(this, kind, targets, from_sectors, scope)

@@ -67,7 +67,10 @@ impl Array {
 
     /// Regions that writes wait for, to be recorded: first and how many.
     pub fn wanted_regions(&self) -> Option<(u32, u32)> {
-        let regions = self.regions.as_ref().filter(|regions| regions.are_wanted())?;
+        let regions = self
+            .regions
+            .as_ref()
+            .filter(|regions| regions.are_wanted())?;
         regions.take_wanted()
     }
 

@@ -79,6 +79,10 @@ pub(super) struct Body {
     /// A run could not be done; with `task` this tells it.
     pub(super) failed: bool,
     pub(super) mismatch: bool,
+    /// Members that took the run's write.
+    pub(super) taken: Mask,
+    /// Members that a sync put right.
+    pub(super) corrected: Mask,
     next: Option<Pin<KBox<LaneOp>>>,
 }
 
@@ -145,6 +149,8 @@ impl LaneOp {
                     task_lane: 0,
                     failed: false,
                     mismatch: false,
+                    taken: Mask::EMPTY,
+                    corrected: Mask::EMPTY,
                     next: None,
                 },
             }),
@@ -238,6 +244,8 @@ impl Body {
         self.task = None;
         self.failed = false;
         self.mismatch = false;
+        self.taken = Mask::EMPTY;
+        self.corrected = Mask::EMPTY;
         self.fua = false;
         self.shared = false;
         self.alias = [NO_ALIAS; MEMBERS_MAX];

@@ -13,6 +13,7 @@
 //! A write that covers all data of its lane never reads, and starts and computes in the submitter's
 //! own context: no queue, no other thread.
 
+use super::bad::BadSpot;
 use super::lane_compute;
 use super::lane_lock::Asked;
 use super::lane_op::{Body, LaneOp, NO_ALIAS};
@@ -106,6 +107,9 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     };
     let usable = pass.usable(body);
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
+    if pass.is_unsynced(body) {
+        work = work.distrust_parity();
+    }
     let first = work.step(StepResult::default());
     if !take_buffers(&pass, body, first) {
         let is_first_run = body
@@ -339,6 +343,9 @@ pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
     if is_write && failed.is_empty() && !is_read {
         // The last step: nothing is left that needs a task.
         let body = op.as_mut().body_mut();
+        if let Some(Step::Write { members }) = body.step {
+            body.taken = members;
+        }
         body.step = body
             .work
             .as_mut()
@@ -384,6 +391,9 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
         note_failures(pass, body, failed, offline, is_write);
     }
     let lost = if is_write { failed } else { offline };
+    if is_write {
+        body.taken = members.minus(failed);
+    }
     let result = StepResult {
         failed,
         lost,
@@ -434,7 +444,9 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     body.mismatch |= outcome.mismatch;
     // A mirror's last good member stays in use although it did not take this: then nobody has it.
     let stale = outcome.write_failed.intersect(pass.readable());
-    let is_good = outcome.result == LaneResult::Good && stale.is_empty();
+    body.corrected = body.corrected.union(outcome.corrected);
+    let is_kept = pass.note_taken(body);
+    let is_good = outcome.result == LaneResult::Good && stale.is_empty() && is_kept;
     let whole = body.run_sectors == body.sectors;
     let block = pass.block_sectors();
     if !is_good && whole && body.sectors > block {
@@ -445,7 +457,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     }
     if is_good {
         deliver(body, outcome);
-    } else {
+    } else if !pass.leave_hole(body, outcome) {
         fail_run(body);
     }
     let next_column = body.run_column + body.run_sectors;
@@ -462,6 +474,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
 fn clear_run(body: &mut Body) {
     body.work = None;
     body.step = None;
+    body.taken = Mask::EMPTY;
     body.alias.fill(NO_ALIAS);
     for buffers in body.buffers.iter_mut() {
         // A parity worked out in place has to be read again.
@@ -527,7 +540,8 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     let task = op.as_mut().body_mut().task.take();
     if let Some(task) = task {
         let body = &op.body;
-        task.lane_done(body.task_lane, body.failed, body.mismatch);
+        let differed = body.mismatch.then_some(body.corrected);
+        task.lane_done(body.task_lane, body.failed, differed);
     }
     retire(pass, op);
 }
@@ -553,6 +567,54 @@ impl Array {
         self.row_sector(body.stripe, slot) + u64::from(body.run_column)
     }
 
+    /// Members that took a run's write hold there what they should: no bad ranges any more. False when
+    /// that cannot be kept in mind.
+    fn note_taken(&self, body: &Body) -> bool {
+        if !self.has_bad_spots() {
+            return true;
+        }
+        let mut kept = true;
+        for slot in body.taken.iter() {
+            kept &= self.clear_bad_spot(self.run_spot(body, slot));
+        }
+        kept
+    }
+
+    fn run_spot(&self, body: &Body, slot: Slot) -> BadSpot {
+        BadSpot {
+            slot,
+            first: self.run_sector(body, slot),
+            sectors: u64::from(body.run_sectors),
+        }
+    }
+
+    /// What a task cannot put right in a block does not hold it up: a rebuild leaves a bad range on its
+    /// targets, a sync has nothing to agree there. False when the run has failed all the same.
+    fn leave_hole(&self, body: &Body, outcome: Outcome) -> bool {
+        if outcome.result != LaneResult::Unreadable {
+            return false;
+        }
+        match body.job {
+            Job::Rebuild { targets } => targets
+                .intersect(self.writable())
+                .iter()
+                .all(|slot| self.add_bad_spot(self.run_spot(body, slot))),
+            Job::Sync { .. } => true,
+            Job::Read { .. } | Job::Write { .. } => false,
+        }
+    }
+
+    /// Whether parity was never established, or may not agree after a crash, in what a run covers: it
+    /// is not to be built upon there.
+    fn is_unsynced(&self, body: &Body) -> bool {
+        if self.geometry.kind() != Kind::Parity {
+            return false;
+        }
+        let from = self.unsynced_from.load(Ordering::Acquire);
+        let end = u64::from(body.run_column) + u64::from(body.run_sectors);
+        from != u64::MAX && self.geometry.row_mark(body.stripe) + end > from
+    }
+
     /// Which members can be used for what a run covers.
     fn usable(&self, body: &Body) -> Usable {
         let writable = if body.shared {
@@ -561,16 +623,8 @@ impl Array {
             self.writable()
         };
         // Members being rebuilt are right below the mark.
-        let mut readable = self.readable_in(body.stripe, body.run_column + body.run_sectors);
-        // Where parity was never established it is not to be built upon, as long as there is another
-        // way: writes there work it out anew.
-        if let (Job::Write { .. }, Kind::Parity) = (body.job, self.geometry.kind()) {
-            let roles = self.geometry.roles(body.stripe);
-            let end = self.run_sector(body, 0) + u64::from(body.run_sectors);
-            if end > self.unsynced_from.load(Ordering::Acquire) && roles.all().is_within(readable) {
-                readable = readable.minus(roles.parity());
-            }
-        }
+        let end = body.run_column + body.run_sectors;
+        let readable = self.readable_in(body.stripe, body.run_column, end);
         Usable { readable, writable }
     }
 }

@@ -20,10 +20,12 @@
 //!   recorded, for buffers); and members' going out of use, one at a time.
 //! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
 //! * `PagePool`, `OpPool`: what is in stock.
+//! * `Array::bad`, `Array::to_repair`: ranges.
 //! * `Array::task`; `Task::progress`, and in it `Array::mismatches`.
 //!
 //! The member table needs no lock: it changes only while the gate is closed and nobody is inside.
 
+mod bad;
 pub mod control;
 mod dirty;
 mod flush;
@@ -40,6 +42,7 @@ mod submit;
 mod task;
 mod write;
 
+pub use bad::{BadChange, BadSpot};
 pub use control::{ArrayParams, Notify};
 pub use pace::set_general_limits;
 pub use task::{Scope, TaskResult};
@@ -52,7 +55,7 @@ use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
 use crate::personalities::{Geometry, Kind, Mask};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
 
@@ -151,6 +154,17 @@ pub struct Array {
     #[pin]
     finished_task: SpinLockIrq<Option<TaskResult>>,
     limits: pace::Limits,
+    /// See `bad.rs`. How many ranges there are, and whether changes wait to be recorded.
+    #[pin]
+    bad: SpinLockIrq<bad::BadSpots>,
+    bad_count: AtomicUsize,
+    bad_unrecorded: AtomicBool,
+    /// Copies that could not be read, to be written again (in the space in which syncs count).
+    #[pin]
+    to_repair: SpinLockIrq<ranges::Ranges>,
+    repair_wanted: AtomicBool,
+    /// Writes take lane locks, all of them: a task is at work, and what went around it is through.
+    lanes_only: AtomicBool,
     /// What the last check, repair or sync found that did not agree.
     #[pin]
     mismatches: SpinLockIrq<ranges::Ranges>,

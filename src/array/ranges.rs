@@ -39,8 +39,17 @@ impl Ranges {
         self.lost_some = false;
     }
 
-    /// Adds a range; joins it to a neighbour.
-    pub(super) fn add(&mut self, range: SyncRange) {
+    /// The first mark from `mark` on that is in a range; `None`: there is none.
+    pub(super) fn next(&self, mark: u64) -> Option<u64> {
+        self.list
+            .iter()
+            .filter(|range| range.first.saturating_add(range.sectors) > mark)
+            .map(|range| range.first.max(mark))
+            .min()
+    }
+
+    /// Adds a range; joins it to a neighbour. True when there was none, and it was kept.
+    pub(super) fn add(&mut self, range: SyncRange) -> bool {
         let end = range.first.saturating_add(range.sectors);
         for known in self.list.iter_mut() {
             let known_end = known.first.saturating_add(known.sectors);
@@ -48,12 +57,12 @@ impl Ranges {
                 let first = known.first.min(range.first);
                 known.sectors = known_end.max(end) - first;
                 known.first = first;
-                return;
+                return false;
             }
         }
-        if self.list.push_within_capacity(range).is_err() {
-            self.lost_some = true;
-        }
+        let kept = self.list.push_within_capacity(range).is_ok();
+        self.lost_some |= !kept;
+        kept
     }
 
     /// A copy for people, and whether there were more. Allocates before it takes any lock of the

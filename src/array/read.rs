@@ -69,7 +69,7 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
     let mut cut = Cut::new(io);
     while let Some(rect) = cut.next(pass) {
         let wanted = rect.written(pass);
-        let readable = pass.readable_in(rect.stripe, rect.column + rect.sectors);
+        let readable = pass.readable_in(rect.stripe, rect.column, rect.column + rect.sectors);
         if !wanted.is_within(readable) {
             let Some(mut op) = new_op(
                 pass,
@@ -130,7 +130,13 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
             return;
         };
         let body = op.as_mut().body_mut();
-        body.shared = !after_error;
+        // Where writes go around the lanes, what could not be read is written again later, by a task:
+        // from here it might put old data over new.
+        let may_repair = after_error && (!pass.is_copied() || pass.lanes_only());
+        body.shared = !may_repair;
+        if after_error && !may_repair {
+            pass.want_repair(info.slot, stripe, column, sectors);
+        }
         let skip = (info.sector - io.sector()) as usize + done as usize;
         body.add_fragment(Fragment {
             io: io.clone(),
@@ -145,11 +151,11 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
 }
 
 impl Array {
-    /// Members that hold what they should in the columns of a row up to `end_column`.
-    pub(super) fn readable_in(&self, stripe: u64, end_column: u32) -> Mask {
+    /// Members that hold what they should in these columns of a row.
+    pub(super) fn readable_in(&self, stripe: u64, column: u32, end_column: u32) -> Mask {
         let mut readable = self.readable();
         let rebuilding = self.writable().minus(readable);
-        if rebuilding.is_empty() {
+        if rebuilding.is_empty() && !self.has_bad_spots() {
             return readable;
         }
         // Members being rebuilt are right below the mark.
@@ -157,6 +163,12 @@ impl Array {
         for slot in rebuilding.iter() {
             if self.row_sector(stripe, slot) + u64::from(end_column) <= mark {
                 readable = readable.with(slot);
+            }
+        }
+        for slot in readable.iter() {
+            let first = self.row_sector(stripe, slot) + u64::from(column);
+            if self.is_bad(slot, first, u64::from(end_column - column)) {
+                readable = readable.without(slot);
             }
         }
         readable
@@ -171,8 +183,9 @@ impl Array {
         if self.geometry.kind() == Kind::Mirrored {
             return self.read_mirror(place, sectors);
         }
-        let is_good = readable.contains(place.slot)
-            || self.is_rebuilt(place.slot, place.member_sector + u64::from(sectors));
+        let is_good = (readable.contains(place.slot)
+            || self.is_rebuilt(place.slot, place.member_sector + u64::from(sectors)))
+            && !self.is_bad(place.slot, place.member_sector, u64::from(sectors));
         is_good.then_some((place.slot, place.member_sector))
     }
 
@@ -185,6 +198,13 @@ impl Array {
         let mut readable = self.readable();
         if place.member_sector + u64::from(sectors) <= self.rebuild_done.load(Ordering::Acquire) {
             readable = readable.union(self.writable());
+        }
+        if self.has_bad_spots() {
+            for slot in readable.iter() {
+                if self.is_bad(slot, place.member_sector, u64::from(sectors)) {
+                    readable = readable.without(slot);
+                }
+            }
         }
         // Streams stay on one member for a while; different regions spread over all.
         let count = u64::from(readable.len());
@@ -208,8 +228,9 @@ impl Array {
         Iterator::chain(first..copies, 0..first).find_map(|index| {
             let (slot, start) = self.geometry.copy(place.stripe, index)?;
             let sector = start + column;
-            let is_good =
-                readable.contains(slot) || self.is_rebuilt(slot, sector + u64::from(sectors));
+            let is_good = (readable.contains(slot)
+                || self.is_rebuilt(slot, sector + u64::from(sectors)))
+                && !self.is_bad(slot, sector, u64::from(sectors));
             is_good.then_some((slot, sector))
         })
     }

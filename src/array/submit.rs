@@ -145,11 +145,11 @@ impl IoOwner for Array {
             if nowhere || stale || array.broken.load(Ordering::Acquire) {
                 io.set_status(Status::IO_ERROR);
             }
-            if array.unrecorded.load(Ordering::Acquire) != 0 {
+            if array.must_record() {
                 let pass = array.again();
                 let mut waiting = pass.waiting.lock();
-                // `failures_recorded` clears the mask before it takes the list.
-                if pass.unrecorded.load(Ordering::Acquire) != 0 {
+                // Who records clears the mark before it takes the list.
+                if pass.must_record() {
                     waiting.finished.push(io);
                     drop(waiting);
                     pass.notify.kick();

@@ -15,10 +15,12 @@ use crate::block::context;
 use crate::block::gate::Gated;
 use crate::block::queue;
 use crate::model::Checked;
+use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::walk::{Walk, WalkLane};
 use crate::personalities::Mask;
 use crate::reason;
+use crate::uapi::event::EventKind;
 use crate::uapi::info::TaskKind;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -69,6 +71,8 @@ pub struct TaskResult {
     pub done_sectors: u64,
     /// Sectors (of members) in lanes that did not agree.
     pub mismatch_sectors: u64,
+    /// What it went over.
+    pub scope: Scope,
 }
 
 /// What a task goes over.
@@ -78,6 +82,8 @@ pub enum Scope {
     All,
     /// Only regions that may have had writes in flight, where the metadata keeps them.
     DirtyRegions,
+    /// Only where copies could not be read; people need not hear of it.
+    Repairs,
 }
 
 /// Where a task stands.
@@ -174,9 +180,8 @@ impl Task {
         if array.is_copied() {
             // Writes that went around the lane locks have to be through before the first lane is
             // touched; the gate tells.
-            let is_idle = array
-                .try_drain(|| array.unrecorded.load(Ordering::Acquire) != 0)
-                .is_some();
+            let is_idle = array.try_drain(|| array.must_record()).is_some();
+            array.lanes_only.store(is_idle, Ordering::Release);
             Array::release_gate(array);
             if !is_idle {
                 // A failure has to be recorded first, and our caller may have to do that.
@@ -190,6 +195,9 @@ impl Task {
                     array.name
                 ));
             }
+        }
+        if scope == Scope::Repairs {
+            array.repair_wanted.store(false, Ordering::Release);
         }
         task.wake(0);
         Ok(())
@@ -247,11 +255,11 @@ impl Task {
     }
 
     /// A lane is back. Any context.
-    pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, mismatch: bool) {
+    pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, differed: Option<Mask>) {
         if failed {
             self.failed.store(true, Ordering::Release);
         }
-        let range = mismatch.then(|| self.walk.lane(lane)).flatten();
+        let range = differed.and_then(|_| self.walk.lane(lane));
         if let Some(range) = range {
             self.mismatch_sectors
                 .fetch_add(u64::from(range.sectors), Ordering::Relaxed);
@@ -259,7 +267,12 @@ impl Task {
         let (base, in_flight) = {
             let mut progress = self.progress.lock();
             if let (Some(array), Some(range)) = (&progress.array, range) {
-                array.note_mismatch(&range);
+                if array.note_mismatch(&range) && self.tells_mismatches() {
+                    let put_right = differed.and_then(|members| members.first());
+                    let slot = put_right.unwrap_or(range.first_slot(&array.geometry));
+                    let sector = array.row_sector(range.stripe, slot) + u64::from(range.column);
+                    array.notify.event(EventKind::Mismatch, put_right, sector);
+                }
             }
             if let Some(bit) = lane.checked_sub(progress.base).filter(|&bit| bit < 64) {
                 progress.back |= 1 << bit;
@@ -306,11 +319,13 @@ impl Task {
 
     /// The first lane from `lane` on that there is something to do for.
     fn next_needed(&self, array: &Array, lane: u64) -> u64 {
-        let regions = match (self.scope, &array.regions) {
-            (Scope::DirtyRegions, Some(regions)) => regions,
+        let mark = self.walk.mark(lane);
+        let next = match (self.scope, &array.regions) {
+            (Scope::DirtyRegions, Some(regions)) => regions.next_dirty(mark),
+            (Scope::Repairs, _) => array.to_repair.lock().next(mark),
             _ => return lane,
         };
-        match regions.next_dirty(self.walk.mark(lane)) {
+        match next {
             Some(mark) => self.walk.first(mark).max(lane),
             None => self.lanes,
         }
@@ -364,7 +379,7 @@ impl Task {
             };
             let Some(range) = self.walk.lane(lane) else {
                 // Nothing to do there.
-                self.clone().lane_done(lane, false, false);
+                self.clone().lane_done(lane, false, None);
                 continue;
             };
             // While users are quiet, every second lane goes to another CPU.
@@ -403,6 +418,11 @@ impl Task {
         true
     }
 
+    /// Whether people hear of each place: after a crash, and at first, differences are no news.
+    fn tells_mismatches(&self) -> bool {
+        matches!(self.kind, TaskKind::Check | TaskKind::Repair)
+    }
+
     /// Whether a member that is being filled, or compared, is gone.
     fn members_lost(&self, array: &Array) -> bool {
         match self.kind {
@@ -432,7 +452,13 @@ impl Task {
             completed,
             done_sectors: self.walk.mark(base),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
+            scope: self.scope,
         });
+        if completed && self.scope == Scope::Repairs {
+            // What came up meanwhile was written again at once.
+            array.to_repair.lock().clear();
+        }
+        array.lanes_only.store(false, Ordering::Release);
         array.task_active.store(false, Ordering::Release);
         let own = array.task.lock().take();
         array.notify.kick();
@@ -466,8 +492,9 @@ impl WorkItem for Task {
 }
 
 impl Array {
-    /// Keeps a place that did not agree, for people.
-    fn note_mismatch(&self, lane: &WalkLane) {
+    /// Keeps a place that did not agree, for people. True when it is a new one, and no neighbour of one
+    /// that is known.
+    fn note_mismatch(&self, lane: &WalkLane) -> bool {
         let first = if self.geometry.shape().syncs_by_volume() {
             self.geometry.stripe_start(lane.stripe)
         } else {
@@ -476,7 +503,32 @@ impl Array {
         self.mismatches.lock().add(SyncRange {
             first: first + u64::from(lane.column),
             sectors: u64::from(lane.sectors),
+        })
+    }
+
+    /// Whether writes take lane locks, all of them.
+    pub(super) fn lanes_only(&self) -> bool {
+        self.lanes_only.load(Ordering::Acquire)
+    }
+
+    /// A copy could not be read: it is to be written again.
+    pub(super) fn want_repair(&self, slot: Slot, stripe: u64, column: u32, sectors: u32) {
+        let first = if self.geometry.shape().syncs_by_volume() {
+            self.geometry.stripe_start(stripe)
+        } else {
+            self.row_sector(stripe, slot)
+        };
+        self.to_repair.lock().add(SyncRange {
+            first: first + u64::from(column),
+            sectors: u64::from(sectors),
         });
+        self.repair_wanted.store(true, Ordering::Release);
+        self.notify.kick();
+    }
+
+    /// Whether copies wait to be written again.
+    pub fn wants_repair(&self) -> bool {
+        self.repair_wanted.load(Ordering::Acquire)
     }
 
     /// Whether users did I/O lately.

@@ -18,7 +18,9 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     match pass.geometry.kind() {
         // There are none: `Array::new` refuses them.
         Kind::Concat | Kind::Striped => striped(pass, bio),
-        Kind::Mirrored | Kind::Copies if !pass.task_active.load(Ordering::Acquire) => {
+        Kind::Mirrored | Kind::Copies
+            if !pass.task_active.load(Ordering::Acquire) && !pass.has_bad_spots() =>
+        {
             copied(pass, bio)
         }
         Kind::Mirrored | Kind::Copies | Kind::Parity => {

@@ -186,6 +186,7 @@ impl ManagedSet {
                 continue;
             }
             let Some((kind, targets, from_sectors)) = inner.due_task(self, volume) else {
+                inner.start_repairs(volume);
                 continue;
             };
             let Some(running) = inner.running_mut(volume) else {
@@ -364,6 +365,7 @@ impl Inner {
     ) -> Checked {
         let event = Event::SpareActivated { volume, slot, disk };
         self.record(&set.shared, &event)?;
+        self.forget_bad(&set.shared, volume, slot);
         let number = self.running(volume).map(|running| running.number.get());
         let dev = self.device(disk).map(|device| device.dev());
         log!(
@@ -380,6 +382,27 @@ impl Inner {
                 event.dev = dev.and_then(|dev| DevNumber::from_wire(dev.0));
             });
         Ok(())
+    }
+
+    /// A member that will be filled has no bad ranges any more: what cannot be filled is found out anew.
+    #[inline(never)]
+    fn forget_bad(&mut self, shared: &Shared, volume: VolumeIndex, slot: Slot) {
+        for _ in 0..crate::model::BAD_RANGES_MAX {
+            let bad = self.model().and_then(|set| {
+                let model = set.volume(volume)?;
+                let member = model.members.get(usize::from(slot))?;
+                let end = member.offset_sectors + model.shape.member_sectors;
+                set.bad_ranges.iter().copied().find(|bad| {
+                    Some(bad.disk) == member.disk
+                        && bad.sector >= member.offset_sectors
+                        && bad.sector < end
+                })
+            });
+            let Some(bad) = bad else { return };
+            if self.record(shared, &Event::BadRangeCleared(bad)).is_err() {
+                return;
+            }
+        }
     }
 
     /// A member that is to be rebuilt, and its array does not have it.
@@ -509,6 +532,21 @@ impl Inner {
                 MemberState::Failed | MemberState::Missing => has_spare(),
                 MemberState::InSync => unrecorded.contains(slot) && has_spare(),
             })
+    }
+
+    /// Has copies that could not be read written again.
+    fn start_repairs(&self, volume: VolumeIndex) {
+        let Some(running) = self.running(volume).filter(|run| run.array.wants_repair()) else {
+            return;
+        };
+        // When it cannot be now, the next error asks again.
+        let _ = Array::start_task(
+            &running.array,
+            TaskKind::Check,
+            Mask::EMPTY,
+            0,
+            Scope::Repairs,
+        );
     }
 
     /// Whether so much is lost that every sector is there just once.

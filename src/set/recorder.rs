@@ -8,10 +8,10 @@
 use super::managed::ManagedSet;
 use super::shared::{now, ticks, Shared};
 use super::state::Inner;
-use crate::array::{Array, TaskResult};
+use crate::array::{Array, BadChange, Scope, TaskResult};
 use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
-use crate::model::{Checked, DiskIndex, DiskState, Event, MemberState, VolumeIndex};
+use crate::model::{BadRange, Checked, DiskIndex, DiskState, Event, MemberState, VolumeIndex};
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
@@ -32,6 +32,7 @@ const RETRY_MS: u32 = 5_000;
 #[derive(Default)]
 struct Wishes {
     keeper: bool,
+    look_now: bool,
     look_again: bool,
 }
 
@@ -50,6 +51,7 @@ impl ManagedSet {
                 inner.note_failures(&self.shared, volume, &array, &mut wishes);
                 inner.note_dirty(&self.shared, volume, &array, &mut wishes);
                 inner.note_regions(&self.shared, volume, &array, &mut wishes);
+                inner.note_bad(&self.shared, volume, &array, &mut wishes);
                 inner.note_finished(&self.shared, volume, &array, &mut wishes);
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
@@ -64,7 +66,9 @@ impl ManagedSet {
         if wishes.keeper {
             self.kick_keeper();
         }
-        if wishes.look_again {
+        if wishes.look_now {
+            self.kick();
+        } else if wishes.look_again {
             self.look_again(LOOK_MS);
         }
     }
@@ -187,6 +191,54 @@ impl Inner {
         wishes.look_again = true;
     }
 
+    /// Records what became bad, and what is good again.
+    #[inline(never)]
+    fn note_bad(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        for _ in 0..STRETCHES_MAX {
+            let Some(change) = array.bad_change() else {
+                return;
+            };
+            wishes.look_again = true;
+            let result = self.record_bad(shared, volume, change);
+            self.complain_once(shared, volume, &result);
+            if result.is_err() {
+                return;
+            }
+            Array::bad_change_recorded(array);
+        }
+        wishes.look_now = true;
+    }
+
+    #[inline(never)]
+    fn record_bad(&mut self, shared: &Shared, volume: VolumeIndex, change: BadChange) -> Checked {
+        let (BadChange::Added(spot) | BadChange::Cleared(spot)) = change;
+        let member = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .and_then(|model| model.members.get(usize::from(spot.slot)).copied());
+        // A member that is gone has nothing to be recorded of.
+        let Some((disk, offset)) =
+            member.and_then(|member| Some((member.disk?, member.offset_sectors)))
+        else {
+            return Ok(());
+        };
+        let range = BadRange {
+            disk,
+            sector: offset.saturating_add(spot.first),
+            sectors: u32::try_from(spot.sectors).unwrap_or(u32::MAX),
+        };
+        match change {
+            BadChange::Added(_) => self.record(shared, &Event::BadRangeAdded(range)),
+            BadChange::Cleared(_) => self.record(shared, &Event::BadRangeCleared(range)),
+        }
+    }
+
     /// Records regions that writes wait for, and takes back the marks of those that are quiet.
     #[inline(never)]
     fn note_regions(
@@ -247,10 +299,18 @@ impl Inner {
         array: &Arc<Gated<Array>>,
         wishes: &mut Wishes,
     ) {
+        wishes.keeper |= array.wants_repair() && array.task().is_none();
+        // A rebuild counts as done only with the holes that it left recorded.
+        if array.bad_change().is_some() {
+            return;
+        }
         let Some(result) = array.take_finished() else {
             return;
         };
         wishes.keeper = true;
+        if result.scope == Scope::Repairs {
+            return;
+        }
         let done = if result.completed {
             self.record_finished(shared, volume, array, &result)
         } else {

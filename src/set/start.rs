@@ -5,10 +5,12 @@
 use super::managed::{Bell, ManagedSet};
 use super::shared::{now, Number};
 use super::state::{Inner, Running};
-use crate::array::{Array, ArrayParams, MemberSlot};
+use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
-use crate::model::{Access, Checked, Consistency, DiskState, Event, MemberState, VolumeIndex};
+use crate::model::{
+    Access, Checked, Consistency, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+};
 use crate::personalities::{for_level, Geometry, Health, Mask};
 use crate::reason;
 use crate::uapi::{EventKind, VolumeState};
@@ -329,6 +331,7 @@ impl Inner {
             _ => None,
         };
         let read_only = matches!(volume.access, Access::ReadOnly(_));
+        let bad = bad_spots(set, volume)?;
         let params = ArrayParams {
             number: number.get(),
             geometry,
@@ -344,6 +347,7 @@ impl Inner {
             // Where nothing has to agree nothing has to be recorded.
             dirty: !redundant || volume.consistency == Consistency::Dirty,
             regions: volume.regions.as_ref().filter(|_| redundant),
+            bad: &bad,
             read_only,
             notify: bell,
         };
@@ -405,4 +409,34 @@ impl Inner {
             }
         }
     }
+}
+
+/// What is bad on the members of a volume.
+#[inline(never)]
+fn bad_spots(set: &Set, volume: &Volume) -> Checked<KVec<BadSpot>> {
+    let mut spots = KVec::new();
+    for bad in set.bad_ranges.iter() {
+        let end = bad.sector.saturating_add(u64::from(bad.sectors));
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            if member.disk != Some(bad.disk) {
+                continue;
+            }
+            let start = member.offset_sectors;
+            let member_end = start.saturating_add(volume.shape.member_sectors);
+            let first = bad.sector.max(start);
+            let sectors = end.min(member_end).saturating_sub(first);
+            if sectors > 0 {
+                let first = first - start;
+                spots.push(
+                    BadSpot {
+                        slot,
+                        first,
+                        sectors,
+                    },
+                    GFP_KERNEL,
+                )?;
+            }
+        }
+    }
+    Ok(spots)
 }
