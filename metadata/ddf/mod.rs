@@ -12,7 +12,7 @@
 //! | `config` | configuration records of volumes and spares |
 //! | `probe` | finding DDF on a disk, choosing the better copy |
 //! | `assemble` | disks of a group to a set: generations, stale disks |
-//! | `read_volumes` | records to volumes, and what may be done with them |
+//! | `read_volumes`, `judge` | records to volumes, and what may be done with them |
 //! | `model` | levels, states and sizes in DDF's words and the model's |
 //! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
 //! | `set`, `home` | the metadata of a set, and of a disk, in memory |
@@ -33,6 +33,7 @@ mod disks;
 mod draft;
 pub mod header;
 pub mod home;
+mod judge;
 pub mod layout;
 mod log_events;
 mod log_plan;

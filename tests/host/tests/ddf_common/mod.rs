@@ -7,6 +7,7 @@
 
 pub mod crash;
 pub mod damage;
+pub mod records;
 pub mod world;
 
 use emd_core::metadata::ddf::{Ddf, DdfSet};
