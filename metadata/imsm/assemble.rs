@@ -22,11 +22,8 @@ use crate::model::{
 use crate::reason;
 use kernel::prelude::*;
 
-/// Sectors in front of the anchor that volumes of the model are kept out of.
-const KEPT_SECTORS: u64 = 256;
-
-/// Bytes that an MPB must be able to grow by.
-const ROOM_BYTES: usize = 8 << 10;
+/// Bytes that an MPB must be able to grow by: entries and maps of members that are replaced.
+const ROOM_BYTES: usize = 1 << 10;
 
 /// [`crate::metadata::Format::assemble`].
 #[inline(never)]
@@ -51,6 +48,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
     add_others(&mut set, &found)?;
     note_odd(&mut set, &found)?;
     add_volumes(&mut set)?;
+    limit_size(&mut set)?;
     add_bad_ranges(&mut set)?;
     for disk in 0..set.disks.len() {
         set.refresh_role(disk as DiskIndex);
@@ -164,13 +162,6 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
         return Some(reason!(
             EOPNOTSUPP,
             "the metadata needs features {unknown:#x} that are not known"
-        ));
-    }
-    if MPB_BYTES_MAX - raw.size().min(MPB_BYTES_MAX) < ROOM_BYTES {
-        return Some(reason!(
-            ENOSPC,
-            "an MPB of {} bytes has no room to grow",
-            raw.size()
         ));
     }
     let general = (0..raw.volumes()).any(|index| changes_shape(raw, raw.volume_at(index)));
@@ -299,12 +290,8 @@ fn push_disk(
     state: DiskState,
     blocks: u64,
 ) -> Checked {
-    let block = set.block_sectors();
     let anchor = found.map(|one| one.anchor);
-    let usable = anchor
-        .unwrap_or(blocks)
-        .saturating_mul(block)
-        .saturating_sub(KEPT_SECTORS);
+    let usable = super::disks::usable_sectors(anchor.unwrap_or(blocks), set.block_sectors());
     let written = state == DiskState::Online
         && found.is_some_and(|one| one.facts.logical_block_bytes == set.block_bytes);
     let home = match found {
@@ -428,6 +415,45 @@ fn add_bad_ranges(set: &mut ImsmSet) -> Checked {
             sectors: u32::try_from(blocks * scale).unwrap_or(0),
         };
         set.set.add_bad_range(range)?;
+    }
+    Ok(())
+}
+
+/// Finds out how long the MPB may become: it grows towards the volumes.
+#[inline(never)]
+fn limit_size(set: &mut ImsmSet) -> Checked {
+    let block = set.block_sectors();
+    let mut limit = MPB_BYTES_MAX as u64;
+    for (index, meta) in set.disks.iter().enumerate() {
+        let Some(anchor) = meta.anchor.filter(|_| meta.entry.is_some()) else {
+            continue;
+        };
+        let end = set
+            .set
+            .memberships(index as DiskIndex)
+            .filter_map(|(volume, _, member)| {
+                let sectors = set.set.volume(volume)?.shape.member_sectors;
+                Some(member.offset_sectors.saturating_add(sectors))
+            })
+            .max()
+            .unwrap_or(0);
+        let free = anchor.saturating_mul(block).saturating_sub(end);
+        let blocks = free.checked_div(block).unwrap_or(0).saturating_add(1);
+        limit = limit.min(blocks.saturating_mul(u64::from(set.block_bytes)));
+    }
+    let limit = usize::try_from(limit).unwrap_or(MPB_BYTES_MAX);
+    set.mpb.set_limit(limit);
+    if set.mpb.room() < ROOM_BYTES && set.frozen.is_none() {
+        let why = reason!(
+            ENOSPC,
+            "there is no room behind the volumes for {ROOM_BYTES} bytes more of metadata"
+        );
+        set.frozen = Some(why);
+        for model in set.set.volumes.iter_mut() {
+            if matches!(model.access, Access::ReadWrite) {
+                model.access = Access::ReadOnly(why);
+            }
+        }
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use crate::model::{BadRange, Checked, DiskIndex};
 use crate::reason;
 use kernel::prelude::*;
 
+/// Bytes of the MPB's room that the log does not take.
+const ROOM_KEPT_BYTES: usize = 1 << 10;
+
 impl ImsmSet {
     /// [`crate::model::Event::BadRangeAdded`]. Of disks in no volume it is kept in memory only.
     #[inline(never)]
@@ -32,10 +35,14 @@ impl ImsmSet {
         let listed = self.entry(range.disk).is_some();
         // What the range cuts in two makes one entry more.
         let needed = self.log_entries() + self.entries_for(&whole) + 1;
-        if listed && needed > u64::from(BAD_ENTRIES_MAX) {
+        // Room is left for members that are replaced.
+        let bytes = (needed as usize).saturating_mul(bad::ENTRY_BYTES) + ROOM_KEPT_BYTES;
+        let now = self.mpb.raw().u32(header::BAD_LOG_BYTES) as usize;
+        let short = bytes > self.mpb.room().saturating_add(now);
+        if listed && (needed > u64::from(BAD_ENTRIES_MAX) || short) {
             return Err(reason!(
                 ENOSPC,
-                "the bad-block log has room for {BAD_ENTRIES_MAX} stretches only; replace the disk"
+                "the bad-block log is full; replace the disk"
             ));
         }
         self.set.add_bad_range(whole)?;

@@ -17,8 +17,8 @@ use crate::model::{
 use crate::reason;
 use kernel::prelude::*;
 
-/// Sectors at the end of a disk that volumes are kept out of when a disk joins.
-pub const KEPT_SECTORS: u64 = 256;
+/// Sectors in front of the anchor that volumes never reach: graid leaves no more, all others far more.
+const KEPT_SECTORS: u64 = 6;
 
 /// Generation of the MPB of a disk that never was in a volume of the set.
 pub const SPARE_GENERATION: u32 = 1;
@@ -510,7 +510,13 @@ pub fn place_on(facts: &DiskFacts) -> (u64, u64) {
         return (0, 0);
     };
     let anchor = blocks.saturating_sub(2);
-    (anchor, (anchor * block).saturating_sub(KEPT_SECTORS))
+    (anchor, usable_sectors(anchor, block))
+}
+
+/// Sectors for volumes on a disk with its anchor in block `anchor`.
+pub fn usable_sectors(anchor: u64, block_sectors: u64) -> u64 {
+    let end = anchor.saturating_mul(block_sectors);
+    end.saturating_sub(KEPT_SECTORS.next_multiple_of(block_sectors.max(1)))
 }
 
 /// Checks a blank disk; gives its serial number.

@@ -14,6 +14,8 @@ use kernel::prelude::*;
 #[derive(Debug)]
 pub struct Mpb {
     bytes: KVVec<u8>,
+    /// It may become this long.
+    limit: usize,
 }
 
 impl Mpb {
@@ -21,6 +23,7 @@ impl Mpb {
     pub fn empty() -> Checked<Self> {
         Ok(Self {
             bytes: KVVec::from_elem(0u8, MPB_BYTES_MAX, GFP_KERNEL)?,
+            limit: MPB_BYTES_MAX,
         })
     }
 
@@ -91,9 +94,14 @@ impl Mpb {
         let _ = put(&mut self.bytes, at, source);
     }
 
-    /// Free bytes behind the MPB.
+    /// Sets how long it may become.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(MPB_BYTES_MAX);
+    }
+
+    /// Bytes that it can grow by.
     pub fn room(&self) -> usize {
-        MPB_BYTES_MAX.saturating_sub(self.raw().size())
+        self.limit.saturating_sub(self.raw().size())
     }
 
     /// Opens a gap of `len` zero bytes at `at`.

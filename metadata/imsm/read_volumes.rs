@@ -6,8 +6,8 @@ use super::layout::*;
 use super::model::{mark_of, place_of, sync_end, Place};
 use super::set::ImsmSet;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, DiskState, Identity, Level, Member, MemberState,
-    Reason, Shape, Text, Volume,
+    Access, Checked, Consistency, DiskState, Identity, Level, Member, MemberState, Reason, Shape,
+    Text, Volume,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -75,7 +75,8 @@ impl ImsmSet {
         offset_sectors: u64,
     ) -> Member {
         let order = raw.order(map, slot);
-        let index = (order & map::DISK) as DiskIndex;
+        let entry = order & map::DISK;
+        let disk = self.disk_of_entry(entry);
         let migrating = raw.u8(at + volume::MIGRATING) != 0;
         let second = raw.map_at(at, Which::Second);
         let before = migrating
@@ -83,20 +84,19 @@ impl ImsmSet {
             && raw.order(second, slot) & map::OUT_OF_SYNC != 0;
         let now = order & map::OUT_OF_SYNC != 0;
         let rebuilding = migrating && raw.u8(at + volume::KIND) == volume::REBUILD;
-        let state = self
-            .set
-            .disk(index)
+        let state = disk
+            .and_then(|disk| self.set.disk(disk))
             .map_or(DiskState::Missing, |disk| disk.state);
-        let failed = raw.status(u8::try_from(index).unwrap_or(u8::MAX)) & disk::FAILED != 0;
+        let failed = raw.status(u8::try_from(entry).unwrap_or(u8::MAX)) & disk::FAILED != 0;
         let (disk, state) = match state {
-            DiskState::Missing => (Some(index), MemberState::Missing),
-            _ if failed || state != DiskState::Online => (Some(index), MemberState::Failed),
+            DiskState::Missing => (disk, MemberState::Missing),
+            _ if failed || state != DiskState::Online => (disk, MemberState::Failed),
             _ if rebuilding && before && !now => {
-                (Some(index), MemberState::Rebuilding { done_sectors: mark })
+                (disk, MemberState::Rebuilding { done_sectors: mark })
             }
             // The disk is here and fit for use, its old contents are not: its place is kept.
             _ if now || before => (None, MemberState::Missing),
-            _ => (Some(index), MemberState::InSync),
+            _ => (disk, MemberState::InSync),
         };
         Member {
             disk,
@@ -155,16 +155,15 @@ impl ImsmSet {
             if twice {
                 return Err(reason!(EINVAL, "disk {order} is named twice"));
             }
-            let index = order as DiskIndex;
             let usable = self
-                .set
-                .disk(index)
+                .disk_of_entry(order)
+                .and_then(|disk| self.set.disk(disk))
                 .filter(|disk| disk.facts.is_some())
                 .map_or(u64::MAX, |disk| disk.usable_sectors);
             if end > usable {
                 return Err(reason!(
                     EINVAL,
-                    "the volume ends at sector {end} of disk {index}, which has {usable} for use"
+                    "the volume ends at sector {end} of disk {order}, which has {usable} for use"
                 ));
             }
         }
@@ -176,11 +175,8 @@ impl ImsmSet {
                 .offset_sectors
                 .saturating_add(volume.shape.member_sectors);
             let shares = (0..place.shape.members).any(|slot| {
-                let index = (raw.order(map, slot) & map::DISK) as DiskIndex;
-                volume
-                    .members
-                    .iter()
-                    .any(|member| member.disk == Some(index))
+                let disk = self.disk_of_entry(raw.order(map, slot) & map::DISK);
+                volume.members.iter().any(|member| member.disk == disk)
             });
             if shares && place.start_sectors < last && member.offset_sectors < end {
                 return Err(reason!(EINVAL, "the volume overlaps volume {other}"));

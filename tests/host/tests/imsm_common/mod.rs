@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod crash;
+pub mod world;
 
 use emd_core::metadata::imsm::{Imsm, ImsmSet};
 use emd_core::metadata::{
@@ -119,10 +120,12 @@ pub fn writes(set: &ImsmSet) -> Vec<Write> {
             assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0);
             assert!(write.sector + (bytes.len() / 512) as u64 <= facts.size_sectors);
             assert_eq!(write.sector % u64::from(facts.logical_block_bytes / 512), 0);
-            assert!(
-                write.sector >= disk.usable_sectors,
-                "metadata over data: {write:?}"
-            );
+            for (volume, _, member) in set.set().memberships(write.disk) {
+                let end =
+                    member.offset_sectors + set.set().volume(volume).unwrap().shape.member_sectors;
+                assert!(write.sector >= end, "metadata over data: {write:?}");
+            }
+            assert!(write.sector + 256 + 16 >= disk.usable_sectors, "{write:?}");
             Write {
                 phase: write.phase,
                 key: facts.key,
