@@ -4,7 +4,7 @@
 
 use super::layout::*;
 use super::set::ImsmSet;
-use crate::model::{BadRange, Checked, DiskIndex};
+use crate::model::{BadRange, Checked, DiskIndex, DiskState};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -12,10 +12,14 @@ use kernel::prelude::*;
 const ROOM_KEPT_BYTES: usize = 1 << 10;
 
 impl ImsmSet {
-    /// [`crate::model::Event::BadRangeAdded`]. Of disks in no volume it is kept in memory only.
+    /// [`crate::model::Event::BadRangeAdded`]. Of disks in no volume it is kept in memory
+    /// only; of disks that count for nothing, not at all.
     #[inline(never)]
     pub fn bad_range_added(&mut self, range: BadRange) -> Checked {
-        self.live_disk(range.disk)?;
+        if self.live_disk(range.disk)?.state != DiskState::Online {
+            // Nothing on it is used.
+            return Ok(());
+        }
         let block = self.block_sectors();
         let first = range.sector - range.sector.checked_rem(block).unwrap_or(0);
         let end = range
@@ -88,6 +92,14 @@ impl ImsmSet {
             self.write_bad_log()?;
         }
         Ok(())
+    }
+
+    /// Records what is bad on a disk that was not in the table before.
+    pub fn log_listed(&mut self, disk: DiskIndex) -> Checked {
+        match self.set.bad_ranges.iter().any(|range| range.disk == disk) {
+            true => self.write_bad_log(),
+            false => Ok(()),
+        }
     }
 
     /// Forgets what is bad on a disk that counts for nothing any more.

@@ -34,7 +34,8 @@ impl ImsmSet {
             // The set does not list it: it only happened to be here.
             (true, None, _) => DiskState::Removed,
             (true, Some(_), _) => DiskState::Missing,
-            (false, _, DiskState::Missing) => DiskState::Missing,
+            // It counts for nothing already.
+            (false, _, DiskState::Missing | DiskState::Stale) => before,
             (false, _, _) => DiskState::Failed,
         };
         if let (Some(entry), None) = (entry, self.frozen) {
@@ -58,25 +59,39 @@ impl ImsmSet {
             _ => MemberState::Failed,
         };
         self.forget_bad_ranges(disk)?;
-        for index in 0..self.set.volumes.len() {
-            let mut was_member = false;
-            if let Some(model) = self
-                .set
-                .volumes
-                .get_mut(index)
-                .filter(|model| !model.deleted)
-            {
-                for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
-                    member.state = member_state;
-                    was_member = true;
-                }
-            }
-            if was_member {
-                self.refresh_volume(index as VolumeIndex)?;
+        for volume in 0..self.set.volumes.len() as VolumeIndex {
+            if self.lose_members(volume, disk, member_state) {
+                self.refresh_volume(volume)?;
             }
         }
         self.refresh_role(disk);
         Ok(())
+    }
+
+    /// Sets the state of the members of a volume that are on a lost disk, or whose place was kept for it;
+    /// says whether there are any.
+    fn lose_members(&mut self, volume: VolumeIndex, disk: DiskIndex, state: MemberState) -> bool {
+        let entry = self.entry(disk);
+        let Some(at) = self.record(volume) else {
+            return false;
+        };
+        let raw = self.mpb.raw();
+        let map = raw.map_at(at, Which::First);
+        let mut any = false;
+        let Some(model) = self.set.volumes.get_mut(usize::from(volume)) else {
+            return false;
+        };
+        for (slot, member) in (0u16..).zip(model.members.iter_mut()) {
+            let named =
+                entry.is_some_and(|entry| raw.order(map, slot) & map::DISK == u32::from(entry));
+            let kept = member.disk.is_none() && named;
+            if member.disk == Some(disk) || kept {
+                member.disk = Some(disk);
+                member.state = state;
+                any = true;
+            }
+        }
+        any
     }
 
     /// Marks an entry as that of a disk that failed, or is gone.
@@ -133,6 +148,19 @@ impl ImsmSet {
                     .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry))
             })
         })
+    }
+
+    /// Where the last member ends that an entry has a slot of.
+    fn named_end(&self, entry: u8) -> Option<u64> {
+        let raw = self.mpb.raw();
+        let ends = self.set.live_volumes().filter_map(|(index, model)| {
+            let map = raw.map_at(self.record(index)?, Which::First);
+            let named = (0..model.shape.members)
+                .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry));
+            let start = model.members.first()?.offset_sectors;
+            named.then_some(start.saturating_add(model.shape.member_sectors))
+        });
+        ends.max()
     }
 
     /// Takes an entry out of the table.
@@ -354,6 +382,15 @@ impl ImsmSet {
             ));
         }
         let (anchor, usable) = place_on(facts);
+        if let Some(end) = entry
+            .and_then(|entry| self.named_end(entry))
+            .filter(|end| *end > usable)
+        {
+            return Err(reason!(
+                ENOSPC,
+                "the disk has {usable} sectors, its place in a volume ends at sector {end}"
+            ));
+        }
         let blocks = probe::blocks(facts).map_or(0, |(blocks, _)| blocks);
         let home = self.fresh_home()?;
         self.reserve_plan()?;
@@ -429,6 +466,7 @@ impl ImsmSet {
             if let Some(meta) = self.disk_meta_mut(disk) {
                 meta.entry = Some(entry);
             }
+            self.log_listed(disk)?;
         }
         // Members have changed: a disk that is left out must not be taken for one of them.
         let raw = self.mpb.raw();

@@ -310,6 +310,7 @@ impl ImsmSet {
             if let Some(meta) = self.disk_meta_mut(*disk) {
                 meta.entry = Some(entry);
             }
+            self.log_listed(*disk)?;
         }
         Ok(())
     }

@@ -234,14 +234,26 @@ pub fn show_with(set: &Set, marks: bool) -> String {
         .collect();
     volumes.sort();
     out.extend(volumes);
-    let mut bad: Vec<String> = Vec::new();
-    for range in set.bad_ranges.iter() {
-        let label = set.disk(range.disk).unwrap().label;
-        for sector in range.sector..range.sector + u64::from(range.sectors) {
-            bad.push(format!("bad {label} {sector}\n"));
+    // How a stretch is divided does not matter.
+    let mut ranges: Vec<(String, u64, u64)> = set
+        .bad_ranges
+        .iter()
+        .map(|range| {
+            let label = set.disk(range.disk).unwrap().label.to_string();
+            (label, range.sector, range.sector + u64::from(range.sectors))
+        })
+        .collect();
+    ranges.sort();
+    let mut merged: Vec<(String, u64, u64)> = Vec::new();
+    for (label, from, to) in ranges {
+        match merged.last_mut() {
+            Some(last) if last.0 == label && last.2 == from => last.2 = to,
+            _ => merged.push((label, from, to)),
         }
     }
-    bad.sort();
+    let bad = merged
+        .into_iter()
+        .map(|(label, from, to)| format!("bad {label} {from}..{to}\n"));
     out.extend(bad);
     out
 }
