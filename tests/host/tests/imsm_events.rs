@@ -404,3 +404,36 @@ fn marks_survive() {
         show_with(again.set(), true)
     );
 }
+
+/// One disk is left, and its MPB is longer than a block: cut anywhere, it is the old or the new one.
+#[test]
+fn the_last_disk_is_never_torn() {
+    let mut world = World::created(2, 64, 512, 8);
+    let two = [Some(0), Some(1)];
+    let first = VolumeSpec {
+        size_sectors: 16384,
+        ..spec("first", Level::Raid1, &two)
+    };
+    world.apply(&Event::VolumeCreated(first));
+    world.apply(&Event::VolumeCreated(spec("second", Level::Raid1, &two)));
+    assert!(world.set.mpb.raw().size() > 512);
+    for lost in [Event::DiskMissing(1), Event::DiskFailed(1)] {
+        world.apply(&lost);
+    }
+    for round in 0..3 {
+        for volume in [1, 0] {
+            world.apply(&Event::Dirty(volume));
+            let name = Text::from_text(&format!("n{round}{volume}"));
+            world.apply(&Event::VolumeRenamed(volume, name));
+            world.apply(&Event::Clean(volume));
+        }
+    }
+    // Spares' own MPBs do not stand in for it.
+    let spare = world.add(64, SpareRole::Global);
+    world.apply(&Event::Dirty(1));
+    world.apply(&Event::SpareActivated {
+        volume: 1,
+        slot: 1,
+        disk: spare,
+    });
+}
