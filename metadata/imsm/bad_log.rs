@@ -116,7 +116,7 @@ impl ImsmSet {
 
     /// Entries that a range takes.
     fn entries_for(&self, range: &BadRange) -> u64 {
-        let blocks = u64::from(range.sectors).div_ceil(self.block_sectors());
+        let blocks = u64::from(range.sectors).div_ceil(self.block_sectors().max(1));
         blocks.div_ceil(bad::BLOCKS_MAX)
     }
 
@@ -148,7 +148,7 @@ impl ImsmSet {
                 continue;
             };
             let mut first = range.sector.checked_div(block).unwrap_or(0);
-            let mut left = u64::from(range.sectors).div_ceil(block);
+            let mut left = u64::from(range.sectors).div_ceil(block.max(1));
             while left > 0 && at < end {
                 let blocks = left.min(bad::BLOCKS_MAX);
                 self.mpb.put8(at, (blocks - 1) as u8);

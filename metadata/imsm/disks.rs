@@ -523,11 +523,15 @@ impl ImsmSet {
                 "disk {disk} has {usable} sectors, the volume ends at sector {end}"
             ));
         }
-        let taken = self.set.memberships(disk).any(|(other, _, held)| {
-            let len = self.set.volume(other).map_or(0, |v| v.shape.member_sectors);
-            held.offset_sectors < end
-                && member.offset_sectors < held.offset_sectors.saturating_add(len)
-        });
+        let mut taken = false;
+        for (_, other) in self.set.live_volumes() {
+            for held in other.members.iter().filter(|held| held.disk == Some(disk)) {
+                let last = held
+                    .offset_sectors
+                    .saturating_add(other.shape.member_sectors);
+                taken |= held.offset_sectors < end && member.offset_sectors < last;
+            }
+        }
         if taken {
             return Err(reason!(ENOSPC, "disk {disk} holds another volume there"));
         }

@@ -68,9 +68,9 @@ pub fn place_of(raw: Raw<'_>, map: usize, size_sectors: u64, scale: u64) -> Chec
     let by_stripes = stripes
         .checked_mul(strip)
         .and_then(|one| one.checked_mul(copies));
-    let needed = size_sectors.div_ceil(data);
+    let needed = size_sectors.div_ceil(data.max(1));
     let needed = if striped {
-        needed.next_multiple_of(strip)
+        needed.next_multiple_of(strip.max(1))
     } else {
         needed
     };

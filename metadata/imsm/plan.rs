@@ -184,7 +184,12 @@ impl ImsmSet {
     #[inline(never)]
     fn mpb_phases(&self, plan: &mut UpdatePlan, start: u16) -> Checked<u16> {
         let block = (self.block_bytes as usize).max(1);
-        let more = self.mpb.raw().size().div_ceil(block).saturating_sub(1);
+        let more = self
+            .mpb
+            .raw()
+            .size()
+            .div_ceil(block.max(1))
+            .saturating_sub(1);
         let mut phase = start;
         let anchor_of = |phase, disk, anchor| Piece {
             phase,

@@ -162,7 +162,7 @@ fn read_rest<'a>(
         Err(reason) => return Step::Got(Err(reason)),
     };
     let block_bytes = first.anchor.len().max(1);
-    let more = (size.div_ceil(block_bytes) as u64).saturating_sub(1);
+    let more = (size.div_ceil(block_bytes.max(1)) as u64).saturating_sub(1);
     let Some(start) = anchor.checked_sub(more) else {
         return Step::Got(Err(reason!(
             EINVAL,

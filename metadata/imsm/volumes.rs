@@ -78,12 +78,12 @@ impl ImsmSet {
         if spec.size_sectors != 0 {
             let each = spec
                 .size_sectors
-                .div_ceil(data)
+                .div_ceil(data.max(1))
                 .checked_next_multiple_of(MIB_SECTORS);
             shape.member_sectors = each
                 .filter(|&sectors| sectors <= most)
                 .ok_or_else(|| reason!(ENOSPC, "at most {largest} sectors fit onto these disks"))?;
-            if spec.size_sectors % self.block_sectors() != 0 {
+            if spec.size_sectors.checked_rem(self.block_sectors()) != Some(0) {
                 return Err(reason!(
                     EINVAL,
                     "a size of {} sectors is not a multiple of the disks' blocks",
@@ -356,7 +356,10 @@ impl ImsmSet {
             self.mpb.put_pair(header::CREATED, header::CREATED + 4, now);
         }
         self.mpb.put16(header::VOLUMES_CREATED, number);
-        let size = draft.size_sectors / self.block_sectors();
+        let size = draft
+            .size_sectors
+            .checked_div(self.block_sectors())
+            .unwrap_or(0);
         let mpb = &mut self.mpb;
         if spec.name.is_empty() {
             // The names that Intel's own tools give.
