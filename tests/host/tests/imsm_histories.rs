@@ -288,7 +288,7 @@ fn random_histories() {
             let (from, to) = text.split_once("..").expect("EMD_SEEDS=FROM..TO");
             from.parse().unwrap()..to.parse().unwrap()
         }
-        Err(_) => 1..25u64,
+        Err(_) => 1..81u64,
     };
     let (mut applied, mut refused, mut compared) = (0, 0, 0);
     for seed in seeds {
@@ -313,7 +313,7 @@ fn random_histories() {
     }
     println!("{applied} applied, {refused} refused, {compared} compared");
     assert!(
-        applied > 200 && refused > 200 && compared > 300,
+        applied > 200 && refused > 200 && compared > 600,
         "{applied} applied, {refused} refused, {compared} compared"
     );
 }
