@@ -40,8 +40,8 @@ pub use set::AsrSet;
 /// The format.
 pub struct Asr;
 
-/// Most disks of a set: with a mirror for every two of them, a table of two levels still leaves room
-/// in the half of its place that EMD writes ([`layout::LINES_WRITTEN_MAX`]).
+/// Most disks of a set: with a line for every disk and a mirror for every two of them, there is still
+/// room in the half of a table's place that EMD writes ([`layout::LINES_WRITTEN_MAX`]).
 pub const SET_DISKS_MAX: u16 = 40;
 
 pub(crate) static CAPABILITIES: Capabilities = Capabilities {

@@ -4,7 +4,7 @@
 
 use super::assemble::{Reader, DAMAGED};
 use super::layout::*;
-use super::set::{place_of, VolumeMeta};
+use super::set::{Form, VolumeMeta};
 use super::table::Table;
 use crate::model::{
     Access, Checked, Consistency, DiskState, Identity, Layout, Level, Member, MemberState, Shape,
@@ -62,8 +62,9 @@ impl Reader<'_> {
             regions: None,
             deleted: false,
         };
+        let form = form_of(line);
         for slot in 0..shape.members {
-            let member = self.member_of(top, &shape, slot);
+            let member = self.member_of(top, &shape, form, slot);
             volume.members.push(member, GFP_KERNEL)?;
         }
         let dirty = shape.level.is_redundant() && self.is_dirty(order);
@@ -82,6 +83,7 @@ impl Reader<'_> {
         }
         self.set.volumes.push(
             VolumeMeta {
+                form,
                 magic: line.magic,
                 dirty,
             },
@@ -146,13 +148,13 @@ impl Reader<'_> {
     }
 
     /// The member in a slot.
-    fn member_of(&self, top: usize, shape: &Shape, slot: Slot) -> Member {
+    fn member_of(&self, top: usize, shape: &Shape, form: Form, slot: Slot) -> Member {
         let lost = Member {
             disk: None,
             offset_sectors: 0,
             state: MemberState::Missing,
         };
-        let (array, position) = place_of(shape.level, slot);
+        let (array, position) = form.place_of(slot);
         let table = &self.set.table;
         let line = table
             .array_line(top, array)
@@ -439,25 +441,46 @@ fn level_of(table: &Table, top: usize, line: &Line) -> Checked<Level> {
         };
     }
     let arrays = table.arrays(top);
-    let mut members = 0;
+    let mut members = 0usize;
+    let mut alike = true;
+    let mut width = None;
     for nth in 0..arrays {
-        let index = table.array_line(top, nth);
-        let pair = index
+        let array = table.array_line(top, nth);
+        let array = array
             .and_then(|index| table.line(index))
-            .is_some_and(|line| line.raid == raid::RAID1 && line.count == 2);
-        if line.raid != raid::RAID0 || !pair {
-            return Err(reason!(
-                EOPNOTSUPP,
-                "of arrays of arrays only stripes over pairs of mirrors are known"
-            ));
-        }
-        members += 2;
+            .unwrap_or_default();
+        let fits = match form_of(line) {
+            Form::Stripes => array.raid == raid::RAID0 && array.count >= 2,
+            _ => array.raid == raid::RAID1 && array.count == 2,
+        };
+        alike &= fits && width.is_none_or(|width| width == array.count);
+        width = Some(array.count);
+        members = members.saturating_add(usize::from(array.count));
+    }
+    let known = match form_of(line) {
+        Form::Stripes => arrays == 2,
+        _ => line.raid == raid::RAID0,
+    };
+    if !known || !alike {
+        return Err(reason!(
+            EOPNOTSUPP,
+            "of arrays of arrays only stripes over pairs and pairs of stripes are known"
+        ));
     }
     let said = usize::from(line.count);
     if arrays == 0 || said != arrays && said != members {
         return Err(reason!(EINVAL, "an array of {said} arrays lists {arrays}"));
     }
     Ok(Level::Raid10)
+}
+
+/// How the lines of the volume that this line heads are put together.
+fn form_of(line: &Line) -> Form {
+    match (line.kind, line.raid) {
+        (kind::DUAL, raid::RAID1) => Form::Stripes,
+        (kind::DUAL, _) => Form::Mirrors,
+        _ => Form::One,
+    }
 }
 
 /// Sectors and strip that the members' lines agree on. What is odd is refused.
@@ -491,7 +514,10 @@ fn check_lines(table: &Table, top: usize, level: Level) -> Checked<(u32, u16)> {
             ));
         }
         let array = table.parent(index);
-        let twin = level == Level::Raid0
+        let striped = array
+            .and_then(|array| table.line(array))
+            .is_some_and(|array| array.raid == raid::RAID0);
+        let twin = striped
             && table.lines().any(|(other, theirs)| {
                 other != index
                     && range.contains(&other)
@@ -522,9 +548,12 @@ fn check_lines(table: &Table, top: usize, level: Level) -> Checked<(u32, u16)> {
     found.ok_or_else(|| reason!(EINVAL, "an array without members"))
 }
 
-/// The strip of a striped volume: that of the members; where they have none, the array's part.
+/// The strip of a striped volume: that of the members; where they have none, their array's part.
 fn chunk_of(table: &Table, top: usize, strip: u16) -> Checked<u32> {
-    let line = table.line(top).unwrap_or_default();
+    let line = table
+        .array_line(top, 0)
+        .and_then(|array| table.line(array))
+        .unwrap_or_default();
     let strip = match strip {
         0 => line.strip.checked_div(line.count).unwrap_or(0),
         strip => strip,

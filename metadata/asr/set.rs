@@ -72,9 +72,35 @@ pub struct DiskMeta {
     pub home: Option<Home>,
 }
 
+/// How the lines of a volume are put together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// One array.
+    One,
+    /// RAID 10: a stripe over mirrors of two.
+    Mirrors,
+    /// RAID 10: a mirror over two stripes. The data are where those of a stripe over mirrors are, each
+    /// of which has a disk of both.
+    Stripes,
+}
+
+impl Form {
+    /// Array and position in it of a slot.
+    pub fn place_of(self, slot: Slot) -> (usize, usize) {
+        let slot = usize::from(slot);
+        match self {
+            Form::One => (0, slot),
+            Form::Mirrors => (slot / 2, slot % 2),
+            Form::Stripes => (slot % 2, slot / 2),
+        }
+    }
+}
+
 /// What the format knows of a volume beyond the model. Parallel to `Set::volumes`.
 #[derive(Clone, Copy, Debug)]
 pub struct VolumeMeta {
+    /// How its lines are put together.
+    pub form: Form,
     /// Magic number of its first line.
     pub magic: u32,
     /// Writes may be in flight.
@@ -159,7 +185,8 @@ impl AsrSet {
     /// The line of a member.
     pub fn slot_line(&self, volume: VolumeIndex, slot: Slot) -> Option<usize> {
         let top = self.volume_line(volume)?;
-        let (array, position) = place_of(self.set.volume(volume)?.shape.level, slot);
+        let form = self.volumes.get(usize::from(volume))?.form;
+        let (array, position) = form.place_of(slot);
         let array = self.table.array_line(top, array)?;
         self.table.member_line(array, position)
     }
@@ -282,22 +309,33 @@ impl AsrSet {
             model.consistency,
             crate::model::Consistency::Initialising { .. }
         );
-        let level = model.shape.level;
+        let form = match self.volumes.get(usize::from(volume)) {
+            Some(meta) => meta.form,
+            None => return,
+        };
         let extra = if building { state::BUILDING } else { 0 };
-        let mut worst = 0u8;
-        let arrays = self.table.arrays(top);
-        for nth in 0..arrays {
+        let state = |form: Form, nth: usize| {
+            let model = self.set.volume(volume);
+            model.map_or(0, |model| array_state(model, form, nth))
+        };
+        let whole = match form {
+            Form::One => state(form, 0),
+            // Whichever way it is written down: what counts is every pair of disks.
+            _ => (0..model.members.len() / 2)
+                .map(|pair| state(Form::Mirrors, pair))
+                .fold(state::OPTIMAL, worse),
+        };
+        for nth in 0..self.table.arrays(top) {
             let now = self
                 .set
                 .volume(volume)
-                .map_or(0, |model| array_state(model, nth));
-            worst = worse(worst, now);
+                .map_or(0, |model| array_state(model, form, nth));
             if let Some(index) = self.table.array_line(top, nth) {
                 self.edit_line(index, Touched::Lines, |line| line.state = now | extra);
             }
         }
-        if level == Level::Raid10 {
-            self.edit_line(top, Touched::Lines, |line| line.state = worst | extra);
+        if form != Form::One {
+            self.edit_line(top, Touched::Lines, |line| line.state = whole | extra);
         }
     }
 
@@ -351,20 +389,11 @@ pub fn mix(context: &Context, salt: u64) -> u32 {
     (bits >> 32) as u32
 }
 
-/// Array and position in it of a slot.
-pub fn place_of(level: Level, slot: Slot) -> (usize, usize) {
-    let slot = usize::from(slot);
-    match level {
-        Level::Raid10 => (slot / 2, slot % 2),
-        _ => (0, slot),
-    }
-}
-
 /// State of array number `nth` of a volume, in the format's words.
-pub fn array_state(volume: &Volume, nth: usize) -> u8 {
+pub fn array_state(volume: &Volume, form: Form, nth: usize) -> u8 {
     let (mut good, mut rebuilding, mut lost) = (0, 0, 0);
     for (slot, member) in (0u16..).zip(volume.members.iter()) {
-        if place_of(volume.shape.level, slot).0 != nth {
+        if form.place_of(slot).0 != nth {
             continue;
         }
         match member.state {
@@ -373,10 +402,12 @@ pub fn array_state(volume: &Volume, nth: usize) -> u8 {
             MemberState::Failed | MemberState::Missing => lost += 1,
         }
     }
-    let needed = if volume.shape.level.is_redundant() {
-        1
-    } else {
-        volume.members.len()
+    let needed = match form {
+        Form::One if !volume.shape.level.is_redundant() => good + rebuilding + lost,
+        Form::One | Form::Mirrors => 1,
+        // Without one of its members a stripe is lost.
+        Form::Stripes if lost > 0 => usize::MAX,
+        Form::Stripes => 0,
     };
     match (good >= needed, rebuilding > 0, lost > 0) {
         (false, _, _) => state::FAILED,
@@ -388,11 +419,11 @@ pub fn array_state(volume: &Volume, nth: usize) -> u8 {
 
 /// Whether a volume can be read at all.
 pub fn is_whole(volume: &Volume) -> bool {
-    let arrays = match volume.shape.level {
-        Level::Raid10 => volume.members.len() / 2,
-        _ => 1,
+    let (form, arrays) = match volume.shape.level {
+        Level::Raid10 => (Form::Mirrors, volume.members.len() / 2),
+        _ => (Form::One, 1),
     };
-    (0..arrays).all(|nth| array_state(volume, nth) != state::FAILED)
+    (0..arrays).all(|nth| array_state(volume, form, nth) != state::FAILED)
 }
 
 /// The worse of two arrays' states.

@@ -6,7 +6,7 @@
 use super::disks::spare_line;
 use super::layout::*;
 pub use super::read_volumes::capacity_sectors;
-use super::set::{AsrSet, Touched, VolumeMeta};
+use super::set::{AsrSet, Form, Touched, VolumeMeta};
 use crate::model::{
     Access, Checked, Consistency, Context, DiskIndex, Identity, Layout, Level, Member, MemberState,
     Shape, Text, Volume, VolumeIndex, VolumeSpec,
@@ -156,7 +156,7 @@ impl AsrSet {
         // Every line that is added: those of the arrays, and of open slots.
         let open = spec.disks.iter().filter(|disk| disk.is_none()).count();
         let arrays = match spec.level {
-            Level::Raid10 => 1 + spec.disks.len() / 2,
+            Level::Raid10 => 3,
             _ => 1,
         };
         if !self.table.has_room(open.saturating_add(arrays)) {
@@ -225,6 +225,7 @@ impl AsrSet {
         self.insert_lines(spec.disks, &draft, magic, name, clean, context);
         self.volumes.push(
             VolumeMeta {
+                form: form_of(spec.level),
                 magic,
                 dirty: false,
             },
@@ -267,73 +268,73 @@ impl AsrSet {
         clean: bool,
         context: &Context,
     ) {
-        let level = draft.shape.level;
         let mut at = self.table.spares().unwrap_or(self.table.len());
         let size = u32::try_from(draft.size_sectors).unwrap_or(u32::MAX);
         let each = u32::try_from(draft.shape.member_sectors).unwrap_or(u32::MAX);
-        let whole_strip = |count: usize| {
+        let form = form_of(draft.shape.level);
+        let arrays = if form == Form::Stripes { 2 } else { 1 };
+        let width = disks.len() / arrays;
+        let strip = |count: usize| {
             let strip = u64::from(draft.strip).saturating_mul(count as u64);
             u16::try_from(strip).unwrap_or(u16::MAX)
         };
-        let flags = if clean { FLAG_BUILT } else { 0 };
+        let raid = match draft.shape.level {
+            Level::Raid1 => raid::RAID1,
+            _ => raid::RAID0,
+        };
         let mut add = |set: &mut Self, mut line: Line| {
             line.set_name(name.as_str());
             set.table.insert(at, &line);
             at += 1;
         };
-        let width = if level == Level::Raid10 {
-            2
-        } else {
-            disks.len().max(1)
+        let top = Line {
+            magic,
+            flags: if clean { FLAG_BUILT } else { 0 },
+            capacity: size,
+            strip: strip(width),
+            ..Line::default()
         };
-        if level == Level::Raid10 {
-            let count = disks.len() / 2;
+        if form == Form::Stripes {
             let line = Line {
-                count: u16::try_from(count).unwrap_or(0),
-                magic,
+                count: 2,
                 kind: kind::DUAL,
-                raid: raid::RAID0,
-                flags,
-                capacity: size,
-                strip: whole_strip(count),
-                ..Line::default()
+                raid: raid::RAID1,
+                ..top
             };
             add(self, line);
         }
-        let mut slot = 0u32;
-        for (nth, array) in disks.chunks(width).enumerate() {
-            let own = match level {
-                Level::Raid10 => self.new_magic(context, (2u64 << 32) + nth as u64),
+        for nth in 0..arrays {
+            let own = match form {
+                Form::Stripes => self.new_magic(context, (2u64 << 32) + nth as u64),
                 _ => magic,
             };
             let line = Line {
-                count: u16::try_from(array.len()).unwrap_or(0),
+                count: u16::try_from(width).unwrap_or(0),
                 magic: own,
                 kind: kind::ARRAY,
-                raid: raid_of(level),
-                flags,
-                capacity: if level == Level::Raid10 { each } else { size },
-                strip: whole_strip(array.len()),
-                ..Line::default()
+                raid,
+                ..top
             };
             add(self, line);
-            for disk in array {
+            for (slot, disk) in (0u16..).zip(disks) {
+                if form.place_of(slot).0 != nth {
+                    continue;
+                }
                 let magic = disk.and_then(|disk| self.disk_meta(disk).map(|meta| meta.magic));
                 let line = Line {
                     magic: magic.unwrap_or(NO_MAGIC),
                     kind: kind::DISK,
-                    raid: raid_of(level),
+                    raid,
                     state: match magic {
                         Some(_) => state::OPTIMAL,
                         None => state::FAILED,
                     },
-                    id: slot,
+                    id: u32::from(slot),
                     capacity: each,
-                    strip: whole_strip(1),
+                    strip: strip(1),
                     ..Line::default()
                 };
                 add(self, line);
-                slot += 1;
             }
         }
     }
@@ -416,11 +417,12 @@ impl AsrSet {
     }
 }
 
-/// RAID type of an array's line and of its disks'.
-fn raid_of(level: Level) -> u8 {
+/// How EMD puts a volume's lines together. RAID 10 is a mirror over two stripes: dmraid takes every
+/// array of arrays for a mirror, so this is the only way in which it finds the data.
+fn form_of(level: Level) -> Form {
     match level {
-        Level::Raid0 => raid::RAID0,
-        _ => raid::RAID1,
+        Level::Raid10 => Form::Stripes,
+        _ => Form::One,
     }
 }
 

@@ -213,6 +213,99 @@ fn the_second_half_is_left_as_it_was() {
     }
 }
 
+/// RAID 10 is written down as a mirror over two stripes, where dmraid finds its data, or as a stripe
+/// over mirrors. Both are the same volume.
+#[test]
+fn both_forms_of_raid10() {
+    let mut world = World::created(6, 8, 0);
+    let all: Vec<Option<u16>> = (0..6).map(Some).collect();
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("t", Level::Raid10, &all)
+    }));
+    let lines: Vec<Line> = world.set.table.lines().map(|(_, line)| line).collect();
+    let shape: Vec<_> = lines
+        .iter()
+        .map(|line| (line.kind, line.raid, line.count, line.id, line.strip))
+        .collect();
+    let (dual, array, disk) = (kind::DUAL, kind::ARRAY, kind::DISK);
+    assert_eq!(
+        shape,
+        [
+            (dual, raid::RAID1, 2, 0, 384),
+            (array, raid::RAID0, 3, 0, 384),
+            (disk, raid::RAID0, 0, 0, 128),
+            (disk, raid::RAID0, 0, 2, 128),
+            (disk, raid::RAID0, 0, 4, 128),
+            (array, raid::RAID0, 3, 0, 384),
+            (disk, raid::RAID0, 0, 1, 128),
+            (disk, raid::RAID0, 0, 3, 128),
+            (disk, raid::RAID0, 0, 5, 128),
+        ]
+    );
+    // One of each pair may be lost, in whichever stripe.
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::DiskFailed(3));
+    let states = |world: &World| -> Vec<u8> {
+        let heads = world.set.table.lines().filter(|(_, line)| !line.is_disk());
+        heads.map(|(_, line)| line.state).collect()
+    };
+    assert_eq!(
+        states(&world),
+        [state::DEGRADED, state::FAILED, state::FAILED]
+    );
+    world.apply(&Event::DiskFailed(1));
+    assert_eq!(states(&world), [state::FAILED; 3]);
+
+    // The same volume, the other way.
+    let mut world = World::created(6, 8, 0);
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("t", Level::Raid10, &all)
+    }));
+    let ours = show(world.set.set());
+    let lines: Vec<Line> = world.set.table.lines().map(|(_, line)| line).collect();
+    for (count, disk) in (0..).zip(&mut world.disks) {
+        let at = disk.size_sectors - 17;
+        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
+        while !table.is_empty() {
+            table.remove(0);
+        }
+        let mut add = |line: Line| {
+            let end = table.len();
+            table.insert(end, &line);
+        };
+        add(Line {
+            raid: raid::RAID0,
+            // Whether arrays or disks are counted here is not documented.
+            count: if count < 6 { 3 } else { 6 },
+            ..lines[0]
+        });
+        for pair in 0..3u32 {
+            add(Line {
+                raid: raid::RAID1,
+                count: 2,
+                magic: 0x1000 + pair,
+                capacity: lines[2].capacity,
+                strip: 256,
+                ..lines[1]
+            });
+            for slot in [2 * pair, 2 * pair + 1] {
+                let own = lines.iter().find(|line| line.is_disk() && line.id == slot);
+                add(Line {
+                    raid: raid::RAID1,
+                    ..*own.unwrap()
+                });
+            }
+        }
+        table.seal();
+        disk.write(at, table.bytes());
+    }
+    let set = open(&world.disks).unwrap();
+    assert_eq!(ours, show(set.set()));
+    life(&mut World::new(set, world.disks, 3), 0, 8);
+}
+
 #[test]
 fn several_volumes_in_one_table() {
     let mut world = World::created(7, 8, 3);

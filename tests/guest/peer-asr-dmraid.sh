@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Adaptec HostRAID volumes that EMD makes, healthy, with a member lost, and rebuilt to a spare, are what dmraid activates:
+# same size, same bytes; and back. A real disk is examined alike.
+# disks: 4x8M scsi, 1x8971292K scsi
+# timeout: 150
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+boot_1() {
+  mapfile -t DISKS < <(disks disk1 disk2 disk3 disk4)
+  modprobe -a dm-mod dm-mirror
+
+  step "a real disk is examined alike"
+  local real set
+  real=$(disk disk5)
+  dd if=/emd/tests/samples/asr/zero.tail of="$real" bs=512 seek=17942567 oflag=direct status=none
+  expect_equal "dmraid" "$(dmraid -r -c -c -c "$real")" "$real:asr:asr_ZERO:stripe:ok:17942528:0"
+  expect_equal "emdadm" "$(emdadm examine --json "$real" | examined)" "ZERO raid0 4 128 71770112 0"
+  dd if=/dev/zero of="$real" bs=512 count=17 seek=17942567 oflag=direct status=none
+
+  step "EMD makes, dmraid activates"
+  taken_over raid0 2 r0
+  taken_over raid0 4 r0wide --chunk 16K
+  taken_over raid1 2 r1
+  taken_over raid10 4 r10
+  taken_over raid10 4 r10b --chunk 32K
+
+  step "several volumes in one table"
+  expect "a set" emdadm create -e asr "${DISKS[@]}"
+  set=$(emdadm show --json | jq -r '.sets[] | select(.format == "asr") | .id')
+  expect "raid1" emdadm create --set "$set" -l raid1 -n one "${DISKS[@]:0:2}"
+  expect "raid0" emdadm create --set "$set" -l raid0 -n two "${DISKS[@]:2:2}"
+  SUMS=([one]="$(fill "/dev/$(emd_node one)" 3)" [two]="$(fill "/dev/$(emd_node two)" 4)")
+  wait_for 20 emd_settled one
+  dmraid_takes one two
+  emd_takes one two
+  expect "deleted" emdadm delete --force "$set"
+
+  step "a mirror with a lost member, and with a spare in its place"
+  expect "raid1" emdadm create -e asr -l raid1 -n m "${DISKS[@]:0:2}"
+  wait_for 20 emd_settled m
+  expect "a member is failed" emdadm fail m "${DISKS[0]}"
+  wait_for 10 emd_is m degraded
+  SUMS=([m]="$(fill "/dev/$(emd_node m)" 5)")
+  wait_for 20 emd_is_clean m
+  # The lost disk's own table still calls it good, and dmraid does not look which one is newer.
+  unplug disk1
+  dmraid_takes m
+  emd_takes m
+  expect_equal "it is still degraded" "$(emd_state m)" degraded
+  expect "a spare" emdadm add m "${DISKS[2]}"
+  wait_for 40 emd_settled m
+  dmraid_takes m
+  expect_equal "dmraid has both members" "$(dmraid -r | grep -c '"asr_m", mirror, ok')" 2
+  emd_takes m
+  expect_equal "nothing is synced again" "$(emd_get m '[.state, .consistency, .task.kind] | join(" ")')" "optimal clean "
+}
+
+declare -A SUMS
+
+# What `emdadm examine --json` says of the one volume: name, level, members, chunk, size, offset of the first member.
+examined() {
+  jq -r '.. | objects | select(has("members") and .name == "ZERO")
+    | [.name, .level, (.members | length), .chunk_sectors, .size_sectors, .members[0].offset_sectors] | join(" ")'
+}
+
+emd_set() { emdadm show --json | jq -r --arg name "$1" '.sets[] | select(any(.volumes[]; .name == $name)) | .id'; }
+
+# taken_over LEVEL MEMBERS NAME [OPTION...]: made and written by EMD, read and written by dmraid, read by EMD, deleted.
+taken_over() {
+  local level=$1 members=$2 name=$3
+  shift 3
+  expect "$level" emdadm create -e asr -l "$level" -n "$name" "$@" "${DISKS[@]:0:members}"
+  SUMS=([$name]="$(fill "/dev/$(emd_node "$name")" 1)")
+  wait_for 20 emd_settled "$name"
+  dmraid_takes "$name"
+  emd_takes "$name"
+  expect "deleted" emdadm delete --force "$(emd_set "$name")"
+}
+
+# dmraid_takes NAME...: EMD lets go; dmraid activates the volumes and has the bytes that are expected. It writes others.
+dmraid_takes() {
+  local name device size
+  declare -A size
+  for name; do size[$name]=$(blockdev --getsize64 "/dev/$(emd_node "$name")"); done
+  emdadm stop --all >/dev/null
+  rmmod emd
+  expect "dmraid activates" dmraid -ay
+  for name; do
+    device=/dev/mapper/asr_$name
+    expect_equal "$name has its size" "$(blockdev --getsize64 "$device")" "${size[$name]}"
+    expect_equal "$name has its bytes" "$(sum "$device")" "${SUMS[$name]}"
+    SUMS[$name]=$(fill "$device" 7)
+  done
+  expect "dmraid lets go" dmraid -an
+  wait_for 10 no_dm
+}
+
+no_dm() {
+  [[ $(dmsetup ls) == "No devices found" ]] || { dmsetup remove_all && false; }
+}
+
+# emd_takes NAME...: EMD finds the volumes again, with the bytes that dmraid wrote.
+emd_takes() {
+  local name
+  emd_load
+  for name; do
+    wait_for 20 emd_node "$name"
+    expect_equal "$name has the bytes that dmraid wrote" "$(sum "/dev/$(emd_node "$name")")" "${SUMS[$name]}"
+  done
+}
