@@ -829,3 +829,58 @@ fn tables_that_cannot_be_changed_safely_are_only_read() {
     assert_eq!(state::FAILED, 3);
     assert_eq!(TABLE_BYTES, 8192);
 }
+
+/// A long table on the only disk that is left: no other one helps when it is torn.
+#[test]
+fn a_lone_long_table_is_never_torn() {
+    let mut world = World::created(9, 8, 0);
+    let eight: Vec<Option<u16>> = (0..8).map(Some).collect();
+    world.apply(&Event::VolumeCreated(spec("t", Level::Raid10, &eight)));
+    let alone = vec![world.disks[0].clone()];
+    let mut world = World::new(open(&alone).unwrap(), alone, 12);
+    for name in ["one", "two", "three"] {
+        world.apply(&Event::VolumeRenamed(0, Text::from_text(name)));
+    }
+    world.apply(&Event::ResyncDone(0));
+    for disk in 1..9 {
+        world.apply(&Event::DiskMissing(disk));
+    }
+    assert!(world.cuts.get() > 300, "{}", world.cuts.get());
+}
+
+/// Marks keep the sequence number; when an update of them was cut, the most careful copy counts.
+#[test]
+fn of_several_marks_the_most_careful_counts() {
+    let mut world = World::created(3, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let cut = |world: &World, event: Event<'_>, reached: usize| {
+        let mut set = open(&world.disks).unwrap();
+        let mut disks = world.disks.clone();
+        set.apply(&event, &context(9)).unwrap();
+        let plan = writes(&set);
+        assert_eq!(plan.len(), 3);
+        carry_out(&mut disks, &plan[reached..=reached]);
+        let set = open(&disks).unwrap();
+        let consistency = set.set().volume(0).unwrap().consistency;
+        consistency
+    };
+    let at = |done_sectors| Event::ResyncProgress {
+        volume: 0,
+        done_sectors,
+    };
+    world.apply(&at(1024));
+    for reached in 0..3 {
+        for (mark, careful) in [(2048, 1024), (64, 64)] {
+            let careful = Consistency::Initialising {
+                done_sectors: careful,
+            };
+            assert_eq!(cut(&world, at(mark), reached), careful, "disk {reached}");
+        }
+    }
+    world.apply(&Event::ResyncDone(0));
+    for reached in 0..3 {
+        let state = cut(&world, Event::Dirty(0), reached);
+        assert_eq!(state, Consistency::Dirty, "disk {reached}");
+    }
+}
