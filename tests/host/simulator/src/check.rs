@@ -219,13 +219,8 @@ impl Sim {
             let place = array.table[usize::from(*slot)];
             place.is_some_and(|(disk, _)| self.disks[disk].answers())
         };
-        let readable = match self.is_redundant() {
-            true => readable,
-            false => readable
-                .iter()
-                .filter(answers)
-                .fold(Mask::EMPTY, Mask::with),
-        };
+        // A mirror's last member stays in use although it is gone, as does all of RAID 0.
+        let readable = readable.iter().filter(answers).fold(Mask::EMPTY, Mask::with);
         let places = array.table.clone();
         let members = Mask::all(self.geometry.members());
         for row in 0..self.geometry.used_member_sectors() {

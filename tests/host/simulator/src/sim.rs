@@ -439,10 +439,11 @@ impl Sim {
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
         if let Some(slot) = slot.filter(|&slot| readable.contains(slot as Slot)) {
-            // The last that is borne and one more: what is left of the stripes may not agree.
+            // One more than is borne: what is left of the stripes may not agree.
             if self.is_redundant() && self.health(readable.without(slot as Slot)) == Health::Failed
             {
                 self.tear_rows(slot);
+                self.lossy = true;
             }
         }
         self.disks[disk].power_off(Some(&mut self.rng));
