@@ -118,7 +118,8 @@ impl Walk {
         mark.min(self.length())
     }
 
-    /// The lane to go on with when everything below `mark` is done: the last whose mark is not beyond.
+    /// The lane to go on with when everything below `mark` is done: the first of those that share the
+    /// highest mark that is not beyond.
     pub fn first(&self, mark: u64) -> u64 {
         let (mut low, mut high) = (0, self.lanes());
         // `mark(low) ≤ mark`; all above `high` are beyond.
@@ -130,7 +131,18 @@ impl Walk {
                 high = middle - 1;
             }
         }
-        low
+        // Lanes of several targets, or spans, share a mark: none of them is known to be done.
+        let shared = self.mark(low);
+        let (mut first, mut last) = (0, low);
+        while first < last {
+            let middle = first + (last - first) / 2;
+            if self.mark(middle) < shared {
+                first = middle + 1;
+            } else {
+                last = middle;
+            }
+        }
+        last
     }
 
     /// What lane number `lane` is; `None` when there is nothing to do in it.

@@ -119,6 +119,8 @@ pub(super) struct Task {
     cancelled: AtomicBool,
     paused: AtomicBool,
     failed: AtomicBool,
+    /// The first lane that failed: the mark does not go beyond it.
+    failed_lane: AtomicU64,
     mismatch_sectors: AtomicU64,
 }
 
@@ -160,6 +162,7 @@ impl Task {
                 cancelled: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
                 failed: AtomicBool::new(false),
+                failed_lane: AtomicU64::new(u64::MAX),
                 mismatch_sectors: AtomicU64::new(0),
             }),
             GFP_KERNEL,
@@ -228,7 +231,7 @@ impl Task {
     /// For people.
     pub(super) fn status(&self) -> TaskStatus {
         let base = self.progress.lock().base;
-        let done_sectors = self.walk.mark(base);
+        let done_sectors = self.done_sectors(base);
         let ticks = (context::jiffies() as u64)
             .wrapping_sub(self.started)
             .max(1);
@@ -257,6 +260,7 @@ impl Task {
     /// A lane is back. Any context.
     pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, differed: Option<Mask>) {
         if failed {
+            self.failed_lane.fetch_min(lane, Ordering::AcqRel);
             self.failed.store(true, Ordering::Release);
         }
         let range = differed.and_then(|_| self.walk.lane(lane));
@@ -290,6 +294,13 @@ impl Task {
         if base == self.lanes || in_flight <= WINDOW_MAX / 2 {
             self.wake(0);
         }
+    }
+
+    /// What is done and may be recorded when all lanes below `base` are back: nothing behind one that
+    /// failed, so that it is done again by whoever goes on from the mark.
+    fn done_sectors(&self, base: u64) -> u64 {
+        self.walk
+            .mark(base.min(self.failed_lane.load(Ordering::Acquire)))
     }
 
     /// Moves the array's marks along.
@@ -450,7 +461,7 @@ impl Task {
             kind: self.kind,
             targets: self.targets,
             completed,
-            done_sectors: self.walk.mark(base),
+            done_sectors: self.done_sectors(base),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
             scope: self.scope,
         });

@@ -120,14 +120,39 @@ impl Sim {
 
     /// Whether failures and dirtiness matter.
     pub fn is_redundant(&self) -> bool {
-        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Parity)
+        matches!(
+            self.geometry.kind(),
+            Kind::Mirrored | Kind::Copies | Kind::Parity
+        )
     }
 
     /// Sectors of a member that one stripe takes.
     pub fn unit(&self) -> u32 {
         match self.geometry.kind() {
-            Kind::Parity => self.geometry.chunk_sectors(),
+            Kind::Parity | Kind::Copies => self.geometry.chunk_sectors(),
             _ => self.lane_sectors(),
+        }
+    }
+
+    /// Whether there are copies.
+    pub fn is_copied(&self) -> bool {
+        matches!(self.geometry.kind(), Kind::Mirrored | Kind::Copies)
+    }
+
+    /// Where a row starts on a member (`Array::row_sector`).
+    pub fn row_sector(&self, stripe: u64, slot: Slot) -> u64 {
+        match self.geometry.kind() {
+            Kind::Mirrored => stripe * u64::from(self.lane_sectors()),
+            _ => self.geometry.member_sector(stripe, slot).unwrap_or(0),
+        }
+    }
+
+    /// How far a sync has to be to be through with a part of a row.
+    pub fn sync_mark(&self, stripe: u64, end_column: u32) -> u64 {
+        let slot = self.geometry.roles(stripe).all().first().unwrap_or(0);
+        match self.geometry.kind() {
+            Kind::Copies => self.geometry.stripe_start(stripe) + u64::from(end_column),
+            _ => self.row_sector(stripe, slot) + u64::from(end_column),
         }
     }
 
@@ -135,7 +160,7 @@ impl Sim {
     pub fn lane_sectors(&self) -> u32 {
         let wanted = self.history.config.lane_sectors.max(1);
         match self.geometry.kind() {
-            Kind::Parity => wanted.min(self.geometry.chunk_sectors()),
+            Kind::Parity | Kind::Copies => wanted.min(self.geometry.chunk_sectors()),
             _ => wanted,
         }
     }
@@ -179,21 +204,34 @@ impl Sim {
             };
             format!("   member {slot} fails{end}")
         });
+        if beyond {
+            self.tear_under_way();
+        }
         self.taint(slot, None);
-        self.oracle.forget_observations();
+        self.oracle.forget_observations(self.now);
         true
     }
 
-    /// Members that hold what they should below `end`.
-    pub fn readable_up_to(&self, end: u64) -> Mask {
+    /// Members that hold what they should in a row, up to a column (`Array::readable_in`).
+    pub fn readable_in(&self, stripe: u64, end_column: u32) -> Mask {
         let Some(array) = &self.array else {
             return Mask::EMPTY;
         };
-        if end <= array.rebuild_done {
-            array.readable.union(array.writable)
-        } else {
-            array.readable
+        let mut readable = array.readable;
+        for slot in array.writable.minus(readable).iter() {
+            if self.row_sector(stripe, slot) + u64::from(end_column) <= array.rebuild_done {
+                readable = readable.with(slot);
+            }
         }
+        readable
+    }
+
+    /// Whether a member holds what it should below `end`.
+    pub fn holds_up_to(&self, slot: Slot, end: u64) -> bool {
+        let Some(array) = &self.array else {
+            return false;
+        };
+        array.readable.contains(slot) || array.writable.contains(slot) && end <= array.rebuild_done
     }
 
     /// Enters the gate, or waits there.
@@ -285,14 +323,14 @@ impl Sim {
     }
 
     /// Which members can be used by an op for what its run covers (`Array::usable`), and whether
-    /// parity was left out because it may not agree.
+    /// parity is not known to agree there.
     pub fn usable(&self, op: &crate::lanes::LaneOp) -> (Usable, bool) {
         let Some(array) = &self.array else {
             let (readable, writable) = (Mask::EMPTY, Mask::EMPTY);
             return (Usable { readable, writable }, false);
         };
-        let start = op.stripe * u64::from(self.unit()) + u64::from(op.run_column);
-        let end = start + u64::from(op.run_sectors);
+        let end_column = op.run_column + op.run_sectors;
+        let unsynced = self.sync_mark(op.stripe, end_column) > array.unsynced_from;
         let writable = if op.shared && !self.has(Mistake::RepairOverNew) {
             Mask::EMPTY
         } else if self.has(Mistake::RebuildNotWritten) && op.task.is_none() {
@@ -300,19 +338,18 @@ impl Sim {
         } else {
             array.writable
         };
-        let mut readable = self.readable_up_to(end);
+        let mut readable = self.readable_in(op.stripe, end_column);
         let is_write = matches!(op.job, Job::Write { .. });
-        let trusted = op.trusts_parity || self.has(Mistake::UnsyncedParityTrusted);
-        let all = Mask::all(self.geometry.members());
-        let leave_out = is_write
-            && self.is_parity()
-            && !trusted
-            && end > array.unsynced_from
-            && readable == all;
-        if leave_out {
-            readable = readable.minus(self.geometry.roles(op.stripe).parity());
+        let roles = self.geometry.roles(op.stripe);
+        if self.has(Mistake::ParityLeftBehind) {
+            // As if a rebuild of the parity was to come by.
+            if is_write && unsynced && roles.all().is_within(readable) {
+                readable = readable.minus(roles.parity());
+            }
+            return (Usable { readable, writable }, false);
         }
-        (Usable { readable, writable }, leave_out)
+        let distrusted = unsynced && !self.has(Mistake::UnsyncedParityTrusted);
+        (Usable { readable, writable }, distrusted)
     }
 
     // The task.

@@ -52,6 +52,13 @@ impl Sim {
             .filter(|&disk| self.disks[disk].answers())
             .collect();
         self.tell(|_| format!("=== start, with disks {here:?}"));
+        if !self.someone_is_fresh() {
+            // The last that had the newest state is dead. Nobody can know that what is left is old.
+            self.report.blind += 1;
+            self.refused = Some("no disk has the newest state".into());
+            self.at = self.history.ops.len();
+            return;
+        }
         let format = setup::format_of(&self.history.config);
         let mut images = Vec::new();
         for disk in here {
@@ -261,6 +268,9 @@ impl Sim {
                     .map(|volume| volume.consistency),
             )
         });
+        if readable != Mask::all(self.geometry.members()) {
+            self.oracle.forget_observations(self.now);
+        }
         for slot in 0..self.geometry.members() {
             if !readable.contains(slot) {
                 self.taint(slot, None);

@@ -5,6 +5,7 @@
 use crate::disk::Token;
 use crate::oracle::Time;
 use crate::parity;
+use crate::setup;
 use crate::sim::Sim;
 use emd_core::model::{Consistency, MemberState, Slot};
 use emd_core::personalities::{Health, Kind, Mask};
@@ -88,6 +89,8 @@ impl Sim {
         let agreed = match consistency {
             Consistency::Clean => u64::MAX,
             Consistency::Dirty => 0,
+            // Marks of copies count sectors of the volume, not of members.
+            Consistency::Initialising { .. } if self.geometry.kind() == Kind::Copies => 0,
             Consistency::Initialising { done_sectors } => done_sectors,
         };
         for row in 0..self.geometry.used_member_sectors() {
@@ -133,19 +136,26 @@ impl Sim {
                 }
             }
             Kind::Parity => {
-                let stripe = row / u64::from(self.geometry.chunk_sectors());
-                let roles = self.geometry.roles(stripe);
-                let whole = right == members;
-                let torn = self.torn.contains(&row) && in_sync != members;
-                if agreed && whole && !torn && !parity::agrees(&roles, &tokens) {
-                    let text = format!(
-                        "row {row}: {} does not agree, and it is called clean",
-                        crate::sim::show(&tokens)
-                    );
-                    return self.violate(promise, text);
+                for (stripe, _) in setup::rows_at(&self.geometry, row) {
+                    let all = self.geometry.roles(stripe).all();
+                    let torn = self.torn.contains(&row) && in_sync != members;
+                    let whole = all.is_within(right);
+                    if agreed && whole && !torn && !parity::agrees(&self.geometry, stripe, &tokens)
+                    {
+                        let text = format!(
+                            "row {row}: {} does not agree, and it is called clean",
+                            crate::sim::show(&tokens)
+                        );
+                        return self.violate(promise, text);
+                    }
                 }
             }
             _ => {}
+        }
+        if agreed {
+            if let Some(text) = self.differing_copies(places, row, in_sync) {
+                return self.violate(promise, format!("{text} differ, and it is called clean"));
+            }
         }
         for slot in in_sync.iter() {
             let Some(sector) = self.geometry.logical(slot, row) else {
@@ -170,20 +180,19 @@ impl Sim {
         if !self.is_parity() || self.torn.contains(&row) {
             return;
         }
-        let stripe = row / u64::from(self.geometry.chunk_sectors());
-        let roles = self.geometry.roles(stripe);
-        for slot in roles.data.minus(in_sync).iter() {
-            let Some(sector) = self.geometry.logical(slot, row) else {
+        for (stripe, _) in setup::rows_at(&self.geometry, row) {
+            let lost = self.geometry.roles(stripe).data.minus(in_sync);
+            let Some(derived) = parity::derive(&self.geometry, stripe, tokens, in_sync) else {
                 continue;
             };
-            let others = roles.all().without(slot);
-            if !others.is_within(in_sync) {
-                continue;
-            }
-            let Some(token) = parity::derive(&roles, tokens, slot) else {
-                continue;
-            };
-            if !self.oracle.may_hold(sector, token, Time::MAX) {
+            for slot in lost.iter() {
+                let Some(sector) = self.geometry.logical(slot, row) else {
+                    continue;
+                };
+                let token = derived[usize::from(slot)];
+                if self.oracle.may_hold(sector, token, Time::MAX) {
+                    continue;
+                }
                 let possible = self.oracle.possible(sector, Time::MAX);
                 let text = format!(
                     "sector {sector} of lost member {slot} comes out as {:04x}; possible: {}",
@@ -193,6 +202,39 @@ impl Sim {
                 self.violate("acknowledged data is there, and nothing else changes", text);
             }
         }
+    }
+
+    /// Copies of what is at a row of the members differ, though they should not.
+    fn differing_copies(
+        &self,
+        places: &[Option<(usize, u64)>],
+        row: u64,
+        right: Mask,
+    ) -> Option<String> {
+        if self.geometry.kind() != Kind::Copies {
+            return None;
+        }
+        for slot in 0..self.geometry.members() {
+            let Some(sector) = self.geometry.logical(slot, row) else {
+                continue;
+            };
+            let copies = self
+                .copies_of(sector)
+                .into_iter()
+                .filter(|copy| right.contains(copy.0));
+            let tokens = copies.filter_map(|(slot, at)| {
+                let (disk, offset) = places[usize::from(slot)]?;
+                Some(self.disks[disk].peek(offset + at))
+            });
+            let tokens: Vec<Token> = tokens.collect();
+            if tokens.windows(2).any(|pair| pair[0] != pair[1]) {
+                return Some(format!(
+                    "sector {sector}: copies {}",
+                    crate::sim::show(&tokens)
+                ));
+            }
+        }
+        None
     }
 
     /// A start was refused: is that honest?
@@ -220,40 +262,48 @@ impl Sim {
             place.is_some_and(|(disk, _)| self.disks[disk].answers())
         };
         // A mirror's last member stays in use although it is gone, as does all of RAID 0.
-        let readable = readable.iter().filter(answers).fold(Mask::EMPTY, Mask::with);
+        let readable = readable
+            .iter()
+            .filter(answers)
+            .fold(Mask::EMPTY, Mask::with);
         let places = array.table.clone();
-        let members = Mask::all(self.geometry.members());
         for row in 0..self.geometry.used_member_sectors() {
             let tokens = self.row(&places, row);
-            let stripe = match self.geometry.chunk_sectors() {
-                0 => 0,
-                chunk => row / u64::from(chunk),
-            };
-            let roles = self.geometry.roles(stripe);
-            for slot in 0..self.geometry.members() {
+            let mut derived = tokens.clone();
+            let mut agrees = true;
+            let mut known = readable;
+            if self.is_parity() {
+                for (stripe, _) in setup::rows_at(&self.geometry, row) {
+                    let all = self.geometry.roles(stripe).all();
+                    if let Some(more) = parity::derive(&self.geometry, stripe, &derived, known) {
+                        derived = more;
+                        known = known.union(self.geometry.roles(stripe).data);
+                    }
+                    let whole = all.is_within(readable);
+                    agrees &= !whole || parity::agrees(&self.geometry, stripe, &tokens);
+                }
+            }
+            for slot in known.iter() {
                 let Some(sector) = self.geometry.logical(slot, row) else {
                     continue;
                 };
-                let token = if readable.contains(slot) {
-                    Some(tokens[usize::from(slot)])
-                } else if self.is_parity() && roles.all().without(slot).is_within(readable) {
-                    parity::derive(&roles, &tokens, slot)
-                } else {
-                    None
-                };
-                if let Some(token) = token {
-                    self.judge(sector, token, self.now, "the last look");
+                let token = derived[usize::from(slot)];
+                // Copies that were not resynced yet may differ.
+                if !needs_resync || !self.oracle.may_hold(sector, token, self.now) {
+                    self.judge(
+                        sector,
+                        derived[usize::from(slot)],
+                        self.now,
+                        "the last look",
+                    );
                 }
             }
-            let agrees = match self.geometry.kind() {
-                Kind::Mirrored => {
-                    let mut copies = readable.iter().map(|slot| tokens[usize::from(slot)]);
-                    let first = copies.next();
-                    copies.all(|copy| Some(copy) == first)
-                }
-                Kind::Parity if readable == members => parity::agrees(&roles, &tokens),
-                _ => true,
-            };
+            if self.geometry.kind() == Kind::Mirrored {
+                let mut copies = readable.iter().map(|slot| tokens[usize::from(slot)]);
+                let first = copies.next();
+                agrees = copies.all(|copy| Some(copy) == first);
+            }
+            agrees &= self.differing_copies(&places, row, readable).is_none();
             if !agrees && !needs_resync {
                 let text = format!("row {row}: {}", crate::sim::show(&tokens));
                 self.violate("redundancy agrees when everything has come to rest", text);
@@ -267,6 +317,9 @@ impl Sim {
 
     /// What the disks say at the end is what is known in memory.
     fn check_written(&mut self, readable: Mask) {
+        if self.worker.is_unwritten() || readable.is_empty() {
+            return;
+        }
         let format = crate::setup::format_of(&self.history.config);
         let here: Vec<usize> = self
             .devices

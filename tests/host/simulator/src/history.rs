@@ -198,13 +198,12 @@ impl Menu {
             .collect();
         let (level, layout, _, least, most) = *rng.pick(&of_level);
         let (least, most) = (least.max(2), most.min(least.max(2) + 2));
-        let members = least + rng.below(usize::from(most - least) + 1) as u16;
         let chunk_sectors = *rng.pick(crate::setup::chunks(format));
-        let config = Config {
+        let mut config = Config {
             format,
             level,
             layout,
-            members,
+            members: least + rng.below(usize::from(most - least) + 1) as u16,
             spares: rng.below(3).min(1) as u16,
             chunk_sectors,
             stripes: 4 + 4 * rng.below(2) as u32,
@@ -212,6 +211,18 @@ impl Menu {
             assume_clean: rng.chance(75),
             hole: self.hole,
         };
+        // Formats refuse some numbers of members, spares, volumes that were never initialised.
+        for _ in 0..40 {
+            match crate::setup::template(&config) {
+                Ok(_) => break,
+                Err(why) if why.contains("internal") => panic!("{config:?}: {why}"),
+                Err(_) => {
+                    config.members = least + rng.below(usize::from(most - least) + 1) as u16;
+                    config.spares = rng.below(2) as u16;
+                    config.assume_clean |= rng.chance(50);
+                }
+            }
+        }
         let ops = self.ops(&mut rng, &config);
         History {
             config,

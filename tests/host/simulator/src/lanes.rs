@@ -4,10 +4,11 @@
 
 use crate::disk::{IoError, Token};
 use crate::mistake::Mistake;
+use crate::parity;
 use crate::sim::{Owner, Request, Sim};
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult};
-use emd_core::personalities::{Kind, Mask, Work};
+use emd_core::personalities::{Geometry, Kind, Mask, Work};
 
 /// A part of a user's I/O that an op serves.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +58,7 @@ pub struct LaneOp {
     offline: Mask,
     bad: bool,
     locked: bool,
-    /// Parity that may not agree was left out.
-    without_parity: bool,
-    /// It has to be used after all: something else could not be read.
-    pub trusts_parity: bool,
+    distrusted: bool,
 }
 
 impl Sim {
@@ -91,8 +89,7 @@ impl Sim {
             offline: Mask::EMPTY,
             bad: false,
             locked: true,
-            without_parity: false,
-            trusts_parity: false,
+            distrusted: false,
         };
         match self.ops.iter().position(Option::is_none) {
             Some(free) => {
@@ -178,13 +175,16 @@ impl Sim {
             body.run_sectors = body.sectors;
         }
         let body = self.ops[op].as_ref().expect("the op is at work");
-        let (usable, without_parity) = self.usable(body);
+        let (usable, distrusted) = self.usable(body);
         let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
+        if distrusted {
+            work = work.distrust_parity();
+        }
         let first = work.step(StepResult::default());
         let body = self.op(op);
         body.work = Some(work);
         body.step = first;
-        body.without_parity = without_parity;
+        body.distrusted = distrusted;
         self.fill_new(op);
         self.perform(op);
     }
@@ -222,7 +222,9 @@ impl Sim {
                 Step::Write { members } => return self.send_lane(op, members, true),
                 Step::Compute(compute) => {
                     let mut result = StepResult::default();
-                    body.compute(compute, &mut result);
+                    let geometry = self.geometry;
+                    let body = self.op(op);
+                    body.compute(&geometry, compute, &mut result);
                     body.next(result);
                 }
                 Step::Done(outcome) => return self.finish_run(op, outcome),
@@ -238,19 +240,19 @@ impl Sim {
             }
             self.fill_new(op);
         }
-        let base = {
+        let (stripe, column) = {
             let body = self.op(op);
             body.failed = Mask::EMPTY;
             body.offline = Mask::EMPTY;
             (body.stripe, body.run_column)
         };
-        let start = base.0 * u64::from(self.unit()) + u64::from(base.1);
         let drop_fua = self.has(Mistake::FuaDropped);
         for slot in members.iter() {
             let Some((disk, offset)) = self.arr().table[usize::from(slot)] else {
                 self.op(op).failed = self.op(op).failed.with(slot);
                 continue;
             };
+            let start = self.row_sector(stripe, slot) + u64::from(column);
             let body = self.op(op);
             body.pending += 1;
             let request = if is_write {
@@ -298,11 +300,12 @@ impl Sim {
         for slot in lost.iter() {
             self.drop_member(slot);
         }
-        let left_behind = self.has(Mistake::ParityLeftBehind);
+        let whole = self.has(Mistake::LaneFromDistrustedParity);
         let body = self.op(op);
-        if !is_write && body.without_parity && !failed.is_empty() && !left_behind {
-            // Better a parity that may be off where a crash tore it than one that surely is.
-            body.trusts_parity = true;
+        let parts = body.run_sectors == body.sectors && body.sectors > 1;
+        if !is_write && body.distrusted && !failed.is_empty() && parts && !whole {
+            // What can be read is not to be replaced by what parity says: block by block.
+            body.run_sectors = 1;
             return self.begin(op);
         }
         body.next(StepResult {
@@ -347,12 +350,14 @@ impl Sim {
             return;
         }
         let all = Mask::all(self.geometry.members());
-        if self.arr().readable != all || self.has(Mistake::UnsyncedParityTrusted) {
+        // With several spans a row of the members is several rows: only a sync makes all agree.
+        let one_span = self.geometry.shape().spans == 1;
+        if self.arr().readable != all || !one_span || self.has(Mistake::UnsyncedParityTrusted) {
             return;
         }
-        let unit = u64::from(self.unit());
+        let stripe = self.op(op).stripe;
+        let start = self.row_sector(stripe, 0) + u64::from(self.op(op).run_column);
         let body = self.op(op);
-        let start = body.stripe * unit + u64::from(body.run_column);
         let end = start + u64::from(body.run_sectors);
         if matches!(body.job, Job::Write { .. } | Job::Sync { fix: true }) {
             self.untear(start, end);
@@ -407,13 +412,10 @@ impl Sim {
             (io.sector, u64::from(io.sectors), io.fua)
         };
         for rect in self.cut(sector, sector + sectors) {
-            let mirrored = self.geometry.kind() == Kind::Mirrored;
-            let slot_of = |sim: &Self, index: u16| {
-                if mirrored {
-                    0
-                } else {
-                    sim.geometry.data_slot(rect.stripe, index)
-                }
+            let slot_of = |sim: &Self, index: u16| match sim.geometry.kind() {
+                Kind::Mirrored => 0,
+                Kind::Copies => sim.geometry.roles(rect.stripe).data.first().unwrap_or(0),
+                _ => sim.geometry.data_slot(rect.stripe, index),
             };
             let mut written = Mask::EMPTY;
             for index in rect.first..=rect.last {
@@ -447,7 +449,7 @@ impl Sim {
     pub fn cut(&self, sector: u64, end: u64) -> Vec<Rect> {
         let unit = u64::from(self.unit());
         let data = match self.geometry.kind() {
-            Kind::Mirrored => 1,
+            Kind::Mirrored | Kind::Copies => 1,
             _ => u64::from(self.geometry.data_members()),
         };
         let (stripe_sectors, lane) = (unit * data, u64::from(self.lane_sectors()));
@@ -535,7 +537,69 @@ impl LaneOp {
         sum
     }
 
-    fn compute(&mut self, compute: Compute, result: &mut StepResult) {
+    fn sum_q(&self, geometry: &Geometry, old: Mask, new: Mask) -> Vec<Token> {
+        let mut sum = vec![0; self.run_sectors as usize];
+        let olds = old.iter().map(|slot| (slot, &self.old[usize::from(slot)]));
+        let news = new.iter().map(|slot| (slot, &self.new[usize::from(slot)]));
+        for (slot, block) in olds.chain(news) {
+            for (into, &token) in sum.iter_mut().zip(block) {
+                *into ^= parity::term(geometry, self.stripe, slot, token);
+            }
+        }
+        sum
+    }
+
+    fn compute_q(&mut self, geometry: &Geometry, compute: Compute, result: &mut StepResult) {
+        let data = geometry.roles(self.stripe).data;
+        match compute {
+            Compute::Syndromes { p, q, old, new } => {
+                let start = |slot: Slot, this: &Self| match old.contains(q) {
+                    true => this.old[usize::from(slot)].clone(),
+                    false => vec![0; this.run_sectors as usize],
+                };
+                let olds = old.intersect(data);
+                if let Some(p) = p {
+                    let sum = add(start(p, self), &self.sum(olds, new));
+                    self.new[usize::from(p)] = sum;
+                }
+                let sum = add(start(q, self), &self.sum_q(geometry, olds, new));
+                self.new[usize::from(q)] = sum;
+            }
+            Compute::ReconstructByQ { slot, q } => {
+                let rest = add(
+                    self.old[usize::from(q)].clone(),
+                    &self.sum_q(geometry, data.without(slot), Mask::EMPTY),
+                );
+                let exponent = geometry.q_exponent(self.stripe, slot).unwrap_or(0);
+                let block = rest.iter().map(|&rest| parity::by_q(rest, exponent));
+                self.old[usize::from(slot)] = block.collect();
+            }
+            Compute::ReconstructTwo { a, b, .. } => {
+                let known = geometry.roles(self.stripe).all().without(a).without(b);
+                let mut blocks = [Vec::new(), Vec::new()];
+                for at in 0..self.run_sectors as usize {
+                    let row = (self.old.iter()).map(|block| block.get(at).copied().unwrap_or(0));
+                    let row: Vec<Token> = row.collect();
+                    let row = parity::derive(geometry, self.stripe, &row, known).unwrap_or(row);
+                    blocks[0].push(row[usize::from(a)]);
+                    blocks[1].push(row[usize::from(b)]);
+                }
+                let [first, second] = blocks;
+                self.old[usize::from(a)] = first;
+                self.old[usize::from(b)] = second;
+            }
+            Compute::Locate { p, q } => {
+                let of = |slot: Slot| {
+                    let slot = usize::from(slot);
+                    (&self.old[slot][..], &self.new[slot][..])
+                };
+                result.wrong = parity::locate(geometry, self.stripe, of(p), of(q));
+            }
+            _ => {}
+        }
+    }
+
+    fn compute(&mut self, geometry: &Geometry, compute: Compute, result: &mut StepResult) {
         match compute {
             Compute::Parity { p, old, new } => self.new[usize::from(p)] = self.sum(old, new),
             Compute::Reconstruct { slot, old } => {
@@ -553,7 +617,14 @@ impl LaneOp {
             Compute::Match { a, b } => {
                 result.differs = self.old[usize::from(a)] != self.old[usize::from(b)];
             }
-            other => unreachable!("{other:?}: no level that is simulated asks for it"),
+            with_q => self.compute_q(geometry, with_q, result),
         }
     }
+}
+
+fn add(mut to: Vec<Token>, what: &[Token]) -> Vec<Token> {
+    for (to, what) in to.iter_mut().zip(what) {
+        *to ^= what;
+    }
+    to
 }

@@ -42,7 +42,8 @@ fn main() {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         clock.map_or(0, |since| since.as_secs()) << 24
     });
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let begin = Instant::now();
+    let end = begin + Duration::from_secs(seconds);
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let total = Mutex::new((0u64, Report::default()));
@@ -72,7 +73,7 @@ fn main() {
         "{count} histories from seed {first} on, {} a second: {} steps, {} writes acknowledged, {} power cuts, \
          {} tasks done, {} starts refused, {} arrays lost; sectors left open: {} by the write hole, {} by \
          unfinished initialisation",
-        count / seconds.max(1),
+        (count as f64 / begin.elapsed().as_secs_f64()) as u64,
         sum.steps,
         sum.writes,
         sum.cuts,

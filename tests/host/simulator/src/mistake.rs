@@ -37,6 +37,14 @@ pub enum Mistake {
     LanesNotLocked,
     /// A read's repair goes on without having the lane for itself.
     RepairOverNew,
+    /// Reads of copies are repaired while writes that took no lane locks are in flight.
+    RepairMeetsWrites,
+    /// An unreadable sector where parity is not known to agree has its whole lane written from parity.
+    LaneFromDistrustedParity,
+    /// The mark of an initialisation is recorded, or stays recorded, while writes are in flight below it.
+    MarkKeptWhileDirty,
+    /// What was recorded in memory only, because no disk took it, counts as recorded.
+    UnwrittenCounts,
     /// A spare counts as in sync as soon as it takes a place.
     SpareTrustedAtOnce,
     /// Parity where it was never established is built upon.
@@ -71,6 +79,10 @@ impl Mistake {
         Mistake::ResyncSkipped,
         Mistake::LanesNotLocked,
         Mistake::RepairOverNew,
+        Mistake::RepairMeetsWrites,
+        Mistake::LaneFromDistrustedParity,
+        Mistake::UnwrittenCounts,
+        Mistake::MarkKeptWhileDirty,
         Mistake::SpareTrustedAtOnce,
         Mistake::UnsyncedParityTrusted,
         Mistake::ParityLeftBehind,

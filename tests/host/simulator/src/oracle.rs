@@ -20,6 +20,8 @@ pub type Time = u64;
 #[derive(Clone, Debug)]
 struct Entry {
     token: Token,
+    /// Whatever token: a named allowance applied.
+    any: bool,
     submitted: Time,
     /// Acknowledged, or failed.
     ended: Option<Time>,
@@ -32,8 +34,6 @@ struct Cell {
     entries: Vec<Entry>,
     /// Seen since the last power cut, when several values were possible.
     observed: Option<Token>,
-    /// Anything may be here: a named allowance applied.
-    wild: bool,
 }
 
 /// What is allowed where.
@@ -43,6 +43,8 @@ pub struct Oracle {
     /// What was seen stays (see above). With more than two copies it may not: the resync takes what
     /// most have.
     pub holds_observed: bool,
+    /// When observations were last forgotten: reads from before do not count.
+    forgotten: Time,
 }
 
 /// A write as the oracle knows it.
@@ -58,9 +60,6 @@ pub struct WriteId {
 
 impl Cell {
     fn allows(&self, token: Token, since: Time) -> bool {
-        if self.wild {
-            return true;
-        }
         if let Some(observed) = self.observed {
             if self.entries.iter().all(|entry| entry.submitted == 0) {
                 return token == observed;
@@ -72,7 +71,7 @@ impl Cell {
     fn has(&self, token: Token, since: Time) -> bool {
         self.entries
             .iter()
-            .any(|entry| entry.token == token && !self.is_past(entry, since, false))
+            .any(|entry| (entry.any || entry.token == token) && !self.is_past(entry, since, false))
     }
 
     /// Whether a later write has taken the entry's place: acknowledged before `since`, or durable.
@@ -101,6 +100,7 @@ impl Oracle {
         Self {
             cells: cells.collect(),
             holds_observed: true,
+            forgotten: 0,
         }
     }
 
@@ -116,6 +116,7 @@ impl Oracle {
             let cell = &mut self.cells[id.sector as usize + index];
             let entry = Entry {
                 token,
+                any: false,
                 submitted: id.submitted,
                 ended: None,
                 good: false,
@@ -140,10 +141,6 @@ impl Oracle {
                     entry.good = good;
                     entry.durable |= good && durable;
                 }
-            }
-            let covers = |entry: &Entry| entry.submitted == id.submitted;
-            if good && cell.entries.iter().any(covers) {
-                cell.wild = false;
             }
         }
     }
@@ -171,10 +168,12 @@ impl Oracle {
         if !cell.allows(token, since) {
             return false;
         }
-        if self.holds_observed
-            && cell.entries.len() > 1
-            && cell.entries.iter().all(|entry| entry.submitted == 0)
-        {
+        let open = cell.entries.len() > 1
+            && cell
+                .entries
+                .iter()
+                .all(|entry| entry.submitted == 0 && !entry.any);
+        if self.holds_observed && open && since > self.forgotten {
             cell.observed = Some(token);
         }
         true
@@ -183,7 +182,7 @@ impl Oracle {
     /// Whether some member may hold `token` for the sector, whatever was read from others.
     pub fn may_hold(&self, sector: u64, token: Token, since: Time) -> bool {
         let cell = &self.cells[sector as usize];
-        cell.wild || cell.has(token, since)
+        cell.has(token, since)
     }
 
     /// The values that a sector may hold, for stories.
@@ -194,17 +193,26 @@ impl Oracle {
     }
 
     /// Anything may be in this sector, until it is written: a named allowance.
-    pub fn make_wild(&mut self, sector: u64) {
-        self.cells[sector as usize].wild = true;
+    pub fn make_wild(&mut self, sector: u64, now: Time) {
+        self.cells[sector as usize].entries.push(Entry {
+            any: true,
+            ended: Some(now),
+            good: false,
+            durable: false,
+            ..base(0)
+        });
     }
 
     /// Whether that is so.
     pub fn is_wild(&self, sector: u64) -> bool {
-        self.cells[sector as usize].wild
+        let cell = &self.cells[sector as usize];
+        let mut entries = cell.entries.iter();
+        entries.any(|entry| entry.any && !cell.is_past(entry, Time::MAX, false))
     }
 
     /// A member is gone: what was read may have been on that one only.
-    pub fn forget_observations(&mut self) {
+    pub fn forget_observations(&mut self, now: Time) {
+        self.forgotten = now;
         for cell in &mut self.cells {
             cell.observed = None;
         }
@@ -220,7 +228,11 @@ impl Oracle {
                 .entries
                 .iter()
                 .filter(|entry| !cell.is_past(entry, 0, true));
-            cell.entries = left.map(|entry| base(entry.token)).collect();
+            let left = left.map(|entry| Entry {
+                any: entry.any,
+                ..base(entry.token)
+            });
+            cell.entries = left.collect();
             cell.observed = None;
         }
     }
@@ -229,6 +241,7 @@ impl Oracle {
 fn base(token: Token) -> Entry {
     Entry {
         token,
+        any: false,
         submitted: 0,
         ended: Some(0),
         good: true,

@@ -21,10 +21,7 @@ const DISK_SECTORS: u64 = 34 << 11;
 
 /// Levels that the engine of the simulator runs.
 pub fn is_simulated(level: Level) -> bool {
-    matches!(
-        level,
-        Level::Raid0 | Level::Raid1 | Level::Raid4 | Level::Raid5
-    )
+    level != Level::Concat
 }
 
 /// Chunk lengths to choose from.
@@ -43,6 +40,7 @@ pub fn size_sectors(config: &Config) -> u64 {
     let level = config.level();
     match level {
         Level::Raid1 => unit,
+        Level::Raid10 | Level::Raid1e => unit * u64::from(config.members) / 2,
         _ => unit * u64::from(config.members - level.parity_members()),
     }
 }
@@ -61,8 +59,11 @@ pub struct Template {
     pub regions: Vec<Region>,
 }
 
+/// What was made, or why it could not be.
+type Made = Result<Rc<Template>, String>;
+
 thread_local! {
-    static TEMPLATES: RefCell<BTreeMap<Config, Rc<Template>>> = const { RefCell::new(BTreeMap::new()) };
+    static TEMPLATES: RefCell<BTreeMap<Config, Made>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// The format of a configuration.
@@ -147,12 +148,12 @@ fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> Result<usize, Str
     Ok(data.len())
 }
 
-/// The disks that `config` begins with.
-pub fn template(config: &Config) -> Rc<Template> {
+/// The disks that `config` begins with, or why the format does not make such a volume.
+pub fn template(config: &Config) -> Made {
     if let Some(known) = TEMPLATES.with(|all| all.borrow().get(config).cloned()) {
         return known;
     }
-    let made = Rc::new(make(config).unwrap_or_else(|why| panic!("{config:?}: {why}")));
+    let made = make(config).map(Rc::new);
     TEMPLATES.with(|all| all.borrow_mut().insert(*config, made.clone()));
     made
 }
@@ -224,6 +225,13 @@ fn make(config: &Config) -> Result<Template, String> {
         if config.assume_clean {
             agree(&mut disks, &geometry, sector, &at);
         }
+        if config.assume_clean && geometry.kind() == Kind::Copies {
+            // Copies are not side by side: all take what is on the first.
+            agree_copies(&mut disks, &geometry, sector, &at);
+        }
+    }
+    for sector in 0..geometry.used_member_sectors() {
+        let at = |slot: usize| offsets[slot] + sector;
         for slot in 0..config.members {
             if let Some(logical) = geometry.logical(slot, sector) {
                 let disk = &disks[usize::from(slot)];
@@ -260,14 +268,40 @@ fn agree(disks: &mut [Disk], geometry: &Geometry, sector: u64, at: &dyn Fn(usize
     match geometry.kind() {
         Kind::Mirrored => wanted.fill(row[0]),
         Kind::Parity => {
-            let stripe = sector / u64::from(geometry.chunk_sectors());
-            crate::parity::establish(&geometry.roles(stripe), &mut wanted);
+            for (stripe, _) in rows_at(geometry, sector) {
+                crate::parity::establish(geometry, stripe, &mut wanted);
+            }
         }
         _ => {}
     }
     let mut rng = Rng::new(0);
     for slot in 0..members {
         let _ = disks[slot].write(&mut rng, at(slot), &wanted[slot..=slot], true);
+    }
+}
+
+/// The stripes that have parts at a sector of the members, one for each span; and the column.
+pub fn rows_at(geometry: &Geometry, sector: u64) -> Vec<(u64, u32)> {
+    let spans = geometry.shape().spans;
+    let firsts = (0..spans).map(|span| span * geometry.span_members());
+    firsts
+        .filter_map(|slot| geometry.row_at(slot, sector))
+        .collect()
+}
+
+/// Gives all copies of what is at a sector of the members the contents of the first.
+fn agree_copies(disks: &mut [Disk], geometry: &Geometry, sector: u64, at: &dyn Fn(usize) -> u64) {
+    let mut rng = Rng::new(0);
+    for slot in 0..geometry.members() {
+        let Some((stripe, column)) = geometry.row_at(slot, sector) else {
+            continue;
+        };
+        let Some((first, start)) = geometry.copy(stripe, 0) else {
+            continue;
+        };
+        let offset = at(usize::from(first)) - sector;
+        let token = disks[usize::from(first)].peek(offset + start + u64::from(column));
+        let _ = disks[usize::from(slot)].write(&mut rng, at(usize::from(slot)), &[token], true);
     }
 }
 

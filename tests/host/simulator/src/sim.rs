@@ -59,6 +59,8 @@ pub struct Report {
     pub refused: u64,
     /// See above.
     pub broken: u64,
+    /// Histories that ended because all disks with the newest state were dead.
+    pub blind: u64,
     /// Writes that were acknowledged; resyncs and rebuilds that came to their end.
     pub writes: u64,
     /// See above.
@@ -178,6 +180,7 @@ pub fn run(history: &History, mistake: Option<Mistake>, tracing: bool) -> Report
 impl Sim {
     fn new(history: &History, mistake: Option<Mistake>, tracing: bool) -> Self {
         let template = setup::template(&history.config);
+        let template = template.unwrap_or_else(|why| panic!("{:?}: {why}", history.config));
         let mut sim = Self {
             rng: Rng::new(history.schedule),
             history: history.clone(),
@@ -209,7 +212,7 @@ impl Sim {
             regions: template.regions.clone(),
             tracing,
         };
-        sim.oracle.holds_observed = history.config.members <= 2 || sim.is_parity();
+        sim.oracle.holds_observed = sim.geometry.copies() <= 2;
         if !history.config.assume_clean && sim.is_parity() {
             let rows = sim.geometry.used_member_sectors();
             sim.torn = (0..rows).collect();
@@ -300,6 +303,10 @@ impl Sim {
     /// Nothing can happen: the end, or a knot.
     fn nothing_left(&mut self) -> bool {
         let busy = self.users.iter().flatten().count() + self.ops.iter().flatten().count();
+        if self.worker.is_unwritten() {
+            // Writes wait for ever because no disk takes the metadata: that is honest.
+            return false;
+        }
         if busy > 0 || self.worker.is_busy() {
             let text = format!(
                 "{} I/Os of users, {} lane ops and the worker ({}) wait for nothing",
@@ -346,7 +353,7 @@ impl Sim {
     /// could differ afterwards: users of block devices do not do that. Parity levels do keep it.
     fn meets_write(&self, sector: u64, sectors: u32) -> bool {
         let end = sector + u64::from(sectors);
-        self.geometry.kind() == emd_core::personalities::Kind::Mirrored
+        self.is_copied()
             && self.users.iter().flatten().any(|io| {
                 io.want == crate::users::Want::Write
                     && io.sector < end
@@ -388,7 +395,7 @@ impl Sim {
             Op::Spoil(disk, row) if disk < self.disks.len() => {
                 let sector = slot_row(self, disk, row % self.geometry.used_member_sectors());
                 self.disks[disk].spoil(sector);
-                self.oracle.forget_observations();
+                self.oracle.forget_observations(self.now);
             }
             Op::FailReads(disk, count) if disk < self.disks.len() => {
                 self.disks[disk].failing_reads += count;
@@ -404,12 +411,12 @@ impl Sim {
             }
             Op::Kill(disk) if disk < self.disks.len() => {
                 self.disks[disk].dead = true;
-                self.oracle.forget_observations();
+                self.oracle.forget_observations(self.now);
             }
             Op::Pull(disk) if disk < self.disks.len() && self.disks[disk].present => {
                 self.disks[disk].present = false;
                 self.lose_cache(disk);
-                self.oracle.forget_observations();
+                self.oracle.forget_observations(self.now);
                 self.worker.note_gone(disk);
             }
             // What is unplugged stays dead for who has it open.
@@ -567,8 +574,29 @@ impl Sim {
                 continue;
             };
             if !self.oracle.is_wild(sector) {
-                self.oracle.make_wild(sector);
+                self.oracle.make_wild(sector, self.now);
                 self.report.allowed[usize::from(virgin)] += 1;
+            }
+        }
+    }
+
+    /// The array breaks in the middle of writes: what they leave behind does not agree.
+    pub fn tear_under_way(&mut self) {
+        let mut rows = Vec::new();
+        for op in self.ops.iter().flatten() {
+            for slot in self.geometry.roles(op.stripe).all().iter() {
+                let start = self.row_sector(op.stripe, slot) + u64::from(op.column);
+                rows.extend(start..start + u64::from(op.sectors));
+            }
+        }
+        self.torn.extend(rows);
+        let readable = self
+            .array
+            .as_ref()
+            .map_or(Mask::EMPTY, |array| array.readable);
+        for slot in 0..self.geometry.members() {
+            if !readable.contains(slot) {
+                self.taint(slot, None);
             }
         }
     }
@@ -642,7 +670,12 @@ impl Sim {
             });
             if let Some(slot) = place {
                 let row = *sector - self.places[slot].map_or(0, |place| place.1);
-                self.taint(slot as Slot, Some((row, row + u64::from(*sectors))));
+                for row in row..row + u64::from(*sectors) {
+                    let sector = row + self.places[slot].map_or(0, |place| place.1);
+                    if *sectors == 1 || self.disks[io.disk].is_bad(sector, 1) {
+                        self.taint(slot as Slot, Some((row, row + 1)));
+                    }
+                }
             }
         }
         match io.owner {

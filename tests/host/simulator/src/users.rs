@@ -196,25 +196,53 @@ impl Sim {
             )
         };
         match self.geometry.kind() {
-            Kind::Mirrored if !self.arr().task_active => {
-                let writable = self.arr().writable;
-                let writable = if self.has(Mistake::RebuildNotWritten) {
-                    self.arr().readable
-                } else {
-                    writable
-                };
-                for slot in writable.iter() {
-                    let data = self.user(user).tokens.clone();
-                    self.send_piece(user, slot, sector, sector, Some((data, fua)), sectors);
-                }
-                if writable.is_empty() {
-                    self.user(user).failed = true;
-                }
+            Kind::Mirrored | Kind::Copies if !self.arr().task_active => {
+                self.write_copies(user, (sector, sectors), fua);
             }
-            Kind::Mirrored | Kind::Parity => self.write_by_lanes(user),
+            Kind::Mirrored | Kind::Copies | Kind::Parity => self.write_by_lanes(user),
             _ => self.spread(user, sector, sector + u64::from(sectors)),
         }
         self.unref_user(user);
+    }
+
+    /// `write::copied`: one clone for each copy.
+    fn write_copies(&mut self, user: usize, (start, sectors): (u64, u32), fua: bool) {
+        let writable = if self.has(Mistake::RebuildNotWritten) {
+            self.arr().readable
+        } else {
+            self.arr().writable
+        };
+        let end = start + u64::from(sectors);
+        let mut sector = start;
+        while sector < end {
+            let place = self.geometry.locate(sector);
+            let len = place.left_sectors.min(end - sector) as u32;
+            let skip = (sector - start) as usize;
+            let data = self.user(user).tokens[skip..skip + len as usize].to_vec();
+            let mut sent = false;
+            for (slot, at) in self.copies_of(sector) {
+                if writable.contains(slot) {
+                    self.send_piece(user, slot, sector, at, Some((data.clone(), fua)), len);
+                    sent = true;
+                }
+            }
+            if !sent {
+                self.user(user).failed = true;
+            }
+            sector += u64::from(len);
+        }
+    }
+
+    /// Where the copies of a sector are.
+    pub fn copies_of(&self, sector: u64) -> Vec<(Slot, u64)> {
+        let place = self.geometry.locate(sector);
+        let column = match self.geometry.kind() {
+            Kind::Copies => place.member_sector % u64::from(self.geometry.chunk_sectors()),
+            _ => place.member_sector,
+        };
+        let copies =
+            (0..self.geometry.copies()).filter_map(|index| self.geometry.copy(place.stripe, index));
+        copies.map(|(slot, start)| (slot, start + column)).collect()
     }
 
     /// `read::spread`: each part to one member, or through lanes.
@@ -225,28 +253,24 @@ impl Sim {
             let sectors = place.left_sectors.min(end - sector) as u32;
             let is_write = self.user(user).want == Want::Write;
             let target = if is_write {
-                Some(place.slot).filter(|&slot| self.arr().readable.contains(slot))
+                let is_here = self.arr().readable.contains(place.slot);
+                is_here.then_some((place.slot, place.member_sector))
             } else {
-                self.read_target(place.slot, place.member_sector, sectors)
+                self.read_target(sector, sectors)
             };
             match target {
-                Some(slot) => {
+                Some((slot, member_sector)) => {
                     let skip = (sector - from) as usize;
                     let fua = self.user(user).fua && !self.has(Mistake::FuaDropped);
                     let data = is_write.then(|| {
                         let tokens = &self.user(user).tokens;
                         (tokens[skip..skip + sectors as usize].to_vec(), fua)
                     });
-                    self.send_piece(user, slot, sector, place.member_sector, data, sectors);
+                    self.send_piece(user, slot, sector, member_sector, data, sectors);
                 }
                 None if self.is_redundant() && !is_write => {
-                    self.read_by_lanes(
-                        user,
-                        place.slot,
-                        place.member_sector,
-                        (sector, sectors),
-                        false,
-                    );
+                    let at = (place.slot, place.member_sector);
+                    self.read_by_lanes(user, at, (sector, sectors), false);
                 }
                 None => self.user(user).failed = true,
             }
@@ -276,30 +300,49 @@ impl Sim {
         self.send(disk, request, Owner::Piece(user, slot, sector));
     }
 
-    /// `Array::read_target`. Mirrors whose copies may differ are read where the resync copies from.
-    fn read_target(&mut self, slot: Slot, member_sector: u64, sectors: u32) -> Option<Slot> {
-        let end = member_sector + u64::from(sectors);
-        let readable = self.readable_up_to(end);
-        if self.geometry.kind() != Kind::Mirrored {
-            return readable.contains(slot).then_some(slot);
+    /// `Array::read_target`. Copies that may differ are read where the resync copies from.
+    fn read_target(&mut self, sector: u64, sectors: u32) -> Option<(Slot, u64)> {
+        let place = self.geometry.locate(sector);
+        if !self.is_copied() {
+            let end = place.member_sector + u64::from(sectors);
+            let holds = self.holds_up_to(place.slot, end);
+            return holds.then_some((place.slot, place.member_sector));
         }
-        let count = readable.len();
-        if count == 0 {
+        let mut copies = self.copies_of(sector);
+        let readable = self.arr().readable;
+        let (stripe, column) = match self.geometry.kind() {
+            Kind::Copies => (
+                place.stripe,
+                (place.member_sector % u64::from(self.unit())) as u32,
+            ),
+            _ => {
+                let unit = u64::from(self.unit());
+                (
+                    place.member_sector / unit,
+                    (place.member_sector % unit) as u32,
+                )
+            }
+        };
+        let unsynced = self.sync_mark(stripe, column + sectors) > self.arr().unsynced_from;
+        if unsynced && !self.has(Mistake::UnsyncedCopiesRead) {
+            copies.sort_unstable();
+            return copies
+                .into_iter()
+                .find(|(slot, _)| readable.contains(*slot));
+        }
+        copies.retain(|&(slot, at)| self.holds_up_to(slot, at + u64::from(sectors)));
+        if copies.is_empty() {
             return None;
         }
-        if end > self.arr().unsynced_from && !self.has(Mistake::UnsyncedCopiesRead) {
-            return self.arr().readable.first();
-        }
-        let nth = (member_sector / 16) % u64::from(count);
-        readable.iter().nth(nth as usize)
+        let nth = (place.member_sector / 16) as usize % copies.len();
+        copies.get(nth).copied()
     }
 
     /// `read::by_lanes`.
     fn read_by_lanes(
         &mut self,
         user: usize,
-        slot: Slot,
-        member_sector: u64,
+        (slot, member_sector): (Slot, u64),
         part: (u64, u32),
         after_error: bool,
     ) {
@@ -309,13 +352,24 @@ impl Sim {
         let mut done = 0;
         while done < sectors {
             let at = member_sector + u64::from(done);
-            let column = (at % unit) as u32;
+            let row = match self.geometry.kind() {
+                Kind::Mirrored => Some((at / unit, (at % unit) as u32)),
+                _ => self.geometry.row_at(slot, at),
+            };
+            let Some((stripe, column)) = row else {
+                self.user(user).failed = true;
+                return;
+            };
             let block_end = ((column / lane + 1) * lane).min(unit as u32);
             let len = (block_end - column).min(sectors - done);
             self.arr().inside += 1;
             let wanted = Mask::single(slot);
-            let op = self.new_op(at / unit, column, len, Job::Read { wanted });
-            self.op(op).shared = !after_error;
+            let op = self.new_op(stripe, column, len, Job::Read { wanted });
+            // Writes to copies take no lane locks while there is no task: a repair could put what was
+            // there before over what has just been written.
+            let may_meet = self.is_copied() && !self.arr().task_active;
+            let repairs = !may_meet || self.has(Mistake::RepairMeetsWrites);
+            self.op(op).shared = !(after_error && repairs);
             let fragment = Fragment {
                 user,
                 slot,
@@ -354,8 +408,11 @@ impl Sim {
                 if why == IoError::Offline {
                     self.drop_member(slot);
                 }
-                let member_sector = self.geometry.locate(sector).member_sector;
-                self.read_by_lanes(user, slot, member_sector, part, true);
+                let place = self.geometry.locate(sector);
+                let copies = self.copies_of(sector);
+                let at = copies.into_iter().find(|copy| copy.0 == slot);
+                let at = at.unwrap_or((place.slot, place.member_sector));
+                self.read_by_lanes(user, at, part, true);
             }
             Err(_) => {
                 let io = self.user(user);

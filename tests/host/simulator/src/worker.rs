@@ -18,13 +18,15 @@ use emd_core::model::{
 };
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
-use emd_core::personalities::{Health, Kind, Mask};
+use emd_core::personalities::{Health, Mask};
 use emd_core::uapi::TaskKind;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A step of an activity.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
+    /// Carry the last plan out once more.
+    WriteAgain,
     /// Flush all members; the end of the activity when one fails.
     FlushMembers,
     /// Record an event; the end of the activity when that cannot be.
@@ -107,7 +109,12 @@ pub struct Worker {
     check: Option<bool>,
     /// Tasks that came to grief. The kernel tries again every few seconds, for ever.
     griefs: u32,
+    /// What is known in memory is on no disk; so often that was tried again.
+    unwritten: Option<u32>,
 }
+
+/// So often a plan that no disk takes is tried again here.
+const UNWRITTEN_TRIES: u32 = 3;
 
 /// So often a task that cannot get to its end is tried here.
 const GRIEFS_MAX: u32 = 6;
@@ -126,6 +133,7 @@ impl Default for Worker {
             unfit: BTreeSet::new(),
             check: None,
             griefs: 0,
+            unwritten: None,
         }
     }
 }
@@ -149,6 +157,11 @@ impl Worker {
     /// Whether an activity is under way.
     pub fn is_busy(&self) -> bool {
         self.stage.is_some() || !self.steps.is_empty()
+    }
+
+    /// Whether memory knows something that no disk takes.
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten.is_some()
     }
 
     /// Begins an activity.
@@ -215,6 +228,7 @@ impl Sim {
     fn next_step(&mut self) {
         while let Some(step) = self.worker.steps.pop_front() {
             match step {
+                Step::WriteAgain => return self.carry_out(true, BTreeSet::new()),
                 Step::FlushMembers => {
                     if self.flush_members() {
                         return;
@@ -365,11 +379,15 @@ impl Sim {
         self.worker.stage = None;
         let written: Vec<_> = plan.written.difference(&plan.failed).collect();
         if !plan.failed.is_empty() && written.is_empty() {
+            if !self.has(Mistake::UnwrittenCounts) {
+                self.worker.unwritten = Some(self.worker.unwritten.map_or(0, |tries| tries + 1));
+            }
             if plan.strict {
                 return self.abort();
             }
             return self.next_step();
         }
+        self.worker.unwritten = None;
         let mut handled = plan.handled;
         for disk in plan.failed {
             if !handled.insert(disk) || !self.bears_loss(disk) {
@@ -661,12 +679,26 @@ impl Sim {
     fn next_activity(&self) -> Option<Activity> {
         self.set.as_ref()?;
         let array = self.array.as_ref()?;
+        if let Some(tries) = self.worker.unwritten {
+            let due = tries < UNWRITTEN_TRIES && self.now % 32 == 0;
+            return due.then(|| (vec![Step::WriteAgain], Action::Nothing));
+        }
         if let Some(slot) = array.unrecorded.first() {
             return Some(self.record_failure(slot));
         }
         if array.dirty == Dirty::Wanted {
             let mut steps = Vec::new();
             if self.is_redundant() {
+                // Below a mark that is recorded writes may be torn from now on.
+                let mark = self.volume().map(|volume| volume.consistency);
+                let marked = matches!(mark, Some(Consistency::Initialising { done_sectors: 1.. }));
+                if marked && !self.has(Mistake::MarkKeptWhileDirty) {
+                    let (volume, done_sectors) = (VOLUME, 0);
+                    steps.push(Step::TryRecord(Event::ResyncProgress {
+                        volume,
+                        done_sectors,
+                    }));
+                }
                 steps.push(Step::Record(Event::Dirty(VOLUME)));
             }
             steps.push(Step::Do(Action::DirtyRecorded));
@@ -776,7 +808,10 @@ impl Sim {
                     }
                 }
             }
-            TaskKind::Initialise if array.needs_resync => {
+            TaskKind::Initialise
+                if array.needs_resync
+                    && (array.dirty == Dirty::Clean || self.has(Mistake::MarkKeptWhileDirty)) =>
+            {
                 let event = Event::ResyncProgress {
                     volume: VOLUME,
                     done_sectors,
@@ -971,8 +1006,7 @@ impl Sim {
             }
         };
         let mut steps = Vec::new();
-        let mirrored = self.geometry.kind() == Kind::Mirrored;
-        if mirrored && !self.has(Mistake::TaskWithoutDrain) {
+        if self.is_copied() && !self.has(Mistake::TaskWithoutDrain) {
             steps.push(Step::Drain);
         }
         steps.push(Step::Do(Action::StartTask(kind, targets, from)));
