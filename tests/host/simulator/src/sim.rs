@@ -103,6 +103,8 @@ pub struct Io {
     disk: usize,
     request: Request,
     owner: Owner,
+    /// It takes long.
+    is_slow: bool,
 }
 
 /// A history at work.
@@ -612,15 +614,20 @@ impl Sim {
 
     /// Sends a request to a disk.
     pub fn send(&mut self, disk: usize, request: Request, owner: Owner) {
+        let is_slow = self.rng.chance(2);
         self.flying.push(Io {
             disk,
             request,
             owner,
+            is_slow,
         });
     }
 
     fn complete_one(&mut self) {
         let index = self.rng.below(self.flying.len());
+        if self.flying[index].is_slow && self.rng.chance(96) {
+            return;
+        }
         let io = self.flying.swap_remove(index);
         let disk = &mut self.disks[io.disk];
         let mut data = Vec::new();

@@ -12,8 +12,8 @@ use emd_simulator::sim::run;
 use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Histories of the usual run.
-const HISTORIES: u64 = 150;
+/// Histories of the usual run, of each format.
+const HISTORIES: &[(&str, u64)] = &[("ddf", 250), ("asr", 1500)];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
@@ -30,7 +30,10 @@ fn first_failure(menu: &Menu, first: u64, count: u64, mistake: Option<Mistake>) 
                 if seed >= first + count || seed > found.load(Ordering::Relaxed) {
                     return;
                 }
-                if run(&menu.history(seed), mistake, false).violation.is_some() {
+                let history = menu.history(seed);
+                let fails = |mistake| run(&history, mistake, false).violation.is_some();
+                // Found means: it is the mistake that breaks it.
+                if fails(mistake) && (mistake.is_none() || !fails(None)) {
                     found.fetch_min(seed, Ordering::Relaxed);
                 }
             });
@@ -40,8 +43,8 @@ fn first_failure(menu: &Menu, first: u64, count: u64, mistake: Option<Mistake>) 
     (found != u64::MAX).then_some(found)
 }
 
-fn keep_their_promises(menu: &Menu) {
-    let (first, count) = (number("EMD_SEED", 1), number("EMD_HISTORIES", HISTORIES));
+fn keep_their_promises(menu: &Menu, usual: u64) {
+    let (first, count) = (number("EMD_SEED", 1), number("EMD_HISTORIES", usual));
     if let Some(seed) = first_failure(menu, first, count, None) {
         let history = menu.history(seed);
         let report = run(&history, None, false);
@@ -55,7 +58,9 @@ fn keep_their_promises(menu: &Menu) {
 
 #[test]
 fn histories_keep_their_promises() {
-    keep_their_promises(&Menu::usual());
+    for &(format, count) in HISTORIES {
+        keep_their_promises(&Menu::of(format).expect("a format"), count);
+    }
 }
 
 /// A seed replays exactly: every step of the story is the same.
@@ -70,31 +75,43 @@ fn a_seed_replays() {
     }
 }
 
-/// Each mistake is found within so many seeds, from 1 on.
-const FOUND_WITHIN: &[(Mistake, u64)] = &[
-    (Mistake::FlushLeftOut, 40),
-    (Mistake::FuaDropped, 40),
-    (Mistake::DirtyAfterWrite, 40),
-    (Mistake::CleanWithoutFlush, 400),
-    (Mistake::ParityFromChangedData, 100),
-    (Mistake::StaleTrusted, 100),
-    (Mistake::AcknowledgedBeforeRecorded, 150),
-    (Mistake::PhasesReordered, 100),
-    (Mistake::ResyncSkipped, 100),
-    (Mistake::LanesNotLocked, 60),
-    (Mistake::RepairOverNew, 300),
-    (Mistake::SpareTrustedAtOnce, 150),
-    (Mistake::ParityLeftBehind, 200),
-    (Mistake::MarkPastFailedLane, 150),
+/// Each mistake is found within so many seeds, from 1 on, with this format.
+///
+/// Not in the list: `CleanWithoutFlush`, `CheckpointWithoutFlush` and `RebuiltWithoutFlush`, which hide
+/// behind the flushes of the plans themselves (they reach the same disks), and `UnwrittenCounts`, which
+/// takes all disks failing at once; longer runs find some of them.
+const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
+    (Mistake::FlushLeftOut, "ddf", 40),
+    (Mistake::FuaDropped, "ddf", 40),
+    (Mistake::DirtyAfterWrite, "ddf", 40),
+    (Mistake::CleanBeforeLastWrite, "asr", 1500),
+    (Mistake::ParityFromChangedData, "imsm", 400),
+    (Mistake::StaleTrusted, "asr", 400),
+    (Mistake::MarkAheadOfData, "asr", 1500),
+    (Mistake::AcknowledgedBeforeRecorded, "asr", 1500),
+    (Mistake::RebuildNotWritten, "asr", 1500),
+    (Mistake::PhasesReordered, "ddf", 150),
+    (Mistake::ResyncSkipped, "asr", 400),
+    (Mistake::LanesNotLocked, "imsm", 400),
+    (Mistake::RepairOverNew, "imsm", 400),
+    (Mistake::RepairMeetsWrites, "asr", 2500),
+    (Mistake::LaneFromDistrustedParity, "imsm", 400),
+    (Mistake::MarkKeptWhileDirty, "asr", 1500),
+    (Mistake::SpareTrustedAtOnce, "asr", 1500),
+    (Mistake::UnsyncedParityTrusted, "imsm", 400),
+    (Mistake::ParityLeftBehind, "imsm", 400),
+    (Mistake::MarkPastFailedLane, "asr", 1500),
+    (Mistake::TaskWithoutDrain, "asr", 1500),
+    (Mistake::UnsyncedCopiesRead, "asr", 1500),
 ];
 
 #[test]
 fn mistakes_are_found() {
-    let menu = Menu::usual();
     let mut missed = Vec::new();
-    for &(mistake, within) in FOUND_WITHIN {
+    for &(mistake, format, within) in FOUND_WITHIN {
+        let menu = Menu::of(format).expect("a format");
         match first_failure(&menu, 1, within, Some(mistake)) {
-            Some(seed) => println!("{mistake:?}: seed {seed}"),
+            Some(seed) => println!("{mistake:?}: {format}, seed {seed}"),
             None => missed.push(mistake),
         }
     }
