@@ -196,7 +196,10 @@ fn going_on_from_a_mark_never_skips() {
                 assert!(before < Some(walk.mark(first)), "{shape:?} {mark}");
                 // … and those before it are done again only if their mark was not reached.
                 let next = (first..=walk.lanes()).find(|&lane| walk.mark(lane) > walk.mark(first));
-                assert!(next.is_none_or(|lane| walk.mark(lane) > mark), "{shape:?} {mark}");
+                assert!(
+                    next.is_none_or(|lane| walk.mark(lane) > mark),
+                    "{shape:?} {mark}"
+                );
             }
         }
     }

@@ -13,8 +13,8 @@ use emd_core::personalities::{Geometry, Mask};
 /// `2^exponent · token`, byte by byte in GF(2⁸) modulo 0x11d.
 fn scaled(mut token: Token, exponent: u8) -> Token {
     for _ in 0..exponent {
-        let carry = token >> 7 & 0x0101_0101_0101_0101;
-        token = (token & 0x7F7F_7F7F_7F7F_7F7F) << 1 ^ carry * 0x1D;
+        let carry = (token >> 7) & 0x0101_0101_0101_0101;
+        token = ((token & 0x7F7F_7F7F_7F7F_7F7F) << 1) ^ (carry * 0x1D);
     }
     token
 }
