@@ -182,6 +182,8 @@ impl BlockDevice {
             (*bio).bi_flags &= !flags;
             (*bio).bi_bdev = self.raw();
             (*bio).bi_iter.bi_sector = sector;
+            // Without control groups for block devices there is nothing to associate with.
+            #[cfg(CONFIG_BLK_CGROUP)]
             bindings::bio_associate_blkg(bio);
         }
     }

@@ -12,7 +12,7 @@ use kernel::prelude::*;
 /// a driver may do what it may do in its own `submit_bio`: compute, allocate with `GFP_NOIO`, submit
 /// more bios (they are queued on `current->bio_list`, the stack does not grow). Everywhere else, a
 /// completion has to hand its work to a workqueue. Saves the hop, decides nothing.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", CONFIG_PREEMPT_RCU))]
 pub fn inside_submit() -> bool {
     let count: u64;
     let flags: u64;
@@ -40,8 +40,9 @@ pub fn inside_submit() -> bool {
     unsafe { !(*task).bio_list.is_null() && (*task).rcu_read_lock_nesting == 0 }
 }
 
-/// On other architectures every completion takes the hop.
-#[cfg(not(target_arch = "x86_64"))]
+/// On other architectures, and where a task cannot tell that it is in an RCU section, every completion
+/// takes the hop.
+#[cfg(not(all(target_arch = "x86_64", CONFIG_PREEMPT_RCU)))]
 pub fn inside_submit() -> bool {
     false
 }
