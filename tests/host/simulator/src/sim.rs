@@ -153,6 +153,9 @@ pub struct Sim {
     pub last_fault: Time,
     /// Faults were put in that may take a member.
     pub faulty: bool,
+    /// Rows that members lost with their caches when they were unplugged: torn, if power goes before
+    /// the disks say that those members are gone.
+    pub unplugged_rows: Vec<(Slot, Vec<u64>)>,
     /// A cache was lost that nobody makes up for.
     pub lossy: bool,
     /// The user waits for quiet.
@@ -206,6 +209,7 @@ impl Sim {
             last_readable: Mask::all(history.config.members),
             last_fault: 0,
             faulty: false,
+            unplugged_rows: Vec::new(),
             lossy: false,
             quiet: false,
             settling: false,
@@ -448,6 +452,8 @@ impl Sim {
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
         if let Some(slot) = slot.filter(|&slot| readable.contains(slot as Slot)) {
+            let rows = self.undurable_rows(slot);
+            self.unplugged_rows.push((slot as Slot, rows));
             // One more than is borne: what is left of the stripes may not agree.
             if self.is_redundant() && self.health(readable.without(slot as Slot)) == Health::Failed
             {
@@ -460,14 +466,18 @@ impl Sim {
 
     /// Rows that are not durable on a member may be torn.
     fn tear_rows(&mut self, slot: usize) {
+        let rows = self.undurable_rows(slot);
+        self.torn.extend(rows);
+    }
+
+    fn undurable_rows(&self, slot: usize) -> Vec<u64> {
         let Some((disk, offset)) = self.places[slot] else {
-            return;
+            return Vec::new();
         };
-        let rows: Vec<u64> = self.disks[disk]
+        self.disks[disk]
             .undurable()
             .filter_map(|sector| sector.checked_sub(offset))
-            .collect();
-        self.torn.extend(rows);
+            .collect()
     }
 
     /// What is on its way to a disk when it goes may be there or not; it does not come back good.
@@ -526,6 +536,7 @@ impl Sim {
             self.oracle.flushed(Time::MAX);
         }
         self.lossy = false;
+        self.unplugged_rows.clear();
         self.oracle.restart();
         self.boot(absent);
     }
@@ -550,6 +561,19 @@ impl Sim {
     fn note_torn(&mut self) {
         for slot in 0..self.places.len() {
             self.tear_rows(slot);
+        }
+        let unrecorded = self
+            .array
+            .as_ref()
+            .is_some_and(|array| !array.unrecorded.is_empty());
+        if unrecorded || self.worker.is_busy() {
+            // A member that was just lost may be taken for good again.
+            self.oracle.forget_observations(self.now);
+        }
+        for (slot, rows) in std::mem::take(&mut self.unplugged_rows) {
+            if self.model_in_sync(None).contains(slot) || self.worker.is_busy() {
+                self.torn.extend(rows);
+            }
         }
         let Some(array) = &self.array else { return };
         let readable = array.readable;
