@@ -4,7 +4,8 @@
 //!
 //! C header: `include/linux/blkdev.h`.
 
-use super::raw;
+use super::{raw, serial};
+use crate::model::Text;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -167,6 +168,12 @@ impl BlockDevice {
     /// Logical block size in bytes.
     pub fn logical_block_bytes(&self) -> u32 {
         self.limits().logical_block_size
+    }
+
+    /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.
+    pub fn serial(&self) -> Text<24> {
+        // SAFETY: The device is open, so its disk is live and was added.
+        unsafe { serial::of_disk(self.bdev.as_ref().bd_disk) }
     }
 
     /// Addresses `bio` to `sector` of this device.

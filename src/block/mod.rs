@@ -19,5 +19,6 @@ pub mod pages;
 pub mod parity;
 pub mod queue;
 pub mod raw;
+mod serial;
 pub mod sync_io;
 pub mod syndrome;

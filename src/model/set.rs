@@ -14,7 +14,8 @@ pub struct DiskFacts {
     pub size_sectors: u64,
     /// Logical block size in bytes: 512 or 4096.
     pub logical_block_bytes: u32,
-    /// Serial number or another stable name the disk has of itself; may be empty.
+    /// Serial number or another stable name the disk has of itself, without blanks around it; of a
+    /// longer one its last bytes. May be empty.
     pub serial: Text<24>,
 }
 

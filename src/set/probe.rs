@@ -8,7 +8,7 @@ use crate::metadata::registry::FORMATS;
 use crate::metadata::{
     DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
-use crate::model::{Checked, DiskFacts, Identity, Reason, Text};
+use crate::model::{Checked, DiskFacts, Identity, Reason};
 use crate::reason;
 use core::num::NonZeroU64;
 use kernel::prelude::*;
@@ -46,7 +46,7 @@ pub fn facts(device: &BlockDevice) -> DiskFacts {
         key: device.dev().0,
         size_sectors: device.size_sectors(),
         logical_block_bytes: device.logical_block_bytes(),
-        serial: Text::new(),
+        serial: device.serial(),
     }
 }
 

@@ -109,7 +109,9 @@ fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
         Some(text.trim().to_owned())
     };
     let block = attribute("queue/logical_block_size").and_then(|text| text.parse().ok());
-    let serial = attribute("device/serial").or_else(|| attribute("serial"));
+    let serial = attribute("device/serial")
+        .or_else(|| attribute("serial"))
+        .or_else(|| scsi_serial(sysfs.as_ref()?));
     Ok(Source {
         path,
         file,
@@ -117,9 +119,22 @@ fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
             key,
             size_sectors: bytes / 512,
             logical_block_bytes: block.unwrap_or(sector_size),
-            serial: Text::from_text(&serial.unwrap_or_default()),
+            serial: tail(&serial.unwrap_or_default()),
         },
     })
+}
+
+/// The text of the SCSI page 0x80, behind its header of 4 bytes.
+fn scsi_serial(sysfs: &str) -> Option<String> {
+    let page = std::fs::read(format!("{sysfs}/device/vpd_pg80")).ok()?;
+    let text = String::from_utf8(page.get(4..)?.to_vec()).ok()?;
+    Some(text.trim_matches(['\0', ' ']).to_owned())
+}
+
+/// What the kernel takes of a serial number: the last bytes.
+fn tail(serial: &str) -> Text<24> {
+    let first = serial.len().saturating_sub(24);
+    Text::from_text(serial.get(first..).unwrap_or_default())
 }
 
 /// Lets one format look at one source: reads what it asks for until it has made up its mind.

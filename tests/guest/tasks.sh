@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Tasks: check and repair find every place that does not agree and put it right (RAID6 and three copies know which member is wrong);
+# tasks are held, let go, limited and cancelled; a rebuild goes on from its checkpoint after a stop; after a power cut only what was being written is resynced.
+# disks: 6x72M virtio
+# emd: manual
+# timeout: 300
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+mismatches() { emd_get "$1" '.mismatches | length'; }
+
+offset_of() { emd_get "$1" ".members[$2].offset_sectors"; }
+
+# spoil NAME SLOT SECTOR: eight sectors of a member change behind the array's back.
+spoil() {
+  known 77 4096 | dd of="$(emd_member_device "$1" "$2")" bs=512 seek=$(($(offset_of "$1" "$2") + $3)) oflag=direct conv=notrunc status=none
+}
+
+# The array as a whole is read and compared with what was written.
+right() { expect_equal "$1" "$(sum "/dev/$(emd_node "$2")")" "$3"; }
+
+task_state() { emd_get "$1" '.task.state // "none"'; }
+
+task_is() { [[ $(task_state "$1") == "$2" ]]; }
+
+check_and_repair() {
+  local sums
+  step "check and repair: RAID5"
+  expect "created" emdadm create -e ddf -l raid5 -n five --chunk 64K --size 32M --assume-clean --force "${DISKS[@]:0:4}"
+  sums=$(fill "/dev/$(emd_node five)" 1)
+  expect "a check" emdadm check --wait five
+  expect_equal "nothing differs" "$(mismatches five)" 0
+  # Stripe 10: its parity is in slot 4 - 1 - 10 % 4 (left-symmetric).
+  spoil five 1 $((10 * 128 + 16))
+  expect "a check" emdadm check --wait five
+  expect_equal "one place differs" "$(mismatches five)" 1
+  expect_equal "it is where it was spoilt" "$(emd_get five '.mismatches[0] | (.first_sector <= 1296 and .first_sector + .sectors > 1296)')" true
+  right "RAID5 cannot know that it was the parity; it was" five "$sums"
+  expect "a repair" emdadm repair --wait five
+  expect "a check" emdadm check --wait five
+  expect_equal "nothing differs any more" "$(mismatches five)" 0
+  right "the data" five "$sums"
+  expect "the places are listed for people" emdadm show --mismatches five
+  expect "deleted" emdadm delete --force five
+
+  step "check and repair: RAID6 knows which member is wrong"
+  expect "created" emdadm create -e ddf -l raid6 -n six --chunk 16K --size 24M --assume-clean --force "${DISKS[@]:0:5}"
+  sums=$(fill "/dev/$(emd_node six)" 2)
+  for slot in 0 1 2 3 4; do spoil six $slot $((slot * 320 + 8)); done
+  expect "a check" emdadm check --wait six
+  expect_equal "five places" "$(mismatches six)" 5
+  expect "a repair" emdadm repair --wait six
+  expect "a check" emdadm check --wait six
+  expect_equal "nothing differs any more" "$(mismatches six)" 0
+  right "the data, whichever member was spoilt" six "$sums"
+  expect "deleted" emdadm delete --force six
+
+  step "check and repair: three copies vote"
+  expect "created" emdadm create -e ddf -l raid1 -n three --size 24M --assume-clean --force "${DISKS[@]:0:3}"
+  sums=$(fill "/dev/$(emd_node three)" 3)
+  for slot in 0 1 2; do spoil three $slot $((slot * 512)); done
+  expect "a repair" emdadm repair --wait three
+  expect_equal "three places" "$(mismatches three)" 3
+  expect "a check" emdadm check --wait three
+  expect_equal "nothing differs any more" "$(mismatches three)" 0
+  right "the data, whichever copy was spoilt" three "$sums"
+  expect "deleted" emdadm delete --force three
+
+  step "check and repair: RAID10"
+  expect "created" emdadm create -e ddf -l raid10 -n ten --chunk 16K --size 32M --assume-clean --force "${DISKS[@]:0:4}"
+  fill "/dev/$(emd_node ten)" 4 >/dev/null
+  spoil ten 1 64
+  spoil ten 3 960
+  expect "a check" emdadm check --wait ten
+  expect_equal "two places" "$(mismatches ten)" 2
+  expect "a repair" emdadm repair --wait ten
+  expect "a check" emdadm check --wait ten
+  expect_equal "nothing differs any more" "$(mismatches ten)" 0
+  expect "deleted" emdadm delete --force ten
+}
+
+hold_and_limit() {
+  step "tasks are limited, held, let go, cancelled"
+  expect "created" emdadm create -e ddf -l raid1 -n one --size 36M --assume-clean --force "${DISKS[@]:0:2}"
+  expect "a limit" emdadm limit --max 1M one
+  expect "a check" emdadm check one
+  wait_for 10 task_is one running
+  expect_failure "a second task is refused" emdadm repair one
+  expect "held" emdadm pause one
+  wait_for 10 task_is one paused
+  local before
+  sleep 0.5
+  before=$(emd_get one .task.done_sectors)
+  sleep 1.5
+  expect_equal "it stands still" "$(emd_get one .task.done_sectors)" "$before"
+  expect "let go" emdadm resume one
+  wait_for 20 moved_on one "$before"
+  expect "cancelled" emdadm cancel one
+  wait_for 10 task_is one none
+  expect "no limit" emdadm limit one
+  expect "a check, at full speed" emdadm check --wait one
+  expect_failure "there is nothing to hold" emdadm pause one
+  expect "deleted" emdadm delete --force one
+}
+
+moved_on() { (($(emd_get "$1" '.task.done_sectors // 0') > $2)); }
+
+checkpoint() {
+  local done
+  step "a rebuild goes on from its checkpoint"
+  expect "created" emdadm create -e ddf -l raid5 -n five --chunk 64K --size 64M --assume-clean --force "${DISKS[@]:0:3}"
+  CHECKPOINT_SUM=$(fill "/dev/$(emd_node five)" 5)
+  expect "slow" emdadm limit --max 2M five
+  expect "a member is failed" emdadm fail five "${DISKS[1]}"
+  expect "a new disk" emdadm add five "${DISKS[3]}"
+  wait_for 20 emd_has_task five rebuild
+  wait_for 30 moved_on five 16384
+  expect "stopped in the middle" emdadm stop five
+  expect "unloaded" rmmod emd
+  modprobe emd
+  wait_for 20 emd_node five
+  wait_for 20 emd_has_task five rebuild
+  done=$(emd_get five .task.done_sectors)
+  ((done >= 16384)) || fail "it starts anew: $done sectors are done"
+  say "ok: it goes on at $done"
+  wait_for 60 emd_settled five
+  right "the data" five "$CHECKPOINT_SUM"
+  expect "a check" emdadm check --wait five
+  expect_equal "nothing differs" "$(mismatches five)" 0
+  expect "deleted" emdadm delete --force five
+}
+
+boot_1() {
+  modprobe emd clean_ms=200
+  mapfile -t DISKS < <(disks)
+  check_and_repair
+  hold_and_limit
+  checkpoint
+
+  step "power is cut under writes in one region"
+  rmmod emd
+  modprobe emd clean_ms=60000
+  expect "created" emdadm create -e ddf -l raid5 -n regions --chunk 64K --size 72M --assume-clean --force "${DISKS[@]:0:3}"
+  fill "/dev/$(emd_node regions)" 6 >/dev/null
+  # A clean stop: nothing is marked any more.
+  expect "stopped" emdadm stop regions
+  expect "started" emdadm scan
+  wait_for 20 emd_node regions
+  # Both places do not agree now; the first is going to be written to.
+  spoil regions 0 16
+  spoil regions 0 60000
+  known 7 65536 | dd of="/dev/$(emd_node regions)" bs=64k seek=8 oflag=direct conv=notrunc status=none
+  wait_for 10 emd_is_dirty regions
+  host powercut
+}
+
+boot_2() {
+  modprobe emd clean_ms=200
+  wait_for 20 emd_node regions
+  wait_for 60 emd_settled regions
+  step "only what was being written was resynced"
+  expect "a check" emdadm check --wait regions
+  expect_equal "one place still differs" "$(mismatches regions)" 1
+  expect_equal "it is the one that nobody wrote to" "$(emd_get regions '.mismatches[0] | (.first_sector <= 60000 and .first_sector + .sectors > 60000)')" true
+}
