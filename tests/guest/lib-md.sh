@@ -1,0 +1,77 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the tests of md's own superblocks share. One array at a time: md0 of md, emd0 of EMD.
+#   source /emd/tests/guest/lib-md.sh
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+VERSIONS=(1.2 1.1 1.0 0.90)
+
+# md_make VERSION LEVEL OPTION|DISK...: an array of mdadm's, synced.
+md_make() {
+  local version=$1 level=$2
+  shift 2
+  mdadm -CR /dev/md0 -e "$version" -l "$level" "$@" >/run/mdadm.out 2>&1 || fail "mdadm: $(</run/mdadm.out)"
+  wait_for 40 md0_is_synced
+}
+
+md0_sysfs() { cat "/sys/block/md0/md/$1"; }
+
+# md0_is_synced [LOST]: md finds nothing to do, but for so many lost members.
+md0_is_synced() {
+  [[ $(md0_sysfs level) == raid0 || $(md0_sysfs level) == linear ]] && return
+  [[ $(md0_sysfs sync_action) == idle && $(md0_sysfs resync_start) == none && $(md0_sysfs degraded) == "${1:-0}" ]]
+}
+
+md0_stop() {
+  wait_for 20 md0_is_clean
+  mdadm -S /dev/md0 2>/dev/null
+}
+
+md0_is_clean() { [[ $(md0_sysfs array_state) =~ ^(clean|active-idle|readonly|read-auto|active)$ ]]; }
+
+# md0_runs LOST SUM DISK...: md runs what EMD left, with EMD's bytes, finds its redundancy right and has nothing to sync.
+md0_runs() {
+  local lost=$1 sum=$2
+  shift 2
+  md_load
+  dmesg -C
+  mdadm -A --run /dev/md0 "$@" >/run/mdadm.out 2>&1 || fail "mdadm -A: $(</run/mdadm.out)"
+  expect "md has nothing to sync" md0_is_synced "$lost"
+  expect_equal "md has said so from the start" "$(dmesg | grep -c -E 'not clean|resync of|recovery of' || true)" 0
+  expect_equal "md has the bytes that EMD wrote" "$(sum /dev/md0)" "$sum"
+  case $(md0_sysfs level) in
+    raid0 | linear) ;;
+    *)
+      if [[ $lost == 0 ]]; then
+        echo check >/sys/block/md0/md/sync_action
+        wait_for 60 md_has_checked /sys/block/md0/md
+        expect_equal "md finds no mismatch" "$(md0_sysfs mismatch_cnt)" 0
+      fi
+      ;;
+  esac
+}
+
+# emd0_runs STATE SUM: EMD finds the array by itself, with these bytes, and nothing to do.
+emd0_runs() {
+  emd_load
+  wait_for 20 emd_runs emd0
+  expect_equal "EMD: state, consistency, task" "$(emd_get emd0 '[.state, .consistency, .task.kind // "-"] | join(" ")')" "$1 clean -"
+  expect_equal "EMD has the bytes that md wrote" "$(sum /dev/emd0)" "$2"
+}
+
+emd0_leaves() {
+  wait_for 20 emd_is_clean emd0
+  emdadm stop --all >/dev/null
+  rmmod emd
+}
+
+blank_all() {
+  local device
+  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device"; done
+}
+
+# states DISK...: what mdadm reads there: state, and what it is.
+examined() { mdadm -E "$1" | sed -n -e 's/^ *State : //p' | tr -d ' '; }
