@@ -93,13 +93,13 @@ sum() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -c 1-64; }
 # --- mdadm's view
 
 # md_load: what mdadm needs of the kernel.
-md_load() { modprobe -a raid456 raid1 raid0; }
+md_load() { modprobe -a raid456 raid10 raid1 raid0; }
 
-# md_create NAME LEVEL MEMBERS SIZE [OPTION...]: a volume in the container /dev/md/ddf, synced.
+# md_create NAME LEVEL MEMBERS SIZE [OPTION...]: a volume in the container $MD_CONTAINER (/dev/md/ddf), synced.
 md_create() {
   local name=$1 level=$2 members=$3 size=$4
   shift 4
-  mdadm -CR "/dev/md/$name" -l "$level" -n "$members" -z "$size" "$@" /dev/md/ddf >/run/mdadm.out 2>&1 ||
+  mdadm -CR "/dev/md/$name" -l "$level" -n "$members" -z "$size" "$@" "${MD_CONTAINER:-/dev/md/ddf}" >/run/mdadm.out 2>&1 ||
     fail "mdadm cannot make $name: $(</run/mdadm.out)"
   wait_for 10 test -b "/dev/md/$name"
   md_wait "$name"
