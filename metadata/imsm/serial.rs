@@ -4,7 +4,8 @@
 //!
 //! What a disk says of itself is taken as mdadm takes it: blanks and control characters are dropped,
 //! `:` becomes `;`, and of more than 16 characters the last 16 count. The entry of a disk that failed
-//! gets `:0` at the end, which no disk can have; what does not fit any more falls off in front.
+//! gets `:0` at the end, which no disk can have; what does not fit any more falls off in front. mdadm
+//! appends it once for each volume that the disk was in.
 
 use super::layout::TEXT_BYTES;
 use crate::model::Text;
@@ -97,12 +98,18 @@ pub fn mark_gone(serial: &Serial) -> Serial {
 /// Whether the marked entry `entry` may be that of the disk with `serial`.
 pub fn was(entry: &Serial, serial: &Serial) -> bool {
     let squeezed = squeezed(entry);
-    let Some(stem) = text(&squeezed).strip_suffix(MARK) else {
+    let mut stem = text(&squeezed);
+    let mut marks = 0usize;
+    while let Some(rest) = stem.strip_suffix(MARK) {
+        stem = rest;
+        marks += 1;
+    }
+    if marks == 0 {
         return false;
-    };
+    }
     let whole = text(serial);
-    // Serial numbers are often short; then nothing or one character has fallen off.
+    // Serial numbers are often short; then nothing, or one character a mark has fallen off.
     whole.ends_with(stem)
-        && (stem.len() >= STEM_MIN || stem.len() + 1 >= whole.len())
+        && (stem.len() >= STEM_MIN || stem.len() + marks >= whole.len())
         && !stem.is_empty()
 }

@@ -31,10 +31,10 @@ emd_view() {
   emdadm show --json | jq -r '
     {optimal: "normal", degraded: "degraded", failed: "failed"} as $state
     | {member: "active", "global-spare": "spare", "dedicated-spare": "spare", unused: ""} as $role
-    | {online: "", failed: " failed", missing: ""} as $disk
+    | {online: "", failed: " failed", stale: " failed", missing: " failed"} as $disk
     | .sets[] | select(.format == "imsm")
     | (.volumes[] | "volume \(.name): \(.level | ascii_upcase) [\([.members[] | if .state == "in-sync" then "U" else "_" end] | join(""))] \(.size_sectors) sectors, \($state[.state]), \(.task.kind // "idle"), \(.consistency)"),
-      (.disks[] | "disk \(.label): \($role[.role])\($disk[.state])")' | sort
+      (.disks[] | select(.state != "stale" or .role == "member") | "disk \(.label | sub("(:0)+$"; "")): \($role[.role])\($disk[.state])")' | sort
 }
 
 # The set's identifier, as EMD gives it.
@@ -87,4 +87,24 @@ emd_takes() {
     expect_equal "$name" "$(emd_get "$name" '[.state, .consistency, .task.kind] | join(" ")')" "$1 clean "
     expect_equal "$name has the bytes that md wrote" "$(sum "/dev/$(emd_node "$name")")" "${SUMS[$name]}"
   done
+}
+
+# emd_resyncs NAME...: EMD finds the volumes dirty, and resyncs them. What they hold is remembered.
+emd_resyncs() {
+  local name
+  for name; do wait_for 20 emd_node "$name"; done
+  for name; do wait_for 40 emd_settled "$name"; done
+  for name; do
+    wait_for 10 emd_resynced "$name"
+    say "ok: $name was resynced to its end"
+    SUMS[$name]=$(sum "/dev/$(emd_node "$name")")
+  done
+}
+
+# emd_resynced NAME: its events say so.
+emd_resynced() {
+  emdadm monitor --from 0 --once --json >/run/events
+  # shellcheck disable=SC2016 # of jq
+  jq -es --arg a "$(emd_node "$1")" \
+    '[.[] | select((.array // "" | ltrimstr("/dev/")) == $a) | .kind + " " + (.word // "")] | any(. == "task-started resync") and any(startswith("task-done"))' /run/events
 }

@@ -5,7 +5,7 @@
 
 mod imsm_common;
 
-use emd_core::metadata::imsm::layout::{header, Raw};
+use emd_core::metadata::imsm::layout::{disk as disk_entry, header, Raw};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Access, BadRange, DiskState, Event, Level, SpareRole, VolumeSpec};
@@ -320,4 +320,35 @@ fn unknown_attributes_are_not_written() {
         Access::ReadOnly(_)
     ));
     exercise(set);
+}
+
+/// mdadm marks the serial number of a disk that fails once for each volume it is in, and drops characters
+/// in front when they do not fit: it is that disk all the same.
+#[test]
+fn disks_marked_for_each_volume_are_known() {
+    for (marks, kept) in [(1, 16), (2, 16), (2, 5)] {
+        let mut world = World::created(3, 64, 512, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        world.apply(&Event::VolumeCreated(spec("one", Level::Raid5, &all)));
+        world.apply(&Event::DiskFailed(2));
+        let mut disks = world.disks;
+        for disk in disks.iter_mut().take(2) {
+            reseal(disk, &mut |mpb| {
+                let serial = &mut mpb[header::BYTES + 2 * disk_entry::BYTES..][..16];
+                let end = serial.iter().position(|&byte| byte == 0).unwrap();
+                assert_eq!(&serial[end - 2..end], b":0");
+                let stem = &serial[..end - 2];
+                let mut marked = stem[stem.len().saturating_sub(kept)..].to_vec();
+                marked.extend(b":0".repeat(marks));
+                marked.drain(..marked.len().saturating_sub(15));
+                marked.resize(16, 0);
+                serial.copy_from_slice(&marked);
+            });
+        }
+        let set = open(&disks).unwrap();
+        assert_eq!(set.set().disks.len(), 3, "{marks} marks");
+        assert_eq!(set.set().disk(2).unwrap().state, DiskState::Failed);
+        assert!(set.set().disk(2).unwrap().facts.is_some());
+        assert_eq!(set.set().disk_by_key(2), Some(2));
+    }
 }

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Intel volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles by itself: same bytes, same
+# states. EMD writes to them, and md has them again.
+# disks: 5x72M scsi
+# emd: manual
+# timeout: 150
+
+# shellcheck source=tests/guest/lib-imsm.sh
+source /emd/tests/guest/lib-imsm.sh
+
+boot_1() {
+  local name
+  declare -A slots
+  mapfile -t DISKS < <(disks)
+  md_load
+
+  step "RAID1 and RAID0 on two disks"
+  container 2
+  volume mirror 1 8M
+  volume striped 0 6M -c64
+  there_and_back
+
+  step "RAID5 on three"
+  container 3
+  volume five 5 8M -c16
+  there_and_back
+
+  step "RAID10 and RAID5 on four"
+  container 4
+  volume ten 10 8M -c64
+  volume five 5 6M -c32
+  there_and_back
+
+  step "the same with a member lost in md"
+  for name in five ten; do slots[$name]=$(md_slot $name "${DISKS[1]}"); done
+  run mdadm -f "$(md_device five)" "${DISKS[1]}"
+  # mdmon takes it out of both.
+  wait_for 20 md_lost five 1
+  wait_for 20 md_lost ten 1
+  md_fill 3
+  md_stop
+  emd_takes degraded
+  for name in five ten; do
+    expect_equal "$name: what is lost" "$(emd_get $name ".members[${slots[$name]}].state")" failed
+  done
+  emd_agrees "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}"
+
+  step "and rebuilt by md to a new disk"
+  emd_leaves
+  md_assemble "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}"
+  run mdadm --add "$(md_container)" "${DISKS[4]}"
+  # md starts it when the array is written to.
+  md_fill 4
+  md_wait five
+  md_wait ten
+  md_stop
+  emd_takes optimal
+  emd_agrees "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
+}
+
+# container COUNT: of so many disks, which hold nothing.
+container() {
+  local device
+  md_stop
+  USED=("${DISKS[@]:0:$1}")
+  SUMS=()
+  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device" 2>/dev/null; done
+  run mdadm -CR /dev/md/imsm -e imsm -n "$1" "${USED[@]}"
+}
+
+# volume NAME LEVEL MEMBER-SIZE [OPTION...]: on all disks of the container, filled.
+volume() {
+  local name=$1 level=$2 size=$3
+  shift 3
+  MD_CONTAINER=/dev/md/imsm md_create "$name" "$level" "${#USED[@]}" "$size" "$@"
+  SUMS[$name]=$(fill "/dev/md/$name" 1)
+}
+
+# EMD has the volumes and fills them, and md has them again.
+there_and_back() {
+  local name
+  md_stop
+  emd_takes optimal
+  emd_agrees "${USED[@]}"
+  emd_fill 2
+  for name in "${!SUMS[@]}"; do wait_for 20 emd_settled "$name"; done
+  md_takes "${USED[@]}"
+  for name in "${!SUMS[@]}"; do md_has "$name" 0; done
+}
+
+# mdadm reads the states that EMD tells.
+emd_agrees() { expect_agreement "$(emd_view)" "$@"; }
+
+emd_leaves() {
+  emdadm stop --all >/dev/null
+  rmmod emd
+}
+
+# md_slot NAME DISK: mdadm puts the disks of a container into slots as it likes.
+md_slot() { md_sysfs "$1" "dev-${2#/dev/}/slot"; }
+
+md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }
