@@ -143,9 +143,14 @@ fn settle_generation(found: &mut [Found<'_>]) -> u32 {
     let Some(before) = before else {
         return newest;
     };
+    // One that the newest tables call lost wrote its own newest ones apart from them.
+    let lost = |disk: &Found<'_>| disk.best().is_some_and(|copy| calls_lost(tables, copy));
     let whole = found
         .iter()
-        .filter(|disk| disk.generation() == newest || (late(disk) && disk.generation() == before))
+        .filter(|disk| {
+            let newest = disk.generation() == newest && !lost(disk);
+            newest || (late(disk) && disk.generation() == before)
+        })
         .all(|disk| disk.with_generation(before).is_some());
     if !whole {
         return newest;
@@ -158,6 +163,27 @@ fn settle_generation(found: &mut [Found<'_>]) -> u32 {
     before
 }
 
+/// Whether the tables of `copy` call the disk with `other` lost.
+fn calls_lost(copy: &CopyView<'_>, other: &CopyView<'_>) -> bool {
+    recorded_state(copy, other.reference())
+        .is_some_and(|bits| bits & (pde::FAILED | pde::MISSING) != 0)
+}
+
+/// Whether another disk of the same generation calls `disk` lost, and not the other way round.
+///
+/// Generations are numbers, and a number can be given twice: an update reaches one disk only, power
+/// fails, and the others, which start without it, record its loss with the number that it has already.
+fn is_outvoted(found: &[Found<'_>], disk: &Found<'_>) -> bool {
+    let Some(mine) = disk.best() else {
+        return false;
+    };
+    found
+        .iter()
+        .filter(|other| other.generation() == disk.generation())
+        .filter_map(Found::best)
+        .any(|theirs| theirs.intact && calls_lost(theirs, mine) && !calls_lost(mine, theirs))
+}
+
 /// The disk whose tables are used.
 fn freshest(found: &[Found<'_>], generation: u32) -> usize {
     let key = |disk: &Found<'_>| {
@@ -165,6 +191,7 @@ fn freshest(found: &[Found<'_>], generation: u32) -> usize {
         (
             disk.generation() == generation,
             copy.is_some_and(|copy| copy.intact),
+            !is_outvoted(found, disk),
             copy.is_some_and(|copy| !copy.head.open),
             copy.map_or(0, newest_record),
         )

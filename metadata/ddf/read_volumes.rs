@@ -22,9 +22,9 @@ pub struct Candidate<'r> {
     rank: Rank,
 }
 
-/// Sound before unsound, newer disks before older ones, closed before open, newer records before
-/// older ones.
-type Rank = (bool, u32, bool, u32);
+/// Sound before unsound, those of disks that work before those of lost ones (which may have been used
+/// apart), newer disks before older ones, closed before open, newer records before older ones.
+type Rank = (bool, bool, u32, bool, u32);
 
 impl Reader<'_> {
     /// Makes a volume of every used entry of the virtual disk table.
@@ -113,11 +113,23 @@ impl Reader<'_> {
         guid: &'s Guid,
         lone: bool,
     ) -> impl Iterator<Item = Candidate<'s>> + 's {
-        self.found.iter().flat_map(move |disk| {
+        self.found.iter().enumerate().flat_map(move |(at, disk)| {
             let copy = disk.best();
             let slots = copy.map_or(0, |copy| copy.layout.config_slots);
-            (0..slots).filter_map(move |index| candidate(disk, copy?, index, guid, lone))
+            let works = self.works(at);
+            (0..slots).filter_map(move |index| {
+                let mut found = candidate(disk, copy?, index, guid, lone)?;
+                found.rank.1 = works;
+                Some(found)
+            })
         })
+    }
+
+    /// Whether present disk `at` works by the tables in use.
+    fn works(&self, at: usize) -> bool {
+        let disk = self.disk_of.get(at).copied().flatten();
+        disk.and_then(|disk| self.set.set.disk(disk))
+            .is_some_and(|model| model.state == DiskState::Online)
     }
 
     /// Reads the newest records into `meta` and the volume.
@@ -319,6 +331,7 @@ pub fn candidate<'r>(
     Some(Candidate {
         rank: (
             record.intact(),
+            true,
             disk.generation(),
             !copy.head.open,
             sequence,

@@ -6,7 +6,7 @@ mod ddf_common;
 
 use ddf_common::crash::{cut_everywhere, Random};
 use ddf_common::world::{spec, World};
-use ddf_common::{apply, blanks, carry_out, context, facts, open, writes};
+use ddf_common::{apply, blanks, carry_out, context, facts, open, open_keyed, writes};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text};
 use host_tests::samples::load;
@@ -183,4 +183,37 @@ fn a_disk_left_behind_is_stale() {
         set.set().volume(1).unwrap().members[1].state,
         MemberState::InSync
     );
+}
+
+/// An update reaches one disk only, and the others start without it: they record its loss with the
+/// number that its last words have, and give its place to a spare. Wherever that is cut, neither the
+/// disk that is back nor the spare counts as in sync.
+#[test]
+fn two_histories_of_one_number() {
+    for block in [512, 4096] {
+        let mut world = World::created(3, 64, block, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+        let spare = world.add(64, SpareRole::Global);
+        let mut disks = world.disks.clone();
+        world.set.apply(&Event::Dirty(0), &context(80)).unwrap();
+        let mut alone = writes(&world.set);
+        alone.retain(|write| write.key == 0);
+        carry_out(&mut disks, &alone);
+        let rest: Vec<_> = (0u64..).zip(disks.iter()).skip(1).collect();
+        let mut set = open_keyed(&rest).unwrap();
+        apply(&mut set, &mut disks, &Event::DiskMissing(0), 81).unwrap();
+        let event = Event::SpareActivated {
+            volume: 0,
+            slot: 0,
+            disk: spare,
+        };
+        set.apply(&event, &context(82)).unwrap();
+        let plan = writes(&set);
+        let keys = [0, 1, 2, 3];
+        cut_everywhere(&disks, &plan, &keys, &mut Random(9), 20, &|state, at| {
+            let in_sync = state.matches(" InSync").count();
+            assert!(in_sync == 2, "{at}: {state}");
+        });
+    }
 }
