@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Intel volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles by itself: same bytes, same
-# states. EMD writes to them, and md has them again.
+# states. EMD writes to them, and md has them again. What a power cut left dirty, EMD resyncs.
 # disks: 5x72M scsi
 # emd: manual
 # timeout: 150
@@ -57,6 +57,27 @@ boot_1() {
   md_stop
   emd_takes optimal
   emd_agrees "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
+
+  step "power cut while md is written to"
+  emd_leaves
+  md_assemble "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
+  for name in five ten; do
+    (while :; do dd if=/dev/urandom of="$(md_device $name)" bs=24k count=100 oflag=direct status=none; done) &
+  done
+  wait_for 20 both_dirty
+  host powercut
+}
+
+both_dirty() { (($(mdadm -E "${DISKS[0]}" | grep -c 'Dirty State : dirty') == 2)); }
+
+boot_2() {
+  local name
+  mapfile -t DISKS < <(disks disk1 disk3 disk4 disk5)
+  step "dirty, so resynced by EMD, and then clean for md"
+  emd_load
+  emd_resyncs five ten
+  md_takes "${DISKS[@]}"
+  for name in five ten; do md_has $name 0; done
 }
 
 # container COUNT: of so many disks, which hold nothing.
