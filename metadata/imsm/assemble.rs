@@ -57,12 +57,34 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
     Ok(set)
 }
 
-/// The newest whole MPB. Of one generation, that of a disk in volumes counts.
+/// The newest whole MPB. Of one generation, that of a disk in volumes counts, and of those one that no
+/// other one calls failed.
 fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
-    found
-        .iter()
-        .filter(|one| !one.torn)
-        .max_by_key(|one| (one.raw.generation(), !one.raw.is_spare()))
+    found.iter().filter(|one| !one.torn).max_by_key(|one| {
+        (
+            one.raw.generation(),
+            !one.raw.is_spare(),
+            !found.iter().any(|other| is_apart(one, other)),
+        )
+    })
+}
+
+/// Whether `other`, of the same generation as `one`, calls it failed, and not the other way round.
+///
+/// A number can be given twice: an update reaches one disk only, power fails, and the others, which
+/// start without it, record its loss with the number that it has already.
+fn is_apart(one: &Found<'_>, other: &Found<'_>) -> bool {
+    let counts = |disk: &Found<'_>| !disk.torn && !disk.raw.is_spare();
+    let fails = |by: &Found<'_>, disk: &Found<'_>| {
+        serial::of_disk(disk.facts.serial.as_str())
+            .and_then(|serial| entry_of(by.raw, &serial))
+            .is_some_and(|(_, works)| !works)
+    };
+    counts(one)
+        && counts(other)
+        && one.raw.generation() == other.raw.generation()
+        && fails(other, one)
+        && !fails(one, other)
 }
 
 /// A set with the newest MPB, without disks and volumes of the model yet.
@@ -133,6 +155,9 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
             continue;
         }
         let same = same_mpb(one.raw, raw);
+        if is_apart(one, newest) {
+            continue;
+        }
         if !same && one.raw.generation() == generation && !raw.is_spare() {
             return Some(reason!(
                 EINVAL,

@@ -468,6 +468,7 @@ impl ImsmSet {
             }
             self.log_listed(disk)?;
         }
+        self.give_up_place(volume, slot, disk);
         // Members have changed: a disk that is left out must not be taken for one of them.
         let raw = self.mpb.raw();
         let (orig, family) = (raw.family(), random_number(context, 0x4641));
@@ -490,6 +491,39 @@ impl ImsmSet {
         self.refresh_role(disk);
         self.changed = true;
         Ok(())
+    }
+
+    /// A disk that is to take `slot` may have another place kept for it in the volume: that one is the
+    /// lost disk's then whose place it takes, so that no disk is named twice.
+    fn give_up_place(&mut self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) {
+        let (Some(at), Some(entry)) = (self.record(volume), self.entry(disk)) else {
+            return;
+        };
+        let raw = self.mpb.raw();
+        let map = raw.map_at(at, Which::First);
+        let lost = raw.order(map, slot) & map::DISK;
+        let slots = u16::from(raw.u8(map + map::MEMBERS));
+        let kept = (0..slots).find(|&other| {
+            other != slot && raw.order(map, other) & map::DISK == u32::from(entry)
+        });
+        let Some(kept) = kept else { return };
+        let order = map + map::ORDER + 4 * usize::from(kept);
+        self.mpb.put32(order, lost | map::OUT_OF_SYNC);
+        let owner = self.disk_of_entry(lost);
+        let state = owner.and_then(|owner| Some((self.set.disk(owner)?.state, owner)));
+        if let Some(member) = self
+            .set
+            .volumes
+            .get_mut(usize::from(volume))
+            .and_then(|model| model.members.get_mut(usize::from(kept)))
+        {
+            (member.disk, member.state) = match state {
+                // Here and fit for use: the place is kept for it.
+                Some((DiskState::Online, _)) | None => (None, MemberState::Missing),
+                Some((DiskState::Missing, owner)) => (Some(owner), MemberState::Missing),
+                Some((_, owner)) => (Some(owner), MemberState::Failed),
+            };
+        }
     }
 
     /// Everything that may speak against an activation; gives the member's first sector.
