@@ -58,6 +58,8 @@ struct Vote {
     pending: Mask,
     /// The largest class so far; the earliest among equals, which has the lowest slot.
     best: Mask,
+    /// The lowest slot wins, whatever the others hold.
+    first_wins: bool,
 }
 
 impl Vote {
@@ -66,11 +68,13 @@ impl Vote {
         class: Mask::EMPTY,
         pending: Mask::EMPTY,
         best: Mask::EMPTY,
+        first_wins: false,
     };
 
-    fn start(voters: Mask) -> Self {
+    fn start(voters: Mask, first_wins: bool) -> Self {
         let mut vote = Self {
             rest: voters,
+            first_wins,
             ..Self::EMPTY
         };
         vote.advance(voters);
@@ -103,8 +107,8 @@ impl Vote {
         }
         self.class = Mask::EMPTY;
         let decided = self.rest.len() <= self.best.len();
-        let too_many = voters.len() > VOTERS_MAX && !self.best.is_empty();
-        if decided || too_many {
+        let no_vote = (self.first_wins || voters.len() > VOTERS_MAX) && !self.best.is_empty();
+        if decided || no_vote {
             return;
         }
         self.class = Mask::option(self.rest.first());
@@ -138,6 +142,8 @@ pub struct MirrorLane {
     new: Mask,
     vote: Vote,
     voting: bool,
+    /// No sync has passed here: see [`MirrorLane::unsynced`].
+    unsynced: bool,
     wrote: bool,
     written_ok: Mask,
     write_failed: Mask,
@@ -169,6 +175,7 @@ impl MirrorLane {
             new: Mask::EMPTY,
             vote: Vote::EMPTY,
             voting: false,
+            unsynced: false,
             wrote: false,
             written_ok: Mask::EMPTY,
             write_failed: Mask::EMPTY,
@@ -179,6 +186,15 @@ impl MirrorLane {
     /// The job, without slots that are not its members.
     pub fn job(&self) -> Job {
         self.job
+    }
+
+    /// Says, before the first step, that no sync has passed here since a crash. Then a `Sync` does not
+    /// vote: the copy with the lowest slot wins, which is the one that reads get until then, so that
+    /// what was read stays true.
+    #[must_use]
+    pub fn unsynced(mut self) -> Self {
+        self.unsynced = true;
+        self
     }
 
     /// Takes what the last step came to, answers with the next.
@@ -299,7 +315,7 @@ impl MirrorLane {
         }
         if !self.voting {
             self.voting = true;
-            self.vote = Vote::start(self.have);
+            self.vote = Vote::start(self.have, self.unsynced);
         }
         if let Some((a, b)) = self.vote.next() {
             return Step::Compute(Compute::Match { a, b });
@@ -406,13 +422,13 @@ impl Work {
     }
 
     /// Says, before the first step, that redundancy is not known to agree in this range: no sync has
-    /// passed it since the volume was made, or since a crash. See [`Lane::distrust_parity`]; for a
-    /// mirror it makes no difference.
+    /// passed it since the volume was made, or since a crash. See [`Lane::distrust_parity`] and
+    /// [`MirrorLane::unsynced`].
     #[must_use]
     pub fn distrust_parity(self) -> Self {
         match self {
             Self::Parity(lane) => Self::Parity(lane.distrust_parity()),
-            Self::Mirror(_) => self,
+            Self::Mirror(lane) => Self::Mirror(lane.unsynced()),
         }
     }
 

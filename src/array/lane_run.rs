@@ -394,6 +394,20 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     if is_write {
         body.taken = members.minus(failed);
     }
+    // Where parity may not agree, what cannot be read is worked out block by block: not more than that
+    // is made of it.
+    let unsynced_hole = !is_write
+        && !failed.is_empty()
+        && body
+            .array()
+            .is_some_and(|pass| pass.is_unsynced(body) && body.sectors > pass.block_sectors());
+    if unsynced_hole && body.run_sectors == body.sectors {
+        body.run_sectors = body
+            .array()
+            .map_or(body.sectors, |pass| pass.block_sectors());
+        clear_run(body);
+        return defer(op);
+    }
     let result = StepResult {
         failed,
         lost,
@@ -607,12 +621,14 @@ impl Array {
     /// Whether parity was never established, or may not agree after a crash, in what a run covers: it
     /// is not to be built upon there.
     fn is_unsynced(&self, body: &Body) -> bool {
-        if self.geometry.kind() != Kind::Parity {
-            return false;
-        }
         let from = self.unsynced_from.load(Ordering::Acquire);
         let end = u64::from(body.run_column) + u64::from(body.run_sectors);
-        from != u64::MAX && self.geometry.row_mark(body.stripe) + end > from
+        let start = match self.geometry.kind() {
+            Kind::Parity => self.geometry.row_mark(body.stripe),
+            Kind::Copies => self.geometry.stripe_start(body.stripe),
+            Kind::Mirrored | Kind::Concat | Kind::Striped => self.row_sector(body.stripe, 0),
+        };
+        from != u64::MAX && start + end > from
     }
 
     /// Which members can be used for what a run covers.

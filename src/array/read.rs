@@ -206,6 +206,10 @@ impl Array {
                 }
             }
         }
+        if self.is_unsynced_up_to(place.member_sector + u64::from(sectors)) {
+            // What is read now is what the sync will make of it.
+            return readable.first().map(|slot| (slot, place.member_sector));
+        }
         // Streams stay on one member for a while; different regions spread over all.
         let count = u64::from(readable.len());
         if count == 0 {
@@ -225,14 +229,29 @@ impl Array {
             Layout::Far(_) => 0,
             _ => ((place.member_sector >> READ_REGION_SHIFT) % u64::from(copies.max(1))) as u16,
         };
-        Iterator::chain(first..copies, 0..first).find_map(|index| {
+        let volume_end = self.geometry.stripe_start(place.stripe) + column + u64::from(sectors);
+        let unsynced = self.is_unsynced_up_to(volume_end);
+        let good = Iterator::chain(first..copies, 0..first).filter_map(|index| {
             let (slot, start) = self.geometry.copy(place.stripe, index)?;
             let sector = start + column;
             let is_good = (readable.contains(slot)
                 || self.is_rebuilt(slot, sector + u64::from(sectors)))
                 && !self.is_bad(slot, sector, u64::from(sectors));
             is_good.then_some((slot, sector))
-        })
+        });
+        let mut good = good;
+        if unsynced {
+            // As above.
+            good.min_by_key(|(slot, _)| *slot)
+        } else {
+            good.next()
+        }
+    }
+
+    /// Whether copies may disagree somewhere below `end` (in the space in which syncs count).
+    fn is_unsynced_up_to(&self, end: u64) -> bool {
+        let from = self.unsynced_from.load(Ordering::Acquire);
+        from != u64::MAX && end > from
     }
 }
 

@@ -52,8 +52,17 @@ impl Inner {
     /// bears that.
     #[inline(never)]
     pub fn record(&mut self, shared: &Shared, event: &Event<'_>) -> Checked {
+        self.catch_up(shared)?;
         self.apply(event)?;
         self.write_out(shared)
+    }
+
+    /// Writes what no disk took before: until then nothing counts as recorded.
+    pub fn catch_up(&mut self, shared: &Shared) -> Checked {
+        if self.unwritten {
+            self.write_out(shared)?;
+        }
+        Ok(())
     }
 
     /// As [`Inner::record`], for events that bring in a disk: `device` has the key of the event's
@@ -65,6 +74,7 @@ impl Inner {
         event: &Event<'_>,
         device: Arc<BlockDevice>,
     ) -> Checked<DiskIndex> {
+        self.catch_up(shared)?;
         // Room first, so that nothing fails between the change in memory and its writing.
         let places = self.model().map_or(0, |set| set.disks.len()) + 1;
         while self.devices.len() < places {
@@ -90,6 +100,7 @@ impl Inner {
             if let Some((disk, errno)) = outcome.error {
                 self.complain(shared, disk, errno);
                 if outcome.written.is_empty() {
+                    self.unwritten = true;
                     return Err(reason!(
                         EIO,
                         "the metadata could be written to no disk (errno {})",
@@ -97,6 +108,7 @@ impl Inner {
                     ));
                 }
             }
+            self.unwritten = false;
             pending.add_all(&outcome.failed);
             let next = loop {
                 match pending.pop() {

@@ -11,7 +11,9 @@ use super::state::Inner;
 use crate::array::{Array, BadChange, Scope, TaskResult};
 use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
-use crate::model::{BadRange, Checked, DiskIndex, DiskState, Event, MemberState, VolumeIndex};
+use crate::model::{
+    BadRange, Checked, Consistency, DiskIndex, DiskState, Event, MemberState, VolumeIndex,
+};
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
@@ -132,7 +134,8 @@ impl Inner {
             self.member_state(volume, slot),
             None | Some(MemberState::Failed | MemberState::Missing)
         ) {
-            return Ok(());
+            // In memory; perhaps no disk took it.
+            return self.catch_up(shared);
         }
         let Some(disk) = self.disk_in(volume, slot) else {
             return Ok(());
@@ -179,7 +182,9 @@ impl Inner {
             .and_then(|set| set.volume(volume))
             .is_some_and(|model| model.shape.level.is_redundant());
         if redundant {
-            let result = self.record(shared, &Event::Dirty(volume));
+            let result = self
+                .take_back_mark(shared, volume)
+                .and_then(|()| self.record(shared, &Event::Dirty(volume)));
             self.complain_once(shared, volume, &result);
             if result.is_err() {
                 // The writes go on waiting.
@@ -289,6 +294,30 @@ impl Inner {
             };
             let _ = self.record(shared, &event);
         }
+    }
+
+    /// Below the mark of an initialisation writes may be in flight from now on: after a crash it counts
+    /// for nothing, unless regions say where they were.
+    #[inline(never)]
+    fn take_back_mark(&mut self, shared: &Shared, volume: VolumeIndex) -> Checked {
+        let is_marked = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|model| {
+                let done = match model.consistency {
+                    Consistency::Initialising { done_sectors } => done_sectors,
+                    _ => 0,
+                };
+                done > 0 && model.regions.is_none()
+            });
+        if !is_marked {
+            return Ok(());
+        }
+        let event = Event::ResyncProgress {
+            volume,
+            done_sectors: 0,
+        };
+        self.record(shared, &event)
     }
 
     #[inline(never)]
@@ -501,6 +530,15 @@ impl Inner {
                 }
             }
             TaskKind::Initialise if needs_resync => {
+                // While writes may be in flight a mark holds only where regions say where they are.
+                let may_tear = self.array(volume).is_some_and(|array| array.is_dirty());
+                let has_regions = self
+                    .model()
+                    .and_then(|set| set.volume(volume))
+                    .is_some_and(|model| model.regions.is_some());
+                if may_tear && !has_regions {
+                    return;
+                }
                 let event = Event::ResyncProgress {
                     volume,
                     done_sectors,

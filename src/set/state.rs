@@ -133,6 +133,8 @@ pub struct Inner {
     pub held: bool,
     /// The set is no longer one; whoever still finds it leaves it alone.
     pub gone: bool,
+    /// No disk took the last plan: what is in memory is not recorded.
+    pub unwritten: bool,
     /// Why the set as a whole is not active.
     pub why: Option<Reason>,
     /// When to start with what there is, in ticks.
@@ -156,6 +158,7 @@ impl Inner {
             active: false,
             held: false,
             gone: false,
+            unwritten: false,
             why: None,
             deadline: None,
             returned: DiskMask::EMPTY,

@@ -8,7 +8,7 @@ use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{Checked, Consistency, Event, VolumeIndex};
 use crate::reason;
-use crate::uapi::EventKind;
+use crate::uapi::{EventKind, TaskKind};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -129,6 +129,7 @@ impl super::state::Inner {
     /// The last words about an array in which nothing is in flight any more.
     #[inline(never)]
     fn record_stopped(&mut self, set: &ManagedSet, volume: VolumeIndex) {
+        self.record_stopped_mark(set, volume);
         let Some(running) = self.running(volume) else {
             return;
         };
@@ -154,5 +155,37 @@ impl super::state::Inner {
                 format_args!("volume {volume} is stopped and stays marked as dirty: {reason}"),
             );
         }
+    }
+
+    /// How far an initialisation got: nothing is in flight that could tear what is below.
+    #[inline(never)]
+    fn record_stopped_mark(&mut self, set: &ManagedSet, volume: VolumeIndex) {
+        let Some(running) = self.running(volume) else {
+            return;
+        };
+        let array = running.array.clone();
+        let mark = match array.take_finished() {
+            Some(result) if result.kind == TaskKind::Initialise => result.done_sectors,
+            _ => running.resync_from_sectors,
+        };
+        let recorded = self
+            .model()
+            .and_then(|model| model.volume(volume))
+            .and_then(|model| match model.consistency {
+                Consistency::Initialising { done_sectors } => Some(done_sectors),
+                _ => None,
+            });
+        let is_ahead = recorded.is_some_and(|done_sectors| done_sectors < mark);
+        if !is_ahead || array.is_broken() || array.must_record() {
+            return;
+        }
+        let event = Event::ResyncProgress {
+            volume,
+            done_sectors: mark,
+        };
+        // Without it the next start begins further down.
+        let _ = self
+            .flush_members(volume)
+            .and_then(|()| self.record(&set.shared, &event));
     }
 }

@@ -6,7 +6,7 @@
 mod mirror_sim;
 
 use emd_core::model::{Layout, Level, Rotation, Shape};
-use emd_core::personalities::lane::{Job, LaneResult, Step, StepResult, Usable};
+use emd_core::personalities::lane::{Compute, Job, LaneResult, Step, StepResult, Usable};
 use emd_core::personalities::mirror::{MirrorLane, Work, STEPS_MAX, VOTERS_MAX};
 use emd_core::personalities::{Geometry, Mask};
 use mirror_sim::{explore, genuine, run_and_judge, steps_max, Faults, Lab, Member, Trace};
@@ -322,4 +322,38 @@ fn each_level_has_its_machine() {
         work.step(StepResult::default()),
         Step::Read { .. }
     ));
+}
+
+#[test]
+fn where_no_sync_has_passed_the_lowest_copy_wins() {
+    let all = Mask::all(3);
+    let usable = Usable {
+        readable: all,
+        writable: all,
+    };
+    let job = Job::Sync { fix: true };
+    let run = |unsynced: bool| {
+        let lane = MirrorLane::new(all, job, usable);
+        let mut lane = if unsynced { lane.unsynced() } else { lane };
+        let mut step = lane.step(StepResult::default());
+        for _ in 0..20 {
+            let result = match step {
+                // Slots 1 and 2 agree, 0 does not.
+                Step::Compute(Compute::Match { a, .. }) => StepResult {
+                    differs: a == 0,
+                    ..StepResult::default()
+                },
+                Step::Done(outcome) => return outcome,
+                _ => StepResult::default(),
+            };
+            step = lane.step(result);
+        }
+        panic!("no end");
+    };
+    let (voted, lowest) = (run(false), run(true));
+    assert_eq!((voted.source, voted.corrected), (Some(1), Mask::single(0)));
+    assert_eq!(
+        (lowest.source, lowest.corrected),
+        (Some(0), Mask::single(1).with(2))
+    );
 }
