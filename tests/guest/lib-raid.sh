@@ -182,9 +182,9 @@ mdadm_view() {
     / state\[/ { state = text }
     / Name\[/ { sub(/ +$/, "", text); print "volume " text ": " state ", " initial }
     table && NF >= 4 {
-      refno = $2
+      number = $1
       sub(/^ *[0-9]+ +[0-9a-f]+ +[0-9]+K +(\/dev\/[a-z]+ +)?/, "")
-      print "disk " refno ": " $0
+      print "disk " number ": " $0
     }
     /RefNo/ { table = 1 }' | sort
 }
@@ -198,7 +198,7 @@ emd_view() {
     | {online: "Online", failed: "Offline, Failed"} as $disk
     | .sets[]
     | (.volumes[] | "volume \(.name): \($state[.state]), \($consistency[.consistency]), Fully Initialised"),
-      (.disks[] | "disk \(.label): \($role[.role])/\($disk[.state])")' | sort
+      (.disks[] | "disk \(.index): \($role[.role])/\($disk[.state])")' | sort
 }
 
 # expect_agreement VIEW DISK...: mdadm reads from each of the disks what EMD said (VIEW, from emd_view).
