@@ -17,19 +17,19 @@ boot_1() {
 
   step "RAID1 and RAID0 on two disks"
   container 2
-  volume mirror 1 8M
-  volume striped 0 6M -c64
+  volume mirror 1 4M
+  volume striped 0 3M -c64
   there_and_back
 
   step "RAID5 on three"
   container 3
-  volume five 5 8M -c16
+  volume five 5 4M -c16
   there_and_back
 
   step "RAID10 and RAID5 on four"
   container 4
-  volume ten 10 8M -c64
-  volume five 5 6M -c32
+  volume ten 10 4M -c64
+  volume five 5 3M -c32
   there_and_back
 
   step "the same with a member lost in md"
@@ -68,7 +68,7 @@ boot_1() {
   host powercut
 }
 
-both_dirty() { (($(mdadm -E "${DISKS[0]}" | grep -c 'Dirty State : dirty') == 2)); }
+both_dirty() { mdadm -E "${DISKS[0]}" | awk '/Dirty State : dirty/ { dirty++ } END { exit dirty != 2 }'; }
 
 boot_2() {
   local name
