@@ -86,6 +86,14 @@ impl AsrSet {
         }
     }
 
+    /// Whether some disk that is written to has another table than the set's.
+    fn is_uneven(&self) -> bool {
+        let used = self.table.sectors() as usize * 512;
+        let ours = self.table.bytes().get(..used);
+        let mut homes = self.disks.iter().filter_map(|meta| meta.home.as_ref());
+        homes.any(|home| home.there.bytes().get(..used) != ours)
+    }
+
     /// [`crate::model::Event::Dirty`]. Nothing to record without redundancy.
     #[inline(never)]
     pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
@@ -97,6 +105,10 @@ impl AsrSet {
             self.set_consistency(volume, Consistency::Dirty);
         }
         self.set_dirty(volume, true);
+        // A mark that is on some disks only, because an update was cut, may go with them.
+        if self.is_uneven() {
+            self.touch(Touched::Marks);
+        }
         Ok(())
     }
 

@@ -503,9 +503,8 @@ impl ImsmSet {
         let map = raw.map_at(at, Which::First);
         let lost = raw.order(map, slot) & map::DISK;
         let slots = u16::from(raw.u8(map + map::MEMBERS));
-        let kept = (0..slots).find(|&other| {
-            other != slot && raw.order(map, other) & map::DISK == u32::from(entry)
-        });
+        let kept = (0..slots)
+            .find(|&other| other != slot && raw.order(map, other) & map::DISK == u32::from(entry));
         let Some(kept) = kept else { return };
         let order = map + map::ORDER + 4 * usize::from(kept);
         self.mpb.put32(order, lost | map::OUT_OF_SYNC);

@@ -114,6 +114,11 @@ impl ImsmSet {
             return Ok(());
         };
         let value = if in_flight { volume::IN_FLIGHT } else { 0 };
+        // A mark that is on some disks only, because an update was cut, may go with them.
+        let uneven = self.disks.iter().any(|meta| {
+            meta.entry.is_some() && meta.home.as_ref().is_some_and(|home| !home.synced)
+        });
+        self.changed |= in_flight && uneven;
         if self.mpb.raw().u8(at + volume::DIRTY) != value {
             self.mpb.put8(at + volume::DIRTY, value);
             self.changed = true;

@@ -86,6 +86,7 @@ impl ManagedSet {
             }
             inner.may_start(volume, policy)?;
             inner.record_absent(self, volume);
+            inner.record_dirty(self, volume);
             // A disk that did not take its metadata is lost by now.
             inner.may_start(volume, policy)?;
             let bell = KBox::new(
@@ -273,6 +274,25 @@ impl Inner {
                     reason
                 );
             }
+        }
+    }
+
+    /// Records once more that a volume is dirty: the mark may be on some of its disks only, when power
+    /// failed while it was being written, and nobody writes it again before it is clean.
+    #[inline(never)]
+    fn record_dirty(&mut self, set: &ManagedSet, volume: VolumeIndex) {
+        let dirty = self
+            .model()
+            .and_then(|model| model.volume(volume))
+            .is_some_and(|volume| {
+                matches!(volume.access, Access::ReadWrite)
+                    && volume.consistency == Consistency::Dirty
+            });
+        if !dirty {
+            return;
+        }
+        if let Err(reason) = self.record(&set.shared, &Event::Dirty(volume)) {
+            log!(pr_warn, "the dirty mark is not renewed: {}", reason);
         }
     }
 

@@ -884,3 +884,30 @@ fn of_several_marks_the_most_careful_counts() {
         assert_eq!(state, Consistency::Dirty, "disk {reached}");
     }
 }
+
+/// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
+/// has it may be the next one to go.
+#[test]
+fn a_cut_dirty_mark_is_renewed() {
+    let mut world = World::created(3, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    world.apply(&Event::ResyncDone(0));
+    for reached in 0..3 {
+        let mut set = open(&world.disks).unwrap();
+        let mut disks = world.disks.clone();
+        set.apply(&Event::Dirty(0), &context(9)).unwrap();
+        let plan = writes(&set);
+        carry_out(&mut disks, &plan[reached..=reached]);
+        let mut set = open(&disks).unwrap();
+        apply(&mut set, &mut disks, &Event::Dirty(0), 10).unwrap();
+        for disk in &disks {
+            let set = open(std::slice::from_ref(disk)).unwrap();
+            let consistency = set.set().volume(0).unwrap().consistency;
+            assert_eq!(consistency, Consistency::Dirty, "reached {reached}");
+        }
+        // All have it now: nothing more is written.
+        set.apply(&Event::Dirty(0), &context(11)).unwrap();
+        assert!(set.plan().is_empty());
+    }
+}

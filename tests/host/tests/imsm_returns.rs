@@ -5,7 +5,7 @@
 mod imsm_common;
 
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Event, Level, MemberState, SpareRole};
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 use imsm_common::crash::{cut_everywhere, Random};
 use imsm_common::world::{spec, World};
 use imsm_common::{apply, carry_out, context, facts, open, open_keyed, writes};
@@ -89,4 +89,32 @@ fn a_place_kept_goes_to_the_lost_disk() {
         .iter()
         .all(|m| m.state == MemberState::InSync);
     assert!(whole, "{volume:?}");
+}
+
+/// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
+/// has it may be the next one to go.
+#[test]
+fn a_cut_dirty_mark_is_renewed() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    for reached in 0..3 {
+        let mut disks = world.disks.clone();
+        let mut set = open(&disks).unwrap();
+        set.apply(&Event::Dirty(0), &context(80)).unwrap();
+        let plan = writes(&set);
+        let mut alone = plan.clone();
+        alone.retain(|write| write.key == reached);
+        assert_eq!(alone.len(), 1);
+        carry_out(&mut disks, &alone);
+        let mut set = open(&disks).unwrap();
+        apply(&mut set, &mut disks, &Event::Dirty(0), 81).unwrap();
+        for (key, disk) in (0u64..).zip(&disks) {
+            let set = open_keyed(&[(key, disk)]).unwrap();
+            let consistency = set.set().volume(0).unwrap().consistency;
+            assert_eq!(consistency, Consistency::Dirty, "reached {reached}");
+        }
+        set.apply(&Event::Dirty(0), &context(82)).unwrap();
+        assert!(set.plan().is_empty());
+    }
 }

@@ -103,6 +103,11 @@ impl Sim {
             .into_iter()
             .map(|disk| Step::TryRecord(Event::DiskMissing(disk)))
             .collect();
+        // `record_dirty`.
+        let volume = self.set.as_ref().and_then(|set| set.set().volume(0));
+        if volume.is_some_and(|volume| volume.consistency == Consistency::Dirty) {
+            steps.push(Step::TryRecord(Event::Dirty(0)));
+        }
         steps.push(Step::Do(Action::StartArray));
         self.worker.begin(steps, Action::Nothing);
     }
