@@ -69,7 +69,8 @@ fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
     })
 }
 
-/// Whether `other`, of the same generation as `one`, calls it failed, and not the other way round.
+/// Whether `other`, of the same generation as `one`, calls it failed or does not list it, and not the
+/// other way round.
 ///
 /// A number can be given twice: an update reaches one disk only, power fails, and the others, which
 /// start without it, record its loss with the number that it has already.
@@ -78,7 +79,7 @@ fn is_apart(one: &Found<'_>, other: &Found<'_>) -> bool {
     let fails = |by: &Found<'_>, disk: &Found<'_>| {
         serial::of_disk(disk.facts.serial.as_str())
             .and_then(|serial| entry_of(by.raw, &serial))
-            .is_some_and(|(_, works)| !works)
+            .is_none_or(|(_, works)| !works)
     };
     counts(one)
         && counts(other)

@@ -118,3 +118,36 @@ fn a_cut_dirty_mark_is_renewed() {
         assert!(set.plan().is_empty());
     }
 }
+
+/// Only the spare itself knows that it was to take a place, and the others start without it: it does not
+/// count when it is back.
+#[test]
+fn a_spare_that_ran_ahead() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let spare = world.add(64, SpareRole::Global);
+    world.apply(&Event::DiskFailed(1));
+    let mut disks = world.disks.clone();
+    let event = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: spare,
+    };
+    world.set.apply(&event, &context(90)).unwrap();
+    let mut alone = writes(&world.set);
+    alone.retain(|write| write.key == 3);
+    carry_out(&mut disks, &alone);
+    let rest: Vec<_> = (0u64..).zip(disks.iter()).take(3).collect();
+    let mut set = open_keyed(&rest).unwrap();
+    apply(&mut set, &mut disks, &Event::Dirty(0), 91).unwrap();
+    let again = open(&disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    let in_sync = volume
+        .members
+        .iter()
+        .filter(|m| m.state == MemberState::InSync);
+    assert_eq!(in_sync.count(), 2);
+    assert_ne!(volume.members[1].state, MemberState::InSync);
+}
