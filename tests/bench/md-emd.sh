@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # EMD beside md, in one boot, each measurement in turn, on ramdisks: two sets of five, so that both arrays are
-# there at the same time. md as it comes and md tuned; RAID 0, 1, 5; healthy, degraded, rebuild, resync.
+# there at the same time. md as it comes and md tuned; RAID 0, 1, 5, 6, 10; healthy, degraded, rebuild, resync.
 # Nothing is asserted about speed: the result is a table of ratios (tests/bench/README.md).
 # memory: 4G
-# timeout: 900
+# timeout: 2400
 
 ROUNDS=3 RUNTIME_MS=1500 RAMP_MS=300
 if grep -qw emdtest.quick=1 /proc/cmdline; then ROUNDS=1 RUNTIME_MS=400 RAMP_MS=100; fi
 
 SIZE_M=192        # of each member that arrays use
 CHUNK=64          # KiB
-declare -A MEMBERS=([0]=5 [1]=2 [5]=5)
+declare -A MEMBERS=([0]=5 [1]=2 [5]=5 [6]=5 [10]=4)
 MD=/dev/md0
 LINES=/tmp/lines.jsonl
 
@@ -61,11 +61,11 @@ tune() {
   echo "$speed" >/sys/block/md0/md/sync_speed_max
 }
 
-# Who takes part: only RAID 5 has settings. Reads of what is there do not go through the stripe cache.
+# Who takes part: only RAID 5 and 6 have settings. Reads of what is there do not go through the stripe cache.
 variants() { # LEVEL WORKLOAD
   case $1,$2 in
-  5,read* | 5,random\ read*) echo "md md-4096 emd" ;;
-  5,*) echo "md md-4096 md-8192 emd" ;;
+  [56],read* | [56],random\ read*) echo "md md-4096 emd" ;;
+  [56],*) echo "md md-4096 md-8192 emd" ;;
   *) echo "md emd" ;;
   esac
 }
@@ -107,6 +107,8 @@ volume_m() { # LEVEL
   0) echo $((SIZE_M * MEMBERS[0])) ;;
   1) echo "$SIZE_M" ;;
   5) echo $((SIZE_M * (MEMBERS[5] - 1))) ;;
+  6) echo $((SIZE_M * (MEMBERS[6] - 2))) ;;
+  10) echo $((SIZE_M * MEMBERS[10] / 2)) ;;
   esac
 }
 
@@ -248,14 +250,14 @@ boot_1() {
   local level round
   export MDADM_NO_UDEV=1
   modprobe brd rd_nr=10 rd_size=$((256 << 10))
-  modprobe -a raid0 raid1 raid456
+  modprobe -a raid0 raid1 raid10 raid456
   EMD=
   : >"$LINES"
   fill 0x00 "${EMD_DISK[@]}" "${MD_DISK[@]}"
   for ((round = 1; round <= ROUNDS; round++)); do
     step "round $round of $ROUNDS ($((SECONDS / 60)) min $((SECONDS % 60)) s so far)"
     limit
-    for level in 0 1 5; do
+    for level in ${LEVELS:-0 1 5 6 10}; do
       healthy "$level"
       if ((level)); then
         degraded "$level"
