@@ -7,6 +7,7 @@ use super::pages::Pages;
 use crate::model::Text;
 use core::ffi::CStr;
 use kernel::bindings;
+use kernel::str::CStrExt;
 
 /// Bytes of a serial number that count: its last ones, as vendors fill up in front.
 const SERIAL_BYTES: usize = 24;
@@ -110,7 +111,7 @@ unsafe fn first_of<T, R>(
 /// `attribute` is live.
 unsafe fn is_called(attribute: *const bindings::attribute, name: &CStr) -> bool {
     // SAFETY: By the requirement; names of attributes are NUL-terminated.
-    unsafe { !(*attribute).name.is_null() && CStr::from_ptr((*attribute).name.cast()) == name }
+    unsafe { !(*attribute).name.is_null() && CStr::from_char_ptr((*attribute).name) == name }
 }
 
 /// The device's attribute `serial`.
