@@ -329,9 +329,9 @@ impl Line {
 
     /// What orders the members of an array (dmraid: "the way the binary driver does it").
     pub fn address(&self) -> u64 {
-        u64::from(self.hba) << 48
-            | u64::from(self.channel) << 40
-            | u64::from(self.lun) << 32
+        (u64::from(self.hba) << 48)
+            | (u64::from(self.channel) << 40)
+            | (u64::from(self.lun) << 32)
             | u64::from(self.id)
     }
 

@@ -361,7 +361,7 @@ impl Reader<'_> {
             .set
             .memberships(disk)
             .filter_map(|(volume, _, _)| set.volumes.get(usize::from(volume))?.log_slot)
-            .fold(0u64, |map, slot| map | 1 << (slot % 64));
+            .fold(0u64, |map, slot| map | (1 << (slot % 64)));
         let Some(section) = set
             .disks
             .get_mut(usize::from(disk))

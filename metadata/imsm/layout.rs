@@ -246,7 +246,7 @@ pub enum Which {
     Second,
 }
 
-impl<'a> Raw<'a> {
+impl Raw<'_> {
     /// The byte at `at`; 0 beyond the end.
     pub fn u8(self, at: usize) -> u8 {
         let byte = match at.checked_sub(self.anchor.len()) {
@@ -277,7 +277,7 @@ impl<'a> Raw<'a> {
 
     /// The integer of a low word at `lo` and a high one at `hi`.
     pub fn pair(self, lo: usize, hi: usize) -> u64 {
-        u64::from(self.u32(hi)) << 32 | u64::from(self.u32(lo))
+        (u64::from(self.u32(hi)) << 32) | u64::from(self.u32(lo))
     }
 
     /// Whether it starts with the signature.

@@ -78,7 +78,7 @@ pub fn encode(bytes: &mut [u8], shift: u8, ranges: &[BadRange], disk: DiskIndex)
             let Some(slot) = slots.next() else {
                 return used;
             };
-            put64(slot, 0, first << 10 | len);
+            put64(slot, 0, (first << 10) | len);
             used += 1;
             first += len;
         }

@@ -143,7 +143,7 @@ pub fn log_of(bytes: &[u8], region_sectors: u64, regions: u32) -> Checked<Region
             .map_or(u64::MAX, |rest| {
                 (0..8).fold(0, |bits, byte| {
                     let value = rest.get(byte).copied().unwrap_or(0xFF);
-                    bits | u64::from(value) << (8 * byte)
+                    bits | (u64::from(value) << (8 * byte))
                 })
             });
         *word = bits & valid;

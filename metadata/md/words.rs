@@ -107,8 +107,8 @@ pub fn numbers_of(level: Level, layout: Layout) -> Option<(i32, u32)> {
         Level::Raid10 => {
             let word = match layout {
                 Layout::Near(copies) => 0x100 | u32::from(copies),
-                Layout::Far(copies) => 1 | u32::from(copies) << 8,
-                Layout::Offset(copies) => 1 | u32::from(copies) << 8 | OFFSET,
+                Layout::Far(copies) => 1 | (u32::from(copies) << 8),
+                Layout::Offset(copies) => 1 | (u32::from(copies) << 8) | OFFSET,
                 _ => return None,
             };
             (10, word)

@@ -317,7 +317,7 @@ fn health_is_what_is_left_of_the_worst_row() {
                     let rows = rows(&shape, member_chunks);
                     let total = members * spans;
                     for in_sync in 0..1u64 << total {
-                        let here = |&(slot, _): &(u16, u64)| in_sync >> slot & 1 == 1;
+                        let here = |&(slot, _): &(u16, u64)| (in_sync >> slot) & 1 == 1;
                         // How many more members the worst row can lose; below 0 when data is gone.
                         let left = rows
                             .iter()

@@ -18,10 +18,10 @@ const LAST: [u8; 8] = [108, 216, 173, 71, 142, 1, 2, 4];
 /// Long multiplication and division of polynomials, from the definition.
 fn product(a: u8, b: u8) -> u8 {
     let mut long = (0..8)
-        .filter(|bit| b >> bit & 1 == 1)
+        .filter(|bit| (b >> bit) & 1 == 1)
         .fold(0u32, |sum, bit| sum ^ (u32::from(a) << bit));
     for bit in (8..16).rev() {
-        if long >> bit & 1 == 1 {
+        if (long >> bit) & 1 == 1 {
             long ^= 0x11d << (bit - 8);
         }
     }

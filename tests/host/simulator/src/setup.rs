@@ -88,7 +88,7 @@ pub fn blank(key: usize, like: &Disk, data_sectors: usize) -> Disk {
 }
 
 fn garbage(disk: usize, at: u64) -> Token {
-    mix(0xBAD0_0000_0000 ^ (disk as u64) << 32 ^ at)
+    mix(0xBAD0_0000_0000 ^ ((disk as u64) << 32) ^ at)
 }
 
 /// The moment for an event.

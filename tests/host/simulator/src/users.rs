@@ -120,7 +120,7 @@ impl Sim {
         };
         let now = self.now;
         let contents = |salt: u64| {
-            let make = move |index| mix(now << 20 | index << 4 | salt);
+            let make = move |index| mix((now << 20) | (index << 4) | salt);
             (0..u64::from(sectors)).map(make).collect::<Vec<Token>>()
         };
         let tokens = contents(1);
