@@ -190,7 +190,7 @@ fn misplaced(case: &Case, geometry: &Geometry, members: &[Disk]) -> Option<u64> 
 fn multiply(a: u8, b: u8) -> u8 {
     let (mut a, mut product) = (a, 0);
     for bit in 0..8 {
-        if b >> bit & 1 == 1 {
+        if (b >> bit) & 1 == 1 {
             product ^= a;
         }
         let carry = a >> 7 == 1;

@@ -103,7 +103,7 @@ fn value(text: &str, name: &str) -> String {
         .unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
-fn spec<'a>(level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
+fn spec(level: Level, disks: &[Option<u16>]) -> VolumeSpec<'_> {
     VolumeSpec {
         name: Text::new(),
         level,

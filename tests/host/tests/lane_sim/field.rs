@@ -18,12 +18,12 @@ static PRODUCTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub fn product(a: u8, b: u8) -> u8 {
     let mut long = 0u32;
     for bit in 0..8 {
-        if b >> bit & 1 == 1 {
+        if (b >> bit) & 1 == 1 {
             long ^= u32::from(a) << bit;
         }
     }
     for bit in (8..16).rev() {
-        if long >> bit & 1 == 1 {
+        if (long >> bit) & 1 == 1 {
             long ^= 0x11d << (bit - 8);
         }
     }
@@ -31,7 +31,7 @@ pub fn product(a: u8, b: u8) -> u8 {
 }
 
 pub fn times(a: u8, b: u8) -> u8 {
-    PRODUCTS[usize::from(a) << 8 | usize::from(b)]
+    PRODUCTS[(usize::from(a) << 8) | usize::from(b)]
 }
 
 static INVERSES: LazyLock<Vec<u8>> = LazyLock::new(|| {
