@@ -7,6 +7,7 @@
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
 
+# shellcheck disable=SC2034 # of those who source this
 VERSIONS=(1.2 1.1 1.0 0.90)
 
 # md_make VERSION LEVEL OPTION|DISK...: an array of mdadm's, synced.

@@ -27,7 +27,7 @@ boot_1() {
       for seed in "${seeds[@]}"; do
         md0_stop
         emd0_runs optimal "$sum"
-        sum=$(fill /dev/emd0 $seed)
+        sum=$(fill /dev/emd0 "$seed")
         emd0_leaves
         expect_equal "mdadm calls it clean" "$(examined "${DISKS[1]}")" clean
         md0_runs 0 "$sum" "${DISKS[@]:0:3}"

@@ -108,7 +108,7 @@ hold_and_limit() {
 moved_on() { (($(emd_get "$1" '.task.done_sectors // 0') > $2)); }
 
 checkpoint() {
-  local done
+  local mark
   step "a rebuild goes on from its checkpoint"
   expect "created" emdadm create -e ddf -l raid5 -n five --chunk 64K --size 64M --assume-clean --force "${DISKS[@]:0:3}"
   CHECKPOINT_SUM=$(fill "/dev/$(emd_node five)" 5)
@@ -122,9 +122,9 @@ checkpoint() {
   modprobe emd
   wait_for 20 emd_node five
   wait_for 20 emd_has_task five rebuild
-  done=$(emd_get five .task.done_sectors)
-  ((done >= 16384)) || fail "it starts anew: $done sectors are done"
-  say "ok: it goes on at $done"
+  mark=$(emd_get five .task.done_sectors)
+  ((mark >= 16384)) || fail "it starts anew: $mark sectors are done"
+  say "ok: it goes on at $mark"
   wait_for 60 emd_settled five
   right "the data" five "$CHECKPOINT_SUM"
   expect "a check" emdadm check --wait five
