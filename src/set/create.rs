@@ -9,7 +9,7 @@ use super::record::context;
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::sync_io::SyncIo;
-use crate::metadata::{registry, DiskImage, Format, MetadataSet};
+use crate::metadata::{registry, DiskImage, Format, LevelCapability, MetadataSet};
 use crate::model::{
     Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape, SpareRole,
     VolumeIndex, VolumeSpec,
@@ -18,6 +18,7 @@ use crate::personalities::for_level;
 use crate::reason;
 use crate::uapi::request::CreateVolume;
 use crate::uapi::{CreateReply, CreateRequest, EventKind};
+use core::fmt;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -71,6 +72,21 @@ impl Candidate {
     }
 }
 
+/// The levels of a format, for people: each once.
+struct Levels(&'static [LevelCapability]);
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, can) in self.0.iter().enumerate() {
+            if nth > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(can.level.name())?;
+        }
+        Ok(())
+    }
+}
+
 /// Refuses what neither the format nor any level can do. Shapes are checked as far as they are known
 /// before there is a volume.
 #[inline(never)]
@@ -80,9 +96,10 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
     let Some(can) = capabilities.levels.iter().find(|can| can.level == level) else {
         return Err(reason!(
             EOPNOTSUPP,
-            "{} does not know {}",
+            "{} does not know {}; it knows {}",
             format.name(),
-            level
+            level,
+            Levels(capabilities.levels)
         ));
     };
     let spans = volume.spans.max(1);
