@@ -15,6 +15,7 @@
 pub mod concat;
 pub mod geometry;
 pub mod gf256;
+pub mod hole_log;
 pub mod lane;
 pub mod mask;
 pub mod mirror;

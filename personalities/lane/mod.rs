@@ -56,8 +56,11 @@
 //! # Torn writes
 //!
 //! `Step::Write` names data and parity together: between them the lane disagrees with itself, and
-//! a crash leaves it so. Knowing which lanes to resync afterwards (dirty regions, a journal) is
-//! the executor's business.
+//! a crash leaves it so. Knowing which lanes to resync afterwards (dirty regions) is the executor's
+//! business. So that nothing is lost with a member that is missing then, the executor asks for a log
+//! ([`Lane::with_log`], [`hole_log`](super::hole_log)): a write then works parity out in two parts. The first
+//! is the sum of what it leaves alone, and of new data that has no member to go to; [`Step::Log`] names it.
+//! The rest is added after that.
 
 mod derive;
 mod read;
@@ -80,6 +83,10 @@ use crate::model::Slot;
 /// the end. The host tests reach this number, and never more.
 pub const STEPS_MAX: usize = 9;
 
+/// The same with a log: beside that the log and what is added; and for each of two members that are lost
+/// in between, what is added is taken out, what the member was to take is logged too, and the rest added.
+pub const STEPS_LOGGED_MAX: usize = STEPS_MAX + 8;
+
 /// What the machine waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiting {
@@ -87,6 +94,7 @@ enum Waiting {
     Start,
     Read(Mask),
     Compute(Compute),
+    Log(Mask),
     Write(Mask),
     /// Nothing: it has ended.
     End(Outcome),
@@ -117,6 +125,12 @@ pub struct Lane {
     job: Job,
     /// Parity is not known to agree with data.
     distrusted: bool,
+    /// There is a log for partial parity.
+    has_log: bool,
+    /// Written blocks that are in `New` of parity.
+    summed: Mask,
+    /// Members with data in what was logged.
+    logged: Option<Mask>,
     readable: Mask,
     writable: Mask,
     /// In use, but this range could not be read.
@@ -158,6 +172,9 @@ impl Lane {
             roles,
             job,
             distrusted: false,
+            has_log: false,
+            summed: Mask::EMPTY,
+            logged: None,
             readable: usable.readable.intersect(all),
             writable: usable.writable.intersect(all),
             bad: Mask::EMPTY,
@@ -182,6 +199,13 @@ impl Lane {
         self
     }
 
+    /// Says, before the first step, that there is a log: writes that leave data alone go through it.
+    #[must_use]
+    pub fn with_log(mut self) -> Self {
+        self.has_log = true;
+        self
+    }
+
     /// Whether a write of these slots reads nothing first (all data of the stripe is written, or
     /// its parity is gone). The fast path asks before it takes buffers.
     pub fn reads_nothing(roles: LaneRoles, written: Mask, usable: Usable) -> bool {
@@ -201,9 +225,13 @@ impl Lane {
             Waiting::End(outcome) => Step::Done(outcome),
             _ => self.plan(),
         };
+        if let Step::Log { covers, .. } = step {
+            self.logged = Some(covers);
+        }
         self.waiting = match step {
             Step::Read { members } => Waiting::Read(members),
             Step::Compute(compute) => Waiting::Compute(compute),
+            Step::Log { members, .. } => Waiting::Log(members),
             Step::Write { members } => Waiting::Write(members),
             Step::Done(outcome) => Waiting::End(outcome),
         };
@@ -214,7 +242,8 @@ impl Lane {
         self.readable = self.readable.minus(result.lost);
         self.writable = self.writable.minus(result.lost);
         match self.waiting {
-            Waiting::Start | Waiting::End(_) => {}
+            // What was not logged is in `lost`.
+            Waiting::Start | Waiting::Log(_) | Waiting::End(_) => {}
             Waiting::Read(members) => {
                 let failed = members.intersect(result.failed);
                 self.have = self.have.union(members.minus(failed));
@@ -240,12 +269,18 @@ impl Lane {
         };
         self.have = self.have.union(worked_out);
         self.derived = self.derived.union(worked_out);
+        if let Compute::Parity { new, .. } | Compute::Syndromes { new, .. } = compute {
+            self.summed = new;
+        }
         match compute {
             Compute::Parity { p: slot, .. } | Compute::Restore { slot } => {
                 self.new = self.new.with(slot);
             }
             Compute::Syndromes { p, q, .. } => {
                 self.new = self.new.union(Mask::option(p)).with(q);
+            }
+            Compute::Add { new, .. } => {
+                self.summed = self.summed.minus(new).union(new.minus(self.summed));
             }
             Compute::Compare { p } => {
                 self.compared = self.compared.with(p);

@@ -13,8 +13,8 @@
 //! What an executor may rely on:
 //! * a computation names only buffers that are filled, by a read that did not fail, by a computation
 //!   before, or (`New` of a write's own slots) by itself;
-//! * `New` of a member is worked out at most once, and after that only written or compared; so `Old`
-//!   of P and Q may become `New` in place when a [`Compute::Parity`] or [`Compute::Syndromes`] names
+//! * `New` of a member is worked out at most once (and added to, [`Compute::Add`]), and after that only
+//!   logged, written or compared; so `Old` of P and Q may become `New` in place when a [`Compute::Parity`] or [`Compute::Syndromes`] names
 //!   them in `old`: nothing asks for that `Old` again;
 //! * members are read at most once, and written in one step, the last before `Done`.
 //!
@@ -69,6 +69,15 @@ pub enum Step {
     },
     /// Work something out in memory, over the whole range.
     Compute(Compute),
+    /// Write `New` of these parities to their members' logs, before anything else is written
+    /// ([`hole_log`](crate::personalities::hole_log)). What could not be logged counts as lost: the
+    /// executor has the member failed, and says so in [`StepResult::lost`].
+    Log {
+        /// The parities; never empty.
+        members: Mask,
+        /// Members with data in the sum.
+        covers: Mask,
+    },
     /// Write the range of these members from `New`.
     Write {
         /// The members; never empty.
@@ -125,6 +134,16 @@ pub enum Compute {
         q: Slot,
         /// Blocks from `Old`.
         old: Mask,
+        /// Blocks from `New`.
+        new: Mask,
+    },
+    /// `New` of each of these parities, which has a part of the sum, takes in `New` of each in `new`: by
+    /// exclusive or for P, times its coefficient for Q.
+    Add {
+        /// The member with P.
+        p: Option<Slot>,
+        /// The member with Q.
+        q: Option<Slot>,
         /// Blocks from `New`.
         new: Mask,
     },

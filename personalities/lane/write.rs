@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writing data, and the parity that belongs to it.
+//! Writing data, and the parity that belongs to it; with a log, in two parts.
 
-use super::{Lane, LaneResult, Step};
+use super::{Compute, Lane, LaneResult, Step};
 use crate::personalities::Mask;
 
 /// How the new parity is worked out.
@@ -44,9 +44,14 @@ impl Lane {
         }
         let kept = parity.intersect(self.writable);
         let ready = !parity.intersect(self.new).is_empty();
-        if kept.is_empty() || ready {
-            // No parity to keep; or all that can be kept is worked out.
+        if kept.is_empty() {
+            // No parity to keep.
             return self.write(written.union(self.new));
+        }
+        if ready {
+            // All that can be kept is worked out, or the first part of it.
+            let next = self.log_and_complete(written, kept.intersect(self.new));
+            return next.unwrap_or_else(|| self.write(written.union(self.new)));
         }
         if let Some(method) = self.method(written, kept) {
             return self.follow(method, written, kept);
@@ -102,16 +107,63 @@ impl Lane {
             return Step::Read { members: reads };
         }
         let untouched = self.roles.data.minus(written);
+        let new = match self.must_log(written) {
+            true => written.minus(self.readable),
+            false => written,
+        };
         let step = match method {
             Method::Derive { .. } => {
                 let unknown = untouched.intersect(self.unknown_data(Mask::EMPTY));
                 self.derive(unknown, Mask::EMPTY)
             }
-            Method::Modify { .. } => self.compute_parity(kept, written, written, true),
-            Method::Reconstruct { .. } => self.compute_parity(kept, untouched, written, false),
+            Method::Modify { .. } => self.compute_parity(kept, written, new, true),
+            Method::Reconstruct { .. } => self.compute_parity(kept, untouched, new, false),
         };
         // There always is one; if there were not, nothing was written.
         step.unwrap_or_else(|| self.done(LaneResult::Unwritten))
+    }
+
+    /// Whether a write of `written` has to go through the log, for a crash in the middle of it not to take
+    /// data that it leaves alone, or to leave a member that is not there with neither old data nor new.
+    pub(super) fn must_log(&self, written: Mask) -> bool {
+        let kept = self.roles.parity().intersect(self.writable);
+        if !self.has_log || kept.is_empty() {
+            return false;
+        }
+        let missing = self.roles.all().minus(self.readable);
+        let untouched = self.roles.data.minus(written);
+        let may_lose_more = missing.len() < self.redundancy();
+        let in_place = written.intersect(self.writable).union(kept);
+        (may_lose_more && !untouched.is_empty())
+            || !untouched.intersect(missing).is_empty()
+            || (!written.intersect(missing).is_empty() && in_place.len() > 1)
+    }
+
+    /// The steps from the first part of the parities in `kept` to all of it; `None`: it is there.
+    fn log_and_complete(&self, written: Mask, kept: Mask) -> Option<Step> {
+        // What is to be written to a member that is not there, or was lost on the way, goes into the log.
+        let absent = written.minus(self.readable);
+        let covers = self.roles.data.minus(written).union(absent);
+        let is_logged = self.logged.is_some_and(|logged| covers.is_within(logged));
+        if self.must_log(written) && !is_logged {
+            let log = Step::Log {
+                members: kept,
+                covers,
+            };
+            return Some(self.bring_to(absent, kept).unwrap_or(log));
+        }
+        self.bring_to(written, kept)
+    }
+
+    /// The step after which the parities in `kept` have just `wanted` of the written blocks; `None`: they do.
+    fn bring_to(&self, wanted: Mask, kept: Mask) -> Option<Step> {
+        // What is added for the second time is taken out.
+        let new = wanted.minus(self.summed).union(self.summed.minus(wanted));
+        (!new.is_empty()).then_some(Step::Compute(Compute::Add {
+            p: self.roles.p.filter(|&p| kept.contains(p)),
+            q: self.roles.q.filter(|&q| kept.contains(q)),
+            new,
+        }))
     }
 
     /// Members that are out of date in this range, or will be once `written` and the parity are

@@ -16,6 +16,7 @@ fn case(lab: &Lab, job: Job) -> Case {
         job,
         usable: lab.usable(),
         distrusted: false,
+        logged: false,
     }
 }
 

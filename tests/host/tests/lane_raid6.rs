@@ -49,7 +49,7 @@ fn sets(n: u16, most: u32) -> impl Iterator<Item = Mask> {
 fn troubles(n: u16, step: &Step) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let io = match *step {
-        Step::Read { members } | Step::Write { members } => members,
+        Step::Read { members } | Step::Log { members, .. } | Step::Write { members } => members,
         _ => Mask::EMPTY,
     };
     for slot in 0..n {
@@ -328,6 +328,7 @@ fn read_only_members_are_reported_as_out_of_date() {
                     job,
                     usable,
                     distrusted: false,
+                    logged: false,
                 });
                 let trace = lab
                     .run(machine.as_mut(), job, &[3; 8], |_, _| Trouble::default())

@@ -8,7 +8,9 @@ use super::sim_common::blank_outcome;
 use super::{Lab, Machine, Verdict};
 use crate::ensure;
 use emd_core::model::Slot;
-use emd_core::personalities::lane::{Compute, Job, Outcome, Step, StepResult, STEPS_MAX};
+use emd_core::personalities::lane::{
+    Compute, Job, Outcome, Step, StepResult, STEPS_LOGGED_MAX, STEPS_MAX,
+};
 use emd_core::personalities::Mask;
 
 /// What goes wrong in one step.
@@ -38,6 +40,16 @@ pub struct Trace {
     pub trouble: bool,
     pub lost: Mask,
     pub old: Vec<Option<u64>>,
+    /// What went to the log, last.
+    pub log: Option<Logged>,
+}
+
+/// What is in the log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub covers: Mask,
+    /// The sums, by the parity's slot.
+    pub sums: Vec<(Slot, u64)>,
 }
 
 /// The two buffers of each member.
@@ -82,12 +94,18 @@ impl Lab {
             trouble: false,
             lost: Mask::EMPTY,
             old: Vec::new(),
+            log: None,
+        };
+        let most = if self.logged {
+            STEPS_LOGGED_MAX
+        } else {
+            STEPS_MAX
         };
         let mut result = StepResult::default();
         loop {
             let step = machine.step(result);
             trace.steps += 1;
-            ensure!(trace.steps <= STEPS_MAX, "more than {STEPS_MAX} steps");
+            ensure!(trace.steps <= most, "more than {most} steps");
             if let Step::Done(outcome) = step {
                 trace.outcome = outcome;
                 trace.old = buffers.old;
@@ -106,7 +124,25 @@ impl Lab {
                     result.failed = self.read(members, trouble, &mut buffers, &mut trace)?;
                 }
                 Step::Compute(compute) => self.compute(compute, &mut buffers, &mut result)?,
+                Step::Log { members, covers } => {
+                    ensure!(self.logged, "there is no log");
+                    ensure!(trace.write_asked.is_empty(), "logs after the write");
+                    ensure!(members.is_within(trusted.writable), "logs on {members:?}");
+                    let failed = members.intersect(trouble.media);
+                    self.lose(failed);
+                    let mut sums = Vec::new();
+                    for m in members.minus(failed) {
+                        let sum = buffers.new[usize::from(m)];
+                        sums.push((m, sum.ok_or("logs from an empty buffer")?));
+                    }
+                    trace.log = Some(Logged { covers, sums });
+                    result.failed = failed;
+                }
                 Step::Write { members } => {
+                    if let (true, Job::Write { written }) = (self.logged, job) {
+                        let new = |m: Slot| buffers.new[usize::from(m)].unwrap_or(0);
+                        super::crash::judge(self, written, fresh, members, &new, &trace.log)?;
+                    }
                     ensure!(
                         members.is_within(trusted.writable),
                         "writes {members:?}, of which only {trusted:?}"
@@ -117,6 +153,9 @@ impl Lab {
             }
             self.lose(trouble.lost_after);
             result.lost = trouble.lost_before.union(trouble.lost_after);
+            if matches!(step, Step::Log { .. }) {
+                result.lost = result.lost.union(result.failed);
+            }
             trace.lost = trace.lost.union(result.lost);
             trace.trouble |= !result.failed.union(result.lost).is_empty();
         }
@@ -226,6 +265,17 @@ impl Lab {
                     "{compute:?}: those are not two data members"
                 );
                 self.solve_for(&[a, b], self.all().without(a).without(b), buffers, &compute)?;
+            }
+            Compute::Add { p, q, new } => {
+                ensure!(new.is_within(roles.data), "{compute:?}: that is not data");
+                for parity in p.into_iter().chain(q) {
+                    let mut sum = full(&buffers.new, parity, &compute)?;
+                    for m in new {
+                        let block = full(&buffers.new, m, &compute)?;
+                        sum ^= field::scale(block, self.factor(parity, m));
+                    }
+                    buffers.new[usize::from(parity)] = Some(sum);
+                }
             }
             Compute::Restore { slot } => {
                 buffers.new[usize::from(slot)] = Some(full(&buffers.old, slot, &compute)?);

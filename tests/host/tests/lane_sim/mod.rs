@@ -10,9 +10,9 @@
 //! * a member may be lost, before the step's I/O reaches it (which then fails) or after it;
 //! * a member may be absent, or present and out of date (being rebuilt), from the start.
 //!
-//! There is no power cut in the middle of a step (torn writes are the executor's business, see
-//! `lane`); what one leaves behind, a lane that disagrees with itself, is where tests of
-//! [`Lab::distrusted`] lanes start. Silent corruption is only what tests of `Sync` put in.
+//! Power cuts in the middle of a write are judged where there is a log ([`Lab::logged`], `crash`); what one
+//! leaves behind without, a lane that disagrees with itself, is where tests of [`Lab::distrusted`] lanes
+//! start. Silent corruption is only what tests of `Sync` put in.
 //!
 //! # The judge
 //!
@@ -22,6 +22,7 @@
 
 #![allow(dead_code)] // Each test uses a part.
 
+mod crash;
 mod executor;
 pub mod field;
 mod judge;
@@ -60,11 +61,15 @@ pub struct Case {
     pub job: Job,
     pub usable: Usable,
     pub distrusted: bool,
+    pub logged: bool,
 }
 
 impl Case {
     pub fn lane(&self) -> Lane {
-        let lane = Lane::new(self.roles, self.job, self.usable);
+        let mut lane = Lane::new(self.roles, self.job, self.usable);
+        if self.logged {
+            lane = lane.with_log();
+        }
         if self.distrusted {
             lane.distrust_parity()
         } else {
@@ -95,6 +100,8 @@ pub struct Lab {
     coefficients: Vec<u8>,
     /// The executor tells the machine that parity is not known to agree.
     pub distrusted: bool,
+    /// There is a log: a crash in the middle of a write is judged too.
+    pub logged: bool,
 }
 
 impl Lab {
@@ -135,6 +142,7 @@ impl Lab {
                 .collect(),
             coefficients,
             distrusted: false,
+            logged: false,
         };
         let contents = lab.contents();
         for parity in lab.roles.parity() {
@@ -349,6 +357,7 @@ pub fn run_and_judge(
         job,
         usable: lab.usable(),
         distrusted: lab.distrusted,
+        logged: lab.logged,
     });
     let trace = lab.run(machine.as_mut(), job, &fresh, trouble_at)?;
     lab.settle(job, &trace);
