@@ -19,7 +19,8 @@ pub mod md;
 pub mod registry;
 
 use crate::model::{
-    Checked, Context, DiskFacts, Event, Identity, Layout, Level, Reason, Set, Source, UpdatePlan,
+    Checked, Context, CrashPolicy, DiskFacts, Event, HoleLog, Identity, Layout, Level, Reason, Set,
+    Slot, Source, UpdatePlan, VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -139,6 +140,8 @@ pub struct Capabilities {
     pub region_log: bool,
     /// Bad ranges are recorded.
     pub bad_ranges: bool,
+    /// There is a place for a log of partial parity ([`crate::model::CrashPolicy::Log`]).
+    pub hole_log: bool,
 }
 
 /// A metadata format.
@@ -192,4 +195,20 @@ pub trait MetadataSet: Send + Sync {
     /// Largest volume (user-visible sectors) that `VolumeCreated` would accept on these disks, and
     /// the reason when none is.
     fn largest_volume(&self, spec: &crate::model::VolumeSpec<'_>) -> Checked<u64>;
+
+    /// What is done about crashes in the middle of a write to a volume.
+    fn crash_policy(&self, _volume: VolumeIndex) -> CrashPolicy {
+        CrashPolicy::Resync
+    }
+
+    /// The log of partial parity of a volume whose policy is [`CrashPolicy::Log`].
+    fn hole_log(&self, _volume: VolumeIndex) -> Option<HoleLog> {
+        None
+    }
+
+    /// First sector of the ring of that log on the disk of the member in `slot`, aligned to 4 KiB. `None`
+    /// when there is no disk, or no place on it.
+    fn hole_log_sector(&self, _volume: VolumeIndex, _slot: Slot) -> Option<u64> {
+        None
+    }
 }

@@ -432,6 +432,15 @@ impl Work {
         }
     }
 
+    /// Says, before the first step, that there is a log of partial parity ([`Lane::with_log`]).
+    #[must_use]
+    pub fn with_log(self) -> Self {
+        match self {
+            Self::Parity(lane) => Self::Parity(lane.with_log()),
+            Self::Mirror(lane) => Self::Mirror(lane),
+        }
+    }
+
     /// Whether this is a write that reads nothing first (see [`Lane::reads_nothing`]); asked before
     /// the first step, and changes nothing.
     pub fn reads_nothing(&self) -> bool {

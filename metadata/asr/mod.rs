@@ -31,7 +31,7 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, DiskFacts, Event, Layout, Level, Set, Source, UpdatePlan, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Set, Source, UpdatePlan, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -73,6 +73,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spans_max: 1,
     region_log: false,
     bad_ranges: false,
+    hole_log: false,
 };
 
 impl Asr {
@@ -186,6 +187,11 @@ impl AsrSet {
             )),
             Event::BadRangeAdded(range) => self.set.add_bad_range(range),
             Event::BadRangeCleared(range) => self.set.clear_bad_range(range),
+            Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
+                EOPNOTSUPP,
+                "EMD has no place for its log in Adaptec metadata"
+            )),
         }
     }
 }

@@ -207,7 +207,7 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
         put32(endian, &mut block, at + 4, 0);
     }
     put32(endian, &mut block, header::VENDOR, offset);
-    let vendor = Plan::new(block_bytes).blocks();
+    let vendor = super::hole::section_blocks(&Plan::new(block_bytes));
     put32(endian, &mut block, header::VENDOR + 4, vendor);
     Crc::Raw.seal(&mut block, endian);
     Ok(block)
@@ -439,7 +439,7 @@ impl DdfSet {
             return Ok(None);
         }
         let block = primary.saturating_add(u64::from(place.offset));
-        Ok(Some(DiskLog::new(&log.plan, block)?))
+        Ok(Some(DiskLog::new(&log.plan, block, place.blocks)?))
     }
 
     /// An empty bad block log, when the set's disks have one.

@@ -90,7 +90,7 @@ impl DdfSet {
     }
 
     /// Notes that block `index` has to be written: to the members of `volume`, or to all disks.
-    fn lacks(&mut self, index: u32, volume: Option<VolumeIndex>) {
+    pub fn lacks(&mut self, index: u32, volume: Option<VolumeIndex>) {
         let members = volume.and_then(|volume| self.set.volume(volume));
         for (disk, meta) in (0u16..).zip(self.disks.iter_mut()) {
             let concerned = match members {

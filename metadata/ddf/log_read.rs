@@ -16,13 +16,36 @@ use super::vendor_log::{
 use crate::model::{
     Access, BadRange, Checked, Consistency, DiskIndex, MemberState, RegionLog, VolumeIndex,
 };
+use kernel::prelude::*;
+
+/// EMD's records as one disk has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Section<'a> {
+    bytes: &'a [u8],
+    /// They are this set's, and this disk's.
+    pub own: bool,
+    /// They count for the present state.
+    pub counts: bool,
+}
+
+impl<'a> Section<'a> {
+    /// Block `index`, when it is sound.
+    pub fn body(&self, layout: &'a Layout, index: u32) -> Option<Body<'a>> {
+        Body::new(self.bytes, layout, index)
+    }
+}
 
 /// First block of a disk's section, when there is one of the right length in a safe place.
 pub fn section_of(disk: &Found<'_>) -> Option<u64> {
+    let blocks = Plan::new(disk.best()?.layout.block_bytes).blocks();
+    safe_section(disk, blocks)
+}
+
+/// First block of the section, when it has `blocks`, and they are in a safe place.
+fn safe_section(disk: &Found<'_>, blocks: u32) -> Option<u64> {
     let copy = disk.best()?;
     let (primary, secondary) = (copy.head.primary, copy.head.secondary?);
     let place = copy.layout.vendor;
-    let blocks = Plan::new(copy.layout.block_bytes).blocks();
     if !is_ours(&copy.head.guid) || place.blocks < blocks {
         return None;
     }
@@ -93,7 +116,10 @@ impl Reader<'_> {
             if home.copy(super::probe::Which::Secondary).is_none() {
                 continue;
             }
-            let mut section = DiskLog::new(&plan, block)?;
+            let with_rings = super::hole::section_blocks(&plan);
+            let has_rings = safe_section(disk, with_rings).is_some();
+            let blocks = if has_rings { with_rings } else { plan.blocks() };
+            let mut section = DiskLog::new(&plan, block, blocks)?;
             let (own, valid) =
                 check_head(head.unwrap_or(&[]), &layout, &set, meta.reference, token);
             section.valid = valid;
@@ -240,6 +266,15 @@ impl Reader<'_> {
         let clean = model.consistency == Consistency::Clean;
         self.read_regions(volume, slot, &mut log, clean);
         self.read_marks(volume, slot, &log);
+        let mut sections = KVec::with_capacity(self.found.len(), GFP_KERNEL)?;
+        for (at, disk) in self.found.iter().enumerate() {
+            let (own, counts) = self.trust(at);
+            if let Some(bytes) = disk.vendor {
+                let section = Section { bytes, own, counts };
+                sections.push(section, GFP_KERNEL)?;
+            }
+        }
+        self.set.read_hole(volume, &sections);
         if let Some(model) = self.set.set.volumes.get_mut(usize::from(volume)) {
             model.regions = Some(log);
         }

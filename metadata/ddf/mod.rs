@@ -19,6 +19,7 @@
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
 //! | `draft`, `space` | what a new volume would be, and where its members fit |
 //! | `plan` | the order of writes |
+//! | `hole` | where the log of partial parity is, and for whom |
 //! | `vendor_log` | EMD's own records in the vendor log: marks, regions, bad ranges |
 //! | `log_read`, `log_events`, `log_plan` | these records to the model, events to these records, their writes |
 //! | `create` | new sets and new disks |
@@ -32,6 +33,7 @@ pub mod create;
 mod disks;
 mod draft;
 pub mod header;
+pub mod hole;
 pub mod home;
 mod judge;
 pub mod layout;
@@ -53,8 +55,8 @@ mod volumes;
 use super::bytes::Endian;
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
-    VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, Event, HoleLog, Layout, Level, Rotation, Set, Slot,
+    Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -122,6 +124,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spans_max: SPANS_MAX,
     region_log: true,
     bad_ranges: true,
+    hole_log: true,
 };
 
 impl Ddf {
@@ -187,6 +190,19 @@ impl MetadataSet for DdfSet {
     fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
         self.largest(spec)
     }
+
+    fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
+        self.volume_meta(volume)
+            .map_or(CrashPolicy::Resync, |meta| meta.hole.policy)
+    }
+
+    fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {
+        self.hole_log_of(volume)
+    }
+
+    fn hole_log_sector(&self, volume: VolumeIndex, slot: Slot) -> Option<u64> {
+        self.hole_ring_sector(volume, slot)
+    }
 }
 
 impl DdfSet {
@@ -249,6 +265,8 @@ impl DdfSet {
             } => self.mark_regions(volume, first, count, false),
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
+            Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
+            Event::HoleLogStarted(volume) => self.hole_log_started(volume, context),
         }
     }
 }

@@ -73,6 +73,7 @@ impl Reader<'_> {
             width: 0,
             records: KVVec::new(),
             log_slot: None,
+            hole: Default::default(),
         };
         match self.fill(&mut volume, &mut meta, lone) {
             Ok(()) => {}

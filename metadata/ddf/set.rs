@@ -80,6 +80,8 @@ pub struct VolumeMeta {
     pub records: KVVec<u8>,
     /// Its slot in EMD's own records.
     pub log_slot: Option<u16>,
+    /// Its log of partial parity.
+    pub hole: super::hole::HoleMeta,
 }
 
 /// Where a disk is that leaves the set: its headers are to be erased.

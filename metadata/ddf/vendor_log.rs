@@ -12,6 +12,7 @@
 //! | 0 | head: whose disk this is, and for which states of the set the rest counts |
 //! | then | bad ranges, 16 bytes each |
 //! | then | slots: per volume one block of marks, then its region log |
+//! | last | rings of the log of partial parity: not blocks of this kind, see `hole` |
 //!
 //! Every block has a checksum of its own and is replaced as one, so a crash leaves it old or new. Blocks
 //! behind the head are the same on every disk that has them; the highest generation counts.
@@ -177,17 +178,20 @@ pub struct DiskLog {
     pub valid: bool,
     /// Blocks that the disk lacks, as a bit map.
     pub pending: KVec<u64>,
+    /// First sector of the rings of the log of partial parity, when there are any (`hole`).
+    pub rings: Option<u64>,
 }
 
 impl DiskLog {
-    /// A section from `block` on, of which nothing is known to be on the disk. Allocates.
-    pub fn new(plan: &Plan, block: u64) -> Checked<Self> {
+    /// A section of `blocks` from `block` on, of which nothing is known to be on the disk. Allocates.
+    pub fn new(plan: &Plan, block: u64, blocks: u32) -> Checked<Self> {
         let mut this = Self {
             block,
             head: KVVec::from_elem(0xFF, plan.block_bytes as usize, GFP_KERNEL)?,
             own: false,
             valid: false,
             pending: bit_map(plan)?,
+            rings: super::hole::rings_sector(plan, block, blocks),
         };
         this.lacks_all(plan);
         Ok(this)

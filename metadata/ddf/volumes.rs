@@ -79,6 +79,7 @@ impl DdfSet {
             width: draft.width,
             records,
             log_slot: None,
+            hole: Default::default(),
         };
         self.push_volume(spec.name, &draft, members, clean, meta)?;
         self.fill_volume_entry(entry, &guid, number, spec.name, clean);
@@ -265,6 +266,7 @@ impl DdfSet {
         let (guid, record_guid) = (meta.guid, meta.record_guid);
         let entry = meta.entry.take();
         meta.log_slot = None;
+        meta.hole = Default::default();
         self.forget_bad_ranges_of(volume);
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.deleted = true;

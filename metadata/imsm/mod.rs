@@ -39,7 +39,7 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
+    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
     VolumeSpec,
 };
 use crate::reason;
@@ -83,6 +83,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spans_max: 1,
     region_log: false,
     bad_ranges: true,
+    hole_log: false,
 };
 
 impl Imsm {
@@ -197,6 +198,11 @@ impl ImsmSet {
             )),
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
+            Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
+                EOPNOTSUPP,
+                "EMD has no place for its log in Intel metadata"
+            )),
         }
     }
 }

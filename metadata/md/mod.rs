@@ -37,7 +37,7 @@ pub mod words;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
+    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
     VolumeSpec,
 };
 use crate::reason;
@@ -124,6 +124,7 @@ const fn table(
         spans_max: 1,
         region_log: true,
         bad_ranges,
+        hole_log: false,
     }
 }
 
@@ -290,6 +291,11 @@ impl MdSet {
             } => self.regions_clean(volume, first, count),
             Event::BadRangeAdded(range) => self.bad_range(range, true),
             Event::BadRangeCleared(range) => self.bad_range(range, false),
+            Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
+                EOPNOTSUPP,
+                "EMD has no place for its log in md's metadata"
+            )),
         }
     }
 }

@@ -111,13 +111,13 @@ impl Ring {
         (kept.position == position).then_some(kept)
     }
 
-    /// Puts an entry with a sum of `sectors` (0: void) behind the last one, when what it will be in the way of
-    /// soon is through and flushed: `flushed` is the last flush that came to its end.
-    pub fn place(&mut self, sectors: u32, bucket: u16, flushed: u64) -> Result<Place, Refusal> {
-        let units = match sectors {
-            0 => 1,
-            _ => units_for(sectors.min(SECTORS_MAX)),
-        };
+    /// Whether [`Ring::place`] would find room.
+    pub fn has_room(&mut self, sectors: u32, flushed: u64) -> Result<(), Refusal> {
+        self.room(units_of(sectors), flushed).map(|_| ())
+    }
+
+    /// What an entry of `units` at `next` would say of others, if it may be put there.
+    fn room(&mut self, units: u32, flushed: u64) -> Result<u64, Refusal> {
         let position = self.next;
         let end = position.saturating_add(u64::from(units));
         let clear = end
@@ -137,6 +137,15 @@ impl Ring {
         if end.saturating_sub(u64::from(self.units)) > self.counted {
             return Err(Refusal::Busy);
         }
+        Ok(oldest)
+    }
+
+    /// Puts an entry with a sum of `sectors` (0: void) behind the last one, when what it will be in the way of
+    /// soon is through and flushed: `flushed` is the last flush that came to its end.
+    pub fn place(&mut self, sectors: u32, bucket: u16, flushed: u64) -> Result<Place, Refusal> {
+        let units = units_of(sectors);
+        let oldest = self.room(units, flushed)?;
+        let position = self.next;
         let unit = self.unit_of(position);
         if let Some(room) = self.kept.get_mut(unit as usize) {
             *room = Kept {
@@ -148,7 +157,7 @@ impl Ring {
             };
         }
         self.oldest = oldest;
-        self.next = end;
+        self.next = position.saturating_add(u64::from(units));
         Ok(Place {
             position,
             oldest,
@@ -187,5 +196,13 @@ impl Ring {
             self.counted = self.counted.saturating_add(u64::from(kept.units));
         }
         (self.counted, self.oldest) = (self.next, self.next);
+    }
+}
+
+/// Units of an entry with a sum of `sectors`, or void.
+fn units_of(sectors: u32) -> u32 {
+    match sectors {
+        0 => 1,
+        _ => units_for(sectors.min(SECTORS_MAX)),
     }
 }

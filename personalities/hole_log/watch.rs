@@ -5,9 +5,8 @@
 //! Lanes share counters by number: one that is taken for another costs a void entry or a flush too
 //! many, never one too few.
 
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Counters; a power of two.
 const BUCKETS: usize = 4096;
@@ -23,7 +22,7 @@ pub struct Watch {
     next_flush: AtomicU64,
     flushed: AtomicU64,
     /// Members have no volatile caches: what is written is durable.
-    durable: bool,
+    durable: AtomicBool,
 }
 
 impl Watch {
@@ -40,8 +39,17 @@ impl Watch {
             written,
             next_flush: AtomicU64::new(1),
             flushed: AtomicU64::new(0),
-            durable,
+            durable: AtomicBool::new(durable),
         })
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// A member with a volatile cache joined: all that was written counts as not flushed.
+    pub fn not_durable(&self) {
+        self.durable.store(false, Ordering::Release);
     }
 
     /// The bucket of a lane.
@@ -81,7 +89,7 @@ impl Watch {
 
     /// Whether what was written to lanes of the bucket may be in a cache.
     pub fn is_unflushed(&self, bucket: u16) -> bool {
-        !self.durable
+        !self.is_durable()
             && self
                 .written
                 .get(usize::from(bucket))
@@ -95,7 +103,7 @@ impl Watch {
 
     /// The last flush that came to its end; without volatile caches, every one.
     pub fn flushed(&self) -> u64 {
-        if self.durable {
+        if self.is_durable() {
             return u64::MAX;
         }
         self.flushed.load(Ordering::Acquire)

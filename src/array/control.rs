@@ -3,6 +3,7 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::bad::{BadSpot, BadSpots};
+use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
 use super::regions::Regions;
 use super::task::{Scope, Task, TaskResult, TaskStatus};
@@ -56,6 +57,8 @@ pub struct ArrayParams<'a> {
     pub regions: Option<&'a RegionLog>,
     /// What is known to be bad on the members.
     pub bad: &'a [BadSpot],
+    /// The write-hole log, when there is one.
+    pub hole: Option<HoleParams>,
     /// No writes.
     pub read_only: bool,
     /// Who hears of it.
@@ -87,6 +90,12 @@ impl Array {
         let op_kind = lane_op::OpKind {
             members,
             has_q: params.geometry.level().parity_members() > 1,
+            has_log: params.hole.is_some(),
+        };
+        let durable = hole::are_durable(params.members.iter().flatten());
+        let hole = match params.hole {
+            Some(of) => Some(KBox::pin_init(Hole::new(of, members, durable)?, GFP_KERNEL)?),
+            None => None,
         };
         let regions = params.regions.map(Regions::new).transpose()?;
         let mismatches = Ranges::new()?;
@@ -140,6 +149,7 @@ impl Array {
                     retry: DonePieces::new(),
                     stalled: StalledList::new(),
                     starved: None,
+                    for_log: None,
                     held,
                 },
                 "emd_waiting"
@@ -154,6 +164,7 @@ impl Array {
             repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
+            hole,
             ios,
             batch_bios,
             lanes,
@@ -269,6 +280,9 @@ impl Array {
         let room = drained.table_mut().members.get_mut(usize::from(slot));
         let installed = match room {
             Some(room @ None) => {
+                if let Some(hole) = this.hole.as_ref() {
+                    hole.member_joins(slot, !member.device.has_write_cache());
+                }
                 *room = Some(member);
                 Ok(())
             }

@@ -19,6 +19,8 @@ pub(super) struct FlushOp {
     batch: Batch,
     pass: ArrayPass,
     bio: Option<UserBio>,
+    /// Its number, for the write-hole log.
+    number: u64,
 }
 
 impl_has_work! {
@@ -34,6 +36,7 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
             batch: Batch::new(),
             pass,
             bio: None,
+            number: 0,
         }),
         GFP_KERNEL,
     );
@@ -41,7 +44,10 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     let Ok(mut op) = op else {
         return bio.end(Status(9)); // BLK_STS_RESOURCE
     };
-    *op.as_mut().project().bio = Some(bio);
+    let number = op.pass.flush_begins();
+    let fields = op.as_mut().project();
+    *fields.bio = Some(bio);
+    *fields.number = number;
     launch(op, |op, launcher| {
         for slot in op.pass.writable().iter() {
             if let Some(member) = op.pass.table().member(slot) {
@@ -66,6 +72,7 @@ impl BatchOwner for FlushOp {
             // What a member lost with its cache is not known: it counts for nothing any more.
             this.pass.member_failed(slot, EventKind::WriteError, 0);
         }
+        this.pass.flush_ended(this.number, failed);
         // What members that are gone had in their caches may have been lost with them.
         let broken = this.pass.broken.load(core::sync::atomic::Ordering::Acquire);
         let lost = broken

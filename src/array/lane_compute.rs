@@ -17,6 +17,10 @@ pub(super) fn compute(body: &mut Body, compute: Compute) -> StepResult {
     let mut result = StepResult::default();
     match compute {
         Compute::Parity { p, old, new } => parity_of(body, p, old, new, len_bytes),
+        Compute::Add { p, q: None, new } => add_to_p(body, p, new, len_bytes),
+        Compute::Add { p, q: Some(q), new } => with_spare(body, |body, spare| {
+            add_to_both(body, spare, p, q, new, len_bytes);
+        }),
         Compute::Reconstruct { slot, old } => into_old(body, slot, |body, dest| {
             xor(body, dest, Start::Zero, old, Mask::EMPTY, len_bytes);
         }),
@@ -113,6 +117,53 @@ fn put_new(body: &mut Body, slot: Slot, pages: Pages) {
 fn parity_of(body: &mut Body, p: Slot, old: Mask, new: Mask, len_bytes: usize) {
     if let Some((mut dest, start)) = take_dest(body, p, old.contains(p), len_bytes) {
         xor(body, &mut dest, start, old.without(p), new, len_bytes);
+        put_new(body, p, dest);
+    }
+}
+
+/// `New(slot)`, to be added to.
+fn take_new(body: &mut Body, slot: Slot) -> Option<Pages> {
+    body.buffers.get_mut(usize::from(slot))?.new.take()
+}
+
+fn add_to_p(body: &mut Body, p: Option<Slot>, new: Mask, len_bytes: usize) {
+    let Some(p) = p else { return };
+    if let Some(mut dest) = take_new(body, p) {
+        xor(body, &mut dest, Start::Destination, Mask::EMPTY, new, len_bytes);
+        put_new(body, p, dest);
+    }
+}
+
+fn add_to_both(
+    body: &mut Body,
+    spare: &mut Spare,
+    p: Option<Slot>,
+    q: Slot,
+    news: Mask,
+    len_bytes: usize,
+) {
+    let Some(exponents) = Exponents::of(body) else {
+        return;
+    };
+    let Some(mut q_dest) = take_new(body, q) else {
+        return;
+    };
+    let mut p_dest = p.and_then(|p| take_new(body, p));
+    let data = |exponent| {
+        let slot = exponents.slot(exponent)?;
+        new(body, slot).filter(|_| news.contains(slot))
+    };
+    syndrome::add(
+        exponents.width,
+        data,
+        Start::Destination,
+        p_dest.as_mut(),
+        &mut q_dest,
+        spare,
+        len_bytes,
+    );
+    put_new(body, q, q_dest);
+    if let (Some(p), Some(dest)) = (p, p_dest) {
         put_new(body, p, dest);
     }
 }

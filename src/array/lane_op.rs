@@ -2,6 +2,7 @@
 
 //! An op: one piece of work on one lane, with its buffers, from a pool.
 
+use super::hole::OpLog;
 use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::batch::{Batch, BatchOwner, BatchSet};
@@ -69,6 +70,8 @@ pub(super) struct Body {
     /// Room for [`FRAGMENTS_MAX`].
     pub(super) fragments: KVec<Fragment>,
     pub(super) buffers: KVec<Buffers>,
+    /// Its part in the write-hole log.
+    pub(super) log: OpLog,
     /// RAID 6: for its arithmetic.
     pub(super) spare: Option<Spare>,
     /// `New(slot)` is `Old(alias[slot])` or, in a mirror write, `New(alias[slot])`.
@@ -93,6 +96,8 @@ pub(super) struct OpKind {
     pub(super) members: usize,
     /// There is a Q syndrome.
     pub(super) has_q: bool,
+    /// There is a write-hole log.
+    pub(super) has_log: bool,
 }
 
 /// No alias.
@@ -119,6 +124,7 @@ impl LaneOp {
         } else {
             None
         };
+        let log = OpLog::new(kind.has_log)?;
         let mut buffers = KVec::with_capacity(members, flags)?;
         for _ in 0..members {
             let _ = buffers.push_within_capacity(Buffers::default());
@@ -143,6 +149,7 @@ impl LaneOp {
                     step: None,
                     fragments,
                     buffers,
+                    log,
                     spare,
                     alias: [NO_ALIAS; MEMBERS_MAX],
                     task: None,

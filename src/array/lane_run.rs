@@ -14,6 +14,7 @@
 //! own context: no queue, no other thread.
 
 use super::bad::BadSpot;
+use super::hole::{self, Phase};
 use super::lane_compute;
 use super::lane_lock::Asked;
 use super::lane_op::{Body, LaneOp, NO_ALIAS};
@@ -109,6 +110,9 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
     if pass.is_unsynced(body) {
         work = work.distrust_parity();
+    }
+    if pass.hole.is_some() {
+        work = work.with_log();
     }
     let first = work.step(StepResult::default());
     if !take_buffers(&pass, body, first) {
@@ -237,13 +241,21 @@ fn fill_new(body: &mut Body) {
 }
 
 /// Does the current step, and those after it, until one has to wait. Process context.
-fn perform(mut op: Pin<KBox<LaneOp>>) {
+pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
     loop {
         let body = op.as_mut().body_mut();
         let Some(step) = body.step else { return };
         match step {
             Step::Read { members } => return send(op, members, false),
-            Step::Write { members } => return send(op, members, true),
+            Step::Log { .. } => return hole::begin(op),
+            Step::Write { members } => {
+                let out_of_date =
+                    |pass: &ArrayPass| hole::needs_void(pass, body, members);
+                if body.array().is_some_and(out_of_date) {
+                    return hole::begin(op);
+                }
+                return send(op, members, true);
+            }
             Step::Compute(compute) => {
                 let result = lane_compute::compute(body, compute);
                 body.step = body.work.as_mut().map(|work| work.step(result));
@@ -337,7 +349,8 @@ fn ensure_new(body: &mut Body, slot: Slot) {
 /// The batch is back. Any context.
 pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
     let (failed, _) = op.batch_failures();
-    let is_write = matches!(op.body.step, Some(Step::Write { .. }));
+    let is_own = op.body.log.phase == Phase::Idle;
+    let is_write = is_own && matches!(op.body.step, Some(Step::Write { .. }));
     // A read that ended with a rewrite still has to be copied to its users, which is for a task.
     let is_read = matches!(op.body.job, Job::Read { .. });
     if is_write && failed.is_empty() && !is_read {
@@ -378,6 +391,9 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     if op.body.work.is_none() {
         // It was queued to start: it has just got its lane, or has done one of its runs.
         return start(op);
+    }
+    if op.body.log.phase != Phase::Idle {
+        return hole::batch_back(op);
     }
     let (failed, offline) = op.batch_failures();
     let body = op.as_mut().body_mut();
@@ -443,6 +459,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     let Some(pass) = body.array().map(|pass| pass.again()) else {
         return;
     };
+    hole::run_is_through(&pass, body);
     for slot in outcome.repaired.iter() {
         let sector = pass.run_sector(body, slot);
         pass.notify
@@ -482,6 +499,20 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         return defer(op);
     }
     finish(&pass, op);
+}
+
+/// A run cannot be done, for a reason that no machine knows of. Process context.
+pub(super) fn fail_op(op: Pin<KBox<LaneOp>>) {
+    let outcome = Outcome {
+        result: LaneResult::Unwritten,
+        mismatch: false,
+        repaired: Mask::EMPTY,
+        corrected: Mask::EMPTY,
+        unreadable: Mask::EMPTY,
+        write_failed: Mask::EMPTY,
+        source: None,
+    };
+    finish_run(op, outcome);
 }
 
 /// Forgets what the last run left behind, but keeps its buffers.

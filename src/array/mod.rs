@@ -19,7 +19,7 @@
 //! * `Array::waiting`: the lists of what waits (for the gate, for the dirty mark, for a failure to be
 //!   recorded, for buffers); and members' going out of use, one at a time.
 //! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
-//! * `PagePool`, `OpPool`: what is in stock.
+//! * `PagePool`, `OpPool`: what is in stock. `Hole::rings`: what is in the write-hole log.
 //! * `Array::bad`, `Array::to_repair`: ranges.
 //! * `Array::task`; `Task::progress`, and in it `Array::mismatches`.
 //!
@@ -30,6 +30,7 @@ pub mod control;
 mod dirty;
 mod flush;
 mod gather;
+mod hole;
 mod lane_compute;
 mod lane_lock;
 mod lane_op;
@@ -44,6 +45,7 @@ mod write;
 
 pub use bad::{BadChange, BadSpot};
 pub use control::{ArrayParams, Notify};
+pub use hole::HoleParams;
 pub use pace::set_general_limits;
 pub use task::{Scope, TaskResult};
 
@@ -68,6 +70,8 @@ pub struct MemberSlot {
     pub device: Arc<BlockDevice>,
     /// Where the member starts on it.
     pub offset_sectors: u64,
+    /// Where its ring of the write-hole log starts on it; 0 on arrays without a log.
+    pub log_sector: u64,
 }
 
 /// The members by slot; changes only while nobody is inside the array.
@@ -105,6 +109,8 @@ struct Waiting {
     stalled: StalledList<Array>,
     /// Ops that have their lane and could not get buffers.
     starved: Option<Pin<KBox<lane_op::LaneOp>>>,
+    /// Ops that wait for room in the log.
+    for_log: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Lanes with a write that is held back for its neighbours (see `gather.rs`).
     held: KVec<u64>,
 }
@@ -145,7 +151,7 @@ pub struct Array {
     last_io: AtomicU64,
     read_errors: AtomicU64,
     write_errors: AtomicU64,
-    /// `Waiting::stalled` or `starved` is not empty.
+    /// `Waiting::stalled`, `starved` or `for_log` is not empty.
     someone_waits: AtomicBool,
     #[pin]
     waiting: SpinLockIrq<Waiting>,
@@ -168,6 +174,8 @@ pub struct Array {
     /// What the last check, repair or sync found that did not agree.
     #[pin]
     mismatches: SpinLockIrq<ranges::Ranges>,
+    /// The write-hole log, where the volume has one.
+    hole: Option<Pin<KBox<hole::Hole>>>,
     ios: Pin<KBox<IoSet<Array>>>,
     batch_bios: Pin<KBox<BatchSet>>,
     lanes: lane_lock::LaneTable,

@@ -75,6 +75,17 @@ pub struct BatchFront {
 /// The bios of batches.
 pub type BatchSet = BioSet<BatchFront>;
 
+/// Part of a buffer.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The buffer.
+    pub pages: &'a Pages,
+    /// Where the part starts.
+    pub offset_bytes: usize,
+    /// Its length.
+    pub len_bytes: usize,
+}
+
 /// Adds bios to a batch that is being launched.
 pub struct Launcher<'a, T: BatchOwner> {
     set: &'a BatchSet,
@@ -100,6 +111,37 @@ impl<T: BatchOwner> Launcher<'_, T> {
         // SAFETY: The bio is fresh, with one segment of room; the pages belong to the owner, which
         // lives until the batch is done.
         unsafe { bindings::__bio_add_page(bio.as_ptr(), pages.page(), len_bytes as c_uint, 0) };
+        self.submit(bio.as_ptr(), slot, device, sector);
+    }
+
+    /// Sends a write for `slot` of some parts of buffers, one behind the other, to `sector`. Empty parts are
+    /// left out. As [`Launcher::send`] otherwise; a slot may have several.
+    pub fn send_parts(
+        &mut self,
+        slot: u16,
+        device: &BlockDevice,
+        opf: Opf,
+        sector: u64,
+        parts: &[Part<'_>],
+    ) {
+        let bio = self.set.alloc(parts.len() as u16, opf);
+        for part in parts {
+            let room = part.pages.len().saturating_sub(part.offset_bytes);
+            let len_bytes = part.len_bytes.min(room);
+            if len_bytes == 0 {
+                continue;
+            }
+            // SAFETY: The bio is fresh, with room for a segment a part; the pages are contiguous, the part lies
+            // within them, and they belong to the owner, which lives until the batch is done.
+            unsafe {
+                bindings::__bio_add_page(
+                    bio.as_ptr(),
+                    part.pages.page(),
+                    len_bytes as c_uint,
+                    part.offset_bytes as c_uint,
+                );
+            }
+        }
         self.submit(bio.as_ptr(), slot, device, sector);
     }
 

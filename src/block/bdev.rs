@@ -170,6 +170,13 @@ impl BlockDevice {
         self.limits().logical_block_size
     }
 
+    /// Whether what it acknowledged may be lost with the power, before it was flushed.
+    pub fn has_write_cache(&self) -> bool {
+        let limits = self.limits();
+        limits.features & raw::BLK_FEAT_WRITE_CACHE != 0
+            && limits.flags & raw::BLK_FLAG_WRITE_CACHE_DISABLED == 0
+    }
+
     /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.
     pub fn serial(&self) -> Text<24> {
         // SAFETY: The device is open, so its disk is live and was added.

@@ -11,6 +11,7 @@ pub mod bio;
 pub mod chardev;
 pub mod class;
 pub mod context;
+pub mod crc;
 pub mod gate;
 pub mod gendisk;
 pub mod hub;

@@ -50,6 +50,8 @@ pub const BLK_OPEN_WRITE: bindings::blk_mode_t = 1 << 1;
 
 /// `BLK_FEAT_WRITE_CACHE`.
 pub const BLK_FEAT_WRITE_CACHE: u32 = 1 << 0;
+/// `BLK_FLAG_WRITE_CACHE_DISABLED`, in `queue_limits.flags`.
+pub const BLK_FLAG_WRITE_CACHE_DISABLED: u32 = 1 << 0;
 /// `BLK_FEAT_FUA`.
 pub const BLK_FEAT_FUA: u32 = 1 << 1;
 /// `BLK_FEAT_IO_STAT`.
@@ -100,6 +102,9 @@ extern "C" {
 
     /// A data block and P from Q and the others; page-aligned, at most a page.
     pub fn raid6_recov_datap(disks: c_int, bytes: usize, faila: c_int, ptrs: *mut *mut c_void);
+
+    /// `crc32c` (`include/linux/crc32.h`): goes on from `crc`, inverts nothing.
+    pub fn crc32c(crc: u32, p: *const c_void, len: usize) -> u32;
 
     /// `jiffies` (`include/linux/jiffies.h`).
     pub static jiffies: c_ulong;

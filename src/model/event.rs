@@ -3,7 +3,7 @@
 //! The common vocabulary: everything that can happen to a set.
 
 use super::Layout;
-use super::{BadRange, DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
+use super::{BadRange, CrashPolicy, DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
 
 /// What a format may not know by itself: the time, and bytes to make identities from.
 #[derive(Clone, Copy, Debug)]
@@ -144,4 +144,10 @@ pub enum Event<'a> {
     BadRangeCleared(BadRange),
     /// A volume gets a new name.
     VolumeRenamed(VolumeIndex, Text<32>),
+    /// A volume gets another policy for crashes. `EOPNOTSUPP` when it has no place for that, `ENOSPC` when
+    /// as many volumes as there is room for have a log.
+    CrashPolicySet(VolumeIndex, CrashPolicy),
+    /// A volume with a log is about to be written: a new session begins, and nothing that is in the log
+    /// counts any more. Refused with `EINVAL` for volumes without.
+    HoleLogStarted(VolumeIndex),
 }

@@ -21,8 +21,8 @@ pub mod text;
 pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
-    Access, BadRange, Consistency, Disk, DiskFacts, DiskRole, DiskState, Identity, Member,
-    MemberState, RegionLog, Set, Volume,
+    Access, BadRange, Consistency, CrashPolicy, Disk, DiskFacts, DiskRole, DiskState, HoleLog,
+    Identity, Member, MemberState, RegionLog, Set, Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
 pub use text::{Checked, Reason, Text};

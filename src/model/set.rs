@@ -192,6 +192,43 @@ impl RegionLog {
     }
 }
 
+/// What is done so that a crash in the middle of a write takes nothing with it (levels with parity).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CrashPolicy {
+    /// Nothing: redundancy is taken as right after a crash. For volumes that are made anew then.
+    None,
+    /// Redundancy is established again after a crash. What a member held that is missing then, or is
+    /// lost before that has passed, may be wrong in stripes that were being written.
+    #[default]
+    Resync,
+    /// The same, and partial parity is logged before a stripe is written, so that nothing is lost with
+    /// such a member (`personalities/hole_log`).
+    Log,
+}
+
+impl CrashPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Resync, Self::Log];
+
+    /// As people type it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Resync => "resync",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// The log of partial parity of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoleLog {
+    /// Length of each member's ring, in units of 4 KiB.
+    pub units: u32,
+    /// What tells the entries that count from all others; `None` when none do.
+    pub session: Option<[u64; 2]>,
+}
+
 /// What may be done with a volume.
 #[derive(Clone, Copy, Debug)]
 pub enum Access {

@@ -150,11 +150,17 @@ impl ManagedSet {
             };
             let member = self.lock().member_slot(volume, slot);
             let Some(first) = member else { return Ok(()) };
-            let (device, offset_sectors) = (first.device, first.offset_sectors);
+            let MemberSlot {
+                device,
+                offset_sectors,
+                log_sector,
+            } = first;
+            self.lock().clear_ring(volume, slot)?;
             self.change_members(|| {
                 let member = MemberSlot {
                     device: device.clone(),
                     offset_sectors,
+                    log_sector,
                 };
                 Array::install_member(&array, slot, member)
             })?;
@@ -442,6 +448,7 @@ impl Inner {
         Some(MemberSlot {
             device: self.device(member.disk?)?.clone(),
             offset_sectors: member.offset_sectors,
+            log_sector: self.hole_ring_sector(volume, slot),
         })
     }
 

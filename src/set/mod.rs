@@ -49,6 +49,7 @@ macro_rules! log {
 mod create;
 mod discover;
 mod engine;
+mod hole;
 mod info;
 mod keeper;
 mod managed;

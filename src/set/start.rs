@@ -9,7 +9,7 @@ use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
 };
 use crate::personalities::{for_level, Geometry, Health, Mask};
 use crate::reason;
@@ -88,6 +88,15 @@ impl ManagedSet {
             inner.record_absent(self, volume);
             inner.record_dirty(self, volume);
             // A disk that did not take its metadata is lost by now.
+            inner.may_start(volume, policy)?;
+            let usable = inner.usable(volume);
+            match inner.replay_hole(volume, usable) {
+                Err(reason) if policy.force => {
+                    log!(pr_warn, "volume {}: started all the same: {}", volume, reason);
+                }
+                replayed => replayed?,
+            }
+            inner.start_hole(self, volume)?;
             inner.may_start(volume, policy)?;
             let bell = KBox::new(
                 Bell {
@@ -220,7 +229,13 @@ impl Inner {
             ));
         }
         let has_parity = shape.level.parity_members() > 0;
-        if lost > 0 && has_parity && model.consistency == Consistency::Dirty && !policy.force {
+        let is_exposed = match self.crash_policy(volume) {
+            CrashPolicy::None => false,
+            CrashPolicy::Resync => true,
+            CrashPolicy::Log => self.hole_params(volume).is_none(),
+        };
+        let is_dirty = model.consistency == Consistency::Dirty;
+        if lost > 0 && has_parity && is_dirty && is_exposed && !policy.force {
             return Err(reason!(
                 EUCLEAN,
                 "degraded, and writes were in flight when it stopped: what was being written \
@@ -341,9 +356,11 @@ impl Inner {
             let member = device.map(|device| MemberSlot {
                 device: device.clone(),
                 offset_sectors: member.offset_sectors,
+                log_sector: self.hole_ring_sector(index, slot),
             });
             members.push(member, GFP_KERNEL)?;
         }
+        let hole = self.hole_params(index);
         let redundant = volume.shape.level.is_redundant();
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
@@ -368,10 +385,16 @@ impl Inner {
             dirty: !redundant || volume.consistency == Consistency::Dirty,
             regions: volume.regions.as_ref().filter(|_| redundant),
             bad: &bad,
+            hole: hole.filter(|_| !read_only),
             read_only,
             notify: bell,
         };
-        let needs_resync = redundant && volume.consistency != Consistency::Clean;
+        // Who wants nothing done about crashes takes redundancy as right after one.
+        let none = self.crash_policy(index) == CrashPolicy::None;
+        let is_due = volume.consistency != Consistency::Clean
+            && !(none && volume.consistency == Consistency::Dirty);
+        let needs_resync = redundant && is_due;
+        let unsynced_from = unsynced_from.filter(|_| is_due);
         Ok(Running {
             array: Array::new(params)?,
             disk: None,

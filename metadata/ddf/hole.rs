@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log of partial parity (`personalities/hole_log`): where its rings are on EMD's own sets, which volumes
+//! have one, and the session whose entries count.
+//!
+//! The rings lie behind EMD's other records in the vendor-specific log section: [`RINGS`] on every disk, the
+//! first at the next multiple of 4 KiB. A volume has the ring of one number on each of its disks. Number,
+//! policy and session are in the head of its block of marks. So they count as long as that block does: when
+//! anybody else has written to the set, what is in the log is of no use any more; the policy is kept.
+
+use super::layout::*;
+use super::log_read::Section;
+use super::set::DdfSet;
+use super::vendor_log::{Kind, Plan};
+use crate::model::{Checked, Context, CrashPolicy, HoleLog, Slot, VolumeIndex};
+use crate::reason;
+use kernel::prelude::*;
+
+/// Rings on a disk: as many volumes of a set can have a log.
+pub const RINGS: u16 = 4;
+/// Units of a ring, of 4 KiB.
+pub const RING_UNITS: u32 = 640;
+/// Bytes of a unit.
+const UNIT_BYTES: u32 = 4096;
+/// Sectors of a unit.
+const UNIT_SECTORS: u64 = 8;
+
+/// Fields of the marks' head.
+mod field {
+    pub const SESSION: usize = 0x30;
+    pub const POLICY: usize = 0x38;
+    pub const RING: usize = 0x39;
+}
+
+/// What the format knows of a volume's log.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct HoleMeta {
+    /// The policy.
+    pub policy: CrashPolicy,
+    /// The number of its rings, when it has a log.
+    pub ring: Option<u16>,
+    /// The session whose entries count.
+    pub session: Option<u64>,
+}
+
+/// Blocks of a section, with all rings, and one unit for their alignment.
+pub fn section_blocks(plan: &Plan) -> u32 {
+    let units = u32::from(RINGS) * RING_UNITS + 1;
+    let each = UNIT_BYTES.checked_div(plan.block_bytes).unwrap_or(1).max(1);
+    plan.blocks().saturating_add(units.saturating_mul(each))
+}
+
+/// First sector of the rings in a section that starts at block `first` and has `blocks`; `None` when there are
+/// none in it.
+pub fn rings_sector(plan: &Plan, first: u64, blocks: u32) -> Option<u64> {
+    if blocks < section_blocks(plan) {
+        return None;
+    }
+    let block = first.checked_add(u64::from(plan.blocks()))?;
+    let sector = block.checked_mul(u64::from(plan.block_bytes / 512))?;
+    sector.checked_next_multiple_of(UNIT_SECTORS)
+}
+
+impl HoleMeta {
+    /// As the block of marks in `bytes` has it.
+    pub fn read(layout: &Layout, bytes: &[u8]) -> Self {
+        let session = get64(layout.endian, bytes, field::SESSION);
+        let policy = match get8(bytes, field::POLICY) {
+            0 => CrashPolicy::None,
+            2 => CrashPolicy::Log,
+            _ => CrashPolicy::Resync,
+        };
+        let ring = u16::from(get8(bytes, field::RING));
+        let ring = (policy == CrashPolicy::Log && ring < RINGS).then_some(ring);
+        match (policy, ring) {
+            (CrashPolicy::Log, None) => Self::default(),
+            _ => Self {
+                policy,
+                ring,
+                session: (session != u64::MAX).then_some(session).filter(|_| ring.is_some()),
+            },
+        }
+    }
+
+    /// Writes it into a block of marks; says whether that changed anything.
+    pub fn write(&self, layout: &Layout, bytes: &mut [u8]) -> bool {
+        let policy = match self.policy {
+            CrashPolicy::None => 0,
+            CrashPolicy::Resync => 0xFF,
+            CrashPolicy::Log => 2,
+        };
+        let ring = self.ring.and_then(|ring| u8::try_from(ring).ok()).unwrap_or(0xFF);
+        let session = self.session.unwrap_or(u64::MAX);
+        let same = get8(bytes, field::POLICY) == policy
+            && get8(bytes, field::RING) == ring
+            && get64(layout.endian, bytes, field::SESSION) == session;
+        put8(bytes, field::POLICY, policy);
+        put8(bytes, field::RING, ring);
+        put64(layout.endian, bytes, field::SESSION, session);
+        !same
+    }
+}
+
+impl DdfSet {
+    /// The log of a volume that has one.
+    pub fn hole_log_of(&self, volume: VolumeIndex) -> Option<HoleLog> {
+        let meta = self.volume_meta(volume)?;
+        meta.hole.ring?;
+        // Random numbers of the start and of the volume.
+        let volume = get64(self.layout.endian, &meta.guid, 16);
+        Some(HoleLog {
+            units: RING_UNITS,
+            session: meta.hole.session.map(|session| [session, volume]),
+        })
+    }
+
+    /// First sector of a volume's ring on the disk in `slot`.
+    pub fn hole_ring_sector(&self, volume: VolumeIndex, slot: Slot) -> Option<u64> {
+        let ring = self.volume_meta(volume)?.hole.ring?;
+        let member = self.set.volume(volume)?.members.get(usize::from(slot))?;
+        let first = self.home(member.disk?)?.vendor.as_ref()?.rings?;
+        let units = u64::from(ring) * u64::from(RING_UNITS);
+        first.checked_add(units * UNIT_SECTORS)
+    }
+
+    /// [`crate::model::Event::CrashPolicySet`].
+    #[inline(never)]
+    pub fn crash_policy_set(&mut self, volume: VolumeIndex, policy: CrashPolicy) -> Checked {
+        let model = self.live_volume(volume)?;
+        if model.shape.level.parity_members() == 0 {
+            return Err(reason!(
+                EINVAL,
+                "{} keeps no parity: there is no hole for a crash to leave",
+                model.shape.level
+            ));
+        }
+        let now = self.volume_meta(volume).map(|meta| meta.hole).unwrap_or_default();
+        if now.policy == policy {
+            return Ok(());
+        }
+        let has_records = self.log.is_some()
+            && self.volume_meta(volume).is_some_and(|meta| meta.log_slot.is_some());
+        if !has_records {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "the disks have no place for EMD's own records, as sets made by EMD have"
+            ));
+        }
+        let ring = match policy {
+            CrashPolicy::Log => Some(self.free_ring(volume)?),
+            CrashPolicy::None | CrashPolicy::Resync => None,
+        };
+        self.record_hole(
+            volume,
+            HoleMeta {
+                policy,
+                ring,
+                session: None,
+            },
+        );
+        Ok(())
+    }
+
+    /// The number of rings that no other volume has, and that all disks of `volume` have a place for.
+    fn free_ring(&self, volume: VolumeIndex) -> Checked<u16> {
+        let model = self.live_volume(volume)?;
+        let without = model.members.iter().filter_map(|member| member.disk).find(|&disk| {
+            let section = self.home(disk).and_then(|home| home.vendor.as_ref());
+            section.is_some_and(|section| section.rings.is_none())
+        });
+        if let Some(disk) = without {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "disk {disk} has no place for a log: the set was made by an older EMD"
+            ));
+        }
+        let is_taken = |ring: u16| {
+            self.set
+                .live_volumes()
+                .filter_map(|(index, _)| self.volume_meta(index))
+                .any(|meta| meta.hole.ring == Some(ring))
+        };
+        (0..RINGS).find(|&ring| !is_taken(ring)).ok_or_else(|| {
+            reason!(
+                ENOSPC,
+                "{RINGS} volumes of the set have a log already; there is no place for more"
+            )
+        })
+    }
+
+    /// [`crate::model::Event::HoleLogStarted`].
+    #[inline(never)]
+    pub fn hole_log_started(&mut self, volume: VolumeIndex, context: &Context) -> Checked {
+        let hole = self.volume_meta(volume).map(|meta| meta.hole).unwrap_or_default();
+        if hole.ring.is_none() {
+            return Err(reason!(EINVAL, "volume {volume} has no log"));
+        }
+        let [random, _] = context.random;
+        let session = Some(random & !1);
+        self.record_hole(volume, HoleMeta { session, ..hole });
+        Ok(())
+    }
+
+    fn record_hole(&mut self, volume: VolumeIndex, hole: HoleMeta) {
+        let layout = self.layout;
+        let (Some(meta), Some(log)) = (
+            self.volumes.get_mut(usize::from(volume)),
+            self.log.as_mut(),
+        ) else {
+            return;
+        };
+        meta.hole = hole;
+        let Some(slot) = meta.log_slot else { return };
+        let index = log.plan.marks(slot);
+        if hole.write(&layout, log.block_mut(index)) {
+            log.seal(&layout, index);
+            self.lacks(index, Some(volume));
+        }
+    }
+
+    /// Reads what the chosen block of marks says of a volume's log. When the disks' records do not count, only
+    /// the policy is taken over, from whichever disk has one.
+    #[inline(never)]
+    pub fn read_hole(&mut self, volume: VolumeIndex, others: &[Section<'_>]) {
+        let layout = self.layout;
+        let Some(meta) = self.volumes.get_mut(usize::from(volume)) else {
+            return;
+        };
+        let guid = meta.guid;
+        let (Some(slot), Some(log)) = (meta.log_slot, self.log.as_mut()) else {
+            return;
+        };
+        let index = log.plan.marks(slot);
+        let counts = others.iter().any(|section| section.counts);
+        meta.hole = if counts {
+            HoleMeta::read(&layout, log.block(index))
+        } else {
+            let own = others.iter().filter(|section| section.own);
+            let marks = own.flat_map(|section| {
+                let blocks = (0..log.plan.slots).map(|slot| log.plan.marks(slot));
+                blocks.filter_map(|at| section.body(&layout, at))
+            });
+            let newest = marks
+                .filter(|body| body.is(Kind::Marks, &guid))
+                .max_by_key(|body| body.generation());
+            newest.map_or_else(HoleMeta::default, |body| HoleMeta {
+                session: None,
+                ..HoleMeta::read(&layout, body.bytes())
+            })
+        };
+        let hole = meta.hole;
+        let taken = hole.ring.is_some_and(|ring| {
+            let before = self.volumes.get(..usize::from(volume)).unwrap_or(&[]);
+            before.iter().any(|other| other.hole.ring == Some(ring))
+        });
+        if taken {
+            // Two volumes cannot have one; nobody writes that.
+            if let Some(meta) = self.volumes.get_mut(usize::from(volume)) {
+                meta.hole = HoleMeta::default();
+            }
+        }
+        let hole = self.volumes.get(usize::from(volume)).map(|meta| meta.hole);
+        if let (Some(log), Some(hole)) = (self.log.as_mut(), hole) {
+            if hole.write(&layout, log.block_mut(index)) {
+                log.seal(&layout, index);
+            }
+        }
+    }
+}

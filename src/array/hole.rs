@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log that closes the write hole, at work: `personalities/hole_log` says what goes where and when, here
+//! it goes there.
+//!
+//! ```text
+//!  Step::Log ─► begin ── lane unflushed, or ring full of what is ──► flush of all members ─┐
+//!                 │ ◄───────────────────────────────────────────────────────────────────────┘
+//!                 │ ── ring busy ──► waits in `for_log`; whoever makes room starts it again
+//!                 └─► heads, sums ──► one bio a parity, FUA ──► batch_back ─► the machine's next step
+//! ```
+//!
+//! An op has its lane all the time, so entries of a lane are numbered in the order of its writes. It waits for
+//! room with its buffers in hand: those that it waits for have all they need, and end without it.
+
+use super::lane_op::{Body, LaneOp};
+use super::lane_run;
+use super::submit::Background;
+use super::{Array, ArrayPass, MemberSlot};
+use crate::block::batch::{launch, Part};
+use crate::block::crc;
+use crate::block::pages::{Pages, PAGE_BYTES};
+use crate::block::raw::{REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
+use crate::model::{Checked, Slot};
+use crate::personalities::hole_log::{
+    Entry, Place, Refusal, Ring, Session, Sum, Watch, UNIT_BYTES, UNIT_SECTORS,
+};
+use crate::personalities::lane::{Job, Step, StepResult};
+use crate::personalities::Mask;
+use crate::uapi::event::EventKind;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::SpinLockIrq;
+
+/// What an array needs to know to keep a log.
+#[derive(Clone, Copy)]
+pub struct HoleParams {
+    /// Tells this start's entries from all others.
+    pub session: Session,
+    /// Length of each member's ring, in units.
+    pub units: u32,
+}
+
+/// The log of an array.
+#[pin_data]
+pub(super) struct Hole {
+    session: Session,
+    pub(super) watch: Watch,
+    /// The last entry's number.
+    numbers: AtomicU64,
+    /// How often room was made in a ring.
+    changes: AtomicU64,
+    /// By slot. One lock for all: entries of P and Q get their places together, or not at all.
+    #[pin]
+    rings: SpinLockIrq<KVec<Ring>>,
+}
+
+/// Most entries that a run of an op has at a time: P and Q, logged anew when members are lost on the way.
+const ENTRIES_MAX: usize = 8;
+
+/// What an op waits for, beside its steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing.
+    Idle,
+    /// A flush of all members, with its number.
+    Flushing(u64),
+    /// Entries on their way.
+    Logging,
+}
+
+/// An op's entries.
+pub(super) struct OpLog {
+    pub(super) phase: Phase,
+    /// Room for the heads of two entries, on arrays with a log.
+    heads: Option<Pages>,
+    entries: [Option<(Slot, Place)>; ENTRIES_MAX],
+    /// How many of those are there; and how many of them are on their members.
+    len: usize,
+    written: usize,
+    /// Earlier entries of this run's columns are void, or its own are there.
+    covered: bool,
+}
+
+impl OpLog {
+    pub(super) fn new(has_log: bool) -> Result<Self> {
+        let heads = if has_log {
+            Some(Pages::alloc(1, crate::block::raw::GFP_NOIO).ok_or(ENOMEM)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            phase: Phase::Idle,
+            heads,
+            entries: [None; ENTRIES_MAX],
+            len: 0,
+            written: 0,
+            covered: false,
+        })
+    }
+
+    fn push(&mut self, slot: Slot, place: Place) {
+        if let Some(room) = self.entries.get_mut(self.len) {
+            *room = Some((slot, place));
+            self.len += 1;
+        }
+    }
+
+    /// Entries that are on their way now.
+    fn unwritten(&self) -> impl Iterator<Item = (Slot, Place)> + '_ {
+        let range = self.entries.get(self.written..self.len).unwrap_or(&[]);
+        range.iter().copied().flatten()
+    }
+}
+
+impl Hole {
+    /// A log for arrays of `members` members. `durable`: none of them has a volatile cache.
+    pub(super) fn new(
+        params: HoleParams,
+        members: usize,
+        durable: bool,
+    ) -> Checked<impl PinInit<Self>> {
+        let mut rings = KVec::with_capacity(members, GFP_KERNEL)?;
+        for _ in 0..members {
+            rings.push(Ring::new(params.units)?, GFP_KERNEL)?;
+        }
+        let watch = Watch::new(durable)?;
+        Ok(pin_init!(Self {
+            session: params.session,
+            watch,
+            numbers: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            rings <- kernel::new_spinlock_irq!(rings, "emd_hole_rings"),
+        }))
+    }
+
+    /// The member in `slot` is another one: its ring is empty, and its cache, if it has one, counts.
+    pub(super) fn member_joins(&self, slot: Slot, durable: bool) {
+        if !durable {
+            self.watch.not_durable();
+        }
+        let mut rings = self.rings.lock();
+        if let Some(ring) = rings.get_mut(usize::from(slot)) {
+            ring.clear(|bucket| self.watch.entry_gone(bucket));
+        }
+    }
+
+    /// Places for an entry on each of `members`, or none.
+    fn place(
+        &self,
+        members: Mask,
+        sectors: u32,
+        bucket: u16,
+        mut give: impl FnMut(Slot, Place),
+    ) -> Result<(), Refusal> {
+        let flushed = self.watch.flushed();
+        let mut rings = self.rings.lock();
+        for slot in members.iter() {
+            if let Some(ring) = rings.get_mut(usize::from(slot)) {
+                ring.has_room(sectors, flushed)?;
+            }
+        }
+        for slot in members.iter() {
+            if let Some(ring) = rings.get_mut(usize::from(slot)) {
+                give(slot, ring.place(sectors, bucket, flushed)?);
+                self.watch.entry_put(bucket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries are on their members, or those are lost.
+    fn written(&self, entries: impl Iterator<Item = (Slot, Place)>) {
+        let mut rings = self.rings.lock();
+        for (slot, place) in entries {
+            if let Some(ring) = rings.get_mut(usize::from(slot)) {
+                ring.written(place, |bucket| self.watch.entry_gone(bucket));
+            }
+        }
+        drop(rings);
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What they were written for is through.
+    fn done(&self, entries: &[Option<(Slot, Place)>]) {
+        let flush = self.watch.next_flush();
+        let mut rings = self.rings.lock();
+        for &(slot, place) in entries.iter().flatten() {
+            if let Some(ring) = rings.get_mut(usize::from(slot)) {
+                ring.done(place, flush);
+            }
+        }
+        drop(rings);
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether a `Step::Write` has to wait for a void entry: the log may have a sum for this lane that it makes
+/// out of date.
+pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
+    let Some(hole) = pass.hole.as_ref() else {
+        return false;
+    };
+    let roles = pass.geometry.roles(body.stripe);
+    let changes_data = match body.job {
+        Job::Write { .. } => true,
+        Job::Sync { .. } => !members.intersect(roles.data).is_empty(),
+        // These write what was there.
+        Job::Read { .. } | Job::Rebuild { .. } => false,
+    };
+    changes_data
+        && !body.log.covered
+        && hole.watch.has_entry(hole.watch.bucket(body.lane))
+        && !roles.parity().intersect(pass.writable()).is_empty()
+}
+
+/// What is to be logged now, by the machine's step: on which members, with what in the sums, and whether the
+/// sums go along.
+fn wanted(pass: &ArrayPass, body: &Body) -> Option<(Mask, Mask, bool)> {
+    match body.step? {
+        Step::Log { members, covers } => Some((members, covers, true)),
+        Step::Write { .. } => {
+            let roles = pass.geometry.roles(body.stripe);
+            let members = roles.parity().intersect(pass.writable());
+            Some((members, Mask::EMPTY, false))
+        }
+        _ => None,
+    }
+}
+
+/// Logs what the op's step asks for, then goes on with it. Process context.
+pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    let Some(pass) = body.array().map(|pass| pass.again()) else {
+        return;
+    };
+    let (Some(hole), Some((members, covers, with_sums))) =
+        (pass.hole.as_ref(), wanted(&pass, body))
+    else {
+        return lane_run::fail_op(op);
+    };
+    let bucket = hole.watch.bucket(body.lane);
+    if hole.watch.is_unflushed(bucket) {
+        return flush(&pass, op);
+    }
+    let seen = hole.changes.load(Ordering::SeqCst);
+    let sectors = if with_sums { body.run_sectors } else { 0 };
+    if body.log.len + members.len() as usize > ENTRIES_MAX {
+        // Not with the losses that a level bears.
+        return lane_run::fail_op(op);
+    }
+    let log = &mut body.log;
+    let placed = hole.place(members, sectors, bucket, |slot, place| log.push(slot, place));
+    match placed {
+        Ok(()) => {}
+        Err(Refusal::Unflushed) => return flush(&pass, op),
+        Err(Refusal::Busy) => return wait(&pass, op, seen),
+    }
+    let number = hole.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+    write_heads(&pass, body, number, members, covers, with_sums);
+    body.log.phase = Phase::Logging;
+    launch(op, |op, launcher| {
+        let body = &op.body;
+        let Some(pass) = body.array() else { return };
+        let sum_bytes = if with_sums {
+            body.run_sectors as usize * 512
+        } else {
+            0
+        };
+        let Some(heads) = body.log.heads.as_ref() else {
+            return;
+        };
+        for (index, (slot, place)) in body.log.unwritten().enumerate() {
+            let sum = body
+                .buffers
+                .get(usize::from(slot))
+                .and_then(|buffers| buffers.new.as_ref());
+            let member = pass.table().member(slot);
+            let (Some(member), Some(sum)) = (member, sum.or(Some(heads))) else {
+                launcher.fail(slot);
+                continue;
+            };
+            let opf = REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA;
+            let head = Part {
+                pages: heads,
+                offset_bytes: index * PAGE_BYTES,
+                len_bytes: UNIT_BYTES,
+            };
+            // What does not fit before the ring's end goes to its start.
+            let before = (place.units_before_end as usize - 1) * UNIT_BYTES;
+            let before = before.min(sum_bytes);
+            let first = Part {
+                pages: sum,
+                offset_bytes: 0,
+                len_bytes: before,
+            };
+            let rest = Part {
+                pages: sum,
+                offset_bytes: before,
+                len_bytes: sum_bytes - before,
+            };
+            let at = member.log_sector + u64::from(place.unit) * u64::from(UNIT_SECTORS);
+            launcher.send_parts(slot, &member.device, opf, at, &[head, first]);
+            if rest.len_bytes > 0 {
+                launcher.send_parts(slot, &member.device, opf, member.log_sector, &[rest]);
+            }
+        }
+    });
+}
+
+/// Fills in the heads of the entries that are on their way.
+fn write_heads(
+    pass: &ArrayPass,
+    body: &mut Body,
+    number: u64,
+    members: Mask,
+    covers: Mask,
+    with_sums: bool,
+) {
+    let Some(hole) = pass.hole.as_ref() else {
+        return;
+    };
+    let Some(mut heads) = body.log.heads.take() else {
+        return;
+    };
+    let roles = pass.geometry.roles(body.stripe);
+    let pages = heads.as_mut_slice().chunks_exact_mut(PAGE_BYTES);
+    for ((slot, place), head) in body.log.unwritten().zip(pages) {
+        let sum = match (with_sums, roles.q == Some(slot)) {
+            (false, _) => Sum::Void,
+            (true, false) => Sum::P,
+            (true, true) => Sum::Q,
+        };
+        let entry = Entry {
+            number,
+            stripe: body.stripe,
+            column: body.run_column,
+            sectors: body.run_sectors,
+            covers,
+            on: members,
+            slot,
+            sum,
+            position: place.position,
+            oldest: place.oldest,
+        };
+        let buffers = body.buffers.get(usize::from(slot));
+        let new = buffers.and_then(|buffers| buffers.new.as_ref());
+        let bytes = new.and_then(|pages| pages.as_slice().get(..entry.sum_bytes()));
+        entry.encode(hole.session, crc::crc32c(0, bytes.unwrap_or(&[])), head);
+    }
+    body.log.heads = Some(heads);
+}
+
+/// Flushes all members, then begins again.
+fn flush(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
+    let number = pass.flush_begins();
+    op.as_mut().body_mut().log.phase = Phase::Flushing(number);
+    launch(op, |op, launcher| {
+        let Some(pass) = op.body.array() else { return };
+        for slot in pass.writable().iter() {
+            if let Some(member) = pass.table().member(slot) {
+                launcher.flush(slot, &member.device);
+            }
+        }
+    });
+}
+
+/// Keeps an op until there is room. `seen` is how much room had been made when there was none.
+fn wait(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>, seen: u64) {
+    {
+        let mut waiting = pass.waiting.lock();
+        let rest = waiting.for_log.take();
+        op.as_mut().set_next(rest);
+        waiting.for_log = Some(op);
+        pass.someone_waits.store(true, Ordering::SeqCst);
+    }
+    // Who makes room says so before it looks at the flag.
+    let has_changed = |hole: &Hole| hole.changes.load(Ordering::SeqCst) != seen;
+    if pass.hole.as_ref().is_some_and(|hole| has_changed(hole)) {
+        Background::kick(pass.again());
+    }
+}
+
+/// A batch of the log's is back. Process context.
+pub(super) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
+    let (failed, _) = op.batch_failures();
+    let body = op.as_mut().body_mut();
+    let phase = core::mem::replace(&mut body.log.phase, Phase::Idle);
+    let Some(pass) = body.array().map(|pass| pass.again()) else {
+        return;
+    };
+    for slot in failed.iter() {
+        pass.table().count_error(slot, false);
+        pass.write_errors.fetch_add(1, Ordering::Relaxed);
+        pass.member_failed(slot, EventKind::WriteError, 0);
+    }
+    let Some(hole) = pass.hole.as_ref() else {
+        return lane_run::fail_op(op);
+    };
+    if let Phase::Flushing(number) = phase {
+        pass.flush_ended(number, failed);
+        if !failed.intersect(pass.writable()).is_empty() {
+            // It stays in use, and its cache cannot be relied on.
+            return lane_run::fail_op(op);
+        }
+        return begin(op);
+    }
+    hole.written(body.log.unwritten());
+    body.log.written = body.log.len;
+    body.log.covered = true;
+    if pass.someone_waits.load(Ordering::SeqCst) {
+        Background::kick(pass.again());
+    }
+    if let Some(Step::Log { .. }) = body.step {
+        let result = StepResult {
+            failed,
+            lost: failed,
+            ..StepResult::default()
+        };
+        body.step = body.work.as_mut().map(|work| work.step(result));
+    }
+    lane_run::perform(op);
+}
+
+/// A run is through: what it logged may be overwritten once what it wrote is durable. Any context.
+pub(super) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
+    let Some(hole) = pass.hole.as_ref() else {
+        return;
+    };
+    if body.shared {
+        return;
+    }
+    hole.watch.lane_written(hole.watch.bucket(body.lane));
+    let log = &mut body.log;
+    if log.len > 0 {
+        hole.done(log.entries.get(..log.len).unwrap_or(&[]));
+        log.entries = [None; ENTRIES_MAX];
+        (log.len, log.written) = (0, 0);
+        if pass.someone_waits.load(Ordering::SeqCst) {
+            Background::kick(pass.again());
+        }
+    }
+    log.covered = false;
+}
+
+impl Array {
+    /// All members are about to be flushed; the number is for [`Array::flush_ended`].
+    pub(super) fn flush_begins(&self) -> u64 {
+        self.hole
+            .as_ref()
+            .map_or(0, |hole| hole.watch.flush_begins())
+    }
+
+    /// A flush of all members came to its end. It counts when none that is still in use failed.
+    pub(super) fn flush_ended(&self, number: u64, failed: Mask) {
+        if let Some(hole) = self.hole.as_ref() {
+            if failed.intersect(self.writable()).is_empty() {
+                hole.watch.flush_ended(number);
+            }
+        }
+    }
+}
+
+/// Whether no member has a volatile cache.
+pub(super) fn are_durable<'a>(members: impl Iterator<Item = &'a MemberSlot>) -> bool {
+    let mut members = members;
+    members.all(|member| !member.device.has_write_cache())
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log of partial parity when an array starts: what it says is put right, then a new session begins.
+//!
+//! ```text
+//!  dirty, and a session is recorded ─► rings read ─► stretches mended on the disks ─► flush
+//!                                                                                       │
+//!  any start for writing ────────────────────────► HoleLogStarted on disk ◄──────────────┘ ─► the array starts
+//! ```
+//!
+//! Cut anywhere, it is done again at the next start: mending changes parity only, and what the log goes by is
+//! data that mending leaves alone.
+
+use super::state::Inner;
+use crate::array::HoleParams;
+use crate::block::bdev::BlockDevice;
+use crate::block::crc;
+use crate::model::{
+    Access, Checked, Consistency, CrashPolicy, Event, MemberState, Slot, VolumeIndex,
+};
+use crate::personalities::hole_log::entry::{scan, Found};
+use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
+use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_BYTES, UNIT_SECTORS};
+use crate::personalities::{Geometry, Mask};
+use crate::reason;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A member's disk, where the member and its ring start on it, and what of the member may be used.
+struct Seat {
+    device: Arc<BlockDevice>,
+    offset_sectors: u64,
+    ring_sector: u64,
+    /// Sectors of the member that hold what they should.
+    right_sectors: u64,
+}
+
+/// A replay at work.
+struct Replay<'a> {
+    inner: &'a mut Inner,
+    geometry: Geometry,
+    session: Session,
+    units: u32,
+    seats: KVec<Option<Seat>>,
+    /// Members whose rings are read: those in sync.
+    in_sync: Mask,
+    blocks: KVVec<KVVec<u8>>,
+    sums: [KVVec<u8>; 2],
+}
+
+impl Inner {
+    /// What an array needs of its log; `None` when it has none.
+    pub fn hole_params(&self, volume: VolumeIndex) -> Option<HoleParams> {
+        let log = self.metadata.as_ref()?.hole_log(volume)?;
+        Some(HoleParams {
+            session: Session(log.session?),
+            units: log.units,
+        })
+    }
+
+    /// Where the ring of a member starts on its disk; 0 when there is none.
+    pub fn hole_ring_sector(&self, volume: VolumeIndex, slot: Slot) -> u64 {
+        let metadata = self.metadata.as_ref();
+        metadata
+            .and_then(|metadata| metadata.hole_log_sector(volume, slot))
+            .unwrap_or(0)
+    }
+
+    /// What is done about crashes in a volume.
+    pub fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
+        let metadata = self.metadata.as_ref();
+        metadata.map_or(CrashPolicy::Resync, |metadata| {
+            metadata.crash_policy(volume)
+        })
+    }
+
+    /// Puts right what the log of a volume says, if that is due. `usable` are the members in sync whose disks
+    /// are claimed.
+    #[inline(never)]
+    pub fn replay_hole(&mut self, volume: VolumeIndex, usable: Mask) -> Checked {
+        let log = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.hole_log(volume));
+        let Some((log, session)) = log.and_then(|log| Some((log, Session(log.session?)))) else {
+            return Ok(());
+        };
+        let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
+            return Ok(());
+        };
+        let is_due = model.consistency != Consistency::Clean
+            && matches!(model.access, Access::ReadWrite);
+        if !is_due {
+            return Ok(());
+        }
+        let geometry = Geometry::new(&model.shape, model.size_sectors)?;
+        let mut seats = KVec::with_capacity(model.members.len(), GFP_KERNEL)?;
+        for (slot, member) in (0u16..).zip(model.members.iter()) {
+            let right_sectors = match member.state {
+                MemberState::InSync if usable.contains(slot) => u64::MAX,
+                MemberState::Rebuilding { done_sectors } => done_sectors,
+                _ => 0,
+            };
+            let device = member.disk.and_then(|disk| self.device(disk)).cloned();
+            let seat = device.filter(|_| right_sectors > 0).map(|device| Seat {
+                device,
+                offset_sectors: member.offset_sectors,
+                ring_sector: self.hole_ring_sector(volume, slot),
+                right_sectors,
+            });
+            seats.push(seat, GFP_KERNEL)?;
+        }
+        let len = SECTORS_MAX as usize * 512;
+        let mut blocks = KVVec::with_capacity(seats.len(), GFP_KERNEL)?;
+        for _ in 0..seats.len() {
+            blocks.push(KVVec::with_capacity(len, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let sums = [
+            KVVec::from_elem(0, len, GFP_KERNEL)?,
+            KVVec::from_elem(0, len, GFP_KERNEL)?,
+        ];
+        let mut replay = Replay {
+            inner: self,
+            geometry,
+            session,
+            units: log.units.min(UNITS_MAX),
+            seats,
+            in_sync: usable,
+            blocks,
+            sums,
+        };
+        let mended = replay.run()?;
+        if mended > 0 {
+            log!(
+                pr_info,
+                "volume {}: {} stretches that were being written are put right by the log",
+                volume,
+                mended
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Replay<'_> {
+    /// Mends all there is to mend, and makes it durable; how many stretches.
+    fn run(&mut self) -> Checked<usize> {
+        let (mut found, read) = self.read_rings()?;
+        let stretches = plan(&self.geometry, &mut found, read)?;
+        for stretch in stretches.iter() {
+            self.mend(stretch)?;
+        }
+        if !stretches.is_empty() {
+            self.flush()?;
+        }
+        Ok(stretches.len())
+    }
+
+    /// All entries that count, and the members whose rings could be read.
+    fn read_rings(&mut self) -> Checked<(KVVec<Found>, Mask)> {
+        let mut found = KVVec::new();
+        let mut read = Mask::EMPTY;
+        let mut ring = KVVec::from_elem(0, self.units as usize * UNIT_BYTES, GFP_KERNEL)?;
+        for slot in self.in_sync.iter() {
+            let Some(seat) = self.seats.get(usize::from(slot)).and_then(Option::as_ref) else {
+                continue;
+            };
+            let io = self.inner.io.as_mut();
+            if seat.ring_sector == 0 || io.read(&seat.device, seat.ring_sector, &mut ring).is_err() {
+                log!(pr_warn, "the log on disk {} cannot be read", seat.device.dev());
+                continue;
+            }
+            read = read.with(slot);
+            scan(self.session, slot, &ring, crc::crc32c, &mut found)?;
+        }
+        Ok((found, read))
+    }
+
+    fn mend(&mut self, stretch: &Stretch) -> Checked {
+        let len = stretch.sectors as usize * 512;
+        let mut readable = Mask::EMPTY;
+        let mut targets = Mask::EMPTY;
+        for slot in self.geometry.roles(stretch.stripe).all().iter() {
+            let at = usize::from(slot);
+            let Some(block) = self.blocks.get_mut(at) else {
+                continue;
+            };
+            block.resize(len, 0, GFP_KERNEL)?;
+            let (Some(Some(seat)), Some(start)) =
+                (self.seats.get(at), self.geometry.member_sector(stretch.stripe, slot))
+            else {
+                continue;
+            };
+            let sector = start + u64::from(stretch.column);
+            let is_right = sector + u64::from(stretch.sectors) <= seat.right_sectors;
+            let io = self.inner.io.as_mut();
+            if is_right && io.read(&seat.device, seat.offset_sectors + sector, block).is_ok() {
+                readable = readable.with(slot);
+            } else {
+                // It is being rebuilt around here, or cannot be read: it is written with what it should hold.
+                targets = targets.with(slot);
+            }
+        }
+        let p = self.read_sum(stretch.p, 0, len);
+        let q = self.read_sum(stretch.q, 1, len);
+        let [p_sum, q_sum] = &self.sums;
+        let sums = [
+            p_sum.get(..len).filter(|_| p),
+            q_sum.get(..len).filter(|_| q),
+        ];
+        let write = mend(
+            &self.geometry,
+            stretch,
+            readable,
+            targets,
+            &mut self.blocks,
+            sums,
+        )?;
+        for slot in write.iter() {
+            self.write(stretch, slot)?;
+        }
+        Ok(())
+    }
+
+    /// Reads (part of) a sum; false when there is none.
+    fn read_sum(&mut self, sum: Option<SumAt>, which: usize, len: usize) -> bool {
+        let Some((sum, room)) = sum.zip(self.sums.get_mut(which)) else {
+            return false;
+        };
+        let Some(seat) = self.seats.get(usize::from(sum.slot)).and_then(Option::as_ref) else {
+            return false;
+        };
+        let ring_sectors = u64::from(self.units) * u64::from(UNIT_SECTORS);
+        let start = (u64::from(sum.unit) + 1) * u64::from(UNIT_SECTORS) + u64::from(sum.skip_sectors);
+        let start = start.checked_rem(ring_sectors).unwrap_or(0);
+        let before = usize::try_from(ring_sectors - start).unwrap_or(usize::MAX).saturating_mul(512);
+        let Some((first, rest)) = room
+            .get_mut(..len)
+            .and_then(|room| room.split_at_mut_checked(before.min(len)))
+        else {
+            return false;
+        };
+        let ring = seat.ring_sector;
+        let mut io = self.inner.io.as_mut();
+        let first_read = io.as_mut().read(&seat.device, ring + start, first);
+        first_read.is_ok() && (rest.is_empty() || io.read(&seat.device, ring, rest).is_ok())
+    }
+
+    fn write(&mut self, stretch: &Stretch, slot: Slot) -> Checked {
+        let at = usize::from(slot);
+        let (Some(Some(seat)), Some(block), Some(start)) = (
+            self.seats.get(at),
+            self.blocks.get(at),
+            self.geometry.member_sector(stretch.stripe, slot),
+        ) else {
+            return Ok(());
+        };
+        let sector = seat.offset_sectors + start + u64::from(stretch.column);
+        let mut done = 0;
+        let mut outcome = Ok(());
+        while done < block.len() && outcome.is_ok() {
+            let mut round = self.inner.io.as_mut().round();
+            let part = block.get(done..).unwrap_or(&[]);
+            let taken = round.write(slot, &seat.device, sector + (done as u64 >> 9), part);
+            round.finish(|_, result, _| outcome = outcome.and(result));
+            done += taken.max(512);
+        }
+        outcome.map_err(|errno| {
+            reason!(
+                errno,
+                "disk {} does not take what the log says: it is needed as it is",
+                seat.device.dev()
+            )
+        })
+    }
+
+    fn flush(&mut self) -> Checked {
+        let mut outcome = Ok(());
+        for seat in self.seats.iter().flatten() {
+            let mut round = self.inner.io.as_mut().round();
+            round.flush(0, &seat.device);
+            round.finish(|_, result, _| outcome = outcome.and(result));
+        }
+        outcome.map_err(|errno| reason!(errno, "what the log put right cannot be made durable"))
+    }
+}
+
+impl Inner {
+    /// Begins a new session of a volume's log, if it has one: what is in it counts no more.
+    #[inline(never)]
+    pub fn start_hole(&mut self, set: &super::managed::ManagedSet, volume: VolumeIndex) -> Checked {
+        let has_log = self
+            .metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.hole_log(volume).is_some());
+        let writable = self
+            .model()
+            .and_then(|model| model.volume(volume))
+            .is_some_and(|model| matches!(model.access, Access::ReadWrite));
+        if has_log && writable {
+            self.record(&set.shared, &Event::HoleLogStarted(volume))?;
+        }
+        Ok(())
+    }
+
+    /// Empties the ring of a member that is about to join: it may have been one before, in this session.
+    #[inline(never)]
+    pub fn clear_ring(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
+        let Some(log) = self.metadata.as_ref().and_then(|metadata| metadata.hole_log(volume)) else {
+            return Ok(());
+        };
+        let first = self.hole_ring_sector(volume, slot);
+        let device = self
+            .disk_in(volume, slot)
+            .and_then(|disk| self.device(disk))
+            .cloned();
+        let Some(device) = device.filter(|_| first > 0) else {
+            return Err(reason!(EOPNOTSUPP, "the disk in slot {slot} has no place for the log"));
+        };
+        let mut left = log.units as usize * UNIT_BYTES;
+        let zeroes = KVVec::from_elem(0u8, left.min(1 << 18), GFP_KERNEL)?;
+        let mut sector = first;
+        let mut outcome = Ok(());
+        while left > 0 && outcome.is_ok() {
+            let mut round = self.io.as_mut().round();
+            let part = zeroes.get(..left.min(zeroes.len())).unwrap_or(&[]);
+            let taken = round.write(0, &device, sector, part).max(512).min(left);
+            round.finish(|_, result, _| outcome = outcome.and(result));
+            left -= taken;
+            sector += taken as u64 >> 9;
+        }
+        if outcome.is_ok() {
+            let mut round = self.io.as_mut().round();
+            round.flush(0, &device);
+            round.finish(|_, result, _| outcome = outcome.and(result));
+        }
+        outcome.map_err(|errno| reason!(errno, "the log on disk {} cannot be emptied", device.dev()))
+    }
+}
