@@ -5,7 +5,6 @@
 use super::bad::{BadSpot, BadSpots};
 use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
-use super::regions::Regions;
 use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
     dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
@@ -17,6 +16,7 @@ use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, RegionLog, Slot, Text};
+use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
 use crate::uapi::event::EventKind;

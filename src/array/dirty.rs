@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Only in DIRTY do writes go on; else they wait in `Waiting::for_dirty`. On an array that is dirty
-//! already a write pays one load. Where the metadata keeps regions (`regions.rs`), a write waits for its
+//! already a write pays one load. Where the metadata keeps regions (`personalities/regions.rs`), a write waits for its
 //! regions in the same way.
 
 use super::submit::Background;
@@ -18,6 +18,7 @@ use super::{Array, ArrayPass};
 use crate::block::bio::{BioList, UserBio};
 use crate::block::context;
 use crate::block::gate::Gated;
+use crate::personalities::regions::Regions;
 use core::sync::atomic::Ordering;
 
 pub(super) const CLEAN: u8 = 0;
@@ -114,7 +115,12 @@ impl Array {
         Self::release_gate(this);
     }
 
-    /// Regions that are clean and may be recorded so: first and how many.
+    /// Whether there are regions that may be recorded as clean once the members are flushed.
+    pub fn has_leaving_regions(&self) -> bool {
+        self.regions.as_ref().is_some_and(Regions::are_leaving)
+    }
+
+    /// Regions that may be recorded as clean: first and how many.
     pub fn leaving_regions(&self) -> Option<(u32, u32)> {
         self.regions.as_ref()?.take_leaving()
     }

@@ -38,7 +38,6 @@ mod lane_run;
 mod pace;
 mod ranges;
 mod read;
-mod regions;
 mod submit;
 mod task;
 mod write;
@@ -56,6 +55,7 @@ use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
+use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
@@ -143,7 +143,7 @@ pub struct Array {
     /// See `dirty.rs`.
     dirty: AtomicU8,
     /// Where the metadata keeps which regions may have writes in flight.
-    regions: Option<regions::Regions>,
+    regions: Option<Regions>,
     /// Ticks of the last sweep over them.
     swept: AtomicU64,
     /// Ticks when the last write came, and the last I/O at all.

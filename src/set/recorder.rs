@@ -275,18 +275,17 @@ impl Inner {
     }
 
     /// Records regions as clean. When that fails they stay marked in the metadata, which does no harm.
+    /// What is left is done the next time.
     #[inline(never)]
     fn record_leaving(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
-        let mut flushed = false;
+        // What was written there has to be on the media first.
+        if !array.has_leaving_regions() || self.flush_members(volume).is_err() {
+            return;
+        }
         for _ in 0..STRETCHES_MAX {
             let Some((first, count)) = array.leaving_regions() else {
                 return;
             };
-            // What was written there has to be on the media first.
-            if !flushed && self.flush_members(volume).is_err() {
-                return;
-            }
-            flushed = true;
             let event = Event::RegionsClean {
                 volume,
                 first,

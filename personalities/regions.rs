@@ -6,11 +6,15 @@
 //! A write goes on when the metadata has all its regions marked (`recorded`): that costs a load for
 //! each. Else it wants them (`wanted`) and waits until the set's worker has recorded them. A *sweep*,
 //! made while nobody is inside the array, takes back the marks of regions that no write touched since
-//! the last one (`leaving`); the metadata hears of it afterwards. So the metadata always has at least
-//! the regions with writes in flight.
+//! the last one (`leaving`); the metadata hears of it afterwards, which may take its time. A region that
+//! is written meanwhile is recorded anew and leaves no more. So the metadata always has at least the
+//! regions with writes in flight.
+//!
+//! Any number of writers call [`Regions::admit`] at once; all else is for the set's worker, one call at
+//! a time, in the order in which it writes the metadata.
 
+use super::{Geometry, Kind};
 use crate::model::{Checked, RegionLog};
-use crate::personalities::{Geometry, Kind};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 
@@ -56,16 +60,17 @@ impl Bits {
 
     /// The first set one from `from` on.
     fn next(&self, from: u32) -> Option<u32> {
-        let mut index = (from / 64) as usize;
         let mut mask = u64::MAX << (from % 64);
-        loop {
-            let word = self.0.get(index)?.load(Ordering::Acquire) & mask;
+        let mut start = from & !63;
+        for word in self.0.get((from / 64) as usize..)? {
+            let word = word.load(Ordering::Acquire) & mask;
             if word != 0 {
-                return Some(index as u32 * 64 + word.trailing_zeros());
+                return start.checked_add(word.trailing_zeros());
             }
-            index += 1;
             mask = u64::MAX;
+            start = start.saturating_add(64);
         }
+        None
     }
 
     /// Takes out a stretch of set ones, with gaps of less than `gap`.
@@ -73,19 +78,23 @@ impl Bits {
         let first = self.next(0)?;
         let mut last = first;
         self.clear(first);
-        while let Some(next) = self.next(last + 1) {
-            if next - last > gap {
+        while let Some(next) = self.next(last.saturating_add(1)) {
+            if next.saturating_sub(last) > gap {
                 break;
             }
             self.clear(next);
             last = next;
         }
-        Some((first, last - first + 1))
+        Some((first, last.saturating_sub(first).saturating_add(1)))
     }
 }
 
 /// The regions of an array.
-pub(super) struct Regions {
+///
+/// # Invariants
+///
+/// No region is in `recorded` and in `leaving` once the worker's call is over.
+pub struct Regions {
     /// log2 of a region's sectors (in the space in which syncs count).
     shift: u32,
     count: u32,
@@ -97,8 +106,8 @@ pub(super) struct Regions {
 }
 
 impl Regions {
-    /// As the metadata has them. Allocates.
-    pub(super) fn new(log: &RegionLog) -> Checked<Self> {
+    /// As the metadata has them. Allocates; fails with `ENOMEM` only.
+    pub fn new(log: &RegionLog) -> Checked<Self> {
         let recorded = Bits::new(log.regions)?;
         for region in 0..log.regions {
             if log.is_dirty(region) {
@@ -118,18 +127,19 @@ impl Regions {
 
     /// First and last region that a write touches.
     fn of(&self, geometry: &Geometry, sector: u64, sectors: u32) -> (u32, u32) {
-        let last_sector = sector + u64::from(sectors.max(1)) - 1;
+        let last_sector = sector.saturating_add(u64::from(sectors.max(1)) - 1);
         let mark = |sector: u64, end: bool| match geometry.kind() {
             Kind::Parity => {
                 let stripe = geometry.locate(sector).stripe;
                 let chunk = u64::from(geometry.chunk_sectors());
-                geometry.row_mark(stripe) + if end { chunk.saturating_sub(1) } else { 0 }
+                let more = if end { chunk.saturating_sub(1) } else { 0 };
+                geometry.row_mark(stripe).saturating_add(more)
             }
             // Sectors of the volume, which are those of each member of a mirror.
             _ => sector,
         };
         let region = |mark: u64| {
-            u32::try_from(mark >> self.shift)
+            u32::try_from(mark.wrapping_shr(self.shift))
                 .unwrap_or(u32::MAX)
                 .min(self.count.saturating_sub(1))
         };
@@ -138,7 +148,7 @@ impl Regions {
 
     /// Whether a write may go on as far as its regions go; else they are wanted from now on. Inside the
     /// array only.
-    pub(super) fn admit(&self, geometry: &Geometry, sector: u64, sectors: u32) -> bool {
+    pub fn admit(&self, geometry: &Geometry, sector: u64, sectors: u32) -> bool {
         let (first, last) = self.of(geometry, sector, sectors);
         let mut all = true;
         for region in first..=last {
@@ -156,12 +166,12 @@ impl Regions {
     }
 
     /// Whether writes wait for regions.
-    pub(super) fn are_wanted(&self) -> bool {
+    pub fn are_wanted(&self) -> bool {
         self.someone_wants.load(Ordering::Acquire)
     }
 
     /// Regions to be recorded next: first and how many.
-    pub(super) fn take_wanted(&self) -> Option<(u32, u32)> {
+    pub fn take_wanted(&self) -> Option<(u32, u32)> {
         // Whoever wants more from here on sets it again.
         self.someone_wants.store(false, Ordering::Release);
         let wanted = self.wanted.take_stretch(GAP);
@@ -172,8 +182,10 @@ impl Regions {
     }
 
     /// The metadata has these.
-    pub(super) fn recorded(&self, first: u32, count: u32) {
+    pub fn recorded(&self, first: u32, count: u32) {
         for region in first..first.saturating_add(count).min(self.count) {
+            // Before the first write to it goes on: it does not leave with what an earlier sweep left.
+            self.leaving.clear(region);
             self.recorded.set(region);
             // So that the next sweep leaves it, whether its write has come or not.
             self.touched.set(region);
@@ -181,7 +193,7 @@ impl Regions {
     }
 
     /// The metadata could not take them; they are wanted still.
-    pub(super) fn not_recorded(&self, first: u32, count: u32) {
+    pub fn not_recorded(&self, first: u32, count: u32) {
         for region in first..first.saturating_add(count).min(self.count) {
             self.wanted.set(region);
         }
@@ -190,12 +202,12 @@ impl Regions {
 
     /// Takes back what was not touched since the last sweep (with `all`: everything), below `synced`
     /// (in the space in which syncs count). Nobody is inside the array. False: there was nothing.
-    pub(super) fn sweep(&self, all: bool, synced: u64) -> bool {
+    pub fn sweep(&self, all: bool, synced: u64) -> bool {
         let mut any = false;
         let mut from = 0;
         while let Some(region) = self.recorded.next(from).filter(|&at| at < self.count) {
-            from = region + 1;
-            let end = (u64::from(region) + 1) << self.shift;
+            from = region.saturating_add(1);
+            let end = u64::from(from).wrapping_shl(self.shift);
             if end > synced || (!all && self.touched.has(region)) {
                 continue;
             }
@@ -209,15 +221,21 @@ impl Regions {
         any
     }
 
-    /// Regions that the metadata is to hear are clean: first and how many.
-    pub(super) fn take_leaving(&self) -> Option<(u32, u32)> {
+    /// Whether there are regions that the metadata is to hear are clean.
+    pub fn are_leaving(&self) -> bool {
+        self.leaving.next(0).is_some()
+    }
+
+    /// Regions that the metadata is to hear are clean: first and how many. What was written in them has
+    /// to be on the media by then.
+    pub fn take_leaving(&self) -> Option<(u32, u32)> {
         self.leaving.take_stretch(1)
     }
 
     /// The first mark from `mark` on that is in a region which may disagree; `None`: there is none.
-    pub(super) fn next_dirty(&self, mark: u64) -> Option<u64> {
-        let region = u32::try_from(mark >> self.shift).ok()?;
+    pub fn next_dirty(&self, mark: u64) -> Option<u64> {
+        let region = u32::try_from(mark.wrapping_shr(self.shift)).ok()?;
         let next = self.recorded.next(region).filter(|&at| at < self.count)?;
-        Some(mark.max(u64::from(next) << self.shift))
+        Some(mark.max(u64::from(next).wrapping_shl(self.shift)))
     }
 }
