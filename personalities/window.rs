@@ -93,6 +93,22 @@ impl Window {
         }
     }
 
+    /// Leaves out all lanes below `lane`: there is nothing to do for them. Only while none is on the way
+    /// or back ahead of others (false: nothing was done).
+    pub fn skip_to(&mut self, lane: u64) -> bool {
+        let is_even = self.base == self.next;
+        if is_even {
+            self.base = self.base.max(lane.min(self.lanes));
+            self.next = self.base;
+        }
+        is_even
+    }
+
+    /// The next lane that [`send`](Self::send) would answer with; the number of lanes at the end.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// A lane is back; true when that moved the base.
     pub fn back(&mut self, lane: u64, is_good: bool) -> bool {
         let Some(bit) = lane.checked_sub(self.base) else {

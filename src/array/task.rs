@@ -2,9 +2,9 @@
 
 //! Tasks: rebuild, resync, initialise, check, repair: one walk over all lanes of an array.
 //!
-//! A task keeps up to [`WINDOW_MAX`] lanes in flight. Lanes may come back in any order; the mark (what
-//! is done from the start on) follows the first that is not back. The task sleeps in no work item: it
-//! fills its window, and lanes that come back wake it.
+//! A task keeps up to [`WINDOW_FULL`] lanes in flight (`personalities/window.rs`). Lanes may come back in
+//! any order; the mark (what is done from the start on) follows the first that is not back good. The task
+//! sleeps in no work item: it fills its window, and lanes that come back wake it.
 
 use super::lane_run::{self, Manner};
 use super::pace::{Pace, Speed};
@@ -18,6 +18,7 @@ use crate::model::Checked;
 use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::walk::{Walk, WalkLane};
+use crate::personalities::window::Window;
 use crate::personalities::Mask;
 use crate::reason;
 use crate::uapi::event::EventKind;
@@ -28,7 +29,7 @@ use kernel::sync::{Arc, SpinLockIrq};
 use kernel::workqueue::{impl_has_delayed_work, DelayedWork, WorkItem};
 
 /// Most lanes in flight.
-const WINDOW_MAX: u64 = 32;
+const WINDOW_FULL: u64 = 32;
 
 /// Lanes in flight while users do I/O.
 const WINDOW_BUSY: u64 = 2;
@@ -90,12 +91,7 @@ pub enum Scope {
 struct Progress {
     /// The array, until the end.
     array: Option<Arc<Gated<Array>>>,
-    /// First lane that is not back.
-    base: u64,
-    /// Lanes from `base` on that are back, as bits.
-    back: u64,
-    /// Next lane to send.
-    next: u64,
+    window: Window,
     pace: Pace,
 }
 
@@ -110,17 +106,12 @@ pub(super) struct Task {
     in_sync: Mask,
     walk: Walk,
     scope: Scope,
-    /// Lanes in all.
-    lanes: u64,
     started: u64,
     started_lane: u64,
     #[pin]
     progress: SpinLockIrq<Progress>,
     cancelled: AtomicBool,
     paused: AtomicBool,
-    failed: AtomicBool,
-    /// The first lane that failed: the mark does not go beyond it.
-    failed_lane: AtomicU64,
     mismatch_sectors: AtomicU64,
 }
 
@@ -138,7 +129,6 @@ impl Task {
         scope: Scope,
     ) -> Checked {
         let walk = Walk::new(&array.geometry, targets, LANE_SECTORS);
-        let lanes = walk.lanes();
         // Never beyond the mark.
         let first = walk.first(from_sectors);
         let task = Arc::pin_init(
@@ -148,21 +138,16 @@ impl Task {
                 targets,
                 in_sync: array.readable(),
                 walk,
-                lanes,
                 scope,
                 started: context::jiffies() as u64,
                 started_lane: first,
                 progress <- kernel::new_spinlock_irq!(Progress {
                     array: Some(array.clone()),
-                    base: first,
-                    back: 0,
-                    next: first,
+                    window: Window::new(first, walk.lanes()),
                     pace: Pace::new(),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
-                failed: AtomicBool::new(false),
-                failed_lane: AtomicU64::new(u64::MAX),
                 mismatch_sectors: AtomicU64::new(0),
             }),
             GFP_KERNEL,
@@ -230,8 +215,7 @@ impl Task {
 
     /// For people.
     pub(super) fn status(&self) -> TaskStatus {
-        let base = self.progress.lock().base;
-        let done_sectors = self.done_sectors(base);
+        let done_sectors = self.walk.mark(self.progress.lock().window.base());
         let ticks = (context::jiffies() as u64)
             .wrapping_sub(self.started)
             .max(1);
@@ -259,16 +243,12 @@ impl Task {
 
     /// A lane is back. Any context.
     pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, differed: Option<Mask>) {
-        if failed {
-            self.failed_lane.fetch_min(lane, Ordering::AcqRel);
-            self.failed.store(true, Ordering::Release);
-        }
         let range = differed.and_then(|_| self.walk.lane(lane));
         if let Some(range) = range {
             self.mismatch_sectors
                 .fetch_add(u64::from(range.sectors), Ordering::Relaxed);
         }
-        let (base, in_flight) = {
+        let in_flight = {
             let mut progress = self.progress.lock();
             if let (Some(array), Some(range)) = (&progress.array, range) {
                 if array.note_mismatch(&range) && self.tells_mismatches() {
@@ -278,36 +258,20 @@ impl Task {
                     array.notify.event(EventKind::Mismatch, put_right, sector);
                 }
             }
-            if let Some(bit) = lane.checked_sub(progress.base).filter(|&bit| bit < 64) {
-                progress.back |= 1 << bit;
-            }
-            let ready = progress.back.trailing_ones();
-            progress.back = progress.back.checked_shr(ready).unwrap_or(0);
-            progress.base += u64::from(ready);
-            if ready > 0 {
+            if progress.window.back(lane, !failed) {
                 if let Some(array) = &progress.array {
-                    self.publish(array, progress.base);
+                    self.publish(array, progress.window.base());
                 }
             }
-            (progress.base, progress.next - progress.base)
+            progress.window.flying()
         };
-        if base == self.lanes || in_flight <= WINDOW_MAX / 2 {
+        if in_flight <= WINDOW_FULL / 2 {
             self.wake(0);
         }
     }
 
-    /// What is done and may be recorded when all lanes below `base` are back: nothing behind one that
-    /// failed, so that it is done again by whoever goes on from the mark.
-    fn done_sectors(&self, base: u64) -> u64 {
-        self.walk
-            .mark(base.min(self.failed_lane.load(Ordering::Acquire)))
-    }
-
-    /// Moves the array's marks along.
+    /// Moves the array's marks along: all lanes below `base` are back good.
     fn publish(&self, array: &Array, base: u64) {
-        if self.failed.load(Ordering::Acquire) {
-            return;
-        }
         let done = self.walk.mark(base);
         match self.kind {
             TaskKind::Rebuild => array.rebuild_done.store(done, Ordering::Release),
@@ -338,21 +302,19 @@ impl Task {
         };
         match next {
             Some(mark) => self.walk.first(mark).max(lane),
-            None => self.lanes,
+            None => self.walk.lanes(),
         }
     }
 
     /// Sends lanes until the window is full; says when to come again.
     fn fill(self: &Arc<Self>, array: &Arc<Gated<Array>>) -> Next {
         loop {
-            let ending = self.cancelled.load(Ordering::Acquire)
-                || self.failed.load(Ordering::Acquire)
-                || self.members_lost(array);
+            let ending = self.cancelled.load(Ordering::Acquire) || self.members_lost(array);
             let is_busy = array.is_busy(BUSY_MS);
             let lane = {
                 let mut progress = self.progress.lock();
-                let in_flight = progress.next - progress.base;
-                if ending || progress.next == self.lanes {
+                let in_flight = progress.window.flying();
+                if ending || progress.window.has_failed() || progress.window.is_all_sent() {
                     return if in_flight == 0 {
                         Next::End
                     } else {
@@ -362,31 +324,26 @@ impl Task {
                 if self.paused.load(Ordering::Acquire) {
                     return Next::WhenBack;
                 }
-                let jump = self.next_needed(array, progress.next);
-                if jump > progress.next {
-                    if in_flight > 0 {
+                let next = progress.window.next();
+                let jump = self.next_needed(array, next);
+                if jump > next {
+                    if !progress.window.skip_to(jump) {
                         return Next::WhenBack;
                     }
-                    (progress.base, progress.next) = (jump, jump);
-                    self.publish(array, jump);
+                    self.publish(array, progress.window.base());
                     continue;
                 }
                 let speed = progress.pace.speed(&array.limits, is_busy);
-                let window = match speed {
-                    Speed::Full => WINDOW_MAX,
+                let most = match speed {
+                    Speed::Full => WINDOW_FULL,
                     Speed::Gentle => WINDOW_BUSY,
                     Speed::Rest => return Next::Later,
                 };
-                if in_flight >= window {
-                    return if speed == Speed::Gentle {
-                        Next::Later
-                    } else {
-                        Next::WhenBack
-                    };
+                match progress.window.send(most) {
+                    Some(lane) => lane,
+                    None if speed == Speed::Gentle => return Next::Later,
+                    None => return Next::WhenBack,
                 }
-                let lane = progress.next;
-                progress.next += 1;
-                lane
             };
             let Some(range) = self.walk.lane(lane) else {
                 // Nothing to do there.
@@ -400,7 +357,7 @@ impl Task {
                 Manner::Elsewhere
             };
             if !self.send(array, lane, &range, manner) {
-                self.progress.lock().next = lane;
+                self.progress.lock().window.unsend(lane);
                 return Next::Later;
             }
         }
@@ -447,12 +404,12 @@ impl Task {
 
     /// Ends: tells the array, which tells its set.
     fn end(&self) {
-        let (array, base) = {
+        let (array, window) = {
             let mut progress = self.progress.lock();
-            (progress.array.take(), progress.base)
+            (progress.array.take(), progress.window)
         };
         let Some(array) = array else { return };
-        let completed = base == self.lanes && !self.failed.load(Ordering::Acquire);
+        let completed = window.is_complete();
         if completed && matches!(self.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from.store(u64::MAX, Ordering::Release);
         }
@@ -461,7 +418,7 @@ impl Task {
             kind: self.kind,
             targets: self.targets,
             completed,
-            done_sectors: self.done_sectors(base),
+            done_sectors: self.walk.mark(window.base()),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
             scope: self.scope,
         });

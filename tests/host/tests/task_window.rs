@@ -27,13 +27,21 @@ impl Model {
 
 proptest! {
     #[test]
-    fn as_a_plain_list(first in 0u64..40, lanes in 0u64..200, steps in prop::collection::vec((0u8..8, any::<u16>(), 1u64..100), 0..600)) {
+    fn as_a_plain_list(first in 0u64..40, lanes in 0u64..200, steps in prop::collection::vec((0u8..9, any::<u16>(), 1u64..100), 0..600)) {
         let mut window = Window::new(first, lanes);
         let mut model = Model { lanes, first: first.min(lanes), sent: Vec::new() };
         for (what, which, most) in steps {
             let flying = model.flying();
             let before = model.base();
-            if what < 4 || flying.is_empty() {
+            if what == 8 {
+                let next = model.first + model.sent.len() as u64;
+                let to = next + u64::from(which) % 8;
+                prop_assert_eq!(window.skip_to(to), next == before);
+                if next == before {
+                    let count = to.min(model.lanes).saturating_sub(next);
+                    model.sent.extend((0..count).map(|_| Some(true)));
+                }
+            } else if what < 4 || flying.is_empty() {
                 let next = model.first + model.sent.len() as u64;
                 let room = next < model.lanes && next - model.base() < most.min(WINDOW_MAX);
                 prop_assert_eq!(window.send(most), room.then_some(next));
@@ -53,6 +61,7 @@ proptest! {
                 window.back(lanes + 1, true);
             }
             prop_assert_eq!(window.base(), model.base());
+            prop_assert_eq!(window.next(), model.first + model.sent.len() as u64);
             prop_assert_eq!(window.flying(), model.flying().len() as u64);
             prop_assert_eq!(window.has_failed(), model.sent.contains(&Some(false)));
             prop_assert_eq!(window.is_complete(), model.base() == lanes);
