@@ -422,6 +422,12 @@ impl Array {
         self.rebuild_done.store(0, Ordering::Release);
     }
 
+    /// The metadata says that redundancy agrees everywhere, or that what is left has nothing to agree
+    /// with: it is built upon from now on. No sync is at work.
+    pub fn sync_recorded(&self) {
+        self.unsynced_from.store(u64::MAX, Ordering::Release);
+    }
+
     /// Ends the array: no task, nobody inside, nobody comes in. Its disk must be gone already.
     /// `EAGAIN` when failures have to be recorded first, or the task has not ended yet.
     pub fn stop(this: &Arc<Gated<Array>>) -> Checked {

@@ -474,6 +474,8 @@ impl Inner {
             if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
                 if let Some(running) = self.running_mut(volume) {
                     running.needs_resync = false;
+                    running.resync_from_sectors = 0;
+                    running.array.sync_recorded();
                 }
             }
         }

@@ -420,6 +420,10 @@ impl Inner {
                     }
                 }
                 array.rebuilt_recorded(rebuilt);
+                if self.running(volume).is_some_and(|run| !run.needs_resync) {
+                    // What was filled was worked out from the rest.
+                    array.sync_recorded();
+                }
             }
             TaskKind::Initialise | TaskKind::Resync => {
                 let needed = self.running(volume).is_some_and(|run| run.needs_resync);
