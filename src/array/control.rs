@@ -329,23 +329,11 @@ impl Array {
         from_sectors: u64,
         scope: Scope,
     ) -> Checked {
-        if !this.is_redundant() {
-            return Err(reason!(
-                EINVAL,
-                "{} keeps no redundancy: there is nothing to do",
-                this.geometry.level()
-            ));
-        }
         if (kind == TaskKind::Rebuild) == targets.is_empty() {
             return Err(reason!(EINVAL, "a rebuild, and only that, has targets"));
         }
-        let in_sync = this.readable();
-        if kind != TaskKind::Rebuild && !this.geometry.can_compare(in_sync) {
-            return Err(reason!(
-                EINVAL,
-                "{} has lost members: there is nothing to compare with",
-                this.name
-            ));
+        if kind != TaskKind::Rebuild {
+            this.can_check()?;
         }
         if this.has_finished() {
             return Err(reason!(
@@ -385,6 +373,33 @@ impl Array {
         if let Some(task) = task {
             task.cancel();
         }
+    }
+
+    /// Has the task look whether it has to end: members were lost.
+    pub fn nudge_task(&self) {
+        let task = self.task.lock().clone();
+        if let Some(task) = task {
+            task.nudge();
+        }
+    }
+
+    /// Whether there is redundancy that could be checked. `EINVAL` when there is not.
+    pub fn can_check(&self) -> Checked {
+        if !self.is_redundant() {
+            return Err(reason!(
+                EINVAL,
+                "{} keeps no redundancy: there is nothing to do",
+                self.geometry.level()
+            ));
+        }
+        if !self.geometry.can_compare(self.readable()) {
+            return Err(reason!(
+                EINVAL,
+                "{} has lost members: there is nothing to compare with",
+                self.name
+            ));
+        }
+        Ok(())
     }
 
     /// Holds the task, or lets it go on. `ENOENT` when there is none.

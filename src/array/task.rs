@@ -207,6 +207,11 @@ impl Task {
         self.wake(0);
     }
 
+    /// Has it look whether it has to end.
+    pub(super) fn nudge(self: &Arc<Self>) {
+        self.wake(0);
+    }
+
     /// Holds it, or lets it go on.
     pub(super) fn set_paused(self: &Arc<Self>, paused: bool) {
         self.paused.store(paused, Ordering::Release);

@@ -6,6 +6,7 @@ use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
 use super::start::Policy;
+use super::state::Asked;
 use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
@@ -444,6 +445,7 @@ impl ManagedSet {
     fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
         let change = self.change.lock();
         let mut inner = self.lock();
+        let must_wait = matches!(op, TaskOp::Start(kind) if inner.has_busy_disks(volume, kind));
         let Some(running) = inner.running_mut(volume) else {
             return Err(reason!(ENODEV, "the volume is not started"));
         };
@@ -471,17 +473,33 @@ impl ManagedSet {
                     }
                     TaskKind::Resync | TaskKind::Initialise => {
                         // Redundancy is looked at as a whole, whatever is known of it.
-                        Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                        running.array.can_check()?;
+                        if !must_wait {
+                            Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                        }
                         running.needs_resync = true;
                         running.resync_all = true;
                         running.resync_from_sectors = 0;
                     }
                     TaskKind::Check | TaskKind::Repair => {
-                        Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                        if let Some(asked) = running.asked {
+                            let what = asked.kind.word();
+                            return Err(reason!(EBUSY, "emd{number} has a {what} waiting"));
+                        }
+                        running.array.can_check()?;
+                        if !must_wait {
+                            Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                        }
+                        running.asked = Some(Asked {
+                            kind,
+                            from_sectors: 0,
+                        });
                     }
                 }
-                running.told_per_mille = 0;
-                self.tell_started(number, kind);
+                if !must_wait {
+                    running.told_per_mille = 0;
+                    self.tell_started(number, kind);
+                }
             }
             TaskOp::Pause => {
                 running.array.pause_task(true)?;
@@ -494,6 +512,7 @@ impl ManagedSet {
                 }
             }
             TaskOp::Cancel => match running.array.task() {
+                None if running.asked.is_some() => running.asked = None,
                 None => return Err(reason!(ENOENT, "emd{number} has no task")),
                 Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
                     running.array.cancel_task();

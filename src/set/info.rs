@@ -114,7 +114,10 @@ fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<T
     let (kind, done_sectors) = match needed {
         Some((kind, _, done_sectors)) => (kind, done_sectors),
         None if inner.awaits_rebuild(volume.index, keeper_is_busy) => (TaskKind::Rebuild, 0),
-        None => return None,
+        None => {
+            let asked = inner.running(volume.index)?.asked?;
+            (asked.kind, asked.from_sectors)
+        }
     };
     Some(TaskInfo {
         kind,

@@ -7,7 +7,7 @@
 
 use super::managed::ManagedSet;
 use super::shared::{now, Shared};
-use super::state::{DiskMask, Inner};
+use super::state::Inner;
 use crate::array::{Array, MemberSlot, Scope};
 use crate::block::context;
 use crate::block::gate::Gated;
@@ -177,24 +177,24 @@ impl ManagedSet {
     #[inline(never)]
     fn start_tasks(&self) {
         let mut inner = self.lock();
-        let mut busy = DiskMask::EMPTY;
+        inner.make_way();
         for volume in 0..inner.entries_len() {
-            if inner
-                .running(volume)
-                .is_some_and(|run| run.array.task().is_some())
-            {
-                busy.add_all(&inner.disks_of(volume));
-            }
-        }
-        for volume in 0..inner.entries_len() {
-            let disks = inner.disks_of(volume);
-            if disks.meets(&busy) || !inner.may_have_task(volume) {
+            if !inner.may_have_task(volume) {
                 continue;
             }
-            let Some((kind, targets, from_sectors)) = inner.due_task(self, volume) else {
-                inner.start_repairs(volume);
+            let due = inner.due_task(self, volume);
+            let asked = inner.running(volume).and_then(|run| run.asked);
+            let Some((kind, targets, from_sectors)) =
+                due.or(asked.map(|asked| (asked.kind, Mask::EMPTY, asked.from_sectors)))
+            else {
+                if !inner.has_busy_disks(volume, TaskKind::Check) {
+                    inner.start_repairs(volume);
+                }
                 continue;
             };
+            if inner.has_busy_disks(volume, kind) {
+                continue;
+            }
             let Some(running) = inner.running_mut(volume) else {
                 continue;
             };
@@ -212,7 +212,6 @@ impl ManagedSet {
                 Ok(()) => {
                     running.told_per_mille = 0;
                     running.checkpoint_at = now();
-                    busy.add_all(&disks);
                     self.tell_started(number, kind);
                 }
                 Err(reason) => {
@@ -223,6 +222,9 @@ impl ManagedSet {
                         kind.word(),
                         reason
                     );
+                    if due.is_none() && reason.errno() != EAGAIN {
+                        running.asked = None;
+                    }
                     self.keep_later(LATER_MS);
                 }
             }
@@ -449,6 +451,40 @@ impl Inner {
             device: self.device(member.disk?)?.clone(),
             offset_sectors: member.offset_sectors,
             log_sector: self.hole_ring_sector(volume, slot),
+        })
+    }
+
+    /// Ends checks and repairs, held ones too, of volumes that need a rebuild: redundancy comes first.
+    fn make_way(&self) {
+        for volume in 0..self.entries_len() {
+            let Some(running) = self.running(volume) else {
+                continue;
+            };
+            let is_check = running
+                .array
+                .task()
+                .is_some_and(|task| matches!(task.kind, TaskKind::Check | TaskKind::Repair));
+            let needed = self.task_needed(volume);
+            if is_check && matches!(needed, Some((TaskKind::Rebuild, ..))) {
+                running.array.cancel_task();
+            }
+        }
+    }
+
+    /// Whether a task of another volume is at work on a disk of this one, for which one of this kind
+    /// waits. Nothing waits for a task that is held, and a rebuild for no check.
+    pub fn has_busy_disks(&self, volume: VolumeIndex, kind: TaskKind) -> bool {
+        let disks = self.disks_of(volume);
+        (0..self.entries_len()).any(|other| {
+            let task = self
+                .running(other)
+                .filter(|_| other != volume)
+                .and_then(|running| running.array.task());
+            let is_waited_for = task.is_some_and(|task| {
+                let is_check = matches!(task.kind, TaskKind::Check | TaskKind::Repair);
+                !task.paused && !(kind == TaskKind::Rebuild && is_check)
+            });
+            is_waited_for && self.disks_of(other).meets(&disks)
         })
     }
 

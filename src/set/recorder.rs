@@ -124,6 +124,8 @@ impl Inner {
         }
         if !recorded.is_empty() {
             array.failures_recorded(recorded);
+            // A task that is held does not see by itself that it has to end.
+            array.nudge_task();
             wishes.keeper = true;
         }
     }
@@ -336,6 +338,10 @@ impl Inner {
             return;
         };
         wishes.keeper = true;
+        if let Some(running) = self.running_mut(volume) {
+            // Who holds a task holds that one, and not what comes after it.
+            running.paused = false;
+        }
         if result.scope == Scope::Repairs {
             return;
         }
@@ -357,6 +363,9 @@ impl Inner {
         let Some(running) = self.running_mut(volume) else {
             return;
         };
+        if matches!(result.kind, TaskKind::Check | TaskKind::Repair) {
+            running.asked = None;
+        }
         let number = running.number.get();
         let fine = result.completed && done.is_ok();
         if let Err(reason) = &done {

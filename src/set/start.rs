@@ -405,6 +405,7 @@ impl Inner {
             needs_resync,
             resync_all: false,
             resync_from_sectors: unsynced_from.unwrap_or(0),
+            asked: None,
             paused: false,
             retry_at: now(),
             told_per_mille: 0,

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
 use crate::uapi::volume_state;
-use crate::uapi::{EventKind, VolumeState};
+use crate::uapi::{EventKind, TaskKind, VolumeState};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -73,6 +73,15 @@ impl DiskMask {
     }
 }
 
+/// A check or repair that a person asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// Which of them.
+    pub kind: TaskKind,
+    /// Where it starts, in the space in which syncs count.
+    pub from_sectors: u64,
+}
+
 /// What runs of a volume.
 pub struct Running {
     /// Its block device. `None` for the moments between an array's start and its device's, and
@@ -94,7 +103,9 @@ pub struct Running {
     pub resync_all: bool,
     /// Where a resync that was stopped goes on.
     pub resync_from_sectors: u64,
-    /// A person holds the tasks.
+    /// A check or repair that a person asked for and that has not ended; it may wait for its turn.
+    pub asked: Option<Asked>,
+    /// A person holds the task.
     pub paused: bool,
     /// No task is started before this tick: the last one came to grief.
     pub retry_at: u64,

@@ -105,6 +105,39 @@ hold_and_limit() {
   expect "deleted" emdadm delete --force one
 }
 
+rebuild_comes_first() {
+  step "a rebuild waits for no check, and for none that is held"
+  expect "created" emdadm create -e ddf -l raid6 -n six --chunk 16K --size 24M --assume-clean --force "${DISKS[@]:0:4}"
+  local sums
+  sums=$(fill "/dev/$(emd_node six)" 6)
+  expect "a member is failed" emdadm fail six "${DISKS[3]}"
+  expect "a limit" emdadm limit --max 1M six
+  expect "a check" emdadm check six
+  wait_for 10 task_is six running
+  expect "held" emdadm pause six
+  wait_for 10 task_is six paused
+  expect "a new disk" emdadm add six "${DISKS[4]}"
+  wait_for 20 emd_has_task six rebuild
+  wait_for 20 task_is six running
+  expect "no limit" emdadm limit six
+  wait_for 60 emd_settled six
+
+  step "a check that is held does not outlive the loss of a member"
+  expect "a limit" emdadm limit --max 1M six
+  expect "a check" emdadm check six
+  expect "held" emdadm pause six
+  expect "a member is failed" emdadm fail six "${DISKS[0]}"
+  wait_for 20 task_is six none
+  expect "a check of what is left" emdadm check six
+  wait_for 20 task_is six running
+  expect "a new disk, in the middle of the check" emdadm add six "${DISKS[5]}"
+  wait_for 20 emd_has_task six rebuild
+  expect "no limit" emdadm limit six
+  wait_for 60 emd_settled six
+  right "the data" six "$sums"
+  expect "deleted" emdadm delete --force six
+}
+
 moved_on() { (($(emd_get "$1" '.task.done_sectors // 0') > $2)); }
 
 checkpoint() {
@@ -137,6 +170,7 @@ boot_1() {
   mapfile -t DISKS < <(disks)
   check_and_repair
   hold_and_limit
+  rebuild_comes_first
   checkpoint
 
   step "power is cut under writes in one region"
