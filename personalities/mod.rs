@@ -23,6 +23,7 @@ pub mod raid0;
 pub mod raid1;
 pub mod raid10;
 pub mod raid5;
+pub mod rebuild;
 pub mod regions;
 mod rotation;
 mod spans;

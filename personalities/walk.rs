@@ -118,6 +118,23 @@ impl Walk {
         mark.min(self.length())
     }
 
+    /// The first lane that is not needed to be through below `until`: with all lanes below it done, so is
+    /// all below `until`. `None`: the number of lanes.
+    pub fn end(&self, until: Option<u64>) -> u64 {
+        let (mut low, mut high) = (0, self.lanes());
+        let Some(until) = until else { return high };
+        // `mark(high) ≥ until`, or there is no such lane.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.mark(middle) >= until {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        high
+    }
+
     /// The lane to go on with when everything below `mark` is done: the first of those that share the
     /// highest mark that is not beyond.
     pub fn first(&self, mark: u64) -> u64 {

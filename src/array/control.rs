@@ -16,6 +16,7 @@ use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, RegionLog, Slot, Text};
+use crate::personalities::rebuild::Pass;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask};
 use crate::reason;
@@ -47,8 +48,8 @@ pub struct ArrayParams<'a> {
     pub readable: Mask,
     /// Members present and being rebuilt.
     pub rebuilding: Mask,
-    /// How far that is (sectors of the member).
-    pub rebuild_done_sectors: u64,
+    /// How far that is, by slot (sectors of the member); 0 for all others.
+    pub rebuild_done: KVec<AtomicU64>,
     /// Redundancy is not known to agree from here on (sectors of the member).
     pub unsynced_from: Option<u64>,
     /// The metadata says dirty.
@@ -129,7 +130,7 @@ impl Array {
             writable: AtomicU64::new(present.0),
             unrecorded: AtomicU64::new(0),
             broken: AtomicBool::new(false),
-            rebuild_done: AtomicU64::new(params.rebuild_done_sectors),
+            rebuild_done: params.rebuild_done,
             unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
             task_active: AtomicBool::new(false),
             dirty: AtomicU8::new(dirty),
@@ -294,7 +295,7 @@ impl Array {
             bad.forget(slot);
             this.bad_count.store(bad.len(), Ordering::Release);
             drop(bad);
-            this.rebuild_done.store(0, Ordering::Release);
+            this.set_rebuilt_below(Mask::single(slot), 0);
             this.writable
                 .fetch_or(Mask::single(slot).0, Ordering::AcqRel);
         }
@@ -320,16 +321,14 @@ impl Array {
         Ok(member)
     }
 
-    /// Starts a task at `from_sectors` (of each member). `targets` are the members to fill, for a
-    /// rebuild; else empty.
+    /// Starts a task: one pass over the members. A rebuild's has targets, and no other's.
     pub fn start_task(
         this: &Arc<Gated<Array>>,
         kind: TaskKind,
-        targets: Mask,
-        from_sectors: u64,
+        pass: &Pass,
         scope: Scope,
     ) -> Checked {
-        if (kind == TaskKind::Rebuild) == targets.is_empty() {
+        if (kind == TaskKind::Rebuild) == pass.targets.is_empty() {
             return Err(reason!(EINVAL, "a rebuild, and only that, has targets"));
         }
         if kind != TaskKind::Rebuild {
@@ -346,12 +345,13 @@ impl Array {
         if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
             && this.unsynced_from.load(Ordering::Acquire) == u64::MAX
         {
-            this.unsynced_from.store(from_sectors, Ordering::Release);
+            this.unsynced_from
+                .store(pass.from_sectors, Ordering::Release);
         }
         if kind != TaskKind::Rebuild && scope != Scope::Repairs {
             this.mismatches.lock().clear();
         }
-        Task::start(this, kind, targets, from_sectors, scope)
+        Task::start(this, kind, pass, scope)
     }
 
     /// What the last check, repair or sync found that did not agree, and whether there was more than
@@ -434,7 +434,7 @@ impl Array {
     pub fn rebuilt_recorded(&self, targets: Mask) {
         let present = targets.intersect(self.writable());
         self.readable.fetch_or(present.0, Ordering::AcqRel);
-        self.rebuild_done.store(0, Ordering::Release);
+        self.set_rebuilt_below(targets, 0);
     }
 
     /// The metadata says that redundancy agrees everywhere, or that what is left has nothing to agree

@@ -134,8 +134,8 @@ pub struct Array {
     unrecorded: AtomicU64,
     /// More is lost than redundancy bears.
     broken: AtomicBool,
-    /// Members being rebuilt are right below this (sectors of the member).
-    rebuild_done: AtomicU64,
+    /// By slot: a member that is being rebuilt is right below this (sectors of the member).
+    rebuild_done: KVec<AtomicU64>,
     /// Redundancy is not known to agree from here on (sectors of the member).
     unsynced_from: AtomicU64,
     /// A task is working on lanes, so RAID 1 writes have to take lane locks.
@@ -201,6 +201,21 @@ impl Array {
 
     fn writable(&self) -> Mask {
         Mask(self.writable.load(Ordering::Acquire))
+    }
+
+    /// Below what a member that is being rebuilt is right (sectors of the member).
+    fn rebuilt_below(&self, slot: Slot) -> u64 {
+        self.rebuild_done
+            .get(usize::from(slot))
+            .map_or(0, |done| done.load(Ordering::Acquire))
+    }
+
+    fn set_rebuilt_below(&self, slots: Mask, sectors: u64) {
+        for slot in slots.iter() {
+            if let Some(done) = self.rebuild_done.get(usize::from(slot)) {
+                done.store(sectors, Ordering::Release);
+            }
+        }
     }
 
     /// Whether redundancy is kept, so that failures and dirtiness matter.

@@ -158,10 +158,9 @@ impl Array {
         if rebuilding.is_empty() && !self.has_bad_spots() {
             return readable;
         }
-        // Members being rebuilt are right below the mark.
-        let mark = self.rebuild_done.load(Ordering::Acquire);
+        // Members being rebuilt are right below their marks.
         for slot in rebuilding.iter() {
-            if self.row_sector(stripe, slot) + u64::from(end_column) <= mark {
+            if self.row_sector(stripe, slot) + u64::from(end_column) <= self.rebuilt_below(slot) {
                 readable = readable.with(slot);
             }
         }
@@ -191,13 +190,15 @@ impl Array {
 
     /// Whether a member that is being rebuilt holds what it should below `end`.
     fn is_rebuilt(&self, slot: Slot, end: u64) -> bool {
-        end <= self.rebuild_done.load(Ordering::Acquire) && self.writable().contains(slot)
+        end <= self.rebuilt_below(slot) && self.writable().contains(slot)
     }
 
     fn read_mirror(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
         let mut readable = self.readable();
-        if place.member_sector + u64::from(sectors) <= self.rebuild_done.load(Ordering::Acquire) {
-            readable = readable.union(self.writable());
+        for slot in self.writable().minus(readable).iter() {
+            if self.is_rebuilt(slot, place.member_sector + u64::from(sectors)) {
+                readable = readable.with(slot);
+            }
         }
         if self.has_bad_spots() {
             for slot in readable.iter() {

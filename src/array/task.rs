@@ -17,6 +17,7 @@ use crate::block::queue;
 use crate::model::Checked;
 use crate::model::Slot;
 use crate::personalities::lane::Job;
+use crate::personalities::rebuild::Pass;
 use crate::personalities::walk::{Walk, WalkLane};
 use crate::personalities::window::Window;
 use crate::personalities::Mask;
@@ -43,8 +44,8 @@ const BUSY_MS: u32 = 20;
 pub struct TaskStatus {
     /// What it does.
     pub kind: TaskKind,
-    /// The members it fills.
-    pub targets: Mask,
+    /// The members it fills, and from where to where it goes.
+    pub pass: Pass,
     /// Sectors done, of `total_sectors`.
     pub done_sectors: u64,
     /// Sectors of each member in all (of the volume, where a sync counts so).
@@ -64,8 +65,8 @@ pub struct TaskStatus {
 pub struct TaskResult {
     /// What it did.
     pub kind: TaskKind,
-    /// The members it filled.
-    pub targets: Mask,
+    /// The members it filled, and from where to where it went.
+    pub pass: Pass,
     /// It got to the end, and everything on the way worked.
     pub completed: bool,
     /// Sectors done, in the space of its marks.
@@ -101,11 +102,13 @@ pub(super) struct Task {
     #[pin]
     work: DelayedWork<Task>,
     kind: TaskKind,
-    targets: Mask,
+    pass: Pass,
     /// Members in sync when it started.
     in_sync: Mask,
     walk: Walk,
     scope: Scope,
+    /// Where its way ends.
+    lanes: u64,
     started: u64,
     started_lane: u64,
     #[pin]
@@ -120,30 +123,33 @@ impl_has_delayed_work! {
 }
 
 impl Task {
-    /// Starts a task on `array`, from the mark `from_sectors` on.
+    /// Starts a task on `array`.
     pub(super) fn start(
         array: &Arc<Gated<Array>>,
         kind: TaskKind,
-        targets: Mask,
-        from_sectors: u64,
+        pass: &Pass,
         scope: Scope,
     ) -> Checked {
-        let walk = Walk::new(&array.geometry, targets, LANE_SECTORS);
+        let pass = *pass;
+        let walk = Walk::new(&array.geometry, pass.targets, LANE_SECTORS);
         // Never beyond the mark.
-        let first = walk.first(from_sectors);
+        let first = walk.first(pass.from_sectors);
+        let lanes = walk.end(pass.until_sectors);
+        let window = Window::new(first, lanes);
         let task = Arc::pin_init(
             pin_init!(Self {
                 work <- kernel::new_delayed_work!("emd_task"),
                 kind,
-                targets,
+                pass,
                 in_sync: array.readable(),
                 walk,
+                lanes,
                 scope,
                 started: context::jiffies() as u64,
                 started_lane: first,
                 progress <- kernel::new_spinlock_irq!(Progress {
                     array: Some(array.clone()),
-                    window: Window::new(first, walk.lanes()),
+                    window,
                     pace: Pace::new(),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
@@ -159,11 +165,7 @@ impl Task {
             }
             *running = Some(task.clone());
         }
-        if !targets.is_empty() {
-            array
-                .rebuild_done
-                .store(walk.mark(first), Ordering::Release);
-        }
+        array.set_rebuilt_below(pass.marked, walk.mark(first));
         array.task_active.store(true, Ordering::Release);
         if array.is_copied() {
             // Writes that went around the lane locks have to be through before the first lane is
@@ -230,11 +232,11 @@ impl Task {
             .saturating_mul(per_second)
             .checked_div(ticks)
             .unwrap_or(0);
-        let total_sectors = self.walk.length();
+        let total_sectors = self.walk.mark(self.lanes);
         let left = total_sectors.saturating_sub(done_sectors) / 2;
         TaskStatus {
             kind: self.kind,
-            targets: self.targets,
+            pass: self.pass,
             done_sectors,
             total_sectors,
             rate_kib: u32::try_from(rate).unwrap_or(u32::MAX),
@@ -279,7 +281,7 @@ impl Task {
     fn publish(&self, array: &Array, base: u64) {
         let done = self.walk.mark(base);
         match self.kind {
-            TaskKind::Rebuild => array.rebuild_done.store(done, Ordering::Release),
+            TaskKind::Rebuild => array.set_rebuilt_below(self.pass.marked, done),
             TaskKind::Initialise | TaskKind::Resync => {
                 if array.unsynced_from.load(Ordering::Acquire) != u64::MAX {
                     array.unsynced_from.store(done, Ordering::Release);
@@ -307,7 +309,7 @@ impl Task {
         };
         match next {
             Some(mark) => self.walk.first(mark).max(lane),
-            None => self.walk.lanes(),
+            None => self.lanes,
         }
     }
 
@@ -400,7 +402,7 @@ impl Task {
     fn members_lost(&self, array: &Array) -> bool {
         match self.kind {
             TaskKind::Rebuild => {
-                self.targets.intersect(array.writable()) != self.targets
+                !self.pass.targets.is_within(array.writable())
                     || array.broken.load(Ordering::Acquire)
             }
             _ => array.readable() != self.in_sync,
@@ -421,7 +423,7 @@ impl Task {
         // The result first: whoever finds no task finds this, and starts none before it is recorded.
         *array.finished_task.lock() = Some(TaskResult {
             kind: self.kind,
-            targets: self.targets,
+            pass: self.pass,
             completed,
             done_sectors: self.walk.mark(window.base()),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),

@@ -11,7 +11,7 @@ use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
 use crate::model::{Checked, Event, Text, VolumeIndex};
-use crate::personalities::Mask;
+use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
@@ -475,7 +475,7 @@ impl ManagedSet {
                         // Redundancy is looked at as a whole, whatever is known of it.
                         running.array.can_check()?;
                         if !must_wait {
-                            Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
                         }
                         running.needs_resync = true;
                         running.resync_all = true;
@@ -488,7 +488,7 @@ impl ManagedSet {
                         }
                         running.array.can_check()?;
                         if !must_wait {
-                            Array::start_task(&running.array, kind, Mask::EMPTY, 0, Scope::All)?;
+                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
                         }
                         running.asked = Some(Asked {
                             kind,

@@ -97,7 +97,7 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     });
     for member in volume.members.iter_mut() {
         if let crate::model::MemberState::Rebuilding { done_sectors } = &mut member.state {
-            if status.targets.contains(member.slot) {
+            if status.pass.marked.contains(member.slot) {
                 *done_sectors = status.done_sectors.max(*done_sectors);
             }
         }
@@ -112,7 +112,7 @@ fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<T
     }
     let needed = inner.task_needed(volume.index);
     let (kind, done_sectors) = match needed {
-        Some((kind, _, done_sectors)) => (kind, done_sectors),
+        Some((kind, pass)) => (kind, pass.from_sectors),
         None if inner.awaits_rebuild(volume.index, keeper_is_busy) => (TaskKind::Rebuild, 0),
         None => {
             let asked = inner.running(volume.index)?.asked?;

@@ -14,7 +14,8 @@ use crate::block::gate::Gated;
 use crate::model::{
     Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, MemberState, Slot, VolumeIndex,
 };
-use crate::personalities::{Health, Mask};
+use crate::personalities::rebuild::Pass;
+use crate::personalities::Health;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -85,6 +86,7 @@ impl ManagedSet {
             inner.unlink(volume, slot);
             if let Some(running) = inner.running_mut(volume) {
                 running.attached = running.attached.without(slot);
+                running.late.forget(slot);
             }
             drop(inner);
             // Closing a disk may take its time.
@@ -144,6 +146,7 @@ impl ManagedSet {
     /// Gives arrays the members that are to be rebuilt.
     #[inline(never)]
     fn attach_rebuilding(self: &Arc<Self>) -> Checked {
+        self.lock().let_join();
         loop {
             let Some((volume, slot, array)) = self.lock().next_unattached() else {
                 return Ok(());
@@ -184,9 +187,8 @@ impl ManagedSet {
             }
             let due = inner.due_task(self, volume);
             let asked = inner.running(volume).and_then(|run| run.asked);
-            let Some((kind, targets, from_sectors)) =
-                due.or(asked.map(|asked| (asked.kind, Mask::EMPTY, asked.from_sectors)))
-            else {
+            let asked = asked.map(|asked| (asked.kind, Pass::sync(asked.from_sectors)));
+            let Some((kind, pass)) = due.or(asked) else {
                 if !inner.has_busy_disks(volume, TaskKind::Check) {
                     inner.start_repairs(volume);
                 }
@@ -208,7 +210,7 @@ impl ManagedSet {
             } else {
                 Scope::All
             };
-            match Array::start_task(&running.array, kind, targets, from_sectors, scope) {
+            match Array::start_task(&running.array, kind, &pass, scope) {
                 Ok(()) => {
                     running.told_per_mille = 0;
                     running.checkpoint_at = now();
@@ -413,32 +415,50 @@ impl Inner {
         }
     }
 
-    /// A member that is to be rebuilt, and its array does not have it.
-    fn next_unattached(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
-        let set = self.model()?;
-        for (volume, model) in set.live_volumes() {
+    /// Has rebuilds end that others wait to join: the next one begins at the mark, with all of them.
+    fn let_join(&self) {
+        for volume in 0..self.entries_len() {
+            if self.unattached_in(volume).is_none() {
+                continue;
+            }
             let Some(running) = self.running(volume) else {
                 continue;
             };
-            if running.array.is_broken() || running.read_only {
-                continue;
-            }
-            // Below a rebuild's mark all members that are being rebuilt count as right; so another
-            // one waits for its end.
+            // One that is held is not let go by that.
             let task = running.array.task();
-            if task.is_some_and(|task| task.kind == TaskKind::Rebuild) {
-                continue;
-            }
-            for (slot, member) in (0u16..).zip(model.members.iter()) {
-                if matches!(member.state, MemberState::Rebuilding { .. })
-                    && !running.attached.contains(slot)
-                    && member.disk.is_some_and(|disk| self.is_online(disk))
-                {
-                    return Some((volume, slot, running.array.clone()));
-                }
+            if task.is_some_and(|task| task.pass.may_be_joined() && !task.paused) {
+                running.array.cancel_task();
             }
         }
-        None
+    }
+
+    /// A member that is to be rebuilt, and its array does not have it.
+    fn unattached_in(&self, volume: VolumeIndex) -> Option<Slot> {
+        let running = self.running(volume)?;
+        if running.array.is_broken() || running.read_only {
+            return None;
+        }
+        let members = self.model()?.volume(volume)?.members.iter();
+        (0u16..)
+            .zip(members)
+            .find(|(slot, member)| {
+                matches!(member.state, MemberState::Rebuilding { .. })
+                    && !running.attached.contains(*slot)
+                    && member.disk.is_some_and(|disk| self.is_online(disk))
+            })
+            .map(|(slot, _)| slot)
+    }
+
+    /// The same, where no rebuild is at work: its members are known.
+    fn next_unattached(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
+        (0..self.entries_len()).find_map(|volume| {
+            let array = &self.running(volume)?.array;
+            let task = array.task();
+            if task.is_some_and(|task| task.kind == TaskKind::Rebuild) {
+                return None;
+            }
+            Some((volume, self.unattached_in(volume)?, array.clone()))
+        })
     }
 
     fn member_slot(&self, volume: VolumeIndex, slot: Slot) -> Option<MemberSlot> {
@@ -465,7 +485,7 @@ impl Inner {
                 .task()
                 .is_some_and(|task| matches!(task.kind, TaskKind::Check | TaskKind::Repair));
             let needed = self.task_needed(volume);
-            if is_check && matches!(needed, Some((TaskKind::Rebuild, ..))) {
+            if is_check && matches!(needed, Some((TaskKind::Rebuild, _))) {
                 running.array.cancel_task();
             }
         }
@@ -499,9 +519,9 @@ impl Inner {
         })
     }
 
-    /// The task that a volume needs: what, for whom, from where on.
+    /// The task that a volume needs: what, and which pass of it.
     #[inline(never)]
-    fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
+    fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
         let due = self.task_needed(volume);
         let needs_resync = self.running(volume)?.needs_resync;
         let dirty = self.model()?.volume(volume)?.consistency == Consistency::Dirty;
@@ -520,28 +540,23 @@ impl Inner {
 
     /// The same, only looked at.
     #[inline(never)]
-    pub fn task_needed(&self, volume: VolumeIndex) -> Option<(TaskKind, Mask, u64)> {
+    pub fn task_needed(&self, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
         let running = self.running(volume)?;
         let (attached, present) = (running.attached, running.array.present());
         let model = self.model()?.volume(volume)?;
-        let mut targets = Mask::EMPTY;
-        let mut done = u64::MAX;
-        let mut in_sync = Mask::EMPTY;
-        for (slot, member) in (0u16..).zip(model.members.iter()) {
-            match member.state {
-                MemberState::Rebuilding { done_sectors }
-                    if attached.contains(slot) && present.contains(slot) =>
-                {
-                    targets = targets.with(slot);
-                    done = done.min(done_sectors);
-                }
-                MemberState::InSync => in_sync = in_sync.with(slot),
-                _ => {}
+        let members = (0u16..).zip(model.members.iter());
+        let rebuilding = members.filter_map(|(slot, member)| match member.state {
+            MemberState::Rebuilding { done_sectors }
+                if attached.contains(slot) && present.contains(slot) =>
+            {
+                Some((slot, done_sectors))
             }
+            _ => None,
+        });
+        if let Some(pass) = Pass::next(rebuilding, running.late) {
+            return Some((TaskKind::Rebuild, pass));
         }
-        if !targets.is_empty() {
-            return Some((TaskKind::Rebuild, targets, done));
-        }
+        let in_sync = self.in_sync(volume, None);
         if !running.needs_resync || !running.array.geometry().can_compare(in_sync) {
             return None;
         }
@@ -549,7 +564,7 @@ impl Inner {
             Consistency::Initialising { .. } => TaskKind::Initialise,
             _ => TaskKind::Resync,
         };
-        Some((kind, Mask::EMPTY, running.resync_from_sectors))
+        Some((kind, Pass::sync(running.resync_from_sectors)))
     }
 
     /// Whether the keeper is about to start a rebuild: a member was given a disk that the array does
@@ -588,8 +603,7 @@ impl Inner {
         let _ = Array::start_task(
             &running.array,
             TaskKind::Check,
-            Mask::EMPTY,
-            0,
+            &Pass::sync(0),
             Scope::Repairs,
         );
     }

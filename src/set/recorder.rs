@@ -352,7 +352,7 @@ impl Inner {
                 shared,
                 volume,
                 result.kind,
-                result.targets,
+                result.pass.marked,
                 result.done_sectors,
             );
             Ok(())
@@ -418,7 +418,7 @@ impl Inner {
             TaskKind::Rebuild => {
                 self.flush_members(volume)?;
                 let mut rebuilt = Mask::EMPTY;
-                for slot in result.targets.iter() {
+                for slot in result.pass.marked.iter() {
                     let is_rebuilding = matches!(
                         self.member_state(volume, slot),
                         Some(MemberState::Rebuilding { .. })
@@ -429,6 +429,9 @@ impl Inner {
                     }
                 }
                 array.rebuilt_recorded(rebuilt);
+                if let Some(running) = self.running_mut(volume) {
+                    running.late = result.pass.late();
+                }
                 if self.running(volume).is_some_and(|run| !run.needs_resync) {
                     // What was filled was worked out from the rest.
                     array.sync_recorded();
@@ -496,7 +499,7 @@ impl Inner {
             shared,
             volume,
             status.kind,
-            status.targets,
+            status.pass.marked,
             status.done_sectors,
         );
     }
@@ -507,7 +510,7 @@ impl Inner {
         shared: &Shared,
         volume: VolumeIndex,
         kind: TaskKind,
-        targets: Mask,
+        marked: Mask,
         done_sectors: u64,
     ) {
         if done_sectors == 0 || self.flush_members(volume).is_err() {
@@ -524,7 +527,7 @@ impl Inner {
         };
         match kind {
             TaskKind::Rebuild => {
-                for slot in attached.intersect(targets).iter() {
+                for slot in attached.intersect(marked).iter() {
                     let Some(MemberState::Rebuilding {
                         done_sectors: before,
                     }) = self.member_state(volume, slot)

@@ -11,9 +11,11 @@ use crate::block::gendisk::Disk;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
 };
+use crate::personalities::rebuild::Late;
 use crate::personalities::{for_level, Geometry, Health, Mask};
 use crate::reason;
 use crate::uapi::{EventKind, VolumeState};
+use core::sync::atomic::AtomicU64;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -326,17 +328,18 @@ impl Inner {
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
         let mut rebuilding = Mask::EMPTY;
-        let mut done_sectors = u64::MAX;
+        let mut rebuild_done = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
             let device = member
                 .disk
                 .filter(|&disk| self.is_online(disk))
                 .and_then(|disk| self.device(disk));
+            let mut done_sectors = 0;
             let device = match member.state {
                 MemberState::InSync if usable.contains(slot) => device,
                 MemberState::Rebuilding { done_sectors: done } if device.is_some() => {
                     rebuilding = rebuilding.with(slot);
-                    done_sectors = done_sectors.min(done);
+                    done_sectors = done;
                     device
                 }
                 _ => None,
@@ -359,6 +362,7 @@ impl Inner {
                 log_sector: self.hole_ring_sector(index, slot),
             });
             members.push(member, GFP_KERNEL)?;
+            rebuild_done.push(AtomicU64::new(done_sectors), GFP_KERNEL)?;
         }
         let hole = self.hole_params(index);
         let redundant = volume.shape.level.is_redundant();
@@ -375,11 +379,7 @@ impl Inner {
             members,
             readable: usable,
             rebuilding,
-            rebuild_done_sectors: if rebuilding.is_empty() {
-                0
-            } else {
-                done_sectors
-            },
+            rebuild_done,
             unsynced_from,
             // Where nothing has to agree nothing has to be recorded.
             dirty: !redundant || volume.consistency == Consistency::Dirty,
@@ -405,6 +405,7 @@ impl Inner {
             needs_resync,
             resync_all: false,
             resync_from_sectors: unsynced_from.unwrap_or(0),
+            late: Late::NONE,
             asked: None,
             paused: false,
             retry_at: now(),

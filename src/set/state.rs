@@ -12,6 +12,7 @@ use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
     Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex, DISKS_MAX,
 };
+use crate::personalities::rebuild::Late;
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
 use crate::uapi::volume_state;
@@ -103,6 +104,8 @@ pub struct Running {
     pub resync_all: bool,
     /// Where a resync that was stopped goes on.
     pub resync_from_sectors: u64,
+    /// Members that joined a rebuild late and have a second pass before them.
+    pub late: Late,
     /// A check or repair that a person asked for and that has not ended; it may wait for its turn.
     pub asked: Option<Asked>,
     /// A person holds the task.

@@ -138,6 +138,42 @@ rebuild_comes_first() {
   expect "deleted" emdadm delete --force six
 }
 
+# How many rebuilds began since the machine did.
+rebuilds() { dmesg | grep -c "emd[0-9]*: rebuild started" || true; }
+
+both_are_rebuilt() { [[ $(emd_get "$1" '[.members[] | select(.state == "rebuilding")] | length') == 2 ]]; }
+
+joins_in_the_middle() {
+  local sums before mark
+  step "a disk that is added in the middle of a rebuild joins it, and is caught up from the start"
+  expect "created" emdadm create -e ddf -l raid6 -n late --chunk 16K --size 24M --assume-clean --force "${DISKS[@]:0:4}"
+  sums=$(fill "/dev/$(emd_node late)" 8)
+  before=$(rebuilds)
+  expect "a limit" emdadm limit --max 1M late
+  expect "a member is failed" emdadm fail late "${DISKS[2]}"
+  expect "another one" emdadm fail late "${DISKS[3]}"
+  expect "a new disk" emdadm add late "${DISKS[4]}"
+  wait_for 20 emd_has_task late rebuild
+  wait_for 60 moved_on late 4096
+  mark=$(emd_get late '.task.done_sectors')
+  expect "another one" emdadm add late "${DISKS[5]}"
+  wait_for 20 both_are_rebuilt late
+  wait_for 20 began_again $((before + 2))
+  wait_for 20 moved_on late $((mark - 1))
+  right "the data, meanwhile" late "$sums"
+  expect "no limit" emdadm limit late
+  wait_for 60 emd_settled late
+  expect_equal "alone, together, and the rest: three passes" "$(rebuilds)" $((before + 3))
+  expect "a check" emdadm check --wait late
+  expect_equal "nothing differs" "$(mismatches late)" 0
+  expect "an old member is failed" emdadm fail late "${DISKS[0]}"
+  expect "another one" emdadm fail late "${DISKS[1]}"
+  right "the data, of the new ones" late "$sums"
+  expect "deleted" emdadm delete --force late
+}
+
+began_again() { (($(rebuilds) >= $1)); }
+
 moved_on() { (($(emd_get "$1" '.task.done_sectors // 0') > $2)); }
 
 checkpoint() {
@@ -171,6 +207,7 @@ boot_1() {
   check_and_repair
   hold_and_limit
   rebuild_comes_first
+  joins_in_the_middle
   checkpoint
 
   step "power is cut under writes in one region"

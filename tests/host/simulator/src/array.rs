@@ -7,6 +7,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Usable};
+use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
@@ -31,8 +32,8 @@ pub enum Dirty {
 pub struct Task {
     /// What it does.
     pub kind: TaskKind,
-    /// The members it fills.
-    pub targets: Mask,
+    /// The members it fills, and from where to where it goes.
+    pub pass: Pass,
     /// Members in sync when it started.
     pub in_sync: Mask,
     /// Its way.
@@ -41,6 +42,8 @@ pub struct Task {
     pub window: Window,
     /// It is asked to end.
     pub cancelled: bool,
+    /// It is, so that another member may join.
+    pub joined: bool,
 }
 
 /// How a task ended.
@@ -48,10 +51,12 @@ pub struct Task {
 pub struct TaskEnd {
     /// What it did.
     pub kind: TaskKind,
-    /// The members it filled.
-    pub targets: Mask,
+    /// The members it filled, and from where to where it went.
+    pub pass: Pass,
     /// It got to the end, and all went well.
     pub completed: bool,
+    /// It ended so that another member may join.
+    pub joined: bool,
     /// Its mark.
     pub done_sectors: u64,
 }
@@ -80,8 +85,10 @@ pub struct Array {
     pub unrecorded: Mask,
     /// More is lost than redundancy bears.
     pub broken: bool,
-    /// Members being rebuilt are right below this.
-    pub rebuild_done: u64,
+    /// By slot: a member being rebuilt is right below this.
+    pub rebuild_done: Vec<u64>,
+    /// Members with a second pass of their rebuild before them.
+    pub late: Late,
     /// Redundancy is not known to agree from here on.
     pub unsynced_from: u64,
     /// A task works on lanes.
@@ -110,6 +117,20 @@ pub struct Array {
     pub needs_resync: bool,
     /// Where it goes on.
     pub resync_from: u64,
+}
+
+impl Array {
+    /// `Array::rebuilt_below`.
+    pub fn rebuilt_below(&self, slot: Slot) -> u64 {
+        self.rebuild_done[usize::from(slot)]
+    }
+
+    /// `Array::set_rebuilt_below`.
+    pub fn set_rebuilt_below(&mut self, slots: Mask, sectors: u64) {
+        for slot in slots.iter() {
+            self.rebuild_done[usize::from(slot)] = sectors;
+        }
+    }
 }
 
 impl Sim {
@@ -219,7 +240,7 @@ impl Sim {
         };
         let mut readable = array.readable;
         for slot in array.writable.minus(readable).iter() {
-            if self.row_sector(stripe, slot) + u64::from(end_column) <= array.rebuild_done {
+            if self.row_sector(stripe, slot) + u64::from(end_column) <= array.rebuilt_below(slot) {
                 readable = readable.with(slot);
             }
         }
@@ -231,7 +252,8 @@ impl Sim {
         let Some(array) = &self.array else {
             return false;
         };
-        array.readable.contains(slot) || array.writable.contains(slot) && end <= array.rebuild_done
+        array.readable.contains(slot)
+            || array.writable.contains(slot) && end <= array.rebuilt_below(slot)
     }
 
     /// Enters the gate, or waits there.
@@ -375,9 +397,7 @@ impl Sim {
         };
         let Some(task) = &array.task else { return true };
         match task.kind {
-            TaskKind::Rebuild => {
-                task.targets.intersect(array.writable) != task.targets || array.broken
-            }
+            TaskKind::Rebuild => !task.pass.targets.is_within(array.writable) || array.broken,
             _ => array.readable != task.in_sync,
         }
     }
@@ -421,8 +441,9 @@ impl Sim {
         }
         array.finished_task = Some(TaskEnd {
             kind: task.kind,
-            targets: task.targets,
+            pass: task.pass,
             completed,
+            joined: task.joined,
             done_sectors: task.done_sectors(),
         });
         array.task_active = false;
@@ -444,6 +465,7 @@ impl Sim {
     /// Moves the array's marks along.
     fn publish(&mut self) {
         let ahead = self.has(Mistake::MarkAheadOfData);
+        let late = self.has(Mistake::LateTrusted);
         let array = self.arr();
         let Some(task) = array.task.as_ref() else {
             return;
@@ -454,7 +476,14 @@ impl Sim {
             task.done_sectors()
         };
         match task.kind {
-            TaskKind::Rebuild => array.rebuild_done = done,
+            TaskKind::Rebuild => {
+                let slots = if late {
+                    task.pass.targets
+                } else {
+                    task.pass.marked
+                };
+                array.set_rebuilt_below(slots, done);
+            }
             TaskKind::Initialise | TaskKind::Resync if array.unsynced_from != u64::MAX => {
                 array.unsynced_from = done;
             }

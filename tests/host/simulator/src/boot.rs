@@ -10,6 +10,7 @@ use crate::setup;
 use crate::sim::Sim;
 use crate::worker::{Action, Step};
 use emd_core::model::{Access, Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
+use emd_core::personalities::rebuild::Late;
 use emd_core::personalities::{Health, Mask};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -201,7 +202,7 @@ impl Sim {
         let members: Vec<_> = volume.members.iter().copied().collect();
         let mut table = vec![None; members.len()];
         let mut rebuilding = Mask::EMPTY;
-        let mut done = u64::MAX;
+        let mut rebuild_done = vec![0; members.len()];
         for (slot, member) in (0u16..).zip(&members) {
             let disk = member.disk.filter(|&disk| self.disk_is_online(disk));
             let device = disk.and_then(|disk| self.devices[usize::from(disk)]);
@@ -209,7 +210,7 @@ impl Sim {
                 MemberState::InSync => usable.contains(slot),
                 MemberState::Rebuilding { done_sectors } if device.is_some() => {
                     rebuilding = rebuilding.with(slot);
-                    done = done.min(done_sectors);
+                    rebuild_done[usize::from(slot)] = done_sectors;
                     true
                 }
                 _ => false,
@@ -242,7 +243,8 @@ impl Sim {
             writable: readable.union(rebuilding),
             unrecorded: Mask::EMPTY,
             broken: false,
-            rebuild_done: if rebuilding.is_empty() { 0 } else { done },
+            rebuild_done,
+            late: Late::NONE,
             unsynced_from: unsynced,
             task_active: false,
             dirty: if !redundant || consistency == Consistency::Dirty {

@@ -58,6 +58,8 @@ pub enum Mistake {
     /// Copies that may differ after a crash are read wherever it is convenient, not where the resync
     /// will copy from.
     UnsyncedCopiesRead,
+    /// A member that joined a rebuild late counts as right below the mark, where it was not filled yet.
+    LateTrusted,
 }
 
 impl Mistake {
@@ -89,6 +91,7 @@ impl Mistake {
         Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,
+        Mistake::LateTrusted,
     ];
 
     /// The mistake whose `Debug` name is `name`.

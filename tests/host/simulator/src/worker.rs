@@ -16,6 +16,7 @@ use emd_core::model::{
     Consistency, DiskIndex, DiskOffer, DiskRole, DiskState, Event, MemberState, Slot, SpareRole,
     VolumeIndex,
 };
+use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
 use emd_core::personalities::{Health, Mask};
@@ -53,8 +54,8 @@ pub enum Action {
     Cleaning,
     /// `clean_recorded`.
     CleanRecorded,
-    /// A rebuild is recorded as done.
-    Rebuilt(Mask),
+    /// A rebuild is recorded as done: of whom, and who has a second pass before them.
+    Rebuilt(Mask, Late),
     /// A resync is.
     Resynced,
     /// A member that is lost leaves the table.
@@ -68,7 +69,9 @@ pub enum Action {
     /// A member that is to be rebuilt enters the table.
     Attach(Slot),
     /// A task starts.
-    StartTask(TaskKind, Mask, u64),
+    StartTask(TaskKind, Pass),
+    /// A rebuild ends so that another member may join.
+    LetJoin,
     /// The volume starts.
     StartArray,
 }
@@ -731,7 +734,7 @@ impl Sim {
     fn record_end(&self, end: &crate::array::TaskEnd) -> Activity {
         let mut steps = Vec::new();
         if !end.completed {
-            steps.extend(self.progress(end.kind, end.targets, end.done_sectors));
+            steps.extend(self.progress(end.kind, end.pass.marked, end.done_sectors));
             return (steps, Action::Nothing);
         }
         let flushed = !self.has(Mistake::RebuiltWithoutFlush);
@@ -746,7 +749,7 @@ impl Sim {
                     steps.push(Step::FlushMembers);
                 }
                 let mut rebuilt = Mask::EMPTY;
-                for slot in end.targets.minus(unrecorded).iter() {
+                for slot in end.pass.marked.minus(unrecorded).iter() {
                     if matches!(
                         self.member_state(slot),
                         Some(MemberState::Rebuilding { .. })
@@ -758,7 +761,7 @@ impl Sim {
                         rebuilt = rebuilt.with(slot);
                     }
                 }
-                steps.push(Step::Do(Action::Rebuilt(rebuilt)));
+                steps.push(Step::Do(Action::Rebuilt(rebuilt, end.pass.late())));
             }
             TaskKind::Initialise | TaskKind::Resync if needs_resync && !broken => {
                 steps.push(Step::FlushMembers);
@@ -781,18 +784,18 @@ impl Sim {
         };
         if array.unrecorded.is_empty() && array.dirty != Dirty::Wanted && !failing {
             let end = array.finished_task.take();
-            self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed));
+            self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed && !end.joined));
         }
     }
 
-    fn progress(&self, kind: TaskKind, targets: Mask, done_sectors: u64) -> Vec<Step> {
+    fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
         let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
             return steps;
         };
         match kind {
             TaskKind::Rebuild => {
-                for slot in array.attached.intersect(targets).iter() {
+                for slot in array.attached.intersect(marked).iter() {
                     if let Some(MemberState::Rebuilding {
                         done_sectors: before,
                     }) = self.member_state(slot)
@@ -840,7 +843,7 @@ impl Sim {
             0
         };
         let done = task.walk.mark(task.window.base() + ahead);
-        let steps = self.progress(task.kind, task.targets, done);
+        let steps = self.progress(task.kind, task.pass.marked, done);
         (!steps.is_empty()).then_some((steps, Action::Nothing))
     }
 
@@ -949,23 +952,26 @@ impl Sim {
 
     fn attach_activity(&self) -> Option<Activity> {
         let array = self.array.as_ref()?;
-        let rebuilding = array
-            .task
-            .as_ref()
-            .is_some_and(|task| task.kind == TaskKind::Rebuild);
-        if array.broken || rebuilding {
+        if array.broken {
             return None;
         }
         for (slot, member) in (0u16..).zip(self.volume()?.members.iter()) {
             let due = matches!(member.state, MemberState::Rebuilding { .. })
                 && !array.attached.contains(slot)
                 && member.disk.is_some_and(|disk| self.is_online(disk));
-            if due {
-                return Some((
-                    vec![Step::Drain, Step::Do(Action::Attach(slot))],
-                    Action::Nothing,
-                ));
+            if !due {
+                continue;
             }
+            let steps = match &array.task {
+                Some(task) if task.kind == TaskKind::Rebuild => {
+                    if task.joined || !task.pass.may_be_joined() {
+                        return None;
+                    }
+                    vec![Step::Do(Action::LetJoin)]
+                }
+                _ => vec![Step::Drain, Step::Do(Action::Attach(slot))],
+            };
+            return Some((steps, Action::Nothing));
         }
         None
     }
@@ -982,7 +988,7 @@ impl Sim {
         if self.worker.griefs >= GRIEFS_MAX {
             return None;
         }
-        let (kind, targets, from) = match self.task_needed() {
+        let (kind, pass) = match self.task_needed() {
             Some(needed) => needed,
             None => {
                 let dirty = self.volume()?.consistency == Consistency::Dirty;
@@ -1002,14 +1008,14 @@ impl Sim {
                 } else {
                     TaskKind::Check
                 };
-                (kind, Mask::EMPTY, 0)
+                (kind, Pass::sync(0))
             }
         };
         let mut steps = Vec::new();
         if self.is_copied() && !self.has(Mistake::TaskWithoutDrain) {
             steps.push(Step::Drain);
         }
-        steps.push(Step::Do(Action::StartTask(kind, targets, from)));
+        steps.push(Step::Do(Action::StartTask(kind, pass)));
         Some((steps, Action::Nothing))
     }
 
@@ -1021,27 +1027,22 @@ impl Sim {
     }
 
     /// `Inner::task_needed`.
-    fn task_needed(&self) -> Option<(TaskKind, Mask, u64)> {
+    fn task_needed(&self) -> Option<(TaskKind, Pass)> {
         let array = self.array.as_ref()?;
         let volume = self.volume()?;
-        let mut targets = Mask::EMPTY;
-        let mut done = u64::MAX;
-        let mut in_sync = Mask::EMPTY;
-        for (slot, member) in (0u16..).zip(volume.members.iter()) {
-            match member.state {
-                MemberState::Rebuilding { done_sectors }
-                    if array.attached.contains(slot) && array.writable.contains(slot) =>
-                {
-                    targets = targets.with(slot);
-                    done = done.min(done_sectors);
-                }
-                MemberState::InSync => in_sync = in_sync.with(slot),
-                _ => {}
+        let members = (0u16..).zip(volume.members.iter());
+        let rebuilding = members.filter_map(|(slot, member)| match member.state {
+            MemberState::Rebuilding { done_sectors }
+                if array.attached.contains(slot) && array.writable.contains(slot) =>
+            {
+                Some((slot, done_sectors))
             }
+            _ => None,
+        });
+        if let Some(pass) = Pass::next(rebuilding, array.late) {
+            return Some((TaskKind::Rebuild, pass));
         }
-        if !targets.is_empty() {
-            return Some((TaskKind::Rebuild, targets, done));
-        }
+        let in_sync = self.model_in_sync(None);
         if !array.needs_resync || !self.geometry.can_compare(in_sync) || !self.can_compare() {
             return None;
         }
@@ -1049,7 +1050,7 @@ impl Sim {
             Consistency::Initialising { .. } => TaskKind::Initialise,
             _ => TaskKind::Resync,
         };
-        Some((kind, Mask::EMPTY, array.resync_from))
+        Some((kind, Pass::sync(array.resync_from)))
     }
 
     fn act(&mut self, action: Action) {
@@ -1067,11 +1068,15 @@ impl Sim {
                     self.clean_recorded();
                 }
             }
-            Action::Rebuilt(targets) => {
+            Action::Rebuilt(targets, late) => {
                 let array = self.arr();
                 let present = targets.intersect(array.writable);
                 array.readable = array.readable.union(present);
-                array.rebuild_done = 0;
+                array.set_rebuilt_below(targets, 0);
+                array.late = late;
+                if !array.needs_resync {
+                    array.unsynced_from = u64::MAX;
+                }
             }
             Action::Resynced => {
                 let array = self.arr();
@@ -1085,6 +1090,7 @@ impl Sim {
                 let array = self.arr();
                 array.table[usize::from(slot)] = None;
                 array.attached = array.attached.without(slot);
+                array.late.forget(slot);
                 self.worker.unfit.clear();
             }
             Action::Release(disk) => {
@@ -1100,7 +1106,12 @@ impl Sim {
                 self.worker.unfit.insert((slot, disk));
             }
             Action::Attach(slot) => self.attach(slot),
-            Action::StartTask(kind, targets, from) => self.start_task(kind, targets, from),
+            Action::StartTask(kind, pass) => self.start_task(kind, pass),
+            Action::LetJoin => {
+                if let Some(task) = &mut self.arr().task {
+                    (task.cancelled, task.joined) = (true, true);
+                }
+            }
             Action::StartArray => self.start_array(),
         }
     }
@@ -1120,7 +1131,7 @@ impl Sim {
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
         array.table[usize::from(slot)] = Some((disk, member.offset_sectors));
-        array.rebuild_done = 0;
+        array.set_rebuilt_below(Mask::single(slot), 0);
         array.writable = array.writable.with(slot);
         array.attached = array.attached.with(slot);
         if trusted {
@@ -1132,27 +1143,28 @@ impl Sim {
         }
     }
 
-    fn start_task(&mut self, kind: TaskKind, targets: Mask, from: u64) {
-        let walk = Walk::new(&self.geometry, targets, self.lane_sectors());
-        let window = Window::new(walk.first(from), walk.lanes());
+    fn start_task(&mut self, kind: TaskKind, pass: Pass) {
+        let walk = Walk::new(&self.geometry, pass.targets, self.lane_sectors());
+        let end = walk.end(pass.until_sectors);
+        let window = Window::new(walk.first(pass.from_sectors), end);
         let done = walk.mark(window.base());
+        let late = self.has(Mistake::LateTrusted);
         let array = self.arr();
         if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
             && array.unsynced_from == u64::MAX
         {
-            array.unsynced_from = from;
+            array.unsynced_from = pass.from_sectors;
         }
-        if !targets.is_empty() {
-            array.rebuild_done = done;
-        }
+        array.set_rebuilt_below(if late { pass.targets } else { pass.marked }, done);
         array.task_active = true;
         array.task = Some(Task {
             kind,
-            targets,
+            pass,
             in_sync: array.readable,
             walk,
             window,
             cancelled: false,
+            joined: false,
         });
         self.worker.check = None;
     }
