@@ -257,9 +257,15 @@ pub fn level(field: &[u8; 16]) -> Checked<Level> {
         .ok_or_else(|| reason!(EINVAL, "there is no level called \"{name}\""))
 }
 
-/// A level by the name that [`Level::name`] gives.
+/// A level by the name that [`Level::name`] gives, or by the number alone, as people type it (`5`
+/// and `1e` for `raid5` and `raid1e`). Concatenation is `linear` too.
 pub fn level_by_name(name: &str) -> Option<Level> {
-    Level::ALL.into_iter().find(|level| level.name() == name)
+    if name == "linear" {
+        return Some(Level::Concat);
+    }
+    Level::ALL
+        .into_iter()
+        .find(|level| level.name() == name || level.name().strip_prefix("raid") == Some(name))
 }
 
 /// A layout by its name in a field.

@@ -10,12 +10,34 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-faults.sh
 source /emd/tests/guest/lib-faults.sh
 
+# Levels with members, then: disks, volumes, bytes of names, spans.
+FORMATS="ddf: concat 1-64, raid0 1-64, raid1 2-64, raid10 4-64, raid1e 3-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 128 16 16
+asr: raid0 2-40, raid1 2-2, raid10 4-40; 40 20 16 1
+imsm: raid0 2-16, raid1 2-2, raid10 4-4, raid5 3-16; 255 2 16 1
+md-1.2: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
+md-1.1: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
+md-1.0: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
+md-0.90: concat 1-27, raid0 1-27, raid1 2-27, raid10 2-27, raid4 3-27, raid5 3-27, raid6 4-27; 27 1 0 1"
+
 boot_1() {
   modprobe emd clean_ms=200
   local a b c d e tiny small all before state
   a=$(disk disk1) b=$(disk disk2) c=$(disk disk3) d=$(disk disk4) e=$(disk disk5)
   tiny=$(disk disk6) small=$(disk disk7)
   all=(disk1 disk2 disk3 disk4 disk5 disk6 disk7)
+
+  step "what the formats can do"
+  # By hand from docs/formats/: the SNIA's levels, Intel's and Adaptec's option ROMs, md.
+  local formats text can
+  formats=$(emdadm formats --json)
+  can=$(jq -r '.formats[] | .name + ": " + ([.levels[] | .level + " " + (.members_min | tostring) + "-" + (.members_max | tostring)]
+    | unique | join(", ")) + "; " + ([.disks_max, .volumes_max, .name_bytes_max, .spans_max] | map(tostring) | join(" "))' <<<"$formats")
+  expect_equal "levels, members, disks, volumes, names and spans" "$can" "$FORMATS"
+  expect_equal "usual layouts of RAID 5" "$(jq -r '[.formats[].levels[] | select(.level == "raid5" and .usual).layout] | join(" ")' <<<"$formats")" \
+    "left-symmetric left-asymmetric left-symmetric left-symmetric left-symmetric left-symmetric"
+  text=$(emdadm formats)
+  expect_equal "people are shown each format" "$(grep -oE '^[a-z][^ ]+' <<<"$text" | xargs)" "ddf asr imsm md-1.2 md-1.1 md-1.0 md-0.90"
+  expect_equal "and each level and layout" "$(grep -cE '^ +(raid|concat)' <<<"$text")" "$(jq '[.formats[].levels[]] | length' <<<"$formats")"
 
   step "new sets"
   mkfs.ext4 -q "$e"
@@ -27,6 +49,9 @@ boot_1() {
   refused EINVAL "chunk" "a chunk that is too large" "${new[@]}" --level raid5 --chunk 512M "$a" "$b" "$c"
   refused EINVAL "layout" "a layout of another level" "${new[@]}" --level raid5 --layout near=2 "$a" "$b" "$c"
   refused EOPNOTSUPP "knows raid0, raid1, raid10, raid5" "a level that the format does not have" create --format imsm --level raid6 --name v "$a" "$b" "$c" "$d"
+  refused EOPNOTSUPP "imsm does not know raid6; it knows raid0, raid1, raid10, raid5" "a level by its number" create --format imsm --level 6 "$a" "$b" "$c" "$d"
+  refused EOPNOTSUPP "imsm does not know concat" "md's name of a level" create --format imsm --level linear "$a" "$b"
+  refused EINVAL "spans" "two levels by their number" create --format imsm --level 50 "$a" "$b" "$c"
   refused EINVAL "spans" "members that do not divide into spans" "${new[@]}" --level raid50 --spans 2 "$a" "$b" "$c"
   refused EINVAL "level" "a level that nobody has" "${new[@]}" --level raid77 "$a" "$b" "$c"
   refused EOPNOTSUPP "no format" "a format that nobody has" create --format vinum --level raid1 "$a" "$b"

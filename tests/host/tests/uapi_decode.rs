@@ -459,6 +459,33 @@ fn names_of_levels_and_layouts_survive() {
     for level in Level::ALL {
         assert_eq!(level_by_name(level.name()), Some(level));
     }
+    // What people type.
+    for (typed, level) in [
+        ("0", Level::Raid0),
+        ("1", Level::Raid1),
+        ("1e", Level::Raid1e),
+        ("4", Level::Raid4),
+        ("5", Level::Raid5),
+        ("6", Level::Raid6),
+        ("10", Level::Raid10),
+        ("linear", Level::Concat),
+    ] {
+        assert_eq!(level_by_name(typed), Some(level), "{typed}");
+    }
+    for nothing in [
+        "",
+        "raid",
+        "7",
+        "05",
+        "raid05",
+        "raidraid5",
+        "cat",
+        "raid50",
+        "50",
+        "-1",
+    ] {
+        assert_eq!(level_by_name(nothing), None, "{nothing}");
+    }
     let mut layouts = vec![Layout::Plain];
     layouts.extend(Rotation::ALL.map(Layout::Parity));
     for copies in [1, 2, 3, 255] {

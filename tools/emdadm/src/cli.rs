@@ -110,7 +110,7 @@ pub struct CreateArgs {
     /// Name of the volume
     #[arg(long, short, requires = "level")]
     pub name: Option<String>,
-    /// Level (see `emdadm formats`); without it only a set is made
+    /// Level (see `emdadm formats`; the number alone will do); without it only a set is made
     #[arg(long, short)]
     pub level: Option<String>,
     /// Layout; the format's usual one without it

@@ -28,8 +28,8 @@ const SPANS_USUAL: u16 = 2;
 /// People call a RAID 5 over several spans raid50; the kernel wants the level of each span.
 fn level_and_spans(level: &str, spans: Option<u16>) -> (String, u32) {
     let (level, usual) = match level {
-        "raid50" => ("raid5", SPANS_USUAL),
-        "raid60" => ("raid6", SPANS_USUAL),
+        "raid50" | "50" => ("raid5", SPANS_USUAL),
+        "raid60" | "60" => ("raid6", SPANS_USUAL),
         other => (other, 0),
     };
     (level.to_owned(), spans.unwrap_or(usual).into())
