@@ -27,12 +27,14 @@ pub mod rebuild;
 pub mod regions;
 mod rotation;
 mod spans;
+pub mod stretches;
 pub mod walk;
 pub mod window;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;
 pub use mirror::{MirrorLane, Work};
+pub use stretches::Stretches;
 
 use crate::model::{Checked, Layout, Level, Shape, MEMBERS_MAX};
 use crate::reason;

@@ -60,6 +60,7 @@ impl Reader<'_> {
             consistency: Consistency::Clean,
             access,
             regions: None,
+            stretches: KVec::new(),
             deleted: false,
         };
         let form = form_of(line);

@@ -245,6 +245,7 @@ impl AsrSet {
                 },
                 access: Access::ReadWrite,
                 regions: None,
+                stretches: KVec::new(),
                 deleted: false,
             },
             GFP_KERNEL,

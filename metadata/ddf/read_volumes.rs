@@ -64,6 +64,7 @@ impl Reader<'_> {
             consistency: Consistency::Clean,
             access: Access::ReadWrite,
             regions: None,
+            stretches: KVec::new(),
             deleted: false,
         };
         let mut meta = VolumeMeta {

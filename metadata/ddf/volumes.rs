@@ -115,6 +115,7 @@ impl DdfSet {
             },
             access: Access::ReadWrite,
             regions: None,
+            stretches: KVec::new(),
             deleted: false,
         };
         self.volumes.push(meta, GFP_KERNEL)?;

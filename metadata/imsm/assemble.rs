@@ -12,6 +12,7 @@ use super::layout::*;
 use super::mpb::Mpb;
 use super::probe::{self, examine, Exam, Found};
 use super::read_volumes::changes_shape;
+use super::reshape::Record;
 use super::serial::{self, Serial};
 use super::set::{DiskMeta, Home, ImsmSet};
 use crate::model::alloc::boxed;
@@ -340,6 +341,7 @@ fn push_disk(
             serial,
             entry,
             anchor,
+            migration: found.map_or(Record::Unread, |one| Record::decode(one.last)),
             home,
         },
         GFP_KERNEL,
@@ -401,13 +403,14 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
     set.set.volumes.reserve(usize::from(count), GFP_KERNEL)?;
     for index in 0..count {
         let mut model = set.read_volume(index)?;
-        if let (Some(why), Access::ReadWrite) = (set.frozen, model.access) {
+        if let Some(why) = set.frozen {
             // When the table itself is in doubt, not even that.
             let doubt = why.errno() == EINVAL || why.errno() == EIO;
-            model.access = if doubt {
-                Access::Refused(why)
-            } else {
-                Access::ReadOnly(why)
+            model.access = match model.access {
+                Access::Refused(why) => Access::Refused(why),
+                _ if doubt => Access::Refused(why),
+                Access::ReadWrite => Access::ReadOnly(why),
+                known => known,
             };
         }
         set.set.volumes.push(model, GFP_KERNEL)?;

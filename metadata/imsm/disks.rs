@@ -322,6 +322,7 @@ impl ImsmSet {
                 serial,
                 entry: None,
                 anchor: Some(anchor),
+                migration: super::reshape::Record::Unread,
                 home: Some(home),
             },
             GFP_KERNEL,

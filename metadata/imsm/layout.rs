@@ -228,6 +228,42 @@ pub mod bad {
     pub const BLOCKS_MAX: u64 = 256;
 }
 
+/// Offsets in the record of a general migration, in the last block of the members in the first two slots.
+pub mod migration {
+    /// Where the data of the current unit is.
+    pub const STATUS: usize = 0;
+    /// The current unit, low word: those below it have been moved.
+    pub const UNIT_LO: usize = 4;
+    /// Family number of the set.
+    pub const FAMILY: usize = 8;
+    /// Not 0: from the start of the volume to its end.
+    pub const ASCENDING: usize = 0xC;
+    /// Blocks of the volume in a unit.
+    pub const UNIT_BLOCKS: usize = 0x10;
+    /// Blocks of each member in a unit, in the new shape.
+    pub const UNIT_DEPTH: usize = 0x14;
+    /// First block of the copy area on each member, low word; counted from the start of the disk.
+    pub const COPY_LO: usize = 0x18;
+    /// Block of each member, from its start, at which the current unit goes; low word.
+    pub const TARGET_LO: usize = 0x1C;
+    /// Units, low word.
+    pub const UNITS_LO: usize = 0x20;
+    /// The current unit, high word.
+    pub const UNIT_HI: usize = 0x30;
+    /// First block of the copy area, high word.
+    pub const COPY_HI: usize = 0x34;
+    /// Where the current unit goes, high word.
+    pub const TARGET_HI: usize = 0x38;
+    /// Units, high word.
+    pub const UNITS_HI: usize = 0x3C;
+    /// Bytes that are used.
+    pub const BYTES: usize = 0x40;
+    /// Status: where it came from.
+    pub const IN_SOURCE: u32 = 0;
+    /// Status: in the copy area; its places in both shapes may hold anything.
+    pub const IN_COPY: u32 = 1;
+}
+
 /// Bytes of an MPB that may lie in two pieces: its first block, and the blocks that hold the rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a> {
@@ -434,6 +470,14 @@ impl Raw<'_> {
     /// Whether it is one that a disk without volumes has of its own.
     pub fn is_spare(self) -> bool {
         self.volumes() == 0
+    }
+
+    /// Whether a volume is being reshaped. The checksum may be wrong: counts are limited here.
+    pub fn migrates(self) -> bool {
+        (0..self.volumes().min(VOLUMES_READ_MAX)).any(|volume| {
+            let at = self.volume_at(volume);
+            self.u8(at + volume::MIGRATING) != 0 && self.u8(at + volume::KIND) == volume::GENERAL
+        })
     }
 
     /// Checks the size word against `room`.

@@ -12,6 +12,7 @@
 //! | `model` | levels, states and sizes in IMSM's words and the model's |
 //! | `probe` | finding an MPB on a disk |
 //! | `assemble`, `read_volumes` | disks of a family to a set; volumes, and what may be done with them |
+//! | `reshape` | volumes that mdadm or the firmware is reshaping: what lies where |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `volumes`, `sync`, `bad_log` | events about disks, volumes, redundancy, bad blocks |
 //! | `states` | what a volume's maps say, from the model |
@@ -30,6 +31,7 @@ pub mod mpb;
 pub mod plan;
 pub mod probe;
 mod read_volumes;
+pub mod reshape;
 pub mod serial;
 pub mod set;
 mod states;

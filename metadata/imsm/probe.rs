@@ -27,6 +27,8 @@ pub struct Found<'a> {
     pub anchor: u64,
     /// Its bytes. Sound, unless `torn`.
     pub raw: Raw<'a>,
+    /// The disk's last block, with the record of a migration; `None` when it was not read.
+    pub last: Option<&'a [u8]>,
     /// The checksum is wrong: of what it says only family and generation are used.
     pub torn: bool,
 }
@@ -177,10 +179,17 @@ fn read_rest<'a>(
         rest: rest.unwrap_or(&[]),
         ..first
     };
+    // It was read with the tail. Where that has a bad block, only a migration is worth another read.
+    let last = match read(image, (anchor + 1) * block_sectors, block_sectors) {
+        Step::Read(region) if raw.migrates() => return Step::Read(region),
+        Step::Read(_) => None,
+        Step::Got(bytes) => bytes,
+    };
     let found = Found {
         facts: image.facts,
         anchor,
         raw,
+        last,
         torn: rest.is_none() || !raw.is_sound(),
     };
     if !found.torn {

@@ -4,6 +4,7 @@
 
 use super::layout::*;
 use super::model::{mark_of, place_of, sync_end, Place};
+use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, DiskState, Identity, Level, Member, MemberState, Reason, Shape,
@@ -19,17 +20,28 @@ impl ImsmSet {
         let raw = self.mpb.raw();
         let at = raw.volume_at(index);
         let scale = self.block_sectors();
-        let which = shown_map(raw, at);
+        let moves = self.read_moves(raw, at);
+        let which = match &moves {
+            Moves::InPlace(which) | Moves::Unclear(which, _) => *which,
+            Moves::Apart(..) => Which::First,
+        };
         let source = raw.map_at(at, which);
-        let size_sectors = match which {
-            Which::First => raw
-                .pair(at + volume::SIZE, at + volume::SIZE + 4)
-                .checked_mul(scale)
-                .unwrap_or(0),
-            // The size in the record is already the new one.
-            Which::Second => size_by_stripes(raw, source, scale),
+        let recorded = raw
+            .pair(at + volume::SIZE, at + volume::SIZE + 4)
+            .checked_mul(scale)
+            .unwrap_or(0);
+        let shown = match is_general(raw, at) {
+            // Until it is over, no more is used than fits in both shapes.
+            true => size_by_stripes(raw, raw.map_at(at, Which::Second), scale).min(recorded),
+            false => recorded,
+        };
+        let size_sectors = if which == Which::Second {
+            shown
+        } else {
+            recorded
         };
         let placed = place_of(raw, source, size_sectors, scale);
+        let size_sectors = shown;
         let mut access = Access::ReadWrite;
         let place = match placed {
             Ok(place) => place,
@@ -39,7 +51,14 @@ impl ImsmSet {
             }
         };
         if matches!(access, Access::ReadWrite) {
-            access = self.access_of(raw, at, &place);
+            access = self.access_of(raw, at, source, &place, &moves);
+        }
+        let mut stretches = KVec::new();
+        if let (Access::ReadOnly(_), Moves::Apart(progress)) = (access, &moves) {
+            match self.stretches(raw, at, &place, size_sectors, progress) {
+                Ok(known) => stretches = known,
+                Err(reason) => access = Access::Refused(reason),
+            }
         }
         let consistency = consistency_of(raw, at, &place.shape, scale, size_sectors);
         let mut members = KVec::with_capacity(usize::from(place.shape.members), GFP_KERNEL)?;
@@ -60,8 +79,36 @@ impl ImsmSet {
             consistency,
             access,
             regions: None,
+            stretches,
             deleted: false,
         })
+    }
+
+    /// Whether data of the volume at `at` is on its way.
+    #[inline(never)]
+    fn read_moves(&self, raw: Raw<'_>, at: usize) -> Moves {
+        if !is_general(raw, at) {
+            return Moves::InPlace(Which::First);
+        }
+        let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);
+        let shown = if units == 0 {
+            Which::Second
+        } else {
+            Which::First
+        };
+        let scale = self.block_sectors();
+        let size = raw
+            .pair(at + volume::SIZE, at + volume::SIZE + 4)
+            .saturating_mul(scale);
+        let new = place_of(raw, raw.map_at(at, Which::First), size, scale);
+        match new.and_then(|new| self.reshape_progress(raw, at, &new)) {
+            Ok(Progress {
+                moved_sectors: 0,
+                copied: None,
+            }) => Moves::InPlace(Which::Second),
+            Ok(progress) => Moves::Apart(progress),
+            Err(reason) => Moves::Unclear(shown, reason),
+        }
     }
 
     /// One member.
@@ -107,8 +154,15 @@ impl ImsmSet {
 
     /// What may be done with the volume at `at`.
     #[inline(never)]
-    fn access_of(&self, raw: Raw<'_>, at: usize, place: &Place) -> Access {
-        if let Err(reason) = self.check_place(raw, at, place) {
+    fn access_of(
+        &self,
+        raw: Raw<'_>,
+        at: usize,
+        map: usize,
+        place: &Place,
+        moves: &Moves,
+    ) -> Access {
+        if let Err(reason) = self.check_place(raw, map, place) {
             return Access::Refused(reason);
         }
         if raw.u32(at + volume::STATUS) & volume::CLONE != 0 {
@@ -124,7 +178,7 @@ impl ImsmSet {
             ));
         }
         if changes_shape(raw, at) {
-            return general_access(raw, at);
+            return general_access(raw, at, moves);
         }
         let unknown = raw.attributes() & !attribute::KNOWN;
         if unknown != 0 {
@@ -144,11 +198,10 @@ impl ImsmSet {
     }
 
     /// Members must lie within their disks and apart from other volumes.
-    fn check_place(&self, raw: Raw<'_>, at: usize, place: &Place) -> Checked {
+    fn check_place(&self, raw: Raw<'_>, map: usize, place: &Place) -> Checked {
         let end = place
             .start_sectors
             .saturating_add(place.shape.member_sectors);
-        let map = raw.map_at(at, shown_map(raw, at));
         for slot in 0..place.shape.members {
             let order = raw.order(map, slot) & map::DISK;
             let twice = (0..slot).any(|other| raw.order(map, other) & map::DISK == order);
@@ -186,6 +239,16 @@ impl ImsmSet {
     }
 }
 
+/// Whether data is on its way from one map to the other.
+enum Moves {
+    /// It is not: all of it is where this map says.
+    InPlace(Which),
+    /// It is.
+    Apart(Progress),
+    /// How far is not certain; what the volume is, this map says.
+    Unclear(Which, Reason),
+}
+
 fn policy(what: &str) -> Reason {
     reason!(
         EROFS,
@@ -194,58 +257,25 @@ fn policy(what: &str) -> Reason {
     )
 }
 
-/// Whether the volume at `at` is being reshaped.
-pub fn is_general(raw: Raw<'_>, at: usize) -> bool {
-    raw.u8(at + volume::MIGRATING) != 0 && raw.u8(at + volume::KIND) == volume::GENERAL
-}
-
-/// The map that says what the volume at `at` is: of one that is to be reshaped, as long as no data has
-/// moved, where it came from.
-fn shown_map(raw: Raw<'_>, at: usize) -> Which {
-    let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);
-    if is_general(raw, at) && units == 0 {
-        Which::Second
-    } else {
-        Which::First
-    }
-}
-
-/// Size of a volume by the number of stripes of its map.
-fn size_by_stripes(raw: Raw<'_>, map: usize, scale: u64) -> u64 {
-    let strip = u64::from(raw.u16(map + map::STRIP)).saturating_mul(scale);
-    let members = u64::from(raw.u8(map + map::MEMBERS));
-    // Of mirrors, a stripe is counted once for every copy.
-    let rows = match raw.u8(map + map::LEVEL) {
-        5 => members.saturating_sub(1),
-        _ => members,
-    };
-    raw.wide(map + map::STRIPES_LO, map + map::STRIPES_HI)
-        .checked_mul(strip)
-        .and_then(|one| one.checked_mul(rows))
-        .unwrap_or(0)
-}
-
 /// What may be done with a volume that changes its shape.
-fn general_access(raw: Raw<'_>, at: usize) -> Access {
-    let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);
-    if !is_general(raw, at) {
-        return Access::ReadOnly(reason!(
+fn general_access(raw: Raw<'_>, at: usize, moves: &Moves) -> Access {
+    match moves {
+        _ if !is_general(raw, at) => Access::ReadOnly(reason!(
             EROFS,
             "a migration of kind {} is under way: its own tool has to finish it",
             raw.u8(at + volume::KIND)
-        ));
+        )),
+        Moves::Unclear(_, reason) => Access::Refused(*reason),
+        Moves::Apart(progress) => Access::ReadOnly(reason!(
+            EROFS,
+            "being reshaped, {} sectors are done: let mdadm or the firmware finish",
+            progress.moved_sectors
+        )),
+        Moves::InPlace(_) => Access::ReadOnly(reason!(
+            EROFS,
+            "the volume is to be reshaped, nothing is done yet: let mdadm or the firmware go on"
+        )),
     }
-    if units != 0 {
-        // Data lies in two shapes at once.
-        return Access::Refused(reason!(
-            EOPNOTSUPP,
-            "the volume is being reshaped, {units} units are done: let mdadm or the firmware finish"
-        ));
-    }
-    Access::ReadOnly(reason!(
-        EROFS,
-        "the volume is to be reshaped, nothing is done yet: let mdadm or the firmware go on"
-    ))
 }
 
 /// Whether a migration of the volume at `at` is one that EMD does not carry on.

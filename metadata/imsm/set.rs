@@ -9,6 +9,7 @@
 use super::super::bytes::slice;
 use super::layout::*;
 use super::mpb::Mpb;
+use super::reshape::Record;
 use super::serial::{self, Serial};
 use crate::model::{
     Access, Checked, Disk, DiskIndex, DiskRole, DiskState, Set, Source, UpdatePlan, Volume,
@@ -49,6 +50,8 @@ pub struct DiskMeta {
     pub entry: Option<u8>,
     /// Block of the anchor, when the disk is present.
     pub anchor: Option<u64>,
+    /// Its last block, as it was at assembly.
+    pub migration: Record,
     /// What is written to it.
     pub home: Option<Home>,
 }

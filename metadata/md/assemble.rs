@@ -494,6 +494,7 @@ impl<'a> Reader<'a> {
                 consistency,
                 access: Access::ReadWrite,
                 regions: None,
+                stretches: KVec::new(),
                 deleted: false,
             },
             GFP_KERNEL,

@@ -634,6 +634,7 @@ impl MdSet {
                 },
                 access: Access::ReadWrite,
                 regions,
+                stretches: KVec::new(),
                 deleted: false,
             },
             GFP_KERNEL,

@@ -18,7 +18,7 @@ use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, RegionLog, Slot, Text};
 use crate::personalities::rebuild::Pass;
 use crate::personalities::regions::Regions;
-use crate::personalities::{Geometry, Kind, Mask};
+use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use crate::reason;
 use crate::uapi::event::EventKind;
 use crate::uapi::info::TaskKind;
@@ -42,6 +42,9 @@ pub struct ArrayParams<'a> {
     pub number: u32,
     /// Where everything is.
     pub geometry: Geometry,
+    /// Where it is instead, when that is in more than one shape. Needs `read_only`; slots in the other
+    /// fields are those of its table then.
+    pub stretches: Option<Stretches>,
     /// Members by slot.
     pub members: KVec<Option<MemberSlot>>,
     /// Members in sync.
@@ -83,7 +86,11 @@ impl Array {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
         }
         let members = usize::from(params.geometry.members());
-        let has_lanes = !matches!(params.geometry.kind(), Kind::Concat | Kind::Striped);
+        if params.stretches.is_some() && !params.read_only {
+            return Err(reason!(EROFS, "what lies in several shapes is not written"));
+        }
+        let has_lanes = params.stretches.is_none()
+            && !matches!(params.geometry.kind(), Kind::Concat | Kind::Striped);
         // One op with everything: old and new of every member.
         let reserve = if has_lanes { 2 * members } else { 0 };
         let limit = if has_lanes { POOL_LIMIT_BYTES } else { 0 };
@@ -123,6 +130,7 @@ impl Array {
             number: params.number,
             name: Text::from_fmt(format_args!("emd{}", params.number)),
             geometry: params.geometry,
+            stretches: params.stretches,
             block_sectors,
             read_only: params.read_only,
             notify: params.notify,

@@ -56,7 +56,7 @@ use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
 use crate::personalities::regions::Regions;
-use crate::personalities::{Geometry, Kind, Mask};
+use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
@@ -122,6 +122,9 @@ pub struct Array {
     /// `emdN`, for messages.
     name: Text<16>,
     geometry: Geometry,
+    /// Where things are instead, when that is in more than one shape; slots are the table's then. Such an
+    /// array is only read, and from nowhere but there.
+    stretches: Option<Stretches>,
     /// Sectors of a logical block.
     block_sectors: u32,
     read_only: bool,
@@ -220,10 +223,11 @@ impl Array {
 
     /// Whether redundancy is kept, so that failures and dirtiness matter.
     fn is_redundant(&self) -> bool {
-        matches!(
-            self.geometry.kind(),
-            Kind::Mirrored | Kind::Copies | Kind::Parity
-        )
+        self.stretches.is_none()
+            && matches!(
+                self.geometry.kind(),
+                Kind::Mirrored | Kind::Copies | Kind::Parity
+            )
     }
 
     /// Whether each block is on several members as it is (and not in parity).

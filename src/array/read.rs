@@ -14,7 +14,8 @@ use core::sync::atomic::Ordering;
 
 /// Serves a read.
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
-    let is_degraded = pass.geometry.kind() == Kind::Parity
+    let is_degraded = pass.is_redundant()
+        && pass.geometry.kind() == Kind::Parity
         && pass.readable() != Mask::all(pass.geometry.members());
     let Some((io, first)) = IoRef::begin(bio, pass) else {
         return;
@@ -39,7 +40,10 @@ pub(super) fn spread(
     let mut sector = io.sector();
     let end = sector + u64::from(io.sectors());
     while sector < end {
-        let place = pass.geometry.locate(sector);
+        let Some(place) = pass.locate(sector) else {
+            io.fail(Status::IO_ERROR);
+            return;
+        };
         let sectors = place.left_sectors.min(end - sector) as u32;
         let info = |(slot, member_sector)| PieceInfo {
             slot,
@@ -173,9 +177,22 @@ impl Array {
         readable
     }
 
+    /// Where a sector of the volume is. `None` does not happen below its size.
+    fn locate(&self, sector: u64) -> Option<Place> {
+        match &self.stretches {
+            Some(stretches) => stretches.locate(sector),
+            None => Some(self.geometry.locate(sector)),
+        }
+    }
+
     /// The member to read a place from, and where; `None` when that takes more than one.
     fn read_target(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
         let readable = self.readable();
+        if self.stretches.is_some() {
+            let is_good = readable.contains(place.slot)
+                && !self.is_bad(place.slot, place.member_sector, u64::from(sectors));
+            return is_good.then_some((place.slot, place.member_sector));
+        }
         if self.geometry.kind() == Kind::Copies {
             return self.read_copy(place, sectors);
         }

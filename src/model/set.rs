@@ -260,8 +260,25 @@ pub struct Volume {
     /// Which regions may have had writes in flight, when the format records it for this volume.
     /// Only these need a resync after a crash; without it, all of the volume.
     pub regions: Option<RegionLog>,
+    /// Of a volume that somebody else is reshaping: what lies where, from its start to its end. Empty:
+    /// everything lies as `shape` and `members` say. Only volumes that are not written have any.
+    pub stretches: KVec<Stretch>,
     /// Deleted; the entry only keeps the index stable.
     pub deleted: bool,
+}
+
+/// A part of a volume that lies in a shape of its own, while the volume goes from one to another.
+#[derive(Debug)]
+pub struct Stretch {
+    /// Sector of the volume where it ends; it starts where the one before it ends.
+    pub end_sectors: u64,
+    /// The shape. Places are those that the stretch's sectors have in a whole volume of this shape.
+    pub shape: Shape,
+    /// Size of a volume of this shape.
+    pub size_sectors: u64,
+    /// Members of this shape, by slot; all in sync. Where only some stretch of a member is kept, its
+    /// offset is where the member would start if it were there as a whole.
+    pub members: KVec<Member>,
 }
 
 /// A set of disks with common metadata.

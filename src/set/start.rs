@@ -9,10 +9,11 @@ use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Event, Member, MemberState, Set,
+    VolumeIndex,
 };
 use crate::personalities::rebuild::Late;
-use crate::personalities::{for_level, Geometry, Health, Mask};
+use crate::personalities::{for_level, Geometry, Health, Mask, Stretches};
 use crate::reason;
 use crate::uapi::{EventKind, VolumeState};
 use core::sync::atomic::AtomicU64;
@@ -230,6 +231,9 @@ impl Inner {
                 shape.members_total()
             ));
         }
+        if lost > 0 && !model.stretches.is_empty() {
+            return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
+        }
         let has_parity = shape.level.parity_members() > 0;
         let is_exposed = match self.crash_policy(volume) {
             CrashPolicy::None => false,
@@ -325,6 +329,9 @@ impl Inner {
         let Some(volume) = set.volume(index) else {
             return Err(reason!(ENOENT, "there is no volume {index}"));
         };
+        if !volume.stretches.is_empty() {
+            return self.make_stretched(index, number, bell);
+        }
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
         let mut rebuilding = Mask::EMPTY;
@@ -372,10 +379,11 @@ impl Inner {
             _ => None,
         };
         let read_only = matches!(volume.access, Access::ReadOnly(_));
-        let bad = bad_spots(set, volume)?;
+        let bad = bad_spots(set, &volume.members, volume.shape.member_sectors)?;
         let params = ArrayParams {
             number: number.get(),
             geometry,
+            stretches: None,
             members,
             readable: usable,
             rebuilding,
@@ -407,6 +415,85 @@ impl Inner {
             resync_from_sectors: unsynced_from.unwrap_or(0),
             late: Late::NONE,
             asked: None,
+            paused: false,
+            retry_at: now(),
+            told_per_mille: 0,
+            checkpoint_at: now(),
+            state: VolumeState::Inactive,
+            complained: false,
+        })
+    }
+
+    /// As above, for a volume that lies in more than one shape: it is read from all of its members, each
+    /// where the stretches say, or not at all.
+    #[inline(never)]
+    fn make_stretched(
+        &self,
+        index: VolumeIndex,
+        number: Number,
+        bell: KBox<Bell>,
+    ) -> Checked<Running> {
+        let set = self.known()?;
+        let Some(volume) = set.volume(index) else {
+            return Err(reason!(ENOENT, "there is no volume {index}"));
+        };
+        if !matches!(volume.access, Access::ReadOnly(_)) {
+            return Err(reason!(EROFS, "what lies in several shapes is not written"));
+        }
+        let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
+        let (stretches, table) = Stretches::new(volume)?;
+        let mut members = KVec::with_capacity(table.len(), GFP_KERNEL)?;
+        for (slot, member) in (0u16..).zip(table.iter()) {
+            let device = member
+                .disk
+                .filter(|&disk| self.is_online(disk))
+                .and_then(|disk| self.device(disk));
+            let Some(device) = device else {
+                return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
+            };
+            let end = member
+                .offset_sectors
+                .checked_add(stretches.member_end(slot));
+            if end.is_none_or(|end| end > device.size_sectors()) {
+                return Err(reason!(
+                    EINVAL,
+                    "a member that is being reshaped ends beyond disk {}",
+                    device.dev()
+                ));
+            }
+            let member = MemberSlot {
+                device: device.clone(),
+                offset_sectors: member.offset_sectors,
+            };
+            members.push(Some(member), GFP_KERNEL)?;
+        }
+        let readable = Mask::all(table.len() as u16);
+        let bad = bad_spots(set, &table, u64::MAX)?;
+        let params = ArrayParams {
+            number: number.get(),
+            geometry,
+            stretches: Some(stretches),
+            members,
+            readable,
+            rebuilding: Mask::EMPTY,
+            rebuild_done_sectors: 0,
+            unsynced_from: None,
+            dirty: true,
+            regions: None,
+            bad: &bad,
+            read_only: true,
+            notify: bell,
+        };
+        Ok(Running {
+            array: Array::new(params)?,
+            disk: None,
+            number,
+            attached: self.usable(index),
+            linked: Mask::EMPTY,
+            read_only: true,
+            needs_resync: false,
+            resync_all: false,
+            resync_from_sectors: 0,
             paused: false,
             retry_at: now(),
             told_per_mille: 0,
@@ -456,18 +543,18 @@ impl Inner {
     }
 }
 
-/// What is bad on the members of a volume.
+/// What is bad on `members`, as far as they have `member_sectors`.
 #[inline(never)]
-fn bad_spots(set: &Set, volume: &Volume) -> Checked<KVec<BadSpot>> {
+fn bad_spots(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
     let mut spots = KVec::new();
     for bad in set.bad_ranges.iter() {
         let end = bad.sector.saturating_add(u64::from(bad.sectors));
-        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+        for (slot, member) in (0u16..).zip(members.iter()) {
             if member.disk != Some(bad.disk) {
                 continue;
             }
             let start = member.offset_sectors;
-            let member_end = start.saturating_add(volume.shape.member_sectors);
+            let member_end = start.saturating_add(member_sectors);
             let first = bad.sector.max(start);
             let sectors = end.min(member_end).saturating_sub(first);
             if sectors > 0 {

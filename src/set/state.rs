@@ -384,7 +384,11 @@ impl Inner {
         match self.running(volume) {
             Some(running) if running.array.is_broken() => VolumeState::Failed,
             // Without redundancy nothing is recorded and nothing breaks: its I/O just fails.
-            Some(_) if !model.shape.level.is_redundant() && self.lacks_disk(volume) => {
+            // So it is while somebody reshapes it: nothing is read from redundancy then.
+            Some(_)
+                if (!model.shape.level.is_redundant() || !model.stretches.is_empty())
+                    && self.lacks_disk(volume) =>
+            {
                 VolumeState::Failed
             }
             Some(_) => state,

@@ -163,11 +163,14 @@ fn samples_decode_to_what_mdadm_said() {
 
 fn compare_volume(case: &str, volume: &Volume, said: &Said) {
     let scale = said.number("Sector Size") / 512;
-    assert_eq!(
-        volume.size_sectors,
-        said.number("Array Size") * scale,
-        "{case}"
-    );
+    // While it is being reshaped the table has the size that it will have.
+    if said.get("Migrate State") != "general migration" {
+        assert_eq!(
+            volume.size_sectors,
+            said.number("Array Size") * scale,
+            "{case}"
+        );
+    }
     assert_eq!(
         volume.members[0].offset_sectors,
         said.number("Sector Offset") * scale,
@@ -379,7 +382,7 @@ fn what_is_not_kept_up_is_not_written() {
         let mut set = open(&sample(case)).unwrap();
         let volume = set.set().volume(0).unwrap();
         assert!(
-            matches!(volume.access, Access::Refused(why) if why.text().contains("reshaped, 32 units")),
+            matches!(volume.access, Access::ReadOnly(why) if why.text().contains("reshaped, 196608 sectors")),
             "{case}: {:?}",
             volume.access
         );

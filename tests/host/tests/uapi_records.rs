@@ -217,6 +217,7 @@ fn volume(level: Level, layout: Layout, spans: u16, lost: &[bool]) -> Volume {
         consistency: Consistency::Clean,
         access: Access::ReadWrite,
         regions: None,
+        stretches: KVec::new(),
         deleted: false,
     }
 }
