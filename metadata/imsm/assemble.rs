@@ -416,6 +416,16 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
         set.set.volumes.push(model, GFP_KERNEL)?;
         set.volumes.push(Some(index), GFP_KERNEL)?;
     }
+    for index in 0..count {
+        let Some(other) = (0..count).find(|&other| other != index && set.overlap(index, other))
+        else {
+            continue;
+        };
+        // A write to one would be one to the other.
+        if let Some(model) = set.set.volumes.get_mut(usize::from(index)) {
+            model.access = Access::Refused(reason!(EINVAL, "the volume overlaps volume {other}"));
+        }
+    }
     Ok(())
 }
 

@@ -123,6 +123,8 @@ pub mod volume {
     pub const CLONE: u32 = 0x400;
     /// Dirty: writes in flight.
     pub const IN_FLIGHT: u8 = 1;
+    /// Dirty: the partial parity log counts.
+    pub const LOG_VALID: u8 = 2;
     /// Kind: first synchronisation.
     pub const INIT: u8 = 0;
     /// Kind: rebuild of members.

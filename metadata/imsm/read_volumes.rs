@@ -70,6 +70,14 @@ impl ImsmSet {
                 GFP_KERNEL,
             )?;
         }
+        if let (Access::ReadOnly(_), true) = (access, log_in_doubt(raw, at, &place.shape, &members))
+        {
+            access = Access::Refused(reason!(
+                EIO,
+                "degraded, and writes were in flight: only its partial parity log, which is not read, \
+                 knows what they were"
+            ));
+        }
         Ok(Volume {
             id: volume_identity(raw, at),
             name: Text::from_disk(&raw.array::<TEXT_BYTES>(at + volume::NAME)),
@@ -152,6 +160,28 @@ impl ImsmSet {
         }
     }
 
+    /// Whether two volumes of the table use the same part of some disk. The model has both.
+    pub fn overlap(&self, one: u8, other: u8) -> bool {
+        let raw = self.mpb.raw();
+        let map = |index: u8| raw.map_at(raw.volume_at(index), Which::First);
+        let place = |index: u8| {
+            let volume = self.set.volumes.get(usize::from(index))?;
+            let start = volume.members.first()?.offset_sectors;
+            let end = start.checked_add(volume.shape.member_sectors)?;
+            Some((start, end))
+        };
+        let (Some(first), Some(second)) = (place(one), place(other)) else {
+            return false;
+        };
+        let (ours, theirs) = (map(one), map(other));
+        let slots = |map: usize| 0..u16::from(raw.u8(map + map::MEMBERS));
+        let shares = slots(ours).any(|slot| {
+            let disk = raw.order(ours, slot) & map::DISK;
+            slots(theirs).any(|slot| raw.order(theirs, slot) & map::DISK == disk)
+        });
+        shares && first.0 < second.1 && second.0 < first.1
+    }
+
     /// What may be done with the volume at `at`.
     #[inline(never)]
     fn access_of(
@@ -197,7 +227,7 @@ impl ImsmSet {
         }
     }
 
-    /// Members must lie within their disks and apart from other volumes.
+    /// Members must lie within their disks.
     fn check_place(&self, raw: Raw<'_>, map: usize, place: &Place) -> Checked {
         let end = place
             .start_sectors
@@ -220,21 +250,6 @@ impl ImsmSet {
                 ));
             }
         }
-        for (other, volume) in self.set.live_volumes() {
-            let Some(member) = volume.members.first() else {
-                continue;
-            };
-            let last = member
-                .offset_sectors
-                .saturating_add(volume.shape.member_sectors);
-            let shares = (0..place.shape.members).any(|slot| {
-                let disk = self.disk_of_entry(raw.order(map, slot) & map::DISK);
-                volume.members.iter().any(|member| member.disk == disk)
-            });
-            if shares && place.start_sectors < last && member.offset_sectors < end {
-                return Err(reason!(EINVAL, "the volume overlaps volume {other}"));
-            }
-        }
         Ok(())
     }
 }
@@ -249,12 +264,23 @@ enum Moves {
     Unclear(Which, Reason),
 }
 
+/// A kind of record that EMD does not keep: what was stale in it would be replayed later.
 fn policy(what: &str) -> Reason {
     reason!(
         EROFS,
-        "the volume has {what}, which is not kept here: turn it off (mdadm --grow \
-         --consistency-policy=resync) to write"
+        "{what} is not kept: mdadm --grow --consistency-policy=resync turns it off"
     )
+}
+
+/// Whether a volume lacks a member, and what that would have in stripes that were being written only the
+/// partial parity log tells.
+fn log_in_doubt(raw: Raw<'_>, at: usize, shape: &Shape, members: &[Member]) -> bool {
+    shape.level == Level::Raid5
+        && matches!(raw.u8(at + volume::HOLE_POLICY), 1 | 3)
+        && raw.u8(at + volume::DIRTY) & (volume::IN_FLIGHT | volume::LOG_VALID) != 0
+        && members
+            .iter()
+            .any(|member| member.state != MemberState::InSync)
 }
 
 /// What may be done with a volume that changes its shape.

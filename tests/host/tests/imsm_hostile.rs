@@ -5,17 +5,35 @@
 
 mod imsm_common;
 
-use emd_core::metadata::imsm::layout::{disk as disk_entry, header, Raw};
+use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Access, BadRange, DiskState, Event, Level, SpareRole, VolumeSpec};
+use emd_core::personalities::Stretches;
 use host_tests::samples::Disk;
 use imsm_common::crash::Random;
 use imsm_common::world::{spec, World};
-use imsm_common::{carry_out, context, open, open_keyed, probe, sample, show, writes};
+use imsm_common::{
+    anchor, carry_out, context, open, open_keyed, probe, reseal, sample, show, writes,
+};
 
 /// Whatever is opened must be usable for events without a panic, too.
 fn exercise(mut set: Box<ImsmSet>) {
+    for volume in set.set().volumes.iter() {
+        if volume.stretches.is_empty() {
+            continue;
+        }
+        assert!(matches!(volume.access, Access::ReadOnly(_)));
+        // A shape that no level runs is refused when it is started.
+        let Ok((stretches, members)) = Stretches::new(volume) else {
+            continue;
+        };
+        for sector in [0, 1, volume.size_sectors / 2, volume.size_sectors - 1] {
+            let place = stretches.locate(sector).unwrap();
+            assert!(usize::from(place.slot) < members.len());
+            assert!(place.member_sector < stretches.member_end(place.slot));
+        }
+    }
     let volumes = set.set().volumes.len() as u16;
     let disks = set.set().disks.len() as u16;
     let all: Vec<Option<u16>> = (0..disks.min(3)).map(Some).collect();
@@ -72,34 +90,6 @@ fn flip(disk: &mut Disk, byte: u64, mask: u8) {
     let mut bytes = disk.read(sector, 1);
     bytes[(byte % 512) as usize] ^= mask;
     disk.write(sector, &bytes);
-}
-
-/// The first byte of the anchor, and the size of its block.
-fn anchor(disk: &Disk) -> (u64, u64) {
-    let block = u64::from(disk.logical_block_bytes);
-    (disk.size_sectors * 512 - 2 * block, block)
-}
-
-/// Changes the MPB of a disk with `lie`, and makes the checksum right again.
-fn reseal(disk: &mut Disk, lie: &mut dyn FnMut(&mut Vec<u8>)) {
-    let (at, block) = anchor(disk);
-    let sectors = (block / 512) as usize;
-    let mut mpb = disk.read(at / 512, sectors);
-    let size = u32::from_le_bytes(mpb[0x24..0x28].try_into().unwrap()) as u64;
-    let more = size.div_ceil(block) - 1;
-    mpb.extend(disk.read(at / 512 - more * block / 512, more as usize * sectors));
-    lie(&mut mpb);
-    let sum = Raw {
-        anchor: &mpb,
-        rest: &[],
-    }
-    .sum();
-    mpb[header::CHECKSUM..header::CHECKSUM + 4].copy_from_slice(&sum.to_le_bytes());
-    let (first, rest) = mpb.split_at(block as usize);
-    disk.write(at / 512, first);
-    if more > 0 {
-        disk.write(at / 512 - more * block / 512, rest);
-    }
 }
 
 const CASES: [&str; 10] = [

@@ -13,7 +13,7 @@ use emd_core::metadata::MetadataSet;
 use emd_core::model::{Access, Level, Volume};
 use emd_core::personalities::Stretches;
 use host_tests::samples::Disk;
-use imsm_common::{open, sample};
+use imsm_common::{open, reseal, sample};
 
 const CASES: [&str; 2] = ["gen/grow-r0", "gen/grow-r5"];
 /// Sectors of a unit, and of a member in it, in both samples.
@@ -90,28 +90,14 @@ fn holders(disks: &[Disk]) -> Vec<usize> {
         .collect()
 }
 
-/// Writes the checkpoint of the MPB on all disks, with its checksum.
+/// Writes the checkpoint of the MPB on all disks.
 fn set_checkpoint(disks: &mut [Disk], unit: u32) {
     for disk in disks.iter_mut() {
-        let anchor = disk.size_sectors - 2;
-        // Two blocks: the second lies in front of the anchor.
-        let mut mpb = [disk.read(anchor, 1), disk.read(anchor - 1, 1)].concat();
-        let at = 0xD8 + 48 * usize::from(mpb[0x38]) + 0x50;
-        mpb[at..at + 4].copy_from_slice(&unit.to_le_bytes());
-        seal(&mut mpb);
-        disk.write(anchor, &mpb[..512]);
-        disk.write(anchor - 1, &mpb[512..]);
+        reseal(disk, &mut |mpb| {
+            let at = 0xD8 + 48 * usize::from(mpb[0x38]) + 0x50;
+            mpb[at..at + 4].copy_from_slice(&unit.to_le_bytes());
+        });
     }
-}
-
-fn seal(mpb: &mut [u8]) {
-    mpb[0x20..0x24].fill(0);
-    let size = u32::from_le_bytes(mpb[0x24..0x28].try_into().unwrap()) as usize;
-    let sum = mpb[..size]
-        .chunks(4)
-        .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
-        .fold(0u32, u32::wrapping_add);
-    mpb[0x20..0x24].copy_from_slice(&sum.to_le_bytes());
 }
 
 fn ends(volume: &Volume) -> Vec<(u64, u16)> {

@@ -8,6 +8,7 @@
 pub mod crash;
 pub mod world;
 
+use emd_core::metadata::imsm::layout::{header, Raw};
 use emd_core::metadata::imsm::{Imsm, ImsmSet};
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
@@ -149,6 +150,34 @@ pub fn apply(set: &mut ImsmSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -
     let writes = writes(set);
     carry_out(disks, &writes);
     Ok(())
+}
+
+/// The first byte of the anchor, and the size of its block.
+pub fn anchor(disk: &Disk) -> (u64, u64) {
+    let block = u64::from(disk.logical_block_bytes);
+    (disk.size_sectors * 512 - 2 * block, block)
+}
+
+/// Changes the MPB of a disk with `lie`, and makes the checksum right again.
+pub fn reseal(disk: &mut Disk, lie: &mut dyn FnMut(&mut Vec<u8>)) {
+    let (at, block) = anchor(disk);
+    let sectors = (block / 512) as usize;
+    let mut mpb = disk.read(at / 512, sectors);
+    let size = u32::from_le_bytes(mpb[0x24..0x28].try_into().unwrap()) as u64;
+    let more = size.div_ceil(block) - 1;
+    mpb.extend(disk.read(at / 512 - more * block / 512, more as usize * sectors));
+    lie(&mut mpb);
+    let sum = Raw {
+        anchor: &mpb,
+        rest: &[],
+    }
+    .sum();
+    mpb[header::CHECKSUM..header::CHECKSUM + 4].copy_from_slice(&sum.to_le_bytes());
+    let (first, rest) = mpb.split_at(block as usize);
+    disk.write(at / 512, first);
+    if more > 0 {
+        disk.write(at / 512 - more * block / 512, rest);
+    }
 }
 
 /// A sample case, its disks named by their serial numbers.
