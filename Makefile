@@ -16,14 +16,14 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
-	@echo '  KDIR=DIR builds for another prepared kernel tree, without the toolbox; T=NAME picks a test'
+	@echo "  KDIR=DIR builds with this machine's own compilers, for another prepared kernel tree; T=NAME picks a test"
 
 toolbox: ## the toolbox (5 minutes, once; then nothing)
 	@tools/toolbox/make
@@ -32,7 +32,7 @@ ifdef KDIR
 modules: ## emd.ko, in build/module
 	@$(call ONE_AT_A_TIME,module) $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules
 
-modules_install: ## emd.ko into the running kernel's modules (or KDIR's)
+modules_install: built-modules ## emd.ko, as built, into the running kernel's modules (or KDIR's)
 	@$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules_install
 else
 modules: toolbox
@@ -40,22 +40,31 @@ modules: toolbox
 	@$(call ONE_AT_A_TIME,module) $(KBUILD) MO=$(BUILD)/module modules
 	@echo "build/module/emd.ko"
 
-modules_install: modules
+modules_install: built-modules
 	@tools/toolbox/install-module $(BUILD)/module/emd.ko
 endif
 
-ifeq ($(wildcard tools/emdadm/Cargo.toml),)
-emdadm:
-	@echo "no tools/emdadm yet"
+EMDADM_BUILD = RUSTFLAGS='-C target-feature=+crt-static' $(1) build --quiet --release -p emdadm --target x86_64-unknown-linux-gnu
+ifdef KDIR
+emdadm: # one static program: build/emdadm
+	@command -v cargo >/dev/null || { echo "emdadm: there is no cargo here; 'make emdadm' without KDIR builds it in the toolbox" >&2; exit 1; }
+	@$(call EMDADM_BUILD,cargo)
 else
 emdadm: toolbox ## the tool, one static program: build/emdadm
-	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --quiet --release -p emdadm --target x86_64-unknown-linux-gnu
+	@$(call EMDADM_BUILD,$(CARGO))
+endif
 	@cmp -s $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm || \
 		install -m 755 $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm
 	@echo "build/emdadm"
-endif
 
-install: modules_install emdadm ## both, for the running kernel
+# Installing builds nothing: it may run as another user, who has another cache.
+built-modules:
+	@test -e $(BUILD)/module/emd.ko || { echo "build/module/emd.ko is missing: make modules$(if $(KDIR), KDIR=$(KDIR))" >&2; exit 1; }
+
+built-emdadm:
+	@test -e $(BUILD)/emdadm || { echo "build/emdadm is missing: make emdadm" >&2; exit 1; }
+
+install: built-modules built-emdadm modules_install ## both, as built, for the running kernel (or KDIR's)
 	install -D -m 755 $(BUILD)/emdadm $(DESTDIR)/usr/local/sbin/emdadm
 
 initramfs: toolbox ## what test guests boot from (cached)
