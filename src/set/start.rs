@@ -373,9 +373,11 @@ impl Inner {
         }
         let hole = self.hole_params(index);
         let redundant = volume.shape.level.is_redundant();
+        // Who wants nothing done about crashes takes redundancy as right after one.
+        let is_trusted = self.crash_policy(index) == CrashPolicy::None;
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
-            Consistency::Dirty if redundant => Some(0),
+            Consistency::Dirty if redundant && !is_trusted => Some(0),
             _ => None,
         };
         let read_only = matches!(volume.access, Access::ReadOnly(_));
@@ -397,12 +399,7 @@ impl Inner {
             read_only,
             notify: bell,
         };
-        // Who wants nothing done about crashes takes redundancy as right after one.
-        let none = self.crash_policy(index) == CrashPolicy::None;
-        let is_due = volume.consistency != Consistency::Clean
-            && !(none && volume.consistency == Consistency::Dirty);
-        let needs_resync = redundant && is_due;
-        let unsynced_from = unsynced_from.filter(|_| is_due);
+        let needs_resync = unsynced_from.is_some();
         Ok(Running {
             array: Array::new(params)?,
             disk: None,
@@ -442,6 +439,7 @@ impl Inner {
         }
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let (stretches, table) = Stretches::new(volume)?;
+        let mut rebuild_done = KVec::with_capacity(table.len(), GFP_KERNEL)?;
         let mut members = KVec::with_capacity(table.len(), GFP_KERNEL)?;
         for (slot, member) in (0u16..).zip(table.iter()) {
             let device = member
@@ -464,8 +462,10 @@ impl Inner {
             let member = MemberSlot {
                 device: device.clone(),
                 offset_sectors: member.offset_sectors,
+                log_sector: 0,
             };
             members.push(Some(member), GFP_KERNEL)?;
+            rebuild_done.push(AtomicU64::new(0), GFP_KERNEL)?;
         }
         let readable = Mask::all(table.len() as u16);
         let bad = bad_spots(set, &table, u64::MAX)?;
@@ -476,11 +476,12 @@ impl Inner {
             members,
             readable,
             rebuilding: Mask::EMPTY,
-            rebuild_done_sectors: 0,
+            rebuild_done,
             unsynced_from: None,
             dirty: true,
             regions: None,
             bad: &bad,
+            hole: None,
             read_only: true,
             notify: bell,
         };
@@ -494,6 +495,8 @@ impl Inner {
             needs_resync: false,
             resync_all: false,
             resync_from_sectors: 0,
+            late: Late::NONE,
+            asked: None,
             paused: false,
             retry_at: now(),
             told_per_mille: 0,
