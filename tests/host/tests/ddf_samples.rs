@@ -4,13 +4,16 @@
 
 mod ddf_common;
 
-use ddf_common::{open, open_keyed, probe, show};
+use ddf_common::damage::{flip, world};
+use ddf_common::{apply, open, open_keyed, probe, show};
+use emd_core::metadata::ddf::crc::Crc;
+use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
-    Access, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Set,
+    Access, Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, Rotation, Set,
 };
-use host_tests::samples::{cases, load};
+use host_tests::samples::{cases, load, Disk};
 
 /// What a case must come to: level, layout, members, spans, chunk, member sectors, size.
 type Wanted = (Level, Layout, u16, u16, u32, u64, u64);
@@ -411,4 +414,87 @@ fn an_ordinary_disk_costs_little() {
         assert!(matches!(verdict, Probe::NotMine));
         assert_eq!(bytes, 264 * 512);
     }
+}
+
+/// Seals everything on the disks that carries a checksum anew, as controllers do that leave the CRC uninverted.
+fn seal_uninverted(set: &DdfSet, disks: &mut [Disk]) -> usize {
+    let mut sealed = 0;
+    for (index, disk) in disks.iter_mut().enumerate() {
+        let home = set.home(index as u16).unwrap();
+        let layout = home.layout;
+        let mut pieces = vec![(home.anchor, layout.block_bytes as usize)];
+        for copy in home.copies.into_iter().flatten() {
+            pieces.push((copy, layout.block_bytes as usize));
+            for section in Section::ALL {
+                let place = layout.place(section);
+                let (first, len) = (
+                    copy + u64::from(place.offset),
+                    layout.section_bytes(section),
+                );
+                let record = layout.record_bytes as usize;
+                match section {
+                    Section::Config => pieces.extend((0..len / record).map(|slot| {
+                        let block = slot * record / layout.block_bytes as usize;
+                        (first + block as u64, record)
+                    })),
+                    _ => pieces.push((first, len)),
+                }
+            }
+        }
+        // A section that is absent has no place.
+        for (block, len) in pieces.into_iter().filter(|&(_, len)| len != 0) {
+            let sector = block * layout.block_sectors();
+            let mut bytes = disk.read(sector, len / 512);
+            if layout.crc.holds(&bytes, layout.endian) {
+                Crc::Jam.seal(&mut bytes, layout.endian);
+                disk.write(sector, &bytes);
+                sealed += 1;
+            }
+        }
+    }
+    sealed
+}
+
+/// The third convention of checksums, of which there is no sample: it is read, and kept in what is written.
+#[test]
+fn uninverted_checksums() {
+    let (set, mut disks) = world(512);
+    assert_ne!(set.home(0).unwrap().layout.crc, Crc::Jam);
+    let wanted = show(set.set());
+    // An anchor; two copies of header, four tables, and a record or two on each of three disks.
+    assert!(seal_uninverted(&set, &mut disks) >= 3 * (1 + 2 * 6));
+    let mut set = open(&disks).unwrap();
+    assert_eq!(show(set.set()), wanted);
+    for index in 0..3 {
+        assert_eq!(set.home(index).unwrap().layout.crc, Crc::Jam);
+    }
+    let refused = |set: &DdfSet| {
+        let mut volumes = set.set().live_volumes();
+        volumes.any(|(_, volume)| !matches!(volume.access, Access::ReadWrite))
+    };
+    assert!(!refused(&set), "{wanted}");
+
+    apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
+    let again = open(&disks).unwrap();
+    assert_eq!(show(again.set()), show(set.set()));
+    assert_ne!(show(again.set()), wanted);
+    for (index, disk) in (0..).zip(&disks) {
+        let home = again.home(index).unwrap();
+        for copy in home.copies.into_iter().flatten() {
+            let head = disk.read(copy * home.layout.block_sectors(), 1);
+            assert_eq!(Crc::detect(&head, home.layout.endian), Some(Crc::Jam));
+        }
+    }
+
+    // A wrong byte in every copy of a table is noticed under this convention too.
+    for (index, disk) in (0..).zip(disks.iter_mut()) {
+        let home = again.home(index).unwrap();
+        let block = u64::from(home.layout.block_bytes);
+        let place = home.layout.place(Section::Volumes);
+        for copy in home.copies.into_iter().flatten() {
+            flip(disk, (copy + u64::from(place.offset)) * block + 0x60, 1);
+        }
+    }
+    let damaged = open(&disks).unwrap();
+    assert!(refused(&damaged), "{}", show(damaged.set()));
 }
