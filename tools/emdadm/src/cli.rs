@@ -37,6 +37,31 @@ Examples:
   emdadm examine --json disk1.img disk2.img
   emdadm wait emd0";
 
+// Of commands that share their arguments with others, or have none.
+const FORMATS_EXAMPLES: &str = "\
+Examples:
+  emdadm formats           levels, layouts, chunks, names and spares of each format
+  emdadm formats --json";
+const FAIL_EXAMPLES: &str = "\
+Examples:
+  emdadm fail emd0 /dev/sdc             a spare takes its place, if there is one
+  emdadm fail --force emd0 /dev/sdc     even if the array loses data by it";
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  emdadm remove emd0 /dev/sdc           after: emdadm fail emd0 /dev/sdc
+  emdadm remove data /dev/sdf           a disk of the set that no array uses";
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  emdadm pause emd0                     goes on with: emdadm resume emd0";
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  emdadm resume emd0
+  emdadm wait emd0                      and with a progress bar until it is done";
+const CANCEL_EXAMPLES: &str = "\
+Examples:
+  emdadm cancel emd0
+  emdadm show --mismatches emd0         what the check found until then";
+
 /// The subcommands.
 #[derive(Subcommand)]
 pub enum Command {
@@ -52,12 +77,15 @@ pub enum Command {
     /// Say what metadata image files or disks carry; needs neither module nor root
     Examine(ExamineArgs),
     /// Show the formats and what they can express
+    #[command(after_help = FORMATS_EXAMPLES)]
     Formats,
     /// Add disks to a set; they fill lost members' places
     Add(MemberArgs),
     /// Treat disks as failed
+    #[command(after_help = FAIL_EXAMPLES)]
     Fail(ForcedMemberArgs),
     /// Take disks out of a set
+    #[command(after_help = REMOVE_EXAMPLES)]
     Remove(ForcedMemberArgs),
     /// Make disks spares, or make them none
     Spare(SpareArgs),
@@ -74,10 +102,13 @@ pub enum Command {
     /// Make redundancy agree with the data, everywhere
     Resync(TaskArgs),
     /// Hold the task that is at work
+    #[command(after_help = PAUSE_EXAMPLES)]
     Pause(TargetsArgs),
     /// Let a held task go on
+    #[command(after_help = RESUME_EXAMPLES)]
     Resume(TargetsArgs),
     /// End a check or repair
+    #[command(after_help = CANCEL_EXAMPLES)]
     Cancel(TargetsArgs),
     /// Limit how fast tasks go
     Limit(LimitArgs),
@@ -166,6 +197,11 @@ pub struct ScanArgs {
 
 /// `list`
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm list                one line an array
+  emdadm list --json
+  emdadm list --check        exit code 3 unless all is well: for scripts")]
 pub struct ListArgs {
     /// Exit with 3 when an array is degraded, failed or not started
     #[arg(long)]
@@ -220,6 +256,10 @@ fn sector_size(text: &str) -> Result<u32, String> {
 
 /// `add`
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm add emd0 /dev/sdg              fills a lost member's place; a rebuild starts
+  emdadm add data /dev/sdg /dev/sdh     part of the set, whatever is lost there")]
 pub struct MemberArgs {
     /// Array or set
     pub target: String,
@@ -264,6 +304,10 @@ pub struct SpareArgs {
 
 /// `stop`
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm stop emd0
+  emdadm stop --all          before the module is unloaded, or the disks go elsewhere")]
 pub struct StopArgs {
     /// Every array
     #[arg(long, short, conflicts_with = "targets")]
@@ -276,7 +320,11 @@ pub struct StopArgs {
 /// `delete`
 #[derive(Args)]
 #[command(after_help = "\
-An array as target deletes the volume; a set erases the set's metadata from all its disks.")]
+An array as target deletes the volume; a set erases the set's metadata from all its disks.
+
+Examples:
+  emdadm delete emd0             the volume of /dev/emd0
+  emdadm delete --force data     though there is a filesystem on it")]
 pub struct DeleteArgs {
     /// Even if it holds something that is known
     #[arg(long)]
@@ -287,6 +335,9 @@ pub struct DeleteArgs {
 
 /// `rename`
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm rename emd0 backup")]
 pub struct RenameArgs {
     /// Array
     pub target: String,
@@ -301,7 +352,8 @@ Examples:
   emdadm check emd0                    start it and return
   emdadm check --wait emd0             with a progress bar, until it is done
   emdadm show --mismatches emd0        the places that did not agree
-  emdadm repair emd0")]
+  emdadm repair emd0
+  emdadm resync emd0                   when a check shows that much differs")]
 pub struct TaskArgs {
     /// Wait for the end, with a progress bar
     #[arg(long)]
@@ -363,6 +415,10 @@ pub struct MonitorArgs {
 
 /// `wait`
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm wait emd0                     with a progress bar on a terminal
+  emdadm wait --timeout 3600           for all arrays, an hour at most")]
 pub struct WaitArgs {
     /// Exit (with 5) after so many seconds
     #[arg(long, value_name = "SECONDS")]

@@ -76,17 +76,32 @@ fn examine(extra: &[&str], images: &[String]) -> Output {
 #[test]
 fn every_command_has_help() {
     let help = out(&emdadm(&["--help"]));
+    // As it lists them itself: one that is new needs examples too.
+    let listed = help
+        .split("Commands:\n")
+        .nth(1)
+        .expect("a list of commands");
+    let commands: Vec<&str> = listed
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help")
+        .collect();
     for command in [
         "create", "scan", "list", "show", "examine", "formats", "add", "fail", "remove", "spare",
-        "stop", "delete", "rename", "monitor", "wait",
+        "stop", "delete", "rename", "check", "repair", "resync", "pause", "resume", "cancel",
+        "limit", "monitor", "wait",
     ] {
-        assert!(
-            help.contains(&format!("\n  {command} ")),
-            "{command} in --help"
-        );
+        assert!(commands.contains(&command), "{command} in --help");
+    }
+    for command in commands {
         let output = emdadm(&[command, "--help"]);
         assert_eq!(code(&output), 0);
-        assert!(out(&output).contains("Usage: emdadm"), "{command}");
+        let text = out(&output);
+        assert!(text.contains("Usage: emdadm"), "{command}");
+        let examples = text.split("Examples:\n").nth(1).unwrap_or("");
+        let own = format!("  emdadm {command}");
+        assert!(examples.contains(&own), "no examples of {command}: {text}");
     }
     assert!(help.contains("Exit codes:") && help.contains("Examples:"));
     assert_eq!(code(&emdadm(&["assemble", "--help"])), 0, "alias of scan");
