@@ -4,6 +4,7 @@
 # same size, same bytes; and back. A real disk is examined alike.
 # disks: 4x8M scsi, 1x8971292K scsi
 # timeout: 150
+# needs: dmraid
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

@@ -175,6 +175,11 @@ def _write_extra(stream, names):
     archive.close()
 
 
+def has(name: str) -> bool:
+    """Whether the toolbox has a program."""
+    return any(os.path.exists(f"{folder}/{name}") for folder in SEARCH)
+
+
 def _find(name: str) -> Path:
     for folder in SEARCH:
         if os.path.exists(f"{folder}/{name}"):
@@ -192,6 +197,8 @@ def _programs():
             for path in map(Path, listing.split("\n")):
                 if path.parent.name in ("bin", "sbin") and os.path.isfile(path):
                     paths.add(path)
+        elif kind == "optional":
+            paths |= {_find(rest)} if has(rest) else set()
         elif kind == "link":
             name, target = rest.split()
             links[f"/usr/bin/{name}"] = str(_find(target)).replace("/usr/bin/", "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "cmdline", "dmesg-allow")
+KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "needs", "cmdline", "dmesg-allow")
 
 
 class SpecError(Exception):
@@ -34,6 +34,7 @@ class Spec:
     emd: str = "load"
     cache: str = "unsafe"
     extras: list = field(default_factory=list)
+    needs: list = field(default_factory=list)
     cmdline: str = ""
     dmesg_allow: list = field(default_factory=list)
 
@@ -72,6 +73,8 @@ def take(spec: Spec, key: str, value: str):
         spec.cache = _one_of(spec, key, value, ("unsafe", "flush"))
     elif key == "extra":
         spec.extras += value.split()
+    elif key == "needs":
+        spec.needs += value.split()
     elif key == "cmdline":
         spec.cmdline = value
     elif key == "dmesg-allow":
