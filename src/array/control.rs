@@ -195,10 +195,16 @@ impl Array {
     /// Queue limits, stacked over the members that are here.
     pub fn limits(this: &Gated<Array>) -> Limits {
         let mut limits = Limits::stacking();
+        let mut all_discard = true;
         if let Some(pass) = this.enter() {
             for member in pass.table().members.iter().flatten() {
                 limits.stack(&member.device, member.offset_sectors);
+                all_discard &= member.device.takes_discards();
             }
+        }
+        // Stacked limits are those of the members that take some.
+        if !all_discard {
+            limits.no_discard();
         }
         let geometry = &this.geometry;
         match geometry.kind() {
@@ -210,11 +216,15 @@ impl Array {
             }
         }
         limits.max_sectors(BIO_SECTORS_MAX);
+        if this.is_redundant() {
+            // One disk may refuse what the next one takes. Copies would differ then, and not everybody who asks
+            // for it writes zeroes afterwards. So the block layer does, from the beginning.
+            limits.no_write_zeroes();
+        }
         if geometry.kind() == Kind::Parity {
             limits.parity();
-            // Zeroes and discards would have to keep parity true; the block layer writes zeroes.
+            // They would have to keep parity true.
             limits.no_discard();
-            limits.no_write_zeroes();
         }
         limits
     }

@@ -45,6 +45,7 @@ impl Array {
             // Regions are recorded, and the mark with them, under `waiting`.
             DIRTY if pass.regions_admit(&bio) => {
                 drop(waiting);
+                pass.touch(true);
                 return Some((pass, bio));
             }
             CLEAN => {

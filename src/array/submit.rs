@@ -64,6 +64,8 @@ pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
             pass.touch(false);
             read::start(pass, bio);
         }
+        // See `Array::limits`.
+        REQ_OP_WRITE_ZEROES if pass.is_redundant() => bio.end(Status::NOT_SUPPORTED),
         REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
             if pass.read_only || pass.broken.load(Ordering::Acquire) {
                 return bio.end(Status::IO_ERROR);
@@ -97,21 +99,33 @@ impl IoOwner for Array {
 
     fn piece_done(piece: DonePiece<Self>) {
         let status = piece.status();
-        let PieceInfo { slot, .. } = piece.info();
+        let PieceInfo {
+            slot,
+            member_sector,
+            ..
+        } = piece.info();
         let io = piece.io();
         if status.is_ok() {
             io.mark_good();
             return;
         }
         let array = io.owner();
-        let is_read = io.opf() & 1 == 0;
-        let sector = piece.info().member_sector;
-        if status != Status::NOT_SUPPORTED && status != Status::AGAIN {
-            array.table().count_error(slot, is_read);
+        match io.op() {
+            // It promises nothing, and says nothing of the disk: many advertise it and refuse it then.
+            REQ_OP_DISCARD if array.is_redundant() => return,
+            REQ_OP_DISCARD => return io.fail(status),
+            // Nor does this. The block layer writes zeroes instead, all of them, and those tell.
+            REQ_OP_WRITE_ZEROES => return io.fail(Status::NOT_SUPPORTED),
+            _ => {}
         }
-        if status == Status::NOT_SUPPORTED || status == Status::AGAIN {
-            io.fail(status);
-        } else if !array.is_redundant() {
+        let is_read = io.op() == REQ_OP_READ;
+        let is_refused = status == Status::NOT_SUPPORTED || status == Status::AGAIN;
+        if is_refused && (is_read || !array.is_redundant()) {
+            return io.fail(status);
+        }
+        // A copy that was not written is not the same any more, whatever the reason.
+        array.table().count_error(slot, is_read);
+        if !array.is_redundant() {
             let errors = if is_read {
                 &array.read_errors
             } else {
@@ -122,7 +136,7 @@ impl IoOwner for Array {
         } else if is_read {
             array.read_errors.fetch_add(1, Ordering::Relaxed);
             if status.is_offline() {
-                array.member_failed(slot, EventKind::ReadError, sector);
+                array.member_failed(slot, EventKind::ReadError, member_sector);
             }
             let pass = array.again();
             pass.waiting.lock().retry.push(piece);
@@ -131,7 +145,7 @@ impl IoOwner for Array {
         } else {
             array.write_errors.fetch_add(1, Ordering::Relaxed);
             io.mark_failed(slot);
-            array.member_failed(slot, EventKind::WriteError, sector);
+            array.member_failed(slot, EventKind::WriteError, member_sector);
         }
     }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writes, discards and write-zeroes: clones where there is no parity, lanes where there is.
+//! Writes, discards, and write-zeroes of RAID 0: clones where there is no parity, lanes where there is.
 
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, Status, UserBio};
-use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE, REQ_PREFLUSH};
+use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_PREFLUSH};
 use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
@@ -24,12 +24,9 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
             copied(pass, bio)
         }
         Kind::Mirrored | Kind::Copies | Kind::Parity => {
-            match bio.op() {
-                REQ_OP_WRITE => {}
-                // A discard promises nothing; during a task it is left out.
-                REQ_OP_DISCARD => return bio.end(Status::OK),
-                // The block layer writes zeroes instead.
-                _ => return bio.end(Status::NOT_SUPPORTED),
+            if bio.op() == REQ_OP_DISCARD {
+                // It promises nothing; during a task it is left out.
+                return bio.end(Status::OK);
             }
             let io = IoRef::begin_without_piece(bio, pass);
             let pass = io.owner().again();
@@ -118,6 +115,9 @@ impl Copier<'_> {
     fn copy(&mut self, info: PieceInfo) {
         let pass = self.io.owner();
         let Some(mut piece) = self.unused.take().or_else(|| self.io.piece()) else {
+            if self.io.op() == REQ_OP_DISCARD {
+                return;
+            }
             self.io.mark_failed(info.slot);
             return pass.member_failed(
                 info.slot,

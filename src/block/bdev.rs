@@ -177,6 +177,11 @@ impl BlockDevice {
             && limits.flags & raw::BLK_FLAG_WRITE_CACHE_DISABLED == 0
     }
 
+    /// Whether it takes discards.
+    pub fn takes_discards(&self) -> bool {
+        self.limits().max_discard_sectors != 0
+    }
+
     /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.
     pub fn serial(&self) -> Text<24> {
         // SAFETY: The device is open, so its disk is live and was added.

@@ -46,6 +46,11 @@ impl Limits {
                 c"emd".as_char_ptr(),
             )
         };
+        // A disk that has refused to write zeroes keeps the limit for doing so by unmapping, and with two that
+        // differ the block layer takes none of the limits.
+        if self.0.max_hw_wzeroes_unmap_sectors != self.0.max_write_zeroes_sectors {
+            self.0.max_hw_wzeroes_unmap_sectors = 0;
+        }
     }
 
     /// Smallest and best I/O in sectors.

@@ -1,14 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# An array as a block device: limits stacked from its members, flush and FUA, discard and zeroes, statistics, holders in sysfs, members claimed.
+# An array as a block device: limits stacked from its members, flush and FUA, discard and zeroes (also of disks that advertise them and
+# refuse them), statistics, holders in sysfs, members claimed.
 # disks: 3x64M virtio, 3x64M scsi 512/4096, 2x64M scsi 4096
 # timeout: 90
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
 
 # limit ARRAY NAME: a queue limit.
 limit() { cat "/sys/block/$1/queue/$2"; }
 
 # ios ARRAY: reads and writes completed, and I/O in flight.
 ios() { awk '{print $1, $5, $9}' "/sys/block/$1/stat"; }
+
+# flushes_of DISK...: how often each was flushed so far.
+flushes_of() {
+  local disk
+  for disk; do awk '{ print $16 }' "/sys/block/${disk#/dev/}/stat"; done
+}
+
+# flushed TEXT COUNT DISK...: each as often as that at least since FLUSHES was taken, which is taken anew.
+flushed() {
+  local text=$1 count=$2 now nth
+  shift 2
+  mapfile -t now < <(flushes_of "$@")
+  for nth in "${!now[@]}"; do
+    ((now[nth] - FLUSHES[nth] >= count)) ||
+      fail "$text: $1 .. : flushed $((now[nth] - FLUSHES[nth])) times in place $nth, wanted $count"
+  done
+  FLUSHES=("${now[@]}")
+  say "ok: $text: $count"
+}
+
+# refusing_disks: two disks of scsi_debug, on the first of which commands can be made to fail.
+refusing_disks() {
+  modprobe scsi_debug add_host=2 per_host_store=1 dev_size_mb=64 lbpu=1 lbpws=1 delay=0
+  mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+  wait_for 10 both_disks
+}
+
+both_disks() { (($(debug_disks | wc -l) == 2)); }
+
+debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4; }
+
+# refuses DISK COMMAND...: these SCSI commands end with "invalid field in CDB" from now on.
+refuses() {
+  local disk=$1 command
+  shift
+  for command; do
+    echo "2 1 $command 0 0 0x2 0x5 0x24 0x0" >"/sys/kernel/debug/scsi_debug/$(basename "$(readlink -f "/sys/block/$disk/device")")/error"
+  done
+}
+
+# discarded DISK...: sectors that each was told to forget so far.
+discarded() {
+  local disk
+  for disk; do awk '{ print $14 }' "/sys/block/${disk#/dev/}/stat"; done
+}
+
+not_zero() { dd if="$1" bs=1M count="$2" iflag=direct 2>/dev/null | tr -d '\0' | wc -c; }
 
 boot_1() {
   local d array name sum
@@ -54,29 +105,91 @@ boot_1() {
   expect "zeroes" blkdiscard --zeroout --offset 1048576 --length 1048576 /dev/$array
   sum=$(dd if=/dev/$array bs=1M skip=1 count=1 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
   expect_equal "bytes that are not zero there" "$sum" 0
+
+  step "flushes reach every member, of what users write and of the metadata"
+  wait_for 10 emd_is_clean $array
+  mapfile -t FLUSHES < <(flushes_of "${d[@]:0:3}")
+  dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct 2>/dev/null
+  # See docs/architecture.md: three phases for each of two copies.
+  flushed "the array becomes dirty: a flush after each phase" 6 "${d[@]:0:3}"
+  dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct conv=fsync 2>/dev/null
+  flushed "fsync" 1 "${d[@]:0:3}"
+  dd if=/dev/urandom of=/dev/$array bs=64K count=8 oflag=direct,dsync 2>/dev/null
+  flushed "O_DSYNC" 8 "${d[@]:0:3}"
+  wait_for 10 emd_is_clean $array
+  flushed "it becomes clean: what it has written, and again each phase" 7 "${d[@]:0:3}"
   expect "stopped" emdadm stop $array
 
-  step "RAID1 on disks with physical blocks of 4096 bytes: discards and zeroes reach all members"
+  step "RAID1 on disks with physical blocks of 4096 bytes: discards reach all members, zeroes are written"
   expect "created" emdadm create --format ddf --level raid1 --name one --assume-clean "${d[@]:3:2}"
   array=emd0
   expect_equal "logical block" "$(limit $array logical_block_size)" 512
   expect_equal "physical block" "$(limit $array physical_block_size)" 4096
   (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
   dd if=/dev/urandom of=/dev/$array bs=1M count=4 oflag=direct 2>/dev/null
+  # Such a write goes as FUA, and a flush follows. Disks without FUA are flushed for each.
+  mapfile -t FLUSHES < <(flushes_of "${d[@]:3:2}")
+  dd if=/dev/urandom of=/dev/$array bs=4K count=8 oflag=direct,dsync 2>/dev/null
+  flushed "FUA and flush of O_DSYNC" 16 "${d[@]:3:2}"
   expect "zeroes" blkdiscard --zeroout --length 2097152 /dev/$array
   sum=$(dd if=/dev/$array bs=1M count=2 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
   expect_equal "bytes that are not zero there" "$sum" 0
+  expect_equal "which are written: copies would differ if one disk refused to zero" "$(limit $array write_zeroes_max_bytes)" 0
   expect "discard" blkdiscard --offset 2097152 --length 1048576 /dev/$array
   expect_equal "the copies are the same" \
     "$(dd if="${d[3]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)" \
     "$(dd if="${d[4]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)"
   expect "stopped" emdadm stop $array
 
-  step "4096-byte logical blocks: smaller I/O is refused by the block layer"
+  step "RAID0 on 4096-byte logical blocks: hints; smaller I/O is refused by the block layer; discards go to the members they cover"
   expect "created" emdadm create --format ddf --level raid0 --name four --chunk 64K "${d[@]:6:2}"
   array=emd0
   expect_equal "logical block" "$(limit $array logical_block_size)" 4096
   expect_failure "512 bytes" dd if=/dev/zero of=/dev/$array bs=512 count=1 oflag=direct
   expect "4096 bytes" dd if=/dev/zero of=/dev/$array bs=4096 count=1 oflag=direct
+  expect_equal "smallest good I/O is a chunk" "$(limit $array minimum_io_size)" 65536
+  expect_equal "best I/O is a stripe" "$(limit $array optimal_io_size)" 131072
+  # Half a chunk, four whole ones, half a chunk: chunks 1 (from its middle) to 6 (to its middle) of 64 KiB.
+  (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
+  known 6 $((1 << 20)) | dd of=/dev/$array bs=64K iflag=fullblock oflag=direct 2>/dev/null
+  mapfile -t before < <(discarded "${d[@]:6:2}")
+  expect "discard" blkdiscard --offset $((96 << 10)) --length $((320 << 10)) /dev/$array
+  mapfile -t after < <(discarded "${d[@]:6:2}")
+  expect_equal "sectors discarded on the first member" "$((after[0] - before[0]))" $((128 * 2 + 64))
+  expect_equal "and on the second" "$((after[1] - before[1]))" $((128 * 2 + 64))
+  expect "what is before it" cmp -n $((96 << 10)) <(known 6 $((1 << 20))) <(dd if=/dev/$array bs=32K count=3 iflag=direct 2>/dev/null)
+  expect "what is behind it" cmp -n $((608 << 10)) <(known 6 $((1 << 20)) | tail -c $((608 << 10))) \
+    <(dd if=/dev/$array bs=32K skip=13 count=19 iflag=direct 2>/dev/null)
+  expect "stopped" emdadm stop $array
+
+  step "disks that advertise zeroes and discards, and refuse them"
+  refusing_disks
+  mapfile -t d < <(debug_disks | sed 's|^|/dev/|')
+  expect "created" emdadm create --format ddf --level raid0 --name zeroes --chunk 64K "${d[@]}"
+  (($(limit $array write_zeroes_max_bytes) > 0)) || fail "no write-zeroes, though the members take them"
+  dd if=/dev/urandom of=/dev/$array bs=1M count=2 oflag=direct 2>/dev/null
+  refuses "${d[0]#/dev/}" 0x93 0x41
+  expect "zeroes are written instead" blkdiscard --zeroout --length 2097152 /dev/$array
+  expect_equal "bytes that are not zero there" "$(not_zero /dev/$array 2)" 0
+  expect "deleted" emdadm delete --force zeroes
+  # The first disk does not zero any more.
+  expect "created" emdadm create --format ddf --level raid0 --name zeroes --chunk 64K "${d[@]}"
+  expect_equal "no write-zeroes" "$(limit $array write_zeroes_max_bytes)" 0
+  expect "deleted" emdadm delete --force zeroes
+  expect "created" emdadm create --format ddf --level raid1 --name discards --assume-clean "${d[@]}"
+  (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
+  refuses "${d[0]#/dev/}" 0x42
+  # At first the disk says so, then its driver.
+  expect "discard" blkdiscard --length 1048576 /dev/$array
+  expect "discard again" blkdiscard --length 1048576 /dev/$array
+  expect_equal "no member is failed for that" "$(emd_members $array)" "in-sync in-sync"
+  expect_equal "nor is an error counted" "$(emd_get $array .write_errors)" 0
+  sum=$(fill /dev/$array 4)
+  expect_equal "it works" "$(sum /dev/$array)" "$sum"
+  expect "deleted" emdadm delete --force discards
+  expect "created, of one that takes discards and one that does not" \
+    emdadm create --format ddf --level raid1 --name neither --assume-clean "${d[@]}"
+  expect_equal "one member takes discards" "$(limit "${d[0]#/dev/}" discard_max_bytes) $(($(limit "${d[1]#/dev/}" discard_max_bytes) > 0))" "0 1"
+  expect_equal "no discards" "$(limit $array discard_max_bytes)" 0
   expect "stopped" emdadm stop $array
 }

@@ -209,6 +209,11 @@ impl<O: IoOwner> IoRef<O> {
         unsafe { (*self.io().user.as_ptr()).bi_opf }
     }
 
+    /// Operation of the user's bio.
+    pub fn op(&self) -> Opf {
+        self.opf() & raw::REQ_OP_MASK
+    }
+
     /// First sector of the user's bio.
     pub fn sector(&self) -> u64 {
         // SAFETY: As above; nobody advances it.
