@@ -43,17 +43,19 @@ started() { [[ -b /dev/emd0 ]]; }
 
 data_is_right() { expect "the data" cmp <(known 3 $DATA) <(dd if=/dev/emd0 bs=1M count=8 iflag=direct status=none); }
 
-# What EMD has to say of sets and disks, as it is shown to people and in the kernel's log.
+# The reasons and notes that EMD gives of volumes, sets and disks, one a line: nothing else that it prints.
 remarks() {
-  emdadm scan --dry-run --json | jq -r '.notes[].text, .sets[].notes[], .sets[].volumes[].reason // empty'
-  emdadm show
-  emdadm monitor --json --from 0 --once | jq -r '.text // empty'
+  local each='.sets[].notes[], (.sets[].volumes[].reason // empty)'
+  emdadm scan --dry-run --json "$@" | jq -r ".notes[].text, $each"
+  emdadm show --json | jq -r "$each"
 }
 
-says() { # TEXT REGEX
-  remarks >/run/remarks 2>&1
-  grep -qiE -- "$2" /run/remarks || fail "$1: not said: $(head -c 1500 /run/remarks)"
-  say "ok: said: $(grep -iE -m 1 -- "$2" /run/remarks)"
+says() { # TEXT REGEX [DEVICE...]: of these disks, or of all
+  local text=$1 regex=$2
+  shift 2
+  remarks "$@" >/run/remarks
+  grep -qE -- "$regex" /run/remarks || fail "$text: not said: $(head -c 1500 /run/remarks)"
+  say "ok: said: $(grep -E -m 1 -- "$regex" /run/remarks)"
 }
 
 # not_started TEXT REGEX CONTENTS: neither by itself nor asked, with a reason, and nothing is written.
@@ -70,9 +72,7 @@ not_started() {
 refused_scan() {
   emdadm scan "$@" >/run/scan 2>&1 || true
   started && fail "was started with a disk that others hold: $(emdadm show)"
-  remarks >>/run/scan 2>&1
-  grep -qiE "in use|held" /run/scan || fail "the reason is not said: $(head -c 1000 /run/scan)"
-  say "ok: said: $(grep -iE -m 1 "in use|held" /run/scan)"
+  says "held by others" "is in use \(mounted, or held by another driver\)" "$@"
 }
 
 # be64 DISK SECTOR OFFSET: a big-endian number in a sector
