@@ -20,6 +20,8 @@ write_on() {
   wait_for 20 emd_wrote emd0 $((before + 20))
 }
 
+role_of() { emdadm show --json | jq -r --arg d "$1" '.sets[].disks[] | select(.device == $d) | .role'; }
+
 set_has_disk() { emdadm show --json | jq -e --arg d "$1" 'any(.sets[].disks[]; .device == $d)'; }
 
 boot_1() {
@@ -98,6 +100,10 @@ boot_3() {
   step "missing at the start"
   expect "three disks" emdadm create --format ddf --level raid5 --size 32M --name y "$(disk disk3)" "$(disk disk4)" "$(disk disk6)" --spare "$(disk disk5)" --force
   wait_for 30 emd_settled emd0
+  expect "no spare any more" emdadm spare --off emd0 "$(disk disk5)"
+  expect_equal "its role" "$(role_of "$(disk disk5)")" unused
+  expect "a spare again" emdadm spare emd0 "$(disk disk5)"
+  expect_equal "its role" "$(role_of "$(disk disk5)")" global-spare
   dd if=/dev/urandom of=/run/data bs=1M count=16 status=none
   dd if=/run/data of=/dev/emd0 bs=1M oflag=direct conv=notrunc status=none
   sum=$(sha256sum </run/data)

@@ -84,7 +84,7 @@ check_and_repair() {
 hold_and_limit() {
   step "tasks are limited, held, let go, cancelled"
   expect "created" emdadm create -e ddf -l raid1 -n one --size 36M --assume-clean --force "${DISKS[@]:0:2}"
-  expect "a limit" emdadm limit --max 1M one
+  expect "a limit" emdadm limit --max 512K one
   expect "a check" emdadm check one
   wait_for 10 task_is one running
   expect_failure "a second task is refused" emdadm repair one
@@ -97,6 +97,11 @@ hold_and_limit() {
   expect_equal "it stands still" "$(emd_get one .task.done_sectors)" "$before"
   expect "let go" emdadm resume one
   wait_for 20 moved_on one "$before"
+  # What people see while they wait: a bar on a terminal, a line elsewhere.
+  TERM=linux script -qc "stty cols 80; emdadm wait --timeout 2 one" /run/terminal >/dev/null </dev/null || true
+  tr '\r' '\n' </run/terminal >/run/lines
+  expect "a bar on a terminal" grep -aqE 'emd[0-9]+ .*(█|░).* check [0-9]' /run/lines
+  expect_equal "a line elsewhere" "$( (emdadm wait --timeout 1 one 2>/dev/null || true) | head -n 1 | cut -d : -f 2 | cut -c 1-6)" " check"
   expect "cancelled" emdadm cancel one
   wait_for 10 task_is one none
   expect "no limit" emdadm limit one
