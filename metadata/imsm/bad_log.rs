@@ -87,11 +87,69 @@ impl ImsmSet {
         {
             return Ok(());
         }
+        let listed = self.entry(range.disk).is_some();
+        if listed {
+            self.check_log_room(self.entries_of_cut(&whole), 0)?;
+        }
         self.set.clear_bad_range(whole)?;
-        if self.entry(range.disk).is_some() {
+        if listed {
             self.write_bad_log()?;
         }
         Ok(())
+    }
+
+    /// Entries that the log needs more when `range` is cut out of what is bad.
+    fn entries_of_cut(&self, range: &BadRange) -> u64 {
+        let end = |one: &BadRange| one.sector.saturating_add(u64::from(one.sectors));
+        // Ranges are apart, so at most one reaches beyond both ends.
+        let cut = self.set.bad_ranges.iter().find(|old| {
+            old.disk == range.disk && old.sector < range.sector && end(old) > end(range)
+        });
+        cut.map_or(0, |old| {
+            let before = BadRange {
+                sectors: range.sector.saturating_sub(old.sector) as u32,
+                ..*old
+            };
+            let after = BadRange {
+                sectors: end(old).saturating_sub(end(range)) as u32,
+                ..*old
+            };
+            (self.entries_for(&before) + self.entries_for(&after))
+                .saturating_sub(self.entries_for(old))
+        })
+    }
+
+    /// Refuses when there is no room for `entries` more in the log, and `bytes` more of the MPB besides.
+    fn check_log_room(&self, entries: u64, bytes: usize) -> Checked {
+        if entries == 0 && bytes == 0 {
+            return Ok(());
+        }
+        let needed = self.log_entries().saturating_add(entries);
+        let log = match needed {
+            0 => 0,
+            count => bad::ENTRIES + (count as usize).saturating_mul(bad::ENTRY_BYTES),
+        };
+        let now = self.mpb.raw().u32(header::BAD_LOG_BYTES) as usize;
+        let room = self.mpb.room().saturating_add(now);
+        if (entries > 0 && needed > u64::from(BAD_ENTRIES_MAX)) || log.saturating_add(bytes) > room
+        {
+            return Err(reason!(
+                ENOSPC,
+                "the bad-block log is full; replace the disk"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a disk that is not in the table can come into it, and a second map into a volume's record.
+    #[inline(never)]
+    pub fn check_room_to_list(&self, disk: DiskIndex, map_bytes: usize) -> Checked {
+        if self.entry(disk).is_some() {
+            return self.check_log_room(0, map_bytes);
+        }
+        let own = self.set.bad_ranges.iter().filter(|one| one.disk == disk);
+        let entries = own.map(|range| self.entries_for(range)).sum();
+        self.check_log_room(entries, disk::BYTES.saturating_add(map_bytes))
     }
 
     /// Records what is bad on a disk that was not in the table before.

@@ -454,6 +454,15 @@ impl ImsmSet {
         context: &Context,
     ) -> Checked {
         let offset_sectors = self.check_activation(volume, slot, disk)?;
+        // From the first change on nothing may fail.
+        if let Some(at) = self.record(volume) {
+            let raw = self.mpb.raw();
+            let map_bytes = match raw.u8(at + volume::MIGRATING) {
+                0 => raw.map_len(at + volume::BYTES),
+                _ => 0,
+            };
+            self.check_room_to_list(disk, map_bytes)?;
+        }
         let Some(facts) = self.live_disk(disk)?.facts else {
             return Ok(());
         };
