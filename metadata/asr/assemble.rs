@@ -58,7 +58,22 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<AsrSet>> {
     reader.list_disks()?;
     reader.place_disks()?;
     reader.read_volumes()?;
-    reader.finish()
+    let mut set = reader.finish()?;
+    set.set.lends_spares = is_pool(&set);
+    Ok(set)
+}
+
+/// Whether all disks are spares for any array.
+fn is_pool(set: &AsrSet) -> bool {
+    let is_spare = |disk: &Disk| {
+        disk.facts.is_some()
+            && disk.state == DiskState::Online
+            && disk.role == DiskRole::GlobalSpare
+    };
+    set.id == NO_MAGIC
+        && set.frozen != Some(DAMAGED)
+        && set.set.live_volumes().next().is_none()
+        && set.set.live_disks().all(|(_, disk)| is_spare(disk))
 }
 
 #[inline(never)]
@@ -195,6 +210,7 @@ fn start(
             id: identity_of(id),
             name: Text::new(),
             generation: u64::from(one.sequence),
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

@@ -38,6 +38,7 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
             id: identity_of(id),
             name: Text::new(),
             generation: 0,
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

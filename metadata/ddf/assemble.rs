@@ -257,6 +257,7 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
             id: identity(&copy.head.guid),
             name: super::create::set_name(&controller),
             generation: 0,
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

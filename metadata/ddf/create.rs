@@ -82,6 +82,7 @@ fn empty_set(block_bytes: u32, name: &str, context: &Context) -> Checked<KBox<Dd
             id: identity(&head.guid),
             name: set_name(&controller),
             generation: 0,
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

@@ -54,8 +54,23 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
     for disk in 0..set.disks.len() {
         set.refresh_role(disk as DiskIndex);
     }
+    set.set.lends_spares = set.frozen.is_none() && found.iter().all(is_spare_for_any);
     set.reserve_plan()?;
     Ok(set)
+}
+
+/// Whether a disk is a spare and belongs to no set, as mdadm and the firmware make them. What the firmware
+/// passes through is none.
+fn is_spare_for_any(one: &Found<'_>) -> bool {
+    let status = one.raw.status(0);
+    !one.torn
+        && one.raw.is_spare()
+        && one.raw.disks() == 1
+        && one.raw.u32(header::ORIG_FAMILY) == 0
+        && status & disk::SPARE != 0
+        && status & (disk::FAILED | disk::PASS_THROUGH) == 0
+        && serial::of_disk(one.facts.serial.as_str())
+            .is_some_and(|own| own == serial::squeezed(&one.raw.serial(0)))
 }
 
 /// The newest whole MPB. Of one generation, that of a disk in volumes counts, and of those one that no
@@ -110,6 +125,7 @@ fn empty_set(newest: &Found<'_>) -> Checked<KBox<ImsmSet>> {
             id: probe::identity(raw.family()),
             name,
             generation: u64::from(raw.generation()),
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

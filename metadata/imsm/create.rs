@@ -86,6 +86,7 @@ fn empty_set(block_bytes: u32, family: u32, context: &Context) -> Checked<KBox<I
             id: probe::identity(family),
             name: Text::from_fmt(format_args!("{family:08x}")),
             generation: u64::from(SPARE_GENERATION),
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

@@ -81,6 +81,8 @@ pub mod disk {
     pub const CONFIGURED: u32 = 2;
     /// Status: failed.
     pub const FAILED: u32 = 4;
+    /// Status: not used for RAID.
+    pub const PASS_THROUGH: u32 = 0x40;
     /// Status: SMART predicts failure.
     pub const SMART_EVENT: u32 = 0x400;
     /// SCSI address of a disk that is gone.

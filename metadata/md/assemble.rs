@@ -64,6 +64,7 @@ pub fn empty_set(head: &Head, name: [u8; 32]) -> Checked<KBox<MdSet>> {
             id: identity(&head.uuid),
             name: Text::from_disk(&name),
             generation: head.events,
+            lends_spares: false,
             disks: KVec::new(),
             volumes: KVec::new(),
             bad_ranges: KVec::new(),

@@ -292,6 +292,9 @@ pub struct Set {
     pub name: Text<32>,
     /// Generation of the freshest metadata.
     pub generation: u64,
+    /// It has no volumes, and the metadata of each of its disks says that it is a spare for any set of the
+    /// format: they may be taken for one.
+    pub lends_spares: bool,
     /// Disks by [`DiskIndex`].
     pub disks: KVec<Disk>,
     /// Volumes by [`VolumeIndex`].

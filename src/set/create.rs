@@ -2,7 +2,7 @@
 
 //! New sets and volumes.
 
-use super::managed::{claim, ManagedSet};
+use super::managed::{assemble, claim, ManagedSet};
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
 use super::record::context;
@@ -11,7 +11,7 @@ use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{registry, DiskImage, Format, LevelCapability, MetadataSet};
 use crate::model::{
-    Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape, SpareRole,
+    Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape, SpareRole,
     VolumeIndex, VolumeSpec,
 };
 use crate::personalities::for_level;
@@ -58,6 +58,34 @@ impl Candidate {
             if let Some(what) = probe::signature(&device, io)? {
                 return Err(reason!(EEXIST, "disk {dev} holds {what}; use it by force"));
             }
+        }
+        Ok(Self { device, old })
+    }
+
+    /// Claims a disk that its metadata calls a spare of the set `from`, which lends its spares. Refused
+    /// when it is in use, is that spare no more, or when anything else known is on it.
+    #[inline(never)]
+    pub fn claim_spare(
+        dev: Dev,
+        format: &'static dyn Format,
+        from: &Identity,
+        mut io: Pin<&mut SyncIo>,
+    ) -> Checked<Self> {
+        let device = claim(dev)?;
+        let mut old = KVec::new();
+        match probe::probe(&device, io.as_mut())? {
+            Found::Set {
+                format: found,
+                id,
+                image,
+            } if found.name() == format.name() && id == *from => old.push(image, GFP_KERNEL)?,
+            _ => return Err(reason!(EBUSY, "disk {dev} is not the spare that it was")),
+        }
+        if !assemble(format, &old)?.set().lends_spares {
+            return Err(reason!(EBUSY, "disk {dev} is not the spare that it was"));
+        }
+        if let Some(what) = probe::signature(&device, io)? {
+            return Err(reason!(EEXIST, "disk {dev} is a spare, and holds {what}"));
         }
         Ok(Self { device, old })
     }

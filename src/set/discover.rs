@@ -151,6 +151,7 @@ impl Manager {
             }
         }
         self.start_gathered();
+        self.lend_spares(&mut operations);
         let (pending, lost_some) = {
             let mut news = self.news.lock();
             let lost = core::mem::replace(&mut news.lost_some, false);
@@ -291,6 +292,13 @@ impl Manager {
                     set.waits.store(true, Ordering::Release);
                     if let Err(reason) = set.gather(image) {
                         log!(pr_warn, "disk {}: {}", dev, reason);
+                    }
+                    let lends = set.lock().model().is_some_and(|model| model.lends_spares);
+                    if lends {
+                        // Who lacks one will be told by its keeper.
+                        for other in sets.iter() {
+                            other.kick_keeper();
+                        }
                     }
                     Ok(())
                 }

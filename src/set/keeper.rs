@@ -17,6 +17,7 @@ use crate::model::{
 use crate::personalities::rebuild::Pass;
 use crate::personalities::Health;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -141,6 +142,13 @@ impl ManagedSet {
             }
         }
         inner.settle_returned();
+        let lacks = (0..inner.entries_len()).any(|volume| inner.lacks_spare(volume));
+        drop(inner);
+        if lacks {
+            // There may be one that belongs to no set: `lend.rs`.
+            self.wants_spare.store(true, Ordering::Release);
+            self.shared.wish(0);
+        }
     }
 
     /// Gives arrays the members that are to be rebuilt.
@@ -313,6 +321,14 @@ impl Inner {
             DiskRole::GlobalSpare => Some(2),
             _ => None,
         }
+    }
+
+    /// Whether a volume has a place to fill, and the set nothing to fill it with. A spare that does not fit
+    /// counts: another may not fit either.
+    pub fn lacks_spare(&self, volume: VolumeIndex) -> bool {
+        self.next_empty(volume, None).is_some()
+            && (0..self.devices.len() as DiskIndex)
+                .all(|disk| self.spare_rank(volume, disk).is_none())
     }
 
     /// What came back and has a place again (in all volumes that could use it) is a member as others

@@ -53,6 +53,8 @@ pub struct ManagedSet {
     pub(super) keeper_runs: AtomicBool,
     /// The set is not active and waits for more of its disks.
     pub waits: AtomicBool,
+    /// The set lost a member and has no spare: one of no set would do.
+    pub(super) wants_spare: AtomicBool,
     #[pin]
     recorder: Work<ManagedSet, RECORDER>,
     #[pin]
@@ -172,6 +174,7 @@ impl ManagedSet {
                 keeper_wanted: AtomicBool::new(false),
                 keeper_runs: AtomicBool::new(false),
                 waits: AtomicBool::new(false),
+                wants_spare: AtomicBool::new(false),
                 recorder <- new_work!("emd_recorder"),
                 keeper <- new_work!("emd_keeper"),
             }),

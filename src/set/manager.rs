@@ -172,7 +172,7 @@ impl Manager {
             if set.wants_tick.load(Ordering::Acquire) {
                 set.kick();
             }
-            due |= set.waits.load(Ordering::Acquire);
+            due |= set.waits.load(Ordering::Acquire) || set.wants_spare.load(Ordering::Acquire);
         }
         if due {
             self.look_for_disks();

@@ -8,7 +8,8 @@ use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::model::{
-    Checked, DiskIndex, DiskOffer, DiskState, Event, MemberState, Slot, SpareRole, VolumeIndex,
+    Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Slot, SpareRole,
+    VolumeIndex,
 };
 use crate::reason;
 use crate::uapi::{DevNumber, EventKind, MemberOp, MemberReply, MemberRequest, Target};
@@ -88,6 +89,33 @@ impl ManagedSet {
             }
         }
         let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
+        self.take_candidate(manager, operations, candidate, role)
+    }
+
+    /// Takes a spare of the set `from`, which lends its spares, into this one.
+    #[inline(never)]
+    pub(super) fn take_spare(
+        &self,
+        manager: &Manager,
+        operations: &mut Operations,
+        dev: Dev,
+        from: &Identity,
+        role: SpareRole,
+    ) -> Checked<DiskIndex> {
+        let io = operations.io.as_mut();
+        let candidate = Candidate::claim_spare(dev, self.format, from, io)?;
+        self.take_candidate(manager, operations, candidate, role)
+    }
+
+    #[inline(never)]
+    fn take_candidate(
+        &self,
+        manager: &Manager,
+        operations: &mut Operations,
+        candidate: Candidate,
+        role: SpareRole,
+    ) -> Checked<DiskIndex> {
+        let dev = candidate.device.dev();
         let event = Event::DiskAdded(DiskOffer {
             facts: probe::facts(&candidate.device),
             role,

@@ -25,6 +25,7 @@
 //! | [`start`], [`stop`] | arrays' beginning and end |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
 //! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
+//! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
 //!
 //! # Locks
@@ -52,6 +53,7 @@ mod engine;
 mod hole;
 mod info;
 mod keeper;
+mod lend;
 mod managed;
 pub mod manager;
 mod member;

@@ -78,6 +78,24 @@ boot_2() {
   emd_resyncs five ten
   md_takes "${DISKS[@]}"
   for name in five ten; do md_has $name 0; done
+
+  step "a spare that mdadm made belongs to no set: EMD takes it when a member is lost"
+  local spare
+  spare=$(disks disk2)
+  wipefs -aq "$spare"
+  blkdiscard -f -z "$spare"
+  run mdadm --add "$(md_container)" "$spare"
+  md_stop
+  emd_takes optimal
+  run emdadm fail five "${DISKS[1]}"
+  for name in five ten; do
+    wait_for 30 emd_has "$name" "$spare"
+    wait_for 40 emd_settled "$name"
+    expect_equal "$name has its bytes" "$(sum "/dev/$(emd_node "$name")")" "${SUMS[$name]}"
+  done
+  emd_leaves
+  md_assemble "${DISKS[0]}" "$spare" "${DISKS[2]}" "${DISKS[3]}"
+  for name in five ten; do md_has "$name" 0; done
 }
 
 # container COUNT: of so many disks, which hold nothing.

@@ -642,6 +642,7 @@ fn lone_spares_of_others() {
     let all = [disks[0].clone(), disks[1].clone(), lone(array, 77)].to_vec();
     let set = open(&all).unwrap();
     assert_eq!(set.set().disks[2].role, DiskRole::DedicatedSpare(0));
+    assert!(!set.set().lends_spares);
     let mut world = World::new(set, all, 4);
     world.apply(&Event::DiskFailed(1));
     world.apply(&Event::SpareActivated {
@@ -653,6 +654,7 @@ fn lone_spares_of_others() {
     // For any array: a set of its own, of which a disk can be taken out, and nothing else.
     let pool = vec![lone(u32::MAX, 5), lone(0, 6)];
     let set = open(&pool).unwrap();
+    assert!(set.set().lends_spares);
     let mut world = World::new(set, pool, 0);
     for disk in 0..2 {
         assert_eq!(world.role(disk), DiskRole::GlobalSpare);

@@ -298,3 +298,43 @@ fn families_are_sets() {
         .count();
     assert_eq!(members, expected);
 }
+
+/// Spares as mdadm and the firmware make them belong to no set, and any may take them.
+#[test]
+fn spares_of_no_set_are_lent() {
+    let lends = |disk: &Disk| open_keyed(&[(0, disk)]).unwrap().set().lends_spares;
+    let mut world = World::created(2, 64, 512, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid1, &two)));
+    world.add(64, SpareRole::Global);
+    assert!(!open(&world.disks).unwrap().set().lends_spares);
+    // One of EMD's belongs to its set, also alone.
+    let own = world.disks[2].clone();
+    assert!(!lends(&own));
+    // The first family number, which ties it to a set.
+    let mut foreign = own.clone();
+    reseal(&mut foreign, &mut |mpb| mpb[0x40..0x44].fill(0));
+    assert!(lends(&foreign));
+    assert_eq!(
+        open_keyed(&[(0, &foreign)])
+            .unwrap()
+            .set()
+            .live_disks()
+            .count(),
+        1
+    );
+    let status = 0xD8 + 0x18;
+    // What is passed through, failed, or no spare at all.
+    for value in [0x41u8, 0x05, 0x02] {
+        let mut other = foreign.clone();
+        reseal(&mut other, &mut |mpb| mpb[status] = value);
+        assert!(!lends(&other), "{value:#x}");
+    }
+    // Its table names another disk.
+    let mut other = foreign.clone();
+    other.name = "ANOTHER".into();
+    assert!(!lends(&other));
+    for case in imsm_common::cases() {
+        assert!(!open(&sample(&case)).unwrap().set().lends_spares, "{case}");
+    }
+}
