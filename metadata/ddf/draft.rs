@@ -92,7 +92,8 @@ impl DdfSet {
                 ));
             }
             shape.member_sectors = needed;
-            draft.size_sectors = spec.size_sectors;
+            // mdadm goes by what the members hold, whatever the record says, so both say the same.
+            draft.size_sectors = capacity_sectors(&shape);
         } else {
             draft.size_sectors = largest;
         }

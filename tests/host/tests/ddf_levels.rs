@@ -357,6 +357,38 @@ fn two_levels_beside_one() {
     }
 }
 
+/// A size that is asked for is rounded up to what the members hold: md, which works a volume's size out from its members',
+/// would show a larger one than EMD otherwise.
+#[test]
+fn sizes_are_whole_stripes() {
+    use emd_core::metadata::ddf::model::capacity_sectors;
+    for (level, layout, count, spans) in [
+        (Level::Raid0, None, 3, 1),
+        (Level::Raid1, None, 2, 1),
+        (Level::Raid5, None, 4, 1),
+        (Level::Raid6, None, 5, 1),
+        (Level::Raid10, None, 4, 1),
+        (Level::Raid1e, Some(Layout::Near(2)), 3, 1),
+        (Level::Raid5, None, 6, 2),
+        (Level::Concat, None, 2, 1),
+    ] {
+        let mut world = World::created(usize::from(count), 40, 512, 0);
+        let disks: Vec<Option<u16>> = (0..count).map(Some).collect();
+        let asked = 2 * MIB + 9;
+        let spec = VolumeSpec {
+            layout,
+            spans,
+            size_sectors: asked,
+            ..spec("vol", level, &disks)
+        };
+        world.apply(&Event::VolumeCreated(spec));
+        let volume = world.set.set().volume(0).unwrap();
+        let size = volume.size_sectors;
+        assert_eq!(size, capacity_sectors(&volume.shape), "{level} of {count}");
+        assert!(size >= asked, "{level} of {count}: {size}");
+    }
+}
+
 /// A volume of a given size gets members that hold it, and no chunk more.
 #[test]
 fn members_are_as_long_as_the_size_needs() {
