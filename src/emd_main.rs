@@ -40,6 +40,10 @@ module! {
             default: true,
             description: "Start sets as their disks arrive, without being asked",
         },
+        checkpoint_ms: u32 {
+            default: 10000,
+            description: "Milliseconds between records of how far a task got",
+        },
         clean_ms: u32 {
             default: 2000,
             description: "Milliseconds without writes after which an array is marked clean",
@@ -62,6 +66,7 @@ impl kernel::Module for EmdModule {
         block::parity::calibrate()?;
         let options = set::Options {
             autostart: module_parameters::auto.value(),
+            checkpoint_ms: module_parameters::checkpoint_ms.value(),
             clean_quiet_ms: module_parameters::clean_ms.value(),
             start_timeout_ms: module_parameters::start_timeout_ms.value(),
         };

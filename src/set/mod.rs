@@ -74,6 +74,8 @@ pub struct Options {
     pub start_timeout_ms: u32,
     /// How long no write has to come before an array is recorded as clean.
     pub clean_quiet_ms: u32,
+    /// How often it is recorded how far a task got. Looked at every half second.
+    pub checkpoint_ms: u32,
     /// Whether sets are started when their disks appear. Else only a scan starts them.
     pub autostart: bool,
 }
@@ -83,6 +85,7 @@ impl Default for Options {
         Self {
             start_timeout_ms: 10_000,
             clean_quiet_ms: 2_000,
+            checkpoint_ms: 10_000,
             autostart: true,
         }
     }

@@ -21,8 +21,6 @@ use kernel::sync::Arc;
 
 /// How often progress is looked at, and clean arrays are looked for.
 const LOOK_MS: u32 = 500;
-/// How often progress goes into the metadata.
-const CHECKPOINT_MS: u32 = 10_000;
 /// How often regions that are not written any more are looked for.
 const SWEEP_MS: u32 = 5_000;
 /// Stretches of regions recorded in one go, so that other arrays have their turn.
@@ -482,7 +480,7 @@ impl Inner {
                 event.text = crate::model::Text::from_text(status.kind.word());
             });
         }
-        if checkpoints && now() >= running.checkpoint_at + ticks(CHECKPOINT_MS) {
+        if checkpoints && now() >= running.checkpoint_at + ticks(shared.options.checkpoint_ms) {
             running.checkpoint_at = now();
             self.checkpoint(shared, volume);
         }
