@@ -16,6 +16,7 @@ use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, RegionLog, Slot, Text};
+use crate::personalities::choice::Choice;
 use crate::personalities::rebuild::Pass;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -34,6 +35,10 @@ pub trait Notify: Send + Sync + 'static {
     /// Something that people should know. Any context; neither sleeps nor allocates. `value` is the
     /// sector of the member (from its start in the volume) that it is about.
     fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64);
+
+    /// A place did not agree: what was put right there, if anything, and the sector of the member. As
+    /// [`Notify::event`].
+    fn mismatch(&self, fixed: Option<(Slot, Choice)>, sector: u64);
 }
 
 /// What an array is made of.

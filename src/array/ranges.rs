@@ -2,7 +2,8 @@
 
 //! Places that did not agree: a bounded list of ranges.
 
-use crate::model::Checked;
+use crate::model::{Checked, Slot};
+use crate::personalities::choice::Choice;
 use kernel::prelude::*;
 
 /// Most ranges kept.
@@ -16,9 +17,11 @@ pub struct SyncRange {
     pub first: u64,
     /// Length.
     pub sectors: u64,
+    /// What was put right there: the first member that was written, and why.
+    pub fixed: Option<(Slot, Choice)>,
 }
 
-/// Ranges in the order in which they were found, neighbours joined.
+/// Ranges in the order in which they were found, neighbours that are alike joined.
 pub(super) struct Ranges {
     list: KVec<SyncRange>,
     /// There were more than fit.
@@ -53,7 +56,8 @@ impl Ranges {
         let end = range.first.saturating_add(range.sectors);
         for known in self.list.iter_mut() {
             let known_end = known.first.saturating_add(known.sectors);
-            if range.first <= known_end && known.first <= end {
+            let is_alike = known.fixed == range.fixed;
+            if is_alike && range.first <= known_end && known.first <= end {
                 let first = known.first.min(range.first);
                 known.sectors = known_end.max(end) - first;
                 known.first = first;

@@ -16,13 +16,13 @@ use crate::block::gate::Gated;
 use crate::block::queue;
 use crate::model::Checked;
 use crate::model::Slot;
+use crate::personalities::choice::Choice;
 use crate::personalities::lane::Job;
 use crate::personalities::rebuild::Pass;
 use crate::personalities::walk::{Walk, WalkLane};
 use crate::personalities::window::Window;
 use crate::personalities::Mask;
 use crate::reason;
-use crate::uapi::event::EventKind;
 use crate::uapi::info::TaskKind;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -258,11 +258,11 @@ impl Task {
         let in_flight = {
             let mut progress = self.progress.lock();
             if let (Some(array), Some(range)) = (&progress.array, range) {
-                if array.note_mismatch(&range) && self.tells_mismatches() {
-                    let put_right = differed.and_then(|members| members.first());
-                    let slot = put_right.unwrap_or(range.first_slot(&array.geometry));
+                let fixed = differed.and_then(|members| self.fixed(array, &range, members));
+                if array.note_mismatch(&range, fixed) && self.tells_mismatches() {
+                    let slot = fixed.map_or(range.first_slot(&array.geometry), |(slot, _)| slot);
                     let sector = array.row_sector(range.stripe, slot) + u64::from(range.column);
-                    array.notify.event(EventKind::Mismatch, put_right, sector);
+                    array.notify.mismatch(fixed, sector);
                 }
             }
             if progress.window.back(lane, !failed) {
@@ -275,6 +275,14 @@ impl Task {
         if in_flight <= WINDOW_FULL / 2 {
             self.wake(0);
         }
+    }
+
+    /// The first of the members that were written because they did not agree, and why.
+    fn fixed(&self, array: &Array, range: &WalkLane, corrected: Mask) -> Option<(Slot, Choice)> {
+        let unsynced = array.unsynced_from.load(Ordering::Acquire) != u64::MAX;
+        let (geometry, readable) = (&array.geometry, array.readable());
+        let choice = Choice::of(geometry, range.stripe, corrected, readable, unsynced)?;
+        Some((corrected.first()?, choice))
     }
 
     /// Moves the array's marks along: all lanes below `base` are back good.
@@ -469,7 +477,7 @@ impl WorkItem for Task {
 impl Array {
     /// Keeps a place that did not agree, for people. True when it is a new one, and no neighbour of one
     /// that is known.
-    fn note_mismatch(&self, lane: &WalkLane) -> bool {
+    fn note_mismatch(&self, lane: &WalkLane, fixed: Option<(Slot, Choice)>) -> bool {
         let first = if self.geometry.shape().syncs_by_volume() {
             self.geometry.stripe_start(lane.stripe)
         } else {
@@ -478,6 +486,7 @@ impl Array {
         self.mismatches.lock().add(SyncRange {
             first: first + u64::from(lane.column),
             sectors: u64::from(lane.sectors),
+            fixed,
         })
     }
 
@@ -496,6 +505,7 @@ impl Array {
         self.to_repair.lock().add(SyncRange {
             first: first + u64::from(column),
             sectors: u64::from(sectors),
+            fixed: None,
         });
         self.repair_wanted.store(true, Ordering::Release);
         self.notify.kick();

@@ -72,6 +72,8 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
             let range = RangeInfo {
                 first_sector: range.first,
                 sectors: range.sectors,
+                slot: range.fixed.map(|(slot, _)| slot),
+                reason: range.fixed.map(|(_, choice)| choice.into()),
             };
             if volume.mismatches.push(range, GFP_KERNEL).is_err() {
                 volume.mismatches_lost = true;

@@ -11,9 +11,10 @@ use crate::block::hub::{self, DiskNews};
 use crate::block::noio::NoIo;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, Format};
-use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot};
+use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot, Text};
+use crate::personalities::choice::Choice;
 use crate::reason;
-use crate::uapi::EventKind;
+use crate::uapi::{EventKind, EventRecord, RepairReason};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -124,6 +125,19 @@ impl Notify for Bell {
             event.slot = slot;
             event.value = value;
         });
+    }
+
+    fn mismatch(&self, fixed: Option<(Slot, Choice)>, sector: u64) {
+        let post = |event: &mut EventRecord| {
+            event.number = Some(self.number);
+            event.slot = fixed.map(|(slot, _)| slot);
+            event.value = sector;
+            if let Some((_, choice)) = fixed {
+                event.text = Text::from_text(RepairReason::from(choice).word());
+            }
+        };
+        let set = &self.set;
+        set.shared.post(EventKind::Mismatch, &set.id, post);
     }
 }
 

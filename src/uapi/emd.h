@@ -135,6 +135,12 @@
 #define EMD_TASK_STATE_PAUSED 2 /* Somebody stopped it for now */
 #define EMD_TASK_STATE_WAITING 3 /* It waits for another one on the same disks */
 
+/* Why a repair, or a sync, wrote the member that it wrote. */
+#define EMD_REASON_PARITY 1 /* Parity was worked out anew from data */
+#define EMD_REASON_SYNDROMES 2 /* Both parities of a RAID 6 say that this member, and no other, was wrong */
+#define EMD_REASON_MAJORITY 3 /* More copies agreed than did not */
+#define EMD_REASON_FIRST_COPY 4 /* There was no majority of copies: of equal ones the one with the lowest slot was taken */
+
 /* What to do with a disk. */
 /* Make it part of the set; it fills a lost member's place when there is one */
 #define EMD_MEMBER_OP_ADD 1
@@ -173,7 +179,7 @@
 #define EMD_EVENT_WRITE_ERROR 21 /* A member could not write. value: sector of the disk */
 /* A read error was put right by writing what the others say. value: sector of the disk */
 #define EMD_EVENT_READ_REPAIRED 22
-#define EMD_EVENT_MISMATCH 23 /* Redundancy did not agree. value: first sector of the member */
+#define EMD_EVENT_MISMATCH 23 /* Redundancy did not agree. value: first sector of the member; the text says why it was this one */
 #define EMD_EVENT_READ_ONLY 24 /* An array takes no more writes; the text says why */
 #define EMD_EVENT_METADATA_ERROR 25 /* Metadata could not be written; the text says where and why */
 #define EMD_EVENT_NOTE 26 /* Something a person should know; the text says what */
@@ -453,6 +459,9 @@ struct emd_rec_range {
 	__u16 what; /* EMD_RANGE_* */
 	__u16 flags; /* EMD_RANGE_MORE: there are more than are kept */
 	__u32 disk; /* Index of the disk in the set, for bad ones; else EMD_NONE */
+	__u16 slot; /* The member that was written because it did not agree (of several, the first); 0xffff: none */
+	__u16 reason; /* Why it was that one: EMD_REASON_*; 0: none was */
+	__u32 reserved; /* 0 */
 };
 
 /* Record: a level in one layout that the format before it can express. */

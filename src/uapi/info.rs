@@ -13,6 +13,7 @@ use crate::model::{
     Access, BadRange, Checked, Consistency, DiskRole, DiskState, Identity, Layout, Level,
     MemberState, Set, Slot, Text, Volume, VolumeIndex,
 };
+use crate::personalities::choice::Choice;
 use kernel::prelude::*;
 
 wire_enum! {
@@ -68,6 +69,31 @@ wire_enum! {
         Paused = 2, "PAUSED", "paused";
         /// It waits for another one on the same disks.
         Waiting = 3, "WAITING", "waiting";
+    }
+}
+
+wire_enum! {
+    /// Why a repair, or a sync, wrote the member that it wrote.
+    pub enum RepairReason as "EMD_REASON_" {
+        /// Parity was worked out anew from data.
+        Parity = 1, "PARITY", "parity-rewritten";
+        /// Both parities of a RAID 6 say that this member, and no other, was wrong.
+        Syndromes = 2, "SYNDROMES", "syndromes-named-it";
+        /// More copies agreed than did not.
+        Majority = 3, "MAJORITY", "outvoted";
+        /// There was no majority of copies: of equal ones the one with the lowest slot was taken.
+        FirstCopy = 4, "FIRST_COPY", "first-copy-taken";
+    }
+}
+
+impl From<Choice> for RepairReason {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Parity => Self::Parity,
+            Choice::Syndromes => Self::Syndromes,
+            Choice::Majority => Self::Majority,
+            Choice::FirstCopy => Self::FirstCopy,
+        }
     }
 }
 
@@ -184,6 +210,10 @@ pub struct RangeInfo {
     pub first_sector: u64,
     /// Length.
     pub sectors: u64,
+    /// The member that was written there because it did not agree (of several, the first).
+    pub slot: Option<u16>,
+    /// Why it was that one.
+    pub reason: Option<RepairReason>,
 }
 
 /// A set.

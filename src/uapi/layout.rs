@@ -244,6 +244,12 @@ wire_struct! {
         pub flags: u16,
         /// Index of the disk in the set, for bad ones; else `EMD_NONE`.
         pub disk: u32,
+        /// The member that was written because it did not agree (of several, the first); 0xffff: none.
+        pub slot: u16,
+        /// Why it was that one: `EMD_REASON_*`; 0: none was.
+        pub reason: u16,
+        /// 0.
+        pub reserved: u32,
     }
 }
 

@@ -49,8 +49,8 @@ pub use event::{EventKind, EventRecord};
 pub use event_log::EventLog;
 #[allow(unused_imports)]
 pub use info::{
-    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, ScanNote, SetInfo,
-    TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
+    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, RepairReason, ScanNote,
+    SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
 };
 #[allow(unused_imports)]
 pub use request::{

@@ -7,8 +7,8 @@
 
 use super::constants::*;
 use super::info::{
-    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, ScanNote, SetInfo,
-    TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
+    AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, RepairReason, ScanNote,
+    SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
 };
 use super::layout::{
     DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, RangeRec, Rec, SetRec, VolumeRec,
@@ -136,6 +136,9 @@ impl Sink {
                             0
                         },
                         disk: NONE,
+                        slot: range.slot.unwrap_or(u16::MAX),
+                        reason: range.reason.map_or(0, RepairReason::code),
+                        reserved: 0,
                     })?;
                 }
             }
@@ -149,6 +152,9 @@ impl Sink {
                     what: RANGE_BAD,
                     flags: 0,
                     disk: u32::from(bad.disk),
+                    slot: u16::MAX,
+                    reason: 0,
+                    reserved: 0,
                 })?;
             }
             for note in set.notes.iter() {
@@ -551,6 +557,9 @@ fn decode_range(set: &mut SetInfo, range: &RangeRec) -> Checked {
             let range = RangeInfo {
                 first_sector: range.first_sector,
                 sectors: range.sectors,
+                slot: Some(range.slot).filter(|&slot| slot != u16::MAX),
+                // One of a later version is none that we know.
+                reason: RepairReason::from_code(range.reason),
             };
             volume.mismatches.push(range, GFP_KERNEL)?;
         }

@@ -11,6 +11,9 @@ source /emd/tests/guest/lib-raid.sh
 
 mismatches() { emd_get "$1" '.mismatches | length'; }
 
+# What a repair wrote, place by place: slot and reason.
+chosen() { emd_get "$1" '.mismatches | sort_by(.first_sector)[] | "\(.slot) \(.reason)"'; }
+
 offset_of() { emd_get "$1" ".members[$2].offset_sectors"; }
 
 # spoil NAME SLOT SECTOR: eight sectors of a member change behind the array's back.
@@ -39,6 +42,7 @@ check_and_repair() {
   expect_equal "it is where it was spoilt" "$(emd_get five '.mismatches[0] | (.first_sector <= 1296 and .first_sector + .sectors > 1296)')" true
   right "RAID5 cannot know that it was the parity; it was" five "$sums"
   expect "a repair" emdadm repair --wait five
+  expect_equal "it says what it chose, and why" "$(chosen five)" "1 parity-rewritten"
   expect "a check" emdadm check --wait five
   expect_equal "nothing differs any more" "$(mismatches five)" 0
   right "the data" five "$sums"
@@ -52,6 +56,9 @@ check_and_repair() {
   expect "a check" emdadm check --wait six
   expect_equal "five places" "$(mismatches six)" 5
   expect "a repair" emdadm repair --wait six
+  # Two of them hold parity there.
+  expect_equal "it names each member that was spoilt" "$(chosen six | cut -d ' ' -f 1 | xargs)" "0 1 2 3 4"
+  expect_equal "it says why" "$(chosen six | cut -d ' ' -f 2 | sort -u | xargs)" "parity-rewritten syndromes-named-it"
   expect "a check" emdadm check --wait six
   expect_equal "nothing differs any more" "$(mismatches six)" 0
   right "the data, whichever member was spoilt" six "$sums"
@@ -63,6 +70,7 @@ check_and_repair() {
   for slot in 0 1 2; do spoil three $slot $((slot * 512)); done
   expect "a repair" emdadm repair --wait three
   expect_equal "three places" "$(mismatches three)" 3
+  expect_equal "it says which copies lost the vote" "$(chosen three | xargs)" "0 outvoted 1 outvoted 2 outvoted"
   expect "a check" emdadm check --wait three
   expect_equal "nothing differs any more" "$(mismatches three)" 0
   right "the data, whichever copy was spoilt" three "$sums"

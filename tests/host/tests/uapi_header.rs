@@ -4,7 +4,9 @@
 
 use emd_core::uapi::constants::CONSTANTS;
 use emd_core::uapi::layout::STRUCTURES;
-use emd_core::uapi::{AccessKind, EventKind, MemberOp, TaskKind, TaskState, VolumeState};
+use emd_core::uapi::{
+    AccessKind, EventKind, MemberOp, RepairReason, TaskKind, TaskState, VolumeState,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,6 +57,7 @@ fn all_constants() -> Vec<(&'static str, u64)> {
         AccessKind::CONSTANTS,
         TaskKind::CONSTANTS,
         TaskState::CONSTANTS,
+        RepairReason::CONSTANTS,
         MemberOp::CONSTANTS,
         EventKind::CONSTANTS,
     ]
@@ -144,6 +147,7 @@ fn the_header_is_c_and_cxx_friendly() {
         AccessKind::CONSTANTS,
         TaskKind::CONSTANTS,
         TaskState::CONSTANTS,
+        RepairReason::CONSTANTS,
         MemberOp::CONSTANTS,
         EventKind::CONSTANTS,
     ] {

@@ -7,8 +7,8 @@ use crate::target::show_id;
 use comfy_table::{presets, Table};
 use emd_core::model::{Consistency, DiskRole, DiskState, MemberState};
 use emd_core::uapi::{
-    AccessKind, DevNumber, DiskInfo, FormatInfo, MemberInfo, SetInfo, TaskInfo, VolumeInfo,
-    VolumeState,
+    AccessKind, DevNumber, DiskInfo, FormatInfo, MemberInfo, RepairReason, SetInfo, TaskInfo,
+    VolumeInfo, VolumeState,
 };
 use serde::Serialize;
 
@@ -77,6 +77,8 @@ pub struct RangeView {
     disk: Option<u16>,
     first_sector: u64,
     sectors: u64,
+    slot: Option<u16>,
+    reason: Option<&'static str>,
 }
 
 /// A member.
@@ -193,6 +195,8 @@ impl SetView {
                     disk: Some(range.disk),
                     first_sector: range.sector,
                     sectors: range.sectors.into(),
+                    slot: None,
+                    reason: None,
                 })
                 .collect(),
             notes: set.notes.iter().map(ToString::to_string).collect(),
@@ -254,6 +258,8 @@ impl VolumeView {
                     disk: None,
                     first_sector: range.first_sector,
                     sectors: range.sectors,
+                    slot: range.slot,
+                    reason: range.reason.map(RepairReason::word),
                 })
                 .collect(),
             mismatches_more: volume.mismatches_lost,
@@ -456,9 +462,14 @@ pub fn print_mismatches(volume: &VolumeInfo) {
         return;
     }
     println!("{device}: these did not agree at the last check, repair or resync");
-    let mut table = table(&["FIRST SECTOR", "SECTORS"]);
+    let mut table = table(&["FIRST SECTOR", "SECTORS", "WRITTEN", "WHY"]);
     for range in &volume.mismatches {
-        table.add_row([range.first_sector.to_string(), range.sectors.to_string()]);
+        table.add_row([
+            range.first_sector.to_string(),
+            range.sectors.to_string(),
+            range.slot.map_or("-".into(), |slot| format!("slot {slot}")),
+            range.reason.map_or("-", RepairReason::word).to_string(),
+        ]);
     }
     print_table(&table, "  ");
     if volume.mismatches_lost {

@@ -281,6 +281,8 @@ pub fn sample_set(nth: u8) -> SetInfo {
             RangeInfo {
                 first_sector: 128,
                 sectors: 64,
+                slot: (index == 1).then_some(3),
+                reason: (index == 1).then_some(RepairReason::Syndromes),
             },
             usize::from(index),
             GFP_KERNEL,
