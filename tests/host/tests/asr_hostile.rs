@@ -285,6 +285,55 @@ fn ambiguous_arrays_are_refused() {
     }
 }
 
+/// RAID 4 and 5 have numbers, but nobody wrote down where their parity is: they are shown, never started.
+#[test]
+fn raid_4_and_5_are_shown_and_never_assembled() {
+    for (number, level) in [(raid::RAID4, Level::Raid4), (raid::RAID5, Level::Raid5)] {
+        let (_, mut disks) = mirror();
+        for disk in &mut disks {
+            lie(disk, |table| {
+                for index in 0..table.len() {
+                    table.edit(index, |line| {
+                        if line.raid == raid::RAID1 {
+                            line.raid = number;
+                        }
+                    });
+                }
+            });
+        }
+        let mut set = open(&disks).unwrap();
+        let volume = set.set().volume(0).unwrap();
+        assert_eq!(volume.shape.level, level);
+        assert_eq!(volume.name.as_str(), "a");
+        assert_eq!(volume.members.len(), 2);
+        assert!(volume.members.iter().all(|member| member.disk.is_some()));
+        match &volume.access {
+            Access::Refused(why) => assert!(why.text().contains("not documented"), "{why}"),
+            other => panic!("{level}: {other:?}"),
+        }
+        // As long as the set is as it was, nothing about the volume is written.
+        for event in [
+            Event::Dirty(0),
+            Event::Clean(0),
+            Event::ResyncDone(0),
+            Event::RebuildDone { volume: 0, slot: 0 },
+            Event::SpareActivated {
+                volume: 0,
+                slot: 0,
+                disk: 2,
+            },
+        ] {
+            set.apply(&event, &context(3)).unwrap_err();
+            assert!(set.plan().is_empty(), "{event:?}");
+        }
+        let pair = [Some(2), Some(3)];
+        for level in [Level::Raid4, Level::Raid5] {
+            let made = Event::VolumeCreated(spec("b", level, &pair));
+            set.apply(&made, &context(4)).unwrap_err();
+        }
+    }
+}
+
 /// What is odd but clear is read: with a remark.
 #[test]
 fn odd_arrays_are_read() {

@@ -5,6 +5,7 @@
 
 mod md_common;
 
+use emd_core::metadata::md::badblocks;
 use emd_core::metadata::md::set::image;
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{Format, MetadataSet, Probe};
@@ -388,7 +389,7 @@ fn samples_of_others() {
 /// Every sample: decoded and encoded again it has the same bytes.
 #[test]
 fn round_trip() {
-    let mut count = 0;
+    let (mut count, mut bitmaps, mut entries) = (0, 0, 0);
     for case in cases("md") {
         let disks = load(&case);
         let format = version_of(&disks);
@@ -400,18 +401,36 @@ fn round_trip() {
             assert!(home.image(image::NEW) == bytes, "{case} disk {key}");
             count += 1;
         }
+        let read = |index: u16, sector: u64, bytes: usize| {
+            let key = set.set().disk(index).unwrap().facts.unwrap().key as usize;
+            disks[key].read(sector, bytes.div_ceil(512))
+        };
+        // Each disk's own bitmap, byte for byte.
         if let Some(map) = &set.bitmap {
-            for (_, home) in set.homes().filter(|(disk, _)| set.keeps_bitmap(*disk)) {
+            for (index, home) in set.homes().filter(|(disk, _)| set.keeps_bitmap(*disk)) {
                 assert!(!home.bitmap_whole, "{case}");
-                let at = home.bitmap.unwrap();
-                assert_eq!(
-                    disks[0].read(at, map.bytes.len() / 512),
-                    *map.bytes,
-                    "{case}"
-                );
+                let own = read(index, home.bitmap.unwrap(), map.bytes.len());
+                assert!(own == *map.bytes, "{case} disk {index}");
+                bitmaps += 1;
+            }
+        }
+        // The bad-block logs, from the model: up to the entry that ends them.
+        for (index, home) in set.homes() {
+            let Some(log) = home.log else { continue };
+            let own = read(index, log.sector, log.sectors as usize * 512);
+            let mut encoded = vec![0u8; own.len()];
+            let ranges = &set.set().bad_ranges;
+            let used = badblocks::encode(&mut encoded, home.log_shift, ranges, index);
+            assert_eq!(used, home.log_used, "{case} disk {index}");
+            if used > 0 {
+                let end = 8 * (used + 1);
+                assert!(own[..end] == encoded[..end], "{case} disk {index}");
+                entries += used;
             }
         }
     }
+    assert_eq!(entries, 3);
+    assert!(bitmaps >= 8, "{bitmaps} bitmaps");
     assert!(count > 100, "{count} superblocks");
 }
 
