@@ -275,7 +275,36 @@ impl<'a> Reader<'a> {
             }
             self.standings.push(standing, GFP_KERNEL)?;
         }
+        self.find_old_spares();
         self.find_twins()
+    }
+
+    /// A spare that was taken out while it was away comes back when its number is another disk's: it is
+    /// old. (Old ones whose number is free still are spares: md does not keep their count up to date.)
+    #[inline(never)]
+    fn find_old_spares(&mut self) {
+        let newest = self.head().events;
+        for index in 0..self.views.len() {
+            let (Some(own), Some(Standing::Spare)) =
+                (self.views.get(index), self.standings.get(index))
+            else {
+                continue;
+            };
+            let replaced = self
+                .views
+                .iter()
+                .zip(self.standings.iter())
+                .any(|(view, standing)| {
+                    *standing != Standing::Stale
+                        && view.head.number == own.head.number
+                        && view.head.events > own.head.events
+                });
+            if replaced && own.head.events.saturating_add(1) < newest {
+                if let Some(standing) = self.standings.get_mut(index) {
+                    *standing = Standing::Stale;
+                }
+            }
+        }
     }
 
     /// No two disks may be the same one; what cannot be decided is not decided.

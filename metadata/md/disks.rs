@@ -18,7 +18,7 @@ use kernel::prelude::*;
 
 impl MdSet {
     /// The model's disk, unless it was removed.
-    fn live_disk(&self, disk: DiskIndex) -> Checked<&Disk> {
+    pub fn live_disk(&self, disk: DiskIndex) -> Checked<&Disk> {
         self.set
             .disk(disk)
             .filter(|model| model.state != DiskState::Removed)
@@ -121,6 +121,7 @@ impl MdSet {
             self.check_whole()?;
         }
         self.forget(disk);
+        self.set.bad_ranges.retain(|range| range.disk != disk);
         let present = self
             .set
             .disk(disk)
@@ -426,9 +427,11 @@ impl MdSet {
         Ok(())
     }
 
-    /// The disk of a member that is being rebuilt.
+    /// The disk of a member that is being rebuilt. When more was lost meanwhile than the array bears, the
+    /// rebuild cannot count: that would make the array whole without a loss that is not recorded.
     fn rebuilding(&self, volume: VolumeIndex, slot: Slot) -> Checked<DiskIndex> {
         let model = self.live_volume(volume)?;
+        self.check_whole()?;
         match model.members.get(usize::from(slot)) {
             Some(member) => match (member.state, member.disk) {
                 (MemberState::Rebuilding { .. }, Some(disk)) => Ok(disk),

@@ -17,7 +17,8 @@
 //! | last | superblocks that are erased |
 //!
 //! A lost member is left two events behind: by its count alone it is old for everyone, though every
-//! survivor of a cut in between is current. Superblocks that change in more than one sector (many
+//! survivor of a cut in between is current. (Where an earlier update was cut and some disks are one
+//! behind, the first write leaves the count as it is: nobody may come to be two behind.) Superblocks that change in more than one sector (many
 //! devices, or the descriptors of 0.90) are written one disk after the other, so that a cut tears at
 //! most one of them.
 //!
@@ -53,12 +54,15 @@ impl MdSet {
         let lost = self.touched.all && self.roles_changed().1;
         if self.touched.all {
             self.renumber();
+            // Where an update was cut, some disks are one behind: they must not become two behind when
+            // this one is cut, too. So the count stays until all have it.
             let now = self.head.events;
-            let next = now.saturating_add(1 + u64::from(lost));
+            let step = now.saturating_add(u64::from(!self.lags()));
+            let next = step.saturating_add(u64::from(lost));
             let utime = Some(context.now_seconds);
             for disk in 0..self.disks.len() as DiskIndex {
                 if lost {
-                    self.render(disk, image::STEP, now.saturating_add(1), utime);
+                    self.render(disk, image::STEP, step, utime);
                 }
                 self.render(disk, image::NEW, next, utime);
             }
@@ -83,6 +87,16 @@ impl MdSet {
             home.bitmap_whole &= result.is_err();
         }
         result
+    }
+
+    /// Whether some disk that is written to is behind the others.
+    fn lags(&self) -> bool {
+        let at = match self.version {
+            Version::V090 => v0::EVENTS,
+            _ => v1::EVENTS,
+        };
+        self.homes()
+            .any(|(_, home)| !home.fresh && get64(home.image(image::OLD), at) < self.head.events)
     }
 
     fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {

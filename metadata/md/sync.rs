@@ -10,7 +10,7 @@ use super::bitmap;
 use super::layout::*;
 use super::set::MdSet;
 use super::words;
-use crate::model::{BadRange, Checked, Consistency, Level, VolumeIndex};
+use crate::model::{BadRange, Checked, Consistency, DiskState, Level, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -197,6 +197,21 @@ impl MdSet {
     /// [`crate::model::Event::BadRangeAdded`] and [`crate::model::Event::BadRangeCleared`].
     #[inline(never)]
     pub fn bad_range(&mut self, range: BadRange, bad: bool) -> Checked {
+        let model = self.live_disk(range.disk)?;
+        let end = range.sector.checked_add(u64::from(range.sectors));
+        if model.state != DiskState::Online {
+            // Nothing on it is used.
+            return Ok(());
+        }
+        if bad && end.is_none_or(|end| end > model.usable_sectors) {
+            return Err(reason!(
+                EINVAL,
+                "{} sectors at {} are not data of disk {}",
+                range.sectors,
+                range.sector,
+                range.disk
+            ));
+        }
         if let Some(home) = self.home(range.disk).filter(|home| home.log.is_some()) {
             let more = if bad {
                 badblocks::entries_of(&range, home.log_shift)

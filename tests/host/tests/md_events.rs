@@ -5,7 +5,7 @@
 
 mod md_common;
 
-use emd_core::metadata::md::{Md, Version, MD_090, MD_10, MD_11, MD_12};
+use emd_core::metadata::md::{Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
     BadRange, Consistency, DiskOffer, DiskRole, DiskState, Event, Layout, Level, MemberState,
@@ -13,7 +13,7 @@ use emd_core::model::{
 };
 use host_tests::samples::{load, Disk};
 use md_common::world::World;
-use md_common::{apply, facts, open, open_keyed, version_of, ALL};
+use md_common::{apply, facts, open, open_keyed, thin, version_of, ALL};
 
 fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
     VolumeSpec {
@@ -225,24 +225,6 @@ fn life_of_mdadms_arrays() {
         }
         life(&mut world, 41);
     }
-}
-
-/// Forgets data, which makes copying slow.
-fn thin(format: &Md, disk: &mut Disk) {
-    let mut thin = Disk::blank(&disk.name, disk.size_sectors, disk.logical_block_bytes);
-    let metadata = match format.0 {
-        Version::V12 | Version::V11 => 0..2048,
-        _ => disk.size_sectors - 256..disk.size_sectors,
-    };
-    for (sector, bytes) in disk.runs() {
-        for (index, bytes) in bytes.chunks(512).enumerate() {
-            let sector = sector + index as u64;
-            if metadata.contains(&sector) {
-                thin.write(sector, bytes);
-            }
-        }
-    }
-    *disk = thin;
 }
 
 /// Arrays with a bitmap: regions, and `Dirty` without them.
@@ -702,4 +684,27 @@ fn large_arrays_get_a_bitmap() {
     world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
     let log = world.set.array().unwrap().regions.as_ref().unwrap();
     assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
+
+/// An update was cut, so that some disks are one event behind; the next one is cut as well: nobody is
+/// two behind then. (Found by the simulator.)
+#[test]
+fn two_updates_that_are_cut() {
+    for format in ALL {
+        let mut world = World::created(format, 5, 40, 512, 0);
+        let disks: Vec<Option<u16>> = (0..5).map(Some).collect();
+        world.apply(&Event::VolumeCreated(spec("", Level::Raid6, &disks)));
+        world.apply(&Event::ResyncDone(0));
+        let before = world.disks.clone();
+        world.apply(&Event::Dirty(0));
+        for behind in [1, 4] {
+            world.disks[behind] = before[behind].clone();
+        }
+        for event in [Event::DiskFailed(2), Event::Clean(0)] {
+            let set = open(format, &world.disks).unwrap();
+            let mut world = World::new(format, set, world.disks.clone(), 8);
+            world.apply(&event);
+            world.apply(&Event::ResyncDone(0));
+        }
+    }
 }

@@ -6,7 +6,6 @@
 
 mod md_common;
 
-use emd_core::metadata::md::head::{checksum_0, checksum_1};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
@@ -15,31 +14,7 @@ use emd_core::model::{
 use emd_core::personalities::for_level;
 use host_tests::samples::{load, Disk};
 use md_common::world::Random;
-use md_common::{apply, blanks, facts, open, probe, version_of, ALL};
-
-/// Makes the checksum of the superblock of a disk right.
-fn seal(format: &Md, disk: &mut Disk) {
-    let sector = format.0.sector(disk.size_sectors).unwrap();
-    let mut bytes = disk.read(sector, 8);
-    if format.0 == Version::V090 {
-        let sum = checksum_0(&bytes);
-        bytes[152..156].copy_from_slice(&sum.to_le_bytes());
-    } else {
-        let roles = u32::from_le_bytes(bytes[0xDC..0xE0].try_into().unwrap());
-        let sum = checksum_1(&bytes, roles.min(1920));
-        bytes[0xD8..0xDC].copy_from_slice(&sum.to_le_bytes());
-    }
-    disk.write(sector, &bytes);
-}
-
-/// Changes `len` bytes of a disk's superblock and seals it.
-fn change(format: &Md, disk: &mut Disk, at: usize, value: &[u8]) {
-    let sector = format.0.sector(disk.size_sectors).unwrap();
-    let mut bytes = disk.read(sector, 8);
-    bytes[at..at + value.len()].copy_from_slice(value);
-    disk.write(sector, &bytes);
-    seal(format, disk);
-}
+use md_common::{apply, blanks, change, facts, open, probe, seal, version_of, ALL};
 
 /// What must hold of anything that is assembled.
 fn check_model(set: &MdSet, what: &str) {

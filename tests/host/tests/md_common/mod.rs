@@ -7,6 +7,7 @@
 
 pub mod world;
 
+use emd_core::metadata::md::head::{checksum_0, checksum_1};
 use emd_core::metadata::md::{Md, MdSet, Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
@@ -312,4 +313,46 @@ pub fn create(format: &Md, disks: &[Disk], name: &str) -> KBox<MdSet> {
     let set = emd_core::metadata::md::create::create(format.0, &facts, name, &context(0)).unwrap();
     assert!(set.plan().is_empty());
     set
+}
+
+/// Makes the checksum of the superblock of a disk right.
+pub fn seal(format: &Md, disk: &mut Disk) {
+    let sector = format.0.sector(disk.size_sectors).unwrap();
+    let mut bytes = disk.read(sector, 8);
+    if format.0 == Version::V090 {
+        let sum = checksum_0(&bytes);
+        bytes[152..156].copy_from_slice(&sum.to_le_bytes());
+    } else {
+        let roles = u32::from_le_bytes(bytes[0xDC..0xE0].try_into().unwrap());
+        let sum = checksum_1(&bytes, roles.min(1920));
+        bytes[0xD8..0xDC].copy_from_slice(&sum.to_le_bytes());
+    }
+    disk.write(sector, &bytes);
+}
+
+/// Changes `len` bytes of a disk's superblock and seals it.
+pub fn change(format: &Md, disk: &mut Disk, at: usize, value: &[u8]) {
+    let sector = format.0.sector(disk.size_sectors).unwrap();
+    let mut bytes = disk.read(sector, 8);
+    bytes[at..at + value.len()].copy_from_slice(value);
+    disk.write(sector, &bytes);
+    seal(format, disk);
+}
+
+/// Forgets data, which makes copying slow.
+pub fn thin(format: &Md, disk: &mut Disk) {
+    let mut thin = Disk::blank(&disk.name, disk.size_sectors, disk.logical_block_bytes);
+    let metadata = match format.0 {
+        Version::V12 | Version::V11 => 0..2048,
+        _ => disk.size_sectors - 256..disk.size_sectors,
+    };
+    for (sector, bytes) in disk.runs() {
+        for (index, bytes) in bytes.chunks(512).enumerate() {
+            let sector = sector + index as u64;
+            if metadata.contains(&sector) {
+                thin.write(sector, bytes);
+            }
+        }
+    }
+    *disk = thin;
 }

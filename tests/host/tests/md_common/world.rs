@@ -37,7 +37,7 @@ pub struct World {
     pub step: u64,
     /// Random subsets of each phase that are tried.
     pub cuts: usize,
-    random: Random,
+    pub random: Random,
 }
 
 /// What reassembly gives: the model, and the disks that are damaged.
@@ -123,7 +123,8 @@ impl World {
         assert_same(self.format, &self.set, &self.disks, what);
     }
 
-    fn present(&self) -> Vec<u64> {
+    /// Keys of the disks that are here.
+    pub fn present(&self) -> Vec<u64> {
         self.set
             .set()
             .live_disks()
@@ -133,6 +134,13 @@ impl World {
 
     /// Applies an event, cuts it everywhere, carries it out, compares.
     pub fn apply(&mut self, event: &Event<'_>) {
+        let step = self.step + 1;
+        self.attempt(event)
+            .unwrap_or_else(|why| panic!("step {step}: {event:?}: {why:?}"));
+    }
+
+    /// [`World::apply`] of an event that may be refused: then nothing has changed.
+    pub fn attempt(&mut self, event: &Event<'_>) -> Checked {
         self.step += 1;
         let what = format!("step {}: {event:?}", self.step);
         let before = self.present();
@@ -143,12 +151,17 @@ impl World {
             .iter()
             .map(|disk| disk.facts.map(|facts| facts.key))
             .collect();
-        self.set
-            .apply(event, &context(self.step))
-            .unwrap_or_else(|why| panic!("{what}: {why:?}"));
+        let shown = show(&self.set);
+        if let Err(why) = self.set.apply(event, &context(self.step)) {
+            assert_eq!(shown, show(&self.set), "{what}: {why} changed something");
+            assert!(self.set.plan().is_empty(), "{what}: {why}");
+            assert!(!why.text().starts_with("internal"), "{what}: {why}");
+            return Err(why);
+        }
         let plan = writes(&self.set);
         let creation = matches!(event, Event::VolumeCreated(_) | Event::VolumeDeleted(_));
-        if self.cuts > 0 && !plan.is_empty() && !creation {
+        let known = self.set.bears();
+        if self.cuts > 0 && !plan.is_empty() && !creation && known {
             let mut keys = self.present();
             keys.extend(plan.iter().map(|write| write.key));
             if !matches!(event, Event::DiskMissing(_)) {
@@ -159,15 +172,17 @@ impl World {
             let subject = match event {
                 Event::DiskAdded(offer) => Some(offer.facts.key),
                 Event::DiskReturned(_, facts) => Some(facts.key),
-                Event::DiskRemoved(disk) => by_index[usize::from(*disk)],
+                Event::DiskRemoved(disk) => by_index.get(usize::from(*disk)).copied().flatten(),
                 _ => None,
             };
             self.cut(&plan, &keys, subject, &what);
         }
         carry_out(&mut self.disks, &plan);
-        if self.set.array().is_some() {
+        // What was lost beyond what the array bears is in memory only.
+        if self.set.array().is_some() && known {
             self.check(&what);
         }
+        Ok(())
     }
 
     fn cut(&mut self, plan: &[Write], keys: &[u64], subject: Option<u64>, what: &str) {
