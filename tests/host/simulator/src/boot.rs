@@ -109,6 +109,13 @@ impl Sim {
         if volume.is_some_and(|volume| volume.consistency == Consistency::Dirty) {
             steps.push(Step::TryRecord(Event::Dirty(0)));
         }
+        if self.has_log() {
+            steps.push(Step::Do(Action::ReplayHole));
+            let keeps = self.has(Mistake::SessionKept) && volume_has_session(self.set.as_deref());
+            if !keeps {
+                steps.push(Step::TryRecord(Event::HoleLogStarted(0)));
+            }
+        }
         steps.push(Step::Do(Action::StartArray));
         self.worker.begin(steps, Action::Nothing);
     }
@@ -123,7 +130,7 @@ impl Sim {
     }
 
     /// The members in sync whose disks are here.
-    fn usable_members(&self) -> Mask {
+    pub fn usable_members(&self) -> Mask {
         let mut usable = self.model_in_sync(None);
         for slot in usable.iter() {
             let here = self
@@ -264,6 +271,7 @@ impl Sim {
             needs_resync,
             resync_from: if unsynced == u64::MAX { 0 } else { unsynced },
         });
+        self.open_hole();
         self.tell(|sim| {
             format!(
                 "   the volume runs: members {:b} in sync, {:b} being rebuilt, {:?}",
@@ -298,4 +306,10 @@ impl Sim {
         }
         trusted
     }
+}
+
+/// Whether entries of some session count.
+fn volume_has_session(set: Option<&dyn emd_core::metadata::MetadataSet>) -> bool {
+    let log = set.and_then(|set| set.hole_log(0));
+    log.is_some_and(|log| log.session.is_some())
 }

@@ -271,11 +271,24 @@ impl Disk {
     }
 
     /// Writes bytes outside of the data window.
-    pub fn write_bytes(&mut self, rng: &mut Rng, sector: u64, bytes: &[u8]) -> Result<(), IoError> {
+    ///
+    /// With `fua` it is durable when it comes back (and fails as data does).
+    pub fn write_bytes(
+        &mut self,
+        rng: &mut Rng,
+        sector: u64,
+        bytes: &[u8],
+        fua: bool,
+    ) -> Result<(), IoError> {
         if !self.answers() {
             return Err(IoError::Offline);
         }
-        let fails = self.failing_metadata > 0;
+        let failing = match fua {
+            true => &mut self.failing_writes,
+            false => &mut self.failing_metadata,
+        };
+        let fails = *failing > 0;
+        *failing -= u32::from(fails);
         self.seq += 1;
         for (offset, block) in bytes.chunks_exact(512).enumerate() {
             if fails && rng.chance(50) {
@@ -284,18 +297,39 @@ impl Disk {
             let at = sector + offset as u64;
             let mut copy = Box::new([0u8; 512]);
             copy.copy_from_slice(block);
-            self.cache.push(Cached::Meta {
-                seq: self.seq,
-                sector: at,
-                bytes: copy.clone(),
-            });
+            if fua && !fails {
+                self.cache.retain(
+                    |cached| !matches!(cached, Cached::Meta { sector, .. } if *sector == at),
+                );
+                self.meta_durable.insert(at, copy.clone());
+            } else {
+                self.cache.push(Cached::Meta {
+                    seq: self.seq,
+                    sector: at,
+                    bytes: copy.clone(),
+                });
+            }
             self.meta_now.insert(at, copy);
         }
         if fails {
-            self.failing_metadata -= 1;
             return Err(IoError::Medium);
         }
         Ok(())
+    }
+
+    /// Makes a stretch outside of the data window zeroes, durably.
+    pub fn wipe(&mut self, sector: u64, sectors: u64) {
+        let stretch = sector..sector + sectors;
+        self.cache.retain(
+            |cached| !matches!(cached, Cached::Meta { sector, .. } if stretch.contains(sector)),
+        );
+        for at in stretch {
+            for map in [&mut self.meta_now, &mut self.meta_durable] {
+                if map.contains_key(&at) {
+                    map.insert(at, Box::new([0; 512]));
+                }
+            }
+        }
     }
 
     /// What a flush that is issued now covers.

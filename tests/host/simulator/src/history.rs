@@ -40,6 +40,8 @@ pub struct Config {
     pub assume_clean: bool,
     /// Who answers for the write hole.
     pub hole: WriteHole,
+    /// There is a log, which closes it.
+    pub log: bool,
 }
 
 impl Config {
@@ -142,6 +144,15 @@ impl Menu {
         }
     }
 
+    /// Volumes with parity and a log, which have to do without an allowance for the write hole.
+    pub fn closed() -> Self {
+        Self {
+            levels: vec![Level::Raid4, Level::Raid5, Level::Raid6],
+            hole: WriteHole::Closed,
+            ..Self::usual()
+        }
+    }
+
     /// One format, or `all` that are registered.
     pub fn of(format: &str) -> Option<Self> {
         let formats = emd_core::metadata::registry::FORMATS
@@ -210,7 +221,12 @@ impl Menu {
             lane_sectors: (chunk_sectors / (1 + rng.below(2) as u32)).min(8),
             assume_clean: rng.chance(75),
             hole: self.hole,
+            log: false,
         };
+        let capabilities = emd_core::metadata::registry::by_name(format);
+        let has_log = capabilities.is_some_and(|format| format.capabilities().hole_log);
+        config.log = has_log && config.level().parity_members() > 0;
+        config.log &= self.hole == WriteHole::Closed;
         // Formats refuse some numbers of members, spares, volumes that were never initialised.
         for _ in 0..40 {
             match crate::setup::template(&config) {

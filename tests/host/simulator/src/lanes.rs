@@ -3,6 +3,7 @@
 //! Lane ops: `lane_run.rs` and `lane_lock.rs`, on the real step machines.
 
 use crate::disk::{IoError, Token};
+use crate::hole::{OpLog, Phase};
 use crate::mistake::Mistake;
 use crate::parity;
 use crate::sim::{Owner, Request, Sim};
@@ -48,9 +49,12 @@ pub struct LaneOp {
     pub task: Option<u64>,
     /// It is forced to the medium.
     pub fua: bool,
+    /// Its part in the log.
+    pub log: OpLog,
     fragments: Vec<Fragment>,
     work: Option<Work>,
-    step: Step,
+    /// What it does now.
+    pub step: Step,
     old: Vec<Vec<Token>>,
     new: Vec<Vec<Token>>,
     pending: u32,
@@ -77,6 +81,7 @@ impl Sim {
             run_sectors: 0,
             task: None,
             fua: false,
+            log: OpLog::new(),
             fragments: Vec::new(),
             work: None,
             step: Step::Write {
@@ -180,6 +185,9 @@ impl Sim {
         if distrusted {
             work = work.distrust_parity();
         }
+        if self.hole.is_some() {
+            work = work.with_log();
+        }
         let first = work.step(StepResult::default());
         let body = self.op(op);
         body.work = Some(work);
@@ -214,11 +222,15 @@ impl Sim {
         }
     }
 
-    fn perform(&mut self, op: usize) {
+    /// Carries out the current step, and those after it, until one has to wait.
+    pub fn perform(&mut self, op: usize) {
         loop {
-            let body = self.op(op);
-            match body.step {
+            match self.op(op).step {
                 Step::Read { members } => return self.send_lane(op, members, false),
+                Step::Log { .. } => return self.log_begin(op),
+                Step::Write { members } if self.needs_void(op, members) => {
+                    return self.log_begin(op);
+                }
                 Step::Write { members } => return self.send_lane(op, members, true),
                 Step::Compute(compute) => {
                     let mut result = StepResult::default();
@@ -278,7 +290,7 @@ impl Sim {
         let body = self.op(op);
         body.pending -= 1;
         match result {
-            Ok(()) if matches!(body.step, Step::Read { .. }) => body.old[usize::from(slot)] = data,
+            Ok(()) if body.log.phase == Phase::Idle && matches!(body.step, Step::Read { .. }) => body.old[usize::from(slot)] = data,
             Ok(()) => {}
             Err(why) => {
                 body.failed = body.failed.with(slot);
@@ -293,6 +305,9 @@ impl Sim {
     }
 
     fn batch_done(&mut self, op: usize) {
+        if self.op(op).log.phase != Phase::Idle {
+            return self.log_back(op);
+        }
         let body = self.op(op);
         let (failed, offline) = (body.failed, body.offline);
         let is_write = matches!(body.step, Step::Write { .. });
@@ -317,6 +332,7 @@ impl Sim {
     }
 
     fn finish_run(&mut self, op: usize, outcome: Outcome) {
+        self.log_run_is_through(op);
         for slot in outcome.write_failed.iter() {
             self.drop_member(slot);
         }
@@ -509,13 +525,41 @@ pub struct Rect {
 }
 
 impl LaneOp {
-    fn next(&mut self, result: StepResult) {
+    /// Takes what the last step came to.
+    pub fn next(&mut self, result: StepResult) {
         if let Some(work) = self.work.as_mut() {
             self.step = work.step(result);
         }
     }
 
-    fn new_of(&self, slot: Slot) -> Vec<Token> {
+    /// A batch of I/O begins.
+    pub fn begin_batch(&mut self) {
+        self.failed = Mask::EMPTY;
+        self.offline = Mask::EMPTY;
+    }
+
+    /// One more is on its way.
+    pub fn count_in_batch(&mut self) {
+        self.pending += 1;
+    }
+
+    /// One that could not be sent.
+    pub fn fail_in_batch(&mut self, slot: Slot) {
+        self.failed = self.failed.with(slot);
+    }
+
+    /// Whether all are back.
+    pub fn is_batch_back(&self) -> bool {
+        self.pending == 0
+    }
+
+    /// Members whose I/O failed.
+    pub fn failed_in_batch(&self) -> Mask {
+        self.failed
+    }
+
+    /// What is to be written to a member.
+    pub fn new_of(&self, slot: Slot) -> Vec<Token> {
         let own = &self.new[usize::from(slot)];
         match (own.is_empty(), self.job) {
             (true, Job::Write { written }) => {
@@ -602,6 +646,20 @@ impl LaneOp {
     fn compute(&mut self, geometry: &Geometry, compute: Compute, result: &mut StepResult) {
         match compute {
             Compute::Parity { p, old, new } => self.new[usize::from(p)] = self.sum(old, new),
+            Compute::Add { p, q, new } => {
+                for parity in p.into_iter().chain(q) {
+                    let mut sum = self.new[usize::from(parity)].clone();
+                    for slot in new.iter() {
+                        for (sum, &token) in sum.iter_mut().zip(&self.new[usize::from(slot)]) {
+                            *sum ^= match q == Some(parity) {
+                                true => parity::term(geometry, self.stripe, slot, token),
+                                false => token,
+                            };
+                        }
+                    }
+                    self.new[usize::from(parity)] = sum;
+                }
+            }
             Compute::Reconstruct { slot, old } => {
                 self.old[usize::from(slot)] = self.sum(old, Mask::EMPTY);
             }

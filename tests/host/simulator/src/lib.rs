@@ -34,6 +34,7 @@ pub mod boot;
 pub mod check;
 pub mod disk;
 pub mod history;
+pub mod hole;
 pub mod lanes;
 pub mod mistake;
 pub mod oracle;

@@ -60,6 +60,20 @@ pub enum Mistake {
     UnsyncedCopiesRead,
     /// A member that joined a rebuild late counts as right below the mark, where it was not filled yet.
     LateTrusted,
+    /// Partial parity is not logged.
+    LogLeftOut,
+    /// It is, but into the member's cache.
+    LogInCache,
+    /// It is made of data that is only in caches.
+    LogWithoutFlush,
+    /// Writes that need no log leave what is there for their lane as it is.
+    VoidLeftOut,
+    /// The log is not looked at when the volume starts.
+    ReplaySkipped,
+    /// Entries of the last start count after the next.
+    SessionKept,
+    /// A disk that comes back brings its old entries.
+    RingNotCleared,
 }
 
 impl Mistake {
@@ -92,6 +106,13 @@ impl Mistake {
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,
         Mistake::LateTrusted,
+        Mistake::LogLeftOut,
+        Mistake::LogInCache,
+        Mistake::LogWithoutFlush,
+        Mistake::VoidLeftOut,
+        Mistake::ReplaySkipped,
+        Mistake::SessionKept,
+        Mistake::RingNotCleared,
     ];
 
     /// The mistake whose `Debug` name is `name`.

@@ -8,7 +8,7 @@ use crate::rng::{mix, Rng};
 use emd_core::metadata::{registry, DiskImage, Extent, Format, MetadataSet, Probe, Region};
 use emd_core::metadata::{PROBE_BYTES_MAX, PROBE_ROUNDS_MAX};
 use emd_core::model::{
-    Context, DiskFacts, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec,
+    Context, CrashPolicy, DiskFacts, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec,
 };
 use emd_core::personalities::{Geometry, Kind};
 use kernel::prelude::*;
@@ -196,6 +196,11 @@ fn make(config: &Config) -> Result<Template, String> {
     set.apply(&Event::VolumeCreated(spec), &context(2))
         .map_err(why)?;
     carry_out(&mut disks, set.as_ref());
+    if config.log {
+        set.apply(&Event::CrashPolicySet(0, CrashPolicy::Log), &context(2))
+            .map_err(why)?;
+        carry_out(&mut disks, set.as_ref());
+    }
     for spare in members..disks.len() {
         let offer = DiskOffer {
             facts: facts(spare),
@@ -314,7 +319,7 @@ fn carry_out(disks: &mut [Disk], set: &dyn MetadataSet) {
             .and_then(|disk| disk.facts)
             .map(|facts| facts.key);
         if let Some(disk) = key.and_then(|key| disks.get_mut(key as usize)) {
-            let _ = disk.write_bytes(&mut rng, write.sector, set.bytes(&write.source));
+            let _ = disk.write_bytes(&mut rng, write.sector, set.bytes(&write.source), false);
         }
     }
 }

@@ -27,8 +27,8 @@ const USERS_MAX: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Allowance {
     /// RAID 5: a power cut tore a stripe and, before it was resynced, a member (or one of its sectors)
-    /// was lost: what that member had in the torn places is not known. Only with
-    /// [`WriteHole::Open`].
+    /// was lost: what that member had in the torn places is not known. With [`WriteHole::Closed`] only
+    /// what was itself being written on that member.
     WriteHole,
     /// The volume was still being initialised when a member was lost: what that one had, where parity
     /// was not there yet, is not known.
@@ -76,8 +76,8 @@ pub enum Request {
     Read(u64, u32),
     /// New data; whether it is forced to the medium.
     Write(u64, Vec<Token>, bool),
-    /// New metadata.
-    WriteBytes(u64, Vec<u8>),
+    /// New metadata, or log entries; whether it is forced to the medium.
+    WriteBytes(u64, Vec<u8>, bool),
     /// A flush that covers what the number says.
     Flush(u64),
 }
@@ -145,6 +145,10 @@ pub struct Sim {
     pub torn: BTreeSet<u64>,
     /// Rows of those that were never in agreement.
     pub virgin: BTreeSet<u64>,
+    /// What was being written itself when power went, by slot and row.
+    pub under_way: BTreeSet<(Slot, u64)>,
+    /// The log of the running volume, if it has one.
+    pub hole: Option<crate::hole::Hole>,
     /// Disk and place of each slot as last seen, for judging.
     pub places: Vec<Option<(usize, u64)>>,
     /// Members that the array read from when it last ran.
@@ -205,6 +209,8 @@ impl Sim {
             refused: None,
             torn: BTreeSet::new(),
             virgin: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            hole: None,
             places: template.places.clone(),
             last_readable: Mask::all(history.config.members),
             last_fault: 0,
@@ -467,6 +473,7 @@ impl Sim {
     /// Rows that are not durable on a member may be torn.
     fn tear_rows(&mut self, slot: usize) {
         let rows = self.undurable_rows(slot);
+        self.under_way.extend(rows.iter().map(|&row| (slot as Slot, row)));
         self.torn.extend(rows);
     }
 
@@ -485,7 +492,7 @@ impl Sim {
         for io in self.flying.iter().filter(|io| io.disk == disk) {
             match &io.request {
                 Request::Write(sector, data, _) => self.disks[disk].tear_data(*sector, data),
-                Request::WriteBytes(sector, bytes) => self.disks[disk].tear_bytes(*sector, bytes),
+                Request::WriteBytes(sector, bytes, _) => self.disks[disk].tear_bytes(*sector, bytes),
                 _ => {}
             }
         }
@@ -548,6 +555,7 @@ impl Sim {
         self.set = None;
         self.devices.clear();
         self.flying.clear();
+        self.hole = None;
         self.ops.clear();
         self.users.clear();
         self.worker = Worker::default();
@@ -572,6 +580,7 @@ impl Sim {
         }
         for (slot, rows) in std::mem::take(&mut self.unplugged_rows) {
             if self.model_in_sync(None).contains(slot) || self.worker.is_busy() {
+                self.under_way.extend(rows.iter().map(|&row| (slot, row)));
                 self.torn.extend(rows);
             }
         }
@@ -593,7 +602,8 @@ impl Sim {
         let rows: Vec<u64> = self.torn.range(from..to).copied().collect();
         for row in rows {
             let virgin = self.virgin.contains(&row);
-            if !virgin && self.history.config.hole == WriteHole::Closed {
+            let closed = self.history.config.hole == WriteHole::Closed;
+            if !virgin && closed && !self.under_way.contains(&(slot, row)) {
                 continue;
             }
             let Some(sector) = self.geometry.logical(slot, row) else {
@@ -612,6 +622,11 @@ impl Sim {
         for op in self.ops.iter().flatten() {
             for slot in self.geometry.roles(op.stripe).all().iter() {
                 let start = self.row_sector(op.stripe, slot) + u64::from(op.column);
+                if let emd_core::personalities::lane::Job::Write { written } = op.job {
+                    let here = start..start + u64::from(op.sectors);
+                    let of = here.filter(|_| written.contains(slot)).map(|row| (slot, row));
+                    self.under_way.extend(of);
+                }
                 rows.extend(start..start + u64::from(op.sectors));
             }
         }
@@ -632,6 +647,7 @@ impl Sim {
         let rows: Vec<u64> = self.torn.range(from..to).copied().collect();
         for row in rows {
             self.torn.remove(&row);
+            self.under_way.retain(|&(_, other)| other != row);
             self.virgin.remove(&row);
         }
     }
@@ -658,7 +674,9 @@ impl Sim {
         let result = match &io.request {
             Request::Read(sector, sectors) => disk.read(*sector, *sectors).map(|read| data = read),
             Request::Write(sector, data, fua) => disk.write(&mut self.rng, *sector, data, *fua),
-            Request::WriteBytes(sector, bytes) => disk.write_bytes(&mut self.rng, *sector, bytes),
+            Request::WriteBytes(sector, bytes, fua) => {
+                disk.write_bytes(&mut self.rng, *sector, bytes, *fua)
+            }
             Request::Flush(mark) => disk.flush(&mut self.rng, *mark),
         };
         if result.is_err() {
@@ -681,7 +699,7 @@ impl Sim {
                     let fua = if *fua { " FUA" } else { "" };
                     format!("write{fua} {sector}+{} = {}", data.len(), show(data))
                 }
-                Request::WriteBytes(sector, bytes) => {
+                Request::WriteBytes(sector, bytes, _) => {
                     format!("metadata write {sector}+{}", bytes.len() / 512)
                 }
                 Request::Flush(_) => "flush".into(),

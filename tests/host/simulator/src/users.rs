@@ -47,6 +47,8 @@ pub struct UserIo {
     good: u32,
     /// It ends with an error.
     pub failed: bool,
+    /// The number of a flush, for the log.
+    flush: u64,
     submitted: Time,
 }
 
@@ -108,6 +110,7 @@ impl Sim {
             failed_on: Mask::EMPTY,
             good: 0,
             failed: false,
+            flush: 0,
             submitted: self.now,
         };
         Some(self.new_user(io))
@@ -456,6 +459,10 @@ impl Sim {
 
     /// `flush::start`.
     fn start_flush(&mut self, user: usize) {
+        if let Some(hole) = &self.hole {
+            let number = hole.watch.flush_begins();
+            self.user(user).flush = number;
+        }
         let writable = if self.has(Mistake::FlushLeftOut) {
             Mask::EMPTY
         } else {
@@ -491,6 +498,12 @@ impl Sim {
             self.drop_member(slot);
         }
         let (broken, writable) = (self.arr().broken, self.arr().writable);
+        let number = self.user(user).flush;
+        if let Some(hole) = self.hole.as_ref().filter(|_| !self.has(Mistake::FlushLeftOut)) {
+            if failed.intersect(writable).is_empty() {
+                hole.watch.flush_ended(number);
+            }
+        }
         let redundant = self.is_redundant();
         let lost =
             broken || !failed.is_empty() && (!redundant || !failed.intersect(writable).is_empty());

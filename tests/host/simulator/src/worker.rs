@@ -72,6 +72,8 @@ pub enum Action {
     StartTask(TaskKind, Pass),
     /// A rebuild ends so that another member may join.
     LetJoin,
+    /// What the log says is put right.
+    ReplayHole,
     /// The volume starts.
     StartArray,
 }
@@ -333,7 +335,7 @@ impl Sim {
                 plan.touched.insert(disk);
                 self.send(
                     device,
-                    Request::WriteBytes(sector, bytes),
+                    Request::WriteBytes(sector, bytes, false),
                     Owner::Plan(disk),
                 );
             }
@@ -1112,6 +1114,10 @@ impl Sim {
                     (task.cancelled, task.joined) = (true, true);
                 }
             }
+            Action::ReplayHole => {
+                let usable = self.usable_members();
+                self.replay_hole(usable);
+            }
             Action::StartArray => self.start_array(),
         }
     }
@@ -1128,6 +1134,7 @@ impl Sim {
             .disk
             .and_then(|disk| *self.devices.get(usize::from(disk))?);
         let Some(disk) = disk else { return };
+        self.hole_member_joins(slot, disk);
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
         array.table[usize::from(slot)] = Some((disk, member.offset_sectors));

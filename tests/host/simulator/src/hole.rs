@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log that closes the write hole: `array/hole.rs` and `set/hole.rs`, on the real rings, entries and
+//! replay. Entries are real bytes on the disks; of a sum each sector's token is the first eight.
+
+use crate::disk::Token;
+use crate::mistake::Mistake;
+use crate::sim::{Owner, Request, Sim};
+use emd_core::model::{Consistency, MemberState, Slot};
+use emd_core::personalities::hole_log::entry::{crc32c, scan};
+use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
+use emd_core::personalities::hole_log::{
+    Entry, Place, Refusal, Ring, Session, Sum, Watch, UNITS_MIN, UNIT_BYTES,
+};
+use emd_core::personalities::lane::{Job, Step, StepResult};
+use emd_core::personalities::Mask;
+use kernel::prelude::*;
+use std::collections::VecDeque;
+
+/// Units of a ring that are used here: few, so that it goes around.
+const UNITS: u32 = UNITS_MIN;
+
+/// The log of the running volume.
+#[derive(Debug)]
+pub struct Hole {
+    session: Session,
+    /// Lanes with entries, and lanes in caches.
+    pub watch: Watch,
+    rings: Vec<Ring>,
+    /// First sector of each member's ring on its disk.
+    sectors: Vec<u64>,
+    number: u64,
+    waiting: VecDeque<usize>,
+}
+
+/// What an op waits for, beside its steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Nothing.
+    Idle,
+    /// A flush.
+    Flushing(u64),
+    /// Entries.
+    Logging,
+}
+
+/// An op's entries.
+#[derive(Clone, Debug)]
+pub struct OpLog {
+    /// See there.
+    pub phase: Phase,
+    entries: Vec<(Slot, Place)>,
+    written: usize,
+    covered: bool,
+}
+
+impl OpLog {
+    /// None.
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Idle,
+            entries: Vec::new(),
+            written: 0,
+            covered: false,
+        }
+    }
+}
+
+impl Default for OpLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn bytes_of(tokens: &[Token]) -> Vec<u8> {
+    let mut bytes = vec![0; tokens.len() * 512];
+    for (sector, token) in bytes.chunks_exact_mut(512).zip(tokens) {
+        sector[..8].copy_from_slice(&token.to_le_bytes());
+    }
+    bytes
+}
+
+fn token_of(sector: &[u8]) -> Token {
+    let mut first = [0; 8];
+    first.copy_from_slice(&sector[..8]);
+    Token::from_le_bytes(first)
+}
+
+impl Sim {
+    /// The log of the volume as the metadata has it: the session that counts.
+    fn session(&self) -> Option<Session> {
+        let log = self.set.as_ref()?.hole_log(0)?;
+        log.session.map(Session)
+    }
+
+    /// Whether the volume has a log.
+    pub fn has_log(&self) -> bool {
+        let set = self.set.as_ref();
+        set.is_some_and(|set| set.hole_log(0).is_some())
+    }
+
+    /// The volume starts with a log, if it has one.
+    pub fn open_hole(&mut self) {
+        let Some(session) = self.session() else {
+            self.hole = None;
+            return;
+        };
+        let members = self.geometry.members();
+        let sector = |slot| self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+        self.hole = Some(Hole {
+            session,
+            watch: Watch::new(false).expect("memory"),
+            rings: (0..members).map(|_| Ring::new(UNITS).expect("memory")).collect(),
+            sectors: (0..members).map(|slot| sector(slot).unwrap_or(0)).collect(),
+            number: 0,
+            waiting: VecDeque::new(),
+        });
+    }
+
+    /// A member joins: its ring is emptied.
+    pub fn hole_member_joins(&mut self, slot: Slot, disk: usize) {
+        let sector = self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+        let Some(hole) = &mut self.hole else { return };
+        let (ring, watch) = (&mut hole.rings[usize::from(slot)], &hole.watch);
+        ring.clear(|bucket| watch.entry_gone(bucket));
+        hole.sectors[usize::from(slot)] = sector.unwrap_or(0);
+        let sector = hole.sectors[usize::from(slot)];
+        if !self.has(Mistake::RingNotCleared) {
+            self.disks[disk].wipe(sector, u64::from(UNITS) * 8);
+        }
+    }
+
+    /// `hole::needs_void`.
+    pub fn needs_void(&mut self, op: usize, members: Mask) -> bool {
+        if self.hole.is_none() || self.has(Mistake::VoidLeftOut) {
+            return false;
+        }
+        let body = self.op(op);
+        let (lane, job, stripe) = (body.lane, body.job, body.stripe);
+        let covered = body.log.covered;
+        let roles = self.geometry.roles(stripe);
+        let changes_data = match job {
+            Job::Write { .. } => true,
+            Job::Sync { .. } => !members.intersect(roles.data).is_empty(),
+            Job::Read { .. } | Job::Rebuild { .. } => false,
+        };
+        let writable = self.arr().writable;
+        let Some(hole) = &self.hole else { return false };
+        changes_data
+            && !covered
+            && hole.watch.has_entry(hole.watch.bucket(lane))
+            && !roles.parity().intersect(writable).is_empty()
+    }
+
+    /// `hole::begin`.
+    pub fn log_begin(&mut self, op: usize) {
+        let body = self.op(op);
+        let (lane, stripe, step) = (body.lane, body.stripe, body.step);
+        let (column, sectors) = (body.run_column, body.run_sectors);
+        let (members, covers, with_sums) = match step {
+            Step::Log { members, covers } => (members, covers, true),
+            _ => {
+                let parity = self.geometry.roles(stripe).parity();
+                (parity.intersect(self.arr().writable), Mask::EMPTY, false)
+            }
+        };
+        if with_sums && self.has(Mistake::LogLeftOut) {
+            let body = self.op(op);
+            body.next(StepResult::default());
+            return self.perform(op);
+        }
+        let no_flush = self.has(Mistake::LogWithoutFlush);
+        let Some(hole) = &mut self.hole else { return };
+        let bucket = hole.watch.bucket(lane);
+        if hole.watch.is_unflushed(bucket) && !no_flush {
+            return self.log_flush(op);
+        }
+        let flushed = hole.watch.flushed();
+        let of = if with_sums { sectors } else { 0 };
+        let refused = members.iter().find_map(|slot| {
+            let ring = &mut hole.rings[usize::from(slot)];
+            ring.has_room(of, flushed).err()
+        });
+        match refused {
+            Some(Refusal::Busy) => return hole.waiting.push_back(op),
+            Some(Refusal::Unflushed) => return self.log_flush(op),
+            None => {}
+        }
+        let mut places = Vec::new();
+        for slot in members.iter() {
+            let place = hole.rings[usize::from(slot)].place(of, bucket, flushed);
+            places.push((slot, place.expect("there is room")));
+            hole.watch.entry_put(bucket);
+        }
+        hole.number += 1;
+        let (number, session, starts) = (hole.number, hole.session, hole.sectors.clone());
+        let roles = self.geometry.roles(stripe);
+        let not_fua = self.has(Mistake::LogInCache);
+        let body = self.op(op);
+        body.log.phase = Phase::Logging;
+        body.log.entries.extend(&places);
+        body.begin_batch();
+        for (slot, place) in places {
+            let entry = Entry {
+                number,
+                stripe,
+                column,
+                sectors,
+                covers,
+                on: members,
+                slot,
+                sum: match (with_sums, roles.q == Some(slot)) {
+                    (false, _) => Sum::Void,
+                    (true, false) => Sum::P,
+                    (true, true) => Sum::Q,
+                },
+                position: place.position,
+                oldest: place.oldest,
+            };
+            let sum = match with_sums {
+                true => bytes_of(&self.op(op).new_of(slot)),
+                false => Vec::new(),
+            };
+            let mut bytes = vec![0; UNIT_BYTES];
+            entry.encode(session, crc32c(0, &sum), &mut bytes);
+            bytes.extend(sum);
+            let before = (place.units_before_end as usize * UNIT_BYTES).min(bytes.len());
+            let rest = bytes.split_off(before);
+            let start = starts[usize::from(slot)];
+            let Some((disk, _)) = self.arr().table[usize::from(slot)] else {
+                self.op(op).fail_in_batch(slot);
+                continue;
+            };
+            let first = start + u64::from(place.unit) * 8;
+            let mut parts = vec![(first, bytes)];
+            if !rest.is_empty() {
+                parts.push((start, rest));
+            }
+            for (sector, bytes) in parts {
+                self.op(op).count_in_batch();
+                let request = Request::WriteBytes(sector, bytes, !not_fua);
+                self.send(disk, request, Owner::Lane(op, slot));
+            }
+        }
+        if self.op(op).is_batch_back() {
+            self.log_back(op);
+        }
+    }
+
+    fn log_flush(&mut self, op: usize) {
+        let Some(hole) = &self.hole else { return };
+        let number = hole.watch.flush_begins();
+        let body = self.op(op);
+        body.log.phase = Phase::Flushing(number);
+        body.begin_batch();
+        for slot in self.arr().writable.iter() {
+            if let Some((disk, _)) = self.arr().table[usize::from(slot)] {
+                self.op(op).count_in_batch();
+                self.send_flush(disk, Owner::Lane(op, slot));
+            }
+        }
+        if self.op(op).is_batch_back() {
+            self.log_back(op);
+        }
+    }
+
+    /// `hole::batch_back`.
+    pub fn log_back(&mut self, op: usize) {
+        let failed = self.op(op).failed_in_batch();
+        for slot in failed.iter() {
+            self.drop_member(slot);
+        }
+        let writable = self.arr().writable;
+        let body = self.op(op);
+        let phase = std::mem::replace(&mut body.log.phase, Phase::Idle);
+        if let Phase::Flushing(number) = phase {
+            if failed.intersect(writable).is_empty() {
+                if let Some(hole) = &self.hole {
+                    hole.watch.flush_ended(number);
+                }
+            }
+            return self.log_begin(op);
+        }
+        let body = self.op(op);
+        let from = std::mem::replace(&mut body.log.written, body.log.entries.len());
+        let entries = body.log.entries[from..].to_vec();
+        body.log.covered = true;
+        if matches!(body.step, Step::Log { .. }) {
+            body.next(StepResult {
+                failed,
+                lost: failed,
+                ..StepResult::default()
+            });
+        }
+        if let Some(hole) = &mut self.hole {
+            for (slot, place) in entries {
+                let watch = &hole.watch;
+                hole.rings[usize::from(slot)].written(place, |bucket| watch.entry_gone(bucket));
+            }
+        }
+        self.perform(op);
+        self.log_wake();
+    }
+
+    /// `hole::run_is_through`.
+    pub fn log_run_is_through(&mut self, op: usize) {
+        if self.hole.is_none() || self.op(op).shared {
+            return;
+        }
+        let body = self.op(op);
+        let lane = body.lane;
+        let entries = std::mem::take(&mut body.log.entries);
+        (body.log.written, body.log.covered) = (0, false);
+        let Some(hole) = &mut self.hole else { return };
+        hole.watch.lane_written(hole.watch.bucket(lane));
+        let flush = hole.watch.next_flush();
+        for (slot, place) in &entries {
+            hole.rings[usize::from(*slot)].done(*place, flush);
+        }
+        if !entries.is_empty() {
+            self.log_wake();
+        }
+    }
+
+    /// Those that waited for room try again.
+    fn log_wake(&mut self) {
+        let Some(hole) = &mut self.hole else { return };
+        for op in std::mem::take(&mut hole.waiting) {
+            self.log_begin(op);
+        }
+    }
+
+    /// `Inner::replay_hole`.
+    pub fn replay_hole(&mut self, usable: Mask) {
+        let Some(session) = self.session() else {
+            return;
+        };
+        let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
+            return;
+        };
+        if volume.consistency == Consistency::Clean || self.has(Mistake::ReplaySkipped) {
+            return;
+        }
+        let mut seats = Vec::new();
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            let right = match member.state {
+                MemberState::InSync if usable.contains(slot) => u64::MAX,
+                MemberState::Rebuilding { done_sectors } => done_sectors,
+                _ => 0,
+            };
+            let disk = member.disk.and_then(|disk| self.devices[usize::from(disk)]);
+            let disk = disk.filter(|&disk| right > 0 && self.disks[disk].answers());
+            seats.push(disk.map(|disk| (disk, member.offset_sectors, right)));
+        }
+        let mut found = KVVec::new();
+        let mut read = Mask::EMPTY;
+        let mut rings = vec![Vec::new(); seats.len()];
+        for slot in usable.iter() {
+            let sector = self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+            let (Some((disk, ..)), Some(sector)) = (seats[usize::from(slot)], sector) else {
+                continue;
+            };
+            read = read.with(slot);
+            let bytes = self.disks[disk].read_bytes(sector, UNITS * 8);
+            scan(session, slot, &bytes, crc32c, &mut found).expect("memory");
+            rings[usize::from(slot)] = bytes;
+        }
+        let stretches = plan(&self.geometry, &mut found, read).expect("memory");
+        for stretch in &stretches {
+            self.mend(stretch, &seats, &rings);
+        }
+    }
+
+    fn mend(&mut self, stretch: &Stretch, seats: &[Option<(usize, u64, u64)>], rings: &[Vec<u8>]) {
+        let len = stretch.sectors as usize * 512;
+        let (mut readable, mut targets) = (Mask::EMPTY, Mask::EMPTY);
+        let mut blocks: Vec<KVVec<u8>> = Vec::new();
+        for seat in 0..seats.len() {
+            let slot = seat as Slot;
+            let mut block = KVVec::from_elem(0, len, GFP_KERNEL).expect("memory");
+            let start = self.geometry.member_sector(stretch.stripe, slot);
+            if let (Some((disk, offset, right)), Some(start)) = (seats[seat], start) {
+                let sector = start + u64::from(stretch.column);
+                let is_right = sector + u64::from(stretch.sectors) <= right;
+                let tokens = self.disks[disk].read(offset + sector, stretch.sectors);
+                match tokens {
+                    Ok(tokens) if is_right => {
+                        readable = readable.with(slot);
+                        block.copy_from_slice(&bytes_of(&tokens));
+                    }
+                    _ => targets = targets.with(slot),
+                }
+            }
+            blocks.push(block);
+        }
+        let sum = |at: Option<SumAt>| {
+            let at = at?;
+            let ring = &rings[usize::from(at.slot)];
+            let start = (at.unit as usize + 1) * UNIT_BYTES + at.skip_sectors as usize * 512;
+            let bytes = (start..start + len).map(|at| ring[at % ring.len()]);
+            Some(bytes.collect::<Vec<u8>>())
+        };
+        let (p, q) = (sum(stretch.p), sum(stretch.q));
+        let sums = [p.as_deref(), q.as_deref()];
+        let write = mend(&self.geometry, stretch, readable, targets, &mut blocks, sums);
+        let write = match write {
+            Ok(write) => write,
+            Err(why) => {
+                self.tell(|_| format!("   the log does not help: {why}"));
+                return;
+            }
+        };
+        self.tell(|_| format!("   the log puts members {:b} right: {stretch:?}", write.0));
+        for slot in write.iter() {
+            let start = self.geometry.member_sector(stretch.stripe, slot);
+            if let (Some((disk, offset, _)), Some(start)) = (seats[usize::from(slot)], start) {
+                let tokens: Vec<Token> =
+                    blocks[usize::from(slot)].chunks_exact(512).map(token_of).collect();
+                let sector = offset + start + u64::from(stretch.column);
+                let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, true);
+            }
+        }
+    }
+}
