@@ -181,7 +181,11 @@ fn make(config: &Config) -> Result<Template, String> {
     let layout = capability.layouts.get(config.layout).copied();
     let slots: Vec<Option<u16>> = (0..config.members).map(Some).collect();
     let spec = VolumeSpec {
-        name: Text::from_text("sim"),
+        name: Text::from_text(if format.capabilities().name_bytes_max > 0 {
+            "sim"
+        } else {
+            ""
+        }),
         level: config.level(),
         spans: 1,
         layout,
