@@ -12,10 +12,100 @@
 //! ```
 //!
 //! So one added later costs no more than a rebuild of its own, and shares what can be shared. Until its
-//! second pass its mark stays 0: it is not read, and after a restart it is begun anew.
+//! second pass its mark stays 0, and after a restart it is begun anew. Where the first pass filled it, it
+//! counts as right all the same ([`Marks`]): no rebuild comes by there again, so no write may leave it
+//! behind.
 
 use super::Mask;
-use crate::model::Slot;
+use crate::model::{Checked, Slot};
+use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::prelude::*;
+
+/// Where a member that is being rebuilt holds what it should, in sectors of the member.
+#[derive(Debug, Default)]
+struct Held {
+    /// Below this.
+    below: AtomicU64,
+    /// And in `late_from .. late_below`, what it got as a late one.
+    late_from: AtomicU64,
+    late_below: AtomicU64,
+}
+
+/// Where members that are being rebuilt hold what they should, by slot. One changes them, any number look.
+#[derive(Debug)]
+pub struct Marks(KVec<Held>);
+
+impl Marks {
+    /// For no member; nothing is being rebuilt.
+    pub const NONE: Self = Self(KVec::new());
+
+    /// One more member, which is right below `below`. Allocates; fails with `ENOMEM` only.
+    pub fn push(&mut self, below: u64) -> Checked {
+        let held = Held {
+            below: AtomicU64::new(below),
+            ..Held::default()
+        };
+        Ok(self.0.push(held, GFP_KERNEL)?)
+    }
+
+    /// Whether a member holds what it should in `start .. end`, if it is being rebuilt.
+    pub fn hold(&self, slot: Slot, start: u64, end: u64) -> bool {
+        let Some(held) = self.0.get(usize::from(slot)) else {
+            return false;
+        };
+        if end <= held.below.load(Ordering::Acquire) {
+            return true;
+        }
+        let from = held.late_from.load(Ordering::Acquire);
+        let below = held.late_below.load(Ordering::Acquire);
+        // Of one and the same range.
+        start >= from && end <= below && held.late_from.load(Ordering::Acquire) == from
+    }
+
+    /// Members are new, or in sync: nothing is known of them here.
+    pub fn forget(&self, slots: Mask) {
+        for held in self.chosen(slots) {
+            held.below.store(0, Ordering::Release);
+            held.late_below.store(0, Ordering::Release);
+        }
+    }
+
+    /// A pass begins, at the mark `first`.
+    pub fn begin(&self, pass: &Pass, first: u64) {
+        for held in self.chosen(pass.marked) {
+            if pass.until_sectors.is_none() {
+                // It comes by everywhere above the mark.
+                held.late_below.store(0, Ordering::Release);
+            }
+            held.below.store(first, Ordering::Release);
+        }
+        for held in self.chosen(pass.late().members) {
+            let from = held.late_from.load(Ordering::Acquire);
+            let goes_on = from <= first && first <= held.late_below.load(Ordering::Acquire);
+            if !goes_on {
+                held.late_below.store(0, Ordering::Release);
+                held.late_from.store(first, Ordering::Release);
+            }
+            held.late_below.store(first, Ordering::Release);
+        }
+    }
+
+    /// The pass got to the mark `done`.
+    pub fn advance(&self, pass: &Pass, done: u64) {
+        for held in self.chosen(pass.marked) {
+            held.below.store(done, Ordering::Release);
+        }
+        for held in self.chosen(pass.late().members) {
+            held.late_below.store(done, Ordering::Release);
+        }
+    }
+
+    fn chosen(&self, slots: Mask) -> impl Iterator<Item = &Held> {
+        slots
+            .iter()
+            .filter_map(|slot| self.0.get(usize::from(slot)))
+    }
+}
 
 /// Members that joined a rebuild late, and got all from some place on: what is below is for their second
 /// pass.

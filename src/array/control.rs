@@ -17,7 +17,7 @@ use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, RegionLog, Slot, Text};
 use crate::personalities::choice::Choice;
-use crate::personalities::rebuild::Pass;
+use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use crate::reason;
@@ -56,8 +56,8 @@ pub struct ArrayParams<'a> {
     pub readable: Mask,
     /// Members present and being rebuilt.
     pub rebuilding: Mask,
-    /// How far that is, by slot (sectors of the member); 0 for all others.
-    pub rebuild_done: KVec<AtomicU64>,
+    /// How far that is.
+    pub rebuilt: Marks,
     /// Redundancy is not known to agree from here on (sectors of the member).
     pub unsynced_from: Option<u64>,
     /// The metadata says dirty.
@@ -107,7 +107,10 @@ impl Array {
         };
         let durable = hole::are_durable(params.members.iter().flatten());
         let hole = match params.hole {
-            Some(of) => Some(KBox::pin_init(Hole::new(of, members, durable)?, GFP_KERNEL)?),
+            Some(of) => Some(KBox::pin_init(
+                Hole::new(of, members, durable)?,
+                GFP_KERNEL,
+            )?),
             None => None,
         };
         let regions = params.regions.map(Regions::new).transpose()?;
@@ -143,7 +146,7 @@ impl Array {
             writable: AtomicU64::new(present.0),
             unrecorded: AtomicU64::new(0),
             broken: AtomicBool::new(false),
-            rebuild_done: params.rebuild_done,
+            rebuilt: params.rebuilt,
             unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
             task_active: AtomicBool::new(false),
             dirty: AtomicU8::new(dirty),
@@ -318,7 +321,7 @@ impl Array {
             bad.forget(slot);
             this.bad_count.store(bad.len(), Ordering::Release);
             drop(bad);
-            this.set_rebuilt_below(Mask::single(slot), 0);
+            this.rebuilt.forget(Mask::single(slot));
             this.writable
                 .fetch_or(Mask::single(slot).0, Ordering::AcqRel);
         }
@@ -457,7 +460,7 @@ impl Array {
     pub fn rebuilt_recorded(&self, targets: Mask) {
         let present = targets.intersect(self.writable());
         self.readable.fetch_or(present.0, Ordering::AcqRel);
-        self.set_rebuilt_below(targets, 0);
+        self.rebuilt.forget(targets);
     }
 
     /// The metadata says that redundancy agrees everywhere, or that what is left has nothing to agree

@@ -55,6 +55,7 @@ use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
+use crate::personalities::rebuild::Marks;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
@@ -137,8 +138,8 @@ pub struct Array {
     unrecorded: AtomicU64,
     /// More is lost than redundancy bears.
     broken: AtomicBool,
-    /// By slot: a member that is being rebuilt is right below this (sectors of the member).
-    rebuild_done: KVec<AtomicU64>,
+    /// Where members that are being rebuilt are right.
+    rebuilt: Marks,
     /// Redundancy is not known to agree from here on (sectors of the member).
     unsynced_from: AtomicU64,
     /// A task is working on lanes, so RAID 1 writes have to take lane locks.
@@ -204,21 +205,6 @@ impl Array {
 
     fn writable(&self) -> Mask {
         Mask(self.writable.load(Ordering::Acquire))
-    }
-
-    /// Below what a member that is being rebuilt is right (sectors of the member).
-    fn rebuilt_below(&self, slot: Slot) -> u64 {
-        self.rebuild_done
-            .get(usize::from(slot))
-            .map_or(0, |done| done.load(Ordering::Acquire))
-    }
-
-    fn set_rebuilt_below(&self, slots: Mask, sectors: u64) {
-        for slot in slots.iter() {
-            if let Some(done) = self.rebuild_done.get(usize::from(slot)) {
-                done.store(sectors, Ordering::Release);
-            }
-        }
     }
 
     /// Whether redundancy is kept, so that failures and dirtiness matter.

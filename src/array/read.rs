@@ -164,7 +164,9 @@ impl Array {
         }
         // Members being rebuilt are right below their marks.
         for slot in rebuilding.iter() {
-            if self.row_sector(stripe, slot) + u64::from(end_column) <= self.rebuilt_below(slot) {
+            let row = self.row_sector(stripe, slot);
+            let (start, end) = (row + u64::from(column), row + u64::from(end_column));
+            if self.rebuilt.hold(slot, start, end) {
                 readable = readable.with(slot);
             }
         }
@@ -200,20 +202,20 @@ impl Array {
             return self.read_mirror(place, sectors);
         }
         let is_good = (readable.contains(place.slot)
-            || self.is_rebuilt(place.slot, place.member_sector + u64::from(sectors)))
+            || self.is_rebuilt(place.slot, place.member_sector, sectors))
             && !self.is_bad(place.slot, place.member_sector, u64::from(sectors));
         is_good.then_some((place.slot, place.member_sector))
     }
 
-    /// Whether a member that is being rebuilt holds what it should below `end`.
-    fn is_rebuilt(&self, slot: Slot, end: u64) -> bool {
-        end <= self.rebuilt_below(slot) && self.writable().contains(slot)
+    /// Whether a member that is being rebuilt holds what it should there.
+    fn is_rebuilt(&self, slot: Slot, start: u64, sectors: u32) -> bool {
+        self.rebuilt.hold(slot, start, start + u64::from(sectors)) && self.writable().contains(slot)
     }
 
     fn read_mirror(&self, place: &Place, sectors: u32) -> Option<(Slot, u64)> {
         let mut readable = self.readable();
         for slot in self.writable().minus(readable).iter() {
-            if self.is_rebuilt(slot, place.member_sector + u64::from(sectors)) {
+            if self.is_rebuilt(slot, place.member_sector, sectors) {
                 readable = readable.with(slot);
             }
         }
@@ -252,8 +254,7 @@ impl Array {
         let good = Iterator::chain(first..copies, 0..first).filter_map(|index| {
             let (slot, start) = self.geometry.copy(place.stripe, index)?;
             let sector = start + column;
-            let is_good = (readable.contains(slot)
-                || self.is_rebuilt(slot, sector + u64::from(sectors)))
+            let is_good = (readable.contains(slot) || self.is_rebuilt(slot, sector, sectors))
                 && !self.is_bad(slot, sector, u64::from(sectors));
             is_good.then_some((slot, sector))
         });

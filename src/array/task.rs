@@ -130,11 +130,12 @@ impl Task {
         pass: &Pass,
         scope: Scope,
     ) -> Checked {
-        let pass = *pass;
+        let mut pass = *pass;
         let walk = Walk::new(&array.geometry, pass.targets, LANE_SECTORS);
         // Never beyond the mark.
         let first = walk.first(pass.from_sectors);
         let lanes = walk.end(pass.until_sectors);
+        pass.from_sectors = walk.mark(first);
         let window = Window::new(first, lanes);
         let task = Arc::pin_init(
             pin_init!(Self {
@@ -165,7 +166,7 @@ impl Task {
             }
             *running = Some(task.clone());
         }
-        array.set_rebuilt_below(pass.marked, walk.mark(first));
+        array.rebuilt.begin(&pass, pass.from_sectors);
         array.task_active.store(true, Ordering::Release);
         if array.is_copied() {
             // Writes that went around the lane locks have to be through before the first lane is
@@ -289,7 +290,7 @@ impl Task {
     fn publish(&self, array: &Array, base: u64) {
         let done = self.walk.mark(base);
         match self.kind {
-            TaskKind::Rebuild => array.set_rebuilt_below(self.pass.marked, done),
+            TaskKind::Rebuild => array.rebuilt.advance(&self.pass, done),
             TaskKind::Initialise | TaskKind::Resync => {
                 if array.unsynced_from.load(Ordering::Acquire) != u64::MAX {
                     array.unsynced_from.store(done, Ordering::Release);

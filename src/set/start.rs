@@ -12,11 +12,10 @@ use crate::model::{
     Access, Checked, Consistency, CrashPolicy, DiskState, Event, Member, MemberState, Set,
     VolumeIndex,
 };
-use crate::personalities::rebuild::Late;
+use crate::personalities::rebuild::{Late, Marks};
 use crate::personalities::{for_level, Geometry, Health, Mask, Stretches};
 use crate::reason;
 use crate::uapi::{EventKind, VolumeState};
-use core::sync::atomic::AtomicU64;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -95,7 +94,12 @@ impl ManagedSet {
             let usable = inner.usable(volume);
             match inner.replay_hole(volume, usable) {
                 Err(reason) if policy.force => {
-                    log!(pr_warn, "volume {}: started all the same: {}", volume, reason);
+                    log!(
+                        pr_warn,
+                        "volume {}: started all the same: {}",
+                        volume,
+                        reason
+                    );
                 }
                 replayed => replayed?,
             }
@@ -335,7 +339,7 @@ impl Inner {
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
         let mut rebuilding = Mask::EMPTY;
-        let mut rebuild_done = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
+        let mut rebuilt = Marks::NONE;
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
             let device = member
                 .disk
@@ -369,7 +373,7 @@ impl Inner {
                 log_sector: self.hole_ring_sector(index, slot),
             });
             members.push(member, GFP_KERNEL)?;
-            rebuild_done.push(AtomicU64::new(done_sectors), GFP_KERNEL)?;
+            rebuilt.push(done_sectors)?;
         }
         let hole = self.hole_params(index);
         let redundant = volume.shape.level.is_redundant();
@@ -389,7 +393,7 @@ impl Inner {
             members,
             readable: usable,
             rebuilding,
-            rebuild_done,
+            rebuilt,
             unsynced_from,
             // Where nothing has to agree nothing has to be recorded.
             dirty: !redundant || volume.consistency == Consistency::Dirty,
@@ -439,7 +443,6 @@ impl Inner {
         }
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let (stretches, table) = Stretches::new(volume)?;
-        let mut rebuild_done = KVec::with_capacity(table.len(), GFP_KERNEL)?;
         let mut members = KVec::with_capacity(table.len(), GFP_KERNEL)?;
         for (slot, member) in (0u16..).zip(table.iter()) {
             let device = member
@@ -465,7 +468,6 @@ impl Inner {
                 log_sector: 0,
             };
             members.push(Some(member), GFP_KERNEL)?;
-            rebuild_done.push(AtomicU64::new(0), GFP_KERNEL)?;
         }
         let readable = Mask::all(table.len() as u16);
         let bad = bad_spots(set, &table, u64::MAX)?;
@@ -476,7 +478,8 @@ impl Inner {
             members,
             readable,
             rebuilding: Mask::EMPTY,
-            rebuild_done,
+            // Nothing is rebuilt in several shapes.
+            rebuilt: Marks::NONE,
             unsynced_from: None,
             dirty: true,
             regions: None,

@@ -4,7 +4,7 @@
 //! it counts as right, and members that can share a pass do.
 
 use emd_core::model::{Layout, Level, Rotation, Shape, Slot};
-use emd_core::personalities::rebuild::{Late, Pass};
+use emd_core::personalities::rebuild::{Late, Marks, Pass};
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::{for_level, Geometry, Mask};
 use proptest::prelude::*;
@@ -181,4 +181,44 @@ proptest! {
             prop_assert!(passes < 20, "it comes to an end");
         }
     }
+}
+
+#[test]
+fn what_a_late_member_got_counts_at_once_and_no_more() {
+    let mut marks = Marks::NONE;
+    for below in [0, 56, 0] {
+        marks.push(below).expect("memory");
+    }
+    // Slot 2 joins slot 1 at 56.
+    let first = Pass::next([(1, 56), (2, 0)].into_iter(), Late::NONE).expect("a pass");
+    marks.begin(&first, 56);
+    assert!(!marks.hold(2, 56, 57) && !marks.hold(2, 0, 1));
+    marks.advance(&first, 100);
+    assert!(marks.hold(1, 0, 100) && marks.hold(2, 56, 100));
+    assert!(!marks.hold(2, 55, 100) && !marks.hold(2, 56, 101));
+    // It is held up, and goes on from there; then it begins anew further down.
+    marks.begin(&first, 88);
+    assert!(marks.hold(2, 56, 88) && !marks.hold(2, 56, 89));
+    marks.begin(&first, 40);
+    assert!(!marks.hold(2, 56, 88));
+    marks.advance(&first, 160);
+    marks.forget(Mask::single(1));
+    // The second pass fills what is below.
+    let second = Pass::next(
+        [(2, 0)].into_iter(),
+        Late {
+            members: Mask::single(2),
+            from_sectors: 40,
+        },
+    );
+    let second = second.expect("a pass");
+    marks.begin(&second, 0);
+    marks.advance(&second, 16);
+    assert!(marks.hold(2, 0, 16) && marks.hold(2, 40, 160) && !marks.hold(2, 0, 17));
+    // A pass over all of it takes nothing for granted.
+    let anew = Pass::next([(2, 0)].into_iter(), Late::NONE).expect("a pass");
+    marks.begin(&anew, 0);
+    assert!(!marks.hold(2, 0, 1) && !marks.hold(2, 40, 160));
+    // Others know nothing.
+    assert!(!marks.hold(7, 0, 0));
 }

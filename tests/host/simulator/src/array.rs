@@ -7,12 +7,13 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Usable};
-use emd_core::personalities::rebuild::{Late, Pass};
+use emd_core::personalities::rebuild::{Late, Marks, Pass};
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
 use emd_core::uapi::TaskKind;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 /// Where the dirty mark stands (`dirty.rs`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,8 +86,8 @@ pub struct Array {
     pub unrecorded: Mask,
     /// More is lost than redundancy bears.
     pub broken: bool,
-    /// By slot: a member being rebuilt is right below this.
-    pub rebuild_done: Vec<u64>,
+    /// Where members being rebuilt are right.
+    pub rebuilt: Rc<Marks>,
     /// Members with a second pass of their rebuild before them.
     pub late: Late,
     /// Redundancy is not known to agree from here on.
@@ -117,20 +118,6 @@ pub struct Array {
     pub needs_resync: bool,
     /// Where it goes on.
     pub resync_from: u64,
-}
-
-impl Array {
-    /// `Array::rebuilt_below`.
-    pub fn rebuilt_below(&self, slot: Slot) -> u64 {
-        self.rebuild_done[usize::from(slot)]
-    }
-
-    /// `Array::set_rebuilt_below`.
-    pub fn set_rebuilt_below(&mut self, slots: Mask, sectors: u64) {
-        for slot in slots.iter() {
-            self.rebuild_done[usize::from(slot)] = sectors;
-        }
-    }
 }
 
 impl Sim {
@@ -234,26 +221,28 @@ impl Sim {
     }
 
     /// Members that hold what they should in a row, up to a column (`Array::readable_in`).
-    pub fn readable_in(&self, stripe: u64, end_column: u32) -> Mask {
+    pub fn readable_in(&self, stripe: u64, column: u32, end_column: u32) -> Mask {
         let Some(array) = &self.array else {
             return Mask::EMPTY;
         };
         let mut readable = array.readable;
         for slot in array.writable.minus(readable).iter() {
-            if self.row_sector(stripe, slot) + u64::from(end_column) <= array.rebuilt_below(slot) {
+            let row = self.row_sector(stripe, slot);
+            let (start, end) = (row + u64::from(column), row + u64::from(end_column));
+            if array.rebuilt.hold(slot, start, end) {
                 readable = readable.with(slot);
             }
         }
         readable
     }
 
-    /// Whether a member holds what it should below `end`.
-    pub fn holds_up_to(&self, slot: Slot, end: u64) -> bool {
+    /// Whether a member holds what it should in `start .. end`.
+    pub fn holds(&self, slot: Slot, start: u64, end: u64) -> bool {
         let Some(array) = &self.array else {
             return false;
         };
         array.readable.contains(slot)
-            || array.writable.contains(slot) && end <= array.rebuilt_below(slot)
+            || array.writable.contains(slot) && array.rebuilt.hold(slot, start, end)
     }
 
     /// Enters the gate, or waits there.
@@ -360,7 +349,7 @@ impl Sim {
         } else {
             array.writable
         };
-        let mut readable = self.readable_in(op.stripe, end_column);
+        let mut readable = self.readable_in(op.stripe, op.run_column, end_column);
         let is_write = matches!(op.job, Job::Write { .. });
         let roles = self.geometry.roles(op.stripe);
         if self.has(Mistake::ParityLeftBehind) {
@@ -477,12 +466,11 @@ impl Sim {
         };
         match task.kind {
             TaskKind::Rebuild => {
-                let slots = if late {
-                    task.pass.targets
-                } else {
-                    task.pass.marked
-                };
-                array.set_rebuilt_below(slots, done);
+                let mut pass = task.pass;
+                if late {
+                    pass.marked = pass.targets;
+                }
+                array.rebuilt.advance(&pass, done);
             }
             TaskKind::Initialise | TaskKind::Resync if array.unsynced_from != u64::MAX => {
                 array.unsynced_from = done;

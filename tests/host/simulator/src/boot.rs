@@ -10,9 +10,10 @@ use crate::setup;
 use crate::sim::Sim;
 use crate::worker::{Action, Step};
 use emd_core::model::{Access, Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
-use emd_core::personalities::rebuild::Late;
+use emd_core::personalities::rebuild::{Late, Marks};
 use emd_core::personalities::{Health, Mask};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 impl Sim {
     /// Chooses which disks are here. At least one that has the newest state is: without that nobody
@@ -209,19 +210,21 @@ impl Sim {
         let members: Vec<_> = volume.members.iter().copied().collect();
         let mut table = vec![None; members.len()];
         let mut rebuilding = Mask::EMPTY;
-        let mut rebuild_done = vec![0; members.len()];
+        let mut rebuilt = Marks::NONE;
         for (slot, member) in (0u16..).zip(&members) {
             let disk = member.disk.filter(|&disk| self.disk_is_online(disk));
             let device = disk.and_then(|disk| self.devices[usize::from(disk)]);
+            let mut done = 0;
             let used = match member.state {
                 MemberState::InSync => usable.contains(slot),
                 MemberState::Rebuilding { done_sectors } if device.is_some() => {
                     rebuilding = rebuilding.with(slot);
-                    rebuild_done[usize::from(slot)] = done_sectors;
+                    done = done_sectors;
                     true
                 }
                 _ => false,
             };
+            let _ = rebuilt.push(done);
             if let Some(device) = device.filter(|_| used) {
                 let place = (device, member.offset_sectors);
                 table[usize::from(slot)] = Some(place);
@@ -250,7 +253,7 @@ impl Sim {
             writable: readable.union(rebuilding),
             unrecorded: Mask::EMPTY,
             broken: false,
-            rebuild_done,
+            rebuilt: Rc::new(rebuilt),
             late: Late::NONE,
             unsynced_from: unsynced,
             task_active: false,

@@ -308,7 +308,7 @@ impl Sim {
         let place = self.geometry.locate(sector);
         if !self.is_copied() {
             let end = place.member_sector + u64::from(sectors);
-            let holds = self.holds_up_to(place.slot, end);
+            let holds = self.holds(place.slot, place.member_sector, end);
             return holds.then_some((place.slot, place.member_sector));
         }
         let mut copies = self.copies_of(sector);
@@ -333,7 +333,7 @@ impl Sim {
                 .into_iter()
                 .find(|(slot, _)| readable.contains(*slot));
         }
-        copies.retain(|&(slot, at)| self.holds_up_to(slot, at + u64::from(sectors)));
+        copies.retain(|&(slot, at)| self.holds(slot, at, at + u64::from(sectors)));
         if copies.is_empty() {
             return None;
         }

@@ -1074,7 +1074,7 @@ impl Sim {
                 let array = self.arr();
                 let present = targets.intersect(array.writable);
                 array.readable = array.readable.union(present);
-                array.set_rebuilt_below(targets, 0);
+                array.rebuilt.forget(targets);
                 array.late = late;
                 if !array.needs_resync {
                     array.unsynced_from = u64::MAX;
@@ -1138,7 +1138,7 @@ impl Sim {
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
         array.table[usize::from(slot)] = Some((disk, member.offset_sectors));
-        array.set_rebuilt_below(Mask::single(slot), 0);
+        array.rebuilt.forget(Mask::single(slot));
         array.writable = array.writable.with(slot);
         array.attached = array.attached.with(slot);
         if trusted {
@@ -1150,11 +1150,12 @@ impl Sim {
         }
     }
 
-    fn start_task(&mut self, kind: TaskKind, pass: Pass) {
+    fn start_task(&mut self, kind: TaskKind, mut pass: Pass) {
         let walk = Walk::new(&self.geometry, pass.targets, self.lane_sectors());
         let end = walk.end(pass.until_sectors);
         let window = Window::new(walk.first(pass.from_sectors), end);
         let done = walk.mark(window.base());
+        pass.from_sectors = done;
         let late = self.has(Mistake::LateTrusted);
         let array = self.arr();
         if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
@@ -1162,7 +1163,11 @@ impl Sim {
         {
             array.unsynced_from = pass.from_sectors;
         }
-        array.set_rebuilt_below(if late { pass.targets } else { pass.marked }, done);
+        let mut begun = pass;
+        if late {
+            begun.marked = pass.targets;
+        }
+        array.rebuilt.begin(&begun, done);
         array.task_active = true;
         array.task = Some(Task {
             kind,
