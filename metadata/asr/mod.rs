@@ -31,7 +31,8 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Set, Source, UpdatePlan, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Set, Source, UpdatePlan,
+    VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;

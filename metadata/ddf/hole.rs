@@ -77,7 +77,9 @@ impl HoleMeta {
             _ => Self {
                 policy,
                 ring,
-                session: (session != u64::MAX).then_some(session).filter(|_| ring.is_some()),
+                session: (session != u64::MAX)
+                    .then_some(session)
+                    .filter(|_| ring.is_some()),
             },
         }
     }
@@ -89,7 +91,10 @@ impl HoleMeta {
             CrashPolicy::Resync => 0xFF,
             CrashPolicy::Log => 2,
         };
-        let ring = self.ring.and_then(|ring| u8::try_from(ring).ok()).unwrap_or(0xFF);
+        let ring = self
+            .ring
+            .and_then(|ring| u8::try_from(ring).ok())
+            .unwrap_or(0xFF);
         let session = self.session.unwrap_or(u64::MAX);
         let same = get8(bytes, field::POLICY) == policy
             && get8(bytes, field::RING) == ring
@@ -134,12 +139,17 @@ impl DdfSet {
                 model.shape.level
             ));
         }
-        let now = self.volume_meta(volume).map(|meta| meta.hole).unwrap_or_default();
+        let now = self
+            .volume_meta(volume)
+            .map(|meta| meta.hole)
+            .unwrap_or_default();
         if now.policy == policy {
             return Ok(());
         }
         let has_records = self.log.is_some()
-            && self.volume_meta(volume).is_some_and(|meta| meta.log_slot.is_some());
+            && self
+                .volume_meta(volume)
+                .is_some_and(|meta| meta.log_slot.is_some());
         if !has_records {
             return Err(reason!(
                 EOPNOTSUPP,
@@ -164,10 +174,14 @@ impl DdfSet {
     /// The number of rings that no other volume has, and that all disks of `volume` have a place for.
     fn free_ring(&self, volume: VolumeIndex) -> Checked<u16> {
         let model = self.live_volume(volume)?;
-        let without = model.members.iter().filter_map(|member| member.disk).find(|&disk| {
-            let section = self.home(disk).and_then(|home| home.vendor.as_ref());
-            section.is_some_and(|section| section.rings.is_none())
-        });
+        let without = model
+            .members
+            .iter()
+            .filter_map(|member| member.disk)
+            .find(|&disk| {
+                let section = self.home(disk).and_then(|home| home.vendor.as_ref());
+                section.is_some_and(|section| section.rings.is_none())
+            });
         if let Some(disk) = without {
             return Err(reason!(
                 EOPNOTSUPP,
@@ -191,7 +205,10 @@ impl DdfSet {
     /// [`crate::model::Event::HoleLogStarted`].
     #[inline(never)]
     pub fn hole_log_started(&mut self, volume: VolumeIndex, context: &Context) -> Checked {
-        let hole = self.volume_meta(volume).map(|meta| meta.hole).unwrap_or_default();
+        let hole = self
+            .volume_meta(volume)
+            .map(|meta| meta.hole)
+            .unwrap_or_default();
         if hole.ring.is_none() {
             return Err(reason!(EINVAL, "volume {volume} has no log"));
         }
@@ -203,10 +220,9 @@ impl DdfSet {
 
     fn record_hole(&mut self, volume: VolumeIndex, hole: HoleMeta) {
         let layout = self.layout;
-        let (Some(meta), Some(log)) = (
-            self.volumes.get_mut(usize::from(volume)),
-            self.log.as_mut(),
-        ) else {
+        let (Some(meta), Some(log)) =
+            (self.volumes.get_mut(usize::from(volume)), self.log.as_mut())
+        else {
             return;
         };
         meta.hole = hole;

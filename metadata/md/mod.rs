@@ -37,8 +37,8 @@ pub mod words;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source, UpdatePlan,
-    VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source,
+    UpdatePlan, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;

@@ -250,7 +250,9 @@ pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
         return lane_run::fail_op(op);
     }
     let log = &mut body.log;
-    let placed = hole.place(members, sectors, bucket, |slot, place| log.push(slot, place));
+    let placed = hole.place(members, sectors, bucket, |slot, place| {
+        log.push(slot, place)
+    });
     match placed {
         Ok(()) => {}
         Err(Refusal::Unflushed) => return flush(&pass, op),

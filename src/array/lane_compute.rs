@@ -129,7 +129,14 @@ fn take_new(body: &mut Body, slot: Slot) -> Option<Pages> {
 fn add_to_p(body: &mut Body, p: Option<Slot>, new: Mask, len_bytes: usize) {
     let Some(p) = p else { return };
     if let Some(mut dest) = take_new(body, p) {
-        xor(body, &mut dest, Start::Destination, Mask::EMPTY, new, len_bytes);
+        xor(
+            body,
+            &mut dest,
+            Start::Destination,
+            Mask::EMPTY,
+            new,
+            len_bytes,
+        );
         put_new(body, p, dest);
     }
 }

@@ -249,8 +249,7 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
             Step::Read { members } => return send(op, members, false),
             Step::Log { .. } => return hole::begin(op),
             Step::Write { members } => {
-                let out_of_date =
-                    |pass: &ArrayPass| hole::needs_void(pass, body, members);
+                let out_of_date = |pass: &ArrayPass| hole::needs_void(pass, body, members);
                 if body.array().is_some_and(out_of_date) {
                     return hole::begin(op);
                 }

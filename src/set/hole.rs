@@ -88,8 +88,8 @@ impl Inner {
         let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
             return Ok(());
         };
-        let is_due = model.consistency != Consistency::Clean
-            && matches!(model.access, Access::ReadWrite);
+        let is_due =
+            model.consistency != Consistency::Clean && matches!(model.access, Access::ReadWrite);
         if !is_due {
             return Ok(());
         }
@@ -166,8 +166,13 @@ impl Replay<'_> {
                 continue;
             };
             let io = self.inner.io.as_mut();
-            if seat.ring_sector == 0 || io.read(&seat.device, seat.ring_sector, &mut ring).is_err() {
-                log!(pr_warn, "the log on disk {} cannot be read", seat.device.dev());
+            if seat.ring_sector == 0 || io.read(&seat.device, seat.ring_sector, &mut ring).is_err()
+            {
+                log!(
+                    pr_warn,
+                    "the log on disk {} cannot be read",
+                    seat.device.dev()
+                );
                 continue;
             }
             read = read.with(slot);
@@ -186,15 +191,20 @@ impl Replay<'_> {
                 continue;
             };
             block.resize(len, 0, GFP_KERNEL)?;
-            let (Some(Some(seat)), Some(start)) =
-                (self.seats.get(at), self.geometry.member_sector(stretch.stripe, slot))
-            else {
+            let (Some(Some(seat)), Some(start)) = (
+                self.seats.get(at),
+                self.geometry.member_sector(stretch.stripe, slot),
+            ) else {
                 continue;
             };
             let sector = start + u64::from(stretch.column);
             let is_right = sector + u64::from(stretch.sectors) <= seat.right_sectors;
             let io = self.inner.io.as_mut();
-            if is_right && io.read(&seat.device, seat.offset_sectors + sector, block).is_ok() {
+            if is_right
+                && io
+                    .read(&seat.device, seat.offset_sectors + sector, block)
+                    .is_ok()
+            {
                 readable = readable.with(slot);
             } else {
                 // It is being rebuilt around here, or cannot be read: it is written with what it should hold.
@@ -227,13 +237,20 @@ impl Replay<'_> {
         let Some((sum, room)) = sum.zip(self.sums.get_mut(which)) else {
             return false;
         };
-        let Some(seat) = self.seats.get(usize::from(sum.slot)).and_then(Option::as_ref) else {
+        let Some(seat) = self
+            .seats
+            .get(usize::from(sum.slot))
+            .and_then(Option::as_ref)
+        else {
             return false;
         };
         let ring_sectors = u64::from(self.units) * u64::from(UNIT_SECTORS);
-        let start = (u64::from(sum.unit) + 1) * u64::from(UNIT_SECTORS) + u64::from(sum.skip_sectors);
+        let start =
+            (u64::from(sum.unit) + 1) * u64::from(UNIT_SECTORS) + u64::from(sum.skip_sectors);
         let start = start.checked_rem(ring_sectors).unwrap_or(0);
-        let before = usize::try_from(ring_sectors - start).unwrap_or(usize::MAX).saturating_mul(512);
+        let before = usize::try_from(ring_sectors - start)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(512);
         let Some((first, rest)) = room
             .get_mut(..len)
             .and_then(|room| room.split_at_mut_checked(before.min(len)))
@@ -306,7 +323,11 @@ impl Inner {
     /// Empties the ring of a member that is about to join: it may have been one before, in this session.
     #[inline(never)]
     pub fn clear_ring(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
-        let Some(log) = self.metadata.as_ref().and_then(|metadata| metadata.hole_log(volume)) else {
+        let Some(log) = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.hole_log(volume))
+        else {
             return Ok(());
         };
         let first = self.hole_ring_sector(volume, slot);
@@ -315,7 +336,10 @@ impl Inner {
             .and_then(|disk| self.device(disk))
             .cloned();
         let Some(device) = device.filter(|_| first > 0) else {
-            return Err(reason!(EOPNOTSUPP, "the disk in slot {slot} has no place for the log"));
+            return Err(reason!(
+                EOPNOTSUPP,
+                "the disk in slot {slot} has no place for the log"
+            ));
         };
         let mut left = log.units as usize * UNIT_BYTES;
         let zeroes = KVVec::from_elem(0u8, left.min(1 << 18), GFP_KERNEL)?;
@@ -334,6 +358,7 @@ impl Inner {
             round.flush(0, &device);
             round.finish(|_, result, _| outcome = outcome.and(result));
         }
-        outcome.map_err(|errno| reason!(errno, "the log on disk {} cannot be emptied", device.dev()))
+        outcome
+            .map_err(|errno| reason!(errno, "the log on disk {} cannot be emptied", device.dev()))
     }
 }

@@ -106,11 +106,17 @@ impl Sim {
             return;
         };
         let members = self.geometry.members();
-        let sector = |slot| self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+        let sector = |slot| {
+            self.set
+                .as_ref()
+                .and_then(|set| set.hole_log_sector(0, slot))
+        };
         self.hole = Some(Hole {
             session,
             watch: Watch::new(false).expect("memory"),
-            rings: (0..members).map(|_| Ring::new(UNITS).expect("memory")).collect(),
+            rings: (0..members)
+                .map(|_| Ring::new(UNITS).expect("memory"))
+                .collect(),
             sectors: (0..members).map(|slot| sector(slot).unwrap_or(0)).collect(),
             number: 0,
             waiting: VecDeque::new(),
@@ -119,7 +125,10 @@ impl Sim {
 
     /// A member joins: its ring is emptied.
     pub fn hole_member_joins(&mut self, slot: Slot, disk: usize) {
-        let sector = self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+        let sector = self
+            .set
+            .as_ref()
+            .and_then(|set| set.hole_log_sector(0, slot));
         let Some(hole) = &mut self.hole else { return };
         let (ring, watch) = (&mut hole.rings[usize::from(slot)], &hole.watch);
         ring.clear(|bucket| watch.entry_gone(bucket));
@@ -356,7 +365,10 @@ impl Sim {
         let mut read = Mask::EMPTY;
         let mut rings = vec![Vec::new(); seats.len()];
         for slot in usable.iter() {
-            let sector = self.set.as_ref().and_then(|set| set.hole_log_sector(0, slot));
+            let sector = self
+                .set
+                .as_ref()
+                .and_then(|set| set.hole_log_sector(0, slot));
             let (Some((disk, ..)), Some(sector)) = (seats[usize::from(slot)], sector) else {
                 continue;
             };
@@ -402,7 +414,14 @@ impl Sim {
         };
         let (p, q) = (sum(stretch.p), sum(stretch.q));
         let sums = [p.as_deref(), q.as_deref()];
-        let write = mend(&self.geometry, stretch, readable, targets, &mut blocks, sums);
+        let write = mend(
+            &self.geometry,
+            stretch,
+            readable,
+            targets,
+            &mut blocks,
+            sums,
+        );
         let write = match write {
             Ok(write) => write,
             Err(why) => {
@@ -414,8 +433,10 @@ impl Sim {
         for slot in write.iter() {
             let start = self.geometry.member_sector(stretch.stripe, slot);
             if let (Some((disk, offset, _)), Some(start)) = (seats[usize::from(slot)], start) {
-                let tokens: Vec<Token> =
-                    blocks[usize::from(slot)].chunks_exact(512).map(token_of).collect();
+                let tokens: Vec<Token> = blocks[usize::from(slot)]
+                    .chunks_exact(512)
+                    .map(token_of)
+                    .collect();
                 let sector = offset + start + u64::from(stretch.column);
                 let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, true);
             }

@@ -225,7 +225,8 @@ impl Sim {
     /// Carries out the current step, and those after it, until one has to wait.
     pub fn perform(&mut self, op: usize) {
         loop {
-            match self.op(op).step {
+            let step = self.op(op).step;
+            match step {
                 Step::Read { members } => return self.send_lane(op, members, false),
                 Step::Log { .. } => return self.log_begin(op),
                 Step::Write { members } if self.needs_void(op, members) => {
@@ -290,7 +291,9 @@ impl Sim {
         let body = self.op(op);
         body.pending -= 1;
         match result {
-            Ok(()) if body.log.phase == Phase::Idle && matches!(body.step, Step::Read { .. }) => body.old[usize::from(slot)] = data,
+            Ok(()) if body.log.phase == Phase::Idle && matches!(body.step, Step::Read { .. }) => {
+                body.old[usize::from(slot)] = data
+            }
             Ok(()) => {}
             Err(why) => {
                 body.failed = body.failed.with(slot);

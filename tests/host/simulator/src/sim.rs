@@ -473,7 +473,8 @@ impl Sim {
     /// Rows that are not durable on a member may be torn.
     fn tear_rows(&mut self, slot: usize) {
         let rows = self.undurable_rows(slot);
-        self.under_way.extend(rows.iter().map(|&row| (slot as Slot, row)));
+        self.under_way
+            .extend(rows.iter().map(|&row| (slot as Slot, row)));
         self.torn.extend(rows);
     }
 
@@ -492,7 +493,9 @@ impl Sim {
         for io in self.flying.iter().filter(|io| io.disk == disk) {
             match &io.request {
                 Request::Write(sector, data, _) => self.disks[disk].tear_data(*sector, data),
-                Request::WriteBytes(sector, bytes, _) => self.disks[disk].tear_bytes(*sector, bytes),
+                Request::WriteBytes(sector, bytes, _) => {
+                    self.disks[disk].tear_bytes(*sector, bytes)
+                }
                 _ => {}
             }
         }
@@ -624,7 +627,9 @@ impl Sim {
                 let start = self.row_sector(op.stripe, slot) + u64::from(op.column);
                 if let emd_core::personalities::lane::Job::Write { written } = op.job {
                     let here = start..start + u64::from(op.sectors);
-                    let of = here.filter(|_| written.contains(slot)).map(|row| (slot, row));
+                    let of = here
+                        .filter(|_| written.contains(slot))
+                        .map(|row| (slot, row));
                     self.under_way.extend(of);
                 }
                 rows.extend(start..start + u64::from(op.sectors));

@@ -499,7 +499,11 @@ impl Sim {
         }
         let (broken, writable) = (self.arr().broken, self.arr().writable);
         let number = self.user(user).flush;
-        if let Some(hole) = self.hole.as_ref().filter(|_| !self.has(Mistake::FlushLeftOut)) {
+        if let Some(hole) = self
+            .hole
+            .as_ref()
+            .filter(|_| !self.has(Mistake::FlushLeftOut))
+        {
             if failed.intersect(writable).is_empty() {
                 hole.watch.flush_ended(number);
             }
