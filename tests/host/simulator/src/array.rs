@@ -214,6 +214,8 @@ impl Sim {
         });
         if beyond {
             self.tear_under_way();
+        } else {
+            self.note_missed(slot);
         }
         self.taint(slot, None);
         self.oracle.forget_observations(self.now);

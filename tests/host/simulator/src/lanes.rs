@@ -259,6 +259,11 @@ impl Sim {
             body.offline = Mask::EMPTY;
             (body.stripe, body.run_column)
         };
+        if is_write {
+            for slot in self.arr().unrecorded.iter() {
+                self.note_missed_by(slot, op);
+            }
+        }
         let drop_fua = self.has(Mistake::FuaDropped);
         for slot in members.iter() {
             let Some((disk, offset)) = self.arr().table[usize::from(slot)] else {

@@ -647,6 +647,27 @@ impl Sim {
         }
     }
 
+    /// A member is lost: until that is recorded, what is being written counts as torn if power goes, since
+    /// the member would be taken for good then.
+    pub fn note_missed(&mut self, slot: Slot) {
+        let ops: Vec<usize> = (0..self.ops.len()).collect();
+        for op in ops {
+            self.note_missed_by(slot, op);
+        }
+    }
+
+    /// The same for one op.
+    pub fn note_missed_by(&mut self, slot: Slot, op: usize) {
+        let Some(body) = self.ops[op].as_ref() else {
+            return;
+        };
+        if matches!(body.job, emd_core::personalities::lane::Job::Write { .. }) {
+            let start = self.row_sector(body.stripe, slot) + u64::from(body.column);
+            let rows = (start..start + u64::from(body.sectors)).collect();
+            self.unplugged_rows.push((slot, rows));
+        }
+    }
+
     /// Redundancy of these rows agrees.
     pub fn untear(&mut self, from: u64, to: u64) {
         let rows: Vec<u64> = self.torn.range(from..to).copied().collect();
