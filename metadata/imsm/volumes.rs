@@ -90,7 +90,8 @@ impl ImsmSet {
                     spec.size_sectors
                 ));
             }
-            size_sectors = spec.size_sectors;
+            // All that is set aside belongs to it, as with mdadm: md would sync and compare the rest, too.
+            size_sectors = shape.member_sectors.saturating_mul(data);
         }
         Ok(Draft {
             shape,

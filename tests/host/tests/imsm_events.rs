@@ -437,3 +437,36 @@ fn the_last_disk_is_never_torn() {
         disk: spare,
     });
 }
+
+/// A size that is asked for is rounded up to what is set aside of the members: md syncs and compares all of that.
+#[test]
+fn nothing_is_set_aside_that_no_sync_reaches() {
+    for (level, count) in [
+        (Level::Raid0, 3),
+        (Level::Raid1, 2),
+        (Level::Raid5, 4),
+        (Level::Raid10, 4),
+    ] {
+        let mut world = World::created(count, 64, 512, 0);
+        let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
+        let asked = 8192 + 8;
+        let spec = VolumeSpec {
+            size_sectors: asked,
+            ..spec("vol", level, &disks)
+        };
+        world.apply(&Event::VolumeCreated(spec));
+        let volume = world.set.set().volume(0).unwrap();
+        let data = match level {
+            Level::Raid0 => 3,
+            Level::Raid1 => 1,
+            Level::Raid5 => 3,
+            _ => 2,
+        };
+        assert_eq!(
+            volume.size_sectors,
+            data * volume.shape.member_sectors,
+            "{level}"
+        );
+        assert!(volume.size_sectors >= asked, "{level}");
+    }
+}
