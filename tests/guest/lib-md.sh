@@ -26,14 +26,17 @@ md0_is_synced() {
   [[ $(md0_sysfs sync_action) == idle && $(md0_sysfs resync_start) == none && $(md0_sysfs degraded) == "${1:-0}" ]]
 }
 
+# md0_stop: what it was is in DETAIL.
 md0_stop() {
   wait_for 20 md0_is_clean
+  DETAIL=$(md_detail /dev/md0)
   mdadm -S /dev/md0 2>/dev/null
 }
 
 md0_is_clean() { [[ $(md0_sysfs array_state) =~ ^(clean|active-idle|readonly|read-auto|active)$ ]]; }
 
-# md0_runs LOST SUM DISK...: md runs what EMD left, with EMD's bytes, finds its redundancy right and has nothing to sync.
+# md0_runs LOST SUM DISK...: md runs what EMD left, with EMD's bytes, finds its redundancy right and has nothing to sync; and mdadm
+# describes it as EMD did.
 md0_runs() {
   local lost=$1 sum=$2
   shift 2
@@ -41,8 +44,9 @@ md0_runs() {
   dmesg -C
   mdadm -A --run /dev/md0 "$@" >/run/mdadm.out 2>&1 || fail "mdadm -A: $(</run/mdadm.out)"
   expect "md has nothing to sync" md0_is_synced "$lost"
-  expect_equal "md has said so from the start" "$(dmesg | grep -c -E 'not clean|resync of|recovery of' || true)" 0
+  expect_equal "mdadm --detail" "$(md_detail /dev/md0)" "$DETAIL"
   expect_equal "md has the bytes that EMD wrote" "$(sum /dev/md0)" "$sum"
+  expect_no_md_sync
   case $(md0_sysfs level) in
     raid0 | linear) ;;
     *)
@@ -55,16 +59,20 @@ md0_runs() {
   esac
 }
 
-# emd0_runs STATE SUM: EMD finds the array by itself, with these bytes, and nothing to do.
+# emd0_runs STATE SUM: EMD finds the array by itself, with these bytes, and nothing to do; and describes it as mdadm did.
 emd0_runs() {
   emd_load
   wait_for 20 emd_runs emd0
   expect_equal "EMD: state, consistency, task" "$(emd_get emd0 '[.state, .consistency, .task.kind // "-"] | join(" ")')" "$1 clean -"
+  expect_equal "EMD describes it as mdadm --detail did" "$(emd_detail emd0)" "$DETAIL"
   expect_equal "EMD has the bytes that md wrote" "$(sum /dev/emd0)" "$2"
+  expect_no_emd_task
 }
 
+# emd0_leaves: what it was is in DETAIL.
 emd0_leaves() {
   wait_for 20 emd_is_clean emd0
+  DETAIL=$(emd_detail emd0)
   emdadm stop --all >/dev/null
   rmmod emd
 }

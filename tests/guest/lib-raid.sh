@@ -52,6 +52,23 @@ emd_has_task() { [[ $(emd_task "$1") == "$2" ]]; }
 # emd_settled ARRAY: optimal, clean, nothing running.
 emd_settled() { [[ $(emd_get "$1" '[.state, .consistency, .task.kind // "-"] | join(" ")') == "optimal clean -" ]]; }
 
+expect_no_emd_task() {
+  expect_equal "EMD has started no task since it was loaded" \
+    "$(emdadm monitor --from 0 --once --json | jq -rs '[.[] | select(.kind == "task-started") | "\(.array) \(.word)"] | join(", ")')" ""
+}
+
+# What a $volume is, of `emdadm show`, in the words of md_detail.
+# shellcheck disable=SC2016 # of jq
+EMD_DETAIL='
+  ({raid1e: "raid10", concat: "linear"}[$volume.level] // $volume.level) as $level
+  | [$level, ($volume.members | length | tostring) + " members",
+     (if $level | IN("raid5", "raid6", "raid10") then $volume.layout else empty end),
+     (if $level == "raid1" then empty else "\($volume.chunk_sectors / 2)K" end),
+     "\($volume.size_sectors / 2 | floor) KiB",
+     (if any($volume.members[]; .state != "in-sync") then "clean, degraded" else "clean" end)] | join(", ")'
+
+emd_detail() { emd_get "$1" ". as \$volume | $EMD_DETAIL"; }
+
 # emd_node NAME: the array of the volume of that name, as emdN. Fails if it is not started.
 emd_node() {
   local device
@@ -90,6 +107,12 @@ known_sum() { known "$@" | sha256sum | cut -c 1-64; }
 # sum DEVICE: the checksum of what it holds, read from the disks.
 sum() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -c 1-64; }
 
+# fio_verified DEVICE: fio writes all of it in random order, in pieces of 4 to 64 KiB, and finds it again.
+fio_verified() {
+  fio --name=w --filename="$1" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --blockalign=4k --ioengine=libaio --iodepth=8 --size=100% \
+    --verify=crc32c --verify_fatal=1 --do_verify=1
+}
+
 # --- mdadm's view
 
 # md_load: what mdadm needs of the kernel.
@@ -123,8 +146,11 @@ md_sysfs() { cat "/sys/block/$(basename "$(md_device "$1")")/md/$2"; }
 # md_wait NAME [LOST]: until nothing is left to sync and just so many members are lost. (A sync that has not begun yet is left.)
 md_wait() {
   [[ -e /sys/block/$(basename "$(md_device "$1")")/md/sync_action ]] || return 0
-  wait_for 40 md_is_synced "$@"
+  wait_for 40 md_gets_synced "$@"
 }
+
+# md_gets_synced NAME [LOST]: is it? mdmon, which starts it, may have missed that the array is there (seen with 4.4 on a busy machine).
+md_gets_synced() { md_is_synced "$@" || { ((SECONDS % 5)) || pkill -USR1 mdmon; false; }; }
 
 # md_stop: all of md, when it has recorded everything as clean.
 md_stop() {
@@ -156,8 +182,31 @@ md_assemble() {
 
 # md_is_synced NAME [LOST]: md finds nothing to do, but for so many lost members.
 md_is_synced() {
-  [[ $(md_sysfs "$1" level) == raid0 ]] && return
+  [[ $(md_sysfs "$1" level) =~ ^(raid0|linear)$ ]] && return
   [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" resync_start) == none && $(md_sysfs "$1" degraded) == "${2:-0}" ]]
+}
+
+# expect_no_md_sync: md has begun no sync or rebuild since the kernel's log was cleared, nor found anything not clean.
+expect_no_md_sync() {
+  expect_equal "md has synced nothing" "$(dmesg | grep -E '(resync|recover[a-z]*) of RAID array|not clean' || true)" ""
+}
+
+# md_detail DEVICE: what mdadm says it is.
+md_detail() {
+  mdadm -D "$1" | awk '
+    { text = $0; sub(/^[^:]*: */, "", text); sub(/ +$/, "", text) }
+    / Raid Level :/ { level = text }
+    / Raid Devices :/ { members = text }
+    / Layout :/ { layout = text }
+    / (Chunk Size|Rounding) :/ { chunk = text }
+    / Array Size :/ { size = text; sub(/ .*/, "", size) }
+    / State :/ { state = text; sub(/^active/, "clean", state) }
+    END {
+      out = level ", " members " members"
+      if (level ~ /^raid(5|6|10)$/) out = out ", " layout
+      if (level != "raid1") out = out ", " chunk
+      print out ", " size " KiB, " state
+    }'
 }
 
 # md_mismatches NAME: reads everything and counts sectors that do not agree.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Intel volumes that EMD makes, one or two on a set, healthy, with a member lost, rebuilt, and resynced after a power cut, are
-# what mdadm reads and md runs: same bytes, same states, and nothing is synced again. Then back.
+# what mdadm reads and md runs: same bytes, same states, and nothing is synced again. Then back; twice.
 # disks: 5x72M scsi
+# emd: manual
 # timeout: 150
 
 # shellcheck source=tests/guest/lib-imsm.sh
@@ -11,20 +12,35 @@ source /emd/tests/guest/lib-imsm.sh
 boot_1() {
   local name
   mapfile -t DISKS < <(disks)
+  emd_load
 
   step "RAID1 and RAID0 on two disks"
-  made 2 mirror raid1 8M
-  also striped raid0 12M --chunk 64K
-  there_and_back
+  made 2 mirror raid1 3M
+  also striped raid0 4M --chunk 64K
+  there_and_back optimal 1 "${USED[@]}"
+
+  step "RAID1 with a member lost in EMD"
+  expect "the other volume is deleted" emdadm delete --force striped
+  unset "SUMS[striped]"
+  expect "a member is failed" emdadm fail mirror "${DISKS[1]}"
+  wait_for 10 emd_is mirror degraded
+  emd_fill 5
+  md_takes "${DISKS[0]}"
+  md_has mirror
+  md_fill 6
+  md_stop
+  # md has noted that it was away: EMD would take it back.
+  blkdiscard -f -z "${DISKS[1]}"
+  emd_takes degraded
 
   step "RAID5 on three"
-  made 3 five raid5 12M
-  there_and_back
+  made 3 five raid5 4M
+  there_and_back optimal 1 "${USED[@]}"
 
-  step "RAID10 and RAID5 on four"
-  made 4 ten raid10 12M --chunk 64K
-  also five raid5 12M --chunk 32K
-  there_and_back
+  step "RAID10 and RAID5 on four, twice there and back"
+  made 4 ten raid10 4M --chunk 64K
+  also five raid5 4M --chunk 32K
+  there_and_back_twice optimal 1 "${USED[@]}"
 
   step "the same with a member lost in EMD"
   expect "a member is failed" emdadm fail five "${DISKS[1]}"
@@ -32,7 +48,7 @@ boot_1() {
   emd_fill 3
   for name in five ten; do wait_for 20 emd_is_clean $name; done
   md_takes "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}"
-  for name in five ten; do md_has $name 1; done
+  md_has five ten
   md_stop
 
   step "and rebuilt by EMD to a new disk"
@@ -45,7 +61,7 @@ boot_1() {
   emd_has ten "${DISKS[4]}" || expect "the other volume needs it too" emdadm add ten "${DISKS[4]}"
   wait_for 40 emd_settled ten
   md_takes "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
-  for name in five ten; do md_has $name 0; done
+  md_has five ten
   md_stop
   emd_takes optimal
 
@@ -58,12 +74,12 @@ boot_1() {
 }
 
 boot_2() {
-  local name
   mapfile -t DISKS < <(disks disk1 disk3 disk4 disk5)
   step "dirty, so resynced by EMD, and then clean for md"
+  emd_load
   emd_resyncs five ten
   md_takes "${DISKS[@]}"
-  for name in five ten; do md_has $name 0; done
+  md_has five ten
 }
 
 # made DISKS NAME LEVEL SIZE [OPTION...]: the first volume of a set, after the one before is gone.
@@ -72,7 +88,7 @@ made() {
   shift 4
   [[ $(emd_set) == null ]] || expect "the set is deleted" emdadm delete --force "$(emd_set)"
   USED=("${DISKS[@]:0:count}")
-  SUMS=()
+  SUMS=([$name]="")
   expect "$level" emdadm create -e imsm -l "$level" -n "$name" --size "$size" "$@" "${USED[@]}"
 }
 
@@ -80,17 +96,6 @@ made() {
 also() {
   local name=$1 level=$2 size=$3
   shift 3
+  SUMS[$name]=""
   expect "$level" emdadm create --set "$(emd_set)" -l "$level" -n "$name" --size "$size" "$@" "${USED[@]}"
-}
-
-# EMD fills the volumes, md has them and fills them, EMD has them again.
-there_and_back() {
-  local name
-  emd_fill 1
-  for name in "${!SUMS[@]}"; do wait_for 30 emd_settled "$name"; done
-  md_takes "${USED[@]}"
-  for name in "${!SUMS[@]}"; do md_has "$name" 0; done
-  md_fill 2
-  md_stop
-  emd_takes optimal
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Arrays that EMD makes with every superblock of md are what mdadm reads and md runs: same bytes, same states, nothing is
-# synced again. Healthy, with a member lost, rebuilt, with a spare, renamed. Then back.
+# synced again. Healthy, with a member lost, rebuilt, with a spare. Then back.
 # disks: 5x10M virtio
+# emd: manual
 # timeout: 240
 
 # shellcheck source=tests/guest/lib-md.sh
@@ -11,6 +12,7 @@ source /emd/tests/guest/lib-md.sh
 boot_1() {
   local version level sum name
   mapfile -t DISKS < <(disks)
+  emd_load
   for version in "${VERSIONS[@]}"; do
     name=(-n "box:data")
     [[ $version != 0.90 ]] || name=()
@@ -31,29 +33,32 @@ boot_1() {
       expect_equal "mdadm finds nothing any more" "$(mdadm -E "${DISKS[0]}" 2>&1 | grep -c -i 'magic' || true)" 0
     done
 
-    step "$version, RAID 5 with a spare: a member is lost, the spare takes its place"
+    step "$version, RAID 5 with a spare: a member is lost in md, the spare takes its place"
     expect "raid5" emdadm create -e "md-$version" -l raid5 --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
-    wait_for 40 emd_settled emd0
-    expect "a member is failed" emdadm fail emd0 "${DISKS[0]}"
     wait_for 40 emd_settled emd0
     sum=$(fill /dev/emd0 3)
     emd0_leaves
-    md0_runs 0 "$sum" "${DISKS[@]:1:3}"
+    md0_runs 0 "$sum" "${DISKS[@]:0:4}"
+    expect_equal "mdadm has the spare" "$(mdadm -D /dev/md0 | sed -n 's/^ *Spare Devices : //p')" 1
+    run mdadm -f /dev/md0 "${DISKS[0]}"
+    wait_for 40 md0_is_synced
+    sum=$(fill /dev/md0 4)
     md0_stop
 
     step "$version, RAID 5 with a member lost"
     # It is old, and EMD would take it back.
     blkdiscard -f -z "${DISKS[0]}"
     emd0_runs optimal "$sum"
+    expect_equal "the spare is a member" "$(emd_member_device emd0 0)" "${DISKS[3]}"
     expect "a member is failed" emdadm fail emd0 "$(emd_member_device emd0 2)"
     wait_for 10 emd_is emd0 degraded
-    sum=$(fill /dev/emd0 4)
+    sum=$(fill /dev/emd0 5)
     emd0_leaves
     # mdadm is given all that has a superblock, also what was lost.
     md0_runs 1 "$sum" "${DISKS[@]:1:3}"
     run mdadm --add /dev/md0 "${DISKS[4]}"
     wait_for 40 md0_is_synced
-    sum=$(fill /dev/md0 5)
+    sum=$(fill /dev/md0 6)
     md0_stop
     emd0_runs optimal "$sum"
     expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"

@@ -1,98 +1,119 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles: same bytes, same states.
-# disks: 5x96M virtio
+# DDF volumes that mdadm makes, of every level it can, healthy, with a member lost, and rebuilt, are what EMD assembles: same bytes,
+# same states. EMD writes to them, and md has them again.
+# disks: 5x72M virtio
 # emd: manual
-# timeout: 120
+# timeout: 150
 
-# shellcheck source=tests/guest/lib-raid.sh
-source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-peer.sh
+source /emd/tests/guest/lib-peer.sh
 
-# Sizes in sectors are not multiples of each other's stripes; two sets of volumes share the disks.
+# Sizes in sectors are not multiples of each other's stripes; several volumes share the disks.
 boot_1() {
   mapfile -t DISKS < <(disks)
   md_load
 
-  step "several volumes on one set: RAID0, RAID1 of two and three, RAID5 in three rotations"
-  run mdadm -CR /dev/md/ddf -e ddf -n4 "${DISKS[@]:0:4}"
-  md_create r0 0 3 4M -c32
-  md_create r1 1 2 3M
-  md_create r1x3 1 3 5M
-  md_create r5ls 5 4 6M -c64 -p ls
-  md_create r5la 5 3 4M -c16 -p la
-  md_create r5ra 5 4 4M -c128 -p ra
-  fill_all 1
+  # mdadm 4.4 makes no other layouts in DDF, no mirrors of more than three, and no concatenations. RAID 10 with far copies it
+  # writes down as what DDF calls something else: EMD refuses that (docs/formats/ddf.md).
+  step "all levels on one set"
+  container 4
+  volume r0 0 3 1M -c32
+  volume r1 1 2 1M
+  volume r1x3 1 3 1M
+  volume r4 4 3 1M -c16
+  volume r5ls 5 4 1M -c64 -p ls
+  volume r5la 5 3 1M -c16 -p la
+  volume r5ra 5 4 1M -c128 -p ra
+  volume r6c 6 4 1M -c64 -p ddf-N-continue
+  volume r6n 6 4 1M -c32 -p ddf-N-restart
+  volume r6z 6 4 1M -c16 -p ddf-zero-restart
+  volume r10 10 4 1M -c64 -p n2
+  volume r1e 10 3 1M -c32 -p n2
+  md_fill 1
   md_stop
-  emd_takes optimal r0 r1 r1x3 r5ls r5la r5ra
+  emd_takes optimal
+  emd_agrees
+  # mdadm makes RAID 1E of odd disks only, says in DDF that it has the size of whole members (1 MiB here), as it first has, and runs it
+  # with 1.5 MiB once it is assembled again. EMD goes by what DDF says.
+  expect "the RAID 1E is deleted" emdadm delete --force r1e
+  unset "SUMS[r1e]"
+  emd_fill 2
+  md_takes "${DISKS[@]:0:4}"
+  md_has "${!SUMS[@]}"
+
+  step "RAID 6 and 10 with a member lost in md, and rebuilt by md to a new disk"
+  container 4
+  volume r6 6 4 1M -c64
+  volume r10 10 4 1M -c64
+  lost_and_rebuilt 4 r6 r10
   emd_leaves
 
-  step "RAID1 and RAID5 with a member lost"
-  blank_all
-  run mdadm -CR /dev/md/ddf -e ddf -n3 "${DISKS[@]:0:3}"
-  md_create r1 1 3 4M
-  md_create r5 5 3 8M -c64
-  fill_all 2
-  # A disk of both volumes; mdmon takes it out of both.
-  run mdadm -f /dev/md/r5 "$(md_member r1)"
-  wait_for 10 md_lost r5 1
-  wait_for 10 md_lost r1 1
-  # Written without the member, so what it holds is old.
-  fill_all 3
-  md_stop
-  emd_takes - r1 r5
-  expect_equal "r5 is degraded" "$(emd_state r5)" degraded
-  expect_equal "r1, of three copies, has some left" "$(emd_state r1)" partially-optimal
-  expect_equal "r5 has lost one member" "$(emd_members r5 | grep -o -E 'failed|missing' | wc -l)" 1
-  emd_leaves
-
-  step "the same, rebuilt by md to a new disk"
-  md_assemble "${DISKS[@]:0:3}"
-  run mdadm --add "$(md_container)" "${DISKS[4]}"
-  # md starts it when the array is written to.
-  fill_all 4
-  md_wait r5
-  md_wait r1
-  md_stop
-  emd_takes optimal r1 r5
-  emd_leaves
+  step "RAID 1, 4, 5 of three with a member lost in md, and rebuilt by md to a new disk"
+  container 3
+  volume r1 1 3 1M
+  volume r4 4 3 1M -c32
+  volume r5 5 3 2M -c64
+  lost_and_rebuilt 3 r1 r4 r5
 }
 
-# A disk of the volume.
-md_member() { basename -a /sys/block/"$(basename "$(md_device "$1")")"/md/dev-* | sed -n '1s,dev-,/dev/,p'; }
+# container COUNT: of so many disks, which hold nothing.
+container() {
+  local device
+  md_stop
+  SUMS=()
+  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device"; done
+  USED=("${DISKS[@]:0:$1}")
+  run mdadm -CR /dev/md/ddf -e ddf -n "$1" "${USED[@]}"
+}
+
+# volume NAME LEVEL MEMBERS MEMBER-SIZE [OPTION...]
+volume() {
+  SUMS[$1]=""
+  md_create "$@"
+}
+
+# lost_and_rebuilt MEMBERS NAME...: of the first MEMBERS disks one is lost in md, and DISKS[MEMBERS] takes its place.
+lost_and_rebuilt() {
+  local members=$1 name
+  shift
+  md_fill 2
+  # mdmon takes it out of all volumes.
+  run mdadm -f "$(md_device "$1")" "${DISKS[1]}"
+  for name; do wait_for 10 md_lost "$name" 1; done
+  # Written without the member, so what it holds is old.
+  md_fill 3
+  md_stop
+  emd_takes -
+  emd_agrees
+  for name; do
+    expect_equal "$name has lost one member" "$(emd_members "$name" | grep -o -E 'failed|missing' | wc -l)" 1
+  done
+  USED=("${DISKS[0]}" "${DISKS[@]:2:members-2}")
+  emd_fill 4
+  md_takes "${USED[@]}"
+  md_has "$@"
+
+  run mdadm --add "$(md_container)" "${DISKS[members]}"
+  USED+=("${DISKS[members]}")
+  # md starts it when the array is written to.
+  md_fill 5
+  for name; do md_wait "$name"; done
+  md_stop
+  # It would be the older half of a set of two histories.
+  blkdiscard -f -z "${DISKS[1]}"
+  emd_takes optimal
+  emd_agrees
+}
 
 md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }
 
-# Fills all volumes with data that belongs to the seed, and remembers what.
-declare -A SUMS
-fill_all() { # SEED
-  local path
-  for path in /dev/md/*; do
-    [[ ${path##*/} == ddf* ]] || SUMS[${path##*/}]=$(fill "$path" "$1")
+# mdadm reads from the disk that mdmon wrote last the states that EMD tells. (It may end without having written all of them.)
+emd_agrees() {
+  local device seq newest=0 chosen
+  for device in $(emdadm show --json | jq -r '.sets[].disks[] | select(.state == "online" and .role == "member").device'); do
+    seq=$((16#$(mdadm -E "$device" | sed -n 's/^ *Seq : //p')))
+    ((seq <= newest)) || { newest=$seq && chosen=$device; }
   done
-}
-
-blank_all() {
-  local device
-  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device"; done
-}
-
-# EMD finds the volumes by itself, with the data that md wrote and the states that mdadm tells.
-emd_takes() { # STATE|- NAME...
-  local state=$1 name view
-  shift
-  emd_load
-  for name; do
-    wait_for 20 emd_node "$name"
-    wait_for 10 emd_runs "$(emd_node "$name")"
-    [[ $state == - ]] || expect_equal "$name" "$(emd_state "$name")" "$state"
-    expect_equal "$name is clean, nothing is resynced" "$(emd_consistency "$name") $(emd_task "$name")" "clean "
-    expect_equal "$name has the bytes that md wrote" "$(sum "/dev/$(emd_node "$name")")" "${SUMS[$name]}"
-  done
-  view=$(emd_view)
-  expect_agreement "$view" "$(emdadm show --json | jq -r '[.sets[].disks[] | select(.state == "online" and .role == "member").device][0]')"
-}
-
-emd_leaves() {
-  emdadm stop --all >/dev/null
-  rmmod emd
+  expect_agreement "$(emd_view)" "$chosen"
 }

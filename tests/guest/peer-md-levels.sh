@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# md's RAID 4, 6 and 10 in each of its layouts: what mdadm makes EMD runs, and what EMD makes md runs, with every superblock;
+# healthy, with a member lost in either, and rebuilt by either: same bytes (fio verifies what it writes through EMD), same states, nothing
+# synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
+# disks: 1x4M virtio
+# emd: manual
+# timeout: 150
+
+# shellcheck source=tests/guest/lib-md.sh
+source /emd/tests/guest/lib-md.sh
+
+# All arrays of a round run at once, /dev/md0 and so on in this order, each on RAM disks of its own: DISKS_OF, and OTHER, which is free.
+NAMES=(r4 r6 near far offset)
+declare -A LEVEL=([r4]=4 [r6]=6 [near]=10 [far]=10 [offset]=10)
+declare -A COUNT=([r4]=3 [r6]=4 [near]=3 [far]=4 [offset]=3)
+declare -A CHUNK=([r4]=16 [r6]=32 [near]=64 [far]=16 [offset]=32)
+declare -A LAYOUT=([r4]=parity-last [near]=near=2 [far]=far=2 [offset]=offset=2)
+declare -A DISKS_OF OTHER SUMS DETAILS
+
+boot_1() {
+  modprobe brd rd_nr=22 rd_size=3072
+  md_load
+  # Each superblock has another layout of RAID 6.
+  LAYOUT[r6]=left-symmetric
+  made_by_mdadm 1.2
+  lost_and_rebuilt_by_emd 1.2
+  LAYOUT[r6]=right-asymmetric
+  made_by_emd 1.1
+  LAYOUT[r6]=ddf-zero-restart
+  made_by_mdadm 1.0
+  LAYOUT[r6]=parity-first-6
+  made_by_emd 0.90
+  lost_and_rebuilt_by_md 0.90
+}
+
+# --- Steps
+
+made_by_mdadm() { # VERSION
+  step "$1, made by mdadm: RAID 4, 6 (${LAYOUT[r6]}), 10 near, far, offset; written to by EMD, and by md again"
+  local name
+  blank_disks
+  for name in "${NAMES[@]}"; do
+    # shellcheck disable=SC2046,SC2086 # lists
+    mdadm -CR "$(md_of "$name")" -e "$1" -l "${LEVEL[$name]}" -c "${CHUNK[$name]}" $(md_layout "$name") -n "${COUNT[$name]}" \
+      ${DISKS_OF[$name]} >/run/mdadm.out 2>&1 || fail "mdadm: $name: $(</run/mdadm.out)"
+  done
+  md_all_synced 0
+  md_writes 1
+  md_lets_go
+  emd_has optimal
+  emd_writes_all 2
+  emd_lets_go
+  md_has 0
+}
+
+made_by_emd() { # VERSION
+  step "$1, made by EMD: linear, RAID 4, 6 (${LAYOUT[r6]}), 10 near, far, offset; written to by md, and by EMD again"
+  local name linear
+  blank_disks
+  emd_load
+  for name in "${NAMES[@]}"; do
+    # shellcheck disable=SC2086 # a list
+    expect "$name" emdadm create -e "md-$1" -l "raid${LEVEL[$name]}" --layout "${LAYOUT[$name]}" --chunk "${CHUNK[$name]}K" ${DISKS_OF[$name]}
+  done
+  expect "linear" emdadm create -e "md-$1" -l concat --chunk 64K "${LINEAR[@]}"
+  linear=$(emd_of "${LINEAR[0]}")
+  expect "linear: fio verifies" fio_verified "/dev/$linear"
+  SUMS[linear]=$(fill "/dev/$linear" 4)
+  wait_for 40 emd_all_are optimal
+  emd_writes_all 1
+  emd_lets_go
+  expect_equal "mdadm reads the linear array" "$(mdadm -E "${LINEAR[1]}" | sed -n 's/^ *Raid Level : \|^ *Raid Devices : \|^ *State : //p' | xargs)" "linear 2 clean"
+  md_has 0
+  md_writes 2
+  md_lets_go
+  emd_has optimal
+  linear=$(emd_of "${LINEAR[0]}")
+  expect_equal "linear: the bytes" "$(sum "/dev/$linear")" "${SUMS[linear]}"
+  emd_writes_all 3
+  emd_lets_go
+  md_has 0
+}
+
+lost_and_rebuilt_by_emd() { # VERSION
+  step "$1: a member of each is lost in md, and rebuilt by EMD"
+  local name
+  for name in "${NAMES[@]}"; do mdadm -f "$(md_of "$name")" "$(nth "$name" 1)" 2>/dev/null; done
+  md_all_synced 1
+  md_writes 5
+  md_lets_go
+  lost_is_taken_away
+  emd_has degraded start_timeout_ms=500
+  emd_writes_all 6
+  emd_lets_go
+  md_has 1
+  md_writes 7
+  md_lets_go
+  emd_has degraded start_timeout_ms=500
+  for name in "${NAMES[@]}"; do expect "$name: a new disk" emdadm add "$(emd_of "$(nth "$name" 0)")" "${OTHER[$name]}"; done
+  wait_for 60 emd_all_are optimal
+  new_is_member
+  emd_writes_all 8
+  emd_lets_go
+  md_has 0
+  md_writes 9
+  md_lets_go
+  emd_has optimal
+  emd_lets_go
+}
+
+lost_and_rebuilt_by_md() { # VERSION
+  step "$1: a member of each is lost in EMD, and rebuilt by md"
+  local name
+  md_lets_go
+  emd_has optimal
+  for name in "${NAMES[@]}"; do expect "$name: a member is failed" emdadm fail "$(emd_of "$(nth "$name" 0)")" "$(nth "$name" 1)"; done
+  wait_for 20 emd_all_are degraded
+  emd_writes_all 5
+  emd_lets_go
+  lost_is_taken_away
+  md_has 1
+  for name in "${NAMES[@]}"; do mdadm --add "$(md_of "$name")" "${OTHER[$name]}" 2>/dev/null; done
+  md_all_synced 0
+  new_is_member
+  md_writes 6
+  md_lets_go
+  emd_has optimal
+  emd_lets_go
+}
+
+# --- Disks
+
+blank_disks() {
+  local name first=0 last node
+  md_stop
+  for node in /dev/ram*; do blkdiscard -f -z "$node" 2>/dev/null; done
+  for name in "${NAMES[@]}"; do
+    last=$((first + COUNT[$name] - 1))
+    DISKS_OF[$name]=$(printf '/dev/ram%d ' $(seq "$first" "$last"))
+    OTHER[$name]=/dev/ram$((last + 1))
+    first=$((last + 2))
+  done
+  LINEAR=("/dev/ram$first" "/dev/ram$((first + 1))")
+}
+
+# nth NAME SLOT: a disk of it.
+nth() { cut -d ' ' -f $(($2 + 1)) <<<"${DISKS_OF[$1]}"; }
+
+# The second disk of each, which is lost, must not come back: EMD would take it.
+lost_is_taken_away() {
+  local name lost
+  for name in "${NAMES[@]}"; do
+    lost=$(nth "$name" 1)
+    blkdiscard -f -z "$lost"
+    DISKS_OF[$name]=${DISKS_OF[$name]/"$lost "/}
+  done
+}
+
+new_is_member() {
+  local name
+  for name in "${NAMES[@]}"; do DISKS_OF[$name]+="${OTHER[$name]} "; done
+}
+
+# --- md
+
+md_of() {
+  local number
+  for number in "${!NAMES[@]}"; do [[ ${NAMES[number]} != "$1" ]] || echo "/dev/md$number"; done
+}
+
+md_layout() {
+  case $1 in
+  r6) echo "-p ${LAYOUT[r6]}" ;;
+  near) echo -p n2 ;;
+  far) echo -p f2 ;;
+  offset) echo -p o2 ;;
+  esac
+}
+
+# md_all_synced LOST: once md has synced what it has to.
+md_all_synced() {
+  local name
+  for name in "${NAMES[@]}"; do wait_for 60 md_one_is_synced "$(md_of "$name")" "$1"; done
+}
+
+md_one_is_synced() {
+  local folder=/sys/block/${1#/dev/}/md
+  [[ $(<"$folder/sync_action") == idle && $(<"$folder/resync_start") == none && $(<"$folder/degraded") == "$2" ]]
+}
+
+md_writes() { # SEED
+  local name
+  for name in "${NAMES[@]}"; do SUMS[$name]=$(fill "$(md_of "$name")" "$1"); done
+}
+
+md_lets_go() {
+  local name
+  mdadm --wait-clean --scan >/dev/null 2>&1 || true
+  for name in "${NAMES[@]}"; do
+    DETAILS[$name]=$(md_detail "$(md_of "$name")")
+    mdadm -S "$(md_of "$name")" 2>/dev/null
+  done
+}
+
+# md_has LOST: md runs them all from the start, with EMD's bytes, and describes them as EMD did.
+md_has() {
+  local name folder
+  dmesg -C
+  for name in "${NAMES[@]}"; do
+    # shellcheck disable=SC2086 # a list
+    mdadm -A --run "$(md_of "$name")" ${DISKS_OF[$name]} >/run/mdadm.out 2>&1 || fail "mdadm -A: $name: $(</run/mdadm.out)"
+    md_one_is_synced "$(md_of "$name")" "$1" || fail "$name: md has something to sync: $(</proc/mdstat)"
+    expect_equal "$name: mdadm --detail is ${DETAILS[$name]}" "$(md_detail "$(md_of "$name")")" "${DETAILS[$name]}"
+    expect_equal "$name: the bytes" "$(sum "$(md_of "$name")")" "${SUMS[$name]}"
+  done
+  expect_no_md_sync
+  [[ $1 == 0 ]] || return 0
+  for name in "${NAMES[@]}"; do echo check >"/sys/block/$(basename "$(md_of "$name")")/md/sync_action"; done
+  for name in "${NAMES[@]}"; do
+    folder=/sys/block/$(basename "$(md_of "$name")")/md
+    wait_for 60 md_has_checked "$folder"
+    expect_equal "$name: md finds no mismatch" "$(<"$folder/mismatch_cnt")" 0
+  done
+}
+
+# --- EMD
+
+# emd_of DISK: the array of which it is a member.
+emd_of() {
+  emdadm show --json | jq -re --arg disk "$1" '.sets[].volumes[] | select(any(.members[]; .device == $disk)).device | ltrimstr("/dev/")'
+}
+
+# emd_all_are STATE: all arrays are started, so and clean, and nothing runs on them. (A RAID 6 that lacks one is not "degraded" yet.)
+emd_all_are() {
+  emdadm show --json | jq -e --arg state "$1" --argjson count "${#NAMES[@]}" '
+    [.sets[].volumes[] | select(.level != "concat")] | length == $count
+    and all((.device // "") != "" and (if .state == "partially-optimal" then "degraded" else .state end) == $state and .consistency == "clean" and .task.kind == null)'
+}
+
+# emd_has STATE [PARAMETER]: EMD finds them all by itself, with the bytes that md wrote and as mdadm described them, and has nothing to do.
+emd_has() {
+  local name array
+  emd_load "${@:2}"
+  wait_for 30 emd_all_are "$1"
+  for name in "${NAMES[@]}"; do
+    array=$(emd_of "$(nth "$name" 0)")
+    expect_equal "$name: EMD says ${DETAILS[$name]}" "$(emd_detail "$array")" "${DETAILS[$name]}"
+    expect_equal "$name: the bytes" "$(sum "/dev/$array")" "${SUMS[$name]}"
+  done
+  expect_no_emd_task
+}
+
+emd_writes_all() { # SEED
+  local name array
+  for name in "${NAMES[@]}"; do
+    array=$(emd_of "$(nth "$name" 0)")
+    expect "$name: fio writes and verifies" fio_verified "/dev/$array"
+    SUMS[$name]=$(fill "/dev/$array" "$1")
+  done
+}
+
+emd_lets_go() {
+  local name
+  wait_for 30 emd_all_clean
+  for name in "${NAMES[@]}"; do DETAILS[$name]=$(emd_detail "$(emd_of "$(nth "$name" 0)")"); done
+  emdadm stop --all >/dev/null
+  rmmod emd
+}
+
+emd_all_clean() { emdadm show --json | jq -e '[.sets[].volumes[].consistency] | all(. == "clean")'; }
