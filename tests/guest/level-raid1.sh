@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# RAID1 of two and of three copies: verified writes, ext4 and xfs in every state, a lost member, a rebuild under load, another lost member.
+# RAID1 of two to four copies: verified writes, ext4 and xfs in every state, every loss, checks and rebuilds under load.
 # disks: 4x432M virtio
 # timeout: 180
 
@@ -11,7 +11,8 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
+  filesystem_states files raid1 2 "${DISKS[@]}" -- --size 356M
   level two raid1 2 "${DISKS[@]}" -- --size 12M
-  level three raid1 3 "${DISKS[@]}" -- --size 12M
-  filesystem_states files raid1 2 "${DISKS[@]}" -- --size 384M
+  every_loss three ddf raid1 3 "0,1 0,2 1,2" --size 6M
+  every_loss four md-1.2 raid1 4 "0 0,1,2 1,2,3 0,1,3" --size 6M
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# RAID10 and RAID1E: verified writes, filesystems, a lost member, a rebuild under load, another lost member.
-# disks: 5x72M virtio
+# RAID10 and RAID1E, all layouts of DDF and md: verified writes, filesystems, checks and rebuilds under load, every loss that they bear.
+# disks: 5x216M virtio
 # timeout: 300
 
 # shellcheck source=tests/guest/lib-raid.sh
@@ -11,7 +11,13 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
-  level ten raid10 4 "${DISKS[@]}" -- --chunk 64K --size 24M
-  level adjacent raid1e 3 "${DISKS[@]}" -- --layout near=2 --chunk 16K --size 12M
-  level offset raid1e 4 "${DISKS[@]}" -- --layout offset=2 --chunk 4K --size 12M
+  filesystem_states files raid10 4 "${DISKS[@]}" -- --chunk 64K --size 356M
+  filesystem_states files raid1e 4 "${DISKS[@]}" -- --layout offset=2 --chunk 64K --size 356M
+  every_loss ten ddf raid10 4 "0 1 2 3 0,2 0,3 1,2 1,3" --chunk 64K --size 6M
+  every_loss far md-1.2 raid10 3 "0 1 2" --layout far=2 --chunk 16K --size 6M
+  every_loss offset md-1.2 raid10 4 "0 1 0,2 1,3" --layout offset=2 --chunk 16K --size 6M
+  every_loss three md-1.2 raid10 4 "0,1 0,2 0,3 1,2 1,3 2,3" --layout near=3 --chunk 16K --size 6M
+  every_loss adjacent ddf raid1e 4 "0,2 0,3 1,2 1,3" --layout near=2 --chunk 16K --size 6M
+  every_loss oddly ddf raid1e 3 "0 1 2" --layout near=2 --chunk 16K --size 6M
+  every_loss round ddf raid1e 4 "0,2 1,3" --layout offset=2 --chunk 4K --size 6M
 }

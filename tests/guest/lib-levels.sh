@@ -35,37 +35,6 @@ fio_done() {
   say "ok: fio verified what it wrote meanwhile"
 }
 
-# filesystems ARRAY: ext4, and xfs where there is room; made, filled, checked, and right after a stop and a start.
-filesystems() {
-  local array=$1 kind seed=1 kinds=(ext4)
-  (($(blockdev --getsize64 "/dev/$array") < 310 << 20)) || kinds+=(xfs)
-  mkdir -p /mnt/fs
-  for kind in "${kinds[@]}"; do
-    if [[ $kind == ext4 ]]; then
-      expect "mkfs.ext4" mkfs.ext4 -qF -E lazy_itable_init=0 "/dev/$array"
-    else
-      modprobe xfs
-      expect "mkfs.xfs" mkfs.xfs -qf "/dev/$array"
-    fi
-    mount "/dev/$array" /mnt/fs
-    seed=$((seed + 1))
-    known $seed 7000000 >/mnt/fs/file
-    cp -r /usr/lib/modules /mnt/fs/tree 2>/dev/null || true
-    umount /mnt/fs
-    expect "the array is read from its disks again" emd_reload
-    wait_for 20 emd_node "$NAME"
-    array=$(emd_node "$NAME")
-    if [[ $kind == ext4 ]]; then
-      expect "fsck.ext4" fsck.ext4 -fn "/dev/$array"
-    else
-      expect "xfs_repair -n" xfs_repair -n "/dev/$array"
-    fi
-    mount "/dev/$array" /mnt/fs
-    expect_equal "the file" "$(sha256sum <"/mnt/fs/file")" "$(known $seed 7000000 | sha256sum)"
-    umount /mnt/fs
-  done
-}
-
 # level NAME LEVEL MEMBERS DISK... [-- OPTION...]: a volume of the first MEMBERS disks; one is lost, and the last DISK
 # takes its place under load; then another one is taken away. What was written is there all along.
 level() {
@@ -79,8 +48,6 @@ level() {
   wait_for 10 emd_node "$NAME"
   data=/dev/$(emd_node "$NAME")
   expect "fio writes and verifies, 512 bytes to 256 KiB" verify_fio "${data#/dev/}"
-  filesystems "${data#/dev/}"
-  data=/dev/$(emd_node "$NAME")
   sums=$(fill "$data" 1)
 
   if [[ $level != raid0 ]]; then
@@ -106,21 +73,112 @@ level() {
   wait_for 20 emd_node "$NAME"
   data=/dev/$(emd_node "$NAME")
   expect_equal "stopped and started: the data" "$(sum "$data")" "$sums"
-  expect "deleted" emdadm delete --force "$NAME"
+  erase_set
 }
 
-# filesystem_states NAME LEVEL MEMBERS DISK... [-- OPTION...]: ext4 and xfs on partitions of a volume of the first MEMBERS disks, checked
-# and compared when it is healthy, degraded, and rebuilt to the last DISK (with another member lost then, so that the new one is read).
-# Each time new files are written in that state, and the array is read from its disks again.
+# every_loss NAME FORMAT LEVEL MEMBERS LOSSES [OPTION...]: a volume of the first MEMBERS disks. Its first half is written and verified
+# all the time while it is initialised, checked, loses the first of LOSSES (slots with commas between) and is rebuilt. Then each of LOSSES:
+# all data is there, new data is written without these members, and their disks come back and are rebuilt. So each loss reads
+# what was rebuilt before. In the end a check finds nothing. LOSSES is empty for levels that bear none.
+every_loss() {
+  local format=$2 level=$3 members=$4 losses=$5 array half seed=1 loss
+  NAME=$1
+  shift 5
+  step "$NAME: $format, $level of $members, $*: healthy, checked, without each of: ${losses:-none}"
+  # shellcheck disable=SC2153 # DISKS are the test's
+  expect "created" emdadm create -e "$format" -l "$level" -n "$NAME" --force "$@" "${DISKS[@]:0:members}"
+  wait_for 10 emd_node "$NAME"
+  # Not by name: a set of md's has the same.
+  array=$(emd_node "$NAME")
+  half=$(($(blockdev --getsize64 "/dev/$array") / 2048 & ~3))
+  expect "written" pattern write "/dev/$array" 1
+  if [[ -z $losses ]]; then
+    expect "the data" pattern verify "/dev/$array" 1
+    erase_set
+    return
+  fi
+
+  # Tasks do not wait for the load.
+  expect "no brake" emdadm limit --min 1G "$array"
+  pattern_while "$array" $half
+  agrees "$array" "under load"
+  lose "$array" "${losses%% *}"
+  wait_for 10 emd_has_lost "$array"
+  expect "without ${losses%% *}: the half that is left alone" pattern verify "/dev/$array" 1 $half $half
+  come_back "$array"
+  pattern_done
+  expect "rebuilt: the half that was left alone" pattern verify "/dev/$array" 1 $half $half
+
+  expect "written" pattern write "/dev/$array" $seed
+  for loss in $losses; do
+    lose "$array" "$loss"
+    expect "without $loss: the data" pattern verify "/dev/$array" $seed
+    seed=$((seed + 1))
+    expect "without $loss: new data" pattern write "/dev/$array" $seed
+    come_back "$array"
+  done
+  agrees "$array" "in the end"
+  expect "the data" pattern verify "/dev/$array" $seed
+  erase_set
+}
+
+# lose ARRAY SLOTS: it is optimal, and members are failed; LOST are their disks.
+lose() {
+  local devices slot
+  mapfile -t devices < <(emd_get "$1" '.members[].device, .state')
+  [[ ${devices[-1]} == optimal ]] || fail "$1 is ${devices[-1]}"
+  LOST=()
+  for slot in ${2//,/ }; do LOST+=("${devices[slot]}"); done
+  expect "slots $2 are failed" emdadm fail "$1" "${LOST[@]}"
+}
+
+# come_back ARRAY: with what `lose` took, until it is rebuilt.
+come_back() {
+  expect "the disks come back" emdadm add "$1" "${LOST[@]}"
+  expect "rebuilt" emdadm wait "$1"
+}
+
+pattern() { /emd/bin/pattern "$@"; }
+
+# pattern_while ARRAY KIB: writes and verifies the first KIB over and over, until pattern_done. Returns when its writes arrive.
+pattern_while() {
+  local before
+  before=$(emd_writes "$1")
+  rm -f /run/pattern.stop
+  pattern load "/dev/$1" /run/pattern.stop 0 "$2" >/run/pattern.log 2>&1 &
+  PATTERN=$!
+  wait_for 20 emd_wrote "$1" $((before + 50))
+}
+
+pattern_done() {
+  kill -0 "$PATTERN" || fail "the load ended: $(</run/pattern.log)"
+  touch /run/pattern.stop
+  wait "$PATTERN" || fail "under load: $(</run/pattern.log)"
+  say "ok: what was written meanwhile was verified"
+}
+
+# agrees ARRAY TEXT: a check of all of it finds nothing that differs.
+agrees() {
+  expect "$2: no other task" emdadm wait "$1"
+  expect "$2: a check" emdadm check --wait "$1"
+  expect_equal "$2: places that do not agree" "$(emd_get "$1" '.mismatches | length')" 0
+}
+
+# filesystem_states NAME LEVEL MEMBERS DISK... [-- OPTION...]: ext4 and xfs on partitions of a volume of the first MEMBERS disks.
+# Files are written, fio verified, and all is checked and compared: healthy, checking, degraded, rebuilding to the last DISK, and
+# without another member after that (so that the new one is read). Levels that bear no loss: healthy only.
 filesystem_states() {
   local level=$2 members=$3 disks=()
   NAME=$1
   shift 3
   while (($#)) && [[ $1 != -- ]]; do disks+=("$1") && shift; done
   shift || true
-  step "$NAME: ext4 and xfs on $level of $members, in every state"
-  expect "created" emdadm create -e ddf -l "$level" -n "$NAME" --force "$@" "${disks[@]:0:members}"
-  wait_for 60 emd_settled "$NAME"
+  local disk
+  step "$NAME: ext4 and xfs on $level of $members, $*, in every state"
+  # So that all members agree: an initialisation would take longer.
+  for disk in "${DISKS[@]}"; do blkdiscard -q -f -z "$disk" 2>/dev/null; done
+  expect "created" emdadm create -e ddf -l "$level" -n "$NAME" --assume-clean --force "$@" "${disks[@]:0:members}"
+  wait_for 10 emd_node "$NAME"
   local array
   array=$(emd_node "$NAME")
   printf 'label: gpt\nsize=48MiB\n,\n' | sfdisk -q "/dev/$array"
@@ -128,43 +186,62 @@ filesystem_states() {
   modprobe xfs
   expect "mkfs.ext4" mkfs.ext4 -qF -E lazy_itable_init=0 "/dev/${array}p1"
   expect "mkfs.xfs" mkfs.xfs -qf "/dev/${array}p2"
-  files_written_and_checked 1
+  files_written healthy 1
+  expect "the array is read from its disks again" emd_reload
+  wait_for 20 emd_node "$NAME"
+  files_checked 1
 
-  expect "a member is failed" emdadm fail "$NAME" "${disks[1]}"
-  wait_for 10 emd_has_lost "$NAME"
-  files_written_and_checked 2
-  expect_equal "it is degraded" "$(emd_state "$NAME")" degraded
+  if [[ $level != raid0 && $level != concat ]]; then
+    expect "no task is left" emdadm wait "$NAME"
+    expect "slowly" emdadm limit --max 2M "$NAME"
+    expect "a check" emdadm check "$NAME"
+    files_written checking 2
+    expect_equal "it was checked meanwhile" "$(emd_task "$NAME")" check
+    expect "fast" emdadm limit "$NAME"
+    expect "checked" emdadm wait "$NAME"
+    expect_equal "places that do not agree" "$(emd_get "$NAME" '.mismatches | length')" 0
 
-  expect "a new disk" emdadm add "$NAME" "${disks[-1]}"
-  files_written_and_checked 3
-  wait_for 60 emd_settled "$NAME"
-  expect_equal "the new disk is a member" "$(emd_member_device "$NAME" 1)" "${disks[-1]}"
-  expect "another member is failed" emdadm fail "$NAME" "${disks[0]}"
-  wait_for 10 emd_has_lost "$NAME"
-  files_checked 3
-  expect "deleted" emdadm delete --force "$NAME"
+    expect "a member is failed" emdadm fail "$NAME" "${disks[1]}"
+    wait_for 10 emd_has_lost "$NAME"
+    files_written degraded 3
+    files_checked 3
+
+    expect "slowly" emdadm limit --max 2M "$NAME"
+    expect "a new disk" emdadm add "$NAME" "${disks[-1]}"
+    wait_for 10 emd_has_task "$NAME" rebuild
+    files_written rebuilding 4
+    expect_equal "it was rebuilt meanwhile" "$(emd_task "$NAME")" rebuild
+    expect "fast" emdadm limit "$NAME"
+    wait_for 60 emd_is "$NAME" optimal
+    expect_equal "the new disk is a member" "$(emd_member_device "$NAME" 1)" "${disks[-1]}"
+    expect "another member is failed" emdadm fail "$NAME" "${disks[0]}"
+    wait_for 10 emd_has_lost "$NAME"
+    files_checked 4
+  fi
+  erase_set
+  # No partition table is left, for who takes the disks next.
+  for disk in "${DISKS[@]}"; do dd if=/dev/zero of="$disk" bs=64k count=1 oflag=direct status=none; done
 }
 
-# files_written_and_checked STATE: the STATEth files to both filesystems; then all there are, see files_checked.
-files_written_and_checked() {
+# files_written STATE NUMBER: the NUMBERth files to both filesystems, and fio verifies one on each.
+files_written() {
   local part folder array
   array=$(emd_node "$NAME")
   for part in 1 2; do
     folder=/mnt/part$part
     mkdir -p $folder
     mount "/dev/${array}p$part" $folder
-    known "$1" 5000000 >"$folder/file$1"
-    cp -r /emd/tests/guest "$folder/tree$1"
-    umount $folder
+    known "$2" 1000000 >"$folder/file$2"
+    cp -r /emd/tests/guest/programs "$folder/tree$2"
   done
-  files_checked "$1"
+  expect "$1: fio writes to ext4 and xfs and verifies" fio --bs=16k --size=1M --rw=randwrite --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c \
+    --verify_fatal=1 --do_verify=1 --name=ext4 --filename=/mnt/part1/fio --name=xfs --filename=/mnt/part2/fio
+  umount /mnt/part1 /mnt/part2
 }
 
-# files_checked STATE: what both filesystems hold since state 1, after a stop and a start: whole, for fsck and for us.
+# files_checked NUMBER: what both filesystems hold since the first: whole, for fsck and for us.
 files_checked() {
   local part folder array seed
-  expect "the array is read from its disks again" emd_reload
-  wait_for 20 emd_node "$NAME"
   array=$(emd_node "$NAME")
   wait_for 10 test -b "/dev/${array}p1" -a -b "/dev/${array}p2"
   expect "fsck.ext4" fsck.ext4 -fn "/dev/${array}p1"
@@ -173,12 +250,17 @@ files_checked() {
     folder=/mnt/part$part
     mount -o ro "/dev/${array}p$part" $folder
     for ((seed = 1; seed <= $1; seed++)); do
-      [[ $(sha256sum <"$folder/file$seed") == "$(known $seed 5000000 | sha256sum)" ]] || fail "partition $part: file$seed"
-      diff -r /emd/tests/guest "$folder/tree$seed" >/run/diff || fail "partition $part: tree$seed: $(head -c 500 /run/diff)"
+      [[ $(sha256sum <"$folder/file$seed") == "$(known $seed 1000000 | sha256sum)" ]] || fail "partition $part: file$seed"
+      diff -r /emd/tests/guest/programs "$folder/tree$seed" >/run/diff || fail "partition $part: tree$seed: $(head -c 500 /run/diff)"
     done
     umount $folder
   done
   say "ok: the files of ext4 and xfs"
+}
+
+# The set of $NAME goes, with its metadata.
+erase_set() {
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r --arg a "$NAME" '.sets[] | select(.volumes | any(.name == $a)) | .id')"
 }
 
 emd_has_lost() { [[ $(emd_state "$1") =~ ^(degraded|partially-optimal)$ ]]; }
