@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds and a resync: each goes on
+# (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
+# disks: 20x52M virtio, 1x1M virtio
+# emd: manual
+# timeout: 240
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+# Volumes, each on disks of its own so that none waits for another: name, format, level, first disk, disks, what is under way, options.
+CASES=(
+  "i5 ddf raid5 1 3 initialise --chunk 64K"
+  "r5 ddf raid5 4 3 rebuild --chunk 64K"
+  "s1 ddf raid1 7 2 resync"
+  "mi1 md-1.2 raid1 9 2 initialise"
+  "mr6 md-1.2 raid6 11 4 rebuild --chunk 16K"
+  "r10 ddf raid10 15 4 rebuild --chunk 16K"
+  "mi4 md-1.0 raid1 19 2 initialise"
+)
+
+# each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
+each() {
+  local line name format level first count kind options
+  for line in "${CASES[@]}"; do
+    read -r name format level first count kind options <<<"$line"
+    mapfile -t MINE < <(disks $(seq -f "disk%g" "$first" $((first + count - 1))))
+    "$@"
+  done
+}
+
+# A module that records often, with tasks so slow that none ends by itself.
+slow_emd() {
+  modprobe emd auto=0 checkpoint_ms=300 clean_ms=500
+  expect "slow" emdadm limit --max 16K
+  expect "scanned" emdadm scan
+}
+
+task_is() { [[ $(emd_task "$1") == "$2" ]]; }
+
+done_sectors() { emd_get "$1" '.task.done_sectors // 0'; }
+
+# recorded: how far the task of the case got, as its first disk has it. (Only a resync is not to be seen there.)
+recorded() {
+  case $kind in
+  initialise) examined .consistent_sectors ;;
+  rebuild) examined '[.members[] | select(.state == "rebuilding") | .done_sectors] | min' ;;
+  esac
+}
+
+# examined FILTER: of the volume, as all its disks say.
+examined() {
+  local device
+  # `emdadm examine` reads through the page cache, which EMD's writes go past.
+  for device in "${MINE[@]}"; do blockdev --flushbufs "$device"; done
+  emdadm examine --json "${MINE[@]}" | jq -r --arg a "$name" "[.sets[].volumes[] | select(.name == \$a)][0] | $1 // 0"
+}
+
+recorded_is() { (($(recorded) >= $1)); }
+
+done_is() { (($(done_sectors "$name") >= $1)); }
+
+# --- What is remembered over boots: lines "name what value" on a disk of their own.
+
+note() {
+  printf '%s\n' "$*" >>/run/notes
+  dd if=/run/notes of="$(disk disk21)" bs=64k count=1 conv=sync oflag=direct status=none
+}
+
+# noted NAME WHAT: the last value.
+noted() { awk -v name="$1" -v what="$2" '$1 == name && $2 == what { value = $3 } END { print value }' /run/notes; }
+
+remember() { dd if="$(disk disk21)" bs=64k count=1 iflag=direct status=none | tr -d '\0' >/run/notes; }
+
+# --- What is done with each case
+
+make() {
+  local device size=16 assume=(--assume-clean)
+  case $level in
+  raid5) size=32 ;;
+  raid6 | raid10) size=32 ;;
+  esac
+  if [[ $kind == initialise ]]; then
+    assume=()
+    # What is there now is the data: an initialisation does not change it.
+    for device in "${MINE[@]}"; do /emd/bin/pattern write "$device" $RANDOM; done
+  fi
+  # shellcheck disable=SC2086 # options
+  expect "$name: $format, $level, $kind" emdadm create -e "$format" -l "$level" -n "$name" --force $options --size "${size}M" "${assume[@]}" "${MINE[@]}"
+  if [[ $kind == initialise ]]; then
+    hold
+    note "$name" sum "$(sum "/dev/$(emd_node "$name")")"
+    return
+  fi
+  expect "$name: written" /emd/bin/pattern write "/dev/$(emd_node "$name")" 5
+  if [[ $kind == rebuild ]]; then
+    expect "a member is failed" emdadm fail "$(emd_node "$name")" "${MINE[1]}"
+    expect "and comes back" emdadm add "$(emd_node "$name")" "${MINE[1]}"
+    wait_for 20 emd_has_task "$name" rebuild
+    hold
+  fi
+}
+
+# It is under way, not anew; `from` is what was noted.
+goes_on() {
+  local from at
+  from=$(noted "$name" mark)
+  wait_for 20 emd_node "$name"
+  wait_for 20 task_is "$name" "$kind"
+  wait_for 20 task_runs
+  at=$(done_sectors "$name")
+  ((at >= ${from:-0})) || fail "$name: $kind starts anew: $at sectors are done, $from were"
+  say "ok: $name: $kind goes on at $at, noted were ${from:-0}"
+  hold
+}
+
+task_runs() { [[ $(emd_get "$name" '.task.state // "-"') == running ]]; }
+
+# It gets further, and that is recorded; then it is held, so that none ends however slow this machine is. (After a restart it goes on
+# by itself.)
+moves() {
+  local from goal
+  [[ $(emd_task "$name") == "$kind" ]] || return 0
+  from=$(noted "$name" mark)
+  goal=$((${from:-0} + 400))
+  expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
+  expect "$name: let go" emdadm resume "$(emd_node "$name")"
+  if [[ $kind == resync ]]; then
+    # What is left of it is not to be seen from here, only that it is not over.
+    goal=$(done_sectors "$name")
+    wait_for 30 done_is $((goal + 600))
+    hold
+  else
+    wait_for 30 recorded_is $goal
+    hold
+    note "$name" mark "$(recorded)"
+  fi
+}
+
+hold() { expect "$name: held" emdadm pause "$(emd_node "$name")"; }
+
+# What a stop has to keep.
+note_live() { [[ $kind == resync ]] || note "$name" mark "$(done_sectors "$name")"; }
+
+hurry() {
+  expect "$name: fast" emdadm limit --max 1G "$(emd_node "$name")"
+  expect "$name: let go" emdadm resume "$(emd_node "$name")"
+}
+
+ends_well() {
+  expect "$name: to its end" emdadm wait "$(emd_node "$name")"
+  wait_for 60 emd_is "$name" optimal
+  if [[ $kind == initialise ]]; then
+    expect_equal "$name: the data" "$(sum "/dev/$(emd_node "$name")")" "$(noted "$name" sum)"
+  else
+    expect "$name: the data" /emd/bin/pattern verify "/dev/$(emd_node "$name")" 5
+  fi
+  expect "$name: a check" emdadm check --wait "$(emd_node "$name")"
+  expect_equal "$name: places that do not agree" "$(emd_get "$name" '.mismatches | length')" 0
+}
+
+is_clean() { [[ $kind == initialise ]] || wait_for 20 emd_is_clean "$name"; }
+
+boot_1() {
+  step "tasks begin, power is cut"
+  slow_emd
+  each make
+  each moves
+  # What is degraded and dirty would not start by itself.
+  each is_clean
+  expect "s1: its regions are written" /emd/bin/pattern write "/dev/$(emd_node s1)" 5
+  # Again and again, up to the cut: all of it may be in flight then.
+  (while /emd/bin/pattern write "/dev/$(emd_node s1)" 5; do :; done) &
+  wait_for 10 emd_is_dirty s1
+  host powercut
+}
+
+boot_2() {
+  step "they go on; power is cut again"
+  remember
+  slow_emd
+  each goes_on
+  each moves
+  host powercut
+}
+
+boot_3() {
+  step "they go on; a restart in good order"
+  remember
+  slow_emd
+  each goes_on
+  each note_live
+  expect "stopped" emdadm stop --all
+}
+
+boot_4() {
+  step "they go on, to their end"
+  remember
+  slow_emd
+  each goes_on
+  each hurry
+  each ends_well
+}
