@@ -11,7 +11,7 @@ use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{registry, DiskImage, Format, LevelCapability, MetadataSet};
 use crate::model::{
-    Checked, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape, SpareRole,
+    Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape, SpareRole,
     VolumeIndex, VolumeSpec,
 };
 use crate::personalities::for_level;
@@ -130,6 +130,14 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
             Levels(capabilities.levels)
         ));
     };
+    if volume.log && (!capabilities.hole_log || level.parity_members() == 0) {
+        return Err(reason!(
+            EOPNOTSUPP,
+            "no log for {} in {}: it is for levels with parity, in formats that have a place for it",
+            level,
+            format.name()
+        ));
+    }
     let spans = volume.spans.max(1);
     if spans > capabilities.spans_max || members % spans != 0 {
         return Err(reason!(
@@ -495,6 +503,14 @@ impl ManagedSet {
             return Err(reason!(EIO, "internal: the format made no volume"));
         };
         inner.make_room()?;
+        if volume.log {
+            let event = Event::CrashPolicySet(index, CrashPolicy::Log);
+            if let Err(reason) = inner.record(&self.shared, &event) {
+                // All or nothing: it was asked for with a log.
+                inner.record(&self.shared, &Event::VolumeDeleted(index))?;
+                return Err(reason);
+            }
+        }
         drop(inner);
         self.shared
             .post(EventKind::VolumeCreated, &self.id, |event| {

@@ -15,7 +15,7 @@ use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
-    RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply, StopRequest, Target,
+    PolicyRequest, RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply, StopRequest, Target,
     TaskKind, TaskOp, TaskRequest,
 };
 use core::sync::atomic::Ordering;
@@ -159,6 +159,29 @@ impl Engine for Manager {
             });
         set.release_if_idle();
         Ok(())
+    }
+
+    fn policy(&self, request: &PolicyRequest) -> Checked {
+        let operations = self.operations.lock();
+        Self::check_open(&operations)?;
+        let (set, volume) = self.volume_of(&request.target)?;
+        let _change = set.change.lock();
+        set.activate()?;
+        let mut inner = set.lock();
+        let done = match inner.running(volume) {
+            Some(running) => Err(reason!(
+                EBUSY,
+                "emd{} runs; its policy can be changed while it is stopped",
+                running.number.get()
+            )),
+            None => {
+                let event = Event::CrashPolicySet(volume, request.policy);
+                inner.record(&self.shared, &event)
+            }
+        };
+        drop(inner);
+        set.release_if_idle();
+        done
     }
 
     fn task(&self, request: &TaskRequest) -> Checked {

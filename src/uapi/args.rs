@@ -218,6 +218,22 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Argument of `EMD_IOC_POLICY`.
+    pub struct PolicyArg as "emd_policy" {
+        /// Head; no flags.
+        pub head: Head,
+        /// The array.
+        pub target: TargetArg,
+        /// `[in]` `EMD_POLICY_*`.
+        pub policy: u16,
+        /// Must be 0.
+        pub reserved0: u16,
+        /// Must be 0.
+        pub reserved1: u32,
+    }
+}
+
+wire_struct! {
     /// Argument of `EMD_IOC_TASK`.
     pub struct TaskArg as "emd_task" {
         /// Head; no flags.

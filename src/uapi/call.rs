@@ -11,7 +11,7 @@ use super::info::{FormatInfo, SetInfo};
 use super::records::{put_text, Sink};
 use super::request::{
     CreateReply, CreateRequest, DeleteRequest, EventsReply, MemberReply, MemberRequest,
-    RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target, TaskRequest,
+    PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target, TaskRequest,
 };
 use super::wire::Wire;
 use crate::metadata::registry;
@@ -42,6 +42,9 @@ pub trait Engine: Send + Sync {
 
     /// Renames a volume.
     fn rename(&self, request: &RenameRequest) -> Checked;
+
+    /// Changes what is done about crashes in a volume that does not run.
+    fn policy(&self, request: &PolicyRequest) -> Checked;
 
     /// Starts, pauses, resumes, cancels or limits a task.
     fn task(&self, _request: &TaskRequest) -> Checked {
@@ -244,6 +247,7 @@ fn perform(
             Ok(())
         }
         Request::Rename(request) => engine.rename(request),
+        Request::Policy(request) => engine.policy(request),
         Request::Task(request) => engine.task(request),
         Request::Events(seq) => {
             let reply = caller.seek_events(Some(*seq));

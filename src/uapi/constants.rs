@@ -3,8 +3,8 @@
 //! The constants and ioctl numbers of `emd.h`. There each has `EMD_` before its name.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, ListArg, MemberArg, QueryArg, RenameArg, ScanArg, StopArg,
-    TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, ListArg, MemberArg, PolicyArg, QueryArg, RenameArg, ScanArg,
+    StopArg, TaskArg, VersionArg,
 };
 use super::wire::Wire;
 use crate::model;
@@ -19,7 +19,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition.
-    API_MINOR: u32 = 0;
+    API_MINOR: u32 = 1;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -66,6 +66,8 @@ wire_constants! {
     CREATE_ASSUME_CLEAN: u32 = 1 << 0;
     /// Create: on disks that carry a known signature too.
     CREATE_FORCE: u32 = 1 << 1;
+    /// Create: with a log that closes the write hole (levels with parity).
+    CREATE_LOG: u32 = 1 << 2;
 
     /// Delete: a volume that holds a known signature too.
     DELETE_FORCE: u32 = 1 << 0;
@@ -139,6 +141,15 @@ wire_constants! {
     FORMAT_REGION_LOG: u32 = 1 << 3;
     /// Format flag: records bad ranges.
     FORMAT_BAD_RANGES: u32 = 1 << 4;
+    /// Format flag: has a place for a log that closes the write hole.
+    FORMAT_HOLE_LOG: u32 = 1 << 5;
+
+    /// Policy for crashes: none; redundancy is taken as right after one.
+    POLICY_NONE: u16 = 1;
+    /// Policy for crashes: resync.
+    POLICY_RESYNC: u16 = 2;
+    /// Policy for crashes: resync, and a log that closes the write hole.
+    POLICY_LOG: u16 = 3;
 
     /// Range: redundancy did not agree there.
     RANGE_MISMATCH: u16 = 1;
@@ -185,6 +196,8 @@ wire_constants! {
     NR_TASK: u32 = 0x0a;
     /// Number of the events call.
     NR_EVENTS: u32 = 0x0b;
+    /// Number of the policy call.
+    NR_POLICY: u32 = 0x0c;
 
     /// Version and limits.
     IOC_VERSION: u32 = iowr(NR_VERSION, VersionArg::BYTES);
@@ -210,4 +223,6 @@ wire_constants! {
     IOC_TASK: u32 = iowr(NR_TASK, TaskArg::BYTES);
     /// Moves this open file's place in the stream of events.
     IOC_EVENTS: u32 = iowr(NR_EVENTS, EventsArg::BYTES);
+    /// Changes what is done about crashes.
+    IOC_POLICY: u32 = iowr(NR_POLICY, PolicyArg::BYTES);
 }

@@ -10,17 +10,17 @@
 //! 3. lists in user memory: `EFAULT` when they cannot be read, `EINVAL` for what is in them.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, Out, QueryArg, RenameArg, ScanArg,
-    StopArg, TargetArg, TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, Out, PolicyArg, QueryArg, RenameArg,
+    ScanArg, StopArg, TargetArg, TaskArg, VersionArg,
 };
 use super::constants::*;
 use super::info::TaskKind;
 use super::request::{
-    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberOp, MemberRequest, RenameRequest,
+    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberOp, MemberRequest, PolicyRequest, RenameRequest,
     Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
 };
 use super::wire::Wire;
-use crate::model::{Checked, Layout, Level, Rotation, Text};
+use crate::model::{Checked, CrashPolicy, Layout, Level, Rotation, Text};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -57,7 +57,7 @@ impl CallKind {
     }
 
     /// Every call.
-    pub const ALL: [CallKind; 12] = [
+    pub const ALL: [CallKind; 13] = [
         Self::new(NR_VERSION, VersionArg::BYTES, 0, false),
         Self::new(NR_FORMATS, ListArg::BYTES, 0, false),
         Self::new(NR_LIST, ListArg::BYTES, 0, false),
@@ -71,7 +71,7 @@ impl CallKind {
         Self::new(
             NR_CREATE,
             CreateArg::BYTES,
-            CREATE_ASSUME_CLEAN | CREATE_FORCE,
+            CREATE_ASSUME_CLEAN | CREATE_FORCE | CREATE_LOG,
             true,
         ),
         Self::new(NR_STOP, StopArg::BYTES, 0, true),
@@ -85,6 +85,7 @@ impl CallKind {
         Self::new(NR_RENAME, RenameArg::BYTES, 0, true),
         Self::new(NR_TASK, TaskArg::BYTES, 0, true),
         Self::new(NR_EVENTS, EventsArg::BYTES, 0, false),
+        Self::new(NR_POLICY, PolicyArg::BYTES, 0, true),
     ];
 
     /// The call that an ioctl number means. Its size field is not looked at: the head's is.
@@ -151,6 +152,7 @@ pub fn decode(call: &CallKind, bytes: &[u8], user: &mut dyn UserMemory) -> Check
         NR_DELETE => delete(bytes),
         NR_MEMBER => member(bytes),
         NR_RENAME => rename(bytes),
+        NR_POLICY => policy(bytes),
         NR_TASK => task(bytes),
         NR_EVENTS => Ok(Request::Events(EventsArg::from_bytes(bytes).seq)),
         nr => Err(reason!(ENOTTY, "no such call: {nr}")),
@@ -437,6 +439,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
     zero(arg.reserved.into(), "reserved")?;
     let name: Text<32> = text(&arg.volume_name, "volume_name")?;
     let assume_clean = arg.head.flags & CREATE_ASSUME_CLEAN != 0;
+    let log = arg.head.flags & CREATE_LOG != 0;
     let given = |field: &[u8]| field.iter().any(|&byte| byte != 0);
     if !given(&arg.level) {
         let more = !name.is_empty()
@@ -444,7 +447,8 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             || arg.chunk_sectors != 0
             || arg.spans != 0
             || arg.size_sectors != 0
-            || assume_clean;
+            || assume_clean
+            || log;
         if more {
             return Err(reason!(EINVAL, "a volume is described but has no level"));
         }
@@ -465,6 +469,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             .ok_or_else(|| reason!(E2BIG, "{} spans are more than any volume has", arg.spans))?,
         size_sectors: arg.size_sectors,
         assume_clean,
+        log,
     }))
 }
 
@@ -522,6 +527,36 @@ fn rename(bytes: &[u8]) -> Checked<Request> {
         target: array_target(&arg.target)?,
         name: text(&arg.name, "name")?,
     }))
+}
+
+fn policy(bytes: &[u8]) -> Checked<Request> {
+    let arg = PolicyArg::from_bytes(bytes);
+    zero(arg.reserved0.into(), "reserved0")?;
+    zero(arg.reserved1.into(), "reserved1")?;
+    Ok(Request::Policy(PolicyRequest {
+        target: array_target(&arg.target)?,
+        policy: policy_from(arg.policy)
+            .ok_or_else(|| reason!(EINVAL, "unknown policy {}", arg.policy))?,
+    }))
+}
+
+/// The policy that a code means.
+pub fn policy_from(code: u16) -> Option<CrashPolicy> {
+    match code {
+        POLICY_NONE => Some(CrashPolicy::None),
+        POLICY_RESYNC => Some(CrashPolicy::Resync),
+        POLICY_LOG => Some(CrashPolicy::Log),
+        _ => None,
+    }
+}
+
+/// The code of a policy.
+pub fn policy_code(policy: CrashPolicy) -> u16 {
+    match policy {
+        CrashPolicy::None => POLICY_NONE,
+        CrashPolicy::Resync => POLICY_RESYNC,
+        CrashPolicy::Log => POLICY_LOG,
+    }
 }
 
 fn task(bytes: &[u8]) -> Checked<Request> {

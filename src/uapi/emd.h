@@ -13,7 +13,7 @@
 #include <linux/types.h>
 
 #define EMD_API_MAJOR 1 /* Version of the surface; a change here breaks callers */
-#define EMD_API_MINOR 0 /* Grows with every compatible addition */
+#define EMD_API_MINOR 1 /* Grows with every compatible addition */
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -42,6 +42,8 @@
 /* Create: take the members' redundancy as right; no resync */
 #define EMD_CREATE_ASSUME_CLEAN (1u << 0)
 #define EMD_CREATE_FORCE (1u << 1) /* Create: on disks that carry a known signature too */
+/* Create: with a log that closes the write hole (levels with parity) */
+#define EMD_CREATE_LOG (1u << 2)
 
 #define EMD_DELETE_FORCE (1u << 0) /* Delete: a volume that holds a known signature too */
 
@@ -84,6 +86,14 @@
 /* Format flag: records which regions are being written, so that only these are resynced */
 #define EMD_FORMAT_REGION_LOG (1u << 3)
 #define EMD_FORMAT_BAD_RANGES (1u << 4) /* Format flag: records bad ranges */
+/* Format flag: has a place for a log that closes the write hole */
+#define EMD_FORMAT_HOLE_LOG (1u << 5)
+
+/* Policy for crashes: none; redundancy is taken as right after one */
+#define EMD_POLICY_NONE 1
+#define EMD_POLICY_RESYNC 2 /* Policy for crashes: resync */
+/* Policy for crashes: resync, and a log that closes the write hole */
+#define EMD_POLICY_LOG 3
 
 #define EMD_RANGE_MISMATCH 1 /* Range: redundancy did not agree there */
 #define EMD_RANGE_BAD 2 /* Range: the disk holds nothing usable there */
@@ -109,6 +119,7 @@
 #define EMD_NR_RENAME 0x09 /* Number of the rename call */
 #define EMD_NR_TASK 0x0a /* Number of the task call */
 #define EMD_NR_EVENTS 0x0b /* Number of the events call */
+#define EMD_NR_POLICY 0x0c /* Number of the policy call */
 
 /* How a volume is, in one word. */
 #define EMD_STATE_OPTIMAL 1 /* Every member is in sync */
@@ -311,6 +322,15 @@ struct emd_rename {
 	char name[40]; /* [in] New name */
 };
 
+/* Argument of EMD_IOC_POLICY. */
+struct emd_policy {
+	struct emd_head head; /* Head; no flags */
+	struct emd_target target; /* The array */
+	__u16 policy; /* [in] EMD_POLICY_* */
+	__u16 reserved0; /* Must be 0 */
+	__u32 reserved1; /* Must be 0 */
+};
+
 /* Argument of EMD_IOC_TASK. */
 struct emd_task {
 	struct emd_head head; /* Head; no flags */
@@ -402,7 +422,7 @@ struct emd_rec_volume {
 	__u16 access; /* EMD_ACCESS_* */
 	__u16 task_kind; /* Running task, EMD_TASK_*, or 0 */
 	__u16 task_state; /* EMD_TASK_STATE_*, or 0 */
-	__u16 reserved0; /* 0 */
+	__u16 crash_policy; /* What is done about crashes, EMD_POLICY_*; 0 for levels without parity */
 	__u32 task_rate_kib; /* KiB/s, of each member */
 	__u64 task_done_sectors; /* Sectors of each member done */
 	__u64 task_total_sectors; /* Sectors of each member to do in all */
@@ -496,5 +516,7 @@ struct emd_rec_level {
 #define EMD_IOC_TASK _IOWR(EMD_IOC_TYPE, EMD_NR_TASK, struct emd_task)
 /* Moves this open file's place in the stream of events */
 #define EMD_IOC_EVENTS _IOWR(EMD_IOC_TYPE, EMD_NR_EVENTS, struct emd_events)
+/* Changes what is done about crashes */
+#define EMD_IOC_POLICY _IOWR(EMD_IOC_TYPE, EMD_NR_POLICY, struct emd_policy)
 
 #endif /* _UAPI_EMD_H */

@@ -10,7 +10,7 @@ use super::request::DevNumber;
 use super::volume_state;
 use crate::metadata::Format;
 use crate::model::{
-    Access, BadRange, Checked, Consistency, DiskRole, DiskState, Identity, Layout, Level,
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Identity, Layout, Level,
     MemberState, Set, Slot, Text, Volume, VolumeIndex,
 };
 use crate::personalities::choice::Choice;
@@ -185,6 +185,8 @@ pub struct VolumeInfo {
     pub state: VolumeState,
     /// Whether redundancy agrees.
     pub consistency: Consistency,
+    /// What is done about crashes; `None` for levels without parity.
+    pub crash_policy: Option<CrashPolicy>,
     /// What may be done with it.
     pub access: AccessKind,
     /// Why not more; empty with [`AccessKind::ReadWrite`].
@@ -286,6 +288,8 @@ pub struct FormatInfo {
     pub region_log: bool,
     /// Records bad ranges.
     pub bad_ranges: bool,
+    /// There is a place for a log that closes the write hole.
+    pub hole_log: bool,
     /// Most spans of a volume.
     pub spans_max: u16,
     /// Levels and layouts.
@@ -383,6 +387,8 @@ impl VolumeInfo {
             size_sectors: volume.size_sectors,
             state: volume_state::of(volume),
             consistency: volume.consistency,
+            // Who knows the metadata better than its model says so.
+            crash_policy: (volume.shape.level.parity_members() > 0).then_some(CrashPolicy::Resync),
             access,
             reason,
             members,
@@ -426,6 +432,7 @@ impl FormatInfo {
             checkpoints: capabilities.checkpoints,
             region_log: capabilities.region_log,
             bad_ranges: capabilities.bad_ranges,
+            hole_log: capabilities.hole_log,
             spans_max: capabilities.spans_max,
             levels,
         })

@@ -6,8 +6,8 @@
 //! at the end and kinds that older readers skip. Lengths are multiples of 8, without padding.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, Out, QueryArg, RenameArg, ScanArg,
-    StopArg, TargetArg, TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, Out, PolicyArg, QueryArg, RenameArg,
+    ScanArg, StopArg, TargetArg, TaskArg, VersionArg,
 };
 use super::wire::Structure;
 
@@ -144,8 +144,8 @@ wire_struct! {
         pub task_kind: u16,
         /// `EMD_TASK_STATE_*`, or 0.
         pub task_state: u16,
-        /// 0.
-        pub reserved0: u16,
+        /// What is done about crashes, `EMD_POLICY_*`; 0 for levels without parity.
+        pub crash_policy: u16,
         /// KiB/s, of each member.
         pub task_rate_kib: u32,
         /// Sectors of each member done.
@@ -287,6 +287,7 @@ pub const STRUCTURES: &[Structure] = &[
     DeleteArg::STRUCTURE,
     MemberArg::STRUCTURE,
     RenameArg::STRUCTURE,
+    PolicyArg::STRUCTURE,
     TaskArg::STRUCTURE,
     EventsArg::STRUCTURE,
     EventWire::STRUCTURE,

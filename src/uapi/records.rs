@@ -6,6 +6,7 @@
 //! members, then its notes; a format, then its levels.
 
 use super::constants::*;
+use super::decode::{policy_code, policy_from};
 use super::info::{
     AccessKind, DiskInfo, FormatInfo, LevelInfo, MemberInfo, RangeInfo, RepairReason, ScanNote,
     SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState,
@@ -194,6 +195,9 @@ impl Sink {
         if format.bad_ranges {
             flags |= FORMAT_BAD_RANGES;
         }
+        if format.hole_log {
+            flags |= FORMAT_HOLE_LOG;
+        }
         self.push(&FormatRec {
             rec: rec::<FormatRec>(REC_FORMAT),
             name: text_field(format.name),
@@ -319,7 +323,7 @@ fn volume_record(volume: &VolumeInfo) -> VolumeRec {
         access: volume.access.code(),
         task_kind: task.map_or(0, |task| task.kind.code()),
         task_state: task.map_or(0, |task| task.state.code()),
-        reserved0: 0,
+        crash_policy: volume.crash_policy.map_or(0, policy_code),
         task_rate_kib: task.map_or(0, |task| task.rate_kib),
         task_done_sectors: task.map_or(0, |task| task.done_sectors),
         task_total_sectors: task.map_or(0, |task| task.total_sectors),
@@ -537,6 +541,10 @@ fn decode_volume(volume: &VolumeRec) -> Checked<VolumeInfo> {
             },
             code => return Err(unknown("consistency", code)),
         },
+        crash_policy: match volume.crash_policy {
+            0 => None,
+            code => Some(policy_from(code).ok_or_else(|| unknown("policy", code))?),
+        },
         access: AccessKind::from_code(volume.access)
             .ok_or_else(|| unknown("access", volume.access))?,
         reason: text(&volume.reason),
@@ -591,6 +599,7 @@ fn decode_format(format: &FormatRec) -> FormatInfo {
         checkpoints: format.flags & FORMAT_CHECKPOINTS != 0,
         region_log: format.flags & FORMAT_REGION_LOG != 0,
         bad_ranges: format.flags & FORMAT_BAD_RANGES != 0,
+        hole_log: format.flags & FORMAT_HOLE_LOG != 0,
         spans_max: small(format.spans_max),
         levels: KVec::new(),
     }

@@ -3,7 +3,7 @@
 //! What may be asked for, with every check behind it: an engine needs to judge meaning only.
 
 use super::info::{ScanNote, SetInfo, TaskKind};
-use crate::model::{Layout, Level, Slot, Text};
+use crate::model::{CrashPolicy, Layout, Level, Slot, Text};
 use core::fmt;
 use kernel::prelude::*;
 
@@ -147,6 +147,8 @@ pub struct CreateVolume {
     pub size_sectors: u64,
     /// Take redundancy as right.
     pub assume_clean: bool,
+    /// With a log that closes the write hole.
+    pub log: bool,
 }
 
 /// What was made.
@@ -234,6 +236,15 @@ pub struct RenameRequest {
     pub name: Text<32>,
 }
 
+/// Change what is done about crashes. The target is an array, which must not run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PolicyRequest {
+    /// The array.
+    pub target: Target,
+    /// Its new policy.
+    pub policy: CrashPolicy,
+}
+
 /// What to do with a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TaskOp {
@@ -297,6 +308,8 @@ pub enum Request {
     Member(MemberRequest),
     /// See [`RenameRequest`].
     Rename(RenameRequest),
+    /// See [`PolicyRequest`].
+    Policy(PolicyRequest),
     /// See [`TaskRequest`].
     Task(TaskRequest),
     /// Go on from this event.

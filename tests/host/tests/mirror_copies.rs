@@ -67,7 +67,7 @@ impl Places {
                 a: self.slot(a),
                 b: self.slot(b),
             }),
-            Step::Compute(other) => panic!("{other:?} is not for mirrors"),
+            Step::Compute(_) | Step::Log { .. } => panic!("{step:?} is not for mirrors"),
             Step::Done(outcome) => Step::Done(Outcome {
                 repaired: self.mask(outcome.repaired),
                 corrected: self.mask(outcome.corrected),

@@ -100,6 +100,7 @@ fn no_slots_beyond() {
                     assert!(named.is_within(members), "{job:?} names {named:?}");
                 }
                 Step::Compute(_) => {}
+                Step::Log { .. } => panic!("mirrors have no log"),
                 Step::Done(outcome) => {
                     assert_eq!(outcome.result, LaneResult::Good);
                     assert!(outcome.write_failed.is_empty());

@@ -95,6 +95,8 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Give a volume a new name
     Rename(RenameArgs),
+    /// Change what is done so that a crash in the middle of a write takes nothing with it (levels with parity)
+    Policy(PolicyArgs),
     /// Read everything and compare; places that do not agree: `emdadm show --mismatches`
     Check(TaskArgs),
     /// Compare, and put right what does not agree
@@ -162,6 +164,9 @@ pub struct CreateArgs {
     /// Take the members' redundancy as right; no resync
     #[arg(long, requires = "level")]
     pub assume_clean: bool,
+    /// With a log that closes the write hole (levels with parity): `emdadm policy --help`
+    #[arg(long, requires = "level")]
+    pub log: bool,
     /// Also on disks that carry something already
     #[arg(long)]
     pub force: bool,
@@ -343,6 +348,30 @@ pub struct RenameArgs {
     pub target: String,
     /// Its new name
     pub name: String,
+}
+
+/// `policy`
+#[derive(Args)]
+#[command(after_help = "\
+Policies:
+  none    nothing: redundancy is taken as right after a crash
+  resync  redundancy is established again after a crash; what a member held that is missing then may
+          be wrong in stripes that were being written (the write hole)
+  log     the same, and partial parity is logged before a stripe is written: the hole is closed
+
+The array must be stopped; it has the new policy from its next start on.
+
+Examples:
+  emdadm show data
+  emdadm stop emd0
+  emdadm policy data log
+  emdadm scan")]
+pub struct PolicyArgs {
+    /// Array
+    pub target: String,
+    /// Its new policy
+    #[arg(value_parser = ["none", "resync", "log"])]
+    pub policy: String,
 }
 
 /// `check`, `repair`, `resync`

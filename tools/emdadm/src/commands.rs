@@ -3,13 +3,14 @@
 //! The commands that change something.
 
 use crate::cli::{
-    CreateArgs, DeleteArgs, ForcedMemberArgs, MemberArgs, RenameArgs, ScanArgs, SpareArgs, StopArgs,
+    CreateArgs, DeleteArgs, ForcedMemberArgs, MemberArgs, PolicyArgs, RenameArgs, ScanArgs, SpareArgs, StopArgs,
 };
 use crate::device::{Create, Device};
 use crate::failure::{Failure, Outcome, Result};
 use crate::target::{dev_name, dev_number, dev_numbers, find, find_set, parse_id, show_id};
 use crate::view::{self, SetView};
 use emd_core::uapi::constants::*;
+use emd_core::model::CrashPolicy;
 use emd_core::uapi::{MemberOp, Target};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,9 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
         size_sectors: args.size.map_or(0, |size| size.sectors),
         members,
         spares,
-        flags: flag(args.assume_clean, CREATE_ASSUME_CLEAN) | flag(args.force, CREATE_FORCE),
+        flags: flag(args.assume_clean, CREATE_ASSUME_CLEAN)
+            | flag(args.force, CREATE_FORCE)
+            | flag(args.log, CREATE_LOG),
     })?;
     let array = Some(made.number).filter(|&number| number != NONE);
     let path = array.map(|number| format!("/dev/emd{number}"));
@@ -252,6 +255,21 @@ pub fn delete(args: &DeleteArgs, json: bool) -> Result<Outcome> {
         view::print_json(&json!({ "deleted": args.target }));
     } else {
         println!("{}: deleted", args.target);
+    }
+    Ok(Outcome::Done)
+}
+
+/// `emdadm policy`
+pub fn policy(args: &PolicyArgs, json: bool) -> Result<Outcome> {
+    let device = Device::open()?;
+    let target = find(&device, &args.target)?;
+    let all = CrashPolicy::ALL.into_iter();
+    let policy = all.clone().find(|policy| policy.name() == args.policy);
+    device.policy(&target, policy.unwrap_or_default())?;
+    if json {
+        view::print_json(&json!({ "changed": args.target, "policy": args.policy }));
+    } else {
+        println!("{}: policy {} from its next start on", args.target, args.policy);
     }
     Ok(Outcome::Done)
 }

@@ -4,8 +4,10 @@
 
 use crate::failure::{Failure, Result};
 use crate::sys;
+use emd_core::model::CrashPolicy;
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
+use emd_core::uapi::decode::policy_code;
 use emd_core::uapi::layout::EventWire;
 use emd_core::uapi::records::{self, Decoded};
 use emd_core::uapi::wire::Wire;
@@ -321,6 +323,16 @@ impl Device {
             number: some(arg.number),
             slot: some(arg.slot),
         })
+    }
+
+    /// Changes what is done about crashes in a volume.
+    pub fn policy(&self, target: &Target, policy: CrashPolicy) -> Result<()> {
+        let arg = PolicyArg {
+            target: wire_target(target),
+            policy: policy_code(policy),
+            ..PolicyArg::default()
+        };
+        self.call(IOC_POLICY, arg).map(drop)
     }
 
     /// Renames a volume.

@@ -55,6 +55,7 @@ fn run(cli: &cli::Cli) -> failure::Result<Outcome> {
         Command::Stop(args) => commands::stop(args, json),
         Command::Delete(args) => commands::delete(args, json),
         Command::Rename(args) => commands::rename(args, json),
+        Command::Policy(args) => commands::policy(args, json),
         Command::Check(args) => tasks::start(TaskKind::Check, args, json),
         Command::Repair(args) => tasks::start(TaskKind::Repair, args, json),
         Command::Resync(args) => tasks::start(TaskKind::Resync, args, json),

@@ -61,6 +61,7 @@ pub struct VolumeView {
     state: &'static str,
     consistency: &'static str,
     consistent_sectors: Option<u64>,
+    crash_policy: Option<&'static str>,
     access: &'static str,
     reason: Option<String>,
     members: Vec<MemberView>,
@@ -120,6 +121,7 @@ pub struct FormatView {
     checkpoints: bool,
     region_log: bool,
     bad_ranges: bool,
+    hole_log: bool,
     spans_max: u16,
     levels: Vec<LevelView>,
 }
@@ -241,6 +243,7 @@ impl VolumeView {
             state: volume.state.word(),
             consistency,
             consistent_sectors,
+            crash_policy: volume.crash_policy.map(|policy| policy.name()),
             access: volume.access.word(),
             reason: Some(volume.reason.to_string()).filter(|reason| !reason.is_empty()),
             members: volume
@@ -312,6 +315,7 @@ impl FormatView {
             checkpoints: format.checkpoints,
             region_log: format.region_log,
             bad_ranges: format.bad_ranges,
+            hole_log: format.hole_log,
             spans_max: format.spans_max,
             levels: format
                 .levels
@@ -513,6 +517,9 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
             "    initialised up to {}",
             percent(done_sectors, volume.member_sectors)
         ),
+    }
+    if let Some(policy) = volume.crash_policy {
+        println!("    policy for crashes: {}", policy.name());
     }
     if !volume.reason.is_empty() {
         println!("    {}: {}", volume.access.word(), volume.reason);

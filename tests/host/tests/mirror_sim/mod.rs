@@ -224,6 +224,7 @@ impl Lab {
                 }
                 Step::Read { members } | Step::Write { members } => members,
                 Step::Compute(_) => Mask::EMPTY,
+                Step::Log { .. } => return Err("mirrors have no log".into()),
             };
             match step {
                 Step::Read { members } => {
@@ -248,6 +249,7 @@ impl Lab {
                     }
                     trace.read_failed = trace.read_failed.union(result.failed);
                 }
+                Step::Log { .. } => {}
                 Step::Write { members } => {
                     ensure!(!members.is_empty(), "writes nothing");
                     ensure!(trace.write_asked.is_empty(), "writes a second time");

@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use emd_core::model::{
-    BadRange, Checked, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Text,
+    BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Text,
 };
 use emd_core::reason;
 use emd_core::uapi::decode::UserMemory;
@@ -181,6 +181,10 @@ impl Engine for Recorder {
     fn rename(&self, request: &RenameRequest) -> Checked {
         self.note(format!("{request:?}"))
     }
+
+    fn policy(&self, request: &PolicyRequest) -> Checked {
+        self.note(format!("{request:?}"))
+    }
 }
 
 fn push<T>(list: &mut KVec<T>, value: T) {
@@ -259,6 +263,8 @@ pub fn sample_set(nth: u8) -> SetInfo {
             1 => Consistency::Dirty,
             _ => Consistency::Initialising { done_sectors: 4096 },
         },
+        crash_policy: [None, Some(CrashPolicy::None), Some(CrashPolicy::Log)]
+            [usize::from(index) % 3],
         access: AccessKind::ALL[usize::from(index) % 3],
         reason: Text::from_text(if index == 0 {
             ""
