@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# EMD beside md, in one boot, each measurement in turn, on ramdisks: two sets of five, so that both arrays are
-# there at the same time. md as it comes and md tuned; RAID 0, 1, 5, 6, 10; healthy, degraded, rebuild, resync.
+# EMD beside md, in one boot, each measurement in turn, on ramdisks: two sets of them, so that both arrays are
+# there at the same time. md as it comes and md tuned; RAID 0, 1, 5, 6, 10, 60; healthy, degraded, check, rebuild, resync;
+# with 4, 8 and 12 members; with one CPU of two.
 # Nothing is asserted about speed: the result is a table of ratios (tests/bench/README.md).
 # memory: 4G
 # timeout: 2400
@@ -9,26 +10,56 @@
 ROUNDS=3 RUNTIME_MS=1500 RAMP_MS=300
 if grep -qw emdtest.quick=1 /proc/cmdline; then ROUNDS=1 RUNTIME_MS=400 RAMP_MS=100; fi
 
-SIZE_M=192        # of each member that arrays use
 CHUNK=64          # KiB
-declare -A MEMBERS=([0]=5 [1]=2 [5]=5 [6]=5 [10]=4)
+# A level may have its number of members behind an x.
+declare -A MEMBERS=([0]=5 [1]=2 [5]=5 [6]=5 [10]=4 [60]=8 [5x4]=4 [5x8]=8 [5x12]=12 [6x4]=4 [6x8]=8 [6x12]=12)
 MD=/dev/md0
 LINES=/tmp/lines.jsonl
 
-# The members of the two sets; no array shares a disk with another.
-EMD_DISK=(/dev/ram0 /dev/ram1 /dev/ram2 /dev/ram3 /dev/ram4)
-MD_DISK=(/dev/ram5 /dev/ram6 /dev/ram7 /dev/ram8 /dev/ram9)
+# ramdisks COUNT SIZE: two sets of so many disks of SIZE MiB; no array shares a disk with another.
+ramdisks() {
+  local n
+  SIZE_M=$(($2 - 64)) # of each member that arrays use
+  if [[ -e /sys/module/brd ]]; then rmmod brd; fi
+  modprobe brd rd_nr=$((2 * $1)) rd_size=$(($2 << 10))
+  EMD_DISK=() MD_DISK=()
+  for ((n = 0; n < $1; n++)); do EMD_DISK+=("/dev/ram$n") MD_DISK+=("/dev/ram$(($1 + n))"); done
+  wait_for 10 test -b "${MD_DISK[-1]}"
+  fill 0x00 "${EMD_DISK[@]}" "${MD_DISK[@]}"
+}
+
+# share LEVEL WORKLOAD: what part of the members' own speed is left for users when nothing else costs anything. Of the I/O to members
+# that this work makes, the part that is the user's; for tasks, one member of all.
+share() {
+  awk -v level="${1%%x*}" -v members="${MEMBERS[$1]}" -v workload="$2" 'BEGIN {
+    parity = level == 5 ? 1 : level == 6 ? 2 : 0
+    # RAID 60: two spans, of which the table knows one.
+    if (level == 60) { parity = 2; members /= 2 }
+    copies = level == 1 ? members : level == 10 ? 2 : 1
+    degraded = sub(/^degraded /, "", workload)
+    sub(/^1 CPU /, "", workload)
+    if (workload ~ /^random write/) share = parity ? 1 / (2 + 2 * parity) : 1 / copies
+    else if (workload ~ /^random read/) share = degraded && parity ? members / (2 * members - 1 - parity) : 1
+    else if (workload ~ /^write/) share = (members - parity) / members / copies
+    else if (workload ~ /^read/) share = 1
+    else share = 1 / members
+    printf "%.4f", share
+  }'
+}
 
 # note LEVEL WORKLOAD VARIANT VALUE UNIT: one measurement.
 note() {
-  jq -nc --arg level "$1" --arg workload "$2" --arg variant "$3" --argjson value "$4" --arg unit "$5" --argjson round "$round" \
-    '{$level, $workload, $variant, $round, $value, $unit}' >>"$LINES"
+  local share=1
+  [[ $1 == disk ]] || share=$(share "$1" "$2")
+  jq -nc --arg level "$1" --arg workload "$2" --arg variant "$3" --argjson value "$4" --arg unit "$5" --argjson round "$round" --argjson share "$share" \
+    '{$level, $workload, $variant, $round, $value, $unit, $share}' >>"$LINES"
 }
 
 # fio_on LEVEL WORKLOAD VARIANT DEVICE: runs a workload (its name says what).
 fio_on() {
   local level=$1 workload=$2 variant=$3 device=$4 unit=MiB/s how value
-  case ${workload#degraded } in
+  workload=${workload#degraded }
+  case ${workload#1 CPU } in
   "read 1M") how=(--rw=read --bs=1M --iodepth=8) ;;
   "read 64K") how=(--rw=read --bs=64k --iodepth=16) ;;
   "write 1M") how=(--rw=write --bs=1M --iodepth=8) ;;
@@ -45,7 +76,7 @@ fio_on() {
   else
     value=$(jq '.jobs[0] | (.read.bw + .write.bw) / 1024 | round' /tmp/fio.json)
   fi
-  note "$level" "$workload" "$variant" "$value" "$unit"
+  note "$level" "$2" "$variant" "$value" "$unit"
 }
 
 # tune VARIANT: md's settings. As it comes, or as people set it for speed.
@@ -55,17 +86,21 @@ tune() {
   md-4096) threads=4 cache=4096 speed=10000000 ;;
   md-8192) threads=4 cache=8192 speed=10000000 ;;
   esac
-  [[ -e /sys/block/md0/md/stripe_cache_size ]] || return 0
-  echo "$threads" >/sys/block/md0/md/group_thread_cnt
-  echo "$cache" >/sys/block/md0/md/stripe_cache_size
-  echo "$speed" >/sys/block/md0/md/sync_speed_max
+  local folder
+  # Of RAID 60 it is the two below that have them.
+  for folder in /sys/block/md[0-2]/md; do
+    [[ -e $folder/stripe_cache_size ]] || continue
+    echo "$threads" >"$folder/group_thread_cnt"
+    echo "$cache" >"$folder/stripe_cache_size"
+    echo "$speed" >"$folder/sync_speed_max"
+  done
 }
 
-# Who takes part: only RAID 5 and 6 have settings. Reads of what is there do not go through the stripe cache.
+# Who takes part: only RAID 5 and 6 (and 60) have settings. Reads of what is there do not go through the stripe cache.
 variants() { # LEVEL WORKLOAD
-  case $1,$2 in
-  [56],read* | [56],random\ read*) echo "md md-4096 emd" ;;
-  [56],*) echo "md md-4096 md-8192 emd" ;;
+  case ${1%%x*},${2#1 CPU } in
+  [56],read* | [56],random\ read* | 60,read* | 60,random\ read*) echo "md md-4096 emd" ;;
+  [56],* | 60,*) echo "md md-4096 md-8192 emd" ;;
   *) echo "md emd" ;;
   esac
 }
@@ -84,7 +119,7 @@ measure() { # LEVEL WORKLOAD
 create_emd() { # LEVEL OPTION...
   local level=$1
   shift
-  emdadm create --json --force --format ddf --level "raid$level" --chunk "${CHUNK}K" --size "$(volume_m "$level")M" --name bench "$@" \
+  emdadm create --json --force --format ddf --level "raid${level%%x*}" --chunk "${CHUNK}K" --size "$(volume_m "$level")M" --name bench "$@" \
     "${EMD_DISK[@]:0:${MEMBERS[$level]}}" >/tmp/create.json || fail "emdadm create: $(cat /tmp/create.json)"
   EMD=$(jq -r .device /tmp/create.json)
   EMD_SET=$(jq -r .set /tmp/create.json)
@@ -92,23 +127,35 @@ create_emd() { # LEVEL OPTION...
 }
 
 create_md() { # LEVEL OPTION...
-  local level=$1 chunk=(--chunk="$CHUNK") redundancy=(--bitmap=none)
+  local level=$1 chunk=(--chunk="$CHUNK") redundancy=(--bitmap=none) span
   shift
   case $level in
   0) redundancy=() ;;
   1) chunk=() ;;
+  60)
+    for span in 1 2; do
+      mdadm --create "/dev/md$span" --run --level=6 --raid-devices=4 --chunk="$CHUNK" --bitmap=none --size="${SIZE_M}M" "$@" \
+        "${MD_DISK[@]:4 * (span - 1):4}" >/tmp/mdadm.out 2>&1 || fail "mdadm --create: $(cat /tmp/mdadm.out)"
+    done
+    # A chunk of the whole is a stripe's data of one below, as with EMD.
+    mdadm --create "$MD" --run --level=0 --raid-devices=2 --chunk=$((2 * CHUNK)) /dev/md1 /dev/md2 >/tmp/mdadm.out 2>&1 ||
+      fail "mdadm --create: $(cat /tmp/mdadm.out)"
+    return
+    ;;
   esac
-  mdadm --create "$MD" --run --level="$level" --raid-devices="${MEMBERS[$level]}" "${chunk[@]}" "${redundancy[@]}" --size="${SIZE_M}M" "$@" \
+  mdadm --create "$MD" --run --level="${level%%x*}" --raid-devices="${MEMBERS[$level]}" "${chunk[@]}" "${redundancy[@]}" --size="${SIZE_M}M" "$@" \
     "${MD_DISK[@]:0:${MEMBERS[$level]}}" >/tmp/mdadm.out 2>&1 || fail "mdadm --create: $(cat /tmp/mdadm.out)"
 }
 
 volume_m() { # LEVEL
-  case $1 in
-  0) echo $((SIZE_M * MEMBERS[0])) ;;
+  local members=${MEMBERS[$1]}
+  case ${1%%x*} in
+  0) echo $((SIZE_M * members)) ;;
   1) echo "$SIZE_M" ;;
-  5) echo $((SIZE_M * (MEMBERS[5] - 1))) ;;
-  6) echo $((SIZE_M * (MEMBERS[6] - 2))) ;;
-  10) echo $((SIZE_M * MEMBERS[10] / 2)) ;;
+  5) echo $((SIZE_M * (members - 1))) ;;
+  6) echo $((SIZE_M * (members - 2))) ;;
+  10) echo $((SIZE_M * members / 2)) ;;
+  60) echo $((SIZE_M * (members - 4))) ;;
   esac
 }
 
@@ -117,7 +164,10 @@ erase() {
     emdadm stop "$EMD" >/dev/null
     emdadm delete --force "$EMD_SET" >/dev/null
   fi
-  if [[ -e /sys/block/md0/md ]]; then mdadm --stop "$MD" 2>/dev/null; fi
+  local node
+  for node in md0 md1 md2; do
+    if [[ -e /sys/block/$node/md ]]; then mdadm --stop "/dev/$node" 2>/dev/null; fi
+  done
   mdadm --zero-superblock --force "${MD_DISK[@]}" 2>/dev/null || true
   EMD=
 }
@@ -175,8 +225,8 @@ note_emd_rate() { # LEVEL WORKLOAD WHAT
 
 limit() {
   local workload
-  for workload in "read 1M" "write 1M" "random read 4K" "random write 4K"; do
-    fio_on disk "$workload" disk /dev/ram9
+  for workload in "read 1M" "read 64K" "write 1M" "write 64K" "random read 4K" "random write 4K"; do
+    fio_on disk "$workload" disk "${MD_DISK[-1]}"
   done
 }
 
@@ -189,15 +239,34 @@ healthy() { # LEVEL
   done
 }
 
-# Goes on with the arrays of `healthy`.
+# These go on with the arrays of `healthy`.
 degraded() { # LEVEL
-  local level=$1 workload variant
+  local level=$1 workload md_of_disk=$MD
+  [[ $level != 60 ]] || md_of_disk=/dev/md1
   emdadm fail "$EMD" "${EMD_DISK[1]}" >/dev/null
-  mdadm --fail "$MD" "${MD_DISK[1]}" 2>/dev/null
-  for workload in "read 1M" "random read 4K" "random write 4K"; do
+  mdadm --fail "$md_of_disk" "${MD_DISK[1]}" 2>/dev/null
+  for workload in "read 1M" "write 1M" "random read 4K" "random write 4K"; do
     measure "$level" "degraded $workload"
   done
+}
 
+check() { # LEVEL
+  local variant
+  for variant in $(variants "$1" check); do
+    mark
+    if [[ $variant == emd ]]; then
+      emdadm check "$EMD" >/dev/null
+      note_emd_rate "$1" check check
+    else
+      tune "$variant"
+      echo check >/sys/block/md0/md/sync_action
+      note_md_rate "$1" check "$variant" "(data-)?check"
+    fi
+  done
+}
+
+rebuild() { # LEVEL: after `degraded`
+  local level=$1 variant
   mark
   wait_for 10 emdadm remove "$EMD" "${EMD_DISK[1]}"
   emdadm add "$EMD" "${EMD_DISK[1]}" >/dev/null
@@ -212,6 +281,21 @@ degraded() { # LEVEL
     mdadm --add "$MD" "${MD_DISK[1]}" 2>/dev/null
     note_md_rate "$level" rebuild "$variant" "recover(y)?"
   done
+}
+
+# The same array with one CPU of two.
+one_cpu() { # LEVEL
+  local workload
+  echo 0 >/sys/devices/system/cpu/cpu1/online
+  for workload in "read 1M" "write 1M" "random read 4K" "random write 4K"; do measure "$1" "1 CPU $workload"; done
+  echo 1 >/sys/devices/system/cpu/cpu1/online
+}
+
+scaling() { # LEVEL
+  local workload
+  create_emd "$1" --assume-clean
+  create_md "$1" --assume-clean
+  for workload in "read 1M" "write 1M" "random write 4K"; do measure "$1" "$workload"; done
   erase
 }
 
@@ -249,18 +333,21 @@ speed_for_new_arrays() {
 boot_1() {
   local level round
   export MDADM_NO_UDEV=1
-  modprobe brd rd_nr=10 rd_size=$((256 << 10))
   modprobe -a raid0 raid1 raid10 raid456
   EMD=
   : >"$LINES"
-  fill 0x00 "${EMD_DISK[@]}" "${MD_DISK[@]}"
   for ((round = 1; round <= ROUNDS; round++)); do
     step "round $round of $ROUNDS ($((SECONDS / 60)) min $((SECONDS % 60)) s so far)"
+    ramdisks 5 256
     limit
     for level in ${LEVELS:-0 1 5 6 10}; do
       healthy "$level"
+      if [[ $level == [56] && -e /sys/devices/system/cpu/cpu1/online ]]; then one_cpu "$level"; fi
       if ((level)); then
+        check "$level"
         degraded "$level"
+        rebuild "$level"
+        erase
         resync "$level" "resync, members agree"
         resync "$level" "resync, all to be written" 0xff
       else
@@ -268,6 +355,14 @@ boot_1() {
       fi
       say "RAID $level done"
     done
+    # More members, so smaller ones.
+    ramdisks 12 120
+    healthy 60
+    degraded 60
+    erase
+    say "RAID 60 done"
+    for level in ${SCALING:-5x4 5x8 5x12 6x4 6x8 6x12}; do scaling "$level"; done
+    say "more members done"
   done
   jq -s --arg kernel "$(uname -r)" --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cpus "$(nproc)" \
     --argjson milliseconds "$RUNTIME_MS" '{about: {$kernel, $cpu, $cpus, milliseconds_per_run: $milliseconds}, runs: .}' "$LINES" >/tmp/runs.json

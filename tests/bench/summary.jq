@@ -11,6 +11,7 @@ def ratio($over; $under): if $over and $under and $under > 0 then $over / $under
 
 .about as $about
 | (.runs | map(select(.variant == "disk")) | group_by(.workload) | map({workload: .[0].workload, unit: .[0].unit, disk: map(.value) | median})) as $limits
+| ($limits | map({key: .workload, value: .disk}) | from_entries) as $own
 | (.runs | map(select(.variant != "disk"))) as $runs
 | ([$runs[] | [.level, .workload]] | reduce .[] as $key ([]; if index([$key]) then . else . + [$key] end)) as $keys
 | {
@@ -28,6 +29,8 @@ def ratio($over; $under): if $over and $under and $under > 0 then $over / $under
           level: $level,
           workload: $workload,
           unit: $mine[0].unit,
+          # The members' own speed times what is left of it for users. Tasks read, most of all.
+          raw_limit: (($own[$workload | ltrimstr("degraded ") | ltrimstr("1 CPU ")] // $own["read 1M"]) * $mine[0].share),
           emd: ($rounds | map(.emd) | spread),
           md: ($rounds | map(.md) | spread),
           md_tuned: ($rounds | map(.tuned) | spread),
