@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# md's RAID 4, 6 and 10 in each of its layouts: what mdadm makes EMD runs, and what EMD makes md runs, with every superblock;
+# md's RAID 4, 6 and 10 in each of its layouts: what mdadm makes EMD runs, and what EMD makes md runs;
 # healthy, with a member lost in either, and rebuilt by either: same bytes (fio verifies what it writes through EMD), same states, nothing
 # synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
 # disks: 1x4M virtio
@@ -19,16 +19,12 @@ declare -A LAYOUT=([r4]=parity-last [near]=near=2 [far]=far=2 [offset]=offset=2)
 declare -A DISKS_OF OTHER SUMS DETAILS
 
 boot_1() {
-  modprobe brd rd_nr=22 rd_size=3072
+  modprobe brd rd_nr=24 rd_size=3072
   md_load
-  # Each superblock has another layout of RAID 6.
+  # Another layout of RAID 6 for each. (1.0 and 1.1 differ in where things are, not in levels: the other tests have them.)
   LAYOUT[r6]=left-symmetric
   made_by_mdadm 1.2
   lost_and_rebuilt_by_emd 1.2
-  LAYOUT[r6]=right-asymmetric
-  made_by_emd 1.1
-  LAYOUT[r6]=ddf-zero-restart
-  made_by_mdadm 1.0
   LAYOUT[r6]=parity-first-6
   made_by_emd 0.90
   lost_and_rebuilt_by_md 0.90
@@ -49,7 +45,7 @@ made_by_mdadm() { # VERSION
   md_writes 1
   md_lets_go
   emd_has optimal
-  emd_writes_all 2
+  emd_writes_all 2 fio
   emd_lets_go
   md_has 0
 }
@@ -68,7 +64,7 @@ made_by_emd() { # VERSION
   expect "linear: fio verifies" fio_verified "/dev/$linear"
   SUMS[linear]=$(fill "/dev/$linear" 4)
   wait_for 40 emd_all_are optimal
-  emd_writes_all 1
+  emd_writes_all 1 fio
   emd_lets_go
   expect_equal "mdadm reads the linear array" "$(mdadm -E "${LINEAR[1]}" | sed -n 's/^ *Raid Level : \|^ *Raid Devices : \|^ *State : //p' | xargs)" "linear 2 clean"
   md_has 0
@@ -91,7 +87,7 @@ lost_and_rebuilt_by_emd() { # VERSION
   md_lets_go
   lost_is_taken_away
   emd_has degraded start_timeout_ms=500
-  emd_writes_all 6
+  emd_writes_all 6 fio
   emd_lets_go
   md_has 1
   md_writes 7
@@ -251,11 +247,11 @@ emd_has() {
   expect_no_emd_task
 }
 
-emd_writes_all() { # SEED
+emd_writes_all() { # SEED [fio]
   local name array
   for name in "${NAMES[@]}"; do
     array=$(emd_of "$(nth "$name" 0)")
-    expect "$name: fio writes and verifies" fio_verified "/dev/$array"
+    [[ -z ${2:-} ]] || expect "$name: fio writes and verifies" fio_verified "/dev/$array"
     SUMS[$name]=$(fill "/dev/$array" "$1")
   done
 }
