@@ -447,14 +447,14 @@ pub(super) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
 
 impl Array {
     /// All members are about to be flushed; the number is for [`Array::flush_ended`].
-    pub(super) fn flush_begins(&self) -> u64 {
+    pub fn flush_begins(&self) -> u64 {
         self.hole
             .as_ref()
             .map_or(0, |hole| hole.watch.flush_begins())
     }
 
     /// A flush of all members came to its end. It counts when none that is still in use failed.
-    pub(super) fn flush_ended(&self, number: u64, failed: Mask) {
+    pub fn flush_ended(&self, number: u64, failed: Mask) {
         if let Some(hole) = self.hole.as_ref() {
             if failed.intersect(self.writable()).is_empty() {
                 hole.watch.flush_ended(number);

@@ -11,8 +11,8 @@ use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{registry, DiskImage, Format, LevelCapability, MetadataSet};
 use crate::model::{
-    Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape, SpareRole,
-    VolumeIndex, VolumeSpec,
+    Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape,
+    SpareRole, VolumeIndex, VolumeSpec,
 };
 use crate::personalities::for_level;
 use crate::reason;

@@ -15,8 +15,8 @@ use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
-    PolicyRequest, RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply, StopRequest, Target,
-    TaskKind, TaskOp, TaskRequest,
+    PolicyRequest, RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply,
+    StopRequest, Target, TaskKind, TaskOp, TaskRequest,
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;

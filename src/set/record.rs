@@ -14,6 +14,7 @@ use crate::metadata::MetadataSet;
 use crate::model::{
     Checked, Context, DiskIndex, Event, PlanWrite, Text, VolumeIndex, DISKS_MAX, MEMBERS_MAX,
 };
+use crate::personalities::Mask;
 use crate::reason;
 use crate::uapi::{DevNumber, EventKind};
 use kernel::prelude::*;
@@ -225,6 +226,7 @@ impl Inner {
                 *place = self.disk_in(volume, slot);
             }
         }
+        let number = array.flush_begins();
         let Self { devices, io, .. } = self;
         let due = (0..).zip(disks).filter_map(|(slot, disk)| {
             let device = devices.get(usize::from(disk?))?.as_ref()?;
@@ -240,6 +242,9 @@ impl Inner {
                 ));
             }
         });
+        if result.is_ok() {
+            array.flush_ended(number, Mask::EMPTY);
+        }
         result
     }
 }

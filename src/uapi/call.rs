@@ -11,7 +11,8 @@ use super::info::{FormatInfo, SetInfo};
 use super::records::{put_text, Sink};
 use super::request::{
     CreateReply, CreateRequest, DeleteRequest, EventsReply, MemberReply, MemberRequest,
-    PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target, TaskRequest,
+    PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target,
+    TaskRequest,
 };
 use super::wire::Wire;
 use crate::metadata::registry;

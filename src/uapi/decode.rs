@@ -16,8 +16,8 @@ use super::args::{
 use super::constants::*;
 use super::info::TaskKind;
 use super::request::{
-    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberOp, MemberRequest, PolicyRequest, RenameRequest,
-    Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
+    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberOp, MemberRequest, PolicyRequest,
+    RenameRequest, Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
 };
 use super::wire::Wire;
 use crate::model::{Checked, CrashPolicy, Layout, Level, Rotation, Text};

@@ -10,8 +10,8 @@ use super::request::DevNumber;
 use super::volume_state;
 use crate::metadata::Format;
 use crate::model::{
-    Access, BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Identity, Layout, Level,
-    MemberState, Set, Slot, Text, Volume, VolumeIndex,
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Identity, Layout,
+    Level, MemberState, Set, Slot, Text, Volume, VolumeIndex,
 };
 use crate::personalities::choice::Choice;
 use kernel::prelude::*;

@@ -55,6 +55,6 @@ pub use info::{
 #[allow(unused_imports)]
 pub use request::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventsReply, MemberOp, MemberReply,
-    MemberRequest, PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target,
-    TaskOp, TaskRequest,
+    MemberRequest, PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply,
+    StopRequest, Target, TaskOp, TaskRequest,
 };

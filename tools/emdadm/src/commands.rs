@@ -3,14 +3,15 @@
 //! The commands that change something.
 
 use crate::cli::{
-    CreateArgs, DeleteArgs, ForcedMemberArgs, MemberArgs, PolicyArgs, RenameArgs, ScanArgs, SpareArgs, StopArgs,
+    CreateArgs, DeleteArgs, ForcedMemberArgs, MemberArgs, PolicyArgs, RenameArgs, ScanArgs,
+    SpareArgs, StopArgs,
 };
 use crate::device::{Create, Device};
 use crate::failure::{Failure, Outcome, Result};
 use crate::target::{dev_name, dev_number, dev_numbers, find, find_set, parse_id, show_id};
 use crate::view::{self, SetView};
-use emd_core::uapi::constants::*;
 use emd_core::model::CrashPolicy;
+use emd_core::uapi::constants::*;
 use emd_core::uapi::{MemberOp, Target};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -269,7 +270,10 @@ pub fn policy(args: &PolicyArgs, json: bool) -> Result<Outcome> {
     if json {
         view::print_json(&json!({ "changed": args.target, "policy": args.policy }));
     } else {
-        println!("{}: policy {} from its next start on", args.target, args.policy);
+        println!(
+            "{}: policy {} from its next start on",
+            args.target, args.policy
+        );
     }
     Ok(Outcome::Done)
 }

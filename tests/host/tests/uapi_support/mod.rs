@@ -5,7 +5,8 @@
 #![allow(dead_code)]
 
 use emd_core::model::{
-    BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Text,
+    BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Layout, Level, MemberState,
+    Rotation, Text,
 };
 use emd_core::reason;
 use emd_core::uapi::decode::UserMemory;
