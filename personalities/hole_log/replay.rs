@@ -150,9 +150,13 @@ impl Write {
 impl Stretch {
     /// The part of it in the columns from `first` (of the lane) on.
     fn part(&self, first: u32, sectors: u32) -> Self {
-        let skip = first.saturating_sub(self.column % SECTORS_MAX);
+        self.piece(first.saturating_sub(self.column % SECTORS_MAX), sectors)
+    }
+
+    /// The part of it that begins `skip` sectors later.
+    pub fn piece(&self, skip: u32, sectors: u32) -> Self {
         let part = |sum: SumAt| SumAt {
-            skip_sectors: skip,
+            skip_sectors: sum.skip_sectors.saturating_add(skip),
             ..sum
         };
         Self {

@@ -26,6 +26,9 @@ use crate::reason;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// So often a read that fails is tried.
+const READ_TRIES: u32 = 4;
+
 /// A member's disk, where the member and its ring start on it, and what of the member may be used.
 struct Seat {
     device: Arc<BlockDevice>,
@@ -181,7 +184,44 @@ impl Replay<'_> {
         Ok((found, read))
     }
 
+    /// Mends a stretch; block by block when something in it cannot be read, so that no more is made of that
+    /// than it is.
     fn mend(&mut self, stretch: &Stretch) -> Checked {
+        let block = self.block_sectors();
+        if self.mend_piece(stretch, stretch.sectors <= block)? {
+            return Ok(());
+        }
+        let mut skip = 0;
+        while skip < stretch.sectors {
+            let sectors = block.min(stretch.sectors - skip);
+            self.mend_piece(&stretch.piece(skip, sectors), true)?;
+            skip += sectors;
+        }
+        Ok(())
+    }
+
+    fn block_sectors(&self) -> u32 {
+        let seats = self.seats.iter().flatten();
+        let blocks = seats.map(|seat| seat.device.logical_block_bytes() / 512);
+        blocks.max().unwrap_or(1).max(1)
+    }
+
+    /// Reads what a member holds, several times if it must be: errors may pass.
+    fn read_block(&mut self, slot: usize, sector: u64) -> bool {
+        let (Some(Some(seat)), Some(block)) = (self.seats.get(slot), self.blocks.get_mut(slot))
+        else {
+            return false;
+        };
+        (0..READ_TRIES).any(|_| {
+            let io = self.inner.io.as_mut();
+            io.read(&seat.device, seat.offset_sectors + sector, block)
+                .is_ok()
+        })
+    }
+
+    /// Mends a stretch that is read as one. False: something in it cannot be read, and it is not the
+    /// last try.
+    fn mend_piece(&mut self, stretch: &Stretch, is_last: bool) -> Checked<bool> {
         let len = stretch.sectors as usize * 512;
         let mut readable = Mask::EMPTY;
         let mut targets = Mask::EMPTY;
@@ -199,17 +239,15 @@ impl Replay<'_> {
             };
             let sector = start + u64::from(stretch.column);
             let is_right = sector + u64::from(stretch.sectors) <= seat.right_sectors;
-            let io = self.inner.io.as_mut();
-            if is_right
-                && io
-                    .read(&seat.device, seat.offset_sectors + sector, block)
-                    .is_ok()
-            {
+            if is_right && self.read_block(at, sector) {
                 readable = readable.with(slot);
-            } else {
-                // It is being rebuilt around here, or cannot be read: it is written with what it should hold.
-                targets = targets.with(slot);
+                continue;
             }
+            if is_right && !is_last {
+                return Ok(false);
+            }
+            // It is being rebuilt around here, or cannot be read: it is written with what it should hold.
+            targets = targets.with(slot);
         }
         let p = self.read_sum(stretch.p, 0, len);
         let q = self.read_sum(stretch.q, 1, len);
@@ -229,7 +267,7 @@ impl Replay<'_> {
         for slot in write.iter() {
             self.write(stretch, slot)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads (part of) a sum; false when there is none.

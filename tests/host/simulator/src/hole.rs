@@ -3,7 +3,7 @@
 //! The log that closes the write hole: `array/hole.rs` and `set/hole.rs`, on the real rings, entries and
 //! replay. Entries are real bytes on the disks; of a sum each sector's token is the first eight.
 
-use crate::disk::Token;
+use crate::disk::{IoError, Token};
 use crate::mistake::Mistake;
 use crate::sim::{Owner, Request, Sim};
 use emd_core::model::{Consistency, MemberState, Slot};
@@ -384,6 +384,21 @@ impl Sim {
     }
 
     fn mend(&mut self, stretch: &Stretch, seats: &[Option<(usize, u64, u64)>], rings: &[Vec<u8>]) {
+        if self.mend_piece(stretch, seats, rings, stretch.sectors == 1) {
+            return;
+        }
+        for skip in 0..stretch.sectors {
+            self.mend_piece(&stretch.piece(skip, 1), seats, rings, true);
+        }
+    }
+
+    fn mend_piece(
+        &mut self,
+        stretch: &Stretch,
+        seats: &[Option<(usize, u64, u64)>],
+        rings: &[Vec<u8>],
+        is_last: bool,
+    ) -> bool {
         let len = stretch.sectors as usize * 512;
         let (mut readable, mut targets) = (Mask::EMPTY, Mask::EMPTY);
         let mut blocks: Vec<KVVec<u8>> = Vec::new();
@@ -394,7 +409,12 @@ impl Sim {
             if let (Some((disk, offset, right)), Some(start)) = (seats[seat], start) {
                 let sector = start + u64::from(stretch.column);
                 let is_right = sector + u64::from(stretch.sectors) <= right;
-                let tokens = self.disks[disk].read(offset + sector, stretch.sectors);
+                let mut tries =
+                    (0..4).map(|_| self.disks[disk].read(offset + sector, stretch.sectors));
+                let tokens = tries.find(Result::is_ok).unwrap_or(Err(IoError::Medium));
+                if is_right && tokens.is_err() && !is_last {
+                    return false;
+                }
                 match tokens {
                     Ok(tokens) if is_right => {
                         readable = readable.with(slot);
@@ -426,7 +446,7 @@ impl Sim {
             Ok(write) => write,
             Err(why) => {
                 self.tell(|_| format!("   the log does not help: {why}"));
-                return;
+                return true;
             }
         };
         self.tell(|_| format!("   the log puts members {:b} right: {stretch:?}", write.0));
@@ -441,5 +461,6 @@ impl Sim {
                 let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, true);
             }
         }
+        true
     }
 }
