@@ -255,7 +255,8 @@ fn what_is_not_certain_is_refused() {
     for case in CASES {
         let whole = sample(case);
         let held = holders(&whole);
-        let cases: [(&str, &[usize], &[(usize, u32)], &str); 11] = [
+        type Case<'a> = (&'a str, &'a [usize], &'a [(usize, u32)], &'a str);
+        let cases: [Case<'_>; 11] = [
             (
                 "one record is older",
                 &held[..1],

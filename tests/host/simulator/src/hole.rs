@@ -402,11 +402,10 @@ impl Sim {
         let len = stretch.sectors as usize * 512;
         let (mut readable, mut targets) = (Mask::EMPTY, Mask::EMPTY);
         let mut blocks: Vec<KVVec<u8>> = Vec::new();
-        for seat in 0..seats.len() {
-            let slot = seat as Slot;
+        for (slot, &seat) in (0..).zip(seats) {
             let mut block = KVVec::from_elem(0, len, GFP_KERNEL).expect("memory");
             let start = self.geometry.member_sector(stretch.stripe, slot);
-            if let (Some((disk, offset, right)), Some(start)) = (seats[seat], start) {
+            if let (Some((disk, offset, right)), Some(start)) = (seat, start) {
                 let sector = start + u64::from(stretch.column);
                 let is_right = sector + u64::from(stretch.sectors) <= right;
                 let mut tries =
