@@ -518,7 +518,8 @@ impl Inner {
                 .and_then(|running| running.array.task());
             let is_waited_for = task.is_some_and(|task| {
                 let is_check = matches!(task.kind, TaskKind::Check | TaskKind::Repair);
-                !task.paused && !(kind == TaskKind::Rebuild && is_check)
+                let gives_way = kind == TaskKind::Rebuild && is_check;
+                !task.paused && !gives_way
             });
             is_waited_for && self.disks_of(other).meets(&disks)
         })
