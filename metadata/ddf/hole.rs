@@ -251,18 +251,21 @@ impl DdfSet {
         meta.hole = if counts {
             HoleMeta::read(&layout, log.block(index))
         } else {
-            let own = others.iter().filter(|section| section.own);
-            let marks = own.flat_map(|section| {
-                let blocks = (0..log.plan.slots).map(|slot| log.plan.marks(slot));
-                blocks.filter_map(|at| section.body(&layout, at))
-            });
-            let newest = marks
-                .filter(|body| body.is(Kind::Marks, &guid))
-                .max_by_key(|body| body.generation());
-            newest.map_or_else(HoleMeta::default, |body| HoleMeta {
-                session: None,
-                ..HoleMeta::read(&layout, body.bytes())
-            })
+            let mut newest = (0, HoleMeta::default());
+            for section in others.iter().filter(|section| section.own) {
+                for at in 0..log.plan.slots {
+                    let body = section.body(&layout, log.plan.marks(at));
+                    let Some(body) = body.filter(|body| body.is(Kind::Marks, &guid)) else {
+                        continue;
+                    };
+                    if body.generation() >= newest.0 {
+                        let read = HoleMeta::read(&layout, body.bytes());
+                        let of = HoleMeta { session: None, ..read };
+                        newest = (body.generation(), of);
+                    }
+                }
+            }
+            newest.1
         };
         let hole = meta.hole;
         let taken = hole.ring.is_some_and(|ring| {

@@ -72,7 +72,8 @@ not_started() {
 refused_scan() {
   emdadm scan "$@" >/run/scan 2>&1 || true
   started && fail "was started with a disk that others hold: $(emdadm show)"
-  says "held by others" "is in use \(mounted, or held by another driver\)" "$@"
+  grep -qiE "in use|held" /run/scan || fail "the reason is not said: $(head -c 1000 /run/scan)"
+  say "ok: said: $(grep -iE -m 1 "in use|held" /run/scan)"
 }
 
 # be64 DISK SECTOR OFFSET: a big-endian number in a sector
