@@ -45,6 +45,7 @@ static const struct call {
 	{ EMD_IOC_RENAME, "RENAME", sizeof(struct emd_rename), 1, offsetof(struct emd_rename, target) },
 	{ EMD_IOC_TASK, "TASK", sizeof(struct emd_task), 1, offsetof(struct emd_task, target) },
 	{ EMD_IOC_EVENTS, "EVENTS", sizeof(struct emd_events), 0, 0 },
+	{ EMD_IOC_POLICY, "POLICY", sizeof(struct emd_policy), 1, offsetof(struct emd_policy, target) },
 };
 
 static int fd = -1;
@@ -226,6 +227,8 @@ static void fill(unsigned char *to, const struct call *of)
 		((struct emd_member *)to)->op = EMD_MEMBER_OP_UNSPARE, ((struct emd_member *)to)->dev = 1ull << 32 | 1;
 	if (of->cmd == EMD_IOC_TASK)
 		((struct emd_task *)to)->op = EMD_TASK_OP_PAUSE;
+	if (of->cmd == EMD_IOC_POLICY)
+		((struct emd_policy *)to)->policy = EMD_POLICY_RESYNC;
 }
 
 static void wrong_targets(const struct call *call)
