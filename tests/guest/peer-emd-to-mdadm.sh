@@ -4,7 +4,7 @@
 # runs: same bytes, same states, and nothing is synced again. Then back; twice.
 # disks: 5x72M virtio
 # emd: manual
-# timeout: 150
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-peer.sh
 source /emd/tests/guest/lib-peer.sh

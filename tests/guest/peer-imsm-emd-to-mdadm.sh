@@ -4,7 +4,7 @@
 # what mdadm reads and md runs: same bytes, same states, and nothing is synced again. Then back; twice.
 # disks: 5x72M scsi
 # emd: manual
-# timeout: 150
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-imsm.sh
 source /emd/tests/guest/lib-imsm.sh

@@ -4,7 +4,7 @@
 # states. EMD writes to them, and md has them again. What a power cut left dirty, EMD resyncs.
 # disks: 5x72M scsi
 # emd: manual
-# timeout: 150
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-imsm.sh
 source /emd/tests/guest/lib-imsm.sh

@@ -4,7 +4,7 @@
 # synced again. Healthy, with a member lost, rebuilt, with a spare. Then back.
 # disks: 5x10M virtio
 # emd: manual
-# timeout: 240
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh

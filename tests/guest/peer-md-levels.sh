@@ -5,7 +5,7 @@
 # synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
 # disks: 1x4M virtio
 # emd: manual
-# timeout: 150
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh

@@ -4,7 +4,7 @@
 # same states. EMD writes to them, and md has them again.
 # disks: 5x72M virtio
 # emd: manual
-# timeout: 150
+# timeout: 300
 
 # shellcheck source=tests/guest/lib-peer.sh
 source /emd/tests/guest/lib-peer.sh
