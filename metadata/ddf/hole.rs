@@ -260,7 +260,10 @@ impl DdfSet {
                     };
                     if body.generation() >= newest.0 {
                         let read = HoleMeta::read(&layout, body.bytes());
-                        let of = HoleMeta { session: None, ..read };
+                        let of = HoleMeta {
+                            session: None,
+                            ..read
+                        };
                         newest = (body.generation(), of);
                     }
                 }

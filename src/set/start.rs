@@ -404,24 +404,12 @@ impl Inner {
             notify: bell,
         };
         let needs_resync = unsynced_from.is_some();
+        let attached = usable.union(rebuilding);
         Ok(Running {
-            array: Array::new(params)?,
-            disk: None,
-            number,
-            attached: usable.union(rebuilding),
-            linked: Mask::EMPTY,
             read_only,
             needs_resync,
-            resync_all: false,
             resync_from_sectors: unsynced_from.unwrap_or(0),
-            late: Late::NONE,
-            asked: None,
-            paused: false,
-            retry_at: now(),
-            told_per_mille: 0,
-            checkpoint_at: now(),
-            state: VolumeState::Inactive,
-            complained: false,
+            ..fresh(Array::new(params)?, number, attached)
         })
     }
 
@@ -489,23 +477,8 @@ impl Inner {
             notify: bell,
         };
         Ok(Running {
-            array: Array::new(params)?,
-            disk: None,
-            number,
-            attached: self.usable(index),
-            linked: Mask::EMPTY,
             read_only: true,
-            needs_resync: false,
-            resync_all: false,
-            resync_from_sectors: 0,
-            late: Late::NONE,
-            asked: None,
-            paused: false,
-            retry_at: now(),
-            told_per_mille: 0,
-            checkpoint_at: now(),
-            state: VolumeState::Inactive,
-            complained: false,
+            ..fresh(Array::new(params)?, number, self.usable(index))
         })
     }
 
@@ -550,6 +523,29 @@ impl Inner {
 }
 
 /// What is bad on `members`, as far as they have `member_sectors`.
+/// What runs of a volume whose array was just made.
+fn fresh(array: Arc<Gated<Array>>, number: Number, attached: Mask) -> Running {
+    Running {
+        array,
+        disk: None,
+        number,
+        attached,
+        linked: Mask::EMPTY,
+        read_only: false,
+        needs_resync: false,
+        resync_all: false,
+        resync_from_sectors: 0,
+        late: Late::NONE,
+        asked: None,
+        paused: false,
+        retry_at: now(),
+        told_per_mille: 0,
+        checkpoint_at: now(),
+        state: VolumeState::Inactive,
+        complained: false,
+    }
+}
+
 #[inline(never)]
 fn bad_spots(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
     let mut spots = KVec::new();
