@@ -3,6 +3,7 @@
 # Sets with damaged metadata, and disks of another size than they had: what is clear is started with right data, the rest is shown
 # with its reason, and nothing is written to it.
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
+# cpus: 1
 # emd: manual
 # timeout: 90
 
@@ -32,7 +33,7 @@ boot_1() {
     unload
     restore good "${MEMBERS[@]}"
   done
-  for sector in 1 64 65 100; do
+  for sector in $(whole && echo 1 64 65 100 || echo 1 65); do
     smash disk2 $((primary + sector))
     load
     wait_for 10 emd_runs emd0

@@ -3,6 +3,7 @@
 # Sets whose disks are stale, doubled, late, missing or in use: what is clear is started, the rest is shown with its reason, and
 # nothing is written to disks of what is not started.
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
+# cpus: 1
 # emd: manual
 # timeout: 90
 

@@ -65,8 +65,8 @@ boot_1() {
   expect_equal "policy of the second" "$(emd_get emd1 .crash_policy)" resync
   expect_failure "it is not changed while the array runs" emdadm policy emd1 log
   expect "fio over the log" fio_verified /dev/emd0
-  fill /dev/emd0 1 >/dev/null
-  fill /dev/emd1 2 >/dev/null
+  fill_known /dev/emd0 1 >/dev/null
+  fill_known /dev/emd1 2 >/dev/null
   wait_for 20 emd_is_clean emd0
   wait_for 20 emd_is_clean emd1
   step "power goes between data and parity"

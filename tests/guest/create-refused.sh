@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # What cannot be done is refused with errno and reason, and nothing is written to any disk.
 # disks: 5x64M virtio, 1x512K virtio, 1x20M virtio
+# cpus: 1
 # emd: manual
 # timeout: 90
 

@@ -11,9 +11,10 @@ source /emd/tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-faults.sh
 
 HOSTILE=/emd/bin/ioctl-hostile
-SEED=${SEED:-20260501} CALLS=${CALLS:-200000}
+SEED=${SEED:-20260501} CALLS=${CALLS:-50000}
 
 boot_1() {
+  ! whole || CALLS=300000
   modprobe emd clean_ms=200
   local a b before state numbers=() device
   a=$(disk disk1) b=$(disk disk2)

@@ -12,7 +12,7 @@ source /emd/tests/guest/lib-levels.sh
 boot_1() {
   mapfile -t DISKS < <(disks)
   filesystem_states files raid0 3 "${DISKS[@]}" -- --chunk 16K --size 360M
-  filesystem_states files concat 3 "${DISKS[@]}" -- --size 360M
+  ! whole || filesystem_states files concat 3 "${DISKS[@]}" -- --size 360M
   every_loss linear md-1.2 concat 2 "" --size 8M
   level two raid0 2 "${DISKS[@]}" -- --chunk 64K --size 24M
   step "partitions"

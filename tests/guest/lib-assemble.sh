@@ -41,7 +41,7 @@ unload() {
 
 started() { [[ -b /dev/emd0 ]]; }
 
-data_is_right() { expect "the data" cmp <(known 3 $DATA) <(dd if=/dev/emd0 bs=1M count=8 iflag=direct status=none); }
+data_is_right() { expect "the data" /emd/bin/pattern verify /dev/emd0 3 0 $((DATA / 1024)); }
 
 # The reasons and notes that EMD gives of volumes, sets and disks, one a line: nothing else that it prints.
 remarks() {
@@ -83,7 +83,7 @@ be64() { echo $((16#$(range "$(disk "$1")" "$2" 1 | od -An -v -tx1 -j "$3" -N 8 
 make_set() {
   load
   emdadm create --format ddf --level raid5 --name data --chunk 64K --size 16M --assume-clean "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
-  known 3 $DATA | dd of=/dev/emd0 bs=1M iflag=fullblock oflag=direct status=none
+  expect "known data" /emd/bin/pattern write /dev/emd0 3 0 $((DATA / 1024))
   wait_for 10 emd_settled emd0
   unload
   save good

@@ -79,11 +79,13 @@ level() {
 # every_loss NAME FORMAT LEVEL MEMBERS LOSSES [OPTION...]: a volume of the first MEMBERS disks. Its first half is written and verified
 # all the time while it is initialised, checked, loses the first of LOSSES (slots with commas between) and is rebuilt. Then each of LOSSES:
 # all data is there, new data is written without these members, and their disks come back and are rebuilt. So each loss reads
-# what was rebuilt before. In the end a check finds nothing. LOSSES is empty for levels that bear none.
+# what was rebuilt before. In the end a check finds nothing. LOSSES is empty for levels that bear none. A daily run takes the first two
+# and the last of them.
 every_loss() {
   local format=$2 level=$3 members=$4 losses=$5 array half seed=1 loss
   NAME=$1
   shift 5
+  whole || losses=$(sed -E 's/^([^ ]+ [^ ]+) .* ([^ ]+)$/\1 \2/' <<<"$losses")
   step "$NAME: $format, $level of $members, $*: healthy, checked, without each of: ${losses:-none}"
   # shellcheck disable=SC2153 # DISKS are the test's
   expect "created" emdadm create -e "$format" -l "$level" -n "$NAME" --force "$@" "${DISKS[@]:0:members}"
@@ -184,7 +186,7 @@ filesystem_states() {
   printf 'label: gpt\nsize=48MiB\n,\n' | sfdisk -q "/dev/$array"
   wait_for 10 test -b "/dev/${array}p1" -a -b "/dev/${array}p2"
   modprobe xfs
-  expect "mkfs.ext4" mkfs.ext4 -qF -E lazy_itable_init=0 "/dev/${array}p1"
+  expect "mkfs.ext4" mkfs.ext4 -qF "/dev/${array}p1"
   expect "mkfs.xfs" mkfs.xfs -qf "/dev/${array}p2"
   files_written healthy 1
   expect "the array is read from its disks again" emd_reload
@@ -231,7 +233,7 @@ files_written() {
     folder=/mnt/part$part
     mkdir -p $folder
     mount "/dev/${array}p$part" $folder
-    known "$2" 1000000 >"$folder/file$2"
+    known "$2" 150000 >"$folder/file$2"
     cp -r /emd/tests/guest/programs "$folder/tree$2"
   done
   expect "$1: fio writes to ext4 and xfs and verifies" fio --bs=16k --size=1M --rw=randwrite --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c \
@@ -250,7 +252,7 @@ files_checked() {
     folder=/mnt/part$part
     mount -o ro "/dev/${array}p$part" $folder
     for ((seed = 1; seed <= $1; seed++)); do
-      [[ $(sha256sum <"$folder/file$seed") == "$(known $seed 1000000 | sha256sum)" ]] || fail "partition $part: file$seed"
+      known $seed 150000 | cmp -s - "$folder/file$seed" || fail "partition $part: file$seed"
       diff -r /emd/tests/guest/programs "$folder/tree$seed" >/run/diff || fail "partition $part: tree$seed: $(head -c 500 /run/diff)"
     done
     umount $folder
@@ -273,15 +275,15 @@ half_sum() {
 
 # partitions NAME: a table on the array; its partition is there at once and after a stop and a start.
 partitions() {
-  local array
+  local array sum
   step "partitions on $1"
   array=$(emd_node "$1")
   printf 'label: gpt\nstart=1MiB, size=8MiB\nsize=4MiB\n' | sfdisk -q "/dev/$array"
   wait_for 10 test -b "/dev/${array}p2"
-  known 7 8388608 | dd of="/dev/${array}p1" bs=1M oflag=direct iflag=fullblock status=none
+  sum=$(fill "/dev/${array}p1" 7)
   emd_reload
   wait_for 20 emd_node "$1"
   array=$(emd_node "$1")
   wait_for 10 test -b "/dev/${array}p1" -a -b "/dev/${array}p2"
-  expect_equal "the partition's data" "$(sum "/dev/${array}p1")" "$(known_sum 7 8388608)"
+  expect_equal "the partition's data" "$(sum "/dev/${array}p1")" "$sum"
 }

@@ -7,9 +7,6 @@
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
 
-# shellcheck disable=SC2034 # of those who source this
-VERSIONS=(1.2 1.1 1.0 0.90)
-
 # md_make VERSION LEVEL OPTION|DISK...: an array of mdadm's, synced.
 md_make() {
   local version=$1 level=$2
@@ -79,7 +76,7 @@ emd0_leaves() {
 
 blank_all() {
   local device
-  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device"; done
+  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device" 2>/dev/null; done
 }
 
 # states DISK...: what mdadm reads there: state, and what it is.

@@ -76,8 +76,8 @@ emd_node() {
   [[ -b $device ]] && echo "${device#/dev/}"
 }
 
-# emd_load [PARAMETERS]: loads the module and waits until it has found what is there to be found.
-emd_load() { modprobe emd "$@"; }
+# emd_load [PARAMETERS]: loads the module and waits until it has found what is there to be found. Arrays are clean sooner than by default.
+emd_load() { modprobe emd clean_ms=300 "$@"; }
 
 # Unloads and loads the module: everything is read from the disks again.
 emd_reload() {
@@ -88,9 +88,14 @@ emd_reload() {
 
 # --- Data that is known
 
-# fill DEVICE [SEED]: the whole device, with bytes that follow from the seed; prints their checksum.
+# fill DEVICE [SEED]: the whole device, with bytes that follow from the seed, in pieces of all sizes; prints their checksum.
 fill() {
-  known "${2:-1}" "$(blockdev --getsize64 "$1")" | dd of="$1" bs=1M oflag=direct iflag=fullblock status=none
+  /emd/bin/pattern write "$1" "${2:-1}" && sum "$1"
+}
+
+# fill_known DEVICE SEED: the whole device with what `known` gives; prints its checksum.
+fill_known() {
+  known "$2" "$(blockdev --getsize64 "$1")" | dd of="$1" bs=1M oflag=direct iflag=fullblock status=none
   sum "$1"
 }
 
@@ -102,10 +107,8 @@ known() {
   )
 }
 
-known_sum() { known "$@" | sha256sum | cut -c 1-64; }
-
 # sum DEVICE: the checksum of what it holds, read from the disks.
-sum() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -c 1-64; }
+sum() { /emd/bin/pattern sum "$1"; }
 
 # fio_verified DEVICE: fio writes all of it in random order, in pieces of 4 to 64 KiB, and finds it again.
 fio_verified() {

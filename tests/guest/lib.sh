@@ -21,6 +21,9 @@ fail() {
   exit 1
 }
 
+# whole: is this a run of everything (make test-whole)? The daily one takes of each matrix what has every level and every state in it.
+whole() { [[ -n ${EMD_WHOLE:-} ]]; }
+
 # expect TEXT COMMAND...: the command must succeed. Its output is shown only if it does not.
 expect() {
   local text=$1 output

@@ -3,6 +3,7 @@
 # Intel volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles by itself: same bytes, same
 # states. EMD writes to them, and md has them again. What a power cut left dirty, EMD resyncs.
 # disks: 5x72M scsi
+# cpus: 1
 # emd: manual
 # timeout: 300
 
@@ -21,16 +22,18 @@ boot_1() {
   volume striped 0 3M -c64
   given_and_taken_back
 
-  step "RAID5 on three"
-  container 3
-  volume five 5 4M -c16
-  given_and_taken_back
+  if whole; then
+    step "RAID5 on three"
+    container 3
+    volume five 5 4M -c16
+    given_and_taken_back
+  fi
 
   step "RAID10 and RAID5 on four"
   container 4
   volume ten 10 4M -c64
   volume five 5 3M -c32
-  given_and_taken_back again
+  given_and_taken_back "$(whole && echo again || true)"
 
   step "the same with a member lost in md"
   for name in five ten; do slots[$name]=$(md_slot $name "${DISKS[1]}"); done

@@ -4,6 +4,7 @@
 # healthy, with a member lost in either, and rebuilt by either: same bytes (fio verifies what it writes through EMD), same states, nothing
 # synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
 # disks: 1x4M virtio
+# cpus: 1
 # emd: manual
 # timeout: 300
 

@@ -3,6 +3,7 @@
 # DDF volumes that mdadm makes, of every level it can, healthy, with a member lost, and rebuilt, are what EMD assembles: same bytes,
 # same states. EMD writes to them, and md has them again.
 # disks: 5x72M virtio
+# cpus: 1
 # emd: manual
 # timeout: 300
 
@@ -20,14 +21,14 @@ boot_1() {
   container 4
   volume r0 0 3 1M -c32
   volume r1 1 2 1M
-  volume r1x3 1 3 1M
+  ! whole || volume r1x3 1 3 1M
   volume r4 4 3 1M -c16
   volume r5ls 5 4 1M -c64 -p ls
-  volume r5la 5 3 1M -c16 -p la
+  ! whole || volume r5la 5 3 1M -c16 -p la
   volume r5ra 5 4 1M -c128 -p ra
-  volume r6c 6 4 1M -c64 -p ddf-N-continue
+  ! whole || volume r6c 6 4 1M -c64 -p ddf-N-continue
   volume r6n 6 4 1M -c32 -p ddf-N-restart
-  volume r6z 6 4 1M -c16 -p ddf-zero-restart
+  ! whole || volume r6z 6 4 1M -c16 -p ddf-zero-restart
   volume r10 10 4 1M -c64 -p n2
   volume r1e 10 3 1M -c32 -p n2
   md_fill 1

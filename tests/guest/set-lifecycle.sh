@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # A set from its beginning to its end: refusals, a member unplugged and back, power cuts, deletion, spares, a late start.
 # disks: 4x64M scsi, 2x64M virtio
+# cpus: 1
 # timeout: 120
 
 # shellcheck source=tests/guest/lib-raid.sh

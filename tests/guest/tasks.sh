@@ -201,12 +201,17 @@ checkpoint() {
   wait_for 30 moved_on five 16384
   expect "stopped in the middle" emdadm stop five
   expect "unloaded" rmmod emd
-  modprobe emd
+  # So slow from the start that it cannot be over before it is looked at.
+  modprobe emd auto=0
+  expect "slow" emdadm limit --max 1M
+  expect "scanned" emdadm scan
   wait_for 20 emd_node five
   wait_for 20 emd_has_task five rebuild
+  wait_for 20 moved_on five 0
   mark=$(emd_get five .task.done_sectors)
   ((mark >= 16384)) || fail "it starts anew: $mark sectors are done"
   say "ok: it goes on at $mark"
+  expect "no limit" emdadm limit
   wait_for 60 emd_settled five
   right "the data" five "$CHECKPOINT_SUM"
   expect "a check" emdadm check --wait five

@@ -88,7 +88,8 @@ def _add_emd_module(archive: Archive):
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "lib/modules", release)
         shutil.copytree(_module_tree(), tree, copy_function=os.symlink)
-        shutil.copy(places.MODULE, tree / "emd.ko")
+        # Most of it is debugging information, which the guest would have to unpack and load.
+        subprocess.run(["strip", "--strip-debug", "-o", tree / "emd.ko", places.MODULE], check=True)
         _depmod(folder)
         for source in [tree / "emd.ko", *tree.glob("modules.*")]:
             if not source.is_symlink() or source.name == "emd.ko":
