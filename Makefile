@@ -16,7 +16,7 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-host test-guest simulate demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest simulate demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
@@ -70,8 +70,11 @@ install: built-modules built-emdadm modules_install ## both, as built, for the r
 initramfs: toolbox ## what test guests boot from (cached)
 	@$(ENTER) tools/vm/run-tests --prepare
 
-test: toolbox ## all tests; the last line is "N passed, N failed"
+test: toolbox ## all tests, for every day; the last line is "N passed, N failed"
 	@$(ENTER) tools/vm/test-all
+
+test-whole: toolbox ## the same with all of each matrix (an hour)
+	@EMD_WHOLE=1 EMD_TIMEOUT_SCALE=9 EMD_GUEST_OPTIONS=emdtest.whole=1 $(ENTER) tools/vm/test-all
 
 test-host: toolbox ## host tests (T=NAME: those that match)
 	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)

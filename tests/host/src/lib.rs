@@ -1,5 +1,3 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host tests share.
-
-pub mod samples;
+//! Nothing but a place for `tests/`. What they share is in `support/`.

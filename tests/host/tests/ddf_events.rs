@@ -10,6 +10,7 @@ use ddf_common::world::{life, spec, World};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, Event, Layout, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::samples::load;
+use host_tests::whole;
 
 #[test]
 fn life_of_created_sets() {
@@ -24,7 +25,13 @@ fn life_of_created_sets() {
         (Level::Raid5, 6, 2, 1),
         (Level::Raid6, 12, 3, 0),
     ] {
-        for block in [512, 4096] {
+        // Blocks of 4096 bytes make other metadata, not other lives: one level shows it every day.
+        let blocks: &[u32] = match level {
+            Level::Raid1 => &[512, 4096],
+            _ if whole() => &[512, 4096],
+            _ => &[512],
+        };
+        for &block in blocks {
             let mut world =
                 World::created(count, 40, block, if block == 512 { crashes } else { 0 });
             let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();

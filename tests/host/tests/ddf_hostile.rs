@@ -13,6 +13,7 @@ use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{DiskState, Event, Level, SpareRole, Text};
+use host_tests::{share, whole};
 use host_tests::samples::{cases, load, Disk};
 
 /// Whatever is opened must be usable for events without a panic, too.
@@ -54,6 +55,15 @@ fn exercise(mut set: Box<DdfSet>) {
     }
 }
 
+/// From one byte that is flipped to the next: a daily run takes every third.
+fn step() -> usize {
+    if whole() {
+        1
+    } else {
+        3
+    }
+}
+
 /// Every byte of every header flipped: the other copy or the other disks carry the set.
 #[test]
 fn one_flipped_header_byte_loses_nothing() {
@@ -64,7 +74,7 @@ fn one_flipped_header_byte_loses_nothing() {
         let bytes = u64::from(block);
         for (copy, place) in [home.copies[0], home.copies[1]].into_iter().enumerate() {
             let first = place.unwrap() * bytes;
-            for byte in 0..512 {
+            for byte in (0..512).step_by(step()) {
                 let mut broken = disks.clone();
                 flip(&mut broken[0], first + byte, 1 << (byte % 8));
                 let again = open(&broken).unwrap_or_else(|why| panic!("{copy} {byte}: {why:?}"));
@@ -72,7 +82,7 @@ fn one_flipped_header_byte_loses_nothing() {
             }
         }
         // Without its anchor a disk is not found; the others go on without it.
-        for byte in 0..512 {
+        for byte in (0..512).step_by(step()) {
             let mut broken = disks.clone();
             flip(&mut broken[0], home.anchor * bytes + byte, 0x10);
             let (_, verdict, _) = probe(&broken[0], 0);
@@ -100,7 +110,7 @@ fn a_flipped_header_byte_of_a_lone_copy_is_damage() {
         let disks = load(&format!("ddf/gen-freebsd/{case}"));
         let home = open(&disks).unwrap().home(0).unwrap().copies[0].unwrap();
         let first = home * u64::from(disks[0].logical_block_bytes);
-        for byte in 0..512 {
+        for byte in (0..512).step_by(step()) {
             let mut broken = disks[0].clone();
             flip(&mut broken, first + byte, 0x04);
             let (_, verdict, _) = probe(&broken, 0);
@@ -119,7 +129,7 @@ fn a_flipped_section_byte_loses_nothing() {
     let good = show(set.set());
     let home = set.home(1).unwrap();
     let mut random = Random(7);
-    for round in 0..300 {
+    for round in 0..share(300) {
         let copy = home.copies[(round % 2) as usize].unwrap();
         let span = u64::from(home.layout.span_blocks());
         let byte = 512 + random.below((span - 1) * 512);
@@ -213,7 +223,7 @@ fn random_damage_never_panics() {
             .iter()
             .map(|disk| disk.runs().map(|(s, b)| (s, b.len() / 512)).collect())
             .collect();
-        for _ in 0..40 {
+        for _ in 0..share(40) {
             let mut broken = disks.clone();
             for (disk, runs) in broken.iter_mut().zip(&starts) {
                 for _ in 0..random.below(12) {
@@ -245,7 +255,7 @@ fn sealed_lies_never_panic() {
     .enumerate()
     {
         let set = open(&disks).unwrap();
-        let rounds = 250;
+        let rounds = share(250);
         for n in 0..rounds {
             let mut broken = disks.clone();
             for (index, disk) in broken.iter_mut().enumerate() {

@@ -13,7 +13,7 @@ use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Histories of the usual run, of each format.
-const HISTORIES: &[(&str, u64)] = &[("ddf", 250), ("asr", 1500), ("imsm", 500)];
+const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 300)];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))

@@ -13,6 +13,7 @@ use emd_core::model::{
     DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::Disk;
+use host_tests::share;
 
 /// A set in memory and its disks.
 pub struct World {
@@ -31,7 +32,7 @@ impl World {
             set,
             disks,
             step: 0,
-            crashes,
+            crashes: share(crashes),
             cuts: std::cell::Cell::new(0),
             random: Random(0x9E37_79B9_7F4A_7C15),
         };

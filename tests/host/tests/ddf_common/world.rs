@@ -14,6 +14,7 @@ use emd_core::model::{
     VolumeSpec,
 };
 use host_tests::samples::Disk;
+use host_tests::share;
 
 /// A set in memory and its disks.
 pub struct World {
@@ -34,7 +35,7 @@ impl World {
             set,
             disks,
             step: 0,
-            crashes,
+            crashes: share(crashes),
             random: Random(0x9E37_79B9_7F4A_7C15),
         };
         world.check("start");

@@ -3,6 +3,7 @@
 //! Arrays that mdadm and the kernel made: every one decodes to what mdadm said of it (`out.log` of the
 //! sample), and goes back to the same bytes.
 
+#[path = "../../tests/md_common/mod.rs"]
 mod md_common;
 
 use emd_core::metadata::md::badblocks;

@@ -3,6 +3,7 @@
 //! Random histories: whatever events come in whatever order, the disks say what the memory says, and
 //! a refused event changes nothing. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
+#[path = "../../tests/imsm_common/mod.rs"]
 mod imsm_common;
 
 use emd_core::metadata::imsm::ImsmSet;

@@ -6,6 +6,7 @@
 //! members missing, really or by being left out, it is worked out of the others.
 
 mod golden_common;
+#[path = "../../tests/imsm_common/mod.rs"]
 mod imsm_common;
 
 use emd_core::metadata::registry::FORMATS;

@@ -26,7 +26,7 @@ mod crash;
 mod executor;
 pub mod field;
 mod judge;
-#[path = "../sim_common/mod.rs"]
+#[path = "../../../tests/sim_common/mod.rs"]
 mod sim_common;
 
 pub use executor::{Trace, Trouble};

@@ -5,6 +5,7 @@
 //! refused event changes nothing. Now and then the set is put together again from its disks, and goes on
 //! from there. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
+#[path = "../../tests/md_common/mod.rs"]
 mod md_common;
 
 use emd_core::metadata::md::Version;

@@ -126,7 +126,7 @@ impl Disk {
 
 /// `tests/host/samples`.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples")
 }
 
 /// The disks of `case` (a folder under `tests/host/samples`), by name. Panics when there are none.

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host tests share.
+
+pub mod samples;
+
+/// Whether this is a run of everything (`make test-whole`, which sets `EMD_WHOLE`). The daily one goes less deep.
+pub fn whole() -> bool {
+    std::env::var_os("EMD_WHOLE").is_some_and(|value| !value.is_empty())
+}
+
+/// How often of `times` the daily run does what the whole one does `times` times: a third, at least once if at all.
+pub fn share(times: usize) -> usize {
+    if whole() {
+        times
+    } else {
+        times.div_ceil(3)
+    }
+}
