@@ -4,6 +4,7 @@
 # refuse them), statistics, holders in sysfs, members claimed.
 # disks: 3x64M virtio, 3x64M scsi 512/4096, 2x64M scsi 4096
 # timeout: 90
+# boot: plain
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh

@@ -60,13 +60,17 @@ wait_for() {
 
 # disk NAME: the device of a declared disk (disk1 ...), found by its serial number. Fails if it is not plugged in.
 disk() {
-  local block serial
+  local block serial page
+  # Without a program: it is asked for often.
   for block in /sys/block/[vs]d*; do
     serial=
     if [[ -r $block/serial ]]; then
-      serial=$(<"$block/serial")
+      read -r serial <"$block/serial" || true
     elif [[ -r $block/device/vpd_pg80 ]]; then
-      serial=$(tail -c +5 "$block/device/vpd_pg80" | tr -d '\0 ')
+      # 0, page, 0, length, serial number
+      mapfile -d '' page <"$block/device/vpd_pg80"
+      serial=${page[2]-}
+      serial=${serial:1}
     fi
     if [[ $serial == "$1" && -b /dev/${block##*/} ]]; then
       echo "/dev/${block##*/}"

@@ -11,7 +11,12 @@ sectors() { # DISK: logical/physical
   echo "$(<"$queue/logical_block_size")/$(<"$queue/physical_block_size")"
 }
 
+# What two boots must not have in common, though they may begin from one template.
+moment() { echo "$EPOCHSECONDS $(</proc/sys/kernel/random/uuid) $(</proc/sys/kernel/random/boot_id) $(od -An -N8 -tx8 /dev/urandom) $RANDOM$RANDOM"; }
+
 boot_1() {
+  local first
+  first=$(moment)
   step "disks as declared"
   expect_equal "disk1" "$(sectors disk1)" 512/512
   expect_equal "disk3" "$(sectors disk3)" 4096/4096
@@ -40,12 +45,22 @@ boot_1() {
   expect_failure "an unknown disk is refused" host unplug disk99
 
   step "orderly reboot"
+  echo "$first" | dd of="$(disk disk1)" bs=512 seek=8 conv=sync,fsync status=none
   echo one | dd of="$(disk disk1)" bs=512 conv=sync,fsync status=none
   uname -r | host put release
   host reboot-clean
 }
 
 boot_2() {
+  local first second word
+  read -ra second < <(moment)
+  read -ra first < <(dd if="$(disk disk1)" bs=512 skip=8 count=1 status=none | tr -d '\0')
+  step "time goes on, and random numbers are others"
+  expect "later than ${first[0]}" test "${second[0]}" -gt "${first[0]}"
+  for word in 1 2 3 4; do
+    expect "${first[word]} before" test "${second[word]}" != "${first[word]}"
+  done
+
   step "after an orderly reboot"
   expect_equal "disk1" "$(head -c 3 "$(disk disk1)")" one
   expect "a filesystem on 4096-byte sectors" mkfs.ext4 -q "$(disk disk3)"

@@ -22,14 +22,23 @@ def create(disk, folder: Path):
 
 
 def arguments(spec, folder: Path) -> list:
-    command = []
-    if any(disk.bus == "scsi" for disk in spec.disks):
-        command += ["-device", "virtio-scsi-pci,id=scsi"]
-    for disk in spec.disks:
-        command += ["-blockdev", json.dumps(_backend(spec, disk, folder))]
+    """Of a machine that has its disks from the start."""
+    command = controller() if any(disk.bus == "scsi" for disk in spec.disks) else []
+    command += backends(spec, folder)
     for disk in spec.disks:
         if disk.plugged:
             command += ["-device", json.dumps(_device(spec, disk))]
+    return command
+
+
+def controller() -> list:
+    return ["-device", "virtio-scsi-pci,id=scsi"]
+
+
+def backends(spec, folder: Path) -> list:
+    command = []
+    for disk in spec.disks:
+        command += ["-blockdev", json.dumps(_backend(spec, disk, folder))]
     return command
 
 

@@ -8,15 +8,18 @@ extras   what few tests need and is big ("# extra: perf"); cached
 
 import fcntl
 import hashlib
+import io
 import lzma
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from . import places
@@ -24,6 +27,7 @@ from .cpio import Archive
 
 EXTRAS = {"perf": ["perf"]}
 KEPT_DAYS = 7
+_overlay_lock = threading.Lock()
 # For tests/guest/programs/*.c.
 GUEST_CC = "gcc-14"
 GUEST_CFLAGS = ["-std=gnu17", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
@@ -50,8 +54,15 @@ def kernel() -> Path:
     return _cached("vmlinux", _digest(places.kernel_release(), places.KERNEL.joinpath("version").read_text()), write)
 
 
-def overlay(path: Path):
-    with path.open("wb") as stream:
+def overlay() -> bytes:
+    """The same for all tests of a run, also if a file changes while it goes on."""
+    with _overlay_lock:
+        return _overlay()
+
+
+@cache
+def _overlay() -> bytes:
+    with io.BytesIO() as stream:
         archive = Archive(stream)
         archive.file("init", places.GUEST_FILES / "init", 0o755)
         archive.file("usr/bin/host", places.GUEST_FILES / "host", 0o755)
@@ -66,6 +77,16 @@ def overlay(path: Path):
         if places.MODULE.exists():
             _add_emd_module(archive)
         archive.close()
+        return stream.getvalue()
+
+
+def write(path: Path, extras):
+    """All parts, as one file for QEMU."""
+    with path.open("wb") as whole:
+        for part in [base(), *map(extra, extras)]:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, whole, 1 << 20)
+        whole.write(overlay())
 
 
 def _program(source: Path) -> Path:

@@ -2,19 +2,24 @@
 """Runs one guest test from its first boot to its verdict."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from . import accel, disks, health, initramfs, places
+from . import accel, disks, health, initramfs, places, template
 from .control import Control
 from .log import Log
 from .machine import Deadline, Died, Machine, MachineError
 
 BOOT_SECONDS = 60
 MOST_BOOTS = 50
+# vmgenid tells the kernel that there are others with the same random numbers, and it mixes in new ones.
+TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 KERNEL_OPTIONS = (
     "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic sysrq_always_enabled mitigations=off"
@@ -71,9 +76,30 @@ class Run:
         self.tail = []
         self.deadline = time.monotonic() + (spec.timeout * scale() if mode == "test" else 1e9)
         self.boot = 0
+        self.template = None
 
     def all_boots(self):
-        self._make_initrd()
+        with ExitStack() as held:
+            if self._quick():
+                try:
+                    what = [hashlib.sha256(initramfs.overlay()).hexdigest(), str(initramfs.base()), *self._template_arguments(Path("-"))]
+                    self.template = held.enter_context(template.held(what, scale(), self._start_template))
+                except template.Unusable as problem:
+                    self._plainly(problem)
+            return self._all_boots()
+
+    def _quick(self) -> bool:
+        if os.environ.get("EMD_PLAIN_BOOT") == "1" or self.mode != "test" or self.spec.boot == "plain" or self.spec.extras:
+            return False
+        # How fast a guest is does not depend on what it began from.
+        return places.BENCHES not in self.spec.path.parents
+
+    def _plainly(self, problem):
+        """Not as quick, but every test can begin like this."""
+        self.template = None
+        print(f"     {self.spec.name}: plain boot, without a template: {problem}", flush=True)
+
+    def _all_boots(self):
         for disk in self.spec.disks:
             disks.create(disk, self.folder)
         while self.boot < MOST_BOOTS:
@@ -83,32 +109,92 @@ class Run:
                 return following == "pass", reason
         return False, f"more than {MOST_BOOTS} boots"
 
-    def _make_initrd(self):
-        overlay = self.folder / "overlay"
-        initramfs.overlay(overlay)
-        parts = [initramfs.base(), *map(initramfs.extra, self.spec.extras), overlay]
-        with (self.folder / "initrd").open("wb") as whole:
-            for part in parts:
-                with part.open("rb") as stream:
-                    shutil.copyfileobj(stream, whole, 1 << 20)
-        overlay.unlink()
-
-    def _arguments(self):
+    def _settings(self) -> dict:
+        """What the guest's init must know."""
         spec = self.spec
-        plugged = ",".join(disk.name for disk in spec.disks if disk.plugged)
-        # What a person wants otherwise this time: `make bench QUICK=1` uses it.
-        wishes = os.environ.get("EMD_GUEST_OPTIONS", "")
-        options = (
-            f"{KERNEL_OPTIONS} {spec.cmdline} {wishes} emdtest.mode={self.mode} emdtest.boot={self.boot} emdtest.load={spec.emd} emdtest.disks={plugged}"
-            f" emdtest.script={spec.path.relative_to(places.CLONE) if spec.path else '-'}"
-        )
+        return {
+            "mode": self.mode,
+            "boot": self.boot,
+            "load": spec.emd,
+            "disks": ",".join(disk.name for disk in spec.disks if disk.plugged),
+            "script": spec.path.relative_to(places.CLONE) if spec.path else "-",
+        }
+
+    def _machine_arguments(self):
+        spec = self.spec
         return [
             *("-M", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *accel.arguments(),
             *("-smp", str(spec.cpus), "-m", f"{spec.memory >> 20}M"),
-            *("-kernel", str(initramfs.kernel()), "-initrd", str(self.folder / "initrd"), "-append", options),
-            *disks.arguments(spec, self.folder),
         ]
+
+    def _kernel_arguments(self, folder: Path, settings: dict):
+        # What a person wants otherwise this time: `make bench QUICK=1` uses it.
+        wishes = os.environ.get("EMD_GUEST_OPTIONS", "")
+        words = [f"emdtest.{name}={value}" for name, value in settings.items()]
+        options = " ".join([KERNEL_OPTIONS, self.spec.cmdline, wishes, *words])
+        return ["-kernel", str(initramfs.kernel()), "-initrd", str(folder / "initrd"), "-append", options]
+
+    def _arguments(self):
+        """Of a plain boot."""
+        return [
+            *self._machine_arguments(),
+            *self._kernel_arguments(self.folder, self._settings()),
+            *disks.arguments(self.spec, self.folder),
+        ]
+
+    def _template_arguments(self, folder: Path):
+        """Of the boot that becomes the template."""
+        return [
+            *self._machine_arguments(),
+            *self._kernel_arguments(folder, {"mode": "template"}),
+            *template.memory(self.spec, folder, private=False),
+            *TEMPLATE_DEVICES,
+        ]
+
+    def _start_template(self, folder: Path):
+        initramfs.write(folder / "initrd", self.spec.extras)
+        return self._template_arguments(folder)
+
+    def _resume_arguments(self):
+        """Of a machine that begins from the template: the same devices, and the disks' files."""
+        return [
+            *self._machine_arguments(),
+            # The kernel is in the memory already; only QEMU's helper that started it is a part of the machine.
+            *("-option-rom", "pvh.bin", "-incoming", "defer", "-S"),
+            *template.memory(self.spec, self.template, private=True),
+            *TEMPLATE_DEVICES,
+            *disks.backends(self.spec, self.folder),
+        ]
+
+    def _start(self, stderr):
+        """The machine runs afterwards, and if it began from the template, the guest knows what to do."""
+        if self.template:
+            try:
+                self.machine = Machine(self._resume_arguments(), self._data, stderr)
+                template.resume(self.machine, self.template, scale())
+                for disk in self.spec.disks:
+                    if disk.plugged:
+                        disks.plug(self.machine, self.spec, disk.name)
+                self.machine.qmp("cont")
+            except MachineError as problem:
+                # No disk has been touched.
+                if self.machine:
+                    self.machine.kill()
+                template.refuse(self.template)
+                stderr.seek(0)
+                self._plainly(f"{str(problem) or type(problem).__name__} {stderr.read().decode(errors='replace').strip()}")
+                stderr.seek(0)
+                stderr.truncate()
+            else:
+                self.log.line("host", f"begins from {self.template}, where the log of the kernel's start is")
+                words = [f"{name}={value}" for name, value in self._settings().items()]
+                self._answer(" ".join(["ok", *words, f"time={time.time():.6f}", f"seed={os.urandom(32).hex()}"]))
+                self.greeted = True
+                return
+        if not (self.folder / "initrd").exists():
+            initramfs.write(self.folder / "initrd", self.spec.extras)
+        self.machine = Machine(self._arguments(), self._data, stderr, self.mode == "shell")
 
     def _one_boot(self):
         self.log = Log(self.folder / f"boot{self.boot}.log", self.on_line)
@@ -131,7 +217,7 @@ class Run:
         self.control = Control(actions, self._answer, self.folder / "out")
         with (self.folder / f"qemu{self.boot}.err").open("w+b") as stderr:
             try:
-                self.machine = Machine(self._arguments(), self._data, stderr, self.mode == "shell")
+                self._start(stderr)
                 following, reason = self._watch()
             except Finished as end:
                 following, reason = end.following, end.reason

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "needs", "cmdline", "dmesg-allow")
+KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "needs", "cmdline", "boot", "dmesg-allow")
 
 
 class SpecError(Exception):
@@ -36,6 +36,7 @@ class Spec:
     extras: list = field(default_factory=list)
     needs: list = field(default_factory=list)
     cmdline: str = ""
+    boot: str = "quick"
     dmesg_allow: list = field(default_factory=list)
 
 
@@ -77,6 +78,8 @@ def take(spec: Spec, key: str, value: str):
         spec.needs += value.split()
     elif key == "cmdline":
         spec.cmdline = value
+    elif key == "boot":
+        spec.boot = _one_of(spec, key, value, ("quick", "plain"))
     elif key == "dmesg-allow":
         spec.dmesg_allow.append(re.compile(value))
 
