@@ -25,6 +25,14 @@ fn life_of_created_sets() {
         (Level::Raid5, 6, 2, 1),
         (Level::Raid6, 12, 3, 0),
     ] {
+        // The other levels have the same life in metadata: `volumes_of_every_level_and_layout` has them every day.
+        let daily = matches!(
+            (level, count),
+            (Level::Raid1 | Level::Raid10, 2 | 4) | (Level::Raid5, _)
+        );
+        if !daily && !whole() {
+            continue;
+        }
         // Blocks of 4096 bytes make other metadata, not other lives: one level shows it every day.
         let blocks: &[u32] = match level {
             Level::Raid1 => &[512, 4096],

@@ -13,8 +13,8 @@ use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{DiskState, Event, Level, SpareRole, Text};
-use host_tests::{share, whole};
 use host_tests::samples::{cases, load, Disk};
+use host_tests::{share, whole};
 
 /// Whatever is opened must be usable for events without a panic, too.
 fn exercise(mut set: Box<DdfSet>) {
