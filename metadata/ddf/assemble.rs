@@ -321,19 +321,36 @@ impl Reader<'_> {
         let layout = self.set.layout;
         for index in 0..layout.pd_entries {
             let entry = tables::entry(&self.set.pd, layout.endian, index);
-            let (reference, bits, kind) =
-                (entry.reference(), entry.disk_state(), entry.disk_type());
+            let (reference, kind) = (entry.reference(), entry.disk_type());
             if !entry.used() || matches!(reference, 0 | u32::MAX) {
                 continue;
             }
             let label = label_of(&entry.guid(), reference);
             let blocks = entry.disk_blocks();
-            let graid_bug = entry.has_graid_bug();
+            if kind & pde::FOREIGN != 0 {
+                self.note(format_args!("disk {label} is marked foreign"))?;
+            }
+            if self.by_reference(reference).is_some() {
+                continue;
+            }
+            let entries =
+                tables::entries_of(&self.set.pd, layout.endian, layout.pd_entries, reference);
+            if entries.count() > 1 {
+                self.note(format_args!(
+                    "disk {label} has more than one entry: the worst of their states counts"
+                ))?;
+            }
             if self.set.disks.len() >= DISKS_MAX {
                 return Err(reason!(E2BIG, "the set lists more than {DISKS_MAX} disks"));
             }
-            let bits = if graid_bug { bits & !pde::FAILED } else { bits };
-            let known = self.by_reference(reference);
+            let bits = tables::worst_state(
+                &self.set.pd,
+                layout.endian,
+                layout.pd_entries,
+                reference,
+                |entry| entry.sane_disk_state(),
+            );
+            let bits = bits.unwrap_or(0);
             self.push_disk(
                 Disk {
                     facts: None,
@@ -346,13 +363,6 @@ impl Reader<'_> {
                 reference,
                 Some(index),
             )?;
-            if let Some(twin) = known {
-                self.contest(twin);
-                self.note(format_args!("two entries carry reference {reference:08x}"))?;
-            }
-            if kind & pde::FOREIGN != 0 {
-                self.note(format_args!("disk {label} is marked foreign"))?;
-            }
         }
         Ok(())
     }
@@ -448,14 +458,8 @@ impl Reader<'_> {
                 self.note(format_args!("two disks claim to be disk {reference:08x}"))?;
                 continue;
             }
-            let bits = self.set.pde(index).map_or(0, |entry| {
-                let bits = entry.disk_state();
-                if entry.has_graid_bug() {
-                    bits & !pde::FAILED
-                } else {
-                    bits
-                }
-            });
+            let bits = self.set.disk_bits(index, |entry| entry.sane_disk_state());
+            let bits = bits.unwrap_or(0);
             if let Some(model) = self.set.set.disks.get_mut(usize::from(index)) {
                 model.facts = Some(facts);
                 model.state = disk_state(bits, true);

@@ -58,7 +58,7 @@ impl DdfSet {
 
     /// A disk counts for nothing any more: its state, its members, its volumes' states, its role.
     fn lose(&mut self, disk: DiskIndex) {
-        let bits = self.pde(disk).map(|entry| entry.disk_state());
+        let bits = self.disk_state(disk);
         let present = self
             .set
             .disk(disk)
@@ -87,6 +87,7 @@ impl DdfSet {
                 }
             }
         }
+        self.end_stale_rebuilds();
         self.refresh_volumes_of(disk);
         self.refresh_role(disk);
     }
@@ -163,6 +164,7 @@ impl DdfSet {
         self.live_disk(disk)?;
         self.check_idle(disk)?;
         self.forget(disk, ddf_time(context));
+        self.drop_twins(disk);
         let (spots, entry) = match self.disks.get_mut(usize::from(disk)) {
             Some(meta) => {
                 meta.home = None;
@@ -189,7 +191,7 @@ impl DdfSet {
 
     /// Takes an entry out of the disk table. The last one moves into its place: graid wants the
     /// table dense, and everybody else finds disks by reference.
-    fn drop_entry(&mut self, entry: u16) {
+    pub fn drop_entry(&mut self, entry: u16) {
         let endian = self.layout.endian;
         let last = tables::last_used(&self.pd, endian, self.layout.pd_entries).unwrap_or(entry);
         tables::move_entry(&mut self.pd, last, entry);
@@ -227,8 +229,7 @@ impl DdfSet {
     #[inline(never)]
     pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
         self.check_joining(&offer.facts)?;
-        let endian = self.layout.endian;
-        let entry = tables::first_unused(&self.pd, endian, self.layout.pd_entries);
+        let entry = self.room_for_disk();
         let Some(entry) = entry.filter(|_| self.set.live_disks().count() < DISKS_MAX) else {
             return Err(reason!(
                 ENOSPC,
@@ -330,29 +331,33 @@ impl DdfSet {
         }
         self.check_idle(disk)?;
         self.check_expendable(disk)?;
-        let Some(entry) = self.disk_meta(disk).and_then(|meta| meta.entry) else {
+        if self.disk_meta(disk).is_none_or(|meta| meta.entry.is_none()) {
             return Err(reason!(
                 EPERM,
                 "the set does not list disk {disk}: what is on it may be somebody's; remove it, then \
                  add it"
             ));
-        };
-        let kind = self.pde(disk).map_or(0, |entry| entry.disk_type());
+        }
+        let kind = self.disk_type(disk);
         let guid = new_disk_guid(self, facts, Some(disk), context);
         let reference = new_reference(self, context, u64::from(disk));
         let home = self.fresh_home(facts, &guid, reference)?;
         let usable = self.usable_blocks(&home);
         self.reserve_plan()?;
         self.forget(disk, ddf_time(context));
+        self.drop_twins(disk);
+        let entry = self.disk_meta(disk).and_then(|meta| meta.entry);
         if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
             *meta = DiskMeta {
                 reference,
-                entry: Some(entry),
+                entry,
                 spots: home_spots(&home),
                 home: Some(home),
             };
         }
-        self.fill_entry(entry, &guid, reference, usable, false);
+        if let Some(entry) = entry {
+            self.fill_entry(entry, &guid, reference, usable, false);
+        }
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.facts = Some(*facts);
             model.state = DiskState::Online;

@@ -21,6 +21,7 @@ impl Reader<'_> {
                 break;
             };
             self.spare_rebuilt(index);
+            self.twin_rebuilt(index)?;
             let verdict = self.judge(index);
             let Some(volume) = self.set.set.volumes.get_mut(usize::from(index)) else {
                 break;
@@ -150,8 +151,9 @@ impl Reader<'_> {
             // It was a member by its own account, and works by its own account only.
             let member = (0..copy.layout.config_slots)
                 .any(|slot| candidate(disk, copy, slot, &meta.guid, false).is_some());
-            let bits = self.by_reference(one).and_then(|disk| self.set.pde(disk));
-            let healthy_here = bits.is_some_and(|entry| !lost(entry.disk_state()));
+            let here = self.by_reference(one);
+            let bits = here.and_then(|disk| self.set.disk_state(disk));
+            let healthy_here = bits.is_some_and(|bits| !lost(bits));
             if !member || healthy_here || recorded_state(copy, one).is_none_or(lost) {
                 continue;
             }
@@ -160,10 +162,7 @@ impl Reader<'_> {
                     continue;
                 };
                 let here = self.found_of(other).is_some();
-                let healthy = self
-                    .set
-                    .pde(other)
-                    .is_some_and(|entry| !lost(entry.disk_state()));
+                let healthy = self.set.disk_state(other).is_some_and(|bits| !lost(bits));
                 if here && healthy && recorded_state(copy, theirs.reference).is_some_and(lost) {
                     return Err(reason!(
                         EINVAL,

@@ -135,9 +135,16 @@ impl DdfSet {
         let (pd, disks) = (&self.pd, &self.disks);
         let rebuilds = model.members.iter().filter_map(|member| {
             let meta = disks.get(usize::from(member.disk?))?;
-            let entry = super::tables::entry(pd, layout.endian, meta.entry?);
+            meta.entry?;
+            let bits = super::tables::worst_state(
+                pd,
+                layout.endian,
+                layout.pd_entries,
+                meta.reference,
+                |entry| entry.disk_state(),
+            );
             // The bit is the disk's, who may be rebuilding in another volume.
-            let elsewhere = entry.disk_state() & pde::REBUILDING != 0;
+            let elsewhere = bits? & pde::REBUILDING != 0;
             match member.state {
                 MemberState::Rebuilding { done_sectors } if done_sectors > 0 => {
                     Some((meta.reference, done_sectors))

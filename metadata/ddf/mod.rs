@@ -16,6 +16,7 @@
 //! | `model` | levels, states and sizes in DDF's words and the model's |
 //! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
 //! | `set`, `home` | the metadata of a set, and of a disk, in memory |
+//! | `twins` | disks that have several entries |
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
 //! | `draft`, `space` | what a new volume would be, and where its members fit |
 //! | `plan` | the order of writes |
@@ -49,6 +50,7 @@ pub mod set;
 mod space;
 mod sync;
 pub mod tables;
+mod twins;
 pub mod vendor_log;
 mod volumes;
 

@@ -297,7 +297,7 @@ impl Reader<'_> {
         let Some(model) = self.set.set.disk(index) else {
             return MemberState::Missing;
         };
-        let bits = self.set.pde(index).map_or(0, |entry| entry.disk_state());
+        let bits = self.set.disk_state(index).unwrap_or(0);
         match model.state {
             DiskState::Online if bits & pde::REBUILDING != 0 => {
                 MemberState::Rebuilding { done_sectors: 0 }
@@ -344,11 +344,13 @@ pub fn candidate<'r>(
 
 /// State bits that a copy's own disk table has for `reference`.
 pub fn recorded_state(copy: &CopyView<'_>, reference: u32) -> Option<u16> {
-    let table = copy.section(Section::Disks);
-    (0..copy.layout.pd_entries)
-        .map(|index| tables::entry(table, copy.layout.endian, index))
-        .find(|entry| entry.used() && entry.reference() == reference)
-        .map(|entry| entry.disk_state())
+    tables::worst_state(
+        copy.section(Section::Disks),
+        copy.layout.endian,
+        copy.layout.pd_entries,
+        reference,
+        |entry| entry.disk_state(),
+    )
 }
 
 /// References of all FF before a used one: tools count members differently there.

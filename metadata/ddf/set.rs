@@ -173,7 +173,7 @@ impl DdfSet {
         self.volume_meta(volume).map_or(1, |meta| meta.width.max(1))
     }
 
-    /// The disk entry of `disk`.
+    /// The disk entry of `disk` that is its own.
     pub fn pde(&self, disk: DiskIndex) -> Option<tables::Entry<'_>> {
         let index = self.disk_meta(disk)?.entry?;
         Some(tables::entry(&self.pd, self.layout.endian, index))
@@ -199,11 +199,8 @@ impl DdfSet {
         }
     }
 
-    /// Sets type and state of a disk's entry; notes it when they differ.
-    pub fn set_pde(&mut self, disk: DiskIndex, kind: u16, state: u16) {
-        let Some(index) = self.disk_meta(disk).and_then(|meta| meta.entry) else {
-            return;
-        };
+    /// Sets type and state of an entry of the disk table; notes it when they differ.
+    fn set_pde(&mut self, index: u16, kind: u16, state: u16) {
         let now = tables::entry(&self.pd, self.layout.endian, index);
         if now.disk_type() == kind && now.disk_state() == state {
             return;
@@ -214,11 +211,18 @@ impl DdfSet {
         self.touch_entry(Section::Disks, index);
     }
 
-    /// Changes type and state of a disk's entry.
-    pub fn edit_pde(&mut self, disk: DiskIndex, edit: impl FnOnce(u16, u16) -> (u16, u16)) {
-        if let Some((kind, state)) = self.pde(disk).map(|e| (e.disk_type(), e.disk_state())) {
-            let (kind, state) = edit(kind, state);
-            self.set_pde(disk, kind, state);
+    /// Changes type and state of a disk's entry. Where it has several, they have one state afterwards.
+    pub fn edit_pde(&mut self, disk: DiskIndex, edit: impl Fn(u16, u16) -> (u16, u16)) {
+        let (Some(state), Some(meta)) = (self.disk_state(disk), self.disk_meta(disk)) else {
+            return;
+        };
+        let reference = meta.reference;
+        for index in 0..self.layout.pd_entries {
+            let entry = tables::entry(&self.pd, self.layout.endian, index);
+            if entry.reference() == reference {
+                let (kind, state) = edit(entry.disk_type(), state);
+                self.set_pde(index, kind, state);
+            }
         }
     }
 
@@ -355,7 +359,7 @@ impl DdfSet {
         if self.set.memberships(disk).next().is_some() {
             return DiskRole::Member;
         }
-        let kind = self.pde(disk).map_or(0, |entry| entry.disk_type());
+        let kind = self.disk_type(disk);
         if kind & pde::GLOBAL_SPARE != 0 {
             return DiskRole::GlobalSpare;
         }

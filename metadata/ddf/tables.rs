@@ -53,6 +53,15 @@ impl Entry<'_> {
         get16(self.endian, self.bytes, pde::STATE)
     }
 
+    /// Disk: state bits, as far as they mean something.
+    pub fn sane_disk_state(&self) -> u16 {
+        if self.has_graid_bug() {
+            self.disk_state() & !pde::FAILED
+        } else {
+            self.disk_state()
+        }
+    }
+
     /// Disk: blocks usable for volumes. Old versions of graid wrote the state into the high bits.
     pub fn disk_blocks(&self) -> u64 {
         get64(self.endian, self.bytes, pde::SIZE) & 0x0000_FFFF_FFFF_FFFF
@@ -181,9 +190,58 @@ pub fn move_entry(table: &mut [u8], from: u16, to: u16) {
     }
 }
 
+/// Indices of the entries with this reference. A disk has one; mdmon may leave another, and takes its GUID
+/// away (`docs/formats/ddf.md`, section 13).
+pub fn entries_of(
+    table: &[u8],
+    endian: Endian,
+    entries: u16,
+    reference: u32,
+) -> impl Iterator<Item = u16> + '_ {
+    (0..entries).filter(move |&index| entry(table, endian, index).reference() == reference)
+}
+
+/// State of the disk with this reference, from what `state` says of each of its entries: the worst of
+/// them counts. `None` when none is in use.
+pub fn worst_state(
+    table: &[u8],
+    endian: Endian,
+    entries: u16,
+    reference: u32,
+    state: impl Fn(&Entry<'_>) -> u16,
+) -> Option<u16> {
+    let mut used = false;
+    let bits = entries_of(table, endian, entries, reference)
+        .map(|index| entry(table, endian, index))
+        .inspect(|entry| used |= entry.used())
+        .map(|entry| state(&entry))
+        .reduce(worse);
+    bits.filter(|_| used)
+}
+
+/// Two states of one disk: failed before missing and rebuilding, these before online; what else is said of
+/// it stays said.
+fn worse(one: u16, other: u16) -> u16 {
+    let failed = |bits: u16| bits & pde::FAILED != 0 && bits & pde::MISSING == 0;
+    let mut bits = one | other;
+    if failed(one) || failed(other) {
+        bits &= !pde::MISSING;
+    }
+    if bits & (pde::FAILED | pde::MISSING) != 0 {
+        bits &= !(pde::ONLINE | pde::REBUILDING);
+    }
+    bits
+}
+
 /// Index of the first unused entry among `entries`.
 pub fn first_unused(table: &[u8], endian: Endian, entries: u16) -> Option<u16> {
     (0..entries).find(|&index| !entry(table, endian, index).used())
+}
+
+/// Number of entries in use among `entries`.
+pub fn used(table: &[u8], endian: Endian, entries: u16) -> u16 {
+    let used = (0..entries).filter(|&index| entry(table, endian, index).used());
+    u16::try_from(used.count()).unwrap_or(u16::MAX)
 }
 
 /// Index of the last used entry among `entries`.

@@ -226,7 +226,7 @@ md_has_checked() { [[ $(<"$1/last_sync_action") == check && $(<"$1/sync_action")
 
 # --- Both
 
-# mdadm_view DISK: what mdadm reads there, one line for each volume and each disk.
+# mdadm_view DISK: what mdadm reads there, one line for each volume and each disk. A disk that has several entries which say the same has one.
 mdadm_view() {
   mdadm -E "$1" | awk '
     { text = $0; sub(/^[^:]*: */, "", text) }
@@ -235,8 +235,10 @@ mdadm_view() {
     / Name\[/ { sub(/ +$/, "", text); print "volume " text ": " state ", " initial }
     table && NF >= 4 {
       number = $1
+      reference = $2
       sub(/^ *[0-9]+ +[0-9a-f]+ +[0-9]+K +(\/dev\/[a-z]+ +)?/, "")
-      print "disk " number ": " $0
+      if (states[reference] != $0) print "disk " number ": " $0
+      states[reference] = $0
     }
     /RefNo/ { table = 1 }' | sort
 }

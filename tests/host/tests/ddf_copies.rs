@@ -93,7 +93,7 @@ fn a_failed_disk_loses_at_the_next_assembly() {
     let before = world.disks.clone();
     let (set, disks) = (&mut world.set, &mut world.disks);
     apply(set, disks, &Event::DiskFailed(1), 60).unwrap();
-    let bits = set.pde(1).unwrap().disk_state();
+    let bits = set.disk_state(1).unwrap();
     assert_eq!(bits, 2, "failed, neither online nor rebuilding");
     // Its metadata was not touched.
     assert_eq!(before[1].runs().count(), disks[1].runs().count());

@@ -47,6 +47,17 @@ pub fn with_edit(
     section: Section,
     edit: &dyn Fn(usize, &mut [u8]),
 ) -> Box<DdfSet> {
+    let changed = edited(disks, set, section, edit);
+    open(&changed).unwrap_or_else(|why| panic!("{why:?}"))
+}
+
+/// As above: the changed disks.
+pub fn edited(
+    disks: &[Disk],
+    set: &DdfSet,
+    section: Section,
+    edit: &dyn Fn(usize, &mut [u8]),
+) -> Vec<Disk> {
     let mut changed = disks.to_vec();
     for (index, disk) in changed.iter_mut().enumerate() {
         let Some(home) = set.home(index as u16) else {
@@ -66,5 +77,5 @@ pub fn with_edit(
             disk.write(sector, &bytes);
         }
     }
-    open(&changed).unwrap_or_else(|why| panic!("{why:?}"))
+    changed
 }
