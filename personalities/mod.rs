@@ -20,6 +20,7 @@ pub mod hole_log;
 pub mod lane;
 pub mod mask;
 pub mod mirror;
+pub mod pace;
 pub mod raid0;
 pub mod raid1;
 pub mod raid10;

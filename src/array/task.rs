@@ -7,7 +7,7 @@
 //! sleeps in no work item: it fills its window, and lanes that come back wake it.
 
 use super::lane_run::{self, Manner};
-use super::pace::{Pace, Speed};
+use super::pace;
 use super::ranges::SyncRange;
 use super::write::new_op;
 use super::{Array, LANE_SECTORS};
@@ -18,6 +18,7 @@ use crate::model::Checked;
 use crate::model::Slot;
 use crate::personalities::choice::Choice;
 use crate::personalities::lane::Job;
+use crate::personalities::pace::{Pace, Speed};
 use crate::personalities::rebuild::Pass;
 use crate::personalities::walk::{Walk, WalkLane};
 use crate::personalities::window::Window;
@@ -151,7 +152,7 @@ impl Task {
                 progress <- kernel::new_spinlock_irq!(Progress {
                     array: Some(array.clone()),
                     window,
-                    pace: Pace::new(),
+                    pace: Pace::new(pace::now()),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
@@ -349,7 +350,7 @@ impl Task {
                     self.publish(array, progress.window.base());
                     continue;
                 }
-                let speed = progress.pace.speed(&array.limits, is_busy);
+                let speed = array.limits.speed(&mut progress.pace, is_busy);
                 let most = match speed {
                     Speed::Full => WINDOW_FULL,
                     Speed::Gentle => WINDOW_BUSY,
