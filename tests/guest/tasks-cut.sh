@@ -49,11 +49,8 @@ recorded() {
   esac
 }
 
-# examined FILTER: of the volume, as all its disks say.
+# examined FILTER: of the volume, as all its disks say, while EMD writes to them.
 examined() {
-  local device
-  # `emdadm examine` reads through the page cache, which EMD's writes go past.
-  for device in "${MINE[@]}"; do blockdev --flushbufs "$device"; done
   emdadm examine --json "${MINE[@]}" | jq -r --arg a "$name" "[.sets[].volumes[] | select(.name == \$a)][0] | $1 // 0"
 }
 

@@ -12,15 +12,17 @@ use emd_core::model::{DiskFacts, Identity, Text};
 use emd_core::uapi::{DevNumber, SetInfo};
 use kernel::prelude::{KVVec, KVec, GFP_KERNEL};
 use serde_json::json;
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A file or device that is looked at.
 struct Source<'a> {
     path: &'a Path,
     file: File,
+    /// A block device once more, past its page cache, which knows nothing of what a running set writes.
+    direct: Option<File>,
     facts: DiskFacts,
 }
 
@@ -96,6 +98,7 @@ fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
         )));
     }
     let bytes = file.seek(SeekFrom::End(0)).map_err(fail)?;
+    let direct = kind.is_block_device().then(|| open_direct(path)).flatten();
     let sysfs = kind.is_block_device().then(|| {
         let dev = metadata.rdev();
         format!(
@@ -115,6 +118,7 @@ fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
     Ok(Source {
         path,
         file,
+        direct,
         facts: DiskFacts {
             key,
             size_sectors: bytes / 512,
@@ -198,10 +202,47 @@ fn read(
         .checked_sub(len)
         .ok_or("probing wants to read more than is allowed")?;
     let mut bytes = KVVec::from_elem(0u8, len, GFP_KERNEL).map_err(|_| "out of memory")?;
-    match source.file.read_exact_at(&mut bytes, region.sector * 512) {
-        Ok(()) => Ok(Some(bytes)),
-        Err(_) => Ok(None),
-    }
+    let at = region.sector * 512;
+    let direct = source.direct.as_ref();
+    let done = match direct.map(|file| read_direct(file, source, &mut bytes, at)) {
+        // Some devices take no such reads, or not at such places.
+        None => source.file.read_exact_at(&mut bytes, at),
+        Some(Err(error)) if error.kind() == ErrorKind::InvalidInput => {
+            source.file.read_exact_at(&mut bytes, at)
+        }
+        Some(done) => done,
+    };
+    Ok(done.is_ok().then_some(bytes))
+}
+
+/// Opens a block device for reading past its page cache; not everything can be read so.
+fn open_direct(path: &Path) -> Option<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags).open(path).ok()
+}
+
+/// Memory for direct reads begins at a multiple of this; no device asks for more.
+const ALIGNMENT: usize = 4096;
+
+/// Fills `bytes` from byte `at` on: reads the whole blocks that they are in.
+fn read_direct(file: &File, source: &Source<'_>, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    let block = u64::from(source.facts.logical_block_bytes.max(512));
+    let first = at / block * block;
+    let end = (at + bytes.len() as u64).next_multiple_of(block);
+    let len = usize::try_from(end - first).map_err(|_| ErrorKind::InvalidInput)?;
+    let mut room = vec![0u8; len + ALIGNMENT];
+    let start = room.as_ptr().align_offset(ALIGNMENT);
+    let room = room
+        .get_mut(start..start.saturating_add(len))
+        .ok_or(ErrorKind::InvalidInput)?;
+    file.read_exact_at(room, first)?;
+    let skip = usize::try_from(at - first).map_err(|_| ErrorKind::InvalidInput)?;
+    let wanted = room
+        .get(skip..skip + bytes.len())
+        .ok_or(ErrorKind::InvalidInput)?;
+    bytes.copy_from_slice(wanted);
+    Ok(())
 }
 
 /// Puts together the findings of each set.
