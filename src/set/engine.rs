@@ -5,8 +5,9 @@
 use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
+use super::shared::{now, Shared};
 use super::start::Policy;
-use super::state::Asked;
+use super::state::{Asked, Inner};
 use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
@@ -486,6 +487,7 @@ impl ManagedSet {
                     return Err(reason!(EROFS, "emd{number} cannot be written"));
                 }
                 running.paused = false;
+                let begins;
                 match kind {
                     TaskKind::Rebuild => {
                         running.retry_at = 0;
@@ -495,14 +497,8 @@ impl ManagedSet {
                         return Ok(());
                     }
                     TaskKind::Resync | TaskKind::Initialise => {
-                        // Redundancy is looked at as a whole, whatever is known of it.
                         running.array.can_check()?;
-                        if !must_wait {
-                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
-                        }
-                        running.needs_resync = true;
-                        running.resync_all = true;
-                        running.resync_from_sectors = 0;
+                        begins = inner.ask_resync(&self.shared, volume, kind, must_wait)?;
                     }
                     TaskKind::Check | TaskKind::Repair => {
                         if let Some(asked) = running.asked {
@@ -513,14 +509,15 @@ impl ManagedSet {
                         if !must_wait {
                             Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
                         }
+                        begins = !must_wait;
                         running.asked = Some(Asked {
                             kind,
                             from_sectors: 0,
                         });
+                        running.told_per_mille = 0;
                     }
                 }
-                if !must_wait {
-                    running.told_per_mille = 0;
+                if begins {
                     self.tell_started(number, kind);
                 }
             }
@@ -556,5 +553,35 @@ impl ManagedSet {
         self.kick();
         self.kick_keeper();
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Has redundancy established anew, as a whole, whatever is known of it. That it is wanted is recorded
+    /// first, so that it outlives a stop and a power cut. True when it is at work; else the keeper starts it.
+    #[inline(never)]
+    fn ask_resync(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        must_wait: bool,
+    ) -> Checked<bool> {
+        let done_sectors = 0;
+        let event = Event::ResyncProgress {
+            volume,
+            done_sectors,
+        };
+        self.record(shared, &event)?;
+        let Some(running) = self.running_mut(volume) else {
+            return Ok(false);
+        };
+        running.needs_resync = true;
+        running.resync_all = true;
+        running.resync_from_sectors = 0;
+        running.told_per_mille = 0;
+        running.checkpoint_at = now();
+        let all = Pass::sync(0);
+        Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
     }
 }

@@ -542,7 +542,10 @@ impl Inner {
                     }
                 }
             }
-            TaskKind::Initialise if needs_resync => {
+            // A resync that people asked for is recorded as an initialisation.
+            TaskKind::Initialise | TaskKind::Resync
+                if needs_resync && self.is_initialising(volume) =>
+            {
                 // While writes may be in flight a mark holds only where regions say where they are.
                 let may_tear = self.array(volume).is_some_and(|array| array.is_dirty());
                 let has_regions = self

@@ -10,7 +10,8 @@ use crate::block::gendisk::Disk;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex, DISKS_MAX,
+    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex,
+    DISKS_MAX,
 };
 use crate::personalities::rebuild::Late;
 use crate::personalities::{for_level, Health, Mask};
@@ -270,6 +271,13 @@ impl Inner {
     pub fn member_state(&self, volume: VolumeIndex, slot: Slot) -> Option<MemberState> {
         let volume = self.model()?.volume(volume)?;
         Some(volume.members.get(usize::from(slot))?.state)
+    }
+
+    /// Whether the metadata says that redundancy is yet to be established.
+    pub fn is_initialising(&self, volume: VolumeIndex) -> bool {
+        self.model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|model| matches!(model.consistency, Consistency::Initialising { .. }))
     }
 
     /// The members in sync as the model has them, less those on `without`.

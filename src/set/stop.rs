@@ -165,7 +165,9 @@ impl super::state::Inner {
         };
         let array = running.array.clone();
         let mark = match array.take_finished() {
-            Some(result) if result.kind == TaskKind::Initialise => result.done_sectors,
+            Some(result) if matches!(result.kind, TaskKind::Initialise | TaskKind::Resync) => {
+                result.done_sectors
+            }
             _ => running.resync_from_sectors,
         };
         let recorded = self

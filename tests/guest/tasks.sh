@@ -242,6 +242,13 @@ boot_1() {
   # Both places do not agree now; the first is going to be written to.
   spoil regions 0 16
   spoil regions 0 60000
+  # Nobody writes to this one: a person asks for all of it, and power is cut in the middle.
+  expect "created" emdadm create -e ddf -l raid1 -n asked --size 36M --assume-clean --force "${DISKS[@]:3:2}"
+  spoil asked 1 60000
+  expect "a limit" emdadm limit --max 16K asked
+  expect "a resync" emdadm resync asked
+  wait_for 10 task_is asked running
+  expect_equal "its disks say so" "$(emdadm examine --json "${DISKS[@]:3:2}" | jq -r '.sets[].volumes[] | select(.name == "asked").consistency')" initialising
   known 7 65536 | dd of="/dev/$(emd_node regions)" bs=64k seek=8 oflag=direct conv=notrunc status=none
   wait_for 10 emd_is_dirty regions
   host powercut
@@ -251,6 +258,10 @@ boot_2() {
   modprobe emd clean_ms=200
   wait_for 20 emd_node regions
   wait_for 60 emd_settled regions
+  step "a resync that was asked for went over all of it"
+  wait_for 60 emd_settled asked
+  expect "a check" emdadm check --wait asked
+  expect_equal "nothing differs any more" "$(mismatches asked)" 0
   step "only what was being written was resynced"
   expect "a check" emdadm check --wait regions
   expect_equal "one place still differs" "$(mismatches regions)" 1
