@@ -188,6 +188,8 @@ impl AsrSet {
             )),
             Event::BadRangeAdded(range) => self.set.add_bad_range(range),
             Event::BadRangeCleared(range) => self.set.clear_bad_range(range),
+            // There is no place for it.
+            Event::ScrubProgress(..) => Ok(()),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
                 EOPNOTSUPP,

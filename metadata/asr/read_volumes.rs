@@ -61,6 +61,7 @@ impl Reader<'_> {
             access,
             regions: None,
             stretches: KVec::new(),
+            scrub: None,
             deleted: false,
         };
         let form = form_of(line);

@@ -246,6 +246,7 @@ impl AsrSet {
                 access: Access::ReadWrite,
                 regions: None,
                 stretches: KVec::new(),
+                scrub: None,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -153,7 +153,7 @@ impl DdfSet {
                 _ => None,
             }
         });
-        if log.put_marks(&layout, slot, resync, rebuilds) {
+        if log.put_marks(&layout, slot, resync, rebuilds, model.scrub) {
             let index = log.plan.marks(slot);
             log.seal(&layout, index);
             self.lacks(index, Some(volume));

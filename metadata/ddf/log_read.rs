@@ -353,6 +353,7 @@ impl Reader<'_> {
                 *done_sectors = (*done_sectors).min(bound.unwrap_or(u64::MAX));
             }
         }
+        model.scrub = body.scrub().filter(|scrub| scrub.done_sectors <= most);
         let member_sectors = model.shape.member_sectors;
         for member in model.members.iter_mut() {
             let MemberState::Rebuilding { .. } = member.state else {

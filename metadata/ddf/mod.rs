@@ -268,6 +268,7 @@ impl DdfSet {
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
             Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
+            Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::HoleLogStarted(volume) => self.hole_log_started(volume, context),
         }
     }

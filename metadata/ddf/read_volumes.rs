@@ -65,6 +65,7 @@ impl Reader<'_> {
             access: Access::ReadWrite,
             regions: None,
             stretches: KVec::new(),
+            scrub: None,
             deleted: false,
         };
         let mut meta = VolumeMeta {

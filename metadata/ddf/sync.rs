@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events about redundancy: rebuild, dirty and clean, resync. DDF has no place for how far they got:
+//! Events about redundancy: rebuild, dirty and clean, resync, scrubs. DDF has no place for how far they got:
 //! marks go into EMD's own records (`log_events`); on disks that have no place for these either they are
 //! kept in memory, and a restart begins anew.
 
 use super::layout::*;
 use super::set::DdfSet;
 use crate::model::{
-    Checked, Consistency, DiskIndex, Level, MemberState, Slot, Volume, VolumeIndex,
+    Checked, Consistency, DiskIndex, Level, MemberState, Scrub, Slot, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -141,6 +141,28 @@ impl DdfSet {
         self.set_consistency(volume, then, |state, init| {
             (state, (init & !vde::INIT_MASK) | vde::INIT_RUNNING)
         });
+        self.record_marks(volume);
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ScrubProgress`].
+    #[inline(never)]
+    pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
+        let (level, _) = self.redundancy(volume)?;
+        let most = resync_extent(self.live_volume(volume)?);
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors checked on {level} that has {most} to check is impossible"
+            ));
+        }
+        let has_place = self
+            .volume_meta(volume)
+            .is_some_and(|meta| meta.log_slot.is_some());
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.scrub = scrub.filter(|_| has_place);
+        }
         self.record_marks(volume);
         Ok(())
     }

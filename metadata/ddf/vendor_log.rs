@@ -19,7 +19,7 @@
 
 use super::super::bytes::{slice, slice_mut};
 use super::layout::*;
-use crate::model::{Checked, RegionLog, Shape, BAD_RANGES_MAX};
+use crate::model::{Checked, RegionLog, Scrub, Shape, BAD_RANGES_MAX};
 use kernel::prelude::*;
 
 /// Signature of the head: DDF's of a vendor log.
@@ -34,6 +34,8 @@ const BODY_HEAD: usize = 64;
 pub const REGIONS_MAX: u64 = 8192;
 /// Least length of a region: 4 MiB.
 pub const REGION_SECTORS_MIN: u64 = 8192;
+/// Bytes at the end of a block of marks that say which check or repair has not ended.
+const SCRUB_BYTES: usize = 24;
 /// A mark that is none.
 pub const NO_MARK: u64 = u64::MAX;
 
@@ -56,6 +58,16 @@ mod body {
     pub const INDEX: usize = 0x2C;
     pub const REGION_SECTORS: usize = 0x30;
     pub const REGIONS: usize = 0x38;
+}
+
+/// Fields of the last [`SCRUB_BYTES`] of a block of marks. The rest of them is FF.
+mod scrub {
+    /// What it is; all other values: none.
+    pub const KIND: usize = 0;
+    pub const CHECK: u32 = 1;
+    pub const REPAIR: u32 = 2;
+    /// How far it got, in sectors.
+    pub const DONE: usize = 8;
 }
 
 /// What a block holds.
@@ -334,11 +346,28 @@ impl<'a> Body<'a> {
     pub fn rebuild_mark(&self, reference: u32) -> Option<u64> {
         let endian = self.layout.endian;
         let first = BODY_HEAD + 8;
-        let count = self.bytes.len().saturating_sub(first) / REBUILD_BYTES;
+        let end = self.bytes.len().saturating_sub(SCRUB_BYTES);
+        let count = end.saturating_sub(first) / REBUILD_BYTES;
         (0..count)
             .map(|entry| first + entry * REBUILD_BYTES)
             .find(|&at| get32(endian, self.bytes, at) == reference)
             .map(|at| get64(endian, self.bytes, at + 4))
+    }
+
+    /// The check or repair that has not ended.
+    pub fn scrub(&self) -> Option<Scrub> {
+        let endian = self.layout.endian;
+        let tail = self.bytes.len().saturating_sub(SCRUB_BYTES);
+        let kind = get32(endian, self.bytes, tail + scrub::KIND);
+        let repairs = match kind {
+            scrub::CHECK => false,
+            scrub::REPAIR => true,
+            _ => return None,
+        };
+        Some(Scrub {
+            repairs,
+            done_sectors: get64(endian, self.bytes, tail + scrub::DONE),
+        })
     }
 
     /// Bad range number `n`: reference of the disk, sectors, first sector.
@@ -416,7 +445,7 @@ impl VendorLog {
         layout.crc.seal(bytes, layout.endian);
     }
 
-    /// Writes the marks of the volume in `slot`: of its resync, and of rebuilds by the disks' references.
+    /// Writes the marks of the volume in `slot`: of its resync, of rebuilds by the disks' references, of a check or repair.
     /// Returns whether anything changed; then the block has to be sealed.
     pub fn put_marks(
         &mut self,
@@ -424,6 +453,7 @@ impl VendorLog {
         slot: u16,
         resync: u64,
         rebuilds: impl Iterator<Item = (u32, u64)>,
+        scrub: Option<Scrub>,
     ) -> bool {
         let endian = layout.endian;
         let index = self.plan.marks(slot);
@@ -431,7 +461,8 @@ impl VendorLog {
         let mut changed = get64(endian, bytes, BODY_HEAD) != resync;
         put64(endian, bytes, BODY_HEAD, resync);
         let first = BODY_HEAD + 8;
-        let room = bytes.len().saturating_sub(first) / REBUILD_BYTES;
+        let tail = bytes.len().saturating_sub(SCRUB_BYTES);
+        let room = tail.saturating_sub(first) / REBUILD_BYTES;
         let unused = core::iter::repeat((u32::MAX, NO_MARK));
         for (entry, (reference, mark)) in Iterator::chain(rebuilds, unused).take(room).enumerate() {
             let at = first + entry * REBUILD_BYTES;
@@ -440,7 +471,18 @@ impl VendorLog {
             put32(endian, bytes, at, reference);
             put64(endian, bytes, at + 4, mark);
         }
-        changed
+        let (kind, done) = match scrub {
+            None => (u32::MAX, NO_MARK),
+            Some(scrub) if scrub.repairs => (scrub::REPAIR, scrub.done_sectors),
+            Some(scrub) => (scrub::CHECK, scrub.done_sectors),
+        };
+        let (was, before) = (
+            get32(endian, bytes, tail + scrub::KIND),
+            get64(endian, bytes, tail + scrub::DONE),
+        );
+        put32(endian, bytes, tail + scrub::KIND, kind);
+        put64(endian, bytes, tail + scrub::DONE, done);
+        changed || (was, before) != (kind, done)
     }
 
     /// Makes block `n` of the region log in `slot` say what `log` says. It is sealed afterwards.

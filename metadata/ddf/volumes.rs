@@ -116,6 +116,7 @@ impl DdfSet {
             access: Access::ReadWrite,
             regions: None,
             stretches: KVec::new(),
+            scrub: None,
             deleted: false,
         };
         self.volumes.push(meta, GFP_KERNEL)?;

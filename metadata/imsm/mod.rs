@@ -200,6 +200,8 @@ impl ImsmSet {
             )),
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
+            // There is no place for it.
+            Event::ScrubProgress(..) => Ok(()),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
                 EOPNOTSUPP,

@@ -88,6 +88,7 @@ impl ImsmSet {
             access,
             regions: None,
             stretches,
+            scrub: None,
             deleted: false,
         })
     }

@@ -525,6 +525,7 @@ impl<'a> Reader<'a> {
                 access: Access::ReadWrite,
                 regions: None,
                 stretches: KVec::new(),
+                scrub: None,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -635,6 +635,7 @@ impl MdSet {
                 access: Access::ReadWrite,
                 regions,
                 stretches: KVec::new(),
+                scrub: None,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -291,6 +291,8 @@ impl MdSet {
             } => self.regions_clean(volume, first, count),
             Event::BadRangeAdded(range) => self.bad_range(range, true),
             Event::BadRangeCleared(range) => self.bad_range(range, false),
+            // There is no place for it.
+            Event::ScrubProgress(..) => Ok(()),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
                 EOPNOTSUPP,

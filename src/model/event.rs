@@ -3,7 +3,7 @@
 //! The common vocabulary: everything that can happen to a set.
 
 use super::Layout;
-use super::{BadRange, CrashPolicy, DiskFacts, DiskIndex, Level, Slot, Text, VolumeIndex};
+use super::{BadRange, CrashPolicy, DiskFacts, DiskIndex, Level, Scrub, Slot, Text, VolumeIndex};
 
 /// What a format may not know by itself: the time, and bytes to make identities from.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +147,9 @@ pub enum Event<'a> {
     /// A volume gets another policy for crashes. `EOPNOTSUPP` when it has no place for that, `ENOSPC` when
     /// as many volumes as there is room for have a log.
     CrashPolicySet(VolumeIndex, CrashPolicy),
+    /// A check or repair that a person asked for got so far; `None`: it ended, or is wanted no more. Formats
+    /// without a place for it, and volumes without redundancy: nothing changes, and the plan is empty.
+    ScrubProgress(VolumeIndex, Option<Scrub>),
     /// A volume with a log is about to be written: a new session begins, and nothing that is in the log
     /// counts any more. Refused with `EINVAL` for volumes without.
     HoleLogStarted(VolumeIndex),

@@ -263,8 +263,20 @@ pub struct Volume {
     /// Of a volume that somebody else is reshaping: what lies where, from its start to its end. Empty:
     /// everything lies as `shape` and `members` say. Only volumes that are not written have any.
     pub stretches: KVec<Stretch>,
+    /// A check or repair that a person asked for and that has not ended, as far as the format has a place
+    /// to remember it.
+    pub scrub: Option<Scrub>,
     /// Deleted; the entry only keeps the index stable.
     pub deleted: bool,
+}
+
+/// A check, or a repair, that goes on after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scrub {
+    /// It puts right what it finds.
+    pub repairs: bool,
+    /// How far it got: sectors of each member; of the volume, where [`Shape::syncs_by_volume`].
+    pub done_sectors: u64,
 }
 
 /// A part of a volume that lies in a shape of its own, while the volume goes from one to another.

@@ -11,7 +11,7 @@ use super::state::{Asked, Inner};
 use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
-use crate::model::{Checked, Event, Text, VolumeIndex};
+use crate::model::{Checked, Event, Scrub, Text, VolumeIndex};
 use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
@@ -515,6 +515,12 @@ impl ManagedSet {
                             from_sectors: 0,
                         });
                         running.told_per_mille = 0;
+                        running.checkpoint_at = now();
+                        let scrub = Scrub {
+                            repairs: kind == TaskKind::Repair,
+                            done_sectors: 0,
+                        };
+                        inner.note_scrub(&self.shared, volume, Some(scrub));
                     }
                 }
                 if begins {
@@ -532,7 +538,10 @@ impl ManagedSet {
                 }
             }
             TaskOp::Cancel => match running.array.task() {
-                None if running.asked.is_some() => running.asked = None,
+                None if running.asked.is_some() => {
+                    running.asked = None;
+                    inner.note_scrub(&self.shared, volume, None);
+                }
                 None => return Err(reason!(ENOENT, "emd{number} has no task")),
                 Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
                     running.array.cancel_task();

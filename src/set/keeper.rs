@@ -234,6 +234,7 @@ impl ManagedSet {
                     );
                     if due.is_none() && reason.errno() != EAGAIN {
                         running.asked = None;
+                        inner.note_scrub(&self.shared, volume, None);
                     }
                     self.keep_later(LATER_MS);
                 }

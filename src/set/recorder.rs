@@ -12,7 +12,7 @@ use crate::array::{Array, BadChange, Scope, TaskResult};
 use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
 use crate::model::{
-    BadRange, Checked, Consistency, DiskIndex, DiskState, Event, MemberState, VolumeIndex,
+    BadRange, Checked, Consistency, DiskIndex, DiskState, Event, MemberState, Scrub, VolumeIndex,
 };
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
@@ -343,6 +343,15 @@ impl Inner {
         if result.scope == Scope::Repairs {
             return;
         }
+        // A scrub that ends because the array does goes on when that starts again.
+        let is_over =
+            result.completed || self.running(volume).is_some_and(|run| run.disk.is_some());
+        if matches!(result.kind, TaskKind::Check | TaskKind::Repair) && is_over {
+            if let Some(running) = self.running_mut(volume) {
+                running.asked = None;
+            }
+            self.note_scrub(shared, volume, None);
+        }
         let done = if result.completed {
             self.record_finished(shared, volume, array, &result)
         } else {
@@ -361,9 +370,6 @@ impl Inner {
         let Some(running) = self.running_mut(volume) else {
             return;
         };
-        if matches!(result.kind, TaskKind::Check | TaskKind::Repair) {
-            running.asked = None;
-        }
         let number = running.number.get();
         let fine = result.completed && done.is_ok();
         if let Err(reason) = &done {
@@ -486,7 +492,20 @@ impl Inner {
         }
     }
 
-    /// Records how far a rebuild or an initialisation got, where that outlives a restart.
+    /// Records how far a check or repair got, or that there is none any more. Where it cannot be recorded it
+    /// begins anew after a restart, or not at all: nobody loses anything.
+    #[inline(never)]
+    pub fn note_scrub(&mut self, shared: &Shared, volume: VolumeIndex, scrub: Option<Scrub>) {
+        let before = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .and_then(|model| model.scrub);
+        if before != scrub {
+            let _ = self.record(shared, &Event::ScrubProgress(volume, scrub));
+        }
+    }
+
+    /// Records how far a task got, where that outlives a restart.
     #[inline(never)]
     pub fn checkpoint(&mut self, shared: &Shared, volume: VolumeIndex) {
         let Some(array) = self.array(volume) else {
@@ -511,6 +530,19 @@ impl Inner {
         marked: Mask,
         done_sectors: u64,
     ) {
+        if matches!(kind, TaskKind::Check | TaskKind::Repair) {
+            let repairs = kind == TaskKind::Repair;
+            let is_wanted = self.running(volume).is_some_and(|run| run.asked.is_some());
+            // What a repair wrote is on the disks before it counts.
+            if is_wanted && (!repairs || self.flush_members(volume).is_ok()) {
+                let scrub = Scrub {
+                    repairs,
+                    done_sectors,
+                };
+                self.note_scrub(shared, volume, Some(scrub));
+            }
+            return;
+        }
         if done_sectors == 0 || self.flush_members(volume).is_err() {
             return;
         }

@@ -4,7 +4,7 @@
 
 use super::managed::{Bell, ManagedSet};
 use super::shared::{now, Number};
-use super::state::{Inner, Running};
+use super::state::{Asked, Inner, Running};
 use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
@@ -15,7 +15,7 @@ use crate::model::{
 use crate::personalities::rebuild::{Late, Marks};
 use crate::personalities::{for_level, Geometry, Health, Mask, Stretches};
 use crate::reason;
-use crate::uapi::{EventKind, VolumeState};
+use crate::uapi::{EventKind, TaskKind, VolumeState};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -405,8 +405,17 @@ impl Inner {
         };
         let needs_resync = unsynced_from.is_some();
         let attached = usable.union(rebuilding);
+        let scrub = volume.scrub.filter(|_| redundant && !read_only);
         Ok(Running {
             read_only,
+            asked: scrub.map(|scrub| Asked {
+                kind: if scrub.repairs {
+                    TaskKind::Repair
+                } else {
+                    TaskKind::Check
+                },
+                from_sectors: scrub.done_sectors,
+            }),
             needs_resync,
             resync_from_sectors: unsynced_from.unwrap_or(0),
             ..fresh(Array::new(params)?, number, attached)

@@ -107,7 +107,7 @@ pub struct Running {
     pub resync_from_sectors: u64,
     /// Members that joined a rebuild late and have a second pass before them.
     pub late: Late,
-    /// A check or repair that a person asked for and that has not ended; it may wait for its turn.
+    /// A check or repair that a person asked for and that has not ended, before a restart perhaps; it may wait for its turn.
     pub asked: Option<Asked>,
     /// A person holds the task.
     pub paused: bool,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds and a resync: each goes on
+# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
-# disks: 20x52M virtio, 1x1M virtio
+# disks: 20x52M virtio, 1x1M virtio, 3x52M scsi
 # emd: manual
 # timeout: 240
 
@@ -18,6 +18,7 @@ CASES=(
   "mr6 md-1.2 raid6 11 4 rebuild --chunk 16K"
   "r10 ddf raid10 15 4 rebuild --chunk 16K"
   "mi4 md-1.0 raid1 19 2 initialise"
+  "c5 ddf raid5 22 3 check --chunk 64K"
 )
 
 # each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
@@ -96,6 +97,9 @@ make() {
     expect "and comes back" emdadm add "$(emd_node "$name")" "${MINE[1]}"
     wait_for 20 emd_has_task "$name" rebuild
     hold
+  elif [[ $kind == check ]]; then
+    expect "a check" emdadm check "$(emd_node "$name")"
+    hold
   fi
 }
 
@@ -123,7 +127,15 @@ moves() {
   goal=$((${from:-0} + 400))
   expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
   expect "$name: let go" emdadm resume "$(emd_node "$name")"
-  if [[ $kind == resync ]]; then
+  if [[ $kind == check ]]; then
+    goal=$(done_sectors "$name")
+    wait_for 30 done_is $((goal + 400))
+    hold
+    # What the metadata says of it is not to be seen from here; it is written several times a second.
+    goal=$(done_sectors "$name")
+    sleep 1
+    note "$name" mark "$goal"
+  elif [[ $kind == resync ]]; then
     # What is left of it is not to be seen from here, only that it is not over.
     goal=$(done_sectors "$name")
     wait_for 30 done_is $((goal + 600))

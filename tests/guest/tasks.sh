@@ -216,6 +216,27 @@ checkpoint() {
   right "the data" five "$CHECKPOINT_SUM"
   expect "a check" emdadm check --wait five
   expect_equal "nothing differs" "$(mismatches five)" 0
+
+  step "so does a check; but not one that was cancelled"
+  expect "slow" emdadm limit --max 2M five
+  expect "a check" emdadm check five
+  wait_for 30 moved_on five 4096
+  expect "stopped in the middle" emdadm stop five
+  expect "unloaded" rmmod emd
+  modprobe emd auto=0
+  expect "slow" emdadm limit --max 1M
+  expect "scanned" emdadm scan
+  wait_for 20 emd_has_task five check
+  wait_for 20 moved_on five 0
+  mark=$(emd_get five .task.done_sectors)
+  ((mark >= 4096)) || fail "it starts anew: $mark sectors are done"
+  say "ok: it goes on at $mark"
+  expect "cancelled" emdadm cancel five
+  wait_for 10 task_is five none
+  emd_reload
+  wait_for 20 emd_node five
+  wait_for 20 emd_settled five
+  expect_no_emd_task
   expect "deleted" emdadm delete --force five
 }
 

@@ -11,7 +11,7 @@ use ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{Consistency, Event, Level, MemberState, Scrub, SpareRole, VolumeSpec};
 use host_tests::samples::Disk;
 
 #[test]
@@ -173,6 +173,41 @@ fn marks_outlive_a_restart() {
         });
         assert_eq!(resync(&world), initialising(0));
     }
+}
+
+/// A check or a repair that was going on is known after a restart, next to marks of rebuilds, until it ends.
+#[test]
+fn scrubs_outlive_a_restart() {
+    let mut world = World::created(6, 128, 512, 2);
+    let disks: Vec<Option<u16>> = (0..6).map(Some).collect();
+    let mut raid6 = spec("vol", Level::Raid6, &disks);
+    raid6.assume_clean = true;
+    world.apply(&Event::VolumeCreated(raid6));
+    let scrub = |world: &World| open(&world.disks).unwrap().set().volume(0).unwrap().scrub;
+    assert_eq!(scrub(&world), None);
+    for (repairs, done_sectors) in [(false, 0), (false, 4096), (true, 12_345)] {
+        let said = Some(Scrub {
+            repairs,
+            done_sectors,
+        });
+        world.apply(&Event::ScrubProgress(0, said));
+        assert_eq!(scrub(&world), said);
+    }
+    world.refuse(&Event::ScrubProgress(
+        0,
+        Some(Scrub {
+            repairs: false,
+            done_sectors: u64::MAX,
+        }),
+    ));
+    // Others write marks beside it.
+    world.apply(&Event::ResyncProgress {
+        volume: 0,
+        done_sectors: 64,
+    });
+    assert!(scrub(&world).is_some());
+    world.apply(&Event::ScrubProgress(0, None));
+    assert_eq!(scrub(&world), None);
 }
 
 fn world_consistency(disks: &[Disk]) -> Consistency {

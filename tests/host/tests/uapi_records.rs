@@ -218,6 +218,7 @@ fn volume(level: Level, layout: Layout, spans: u16, lost: &[bool]) -> Volume {
         access: Access::ReadWrite,
         regions: None,
         stretches: KVec::new(),
+        scrub: None,
         deleted: false,
     }
 }
