@@ -130,7 +130,7 @@ fn a_flipped_section_byte_loses_nothing() {
     let home = set.home(1).unwrap();
     let mut random = Random(7);
     for round in 0..share(300) {
-        let copy = home.copies[(round % 2) as usize].unwrap();
+        let copy = home.copies[round % 2].unwrap();
         let span = u64::from(home.layout.span_blocks());
         let byte = 512 + random.below((span - 1) * 512);
         let mut broken = disks.clone();
@@ -142,8 +142,8 @@ fn a_flipped_section_byte_loses_nothing() {
         let event = Event::VolumeRenamed(0, Text::from_text("mended"));
         apply(&mut again, &mut broken, &event, 9).unwrap();
         let mut other = broken.clone();
-        let kept = home.copies[(round % 2) as usize].unwrap();
-        let wiped = home.copies[1 - (round % 2) as usize].unwrap();
+        let kept = home.copies[round % 2].unwrap();
+        let wiped = home.copies[1 - round % 2].unwrap();
         for disk in &mut other {
             disk.write(wiped, &[0; 512]);
         }
