@@ -43,6 +43,12 @@ enum Standing {
     Stale,
 }
 
+/// Whether two disks are not copies of each other: by their own identities, which 0.90 does not have.
+fn is_other_device(one: &View<'_>, other: &View<'_>) -> bool {
+    let uuid = |view: &View<'_>| super::super::bytes::array::<16>(view.bytes, v1::DEVICE_UUID);
+    one.head.version != Version::V090 && uuid(one) != uuid(other)
+}
+
 /// The name of a disk: its number is all that the other disks know of it.
 pub fn label_of(number: u32) -> Text<32> {
     Text::from_fmt(format_args!("device {number}"))
@@ -280,7 +286,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A spare that was taken out while it was away comes back when its number is another disk's: it is
-    /// old. (Old ones whose number is free still are spares: md does not keep their count up to date.)
+    /// old. (Old ones whose number is free still are spares: md does not keep their count up to date.) One
+    /// behind may have missed the last update only, unless it is known to be another disk.
     #[inline(never)]
     fn find_old_spares(&mut self) {
         let newest = self.head().events;
@@ -290,6 +297,7 @@ impl<'a> Reader<'a> {
             else {
                 continue;
             };
+            let old = own.head.events.saturating_add(1) < newest;
             let replaced = self
                 .views
                 .iter()
@@ -298,8 +306,9 @@ impl<'a> Reader<'a> {
                     *standing != Standing::Stale
                         && view.head.number == own.head.number
                         && view.head.events > own.head.events
+                        && (old || is_other_device(own, view))
                 });
-            if replaced && own.head.events.saturating_add(1) < newest {
+            if replaced {
                 if let Some(standing) = self.standings.get_mut(index) {
                     *standing = Standing::Stale;
                 }

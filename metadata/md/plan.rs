@@ -90,7 +90,7 @@ impl MdSet {
     }
 
     /// Whether some disk that is written to is behind the others.
-    fn lags(&self) -> bool {
+    pub fn lags(&self) -> bool {
         let at = match self.version {
             Version::V090 => v0::EVENTS,
             _ => v1::EVENTS,

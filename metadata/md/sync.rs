@@ -35,7 +35,8 @@ impl MdSet {
     #[inline(never)]
     pub fn dirty(&mut self, volume: VolumeIndex) -> Checked {
         let (level, now) = self.redundancy(volume)?;
-        if level.is_redundant() && !self.in_flight {
+        // A mark that is on some disks only, because an update was cut, may go with them.
+        if level.is_redundant() && (!self.in_flight || self.lags()) {
             self.begin_writes(now);
             self.touched.all = true;
         }

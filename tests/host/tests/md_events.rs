@@ -8,12 +8,12 @@ mod md_common;
 use emd_core::metadata::md::{Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
-    BadRange, Consistency, DiskOffer, DiskRole, DiskState, Event, Layout, Level, MemberState,
-    Rotation, SpareRole, Text, VolumeSpec,
+    Access, BadRange, Consistency, DiskOffer, DiskRole, DiskState, Event, Layout, Level,
+    MemberState, Rotation, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
 use md_common::world::World;
-use md_common::{apply, facts, open, open_keyed, thin, version_of, ALL};
+use md_common::{apply, create, facts, open, open_keyed, thin, version_of, ALL};
 
 fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
     VolumeSpec {
@@ -706,5 +706,74 @@ fn two_updates_that_are_cut() {
             world.apply(&event);
             world.apply(&Event::ResyncDone(0));
         }
+    }
+}
+
+/// A spare that is away while another one gets its number is an old disk when it is back, even if it missed
+/// no more than that.
+#[test]
+fn a_number_that_was_given_away_belongs_to_the_new_disk() {
+    for format in [&MD_10, &MD_12] {
+        let mut disks: Vec<Disk> = (0..4)
+            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+            .collect();
+        let mut set = create(format, &disks[..2], "a");
+        let slots = [Some(0), Some(1)];
+        let made = Event::VolumeCreated(spec("a", Level::Raid1, &slots));
+        apply(&mut set, &mut disks, &made, 1).unwrap();
+        let offer = |disks: &[Disk], key: usize| {
+            Event::DiskAdded(DiskOffer {
+                facts: facts(&disks[key], key as u64),
+                role: SpareRole::Global,
+            })
+        };
+        let event = offer(&disks, 2);
+        apply(&mut set, &mut disks, &event, 2).unwrap();
+        // Without it.
+        let keyed = [(0, &disks[0]), (1, &disks[1])];
+        let mut set = open_keyed(format, &keyed).unwrap();
+        let event = offer(&disks, 3);
+        apply(&mut set, &mut disks, &event, 3).unwrap();
+        let set = open(format, &disks).unwrap();
+        let volume = &set.set().volumes[0];
+        assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+        let state = |key| {
+            set.set()
+                .disk(set.set().disk_by_key(key).unwrap())
+                .unwrap()
+                .state
+        };
+        assert_eq!((state(2), state(3)), (DiskState::Stale, DiskState::Online));
+        // A copy of the new one is another matter.
+        let mut twice = disks.clone();
+        twice[2] = disks[3].clone();
+        let set = open(format, &twice).unwrap();
+        assert!(matches!(set.set().volumes[0].access, Access::Refused(_)));
+    }
+}
+
+/// A dirty mark that a cut left on some disks only is renewed on all of them: those that have it may go.
+#[test]
+fn an_uneven_dirty_mark_is_renewed() {
+    for format in ALL {
+        let mut disks: Vec<Disk> = (0..3)
+            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+            .collect();
+        let mut set = create(format, &disks, "");
+        let slots = [Some(0), Some(1), Some(2)];
+        let made = Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec("", Level::Raid1, &slots)
+        });
+        apply(&mut set, &mut disks, &made, 1).unwrap();
+        let mut one = disks.clone();
+        apply(&mut set, &mut one, &Event::Dirty(0), 2).unwrap();
+        disks[0] = one[0].clone();
+        let mut set = open(format, &disks).unwrap();
+        assert_eq!(set.set().volumes[0].consistency, Consistency::Dirty);
+        apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
+        let left = [(1, &disks[1]), (2, &disks[2])];
+        let set = open_keyed(format, &left).unwrap();
+        assert_eq!(set.set().volumes[0].consistency, Consistency::Dirty);
     }
 }
