@@ -19,8 +19,8 @@ pub mod md;
 pub mod registry;
 
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, HoleLog, Identity, Layout, Level, Reason, Set,
-    Slot, Source, UpdatePlan, VolumeIndex,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, Level,
+    Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -185,6 +185,11 @@ pub trait MetadataSet: Send + Sync {
     ///
     /// The plan may be empty when the format has nothing to write for it.
     fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked;
+
+    /// The last plan, or a part of it, did not reach `disk`, which stays in use all the same: what is on it
+    /// may be of any age, and torn. The next plan is not to build on it. Does not allocate. Formats whose
+    /// plans write everything anew have nothing to note.
+    fn missed(&mut self, _disk: DiskIndex) {}
 
     /// The plan of the last `apply` (or of `Format::create`).
     fn plan(&self) -> &UpdatePlan;

@@ -57,8 +57,8 @@ mod volumes;
 use super::bytes::Endian;
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, HoleLog, Layout, Level, Rotation, Set, Slot,
-    Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Layout, Level, Rotation,
+    Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -179,6 +179,15 @@ impl MetadataSet for DdfSet {
         self.check_frozen(event)?;
         self.dispatch(event, context)?;
         self.finish(context)
+    }
+
+    fn missed(&mut self, disk: DiskIndex) {
+        if let Some(home) = self.home_mut(disk) {
+            // All blocks are to be written.
+            for map in home.dirty.iter_mut() {
+                map.fill(u64::MAX);
+            }
+        }
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -41,8 +41,8 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source,
-    UpdatePlan, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, Level, Rotation, Set,
+    Source, UpdatePlan, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -138,6 +138,13 @@ impl MetadataSet for ImsmSet {
         self.check_frozen(event)?;
         self.dispatch(event, context)?;
         self.finish(context)
+    }
+
+    fn missed(&mut self, disk: DiskIndex) {
+        let meta = self.disks.get_mut(usize::from(disk));
+        if let Some(home) = meta.and_then(|meta| meta.home.as_mut()) {
+            home.synced = false;
+        }
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -111,6 +111,7 @@ impl Inner {
             }
             self.unwritten = false;
             pending.add_all(&outcome.failed);
+            self.note_missed(outcome.failed);
             let next = loop {
                 match pending.pop() {
                     None => return Ok(()),
@@ -147,6 +148,13 @@ impl Inner {
         match self.metadata.as_mut() {
             Some(metadata) => metadata.apply(event, &context()),
             None => Err(reason!(ENODEV, "the set has no metadata")),
+        }
+    }
+
+    /// The format hears who did not take its plan.
+    fn note_missed(&mut self, mut failed: DiskMask) {
+        while let (Some(disk), Some(metadata)) = (failed.pop(), self.metadata.as_mut()) {
+            metadata.missed(disk);
         }
     }
 

@@ -322,8 +322,14 @@ impl Inner {
             let redundant = set
                 .volume(volume)
                 .is_some_and(|volume| volume.shape.level.is_redundant());
-            if redundant && self.health(volume, self.in_sync(volume, Some(disk))) != Health::Failed
-            {
+            // Who is lost already, and about to be recorded, is not what is left.
+            let running = self.running(volume);
+            let unrecorded = running.map_or(Mask::EMPTY, |running| running.array.unrecorded());
+            let mut left = self.in_sync(volume, Some(disk));
+            for slot in unrecorded.iter() {
+                left = left.without(slot);
+            }
+            if redundant && self.health(volume, left) != Health::Failed {
                 return true;
             }
         }

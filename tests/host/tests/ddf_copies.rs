@@ -5,6 +5,7 @@
 mod ddf_common;
 
 use ddf_common::crash::{cut_everywhere, Random};
+use ddf_common::damage;
 use ddf_common::world::{spec, World};
 use ddf_common::{apply, blanks, carry_out, context, facts, open, open_keyed, writes};
 use emd_core::metadata::MetadataSet;
@@ -215,5 +216,25 @@ fn two_histories_of_one_number() {
             let in_sync = state.matches(" InSync").count();
             assert!(in_sync == 2, "{at}: {state}");
         });
+    }
+}
+
+/// A disk that did not take an update, and stays in use all the same, gets all of it with the next one.
+#[test]
+fn who_missed_an_update_gets_it_with_the_next() {
+    let (mut set, mut disks) = damage::world(512);
+    set.apply(&Event::DiskFailed(0), &context(5)).unwrap();
+    let taken: Vec<_> = writes(&set)
+        .into_iter()
+        .filter(|write| write.key == 1)
+        .collect();
+    carry_out(&mut disks, &taken);
+    set.missed(2);
+    apply(&mut set, &mut disks, &Event::Dirty(1), 6).unwrap();
+    for key in [1, 2] {
+        let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();
+        assert_eq!(alone.set().generation, set.set().generation, "disk {key}");
+        assert!(!alone.frozen, "disk {key}");
+        assert_eq!(alone.disk_state(0), set.disk_state(0), "disk {key}");
     }
 }

@@ -151,3 +151,29 @@ fn a_spare_that_ran_ahead() {
     assert_eq!(in_sync.count(), 2);
     assert_ne!(volume.members[1].state, MemberState::InSync);
 }
+
+/// A disk that did not take an update, and stays in use because the volume cannot do without it, is not
+/// torn by the next one, which would change its anchor only.
+#[test]
+fn who_missed_an_update_is_not_torn_by_the_next() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let mut disks = world.disks.clone();
+    let mut set = open(&disks).unwrap();
+    // The others' MPBs change behind their anchors, too.
+    set.apply(&Event::DiskFailed(2), &context(90)).unwrap();
+    let taken: Vec<_> = writes(&set)
+        .into_iter()
+        .filter(|write| write.key == 0)
+        .collect();
+    assert!(taken.len() > 1);
+    carry_out(&mut disks, &taken);
+    set.missed(1);
+    apply(&mut set, &mut disks, &Event::Dirty(0), 91).unwrap();
+    for key in [0, 1] {
+        let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();
+        assert_eq!(alone.set().generation, set.set().generation, "disk {key}");
+        assert_eq!(alone.set().volumes[0].members[2].state, MemberState::Failed);
+    }
+}
