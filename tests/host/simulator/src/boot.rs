@@ -43,7 +43,9 @@ impl Sim {
     fn someone_is_fresh(&self) -> bool {
         self.last_readable.iter().any(|slot| {
             let place = self.places.get(usize::from(slot)).copied().flatten();
-            place.is_some_and(|(disk, _)| self.disks[disk].answers())
+            place.is_some_and(|(disk, _)| {
+                self.disks[disk].answers() && !self.untaken.contains(&disk)
+            })
         })
     }
 
@@ -63,10 +65,16 @@ impl Sim {
         }
         let format = setup::format_of(&self.history.config);
         let mut images = Vec::new();
+        let mut damaged = 0;
         for disk in here {
             match setup::probe(format, &self.disks[disk], disk, &self.regions) {
                 Ok(Some(image)) => images.push(image),
                 Ok(None) => {}
+                // What is longer than a sector may be torn, on one disk at a time.
+                Err(_) if setup::may_tear(format) && damaged == 0 => {
+                    damaged += 1;
+                    self.untaken.insert(disk);
+                }
                 Err(why) => return self.violate("metadata reads back to a legal state", why),
             }
         }

@@ -241,7 +241,9 @@ impl Sim {
     pub fn judge_refusal(&mut self, why: &str) {
         let fresh = self.last_readable.iter().filter(|&slot| {
             let place = self.places.get(usize::from(slot)).copied().flatten();
-            place.is_some_and(|(disk, _)| self.disks[disk].answers())
+            place.is_some_and(|(disk, _)| {
+                self.disks[disk].answers() && !self.untaken.contains(&disk)
+            })
         });
         let fresh = fresh.fold(Mask::EMPTY, Mask::with);
         if self.health(fresh) != Health::Failed {

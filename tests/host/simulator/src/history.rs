@@ -193,19 +193,21 @@ impl Menu {
         out
     }
 
-    /// The history of `seed`.
-    pub fn history(&self, seed: u64) -> History {
-        let mut rng = Rng::new(seed);
-        let format = *rng.pick(&self.formats);
-        let choices = self.choices(format);
-        assert!(!choices.is_empty(), "{format} has none of these levels");
+    /// Something to set up; `None` when the format does not make it after all.
+    fn config(
+        &self,
+        rng: &mut Rng,
+        format: &'static str,
+        choices: &[(usize, usize, Layout, u16, u16)],
+    ) -> Option<Config> {
         // Levels first, so that those with many layouts do not crowd out the others.
         let mut levels: Vec<usize> = choices.iter().map(|choice| choice.0).collect();
         levels.dedup();
         let level = *rng.pick(&levels);
         let of_level: Vec<_> = choices
-            .into_iter()
+            .iter()
             .filter(|choice| choice.0 == level)
+            .copied()
             .collect();
         let (level, layout, _, least, most) = *rng.pick(&of_level);
         let (least, most) = (least.max(2), most.min(least.max(2) + 2));
@@ -230,7 +232,7 @@ impl Menu {
         // Formats refuse some numbers of members, spares, volumes that were never initialised.
         for _ in 0..40 {
             match crate::setup::template(&config) {
-                Ok(_) => break,
+                Ok(_) => return Some(config),
                 Err(why) if why.contains("internal") => panic!("{config:?}: {why}"),
                 Err(_) => {
                     config.members = least + rng.below(usize::from(most - least) + 1) as u16;
@@ -239,6 +241,18 @@ impl Menu {
                 }
             }
         }
+        None
+    }
+
+    /// The history of `seed`.
+    pub fn history(&self, seed: u64) -> History {
+        let mut rng = Rng::new(seed);
+        let format = *rng.pick(&self.formats);
+        let choices = self.choices(format);
+        assert!(!choices.is_empty(), "{format} has none of these levels");
+        // Some levels are not made small enough (RAID 0 of md's 0.90 takes whole disks).
+        let config = (0..40).find_map(|_| self.config(&mut rng, format, &choices));
+        let config = config.unwrap_or_else(|| panic!("seed {seed}: {format} makes nothing"));
         let ops = self.ops(&mut rng, &config);
         History {
             config,

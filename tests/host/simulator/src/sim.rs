@@ -153,6 +153,9 @@ pub struct Sim {
     pub places: Vec<Option<(usize, u64)>>,
     /// Members that the array read from when it last ran.
     pub last_readable: Mask,
+    /// Disks that did not take the last metadata that they were to have: who has what they hold may be
+    /// called old by the others.
+    pub untaken: BTreeSet<usize>,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
     /// Faults were put in that may take a member.
@@ -213,6 +216,7 @@ impl Sim {
             hole: None,
             places: template.places.clone(),
             last_readable: Mask::all(history.config.members),
+            untaken: BTreeSet::new(),
             last_fault: 0,
             faulty: false,
             unplugged_rows: Vec::new(),
@@ -355,10 +359,20 @@ impl Sim {
                 // Nobody sends I/O to a volume that is not there yet.
                 (self.array.is_some() || self.refused.is_some()) && users < USERS_MAX
             }
-            Op::Restart(_) => users == 0 && (self.is_at_rest() || !self.worker.is_busy()),
+            // An orderly stop waits until what is known to be lost is recorded (`Array::stop`).
+            Op::Restart(_) => users == 0 && !self.worker.is_busy() && !self.awaits_record(),
             Op::PowerCut(_) => true,
             _ => self.array.is_some() || self.refused.is_some(),
         }
+    }
+
+    /// Whether a loss is known, and not recorded yet.
+    fn awaits_record(&self) -> bool {
+        let unrecorded = self
+            .array
+            .as_ref()
+            .is_some_and(|array| !array.broken && !array.unrecorded.is_empty());
+        unrecorded || self.worker_has_news()
     }
 
     /// Mirrors, as everybody's, keep no order between writes that overlap in time, so that copies

@@ -195,7 +195,8 @@ impl Sim {
         }
     }
 
-    fn worker_has_news(&self) -> bool {
+    /// Whether disks went or came that it has not looked at.
+    pub fn worker_has_news(&self) -> bool {
         let worker = &self.worker;
         self.set.is_some()
             && !(worker.gone.is_empty() && worker.here.is_empty() && worker.blank.is_empty())
@@ -353,12 +354,25 @@ impl Sim {
     pub fn plan_io_done(&mut self, disk: DiskIndex, result: Result<(), IoError>) {
         let plan = self.plan();
         plan.pending -= 1;
+        let is_flush = plan.flushing;
         if result.is_err() {
             plan.failed.insert(disk);
-        } else if plan.flushing {
+        } else if is_flush {
             plan.written.insert(disk);
         }
-        if plan.pending > 0 {
+        let pending = plan.pending;
+        let device = self.devices.get(usize::from(disk)).copied().flatten();
+        match (device, result) {
+            (Some(device), Err(_)) => {
+                self.untaken.insert(device);
+            }
+            (Some(device), Ok(())) if is_flush && !self.plan().failed.contains(&disk) => {
+                self.untaken.remove(&device);
+            }
+            _ => {}
+        }
+        let plan = self.plan();
+        if pending > 0 {
             return;
         }
         if plan.flushing {
@@ -393,6 +407,11 @@ impl Sim {
             return self.next_step();
         }
         self.worker.unwritten = None;
+        for &disk in &plan.failed {
+            if let Some(set) = &mut self.set {
+                set.missed(disk);
+            }
+        }
         let mut handled = plan.handled;
         for disk in plan.failed {
             if !handled.insert(disk) || !self.bears_loss(disk) {
@@ -493,7 +512,11 @@ impl Sim {
                 MemberState::Rebuilding { .. } => return true,
                 MemberState::InSync => is_member = true,
             }
-            let left = self.model_in_sync(Some(disk));
+            let array = self.array.as_ref();
+            let unrecorded = array.map_or(Mask::EMPTY, |array| array.unrecorded);
+            let left = unrecorded
+                .iter()
+                .fold(self.model_in_sync(Some(disk)), Mask::without);
             if self.is_redundant() && self.health(left) != Health::Failed {
                 return true;
             }

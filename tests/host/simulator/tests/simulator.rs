@@ -13,7 +13,7 @@ use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Histories of the usual run, of each format.
-const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 300)];
+const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 300), ("md-1.2", 600)];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
