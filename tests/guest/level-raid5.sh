@@ -13,7 +13,7 @@ boot_1() {
   mapfile -t DISKS < <(disks)
   filesystem_states files raid5 4 "${DISKS[@]}" -- --chunk 64K --size 384M
   ! whole || filesystem_states four raid4 4 "${DISKS[@]}" -- --layout parity-last --chunk 64K --size 384M
-  level ls raid5 4 "${DISKS[@]}" -- --layout left-symmetric --chunk 64K --size 24M
+  level ls raid5 4 "${DISKS[@]}" -- --layout left-symmetric --chunk 64K --size 12M
   every_loss la ddf raid5 3 "0 1 2" --layout left-asymmetric --chunk 16K --size 6M
   every_loss ra ddf raid5 3 "0 1 2" --layout right-asymmetric --chunk 128K --size 6M
   every_loss rs ddf raid5 4 "0 1 2 3" --layout right-symmetric --chunk 4K --size 6M
