@@ -20,8 +20,9 @@ BOOT_SECONDS = 60
 MOST_BOOTS = 50
 # vmgenid tells the kernel that there are others with the same random numbers, and it mixes in new ones.
 TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
-# From the template to its disks takes a guest a second or two. It has been seen to stand still there, rarely: lost interrupts of
-# devices plugged into an emulated machine. Nothing of the test has run then, so it begins again, plainly.
+NUDGE_SECONDS = 2
+# From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`).
+# Nothing of the test has run then, so it begins again, plainly.
 DISKS_SECONDS = 40
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 KERNEL_OPTIONS = (
@@ -254,6 +255,7 @@ class Run:
 
     def _watch(self):
         boot_limit = time.monotonic() + BOOT_SECONDS * scale()
+        nudge_at = time.monotonic()
         while True:
             limits = [self.deadline]
             if not self.greeted:
@@ -262,6 +264,9 @@ class Run:
             soon = [moment for moment in (self.cut_at, self.fatal_at) if moment]
             self.machine.pump(min([self.machine.deadline, time.monotonic() + 1, *soon]))
             now = time.monotonic()
+            if now >= nudge_at:
+                self.machine.nudge()
+                nudge_at = now + NUDGE_SECONDS
             if self.ready_by and now >= self.ready_by:
                 self._ask_kernel()
                 raise NotReady(f"no disks within {DISKS_SECONDS} s")
