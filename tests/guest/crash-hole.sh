@@ -11,7 +11,6 @@ source /emd/tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-faults.sh
 
 size=$((16 << 20))
-chunk=65536
 
 layer() { # NUMBER: a device of device-mapper over the disk
   local device

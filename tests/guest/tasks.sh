@@ -233,6 +233,7 @@ checkpoint() {
   say "ok: it goes on at $mark"
   expect "cancelled" emdadm cancel five
   wait_for 10 task_is five none
+  # shellcheck disable=SC2119
   emd_reload
   wait_for 20 emd_node five
   wait_for 20 emd_settled five
