@@ -531,7 +531,6 @@ impl Inner {
     }
 }
 
-/// What is bad on `members`, as far as they have `member_sectors`.
 /// What runs of a volume whose array was just made.
 fn fresh(array: Arc<Gated<Array>>, number: Number, attached: Mask) -> Running {
     Running {
@@ -555,6 +554,7 @@ fn fresh(array: Arc<Gated<Array>>, number: Number, attached: Mask) -> Running {
     }
 }
 
+/// What is bad on `members`, as far as they have `member_sectors`.
 #[inline(never)]
 fn bad_spots(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
     let mut spots = KVec::new();
