@@ -11,7 +11,7 @@ use super::state::{Asked, Inner};
 use crate::array::{set_general_limits, Array, Scope};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
-use crate::model::{Checked, Event, Scrub, Text, VolumeIndex};
+use crate::model::{Checked, Event, Text, VolumeIndex};
 use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
@@ -516,11 +516,7 @@ impl ManagedSet {
                         });
                         running.told_per_mille = 0;
                         running.checkpoint_at = now();
-                        let scrub = Scrub {
-                            repairs: kind == TaskKind::Repair,
-                            done_sectors: 0,
-                        };
-                        inner.note_scrub(&self.shared, volume, Some(scrub));
+                        inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
                     }
                 }
                 if begins {

@@ -7,7 +7,7 @@
 
 use super::managed::ManagedSet;
 use super::shared::{now, ticks, Shared};
-use super::state::Inner;
+use super::state::{Asked, Inner};
 use crate::array::{Array, BadChange, Scope, TaskResult};
 use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
@@ -344,9 +344,8 @@ impl Inner {
             return;
         }
         // A scrub that ends because the array does goes on when that starts again.
-        let is_over =
-            result.completed || self.running(volume).is_some_and(|run| run.disk.is_some());
-        if matches!(result.kind, TaskKind::Check | TaskKind::Repair) && is_over {
+        let is_over = result.completed || self.running(volume).is_some_and(|run| !run.stopping);
+        if Asked::record_of(result.kind, 0).is_some() && is_over {
             if let Some(running) = self.running_mut(volume) {
                 running.asked = None;
             }
@@ -530,15 +529,10 @@ impl Inner {
         marked: Mask,
         done_sectors: u64,
     ) {
-        if matches!(kind, TaskKind::Check | TaskKind::Repair) {
-            let repairs = kind == TaskKind::Repair;
+        if let Some(scrub) = Asked::record_of(kind, done_sectors) {
             let is_wanted = self.running(volume).is_some_and(|run| run.asked.is_some());
             // What a repair wrote is on the disks before it counts.
-            if is_wanted && (!repairs || self.flush_members(volume).is_ok()) {
-                let scrub = Scrub {
-                    repairs,
-                    done_sectors,
-                };
+            if is_wanted && (!scrub.repairs || self.flush_members(volume).is_ok()) {
                 self.note_scrub(shared, volume, Some(scrub));
             }
             return;

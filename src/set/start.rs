@@ -15,7 +15,7 @@ use crate::model::{
 use crate::personalities::rebuild::{Late, Marks};
 use crate::personalities::{for_level, Geometry, Health, Mask, Stretches};
 use crate::reason;
-use crate::uapi::{EventKind, TaskKind, VolumeState};
+use crate::uapi::{EventKind, VolumeState};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -408,14 +408,7 @@ impl Inner {
         let scrub = volume.scrub.filter(|_| redundant && !read_only);
         Ok(Running {
             read_only,
-            asked: scrub.map(|scrub| Asked {
-                kind: if scrub.repairs {
-                    TaskKind::Repair
-                } else {
-                    TaskKind::Check
-                },
-                from_sectors: scrub.done_sectors,
-            }),
+            asked: scrub.map(Asked::recorded),
             needs_resync,
             resync_from_sectors: unsynced_from.unwrap_or(0),
             ..fresh(Array::new(params)?, number, attached)
@@ -539,6 +532,7 @@ fn fresh(array: Arc<Gated<Array>>, number: Number, attached: Mask) -> Running {
         number,
         attached,
         linked: Mask::EMPTY,
+        stopping: false,
         read_only: false,
         needs_resync: false,
         resync_all: false,

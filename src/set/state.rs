@@ -10,7 +10,7 @@ use crate::block::gendisk::Disk;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Set, Slot, VolumeIndex,
+    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Scrub, Set, Slot, VolumeIndex,
     DISKS_MAX,
 };
 use crate::personalities::rebuild::Late;
@@ -84,6 +84,34 @@ pub struct Asked {
     pub from_sectors: u64,
 }
 
+impl Asked {
+    /// One that was recorded.
+    pub fn recorded(scrub: Scrub) -> Self {
+        let kind = if scrub.repairs {
+            TaskKind::Repair
+        } else {
+            TaskKind::Check
+        };
+        Self {
+            kind,
+            from_sectors: scrub.done_sectors,
+        }
+    }
+
+    /// What is recorded of a task that got to `done_sectors`; `None` of one that nobody asks for.
+    pub fn record_of(kind: TaskKind, done_sectors: u64) -> Option<Scrub> {
+        let repairs = match kind {
+            TaskKind::Check => false,
+            TaskKind::Repair => true,
+            TaskKind::Initialise | TaskKind::Resync | TaskKind::Rebuild => return None,
+        };
+        Some(Scrub {
+            repairs,
+            done_sectors,
+        })
+    }
+}
+
 /// What runs of a volume.
 pub struct Running {
     /// Its block device. `None` for the moments between an array's start and its device's, and
@@ -97,6 +125,8 @@ pub struct Running {
     pub attached: Mask,
     /// Slots whose disks are shown as members in sysfs.
     pub linked: Mask,
+    /// It is being stopped: its tasks end because it does.
+    pub stopping: bool,
     /// It may not be written.
     pub read_only: bool,
     /// Redundancy has to be established, or established again, before it may be called clean.

@@ -56,7 +56,10 @@ impl ManagedSet {
             let mut inner = self.lock();
             inner.checkpoint(&self.shared, volume);
             let linked = match inner.running_mut(volume) {
-                Some(running) => running.linked,
+                Some(running) => {
+                    running.stopping = true;
+                    running.linked
+                }
                 None => return Ok(false),
             };
             for slot in linked.iter() {

@@ -25,9 +25,10 @@ NUDGE_SECONDS = 2
 # Nothing of the test has run then, so it begins again, plainly.
 DISKS_SECONDS = 40
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
+# nokaslr, norandmaps: QEMU finds again what it has translated once when programs are where they were.
 KERNEL_OPTIONS = (
     "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic sysrq_always_enabled mitigations=off"
-    " no_timer_check tsc=reliable cryptomgr.notests random.trust_cpu=on net.ifnames=0"
+    " no_timer_check tsc=reliable cryptomgr.notests random.trust_cpu=on net.ifnames=0 nokaslr norandmaps"
 )
 
 
