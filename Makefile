@@ -89,8 +89,8 @@ test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
 demo: modules emdadm ## shows EMD at work in a virtual machine
 	@$(ENTER) tools/vm/run-tests --stream tests/guest/_demo.sh
 
-bench: modules emdadm ## EMD beside md, in a virtual machine (QUICK=1: one short round); results in build/vm/md-emd/out
-	@$(if $(QUICK),EMD_GUEST_OPTIONS=emdtest.quick=1) $(ENTER) tools/vm/run-tests --stream $(or $(T),$(wildcard tests/bench/*.sh))
+bench: modules emdadm ## EMD beside md, in a virtual machine (QUICK=1: one short round; LEVELS=5,6x8); results in build/vm/md-emd/out
+	@EMD_GUEST_OPTIONS="$(if $(QUICK),emdtest.quick=1) $(if $(LEVELS),emdtest.levels=$(LEVELS))" $(ENTER) tools/vm/run-tests --stream $(or $(T),$(wildcard tests/bench/*.sh))
 
 shell: modules emdadm ## a prompt in a virtual machine with emd and disks (DISKS="4x256M virtio")
 	@$(ENTER) tools/vm/shell $(if $(DISKS),"$(DISKS)")

@@ -2,13 +2,15 @@
 # shellcheck shell=bash
 # EMD beside md, in one boot, each measurement in turn, on ramdisks: two sets of them, so that both arrays are
 # there at the same time. md as it comes and md tuned; RAID 0, 1, 5, 6, 10, 60; healthy, degraded, check, rebuild, resync;
-# with 4, 8 and 12 members; with one CPU of two.
+# with 4, 8 and 12 members; with one CPU of two; with the write hole closed by EMD's log.
 # Nothing is asserted about speed: the result is a table of ratios (tests/bench/README.md).
 # memory: 4G
-# timeout: 2400
+# timeout: 5400
 
-ROUNDS=3 RUNTIME_MS=1500 RAMP_MS=300
+ROUNDS=3 RUNTIME_MS=800 RAMP_MS=200
 if grep -qw emdtest.quick=1 /proc/cmdline; then ROUNDS=1 RUNTIME_MS=400 RAMP_MS=100; fi
+LEVELS=$(sed -n 's/.*emdtest.levels=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' ')
+ALL="0 1 5 6 10 60 5x4 5x8 5x12 6x4 6x8 6x12"
 
 CHUNK=64          # KiB
 # A level may have its number of members behind an x.
@@ -37,7 +39,7 @@ share() {
     if (level == 60) { parity = 2; members /= 2 }
     copies = level == 1 ? members : level == 10 ? 2 : 1
     degraded = sub(/^degraded /, "", workload)
-    sub(/^1 CPU /, "", workload)
+    sub(/^(1 CPU|logged) /, "", workload)
     if (workload ~ /^random write/) share = parity ? 1 / (2 + 2 * parity) : 1 / copies
     else if (workload ~ /^random read/) share = degraded && parity ? members / (2 * members - 1 - parity) : 1
     else if (workload ~ /^write/) share = (members - parity) / members / copies
@@ -59,6 +61,7 @@ note() {
 fio_on() {
   local level=$1 workload=$2 variant=$3 device=$4 unit=MiB/s how value
   workload=${workload#degraded }
+  workload=${workload#logged }
   case ${workload#1 CPU } in
   "read 1M") how=(--rw=read --bs=1M --iodepth=8) ;;
   "read 64K") how=(--rw=read --bs=64k --iodepth=16) ;;
@@ -99,6 +102,7 @@ tune() {
 # Who takes part: only RAID 5 and 6 (and 60) have settings. Reads of what is there do not go through the stripe cache.
 variants() { # LEVEL WORKLOAD
   case ${1%%x*},${2#1 CPU } in
+  *,logged*) echo "md md-4096 md-8192 emd" ;;
   [56],read* | [56],random\ read* | 60,read* | 60,random\ read*) echo "md md-4096 emd" ;;
   [56],* | 60,*) echo "md md-4096 md-8192 emd" ;;
   *) echo "md emd" ;;
@@ -239,6 +243,19 @@ healthy() { # LEVEL
   done
 }
 
+# The writes once more, with what parity was logged before they go to their stripe: no crash can tear it. md has nothing of the kind here.
+logged() { # LEVEL
+  local workload
+  emdadm stop "$EMD" >/dev/null
+  emdadm policy bench log >/dev/null
+  emdadm scan >/dev/null
+  [[ -b $EMD ]] || fail "$EMD does not come back"
+  for workload in "write 1M" "write 64K" "random write 4K"; do measure "$1" "logged $workload"; done
+  emdadm stop "$EMD" >/dev/null
+  emdadm policy bench resync >/dev/null
+  emdadm scan >/dev/null
+}
+
 # These go on with the arrays of `healthy`.
 degraded() { # LEVEL
   local level=$1 workload md_of_disk=$MD
@@ -330,39 +347,62 @@ speed_for_new_arrays() {
   echo "$speed" >/proc/sys/dev/raid/speed_limit_max
 }
 
+# All that is measured of a level.
+rows() { # LEVEL
+  local level=$1
+  case $level in
+  *x*)
+    scaling "$level"
+    return
+    ;;
+  0)
+    healthy 0
+    erase
+    return
+    ;;
+  60)
+    healthy 60
+    degraded 60
+    erase
+    return
+    ;;
+  esac
+  healthy "$level"
+  if [[ $level == [56] ]]; then
+    logged "$level"
+    if [[ -e /sys/devices/system/cpu/cpu1/online ]]; then one_cpu "$level"; fi
+  fi
+  check "$level"
+  degraded "$level"
+  rebuild "$level"
+  erase
+  resync "$level" "resync, members agree"
+  resync "$level" "resync, all to be written" 0xff
+}
+
 boot_1() {
-  local level round
+  local level round disks wanted size
   export MDADM_NO_UDEV=1
   modprobe -a raid0 raid1 raid10 raid456
   EMD=
   : >"$LINES"
   for ((round = 1; round <= ROUNDS; round++)); do
     step "round $round of $ROUNDS ($((SECONDS / 60)) min $((SECONDS % 60)) s so far)"
-    ramdisks 5 256
-    limit
-    for level in ${LEVELS:-0 1 5 6 10}; do
-      healthy "$level"
-      if [[ $level == [56] && -e /sys/devices/system/cpu/cpu1/online ]]; then one_cpu "$level"; fi
-      if ((level)); then
-        check "$level"
-        degraded "$level"
-        rebuild "$level"
-        erase
-        resync "$level" "resync, members agree"
-        resync "$level" "resync, all to be written" 0xff
-      else
-        erase
+    disks=
+    for level in ${LEVELS:-$ALL}; do
+      # More members, so smaller ones.
+      case $level in
+      60 | *x*) wanted=12 size=120 ;;
+      *) wanted=5 size=256 ;;
+      esac
+      if [[ $disks != "$wanted" ]]; then
+        disks=$wanted
+        ramdisks $wanted $size
+        ((wanted > 5)) || limit
       fi
+      rows "$level"
       say "RAID $level done"
     done
-    # More members, so smaller ones.
-    ramdisks 12 120
-    healthy 60
-    degraded 60
-    erase
-    say "RAID 60 done"
-    for level in ${SCALING:-5x4 5x8 5x12 6x4 6x8 6x12}; do scaling "$level"; done
-    say "more members done"
   done
   jq -s --arg kernel "$(uname -r)" --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cpus "$(nproc)" \
     --argjson milliseconds "$RUNTIME_MS" '{about: {$kernel, $cpu, $cpus, milliseconds_per_run: $milliseconds}, runs: .}' "$LINES" >/tmp/runs.json

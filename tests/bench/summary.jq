@@ -30,7 +30,7 @@ def ratio($over; $under): if $over and $under and $under > 0 then $over / $under
           workload: $workload,
           unit: $mine[0].unit,
           # The members' own speed times what is left of it for users. Tasks read, most of all.
-          raw_limit: (($own[$workload | ltrimstr("degraded ") | ltrimstr("1 CPU ")] // $own["read 1M"]) * $mine[0].share),
+          raw_limit: (($own[$workload | ltrimstr("degraded ") | ltrimstr("logged ") | ltrimstr("1 CPU ")] // $own["read 1M"] // 0) * $mine[0].share),
           emd: ($rounds | map(.emd) | spread),
           md: ($rounds | map(.md) | spread),
           md_tuned: ($rounds | map(.tuned) | spread),

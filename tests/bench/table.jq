@@ -20,6 +20,7 @@ def value: if . == null then "-" else .median | round end;
 "One ramdisk alone: " + ([.limits[] | "\(.workload) \(.disk) \(.unit)"] | join(", ")) + ".",
 "Raw limit: that, times the part of the members' I/O that is the user's: of RAID 5 over five, 4/5 of a sequential write, 1/4 of a random one;",
 "for tasks, what is left for one member. One fio thread with one disk does not fill two CPUs, so it can be passed.",
+"Logged: EMD closes the write hole with its log, md does nothing about it.",
 "With 1 CPU: the other one is off line. 5x8 is RAID 5 over eight members.",
 "Check, rebuild and resync count MiB/s of each member. md's own limit for these is 200 MB/s unless tuned.",
 "Tuned: group_thread_cnt 4, stripe_cache_size 4096 or 8192 (the better one), no speed limit. RAID 0 and 1 have no such settings."
