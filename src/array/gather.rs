@@ -4,7 +4,7 @@
 //! that the rest of the lane can join them. A covered lane is written without reading anything.
 //!
 //! Only streams are held: a write that begins where a recent one on the same CPU ended. A held write
-//! goes when its lane is covered, or with the next tick of the clock. When holding does not pay (the
+//! goes when its lane is covered, or with the next tick of the clock but one. When holding does not pay (the
 //! writer waits for each write, or the stream ends), it is not tried again for a while, and each time
 //! in vain makes the while longer.
 
@@ -13,6 +13,7 @@ use crate::block::context;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
+use kernel::time::Jiffies;
 use kernel::workqueue::{impl_has_delayed_work, DelayedWork, WorkItem};
 
 /// Most lanes with a held write; more are not held.
@@ -23,8 +24,11 @@ const STREAMS: usize = 4;
 /// CPUs told apart.
 const CPUS: usize = 16;
 
+/// How long a write is held: one whole tick of the clock, at least.
+const HOLD_TICKS: Jiffies = 2;
+
 /// Writes that are not held after holding was in vain: at first, and at most.
-const BACKOFF_MIN: u32 = 32;
+const BACKOFF_MIN: u32 = 4;
 const BACKOFF_MAX: u32 = 8192;
 
 #[repr(align(64))]
@@ -122,7 +126,7 @@ pub(super) fn hold(pass: &ArrayPass, lane: u64) {
     let holder = pass.holder.clone();
     let old = holder.pass.lock().replace(pass.again());
     // When it is queued already it will find the lane: it takes the pass first and the lanes then.
-    let _ = pass.queue.enqueue_delayed(holder, 1);
+    let _ = pass.queue.enqueue_delayed(holder, HOLD_TICKS);
     drop(old);
 }
 

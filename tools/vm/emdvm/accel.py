@@ -9,13 +9,13 @@ from . import initramfs, places
 
 TRIAL_SECONDS = 6
 # An emulated processor does `rep movsb` byte by byte. Without these flags the kernel copies by whole words: ten times as fast.
-TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fsrs,-fsrc,-fzrm"]
+TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fsrs,-fsrc,-fzrm,-sse4.2"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 
 def arguments() -> list:
     choice = os.environ.get("EMD_ACCEL") or _remembered()
-    return {"kvm": KVM, "tcg": TCG}[choice]
+    return [*(["-perfmap"] if os.environ.get("EMD_PERFMAP") else []), *{"kvm": KVM, "tcg": TCG}[choice]]
 
 
 def _remembered() -> str:

@@ -1,0 +1,913 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every event, one after the other, on sets of our own and on the sample's: after each one, the
+//! disks say what the memory says; cut anywhere, they say the old or the new state and never a mix.
+
+use crate::asr_common::world::{spec, state_of, World};
+use crate::asr_common::{apply, blanks, carry_out, context, create, facts, open, show, writes};
+use emd_core::metadata::asr::layout::{header, kind, raid, state, Line, TABLE_BYTES};
+use emd_core::metadata::asr::Asr;
+use emd_core::metadata::{Format, MetadataSet};
+use emd_core::model::{
+    Access, Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, SpareRole, Text,
+    VolumeSpec,
+};
+
+/// The life of a redundant volume, with everything that can happen to it.
+fn life(world: &mut World, volume: u16, spare_mib: u64) {
+    world.apply(&Event::Dirty(volume));
+    assert_eq!(world.set.table.head()[header::DIRTY], header::OPEN);
+    world.apply(&Event::ResyncProgress {
+        volume,
+        done_sectors: 0,
+    });
+    for done_sectors in [64, 4096, 128] {
+        world.apply(&Event::ResyncProgress {
+            volume,
+            done_sectors,
+        });
+        assert!(!world.set.plan().is_empty(), "a mark is recorded");
+    }
+    world.apply(&Event::ResyncDone(volume));
+    assert_eq!(
+        world.set.set().volume(volume).unwrap().consistency,
+        Consistency::Dirty
+    );
+    world.apply(&Event::Clean(volume));
+    assert_eq!(world.set.table.head()[header::DIRTY], header::CLEAN);
+    world.apply(&Event::Clean(volume));
+    assert!(world.set.plan().is_empty(), "clean twice writes once");
+    world.apply(&Event::Dirty(volume));
+
+    let spare = world.add(spare_mib, SpareRole::Global);
+    assert_eq!(world.role(spare), DiskRole::GlobalSpare);
+    world.apply(&Event::SpareAssigned(spare, SpareRole::None));
+    assert_eq!(world.role(spare), DiskRole::Unused);
+    world.apply(&Event::SpareAssigned(spare, SpareRole::Dedicated(volume)));
+    assert_eq!(world.role(spare), DiskRole::DedicatedSpare(volume));
+    world.apply(&Event::SpareAssigned(spare, SpareRole::Dedicated(volume)));
+    assert!(world.set.plan().is_empty(), "assigned twice writes once");
+
+    let lost = world.set.set().volume(volume).unwrap().members[0]
+        .disk
+        .unwrap();
+    world.refuse(&Event::DiskRemoved(lost));
+    world.refuse(&Event::SpareActivated {
+        volume,
+        slot: 0,
+        disk: spare,
+    });
+    world.apply(&Event::DiskFailed(lost));
+    assert_eq!(world.member(volume, 0), MemberState::Failed);
+    world.apply(&Event::DiskFailed(lost));
+    assert!(world.set.plan().is_empty(), "failed twice writes once");
+    world.apply(&Event::SpareActivated {
+        volume,
+        slot: 0,
+        disk: spare,
+    });
+    assert_eq!(world.role(spare), DiskRole::Member);
+    assert_eq!(world.state(lost), DiskState::Failed);
+    for done_sectors in [128, 1024] {
+        world.apply(&Event::RebuildProgress {
+            volume,
+            slot: 0,
+            done_sectors,
+        });
+        assert_eq!(
+            world.member(volume, 0),
+            MemberState::Rebuilding { done_sectors }
+        );
+    }
+    world.refuse(&Event::RebuildProgress {
+        volume,
+        slot: 0,
+        done_sectors: 1 << 40,
+    });
+    world.apply(&Event::RebuildDone { volume, slot: 0 });
+    assert_eq!(world.member(volume, 0), MemberState::InSync);
+
+    // The failed disk comes back as a blank one and takes the place of another.
+    let returned = world.set.set().disk(lost).unwrap().facts.unwrap();
+    world.apply(&Event::DiskReturned(lost, returned));
+    assert_eq!(world.state(lost), DiskState::Online);
+    assert_eq!(world.role(lost), DiskRole::Unused);
+    let gone = world.set.set().volume(volume).unwrap().members[1]
+        .disk
+        .unwrap();
+    world.apply(&Event::DiskMissing(gone));
+    assert_eq!(world.member(volume, 1), MemberState::Missing);
+    assert_eq!(world.state(gone), DiskState::Missing);
+    world.apply(&Event::SpareActivated {
+        volume,
+        slot: 1,
+        disk: lost,
+    });
+    world.apply(&Event::RebuildDone { volume, slot: 1 });
+    world.apply(&Event::DiskRemoved(gone));
+    world.apply(&Event::Clean(volume));
+
+    world.apply(&Event::VolumeRenamed(volume, Text::from_text("renamed")));
+    for bad in ["a name of 17 char", "", "a/b", " a", "a "] {
+        world.refuse(&Event::VolumeRenamed(volume, Text::from_text(bad)));
+    }
+    world.refuse(&Event::RegionsDirty {
+        volume,
+        first: 0,
+        count: 1,
+    });
+}
+
+#[test]
+fn life_of_created_sets() {
+    let mut cuts = 0;
+    for (level, count, crashes) in [
+        (Level::Raid1, 2, 6),
+        (Level::Raid10, 4, 6),
+        // More than seven lines: the table does not fit into one sector.
+        (Level::Raid10, 8, 4),
+        (Level::Raid10, 40 - 2, 0),
+    ] {
+        let mut world = World::created(count, 8, crashes);
+        let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
+        world.apply(&Event::VolumeCreated(spec("vol", level, &disks)));
+        life(&mut world, 0, 8);
+        world.apply(&Event::VolumeDeleted(0));
+        assert!(world.set.table.volumes().next().is_none());
+        for (disk, _) in world.set.set().live_disks() {
+            assert_eq!(world.role(disk), DiskRole::Unused);
+        }
+        cuts += world.cuts.get();
+    }
+    assert!(cuts > 1000, "{cuts} cuts");
+}
+
+#[test]
+fn a_small_table_changes_by_one_sector_on_each_disk() {
+    let mut world = World::created(4, 8, 0);
+    let disks = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("r10", Level::Raid10, &disks)
+    }));
+    for event in [
+        Event::Dirty(0),
+        Event::DiskFailed(2),
+        Event::Clean(0),
+        Event::VolumeRenamed(0, Text::from_text("x")),
+    ] {
+        world.apply(&event);
+        let plan = world.set.plan().writes();
+        assert!(plan.iter().all(|write| write.phase == 0));
+        assert!(plan.iter().all(|write| write.source.len_bytes == 512));
+        assert!(plan.len() >= 3);
+    }
+}
+
+/// A long table passes through the second half of its place, which is given back as it was.
+#[test]
+fn the_second_half_is_left_as_it_was() {
+    let mut world = World::created(9, 8, 4);
+    for (n, disk) in world.disks.iter_mut().enumerate() {
+        let place = disk.size_sectors - 9;
+        disk.write(place, &[n as u8 + 1; 8 * 512]);
+    }
+    world.set = open(&world.disks).unwrap();
+    let disks: Vec<Option<u16>> = (0..9).map(Some).collect();
+    world.apply(&Event::VolumeCreated(spec("r0", Level::Raid0, &disks)));
+    world.apply(&Event::VolumeRenamed(0, Text::from_text("other")));
+    let phases = world.set.plan().writes().last().unwrap().phase;
+    assert_eq!(phases, 4, "half, pointer, front, pointer, half");
+    for (n, disk) in world.disks.iter().enumerate() {
+        assert_eq!(disk.read(disk.size_sectors - 9, 8), [n as u8 + 1; 8 * 512]);
+        let block = disk.read(disk.size_sectors - 1, 1);
+        let place = (disk.size_sectors - 17) as u32;
+        assert_eq!(block[0x104..0x108], place.to_be_bytes());
+    }
+    // Whatever a power cut left: what comes next puts the table back in front.
+    world
+        .set
+        .apply(
+            &Event::VolumeRenamed(0, Text::from_text("third")),
+            &context(50),
+        )
+        .unwrap();
+    let plan = writes(&world.set);
+    let mut torn = world.disks.clone();
+    let early: Vec<_> = plan
+        .iter()
+        .filter(|write| write.phase <= 1)
+        .cloned()
+        .collect();
+    carry_out(&mut torn, &early);
+    let set = open(&torn).unwrap();
+    assert_eq!(set.set().volume(0).unwrap().name.as_str(), "third");
+    let mut again = World::new(set, torn, 4);
+    again.apply(&Event::VolumeRenamed(0, Text::from_text("fourth")));
+    for disk in &again.disks {
+        let block = disk.read(disk.size_sectors - 1, 1);
+        let place = (disk.size_sectors - 17) as u32;
+        assert_eq!(block[0x104..0x108], place.to_be_bytes());
+    }
+}
+
+/// RAID 10 is written down as a mirror over two stripes, where dmraid finds its data, or as a stripe
+/// over mirrors. Both are the same volume.
+#[test]
+fn both_forms_of_raid10() {
+    let mut world = World::created(6, 8, 0);
+    let all: Vec<Option<u16>> = (0..6).map(Some).collect();
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("t", Level::Raid10, &all)
+    }));
+    let lines: Vec<Line> = world.set.table.lines().map(|(_, line)| line).collect();
+    let shape: Vec<_> = lines
+        .iter()
+        .map(|line| (line.kind, line.raid, line.count, line.id, line.strip))
+        .collect();
+    let (dual, array, disk) = (kind::DUAL, kind::ARRAY, kind::DISK);
+    assert_eq!(
+        shape,
+        [
+            (dual, raid::RAID1, 2, 0, 384),
+            (array, raid::RAID0, 3, 0, 384),
+            (disk, raid::RAID0, 0, 0, 128),
+            (disk, raid::RAID0, 0, 2, 128),
+            (disk, raid::RAID0, 0, 4, 128),
+            (array, raid::RAID0, 3, 0, 384),
+            (disk, raid::RAID0, 0, 1, 128),
+            (disk, raid::RAID0, 0, 3, 128),
+            (disk, raid::RAID0, 0, 5, 128),
+        ]
+    );
+    // One of each pair may be lost, in whichever stripe.
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::DiskFailed(3));
+    let states = |world: &World| -> Vec<u8> {
+        let heads = world.set.table.lines().filter(|(_, line)| !line.is_disk());
+        heads.map(|(_, line)| line.state).collect()
+    };
+    assert_eq!(
+        states(&world),
+        [state::DEGRADED, state::FAILED, state::FAILED]
+    );
+    world.apply(&Event::DiskFailed(1));
+    assert_eq!(states(&world), [state::FAILED; 3]);
+
+    // The same volume, the other way.
+    let mut world = World::created(6, 8, 0);
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("t", Level::Raid10, &all)
+    }));
+    let ours = show(world.set.set());
+    let lines: Vec<Line> = world.set.table.lines().map(|(_, line)| line).collect();
+    for (count, disk) in (0..).zip(&mut world.disks) {
+        let at = disk.size_sectors - 17;
+        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
+        while !table.is_empty() {
+            table.remove(0);
+        }
+        let mut add = |line: Line| {
+            let end = table.len();
+            table.insert(end, &line);
+        };
+        add(Line {
+            raid: raid::RAID0,
+            // Whether arrays or disks are counted here is not documented.
+            count: if count < 6 { 3 } else { 6 },
+            ..lines[0]
+        });
+        for pair in 0..3u32 {
+            add(Line {
+                raid: raid::RAID1,
+                count: 2,
+                magic: 0x1000 + pair,
+                capacity: lines[2].capacity,
+                strip: 256,
+                ..lines[1]
+            });
+            for slot in [2 * pair, 2 * pair + 1] {
+                let own = lines.iter().find(|line| line.is_disk() && line.id == slot);
+                add(Line {
+                    raid: raid::RAID1,
+                    ..*own.unwrap()
+                });
+            }
+        }
+        table.seal();
+        disk.write(at, table.bytes());
+    }
+    let set = open(&world.disks).unwrap();
+    assert_eq!(ours, show(set.set()));
+    life(&mut World::new(set, world.disks, 3), 0, 8);
+}
+
+#[test]
+fn several_volumes_in_one_table() {
+    let mut world = World::created(7, 8, 3);
+    let pair = [Some(4), Some(1)];
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("mirror", Level::Raid1, &pair)
+    }));
+    let three = [Some(6), Some(0), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("stripe", Level::Raid0, &three)));
+    let busy = [Some(3), Some(0)];
+    let why = world.refuse(&Event::VolumeCreated(spec("x", Level::Raid1, &busy)));
+    assert!(why.contains("one volume on a disk"), "{why}");
+    let other = [Some(3), Some(5)];
+    world.refuse(&Event::VolumeCreated(spec("mirror", Level::Raid1, &other)));
+    let sized = VolumeSpec {
+        size_sectors: 5001,
+        ..spec("second", Level::Raid1, &other)
+    };
+    world.apply(&Event::VolumeCreated(sized));
+    assert_eq!(world.set.set().volume(2).unwrap().size_sectors, 5001);
+
+    // Which of them is dirty is known for each.
+    world.apply(&Event::ResyncDone(2));
+    world.apply(&Event::Dirty(2));
+    let state = |world: &World, volume| world.set.set().volume(volume).unwrap().consistency;
+    assert_eq!(state(&world, 0), Consistency::Clean);
+    assert_eq!(state(&world, 2), Consistency::Dirty);
+    world.apply(&Event::Dirty(0));
+    world.apply(&Event::Clean(2));
+    world.apply(&Event::VolumeDeleted(1));
+    assert_eq!(state(&world, 0), Consistency::Dirty);
+    let why = world.refuse(&Event::VolumeCreated(spec(
+        "ten",
+        Level::Raid10,
+        &[Some(0), Some(2), Some(6), None],
+    )));
+    assert!(why.contains("alone"), "{why}");
+    world.apply(&Event::VolumeDeleted(0));
+    world.apply(&Event::VolumeDeleted(2));
+    let four = [Some(0), Some(2), Some(6), None];
+    world.apply(&Event::VolumeCreated(spec("ten", Level::Raid10, &four)));
+    assert_eq!(world.member(3, 3), MemberState::Missing);
+    let why = world.refuse(&Event::VolumeCreated(spec("late", Level::Raid1, &other)));
+    assert!(why.contains("alone"), "{why}");
+    world.apply(&Event::SpareActivated {
+        volume: 3,
+        slot: 3,
+        disk: 5,
+    });
+    world.apply(&Event::RebuildDone { volume: 3, slot: 3 });
+}
+
+/// What dmraid does not know to have been dirty by halves: someone else's mark means all arrays.
+#[test]
+fn a_dirty_mark_of_others_is_for_all() {
+    let mut world = World::created(4, 8, 0);
+    let pairs = [[Some(0), Some(1)], [Some(2), Some(3)]];
+    for (name, pair) in ["a", "b"].into_iter().zip(&pairs) {
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec(name, Level::Raid1, pair)
+        }));
+    }
+    world.apply(&Event::Dirty(1));
+    let mut theirs = world.disks.clone();
+    for disk in &mut theirs {
+        let at = disk.size_sectors - 17;
+        let mut bytes = disk.read(at, 16);
+        bytes[header::PRIORITY] ^= 1;
+        disk.write(at, &bytes);
+    }
+    let set = open(&theirs).unwrap();
+    for volume in 0..2 {
+        let volume = set.set().volume(volume).unwrap();
+        assert_eq!(volume.consistency, Consistency::Dirty);
+    }
+}
+
+/// Progress that somebody else has written counts for nothing: it may be in other units.
+#[test]
+fn progress_of_others_is_not_believed() {
+    let mut world = World::created(3, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    world.apply(&Event::ResyncProgress {
+        volume: 0,
+        done_sectors: 1024,
+    });
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 0,
+        disk: 2,
+    });
+    world.apply(&Event::RebuildProgress {
+        volume: 0,
+        slot: 0,
+        done_sectors: 512,
+    });
+    let mut theirs = world.disks.clone();
+    for disk in &mut theirs {
+        let at = disk.size_sectors - 17;
+        let mut bytes = disk.read(at, 16);
+        bytes[header::PRIORITY] ^= 1;
+        disk.write(at, &bytes);
+    }
+    let set = open(&theirs).unwrap();
+    let volume = set.set().volume(0).unwrap();
+    assert_eq!(
+        volume.consistency,
+        Consistency::Initialising { done_sectors: 0 }
+    );
+    assert_eq!(
+        volume.members[0].state,
+        MemberState::Rebuilding { done_sectors: 0 }
+    );
+}
+
+#[test]
+fn disks_used_apart_are_not_put_together() {
+    let mut world = World::created(2, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &pair)
+    }));
+    for more in [0, 1] {
+        let disks = &world.disks;
+        let mut first = open(disks).unwrap();
+        let mut second = open(disks).unwrap();
+        let mut apart = disks.clone();
+        apply(&mut first, &mut apart, &Event::DiskMissing(1), 1).unwrap();
+        apply(&mut second, &mut apart, &Event::DiskMissing(0), 2).unwrap();
+        for n in 0..more {
+            let name = Text::from_text("later");
+            apply(
+                &mut first,
+                &mut apart,
+                &Event::VolumeRenamed(0, name),
+                3 + n,
+            )
+            .unwrap();
+        }
+        let set = open(&apart).unwrap();
+        let access = &set.set().volume(0).unwrap().access;
+        assert!(
+            matches!(access, Access::Refused(why) if why.text().contains("apart")),
+            "{more}: {access:?}"
+        );
+    }
+}
+
+/// A member that was left out is not taken for a good one, and a disk that an update did not reach
+/// is not taken for a stale one.
+#[test]
+fn stale_and_late_disks() {
+    let mut world = World::created(2, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &pair)
+    }));
+    let old = world.disks.clone();
+    world.apply(&Event::DiskMissing(1));
+    let set = open(&world.disks).unwrap();
+    assert_eq!(set.set().disks[1].state, DiskState::Failed);
+    assert_eq!(
+        set.set().volume(0).unwrap().members[1].state,
+        MemberState::Failed
+    );
+
+    let mut late = old;
+    let mut set = open(&late).unwrap();
+    set.apply(&Event::VolumeRenamed(0, Text::from_text("b")), &context(7))
+        .unwrap();
+    let plan = writes(&set);
+    carry_out(&mut late, &plan[..1]);
+    let mut set = open(&late).unwrap();
+    let volume = set.set().volume(0).unwrap();
+    assert_eq!(volume.name.as_str(), "b");
+    assert!(volume
+        .members
+        .iter()
+        .all(|member| member.state == MemberState::InSync));
+    // The next update, whatever it is about, brings the other one up.
+    apply(&mut set, &mut late, &Event::Dirty(0), 8).unwrap();
+    let tables: Vec<Vec<u8>> = late
+        .iter()
+        .map(|disk| disk.read(disk.size_sectors - 17, 16))
+        .collect();
+    assert_eq!(tables[0], tables[1]);
+}
+
+/// What is not understood is kept: unknown lines, unknown fields, whatever happens around them.
+#[test]
+fn unknown_lines_and_fields_are_kept() {
+    let mut disks = blanks(3, 8);
+    let mut set = create(&mut disks);
+    let pair = [Some(0), Some(1)];
+    let made = VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &pair)
+    };
+    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    let unknown = Line {
+        kind: 2,
+        magic: 0x1234_5678,
+        name: *b"\x01\x02\xff unknown \0\0\0\0",
+        burst: 0xDEAD_BEEF,
+        sequence: 0xABCD,
+        ..Line::default()
+    };
+    for disk in &mut disks {
+        let at = disk.size_sectors - 17;
+        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
+        table.insert(table.spares().unwrap(), &unknown);
+        for (at, byte) in [(0x10, 0x77), (0x16, 0x99), (0x33, 0x55)] {
+            table.head_mut()[at] = byte;
+        }
+        for index in 0..table.len() {
+            table.edit(index, |line| {
+                if line.is_known() {
+                    line.bios = 0x4242;
+                    line.lsu = 0x1357_9BDF;
+                    line.target = 0x8201;
+                }
+            });
+        }
+        table.seal();
+        disk.write(at, table.bytes());
+        let last = disk.size_sectors - 1;
+        let mut block = disk.read(last, 1);
+        for at in (4..0x3F).chain(0x44..0x100).chain(0x108..512) {
+            block[at] = at as u8;
+        }
+        disk.write(last, &block);
+    }
+    let set = open(&disks).unwrap();
+    assert!(set
+        .set()
+        .notes
+        .iter()
+        .any(|note| note.as_str().contains("unknown")));
+    let mut world = World::new(set, disks.clone(), 2);
+    let volume = 0;
+    world.apply(&Event::Dirty(volume));
+    world.apply(&Event::DiskFailed(0));
+    world.apply(&Event::SpareActivated {
+        volume,
+        slot: 0,
+        disk: 2,
+    });
+    world.apply(&Event::RebuildDone { volume, slot: 0 });
+    world.apply(&Event::DiskRemoved(0));
+    let kept = |world: &World| {
+        let line = world.set.table.lines().find(|(_, line)| line.kind == 2);
+        assert_eq!(line.unwrap().1, unknown);
+        for (at, byte) in [(0x10, 0x77), (0x16, 0x99), (0x33, 0x55)] {
+            assert_eq!(world.set.table.head()[at], byte);
+        }
+        let last = world.disks[1].size_sectors - 1;
+        assert_eq!(world.disks[1].read(last, 1), disks[1].read(last, 1));
+    };
+    kept(&world);
+    let top = world
+        .set
+        .table
+        .volume_line(world.set.volumes[0].magic)
+        .unwrap();
+    for index in world.set.table.volume(top) {
+        let line = world.set.table.line(index).unwrap();
+        if line.is_known() {
+            assert_eq!(
+                (line.bios, line.lsu, line.target),
+                (0x4242, 0x1357_9BDF, 0x8201)
+            );
+        }
+    }
+    world.apply(&Event::VolumeDeleted(volume));
+    kept(&world);
+}
+
+/// A spare as firmware has it: a table of its own, which names the array that it is for, or none.
+#[test]
+fn lone_spares_of_others() {
+    let mut disks = blanks(3, 8);
+    let mut set = create(&mut disks);
+    let pair = [Some(0), Some(1)];
+    let made = VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &pair)
+    };
+    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    apply(&mut set, &mut disks, &Event::DiskRemoved(2), 2).unwrap();
+    let array = set.volumes[0].magic;
+    // The members as firmware has them: without EMD's marks.
+    for disk in &mut disks[..2] {
+        let at = disk.size_sectors - 17;
+        let mut bytes = disk.read(at, 16);
+        bytes[0x34..0x40].fill(0);
+        disk.write(at, &bytes);
+    }
+    let lone = |array: u32, magic: u32| {
+        let mut disk = disks[0].clone();
+        let at = disk.size_sectors - 17;
+        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
+        while !table.is_empty() {
+            table.remove(0);
+        }
+        let head = Line {
+            count: 1,
+            magic: u32::MAX,
+            kind: kind::ARRAY,
+            raid: raid::SPARE,
+            ..Line::default()
+        };
+        let own = Line {
+            magic,
+            raid: raid::SPARE,
+            capacity: 16_000,
+            ..Line::default()
+        };
+        table.insert(0, &head);
+        table.insert(1, &own);
+        table.head_mut()[header::ARRAY..header::ARRAY + 4].copy_from_slice(&array.to_be_bytes());
+        disk.write(at, table.bytes());
+        let mut block = disk.read(disk.size_sectors - 1, 1);
+        block[0x40..0x44].copy_from_slice(&magic.to_be_bytes());
+        disk.write(disk.size_sectors - 1, &block);
+        disk
+    };
+    // For this array: it is part of its set, and is used like any other.
+    let all = [disks[0].clone(), disks[1].clone(), lone(array, 77)].to_vec();
+    let set = open(&all).unwrap();
+    assert_eq!(set.set().disks[2].role, DiskRole::DedicatedSpare(0));
+    assert!(!set.set().lends_spares);
+    let mut world = World::new(set, all, 4);
+    world.apply(&Event::DiskFailed(1));
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: 2,
+    });
+    world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+    // For any array: a set of its own, of which a disk can be taken out, and nothing else.
+    let pool = vec![lone(u32::MAX, 5), lone(0, 6)];
+    let set = open(&pool).unwrap();
+    assert!(set.set().lends_spares);
+    let mut world = World::new(set, pool, 0);
+    for disk in 0..2 {
+        assert_eq!(world.role(disk), DiskRole::GlobalSpare);
+        assert_eq!(world.state(disk), DiskState::Online);
+    }
+    world.refuse(&Event::SpareAssigned(0, SpareRole::None));
+    let both = [Some(0), Some(1)];
+    world.refuse(&Event::VolumeCreated(spec("x", Level::Raid1, &both)));
+    world.apply(&Event::DiskRemoved(0));
+    let state = state_of(&world.disks, &[0]);
+    assert!(state.contains("no disk carries"), "{state}");
+}
+
+#[test]
+fn what_capabilities_say_can_be_created() {
+    for can in Asr.capabilities().levels {
+        for &layout in can.layouts {
+            for count in [can.members.0, can.members.1] {
+                for chunk in [0, 8, 1024] {
+                    let mut world = World::created(usize::from(count), 4, 0);
+                    let disks: Vec<Option<u16>> = (0..count).map(Some).collect();
+                    let wanted = VolumeSpec {
+                        layout: Some(layout),
+                        chunk_sectors: chunk,
+                        ..spec("v", can.level, &disks)
+                    };
+                    let largest = world.set.largest_volume(&wanted).unwrap();
+                    world.apply(&Event::VolumeCreated(wanted));
+                    let volume = world.set.set().volume(0).unwrap();
+                    assert_eq!(volume.size_sectors, largest);
+                    assert!(volume.shape.member_sectors <= 4 * 2048 - 17);
+                    assert!(volume.shape.member_sectors > 4 * 2048 - 17 - 1024);
+                    // A volume and all its disks still leave room for one lost disk's line.
+                    assert!(world.set.table.has_room(0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_expressed_is_refused() {
+    let mut world = World::created(4, 8, 0);
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    for level in Level::ALL {
+        let can = Asr
+            .capabilities()
+            .levels
+            .iter()
+            .any(|can| can.level == level);
+        let result = world.set.largest_volume(&spec(
+            "x",
+            level,
+            &all[..if level == Level::Raid1 { 2 } else { 4 }],
+        ));
+        assert_eq!(result.is_ok(), can, "{level}");
+    }
+    let bad: [(&str, VolumeSpec<'_>); 9] = [
+        ("three mirrors", spec("x", Level::Raid1, &all[..3])),
+        ("odd", spec("x", Level::Raid10, &all[..3])),
+        (
+            "spans",
+            VolumeSpec {
+                spans: 2,
+                ..spec("x", Level::Raid0, &all)
+            },
+        ),
+        (
+            "layout",
+            VolumeSpec {
+                layout: Some(Layout::Near(3)),
+                ..spec("x", Level::Raid10, &all)
+            },
+        ),
+        (
+            "chunk",
+            VolumeSpec {
+                chunk_sectors: 96,
+                ..spec("x", Level::Raid0, &all)
+            },
+        ),
+        (
+            "large chunk",
+            VolumeSpec {
+                chunk_sectors: 4096,
+                ..spec("x", Level::Raid0, &all)
+            },
+        ),
+        (
+            "size",
+            VolumeSpec {
+                size_sectors: 1 << 20,
+                ..spec("x", Level::Raid0, &all)
+            },
+        ),
+        ("hole", spec("x", Level::Raid0, &[Some(0), None])),
+        (
+            "empty pair",
+            spec("x", Level::Raid10, &[None, None, Some(0), Some(1)]),
+        ),
+    ];
+    for (what, spec) in bad {
+        let why = world.refuse(&Event::VolumeCreated(spec));
+        assert!(why.len() > 10, "{what}: {why}");
+    }
+    // Disks that the format has no numbers for.
+    let disk = blanks(1, 8).remove(0);
+    for (size, block) in [(1 << 32, 512), (100, 512), (8192, 4096)] {
+        let mut facts = facts(&disk, 0);
+        facts.size_sectors = size;
+        facts.logical_block_bytes = block;
+        assert!(Asr.create(&[facts], "", &context(1)).is_err());
+    }
+    assert!(Asr.create(&[facts(&disk, 0)], "name", &context(1)).is_err());
+    assert!(Asr.create(&[facts(&disk, 0); 2], "", &context(1)).is_err());
+}
+
+/// The format's 16-bit number starts again; what is after 65535 is newer all the same.
+#[test]
+fn sequence_numbers_start_again() {
+    let mut disks = blanks(2, 8);
+    drop(create(&mut disks));
+    for disk in &mut disks {
+        let at = disk.size_sectors - 17;
+        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
+        table.stamp(u16::MAX - 1);
+        table.seal();
+        disk.write(at, table.bytes());
+    }
+    let pair = [Some(0), Some(1)];
+    let mut set = open(&disks).unwrap();
+    let made = VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &pair)
+    };
+    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    for n in 0..4 {
+        let name = Text::from_text(&format!("n{n}"));
+        set.apply(&Event::VolumeRenamed(0, name), &context(n))
+            .unwrap();
+        let plan = writes(&set);
+        let mut half = disks.clone();
+        carry_out(&mut half, &plan[..1]);
+        let half = open(&half).unwrap();
+        assert_eq!(half.set().volume(0).unwrap().name, name);
+        carry_out(&mut disks, &plan);
+    }
+    assert_eq!(set.set().generation, 3);
+}
+
+/// A table beyond what can be changed in one go, or one without room for that: nothing is written.
+#[test]
+fn tables_that_cannot_be_changed_safely_are_only_read() {
+    let mut disks = blanks(9, 8);
+    let set = create(&mut disks);
+    let disk = &mut disks[0];
+    let (at, last) = (disk.size_sectors - 17, disk.size_sectors - 1);
+    // The place of the table is at the very end: no second half.
+    let table = disk.read(at, 16);
+    let moved = last - 4;
+    disk.write(moved, &table[..4 * 512]);
+    let mut block = disk.read(last, 1);
+    block[0x104..0x108].copy_from_slice(&(moved as u32).to_be_bytes());
+    disk.write(last, &block);
+    let before = show(set.set());
+    let mut set = open(&disks).unwrap();
+    assert_ne!(before, show(set.set()), "its place is another one");
+    let why = set
+        .apply(&Event::SpareAssigned(0, SpareRole::Global), &context(1))
+        .unwrap_err();
+    assert!(why.text().contains("too long"), "{why}");
+    set.apply(&Event::DiskFailed(1), &context(1)).unwrap();
+    assert!(set.plan().is_empty());
+    assert_eq!(state::FAILED, 3);
+    assert_eq!(TABLE_BYTES, 8192);
+}
+
+/// A long table on the only disk that is left: no other one helps when it is torn.
+#[test]
+fn a_lone_long_table_is_never_torn() {
+    let mut world = World::created(9, 8, 0);
+    let eight: Vec<Option<u16>> = (0..8).map(Some).collect();
+    world.apply(&Event::VolumeCreated(spec("t", Level::Raid10, &eight)));
+    let alone = vec![world.disks[0].clone()];
+    let mut world = World::new(open(&alone).unwrap(), alone, 12);
+    for name in ["one", "two", "three"] {
+        world.apply(&Event::VolumeRenamed(0, Text::from_text(name)));
+    }
+    world.apply(&Event::ResyncDone(0));
+    for disk in 1..9 {
+        world.apply(&Event::DiskMissing(disk));
+    }
+    assert!(world.cuts.get() > 300, "{}", world.cuts.get());
+}
+
+/// Marks keep the sequence number; when an update of them was cut, the most careful copy counts.
+#[test]
+fn of_several_marks_the_most_careful_counts() {
+    let mut world = World::created(3, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let cut = |world: &World, event: Event<'_>, reached: usize| {
+        let mut set = open(&world.disks).unwrap();
+        let mut disks = world.disks.clone();
+        set.apply(&event, &context(9)).unwrap();
+        let plan = writes(&set);
+        assert_eq!(plan.len(), 3);
+        carry_out(&mut disks, &plan[reached..=reached]);
+        let set = open(&disks).unwrap();
+        let consistency = set.set().volume(0).unwrap().consistency;
+        consistency
+    };
+    let at = |done_sectors| Event::ResyncProgress {
+        volume: 0,
+        done_sectors,
+    };
+    world.apply(&at(1024));
+    for reached in 0..3 {
+        for (mark, careful) in [(2048, 1024), (64, 64)] {
+            let careful = Consistency::Initialising {
+                done_sectors: careful,
+            };
+            assert_eq!(cut(&world, at(mark), reached), careful, "disk {reached}");
+        }
+    }
+    world.apply(&Event::ResyncDone(0));
+    for reached in 0..3 {
+        let state = cut(&world, Event::Dirty(0), reached);
+        assert_eq!(state, Consistency::Dirty, "disk {reached}");
+    }
+}
+
+/// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
+/// has it may be the next one to go.
+#[test]
+fn a_cut_dirty_mark_is_renewed() {
+    let mut world = World::created(3, 8, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    world.apply(&Event::ResyncDone(0));
+    for reached in 0..3 {
+        let mut set = open(&world.disks).unwrap();
+        let mut disks = world.disks.clone();
+        set.apply(&Event::Dirty(0), &context(9)).unwrap();
+        let plan = writes(&set);
+        carry_out(&mut disks, &plan[reached..=reached]);
+        let mut set = open(&disks).unwrap();
+        apply(&mut set, &mut disks, &Event::Dirty(0), 10).unwrap();
+        for disk in &disks {
+            let set = open(std::slice::from_ref(disk)).unwrap();
+            let consistency = set.set().volume(0).unwrap().consistency;
+            assert_eq!(consistency, Consistency::Dirty, "reached {reached}");
+        }
+        // All have it now: nothing more is written.
+        set.apply(&Event::Dirty(0), &context(11)).unwrap();
+        assert!(set.plan().is_empty());
+    }
+}

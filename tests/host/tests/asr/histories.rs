@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random histories: whatever events come in whatever order, the disks say what the memory says, and
+//! a refused event changes nothing. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
+
+use crate::asr_common::world::World;
+use crate::asr_common::{assert_same, carry_out, context, facts, show, writes};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec};
+use host_tests::samples::Disk;
+
+struct History {
+    world: World,
+    applied: usize,
+    refused: usize,
+}
+
+impl History {
+    fn start(seed: u64) -> Self {
+        let count = [2, 3, 4, 5, 6, 7, 9, 12][(seed % 8) as usize];
+        let mut world = World::created(count, 4 + seed % 5, 2);
+        world.random.0 = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        world.random.next();
+        Self {
+            world,
+            applied: 0,
+            refused: 0,
+        }
+    }
+
+    fn below(&mut self, n: usize) -> u16 {
+        self.world.random.below(n.max(1) as u64 + 1).min(n as u64) as u16
+    }
+
+    fn disk(&mut self) -> u16 {
+        let count = self.world.set.set().disks.len();
+        self.below(count)
+    }
+
+    fn volume(&mut self) -> u16 {
+        let count = self.world.set.set().volumes.len();
+        self.below(count)
+    }
+
+    fn role(&mut self) -> SpareRole {
+        match self.world.random.below(3) {
+            0 => SpareRole::None,
+            1 => SpareRole::Global,
+            _ => SpareRole::Dedicated(self.volume()),
+        }
+    }
+
+    /// One random event, applied or refused.
+    fn step(&mut self, n: u64) {
+        let choice = self.world.random.below(19);
+        let name = Text::from_text(&format!("v{}", self.world.random.below(6)));
+        let members: Vec<Option<u16>> = (0..1 + self.world.random.below(8))
+            .map(|_| (self.world.random.below(12) > 0).then(|| self.disk()))
+            .collect();
+        let (disk, volume, slot) = (
+            self.disk(),
+            self.volume(),
+            self.world.random.below(4) as u16,
+        );
+        let done_sectors = self.world.random.below(3000);
+        match choice {
+            0 => self.apply(&Event::DiskFailed(disk), n),
+            1 => self.apply(&Event::DiskMissing(disk), n),
+            2 | 3 => {
+                let size = (4 + self.world.random.below(6)) * 2048;
+                self.world.disks.push(Disk::blank("new", size, 512));
+                let key = self.world.disks.len() as u64 - 1;
+                let offer = DiskOffer {
+                    facts: facts(&self.world.disks[key as usize], key),
+                    role: self.role(),
+                };
+                self.apply(&Event::DiskAdded(offer), n);
+            }
+            4 => {
+                let key = self.world.random.below(self.world.disks.len() as u64);
+                let facts = facts(&self.world.disks[key as usize], key);
+                self.apply(&Event::DiskReturned(disk, facts), n);
+            }
+            5 => self.apply(&Event::DiskRemoved(disk), n),
+            6 => {
+                let role = self.role();
+                self.apply(&Event::SpareAssigned(disk, role), n);
+            }
+            7..=9 => self.apply(&Event::SpareActivated { volume, slot, disk }, n),
+            10 => {
+                let event = Event::RebuildProgress {
+                    volume,
+                    slot,
+                    done_sectors,
+                };
+                self.apply(&event, n);
+            }
+            11 | 12 => self.apply(&Event::RebuildDone { volume, slot }, n),
+            13 => self.apply(&Event::Dirty(volume), n),
+            14 => self.apply(&Event::Clean(volume), n),
+            15 => {
+                let event = Event::ResyncProgress {
+                    volume,
+                    done_sectors,
+                };
+                self.apply(&event, n);
+            }
+            16 => self.apply(&Event::ResyncDone(volume), n),
+            17 => {
+                let level = Level::ALL[self.world.random.below(8) as usize];
+                let layouts = [None, Some(Layout::Plain), Some(Layout::Near(2))];
+                let spec = VolumeSpec {
+                    name,
+                    level,
+                    spans: 1 + u16::from(self.world.random.below(4) == 0),
+                    layout: layouts[self.world.random.below(3) as usize],
+                    chunk_sectors: [0, 8, 64, 128][self.world.random.below(4) as usize],
+                    size_sectors: [0, 4096, 8000, 1 << 14][self.world.random.below(4) as usize],
+                    disks: &members,
+                    assume_clean: self.world.random.below(2) == 0,
+                };
+                self.apply(&Event::VolumeCreated(spec), n);
+            }
+            _ if self.world.random.below(2) == 0 => self.apply(&Event::VolumeDeleted(volume), n),
+            _ => self.apply(&Event::VolumeRenamed(volume, name), n),
+        }
+    }
+
+    fn apply(&mut self, event: &Event<'_>, n: u64) {
+        let before = show(self.world.set.set());
+        let table = self.world.set.table.bytes().to_vec();
+        let subject = match event {
+            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskRemoved(disk) => {
+                let disk = self.world.set.set().disk(*disk);
+                disk.and_then(|disk| disk.facts).map(|facts| facts.key)
+            }
+            _ => None,
+        };
+        let known = self.is_known();
+        match self.world.set.apply(event, &context(n)) {
+            Ok(()) => {
+                self.applied += 1;
+                let plan = writes(&self.world.set);
+                if known && self.is_known() && self.world.random.below(6) == 0 {
+                    let keys = self.world.keys(&plan);
+                    self.world.cut(&format!("{event:?}"), &plan, &keys, subject);
+                }
+                carry_out(&mut self.world.disks, &plan);
+            }
+            Err(why) => {
+                self.refused += 1;
+                assert_eq!(before, show(self.world.set.set()), "{event:?}: {why}");
+                assert_eq!(table, self.world.set.table.bytes(), "{event:?}: {why}");
+                assert!(!why.text().starts_with("internal"), "{event:?}: {why}");
+                assert!(self.world.set.plan().is_empty());
+            }
+        }
+        if self.is_known() {
+            assert_same(&self.world.set, &self.world.disks, &format!("{event:?}"));
+        }
+    }
+
+    /// Whether there is a disk that is written to.
+    fn is_known(&self) -> bool {
+        let set = &self.world.set;
+        let any = set
+            .set()
+            .live_disks()
+            .any(|(disk, _)| set.home(disk).is_some());
+        any
+    }
+}
+
+#[test]
+fn random_histories() {
+    let seeds = match std::env::var("EMD_SEEDS") {
+        Ok(text) => {
+            let (from, to) = text.split_once("..").expect("EMD_SEEDS=FROM..TO");
+            from.parse().unwrap()..to.parse().unwrap()
+        }
+        Err(_) => 1..41u64,
+    };
+    let (mut applied, mut refused, mut cuts) = (0, 0, 0);
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| {
+            let mut history = History::start(seed);
+            for n in 0..60 {
+                history.step(seed * 1000 + n);
+            }
+            (history.applied, history.refused, history.world.cuts.get())
+        });
+        match result {
+            Ok((a, r, c)) => {
+                cuts += c;
+                applied += a;
+                refused += r;
+            }
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(
+        applied > 200 && refused > 200 && cuts > 1000,
+        "{applied} applied, {refused} refused, {cuts} cuts"
+    );
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Adaptec HostRAID: the format, event by event, and against real samples.
+
+#[path = "../counting/mod.rs"]
+mod counting;
+mod asr_common;
+mod events;
+mod histories;
+mod hostile;
+mod noalloc;
+mod samples;

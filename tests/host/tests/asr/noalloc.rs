@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events that may come while memory is short allocate nothing.
+
+use crate::counting::allocations;
+use crate::asr_common::world::spec;
+use crate::asr_common::{apply, blanks, carry_out, context, create, open, writes};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Event, Level, SpareRole, Text, VolumeSpec};
+use host_tests::samples::Disk;
+
+/// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
+/// slot 0 is on `first`, and `spare` is free.
+fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
+    vec![
+        Event::Dirty(0),
+        Event::ResyncProgress {
+            volume: 0,
+            done_sectors: 8,
+        },
+        Event::ResyncDone(0),
+        Event::Clean(0),
+        Event::SpareAssigned(spare, SpareRole::Global),
+        Event::SpareAssigned(spare, SpareRole::Dedicated(0)),
+        Event::DiskFailed(first),
+        Event::SpareActivated {
+            volume: 0,
+            slot: 0,
+            disk: spare,
+        },
+        Event::RebuildProgress {
+            volume: 0,
+            slot: 0,
+            done_sectors: 8,
+        },
+        Event::RebuildDone { volume: 0, slot: 0 },
+        Event::DiskRemoved(first),
+        Event::DiskMissing(second),
+        Event::VolumeRenamed(0, Text::from_text("y")),
+        Event::VolumeDeleted(0),
+    ]
+}
+
+fn check(set: &mut emd_core::metadata::asr::AsrSet, disks: &mut [Disk], events: &[Event<'_>]) {
+    for (n, event) in events.iter().enumerate() {
+        let context = context(n as u64 + 100);
+        let before = allocations();
+        let result = set.apply(event, &context);
+        let after = allocations();
+        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
+        assert_eq!(after, before, "{event:?} allocated");
+        carry_out(disks, &writes(set));
+    }
+}
+
+#[test]
+fn quiet_events_on_created_sets() {
+    // A table of one sector, and a longer one that takes the long way.
+    for members in [2usize, 4, 12] {
+        let mut disks = blanks(members + 1, 8);
+        let mut set = create(&mut disks);
+        let all: Vec<Option<u16>> = (0..members as u16).map(Some).collect();
+        let level = if members == 2 {
+            Level::Raid1
+        } else {
+            Level::Raid10
+        };
+        let spec = VolumeSpec {
+            assume_clean: true,
+            ..spec("x", level, &all)
+        };
+        let before = allocations();
+        apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+        assert!(allocations() > before, "the counter counts");
+        check(&mut set, &mut disks, &quiet(0, 1, members as u16));
+    }
+}
+
+#[test]
+fn quiet_events_on_a_set_read_from_disks() {
+    let mut disks = blanks(3, 8);
+    let mut set = create(&mut disks);
+    let pair = [Some(0), Some(1)];
+    let spec = VolumeSpec {
+        assume_clean: true,
+        ..spec("x", Level::Raid1, &pair)
+    };
+    apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+    let mut set = open(&disks).unwrap();
+    check(&mut set, &mut disks, &quiet(0, 1, 2));
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is no format: geometry, mirrors, logs, tasks.
+
+mod core_knows_no_format;
+mod geometry_levels;
+mod geometry_props;
+mod geometry_reference;
+mod gf256;
+mod hole_log;
+mod mirror_copies;
+mod mirror_exhaustive;
+mod mirror_mutants;
+mod mirror_sim;
+mod mirror_vote;
+mod rebuild;
+mod regions;
+mod repair_choice;
+mod sim_common;
+mod task_pace;
+mod task_window;
+mod walk;

@@ -1,0 +1,756 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One range of a mirror, simulated: members, the executor that the machine drives, and the judge.
+//!
+//! # Fault model
+//!
+//! A block is one `u32`. At every step, as far as the budget of faults allows and in every
+//! combination (see [`Script`]):
+//! * the read of a block fails; it stays unreadable until it is written;
+//! * a write fails; what the medium then holds is garbage;
+//! * a member is lost, before the step's I/O reaches it (which then fails) or after it; also in
+//!   steps that are no I/O, or not its own.
+//!
+//! From the start a member is in sync, in sync but not to be written, present and out of date
+//! (being rebuilt), or absent. There is no silent corruption, except as the different copies that
+//! a `Sync` is there for.
+//!
+//! # The judge
+//!
+//! Knows no method: it compares what members hold afterwards with what was there before, and
+//! works out for itself which failures and which writes are justified.
+
+#![allow(dead_code)] // Each test uses a part.
+
+use crate::sim_common;
+
+use crate::ensure;
+use emd_core::model::Slot;
+use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
+use emd_core::personalities::mirror::{MirrorLane, VOTERS_MAX};
+use emd_core::personalities::Mask;
+use sim_common::blank_outcome;
+pub use sim_common::Verdict;
+
+/// What is driven: the machine's step, or one with a fault put in.
+pub type Stepper<'a> = &'a dyn Fn(&mut MirrorLane, StepResult) -> Step;
+
+/// The machine as it is.
+pub fn genuine(machine: &mut MirrorLane, result: StepResult) -> Step {
+    machine.step(result)
+}
+
+/// A branch of the tree of everything that can happen: the answers to `pick`, in order.
+#[derive(Default)]
+pub struct Script {
+    /// (answer, how many there are)
+    picks: Vec<(u16, u16)>,
+    at: usize,
+}
+
+impl Script {
+    pub fn pick(&mut self, of: u16) -> u16 {
+        if self.at == self.picks.len() {
+            self.picks.push((0, of));
+        }
+        let (answer, was_of) = self.picks[self.at];
+        assert_eq!(was_of, of, "the run is not the same twice");
+        self.at += 1;
+        answer
+    }
+
+    /// On to the next branch; `false` when there is none.
+    pub fn advance(&mut self) -> bool {
+        self.at = 0;
+        while let Some((answer, of)) = self.picks.pop() {
+            if answer + 1 < of {
+                self.picks.push((answer + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Where faults come from.
+pub struct Faults<'a> {
+    /// How many there may be in all.
+    pub budget: u32,
+    /// One of so many things happens; 0 is that nothing does.
+    pub pick: &'a mut dyn FnMut(u16) -> u16,
+}
+
+impl Faults<'_> {
+    fn pick(&mut self, of: u16) -> u16 {
+        if self.budget == 0 {
+            return 0;
+        }
+        let answer = (self.pick)(of);
+        if answer != 0 {
+            self.budget -= 1;
+        }
+        answer
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub content: u32,
+    /// The block cannot be read.
+    pub bad: bool,
+    pub in_sync: bool,
+    pub writable: bool,
+}
+
+impl Member {
+    pub fn in_sync(content: u32) -> Self {
+        Self {
+            content,
+            bad: false,
+            in_sync: true,
+            writable: true,
+        }
+    }
+
+    fn lose(&mut self) {
+        self.in_sync = false;
+        self.writable = false;
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Lab {
+    pub members: Vec<Member>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    pub outcome: Outcome,
+    pub steps: usize,
+    /// In the order of the steps.
+    pub reads: Vec<Slot>,
+    pub read_ok: Mask,
+    pub read_failed: Mask,
+    pub write_asked: Mask,
+    /// Members whose write failed, or who were lost in that step.
+    pub write_failed: Mask,
+    pub lost: Mask,
+    pub trouble: bool,
+    pub old: Vec<Option<u32>>,
+}
+
+/// What a `Write` writes.
+pub const FRESH: u32 = 0xf4e5;
+
+impl Lab {
+    pub fn all(&self) -> Mask {
+        Mask::all(self.members.len() as u16)
+    }
+
+    pub fn at(&self, slot: Slot) -> &Member {
+        &self.members[usize::from(slot)]
+    }
+
+    fn at_mut(&mut self, slot: Slot) -> &mut Member {
+        &mut self.members[usize::from(slot)]
+    }
+
+    fn filter(&self, keep: impl Fn(&Member) -> bool) -> Mask {
+        self.all()
+            .iter()
+            .filter(|&m| keep(self.at(m)))
+            .fold(Mask::EMPTY, Mask::with)
+    }
+
+    pub fn usable(&self) -> Usable {
+        Usable {
+            readable: self.filter(|m| m.in_sync),
+            writable: self.filter(|m| m.writable),
+        }
+    }
+
+    /// Runs a job to its end.
+    pub fn run(
+        &mut self,
+        stepper: Stepper<'_>,
+        job: Job,
+        faults: &mut Faults<'_>,
+    ) -> Verdict<Trace> {
+        let n = self.members.len();
+        let mut machine = MirrorLane::new(self.all(), job, self.usable());
+        let mut old: Vec<Option<u32>> = vec![None; n];
+        let mut new: Vec<Option<u32>> = vec![None; n];
+        let mut trace = Trace {
+            outcome: blank_outcome(),
+            steps: 0,
+            reads: Vec::new(),
+            read_ok: Mask::EMPTY,
+            read_failed: Mask::EMPTY,
+            write_asked: Mask::EMPTY,
+            write_failed: Mask::EMPTY,
+            lost: Mask::EMPTY,
+            trouble: false,
+            old: Vec::new(),
+        };
+        let mut matched: Vec<(Slot, Slot)> = Vec::new();
+        let mut result = StepResult::default();
+        loop {
+            let step = stepper(&mut machine, result);
+            trace.steps += 1;
+            ensure!(
+                trace.steps <= steps_max(n, job),
+                "{} steps are too many",
+                trace.steps
+            );
+            let trusted = self.usable();
+            result = StepResult::default();
+            let io = match step {
+                Step::Done(outcome) => {
+                    let nonsense = StepResult {
+                        failed: self.all(),
+                        lost: self.all(),
+                        differs: true,
+                        ..StepResult::default()
+                    };
+                    ensure!(
+                        stepper(&mut machine, nonsense) == step,
+                        "the end is not the end"
+                    );
+                    trace.outcome = outcome;
+                    trace.old = old;
+                    return Ok(trace);
+                }
+                Step::Read { members } | Step::Write { members } => members,
+                Step::Compute(_) => Mask::EMPTY,
+                Step::Log { .. } => return Err("mirrors have no log".into()),
+            };
+            match step {
+                Step::Read { members } => {
+                    ensure!(!members.is_empty(), "reads nothing");
+                    for m in members {
+                        ensure!(trusted.readable.contains(m), "reads {m}, which is stale");
+                        ensure!(!trace.reads.contains(&m), "reads {m} twice");
+                        trace.reads.push(m);
+                        let what = faults.pick(4);
+                        let member = self.at_mut(m);
+                        member.bad |= what == 1;
+                        if what >= 2 {
+                            member.lose();
+                            result.lost = result.lost.with(m);
+                        }
+                        if what == 2 || member.bad {
+                            result.failed = result.failed.with(m);
+                        } else {
+                            old[usize::from(m)] = Some(member.content);
+                            trace.read_ok = trace.read_ok.with(m);
+                        }
+                    }
+                    trace.read_failed = trace.read_failed.union(result.failed);
+                }
+                Step::Log { .. } => {}
+                Step::Write { members } => {
+                    ensure!(!members.is_empty(), "writes nothing");
+                    ensure!(trace.write_asked.is_empty(), "writes a second time");
+                    trace.write_asked = members;
+                    for m in members {
+                        ensure!(
+                            trusted.writable.contains(m),
+                            "writes {m}, which it must not"
+                        );
+                        let block = match job {
+                            Job::Write { .. } => FRESH,
+                            _ => match new[usize::from(m)] {
+                                Some(block) => block,
+                                None => return Err(format!("writes {m} from an empty buffer")),
+                            },
+                        };
+                        let what = faults.pick(4);
+                        let member = self.at_mut(m);
+                        match what {
+                            1 => {
+                                member.content = 0xdead_0000 + u32::from(m);
+                                result.failed = result.failed.with(m);
+                            }
+                            2 => result.failed = result.failed.with(m),
+                            _ => {
+                                member.content = block;
+                                member.bad = false;
+                            }
+                        }
+                        if what >= 2 {
+                            member.lose();
+                            result.lost = result.lost.with(m);
+                        }
+                    }
+                    trace.write_failed = result.failed.union(result.lost);
+                }
+                Step::Compute(Compute::Copy { from, to }) => {
+                    ensure!(from != to, "copies {from} to itself");
+                    ensure!(new[usize::from(to)].is_none(), "copies to {to} twice");
+                    let Some(block) = old[usize::from(from)] else {
+                        return Err(format!("copies {from}, which was not read"));
+                    };
+                    new[usize::from(to)] = Some(block);
+                }
+                Step::Compute(Compute::Match { a, b }) => {
+                    ensure!(a != b, "compares {a} with itself");
+                    ensure!(!matched.contains(&(a, b)), "compares {a} and {b} twice");
+                    matched.push((a, b));
+                    matched.push((b, a));
+                    let (Some(x), Some(y)) = (old[usize::from(a)], old[usize::from(b)]) else {
+                        return Err(format!("compares {a} and {b}, not both read"));
+                    };
+                    result.differs = x != y;
+                }
+                Step::Compute(other) => return Err(format!("{other:?} is not for mirrors")),
+                Step::Done(_) => unreachable!(),
+            }
+            // Somebody else goes in the meantime.
+            let others = self.all().minus(io).minus(trace.lost);
+            let what = faults.pick(others.len() as u16 + 1);
+            if let Some(m) = what
+                .checked_sub(1)
+                .and_then(|i| others.iter().nth(i.into()))
+            {
+                self.at_mut(m).lose();
+                result.lost = result.lost.with(m);
+            }
+            trace.lost = trace.lost.union(result.lost);
+            trace.trouble |= !result.failed.union(result.lost).is_empty();
+        }
+    }
+
+    /// What the executor owes after `Done`: members that missed a write are out of date, rebuilt
+    /// ones are in sync.
+    fn settle(&mut self, job: Job, trace: &Trace) {
+        for m in trace.outcome.write_failed {
+            self.at_mut(m).in_sync = false;
+        }
+        if let (Job::Rebuild { targets }, LaneResult::Good) = (job, trace.outcome.result) {
+            for m in targets.intersect(self.usable().writable) {
+                self.at_mut(m).in_sync = true;
+            }
+        }
+    }
+}
+
+/// The tightest bound for `n` members.
+pub fn steps_max(n: usize, job: Job) -> usize {
+    let voters_max = VOTERS_MAX as usize;
+    let vote = if n > voters_max {
+        (n - 1).max(voters_max * (voters_max - 1) / 2)
+    } else {
+        n * (n - 1) / 2
+    };
+    match job {
+        Job::Write { .. } => 2,
+        Job::Read { .. } => 2 * n + 1,
+        Job::Rebuild { .. } => 2 * n,
+        // At least two classes to vote on, so at least one needs no copy; see also `trees`.
+        Job::Sync { .. } => 1 + vote + (n - 1) + 2,
+    }
+}
+
+/// Runs `job` on a copy of `before` and judges what came of it.
+pub fn run_and_judge(
+    before: &Lab,
+    stepper: Stepper<'_>,
+    job: Job,
+    faults: &mut Faults<'_>,
+) -> Verdict<Trace> {
+    let mut after = before.clone();
+    let trace = after
+        .run(stepper, job, faults)
+        .map_err(|why| format!("{why}\njob {job:?}\nbefore {before:?}"))?;
+    after.settle(job, &trace);
+    judge(before, &after, job, &trace).map_err(|why| {
+        format!("{why}\njob {job:?}\nbefore {before:?}\nafter {after:?}\n{trace:?}")
+    })?;
+    Ok(trace)
+}
+
+/// Everything that can happen to `job` with at most `budget` faults. Answers with the number of
+/// runs.
+pub fn explore(before: &Lab, stepper: Stepper<'_>, job: Job, budget: u32) -> Verdict<u64> {
+    let mut script = Script::default();
+    let mut runs = 0;
+    loop {
+        let mut pick = |of| script.pick(of);
+        let mut faults = Faults {
+            budget,
+            pick: &mut pick,
+        };
+        run_and_judge(before, stepper, job, &mut faults)?;
+        runs += 1;
+        if !script.advance() {
+            return Ok(runs);
+        }
+    }
+}
+
+fn judge(before: &Lab, after: &Lab, job: Job, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    let took = trace.write_asked.minus(trace.write_failed);
+    let usable = before.usable();
+    // Untouched otherwise.
+    for m in before.all().minus(trace.write_asked) {
+        ensure!(
+            before.at(m).content == after.at(m).content,
+            "{m} was changed without a write"
+        );
+    }
+    ensure!(
+        outcome.repaired == trace.read_failed.intersect(took),
+        "repaired is not what failed to read and took a write"
+    );
+    if !matches!(job, Job::Write { .. }) {
+        ensure!(
+            outcome.write_failed == trace.write_failed,
+            "failed writes are not reported as they were"
+        );
+    }
+    if !matches!(job, Job::Sync { .. }) {
+        ensure!(!outcome.mismatch, "made up a mismatch");
+        if !trace.trouble {
+            ensure!(
+                outcome.unreadable.is_empty() || trace.reads.is_empty(),
+                "unreadable?"
+            );
+        }
+    }
+    if outcome.result != LaneResult::Unreadable {
+        ensure!(outcome.unreadable.is_empty(), "done, and yet unreadable");
+    }
+    // A block that could not be read is put right where another has it.
+    if !trace.read_ok.is_empty() {
+        for m in trace.read_failed.minus(trace.write_failed) {
+            let still = after.at(m);
+            ensure!(
+                !(still.bad && still.in_sync && still.writable),
+                "block of {m} was left bad"
+            );
+        }
+    }
+    match job {
+        Job::Write { written } => judge_write(before, after, written, trace),
+        Job::Read { wanted } => judge_read(&usable, before, wanted, trace),
+        Job::Rebuild { targets } => judge_rebuild(&usable, after, targets, trace),
+        Job::Sync { fix } => judge_sync(before, after, fix, trace),
+    }?;
+    match job {
+        Job::Write { .. } | Job::Sync { .. } => Ok(()),
+        // What is in sync holds what it did.
+        _ => judge_contents(before, after, value(before)),
+    }
+}
+
+/// What the in-sync members hold, who all hold the same.
+fn value(lab: &Lab) -> Option<u32> {
+    let first = lab.usable().readable.first()?;
+    Some(lab.at(first).content)
+}
+
+fn judge_contents(before: &Lab, after: &Lab, value: Option<u32>) -> Verdict {
+    for m in before.all() {
+        let member = after.at(m);
+        ensure!(
+            !member.in_sync || Some(member.content) == value,
+            "{m} is in sync and does not hold {value:x?}"
+        );
+    }
+    Ok(())
+}
+
+fn judge_write(before: &Lab, after: &Lab, written: Mask, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    let usable = before.usable();
+    let took = trace.write_asked.minus(trace.write_failed);
+    ensure!(trace.reads.is_empty(), "a write that reads");
+    if written.is_empty() || usable.readable.intersect(usable.writable).is_empty() {
+        ensure!(trace.steps == 1, "wrote nothing, or what cannot hold");
+        ensure!(
+            (outcome.result == LaneResult::Good) == written.is_empty(),
+            "wrong result of doing nothing"
+        );
+        ensure!(
+            outcome.write_failed.is_empty(),
+            "nothing was written, and yet a write failed"
+        );
+        return Ok(());
+    }
+    ensure!(
+        trace.write_asked == usable.writable,
+        "not all members were written"
+    );
+    let left_out = usable.readable.minus(trace.write_asked).minus(trace.lost);
+    ensure!(
+        outcome.write_failed == trace.write_failed.union(left_out),
+        "members that missed the write are not all reported"
+    );
+    let holds = !took.intersect(usable.readable).is_empty();
+    let result = if holds {
+        LaneResult::Good
+    } else {
+        LaneResult::Unwritten
+    };
+    ensure!(outcome.result == result, "wrong result");
+    // Acknowledged data is on all members that are not reported.
+    for m in before.all().minus(outcome.write_failed).minus(trace.lost) {
+        let member = after.at(m);
+        ensure!(
+            !member.writable || (member.content == FRESH && !member.bad),
+            "{m} does not hold the new data"
+        );
+    }
+    judge_contents(before, after, Some(FRESH))
+}
+
+fn judge_read(usable: &Usable, before: &Lab, wanted: Mask, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    ensure!(
+        trace.write_asked.is_within(trace.read_failed),
+        "wrote without need"
+    );
+    if wanted.is_empty() {
+        ensure!(trace.steps == 1, "did what was not asked for");
+        return Ok(());
+    }
+    let preferred = Mask::option(wanted.first()).intersect(usable.readable);
+    ensure!(
+        trace.reads.first().copied() == preferred.first().or(usable.readable.first()),
+        "read another member first"
+    );
+    let others = trace.reads.get(1..).unwrap_or(&[]);
+    ensure!(others.is_sorted(), "not in the order of slots");
+    match outcome.result {
+        LaneResult::Good => {
+            let got = outcome.source.and_then(|s| trace.old[usize::from(s)]);
+            ensure!(got.is_some() && got == value(before), "read {got:x?}");
+            ensure!(trace.read_ok.len() == 1, "read more than needed");
+            Ok(())
+        }
+        LaneResult::Unreadable => {
+            let left = usable.readable.minus(trace.read_failed).minus(trace.lost);
+            ensure!(
+                left.is_empty() && trace.read_ok.is_empty(),
+                "gave up although {left:?} may have it"
+            );
+            ensure!(
+                outcome.unreadable == wanted.union(trace.read_failed),
+                "unreadable is not what was wanted and failed"
+            );
+            Ok(())
+        }
+        LaneResult::Unwritten => Err("a read is no write".into()),
+    }
+}
+
+fn judge_rebuild(usable: &Usable, after: &Lab, targets: Mask, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    let took = trace.write_asked.minus(trace.write_failed);
+    ensure!(
+        trace
+            .write_asked
+            .is_within(trace.read_failed.union(targets)),
+        "wrote without need"
+    );
+    ensure!(
+        trace.read_ok.intersect(targets).is_empty() && trace.read_ok.len() <= 1,
+        "read a target, or more than needed"
+    );
+    match outcome.result {
+        LaneResult::Good => {
+            let still = targets.intersect(after.usable().writable);
+            ensure!(still.is_within(took), "left out a target");
+            ensure!(
+                targets.is_empty() || !took.intersect(targets).is_empty(),
+                "rebuilt nothing"
+            );
+            ensure!(
+                targets.intersect(trace.write_failed).is_empty(),
+                "a target did not take it"
+            );
+            // That they hold the right thing: they are in sync now.
+            ensure!(
+                still.is_within(after.usable().readable),
+                "rebuilt and not in sync"
+            );
+            Ok(())
+        }
+        LaneResult::Unwritten => {
+            let gone = targets
+                .intersect(usable.writable)
+                .minus(trace.lost)
+                .is_empty();
+            ensure!(
+                gone || !targets.intersect(trace.write_failed).is_empty(),
+                "refused although targets take writes"
+            );
+            Ok(())
+        }
+        LaneResult::Unreadable => {
+            let left = usable
+                .readable
+                .minus(targets)
+                .minus(trace.read_failed)
+                .minus(trace.lost);
+            ensure!(
+                left.is_empty() && trace.read_ok.is_empty(),
+                "gave up although {left:?} may have it"
+            );
+            ensure!(trace.write_asked.is_empty(), "wrote nonsense");
+            ensure!(
+                !outcome.unreadable.intersect(targets).is_empty(),
+                "unreadable, but what?"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// The copy that most of `read` have; of equals, the one that the lowest slot has.
+fn winner(read: &[Option<u32>]) -> Option<u32> {
+    let copies: Vec<u32> = read.iter().copied().flatten().collect();
+    if copies.len() > VOTERS_MAX as usize {
+        return copies.first().copied();
+    }
+    let votes = |block: u32| copies.iter().filter(|&&c| c == block).count();
+    let most = copies.iter().map(|&c| votes(c)).max()?;
+    copies.iter().copied().find(|&c| votes(c) == most)
+}
+
+fn judge_sync(before: &Lab, after: &Lab, fix: bool, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    let in_sync = before.usable().readable;
+    let took = trace.write_asked.minus(trace.write_failed);
+    if in_sync.len() < 2 {
+        ensure!(
+            trace.steps == 1 && outcome.result == LaneResult::Good && !outcome.mismatch,
+            "nothing to compare with, and yet it did something"
+        );
+        return Ok(());
+    }
+    ensure!(
+        trace.reads.iter().copied().eq(in_sync.iter()),
+        "did not read all that is in sync"
+    );
+    let best = winner(&trace.old);
+    let differing = trace
+        .read_ok
+        .iter()
+        .filter(|&m| Some(before.at(m).content) != best)
+        .fold(Mask::EMPTY, Mask::with);
+    ensure!(
+        outcome.mismatch != differing.is_empty(),
+        "mismatch not told from agreement"
+    );
+    let due = if fix { differing } else { Mask::EMPTY }.union(trace.read_failed);
+    ensure!(trace.write_asked.is_within(due), "wrote without need");
+    for m in took {
+        ensure!(
+            Some(after.at(m).content) == best && !after.at(m).bad,
+            "{m} got another copy than {best:x?}"
+        );
+    }
+    let left = due.intersect(after.usable().readable).minus(took);
+    match outcome.result {
+        LaneResult::Good => {
+            ensure!(left.is_empty(), "{left:?} is left wrong");
+            ensure!(trace.write_failed.is_empty(), "good, with a failed write");
+            ensure!(!trace.read_ok.is_empty(), "good, with nothing read");
+            let source = outcome.source.and_then(|s| trace.old[usize::from(s)]);
+            ensure!(source.is_some() && source == best, "wrong source");
+            if fix {
+                return judge_contents(before, after, best);
+            }
+            Ok(())
+        }
+        LaneResult::Unwritten => {
+            ensure!(
+                !left.is_empty() || !trace.write_failed.is_empty(),
+                "refused for nothing"
+            );
+            Ok(())
+        }
+        LaneResult::Unreadable => {
+            ensure!(trace.read_ok.is_empty(), "something was read");
+            ensure!(
+                outcome.unreadable == trace.read_failed,
+                "unreadable is not what failed"
+            );
+            ensure!(trace.write_asked.is_empty(), "wrote nonsense");
+            Ok(())
+        }
+    }
+}
+
+/// All the states that `n` members can start in, and that still make sense for a set.
+pub fn starts(n: u16) -> Vec<Lab> {
+    let kinds = |slot: u16| {
+        let good = Member::in_sync(0x600d);
+        let stale = Member {
+            content: 0x01d0 + u32::from(slot),
+            in_sync: false,
+            ..good
+        };
+        [
+            good,
+            stale,
+            Member {
+                writable: false,
+                ..good
+            },
+            Member {
+                writable: false,
+                ..stale
+            },
+        ]
+    };
+    (0..4usize.pow(n.into()))
+        .map(|code| Lab {
+            members: (0..n)
+                .map(|slot| kinds(slot)[code / 4usize.pow(slot.into()) % 4])
+                .collect(),
+        })
+        .collect()
+}
+
+/// `lab` with every way in which its in-sync members can differ (which holds what others hold, not
+/// what that is).
+pub fn patterns(lab: &Lab) -> Vec<Lab> {
+    let mut labs = vec![(lab.clone(), 0)];
+    for slot in lab.usable().readable {
+        labs = labs
+            .into_iter()
+            .flat_map(|(lab, used): (Lab, u32)| {
+                (0..=used).map(move |content| {
+                    let mut lab = lab.clone();
+                    lab.at_mut(slot).content = content;
+                    (lab, used.max(content + 1))
+                })
+            })
+            .collect();
+    }
+    labs.into_iter().map(|(lab, _)| lab).collect()
+}
+
+/// The jobs that are not `Sync`, for `n` members, and with slots that there are not.
+pub fn jobs(n: u16) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for bits in 0..1u64 << n {
+        jobs.push(Job::Rebuild {
+            targets: Mask(bits),
+        });
+    }
+    // Only the lowest slot counts, or whether there is one.
+    for first in 0..=n {
+        let slots = Mask::all(n).minus(Mask::all(first));
+        jobs.push(Job::Write { written: slots });
+        jobs.push(Job::Read { wanted: slots });
+        jobs.push(Job::Read {
+            wanted: Mask::option(slots.first()),
+        });
+    }
+    jobs
+}

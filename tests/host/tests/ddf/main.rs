@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! DDF: the format, event by event, and against real samples.
+
+#[path = "../counting/mod.rs"]
+mod counting;
+mod bad_ranges;
+mod contradictions;
+mod copies;
+mod ddf_common;
+mod events;
+mod histories;
+mod hostile;
+mod levels;
+mod mdadm;
+mod noalloc;
+mod records;
+mod refusals;
+mod samples;
+mod twins;
+mod void_records;

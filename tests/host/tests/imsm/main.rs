@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Intel Matrix Storage: the format, event by event, and against real samples.
+
+#[path = "../counting/mod.rs"]
+mod counting;
+mod bad_log;
+mod events;
+mod hostile;
+mod imsm_common;
+mod mdadm;
+mod noalloc;
+mod readings;
+mod reshape;
+mod returns;
+mod samples;

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What samples say after one thing in them was changed: how it is read, or why it is not used.
+
+use emd_core::metadata::imsm::layout::{map, volume, Raw, Which};
+use emd_core::metadata::{MetadataSet, Probe};
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
+use host_tests::samples::Disk;
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{context, open, open_keyed, probe, reseal, sample, writes};
+
+fn raw(mpb: &[u8]) -> Raw<'_> {
+    Raw {
+        anchor: mpb,
+        rest: &[],
+    }
+}
+
+/// Changes the record of a volume on every disk.
+fn change(disks: &mut [Disk], index: u8, how: &dyn Fn(&mut [u8])) {
+    for disk in disks {
+        reseal(disk, &mut |mpb| {
+            let at = raw(mpb).volume_at(index);
+            how(&mut mpb[at..]);
+        });
+    }
+}
+
+fn access(disks: &[Disk], index: u16) -> Access {
+    open(disks).unwrap().set().volume(index).unwrap().access
+}
+
+#[track_caller]
+fn refused(disks: &[Disk], index: u16, expected: &str) {
+    match access(disks, index) {
+        Access::Refused(why) => assert!(why.text().contains(expected), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn read_only(disks: &[Disk], index: u16, expected: &str) {
+    match access(disks, index) {
+        Access::ReadOnly(why) => assert!(why.text().contains(expected), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A volume in the middle of a migration of `kind`, with the mark at `units`: two maps alike.
+fn migrating(kind: u8, fix: bool, dirty: u8, units: u32) -> World {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    // A rebuild makes the second map.
+    world.apply(&Event::DiskFailed(2));
+    let spare = world.add(64, SpareRole::Global);
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 2,
+        disk: spare,
+    });
+    let mut world_disks: Vec<Disk> = world.disks.clone();
+    world_disks.remove(2);
+    for disk in &mut world_disks {
+        reseal(disk, &mut |mpb| {
+            let at = raw(mpb).volume_at(0);
+            assert_eq!(mpb[at + volume::MIGRATING], 1);
+            for which in [Which::First, Which::Second] {
+                let at = raw(mpb).map_at(at, which);
+                mpb[at + map::STATE] = map::NORMAL;
+                mpb[at + map::FAILED] = 0xFF;
+                for slot in 0..3 {
+                    mpb[at + map::ORDER + 4 * slot + 3] = 0;
+                }
+            }
+            mpb[at + volume::KIND] = kind;
+            mpb[at + volume::DIRTY] = dirty;
+            mpb[at + volume::UNIT_LO..][..4].copy_from_slice(&units.to_le_bytes());
+            let status = u32::from_le_bytes(mpb[at + volume::STATUS..][..4].try_into().unwrap());
+            let status = status & !volume::FIX | if fix { volume::FIX } else { 0 };
+            mpb[at + volume::STATUS..][..4].copy_from_slice(&status.to_le_bytes());
+        });
+    }
+    world.disks = world_disks;
+    world
+}
+
+/// Consistency of a volume whose migration is of `kind`.
+fn consistency(kind: u8, fix: bool, dirty: u8) -> Consistency {
+    let world = migrating(kind, fix, dirty, 40);
+    let set = open(&world.disks).unwrap();
+    let volume = set.set().volume(0).unwrap();
+    assert!(
+        matches!(volume.access, Access::ReadWrite),
+        "{:?}",
+        volume.access
+    );
+    assert!(volume
+        .members
+        .iter()
+        .all(|m| m.state == MemberState::InSync));
+    volume.consistency
+}
+
+/// Units of a resync of 3 members with chunks of 64 KiB: 384 sectors, as mdadm says of a sample.
+#[test]
+fn synchronisations_by_kind() {
+    let mark = Consistency::Initialising {
+        done_sectors: 40 * 384,
+    };
+    let again = Consistency::Initialising { done_sectors: 0 };
+    // Verification that mends, and repair.
+    assert_eq!(consistency(2, true, 0), mark);
+    assert_eq!(consistency(5, false, 0), mark);
+    assert_eq!(consistency(0, false, 0), mark);
+    assert_eq!(consistency(2, true, 1), again);
+    assert_eq!(consistency(5, false, 1), again);
+    // One that only looks makes nothing agree, and has nothing to go on with.
+    assert_eq!(consistency(2, false, 0), Consistency::Clean);
+    assert_eq!(consistency(2, false, 1), Consistency::Dirty);
+}
+
+/// A verification that only looked stays as it is until there is something to sync, and is that then.
+#[test]
+fn a_verification_is_not_carried_on() {
+    let world = migrating(2, false, 0, 40);
+    let mut set = open(&world.disks).unwrap();
+    set.apply(&Event::Dirty(0), &context(1)).unwrap();
+    let at = set.mpb.raw().volume_at(0);
+    assert_eq!(set.mpb.raw().u8(at + volume::DIRTY) & 1, 1);
+    let mut disks = world.disks.clone();
+    crate::imsm_common::carry_out(&mut disks, &writes(&set));
+    let again = open(&disks).unwrap();
+    assert_eq!(
+        again.set().volume(0).unwrap().consistency,
+        Consistency::Dirty
+    );
+    let done = 10 * 384;
+    set.apply(
+        &Event::ResyncProgress {
+            volume: 0,
+            done_sectors: done,
+        },
+        &context(2),
+    )
+    .unwrap();
+    let at = set.mpb.raw().volume_at(0);
+    assert_eq!(set.mpb.raw().u8(at + volume::KIND), volume::VERIFY);
+    assert_ne!(set.mpb.raw().u32(at + volume::STATUS) & volume::FIX, 0);
+    assert_eq!(set.mpb.raw().u32(at + volume::UNIT_LO), 10);
+    set.apply(&Event::ResyncDone(0), &context(3)).unwrap();
+    let at = set.mpb.raw().volume_at(0);
+    assert_eq!(set.mpb.raw().u8(at + volume::MIGRATING), 0);
+}
+
+#[test]
+fn other_migrations_are_only_read() {
+    for kind in [4, 6, 255] {
+        let world = migrating(kind, false, 0, 3);
+        read_only(&world.disks, 0, &format!("kind {kind}"));
+        let mut set = open(&world.disks).unwrap();
+        assert!(set.apply(&Event::Dirty(0), &context(1)).is_err());
+        assert!(set.plan().is_empty());
+    }
+}
+
+#[test]
+fn write_hole_policies() {
+    let with = |case: &str, policy: u8, dirty: u8| {
+        let mut disks = sample(case);
+        change(&mut disks, 0, &|volume| {
+            volume[volume::HOLE_POLICY] = policy;
+            volume[volume::DIRTY] = dirty;
+        });
+        disks
+    };
+    for policy in [1, 3] {
+        read_only(&with("gen/raid5-3", policy, 0), 0, "partial parity log");
+        // Data is where it should be whatever the log says; only parity may be old.
+        let dirty = with("gen/raid5-3", policy, 3);
+        read_only(&dirty, 0, "partial parity log");
+        let set = open(&dirty).unwrap();
+        assert_eq!(set.set().volume(0).unwrap().consistency, Consistency::Dirty);
+        // Without a member, only the log knows what parity was to be.
+        for dirty in [0u8, 1, 2, 3] {
+            let disks = with("gen/raid5-3", policy, dirty);
+            let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).skip(1).collect();
+            let set = open_keyed(&keyed).unwrap();
+            match set.set().volume(0).unwrap().access {
+                Access::Refused(why) if dirty != 0 => {
+                    assert!(why.text().contains("partial parity log"), "{why}")
+                }
+                Access::ReadOnly(_) if dirty == 0 => {}
+                other => panic!("{policy} {dirty}: {other:?}"),
+            }
+        }
+        // Where there is no parity there is no such log.
+        let mirror = with("gen/raid1", policy, 0);
+        assert!(matches!(access(&mirror, 0), Access::ReadWrite));
+    }
+    for policy in [2, 4] {
+        read_only(&with("gen/raid5-3", policy, 0), 0, "journaling");
+    }
+    for policy in [0, 5] {
+        let disks = with("gen/raid5-3", policy, 0);
+        assert!(matches!(access(&disks, 0), Access::ReadWrite));
+    }
+    read_only(&with("gen/raid1", 6, 0), 0, "bitmap");
+}
+
+#[test]
+fn what_only_intels_driver_knows() {
+    let mut disks = sample("gen/raid1");
+    change(&mut disks, 0, &|volume| volume[volume::STATUS + 1] |= 0x04);
+    refused(&disks, 0, "clone-and-go");
+    let mut disks = sample("gen/raid1");
+    change(&mut disks, 0, &|volume| volume[volume::NV_CACHE] = 1);
+    refused(&disks, 0, "cache");
+    // Nothing of it is written.
+    let mut set = open(&disks).unwrap();
+    assert!(set.apply(&Event::Dirty(0), &context(1)).is_err());
+    assert!(set.plan().is_empty());
+}
+
+/// Neither of two volumes that overlap is used: a write to one would be one to the other.
+#[test]
+fn volumes_that_overlap() {
+    let mut world = World::created(2, 128, 512, 0);
+    let two = [Some(0), Some(1)];
+    for name in ["one", "two"] {
+        let spec = emd_core::model::VolumeSpec {
+            size_sectors: 16 << 11,
+            ..spec(name, Level::Raid1, &two)
+        };
+        world.apply(&Event::VolumeCreated(spec));
+    }
+    let set = open(&world.disks).unwrap();
+    let first = set.set().volume(0).unwrap();
+    let end = first.members[0].offset_sectors + first.shape.member_sectors;
+    for (start, overlaps) in [(0, true), (end - 1, true), (end, false)] {
+        let mut disks = world.disks.clone();
+        change(&mut disks, 1, &|record| {
+            record[volume::BYTES + map::START_LO..][..4]
+                .copy_from_slice(&(start as u32).to_le_bytes());
+        });
+        for index in [0, 1] {
+            if overlaps {
+                refused(&disks, index, "overlap");
+            } else {
+                assert!(matches!(access(&disks, index), Access::ReadWrite));
+            }
+        }
+    }
+}
+
+/// A volume that leaves the disk.
+#[test]
+fn volumes_beyond_the_disk() {
+    let mut disks = sample("gen/raid1");
+    change(&mut disks, 0, &|record| {
+        record[volume::BYTES + map::START_LO..][..4].copy_from_slice(&100_000u32.to_le_bytes());
+    });
+    refused(&disks, 0, "ends at sector");
+}
+
+/// Two sets in one machine are two sets; disks of one that were used apart are still one.
+#[test]
+fn families_are_sets() {
+    let mut identities = Vec::new();
+    for case in ["gen/raid1", "gen/raid5-3"] {
+        let disks = sample(case);
+        let mut own: Vec<Vec<u8>> = disks
+            .iter()
+            .map(|disk| match probe(disk, 0).1 {
+                Probe::Found { set, .. } => set.as_bytes().to_vec(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        own.dedup();
+        assert_eq!(own.len(), 1, "{case}");
+        identities.append(&mut own);
+    }
+    assert_ne!(identities[0], identities[1]);
+    // What belongs to another set is no member of this one, whatever it is called.
+    let mut disks = sample("gen/raid1");
+    let count = open(&disks).unwrap().set().disks.len();
+    disks.extend(sample("gen/raid5-3"));
+    let old = open(&disks[..2]).unwrap();
+    let mixed = open(&disks).unwrap();
+    let newer = mixed.set().id.as_bytes() != old.set().id.as_bytes();
+    let expected = if newer { 3 } else { count };
+    let members = mixed
+        .set()
+        .live_disks()
+        .filter(|(index, _)| mixed.set().memberships(*index).next().is_some())
+        .count();
+    assert_eq!(members, expected);
+}
+
+/// Spares as mdadm and the firmware make them belong to no set, and any may take them.
+#[test]
+fn spares_of_no_set_are_lent() {
+    let lends = |disk: &Disk| open_keyed(&[(0, disk)]).unwrap().set().lends_spares;
+    let mut world = World::created(2, 64, 512, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid1, &two)));
+    world.add(64, SpareRole::Global);
+    assert!(!open(&world.disks).unwrap().set().lends_spares);
+    // One of EMD's belongs to its set, also alone.
+    let own = world.disks[2].clone();
+    assert!(!lends(&own));
+    // The first family number, which ties it to a set.
+    let mut foreign = own.clone();
+    reseal(&mut foreign, &mut |mpb| mpb[0x40..0x44].fill(0));
+    assert!(lends(&foreign));
+    assert_eq!(
+        open_keyed(&[(0, &foreign)])
+            .unwrap()
+            .set()
+            .live_disks()
+            .count(),
+        1
+    );
+    let status = 0xD8 + 0x18;
+    // What is passed through, failed, or no spare at all.
+    for value in [0x41u8, 0x05, 0x02] {
+        let mut other = foreign.clone();
+        reseal(&mut other, &mut |mpb| mpb[status] = value);
+        assert!(!lends(&other), "{value:#x}");
+    }
+    // Its table names another disk.
+    let mut other = foreign.clone();
+    other.name = "ANOTHER".into();
+    assert!(!lends(&other));
+    for case in crate::imsm_common::cases() {
+        assert!(!open(&sample(&case)).unwrap().set().lends_spares, "{case}");
+    }
+}

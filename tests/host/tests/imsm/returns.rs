@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that come back: with metadata of the same generation as the others', and into another place.
+
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
+use crate::imsm_common::crash::{cut_everywhere, Random};
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{apply, carry_out, context, facts, open, open_keyed, writes};
+
+/// An update reaches one disk only, and the others start without it: they record its loss with the
+/// number that its last words have. When it is back, the others count, also while its place goes to a
+/// spare.
+#[test]
+fn two_histories_of_one_number() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let spare = world.add(64, SpareRole::Global);
+    for first in [0u16, 2] {
+        let mut disks = world.disks.clone();
+        let mut set = open(&disks).unwrap();
+        set.apply(&Event::Dirty(0), &context(80)).unwrap();
+        let mut alone = writes(&set);
+        alone.retain(|write| write.key == u64::from(first));
+        carry_out(&mut disks, &alone);
+        let rest: Vec<_> = (0u64..)
+            .zip(disks.iter())
+            .filter(|(key, _)| *key != u64::from(first))
+            .collect();
+        let mut set = open_keyed(&rest).unwrap();
+        apply(&mut set, &mut disks, &Event::DiskMissing(first), 81).unwrap();
+        let again = open(&disks).unwrap();
+        let volume = again.set().volume(0).unwrap();
+        assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+        assert_ne!(
+            volume.members[usize::from(first)].state,
+            MemberState::InSync
+        );
+        let event = Event::SpareActivated {
+            volume: 0,
+            slot: first,
+            disk: spare,
+        };
+        set.apply(&event, &context(82)).unwrap();
+        let plan = writes(&set);
+        let keys = [0, 1, 2, 3];
+        cut_everywhere(&disks, &plan, &keys, &mut Random(9), 20, &|state, at| {
+            let in_sync = state.matches(" InSync").count();
+            assert!(in_sync == 2, "{at}: {state}");
+        });
+    }
+}
+
+/// A disk is back, and before it has its own place again another one is lost, whose place it takes.
+#[test]
+fn a_place_kept_goes_to_the_lost_disk() {
+    let mut world = World::created(4, 64, 512, 8);
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid10, &all)));
+    world.apply(&Event::DiskMissing(3));
+    let facts = facts(&world.disks[3], 3);
+    world.apply(&Event::DiskReturned(3, facts));
+    world.apply(&Event::DiskFailed(1));
+    let activate = |slot, disk| Event::SpareActivated {
+        volume: 0,
+        slot,
+        disk,
+    };
+    world.apply(&activate(1, 3));
+    let done = |slot| Event::RebuildDone { volume: 0, slot };
+    world.apply(&done(1));
+    let again = open(&world.disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    assert_eq!(volume.members[1].state, MemberState::InSync);
+    assert_eq!(volume.members[3].state, MemberState::Failed);
+    // The other one may take the place that is left.
+    let facts = crate::imsm_common::facts(&world.disks[1], 1);
+    world.apply(&Event::DiskReturned(1, facts));
+    world.apply(&activate(3, 1));
+    world.apply(&done(3));
+    let again = open(&world.disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    let whole = volume
+        .members
+        .iter()
+        .all(|m| m.state == MemberState::InSync);
+    assert!(whole, "{volume:?}");
+}
+
+/// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
+/// has it may be the next one to go.
+#[test]
+fn a_cut_dirty_mark_is_renewed() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    for reached in 0..3 {
+        let mut disks = world.disks.clone();
+        let mut set = open(&disks).unwrap();
+        set.apply(&Event::Dirty(0), &context(80)).unwrap();
+        let plan = writes(&set);
+        let mut alone = plan.clone();
+        alone.retain(|write| write.key == reached);
+        assert_eq!(alone.len(), 1);
+        carry_out(&mut disks, &alone);
+        let mut set = open(&disks).unwrap();
+        apply(&mut set, &mut disks, &Event::Dirty(0), 81).unwrap();
+        for (key, disk) in (0u64..).zip(&disks) {
+            let set = open_keyed(&[(key, disk)]).unwrap();
+            let consistency = set.set().volume(0).unwrap().consistency;
+            assert_eq!(consistency, Consistency::Dirty, "reached {reached}");
+        }
+        set.apply(&Event::Dirty(0), &context(82)).unwrap();
+        assert!(set.plan().is_empty());
+    }
+}
+
+/// Only the spare itself knows that it was to take a place, and the others start without it: it does not
+/// count when it is back.
+#[test]
+fn a_spare_that_ran_ahead() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let spare = world.add(64, SpareRole::Global);
+    world.apply(&Event::DiskFailed(1));
+    let mut disks = world.disks.clone();
+    let event = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: spare,
+    };
+    world.set.apply(&event, &context(90)).unwrap();
+    let mut alone = writes(&world.set);
+    alone.retain(|write| write.key == 3);
+    carry_out(&mut disks, &alone);
+    let rest: Vec<_> = (0u64..).zip(disks.iter()).take(3).collect();
+    let mut set = open_keyed(&rest).unwrap();
+    apply(&mut set, &mut disks, &Event::Dirty(0), 91).unwrap();
+    let again = open(&disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    let in_sync = volume
+        .members
+        .iter()
+        .filter(|m| m.state == MemberState::InSync);
+    assert_eq!(in_sync.count(), 2);
+    assert_ne!(volume.members[1].state, MemberState::InSync);
+}
+
+/// A disk that did not take an update, and stays in use because the volume cannot do without it, is not
+/// torn by the next one, which would change its anchor only.
+#[test]
+fn who_missed_an_update_is_not_torn_by_the_next() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let mut disks = world.disks.clone();
+    let mut set = open(&disks).unwrap();
+    // The others' MPBs change behind their anchors, too.
+    set.apply(&Event::DiskFailed(2), &context(90)).unwrap();
+    let taken: Vec<_> = writes(&set)
+        .into_iter()
+        .filter(|write| write.key == 0)
+        .collect();
+    assert!(taken.len() > 1);
+    carry_out(&mut disks, &taken);
+    set.missed(1);
+    apply(&mut set, &mut disks, &Event::Dirty(0), 91).unwrap();
+    for key in [0, 1] {
+        let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();
+        assert_eq!(alone.set().generation, set.set().generation, "disk {key}");
+        assert_eq!(alone.set().volumes[0].members[2].state, MemberState::Failed);
+    }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linux md's superblocks: the format, event by event, and against mdadm's.
+
+#[path = "../counting/mod.rs"]
+mod counting;
+mod events;
+mod hostile;
+mod md_common;
+mod mdadm;
+mod noalloc;
+mod refusals;

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events that may come while memory is short allocate nothing.
+
+use emd_core::metadata::md::MdSet;
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use host_tests::samples::{load, Disk};
+use crate::counting::allocations;
+use crate::md_common::{apply, blanks, carry_out, context, create, facts, open, version_of, writes, ALL};
+
+/// Events that say nothing of allocating, in an order in which all succeed. Slot 0 is on `first`, slot
+/// 1 on `second`, `spare` is free.
+fn quiet<'a>(set: &MdSet, first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
+    let volume = 0;
+    let mut events = vec![Event::Dirty(volume)];
+    if set.bitmap.is_some() {
+        events.extend([
+            Event::RegionsDirty {
+                volume,
+                first: 0,
+                count: 1,
+            },
+            Event::RegionsClean {
+                volume,
+                first: 0,
+                count: 1,
+            },
+        ]);
+    }
+    let range = BadRange {
+        disk: second,
+        sector: 9000,
+        sectors: 700,
+    };
+    events.extend([
+        Event::ResyncProgress {
+            volume,
+            done_sectors: 8,
+        },
+        Event::ResyncDone(volume),
+        Event::Clean(volume),
+        Event::BadRangeAdded(range),
+        Event::BadRangeCleared(range),
+        Event::SpareAssigned(spare, SpareRole::Global),
+        Event::DiskFailed(first),
+        Event::SpareActivated {
+            volume,
+            slot: 0,
+            disk: spare,
+        },
+        Event::RebuildProgress {
+            volume,
+            slot: 0,
+            done_sectors: 8,
+        },
+        Event::RebuildDone { volume, slot: 0 },
+        Event::DiskRemoved(first),
+        Event::DiskMissing(second),
+        Event::VolumeRenamed(volume, Text::new()),
+        Event::VolumeDeleted(volume),
+    ]);
+    if set.version == emd_core::metadata::md::Version::V090 {
+        events.retain(|event| !matches!(event, Event::VolumeRenamed(..)));
+    }
+    events
+}
+
+fn check(set: &mut MdSet, disks: &mut [Disk], events: &[Event<'_>]) {
+    for (n, event) in events.iter().enumerate() {
+        let context = context(n as u64 + 100);
+        let before = allocations();
+        let result = set.apply(event, &context);
+        let after = allocations();
+        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
+        assert_eq!(after, before, "{event:?} allocated");
+        carry_out(disks, &writes(set));
+    }
+}
+
+#[test]
+fn quiet_events_on_created_arrays() {
+    for format in ALL {
+        for mib in [64, 150 << 10] {
+            let mut disks = blanks(4, mib, 512);
+            let mut set = create(format, &disks, "");
+            let three = [Some(0), Some(1), Some(2)];
+            let spec = VolumeSpec {
+                name: Text::new(),
+                level: Level::Raid5,
+                spans: 1,
+                layout: None,
+                chunk_sectors: 0,
+                size_sectors: 0,
+                disks: &three,
+                assume_clean: true,
+            };
+            let before = allocations();
+            apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+            assert!(allocations() > before, "the counter counts");
+            assert_eq!(set.bitmap.is_some(), mib > 64);
+            let events = quiet(&set, 0, 1, 3);
+            check(&mut set, &mut disks, &events);
+        }
+    }
+}
+
+#[test]
+fn quiet_events_on_mdadms_arrays() {
+    for case in [
+        "12-raid1-bitmap-wm",
+        "090-raid5-ls-bitmap",
+        "11-raid5",
+        "12-raid10-f2-5d",
+        "10-raid1",
+    ] {
+        let mut disks = load(&format!("md/gen/{case}"));
+        let mut set = open(version_of(&disks), &disks).unwrap();
+        let key = disks.len() as u64;
+        disks.push(Disk::blank("new", disks[0].size_sectors, 512));
+        let offer = DiskOffer {
+            facts: facts(&disks[key as usize], key),
+            role: SpareRole::None,
+        };
+        apply(&mut set, &mut disks, &Event::DiskAdded(offer), 1).unwrap();
+        let members = &set.set().volume(0).unwrap().members;
+        let (first, second) = (members[0].disk.unwrap(), members[1].disk.unwrap());
+        let spare = (set.set().disks.len() - 1) as u16;
+        let events = quiet(&set, first, second, spare);
+        check(&mut set, &mut disks, &events);
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What EMD does not run: recognised, shown with the reason, and not written to. `md_samples.rs` has the
+//! arrays of that kind that mdadm made; here bits are set that no sample has.
+
+use emd_core::metadata::{MetadataSet, Probe};
+use emd_core::model::{Access, BadRange, Event, MemberState};
+use host_tests::samples::{load, Disk};
+use crate::md_common::{change, context, open, probe, thin, version_of};
+
+/// Where a 1.x superblock has its feature bits, and a 0.90 one its minor version.
+const AT: usize = 8;
+
+/// What may be done with the array: the word, and the reason.
+fn verdict(disks: &[Disk]) -> (&'static str, String) {
+    let set = open(version_of(&disks[..1]), disks).unwrap();
+    match &set.set().volume(0).unwrap().access {
+        Access::ReadWrite => ("all", String::new()),
+        Access::ReadOnly(why) => ("read", why.text().to_owned()),
+        Access::Refused(why) => ("nothing", why.text().to_owned()),
+    }
+}
+
+/// A case without its data, which makes copying slow.
+fn case_of(case: &str) -> Vec<Disk> {
+    let mut disks = load(&format!("md/gen/{case}"));
+    let format = version_of(&disks);
+    for disk in &mut disks {
+        thin(format, disk);
+    }
+    disks
+}
+
+/// Sets feature bits on some disks.
+fn with_features(disks: &[Disk], bits: u32, which: &[usize]) -> Vec<Disk> {
+    let mut disks = disks.to_vec();
+    let format = version_of(&disks);
+    for &index in which {
+        let disk = &mut disks[index];
+        let sector = format.0.sector(disk.size_sectors).unwrap();
+        let word: [u8; 4] = disk.read(sector, 1)[AT..AT + 4].try_into().unwrap();
+        let word = u32::from_le_bytes(word) | bits;
+        change(format, disk, AT, &word.to_le_bytes());
+    }
+    disks
+}
+
+/// Losses are followed in memory; everything else is refused, and no disk is written to.
+fn nothing_is_written(disks: &[Disk], what: &str) {
+    let mut set = open(version_of(&disks[..1]), disks).unwrap();
+    for event in [
+        Event::Dirty(0),
+        Event::Clean(0),
+        Event::ResyncDone(0),
+        Event::VolumeDeleted(0),
+    ] {
+        assert!(set.apply(&event, &context(1)).is_err(), "{what}: {event:?}");
+        assert!(set.plan().is_empty(), "{what}");
+    }
+    set.apply(&Event::DiskFailed(0), &context(2)).unwrap();
+    assert!(set.plan().is_empty(), "{what}");
+}
+
+#[test]
+fn features_that_emd_does_not_run() {
+    let cases = ["10-raid1", "11-raid5", "12-raid5-ls"].map(|case| (case, case_of(case)));
+    for (bits, access, part) in [
+        (0x4, "nothing", "a reshape is under way"),
+        (0x24, "nothing", "a reshape is under way"),
+        (0x20, "nothing", "a reshape is under way"),
+        (0x40, "nothing", "a reshape is under way"),
+        (0x100, "nothing", "cluster"),
+        (0x200, "nothing", "journal"),
+        (0x400, "read", "partial parity log"),
+        (0x800, "read", "partial parity log"),
+        (0x2000, "nothing", "unknown features 0x2000"),
+        (0x8000_0000, "nothing", "unknown features 0x80000000"),
+    ] {
+        for (case, disks) in &cases {
+            let count = disks.len();
+            let all: Vec<usize> = (0..count).collect();
+            // One disk alone that says so is enough.
+            for which in [&all[..], &[0], &[count - 1]] {
+                let disks = with_features(disks, bits, which);
+                let (got, why) = verdict(&disks);
+                assert_eq!(got, access, "{case} {bits:#x} on {which:?}: {why}");
+                assert!(why.contains(part), "{case} {bits:#x} on {which:?}: {why}");
+                nothing_is_written(&disks, &format!("{case} {bits:#x} on {which:?}"));
+            }
+        }
+    }
+    // And what is known is taken.
+    for (case, disks) in &cases {
+        assert_eq!(
+            verdict(&with_features(disks, 0, &[0, 1])).0,
+            "all",
+            "{case}"
+        );
+    }
+}
+
+/// A cluster's bitmap has a version of its own. Where only that says so, nobody may write.
+#[test]
+fn a_bitmap_of_a_cluster() {
+    let whole = case_of("12-raid1-bitmap-wm");
+    let disks = with_features(&whole, 0x100, &[0, 1]);
+    let (access, why) = verdict(&disks);
+    assert_eq!(access, "nothing");
+    assert!(why.contains("another node may be writing"), "{why}");
+    for (at, value) in [(4usize, 5u32), (4, 6), (68, 4)] {
+        let mut disks = whole.clone();
+        let format = version_of(&disks);
+        let set = open(format, &disks).unwrap();
+        let places: Vec<u64> = set.homes().filter_map(|(_, home)| home.bitmap).collect();
+        assert_eq!(places.len(), 2);
+        for (disk, sector) in disks.iter_mut().zip(places) {
+            let mut bytes = disk.read(sector, 1);
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            disk.write(sector, &bytes);
+        }
+        let (access, why) = verdict(&disks);
+        assert_eq!(access, "read", "{at}: {why}");
+        assert!(why.contains("bitmap has version"), "{why}");
+        nothing_is_written(&disks, "bitmap");
+    }
+}
+
+/// 0.90 has no feature bits: during a reshape its minor version is 91.
+#[test]
+fn a_reshape_of_090() {
+    for case in ["090-raid5-ls-bitmap", "090-raid10-n2"] {
+        let mut disks = case_of(case);
+        let format = version_of(&disks);
+        for disk in &mut disks {
+            change(format, disk, AT, &91u32.to_le_bytes());
+        }
+        let (access, why) = verdict(&disks);
+        assert_eq!(access, "nothing", "{case}");
+        assert!(why.contains("a reshape is under way"), "{why}");
+        nothing_is_written(&disks, case);
+        change(format, &mut disks[0], AT, &92u32.to_le_bytes());
+        match probe(format, &disks[0], 0).1 {
+            Probe::Damaged(why) => assert!(why.text().contains("0.92"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// RAID 0 and linear run over members of the same size; rounded to chunks, that is.
+#[test]
+fn striping_over_members_of_different_sizes() {
+    for (case, unequal) in [
+        ("md/gen/12-raid0-zones-alt", true),
+        ("md/dissect/md-raid0", true),
+        ("md/gen/12-raid0", false),
+        ("md/gen/090-linear", false),
+    ] {
+        let disks = load(case);
+        let set = open(version_of(&disks), &disks).unwrap();
+        let volume = set.set().volume(0).unwrap();
+        let (access, why) = verdict(&disks);
+        assert_eq!(
+            access,
+            if unequal { "nothing" } else { "all" },
+            "{case}: {why}"
+        );
+        assert_eq!(
+            why.contains("over equal ones only"),
+            unequal,
+            "{case}: {why}"
+        );
+        // What it is made of is shown all the same.
+        assert_eq!(volume.members.len(), disks.len(), "{case}");
+        for member in volume.members.iter() {
+            assert_eq!(member.state, MemberState::InSync, "{case}");
+        }
+        if unequal {
+            nothing_is_written(&disks, case);
+        }
+    }
+    // A member that is larger by less than a chunk.
+    let mut disks = load("md/gen/12-raid0");
+    let format = version_of(&disks);
+    let sector = format.0.sector(disks[1].size_sectors).unwrap();
+    let size: [u8; 8] = disks[1].read(sector, 1)[0x88..0x90].try_into().unwrap();
+    let size = u64::from_le_bytes(size);
+    let chunks = size - size % 128;
+    for (size, access) in [
+        (chunks + 127, "all"),
+        (chunks, "all"),
+        (chunks - 1, "nothing"),
+    ] {
+        change(format, &mut disks[1], 0x88, &size.to_le_bytes());
+        assert_eq!(verdict(&disks).0, access, "{size} sectors");
+    }
+}
+
+/// Marks of a disk that there is not, or of places that are not data.
+#[test]
+fn impossible_bad_ranges() {
+    let disks = case_of("12-raid1-badblocks");
+    let mut set = open(version_of(&disks), &disks).unwrap();
+    let before = set.set().bad_ranges.len();
+    for (disk, sector, part) in [
+        (7, 4096, "no disk 7"),
+        (0, u64::MAX, "are not data of disk 0"),
+        (1, disks[1].size_sectors, "are not data of disk 1"),
+    ] {
+        let range = BadRange {
+            disk,
+            sector,
+            sectors: 8,
+        };
+        let why = set
+            .apply(&Event::BadRangeAdded(range), &context(1))
+            .unwrap_err();
+        assert!(why.text().contains(part), "{why}");
+        assert_eq!(set.set().bad_ranges.len(), before);
+    }
+}

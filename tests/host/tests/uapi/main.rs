@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What goes over the ioctl: layouts, checks of what comes in, the C header.
+
+mod call;
+mod decode;
+mod header;
+mod records;
+mod uapi_support;
