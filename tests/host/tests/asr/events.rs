@@ -12,6 +12,7 @@ use emd_core::model::{
     Access, Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, SpareRole, Text,
     VolumeSpec,
 };
+use host_tests::share;
 
 /// The life of a redundant volume, with everything that can happen to it.
 fn life(world: &mut World, volume: u16, spare_mib: u64) {
@@ -128,7 +129,7 @@ fn life_of_created_sets() {
         (Level::Raid10, 8, 4),
         (Level::Raid10, 40 - 2, 0),
     ] {
-        let mut world = World::created(count, 8, crashes);
+        let mut world = World::created(count, 8, share(crashes));
         let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
         world.apply(&Event::VolumeCreated(spec("vol", level, &disks)));
         life(&mut world, 0, 8);
@@ -139,7 +140,7 @@ fn life_of_created_sets() {
         }
         cuts += world.cuts.get();
     }
-    assert!(cuts > 1000, "{cuts} cuts");
+    assert!(cuts > share(1000), "{cuts} cuts");
 }
 
 #[test]

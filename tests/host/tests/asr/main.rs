@@ -2,9 +2,9 @@
 
 //! Adaptec HostRAID: the format, event by event, and against real samples.
 
+mod asr_common;
 #[path = "../counting/mod.rs"]
 mod counting;
-mod asr_common;
 mod events;
 mod histories;
 mod hostile;

@@ -2,9 +2,9 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::counting::allocations;
 use crate::asr_common::world::spec;
 use crate::asr_common::{apply, blanks, carry_out, context, create, open, writes};
+use crate::counting::allocations;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Event, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::Disk;

@@ -3,9 +3,9 @@
 //! Every level with chunks × layout × number of members × spans, against a slow reference
 //! (`geometry_reference`): small volumes whole, and what must hold of any.
 
+use crate::geometry_reference::{layouts, members_min, rows, Row};
 use emd_core::model::{Layout, Level, Rotation, Shape, MEMBERS_MAX};
 use emd_core::personalities::{for_level, Geometry, Health, Kind, Mask};
-use crate::geometry_reference::{layouts, members_min, rows, Row};
 use std::collections::{HashMap, HashSet};
 
 const CHUNKED: [Level; 6] = [

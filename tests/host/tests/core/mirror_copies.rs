@@ -6,11 +6,11 @@
 //! A machine for copies in any slots is driven side by side with one for slots 0, 1, 2 …, which the
 //! other mirror tests judge: the answers have to be the same, slot for slot.
 
+use crate::sim_common::Random;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Compute, Job, Outcome, Step, StepResult, Usable};
 use emd_core::personalities::mirror::{MirrorLane, STEPS_MAX};
 use emd_core::personalities::Mask;
-use crate::sim_common::Random;
 
 /// Where each copy is, slots ascending.
 struct Places(Vec<Slot>);

@@ -2,8 +2,8 @@
 
 //! Mirrors of 2 to 4 members: every start, every job, every combination of faults up to a number.
 
-use emd_core::personalities::lane::Job;
 use crate::mirror_sim::{explore, genuine, jobs, patterns, starts};
+use emd_core::personalities::lane::Job;
 
 fn all_but_sync(n: u16, budget: u32) {
     let mut runs = 0;

@@ -2,10 +2,10 @@
 
 //! The judge of the mirror tests is itself judged: machines with a fault put in must be found out.
 
+use crate::mirror_sim::{explore, jobs, patterns, starts, Stepper};
 use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult};
 use emd_core::personalities::mirror::MirrorLane;
 use emd_core::personalities::Mask;
-use crate::mirror_sim::{explore, jobs, patterns, starts, Stepper};
 
 /// A fault and its name.
 type Fault<F> = (&'static str, F);

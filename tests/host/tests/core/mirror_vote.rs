@@ -3,11 +3,11 @@
 //! Mirrors: votes, large numbers of members, the step bound, answers that make no sense, and which
 //! machine runs which level.
 
+use crate::mirror_sim::{explore, genuine, run_and_judge, steps_max, Faults, Lab, Member, Trace};
 use emd_core::model::{Layout, Level, Rotation, Shape};
 use emd_core::personalities::lane::{Compute, Job, LaneResult, Step, StepResult, Usable};
 use emd_core::personalities::mirror::{MirrorLane, Work, STEPS_MAX, VOTERS_MAX};
 use emd_core::personalities::{Geometry, Mask};
-use crate::mirror_sim::{explore, genuine, run_and_judge, steps_max, Faults, Lab, Member, Trace};
 
 fn lab(contents: &[u32]) -> Lab {
     Lab {

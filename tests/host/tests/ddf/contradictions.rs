@@ -4,7 +4,9 @@
 //! is. What is not understood survives.
 
 use crate::ddf_common::damage::{flip, spec, with_edit, world};
-use crate::ddf_common::{apply, blanks, carry_out, context, create, facts, open, probe, show, writes};
+use crate::ddf_common::{
+    apply, blanks, carry_out, context, create, facts, open, probe, show, writes,
+};
 use emd_core::metadata::ddf::layout::{self, Section};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};

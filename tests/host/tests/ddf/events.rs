@@ -8,7 +8,7 @@ use crate::ddf_common::world::{life, spec, World};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, Event, Layout, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::samples::load;
-use host_tests::whole;
+use host_tests::{share, whole};
 
 #[test]
 fn life_of_created_sets() {
@@ -38,8 +38,12 @@ fn life_of_created_sets() {
             _ => &[512],
         };
         for &block in blocks {
-            let mut world =
-                World::created(count, 40, block, if block == 512 { crashes } else { 0 });
+            let mut world = World::created(
+                count,
+                40,
+                block,
+                if block == 512 { share(crashes) } else { 0 },
+            );
             let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
             let spec = VolumeSpec {
                 spans,

@@ -2,11 +2,11 @@
 
 //! DDF: the format, event by event, and against real samples.
 
-#[path = "../counting/mod.rs"]
-mod counting;
 mod bad_ranges;
 mod contradictions;
 mod copies;
+#[path = "../counting/mod.rs"]
+mod counting;
 mod ddf_common;
 mod events;
 mod histories;

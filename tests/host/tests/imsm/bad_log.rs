@@ -3,9 +3,9 @@
 //! The bad-block log has 254 entries: what does not fit is refused, before anything has changed, and
 //! nothing falls out of it.
 
+use crate::imsm_common::world::{spec, World};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Event, Level, SpareRole};
-use crate::imsm_common::world::{spec, World};
 
 const ENTRIES: u64 = 254;
 

@@ -3,14 +3,14 @@
 //! Every event, one after the other, on sets of our own and of others: after each one, the disks say
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{open, sample, show_with};
 use emd_core::metadata::imsm::layout::{attribute, volume as record};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     BadRange, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
     VolumeSpec,
 };
-use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{open, sample, show_with};
 
 /// The life of a redundant volume, from its members' first failure to a new name.
 fn life(world: &mut World, volume: u16, mib: u64) {
@@ -365,7 +365,11 @@ fn bad_ranges_are_kept() {
         let mut full = false;
         for n in 0..300 {
             let event = Event::BadRangeAdded(range(2, n * 16, 8));
-            if world.set.apply(&event, &crate::imsm_common::context(n)).is_err() {
+            if world
+                .set
+                .apply(&event, &crate::imsm_common::context(n))
+                .is_err()
+            {
                 full = n >= 250;
                 break;
             }

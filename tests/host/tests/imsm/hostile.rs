@@ -3,17 +3,17 @@
 //! Damaged, truncated and hostile metadata: never a panic, never a guess, always a reason, and no write
 //! to what is in doubt.
 
+use crate::imsm_common::crash::Random;
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{
+    anchor, carry_out, context, open, open_keyed, probe, reseal, sample, show, writes,
+};
 use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Access, BadRange, DiskState, Event, Level, SpareRole, VolumeSpec};
 use emd_core::personalities::Stretches;
 use host_tests::samples::Disk;
-use crate::imsm_common::crash::Random;
-use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{
-    anchor, carry_out, context, open, open_keyed, probe, reseal, sample, show, writes,
-};
 
 /// Whatever is opened must be usable for events without a panic, too.
 fn exercise(mut set: Box<ImsmSet>) {

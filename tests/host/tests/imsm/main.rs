@@ -2,9 +2,9 @@
 
 //! Intel Matrix Storage: the format, event by event, and against real samples.
 
+mod bad_log;
 #[path = "../counting/mod.rs"]
 mod counting;
-mod bad_log;
 mod events;
 mod hostile;
 mod imsm_common;

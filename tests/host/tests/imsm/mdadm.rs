@@ -6,12 +6,12 @@
 //! it was skipped. mdadm wants to be told the length of a block, which a file does not do: a shim in
 //! front of `ioctl` does.
 
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{carry_out, context, create, open, sample, writes};
 use emd_core::metadata::imsm::layout::{disk, header, Raw};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Event, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::Disk;
-use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{carry_out, context, create, open, sample, writes};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;

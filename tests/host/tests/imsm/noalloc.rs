@@ -2,11 +2,11 @@
 
 //! Events that may come while memory is short allocate nothing.
 
+use crate::counting::allocations;
+use crate::imsm_common::{apply, blanks, carry_out, context, create, facts, open, sample, writes};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::Disk;
-use crate::counting::allocations;
-use crate::imsm_common::{apply, blanks, carry_out, context, create, facts, open, sample, writes};
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.

@@ -2,12 +2,12 @@
 
 //! What samples say after one thing in them was changed: how it is read, or why it is not used.
 
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{context, open, open_keyed, probe, reseal, sample, writes};
 use emd_core::metadata::imsm::layout::{map, volume, Raw, Which};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 use host_tests::samples::Disk;
-use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{context, open, open_keyed, probe, reseal, sample, writes};
 
 fn raw(mpb: &[u8]) -> Raw<'_> {
     Raw {

@@ -6,12 +6,12 @@
 //! The samples were cut off with 32 units of 6144 sectors moved. Sectors 0–4095 of the volume, and its last
 //! 512, hold the little-endian u64 (sector number + 1).
 
+use crate::imsm_common::{open, reseal, sample};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Access, Level, Volume};
 use emd_core::personalities::Stretches;
 use host_tests::samples::Disk;
-use crate::imsm_common::{open, reseal, sample};
 
 const CASES: [&str; 2] = ["gen/grow-r0", "gen/grow-r5"];
 /// Sectors of a unit, and of a member in it, in both samples.

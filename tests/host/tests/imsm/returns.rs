@@ -2,11 +2,11 @@
 
 //! Disks that come back: with metadata of the same generation as the others', and into another place.
 
-use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 use crate::imsm_common::crash::{cut_everywhere, Random};
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{apply, carry_out, context, facts, open, open_keyed, writes};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 
 /// An update reaches one disk only, and the others start without it: they record its loss with the
 /// number that its last words have. When it is back, the others count, also while its place goes to a

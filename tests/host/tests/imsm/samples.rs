@@ -3,6 +3,7 @@
 //! Real IMSM metadata: what mdadm, FreeBSD's graid and Intel's firmware wrote decodes to what is known
 //! of it, and comes out again byte for byte.
 
+use crate::imsm_common::{cases, context, open, probe, sample, writes};
 use emd_core::metadata::imsm::layout::Raw;
 use emd_core::metadata::imsm::probe::{examine, Exam};
 use emd_core::metadata::{MetadataSet, Probe};
@@ -10,7 +11,6 @@ use emd_core::model::{
     Access, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Volume,
 };
 use host_tests::samples::{self, Disk};
-use crate::imsm_common::{cases, context, open, probe, sample, writes};
 use std::collections::BTreeMap;
 
 /// What `mdadm --examine` says of one disk.

@@ -3,6 +3,8 @@
 //! Every event, one after the other, on arrays of our own and of mdadm: after each one, the disks say
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
+use crate::md_common::world::World;
+use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, ALL};
 use emd_core::metadata::md::{Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
@@ -10,8 +12,6 @@ use emd_core::model::{
     MemberState, Rotation, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
-use crate::md_common::world::World;
-use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, ALL};
 
 fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
     VolumeSpec {
@@ -564,7 +564,10 @@ fn beyond_redundancy_nothing_is_given_up() {
             assert!(world.set.plan().is_empty(), "{level}");
             if level.is_redundant() {
                 for event in [Event::Clean(0), Event::Dirty(0), Event::ResyncDone(0)] {
-                    assert!(world.set.apply(&event, &crate::md_common::context(6)).is_err());
+                    assert!(world
+                        .set
+                        .apply(&event, &crate::md_common::context(6))
+                        .is_err());
                 }
             }
             // After a restart the member is as good as it was.

@@ -4,6 +4,8 @@
 //! the checksum made right again. Nothing panics, loops or asks for impossible regions; what is taken
 //! keeps its members on their disks; and events on it do no harm to data.
 
+use crate::md_common::world::Random;
+use crate::md_common::{apply, blanks, change, facts, open, probe, seal, version_of, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
@@ -11,8 +13,6 @@ use emd_core::model::{
 };
 use emd_core::personalities::for_level;
 use host_tests::samples::{load, Disk};
-use crate::md_common::world::Random;
-use crate::md_common::{apply, blanks, change, facts, open, probe, seal, version_of, ALL};
 
 /// What must hold of anything that is assembled.
 fn check_model(set: &MdSet, what: &str) {

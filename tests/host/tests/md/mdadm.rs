@@ -3,12 +3,12 @@
 //! What `mdadm -E` and `--examine-badblocks` say of what we write. Runs where mdadm is: on the
 //! machine (the toolbox has it), or in an unpacked toolbox; elsewhere it says that it was skipped.
 
+use crate::md_common::world::World;
+use crate::md_common::{open, version_of, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::Format;
 use emd_core::model::{BadRange, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
-use crate::md_common::world::World;
-use crate::md_common::{open, version_of, ALL};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::process::Command;

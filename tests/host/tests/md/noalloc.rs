@@ -2,12 +2,14 @@
 
 //! Events that may come while memory is short allocate nothing.
 
+use crate::counting::allocations;
+use crate::md_common::{
+    apply, blanks, carry_out, context, create, facts, open, version_of, writes, ALL,
+};
 use emd_core::metadata::md::MdSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
-use crate::counting::allocations;
-use crate::md_common::{apply, blanks, carry_out, context, create, facts, open, version_of, writes, ALL};
 
 /// Events that say nothing of allocating, in an order in which all succeed. Slot 0 is on `first`, slot
 /// 1 on `second`, `spare` is free.

@@ -3,10 +3,10 @@
 //! What EMD does not run: recognised, shown with the reason, and not written to. `md_samples.rs` has the
 //! arrays of that kind that mdadm made; here bits are set that no sample has.
 
+use crate::md_common::{change, context, open, probe, thin, version_of};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Access, BadRange, Event, MemberState};
 use host_tests::samples::{load, Disk};
-use crate::md_common::{change, context, open, probe, thin, version_of};
 
 /// Where a 1.x superblock has its feature bits, and a 0.90 one its minor version.
 const AT: usize = 8;

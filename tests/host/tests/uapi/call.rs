@@ -2,6 +2,7 @@
 
 //! Whole ioctls: what a program passes, what the engine is asked, what the program gets.
 
+use crate::uapi_support::{sample_set, Program, Recorder};
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::CallKind;
@@ -9,7 +10,6 @@ use emd_core::uapi::wire::Wire;
 use emd_core::uapi::{call, records};
 use kernel::prelude::*;
 use proptest::prelude::*;
-use crate::uapi_support::{sample_set, Program, Recorder};
 
 const ARG: u64 = 0x10_0000;
 const REASON: u64 = 0x20_0000;

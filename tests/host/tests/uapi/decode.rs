@@ -2,6 +2,7 @@
 
 //! The ioctl decoder against wrong and random arguments: the right errno, never a panic.
 
+use crate::uapi_support::Program;
 use emd_core::model::{Layout, Level, Reason, Rotation};
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
@@ -10,7 +11,6 @@ use emd_core::uapi::wire::Wire;
 use emd_core::uapi::{DevNumber, Request, Target, TaskOp};
 use kernel::prelude::*;
 use proptest::prelude::*;
-use crate::uapi_support::Program;
 
 fn call(nr: u32) -> CallKind {
     CallKind::ALL

@@ -2,6 +2,7 @@
 
 //! Records: what goes in comes out; hostile streams are no danger to the tool; events and their log.
 
+use crate::uapi_support::sample_set;
 use emd_core::model::{
     Access, Consistency, Identity, Layout, Level, Member, MemberState, Rotation, Shape, Text,
     Volume,
@@ -14,7 +15,6 @@ use emd_core::uapi::wire::Wire;
 use emd_core::uapi::{DevNumber, EventKind, EventLog, EventRecord, VolumeState};
 use kernel::prelude::*;
 use proptest::prelude::*;
-use crate::uapi_support::sample_set;
 
 #[test]
 fn sets_survive() {

@@ -8,9 +8,9 @@
 //! Member order, offsets, chunk and size come from what mdadm was told and said (`golden_common`);
 //! `golden_assembled.rs` takes them from the metadata.
 
+use crate::golden_common::{golden, pattern, places, products, Case, CASES};
 use emd_core::model::{Layout, Level, Rotation};
 use emd_core::personalities::Geometry;
-use crate::golden_common::{golden, pattern, places, products, Case, CASES};
 use host_tests::samples::{load, Disk};
 
 fn geometry(case: &Case) -> Geometry {

@@ -5,13 +5,13 @@
 //! or graid is where the assembled set and EMD's geometry say, on every copy; P and Q agree; and with
 //! members missing, really or by being left out, it is worked out of the others.
 
+use crate::golden_common::{golden, multiply, pattern, places, power, Case, CASES};
 use emd_core::metadata::registry::FORMATS;
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
 use emd_core::model::{DiskFacts, Level, MemberState, Shape, Slot, Text, Volume};
 use emd_core::personalities::{Geometry, Kind};
-use crate::golden_common::{golden, multiply, pattern, places, power, Case, CASES};
 use host_tests::samples::{cases, load, Disk};
 use kernel::prelude::*;
 

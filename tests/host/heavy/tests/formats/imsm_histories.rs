@@ -3,14 +3,14 @@
 //! Random histories: whatever events come in whatever order, the disks say what the memory says, and
 //! a refused event changes nothing. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
-use emd_core::metadata::imsm::ImsmSet;
-use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec};
-use host_tests::samples::Disk;
 use crate::imsm_common::crash::{cut_everywhere, Random};
 use crate::imsm_common::{
     assert_same, blanks, carry_out, context, create, facts, open, open_keyed, sample, show, writes,
 };
+use emd_core::metadata::imsm::ImsmSet;
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{BadRange, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec};
+use host_tests::samples::Disk;
 
 struct History {
     random: Random,

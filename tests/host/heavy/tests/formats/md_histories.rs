@@ -5,14 +5,14 @@
 //! refused event changes nothing. Now and then the set is put together again from its disks, and goes on
 //! from there. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
+use crate::md_common::world::{Random, World};
+use crate::md_common::{facts, open_keyed, show, thin, version_of, ALL};
 use emd_core::metadata::md::Version;
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
     BadRange, DiskOffer, DiskState, Event, Layout, Level, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
-use crate::md_common::world::{Random, World};
-use crate::md_common::{facts, open_keyed, show, thin, version_of, ALL};
 
 /// Arrays of mdadm that histories begin with; one half has a bitmap.
 const SAMPLES: [&str; 8] = [

@@ -3,6 +3,7 @@
 //! Arrays that mdadm and the kernel made: every one decodes to what mdadm said of it (`out.log` of the
 //! sample), and goes back to the same bytes.
 
+use crate::md_common::{open, open_keyed, probe, version_of, ALL};
 use emd_core::metadata::md::badblocks;
 use emd_core::metadata::md::set::image;
 use emd_core::metadata::md::{Md, MdSet, Version};
@@ -12,7 +13,6 @@ use emd_core::model::{
 };
 use host_tests::samples::{cases, load};
 use kernel::prelude::*;
-use crate::md_common::{open, open_keyed, probe, version_of, ALL};
 
 fn opened(case: &str) -> (&'static Md, KBox<MdSet>) {
     let disks = load(case);

@@ -3,10 +3,10 @@
 //! The lane machine through every small case: each job, each state of one member, each unreadable
 //! block (for few members: each pair), one more fault at each step.
 
+use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Random, Trouble};
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Step};
 use emd_core::personalities::Mask;
-use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Random, Trouble};
 
 fn case(lab: &Lab, job: Job) -> Case {
     Case {

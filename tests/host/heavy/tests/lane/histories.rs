@@ -6,9 +6,9 @@
 //! `EMD_SEED=<seed> cargo test -p host-tests --test lane_histories` runs that one alone;
 //! `EMD_HISTORIES=<n>` sets how many.
 
+use crate::lane_sim::{genuine, run_and_judge, Lab, Random, Trouble, Verdict};
 use emd_core::personalities::lane::{Job, LaneResult};
 use emd_core::personalities::Mask;
-use crate::lane_sim::{genuine, run_and_judge, Lab, Random, Trouble, Verdict};
 
 const JOBS_MAX: u64 = 40;
 

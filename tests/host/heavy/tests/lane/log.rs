@@ -4,10 +4,10 @@
 //! each state of the others, one more fault at each step; and power that goes in the middle of the write, at
 //! any point, along with as many more members as the level bears.
 
+use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Machine, Random, Trouble, Verdict};
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Compute, Job, Step, StepResult};
 use emd_core::personalities::Mask;
-use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Machine, Random, Trouble, Verdict};
 
 fn sets(n: u16, most: u32) -> impl Iterator<Item = Mask> {
     (0..1u64 << n)

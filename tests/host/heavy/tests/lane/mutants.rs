@@ -3,9 +3,9 @@
 //! Proof that the lane tests can fail: machines with one fault put in each, all of which the judge
 //! has to find.
 
+use crate::lane_sim::{run_and_judge, Case, Lab, Machine, Random, Trouble, Verdict};
 use emd_core::personalities::lane::{Compute, Job, Lane, LaneResult, Step, StepResult};
 use emd_core::personalities::{LaneRoles, Mask};
-use crate::lane_sim::{run_and_judge, Case, Lab, Machine, Random, Trouble, Verdict};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Mutation {

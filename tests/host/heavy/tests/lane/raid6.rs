@@ -3,10 +3,10 @@
 //! The lane machine with P and Q, through every small case: each job, each state of any two members,
 //! unreadable blocks, one more fault at each step. `lane_exhaustive` is the same for P alone.
 
+use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Random, Trace, Trouble};
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Lane, LaneResult, Step, STEPS_MAX};
 use emd_core::personalities::Mask;
-use crate::lane_sim::{genuine, run_and_judge, Case, Lab, Random, Trace, Trouble};
 
 /// Every job there is for a lane like `lab`.
 fn jobs(lab: &Lab) -> Vec<Job> {
