@@ -9,6 +9,7 @@ SHELL := /bin/bash
 BUILD := $(CURDIR)/build
 ENTER := tools/toolbox/enter
 KERNEL_CC := $(shell sed -n 's/^KERNEL_GCC=//p' tools/toolbox/versions)
+DEBUG_LLVM := $(shell sed -n 's/^DEBUG_LLVM=//p' tools/toolbox/versions)
 # One kernel build of a kind at a time: several people may share a clone.
 ONE_AT_A_TIME = mkdir -p $(BUILD) && flock $(BUILD)/$(1).lock
 KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES= $(if $(V),V=$(V))
@@ -16,7 +17,7 @@ CARGO = $(ENTER) cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest simulate demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest debug-kernel debug-modules test-debug simulate demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
@@ -85,6 +86,21 @@ simulate: toolbox ## the crash simulator for SECONDS=n (10), or one SEED=n; FORM
 
 test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
 	@$(ENTER) tools/vm/run-tests $(T)
+
+# The debug guest: a kernel that checks locks, sleeping and memory. EMD_KERNEL_DIR has it as /kernel.
+IN_DEBUG = EMD_KERNEL_DIR=$$(tools/toolbox/debug-kernel) && export EMD_KERNEL_DIR &&
+DEBUG_TESTS = level-raid1 level-raid5 level-raid6 tasks fault-unplug fault-write-error crash-hole set-lifecycle ioctl-hostile
+
+debug-kernel: toolbox # made by who needs it
+	@tools/toolbox/debug-kernel >/dev/null
+
+debug-modules: debug-kernel
+	@mkdir -p $(BUILD)/debug/module
+	@$(IN_DEBUG) $(call ONE_AT_A_TIME,debug) $(KBUILD) LLVM=$(DEBUG_LLVM) CC=clang$(DEBUG_LLVM) MO=$(BUILD)/debug/module modules
+
+test-debug: debug-modules emdadm ## guest tests on a kernel with lockdep and KASAN (T="NAME..."; the first time it is compiled)
+	@$(IN_DEBUG) EMD_TIMEOUT_SCALE=$(or $(EMD_TIMEOUT_SCALE),15) EMD_GUEST_OPTIONS="$(EMD_GUEST_OPTIONS) emdtest.patience=20" \
+		$(ENTER) tools/vm/run-tests $(or $(T),$(DEBUG_TESTS))
 
 demo: modules emdadm ## shows EMD at work in a virtual machine
 	@$(ENTER) tools/vm/run-tests --stream tests/guest/_demo.sh

@@ -47,7 +47,7 @@ expect_equal() {
 }
 
 # wait_for SECONDS COMMAND...: until the command succeeds. SECONDS is what an idle machine may need; a busy one gets several times that.
-PATIENCE=4
+PATIENCE=${EMD_PATIENCE:-4}
 wait_for() {
   local seconds=$1 end
   shift

@@ -4,6 +4,7 @@
 #
 #   $EMD_CACHE/toolbox/root-KEY    the Debian root (mmdebstrap); KEY: package lists and how it is made
 #   $EMD_CACHE/toolbox/kernel-KEY  kernel source, prepared build tree and image; inside: /kernel
+#   $EMD_CACHE/toolbox/debug-KEY   the same of the debug guest's kernel, if it was asked for (debug-kernel)
 #   $EMD_CACHE/cargo               CARGO_HOME of the toolbox
 # A thing is made as X.partial and renamed, so what has its final name is whole.
 
@@ -42,6 +43,13 @@ kernel_key() { # ROOT
   {
     cat "$1/etc/emd-build-tools" "$TOOLBOX_DIR/kernel.sh"
     printf '%s\n' "$KERNEL_SERIES" "$KERNEL_FLAVOUR" "$KERNEL_GCC"
+  } | hash_of
+}
+
+debug_key() { # ROOT
+  {
+    kernel_key "$1"
+    cat "$TOOLBOX_DIR/debug-kernel" "$TOOLBOX_DIR/debug.config"
   } | hash_of
 }
 

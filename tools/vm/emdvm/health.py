@@ -4,13 +4,14 @@
 import re
 
 BAD = re.compile(
-    r"WARNING:|BUG:|\bOops\b|general protection|blocked for more than|possible circular|inconsistent lock state"
+    r"WARNING:|\bBUG\b|\bOops\b|general protection|blocked for more than|possible circular|inconsistent lock state"
     r"|suspicious RCU|KASAN|KFENCE|UBSAN|scheduling while atomic|sleeping function called|refcount_t:|Call Trace|Kernel panic"
     r"|unable to handle|soft lockup|hard LOCKUP|self-detected stall|detected stalls|rust_kernel: panicked|list_add corruption"
+    r"|ODEBUG|trying to register non-static key|locking correctness validator|lockdep is turned off"
     r"|list_del corruption|DEBUG_LOCKS_WARN|Bad page|invalid opcode"
 )
 # The boot itself: nothing here is about a driver under test.
-FINE = re.compile(r"module verification failed|taints kernel|out-of-tree|Speculative|mitigation|MMIO Stale Data|Spectre|Retbleed")
+FINE = re.compile(r"ODEBUG: selftest passed|module verification failed|taints kernel|out-of-tree|Speculative|mitigation|MMIO Stale Data|Spectre|Retbleed")
 # After one of these nothing more is to be learnt from this guest.
 FATAL = re.compile(r"Kernel panic|\bOops\b|BUG: unable to handle|soft lockup|hard LOCKUP|general protection")
 

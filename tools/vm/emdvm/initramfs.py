@@ -31,6 +31,7 @@ _overlay_lock = threading.Lock()
 # For tests/guest/programs/*.c.
 GUEST_CC = "gcc-14"
 GUEST_CFLAGS = ["-std=gnu17", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
+BUILTIN_LISTS = ("modules.builtin", "modules.builtin.modinfo")
 SEARCH = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
 
@@ -46,6 +47,9 @@ def extra(name: str) -> Path:
 
 def kernel() -> Path:
     """The image unpacked: QEMU starts it at once, where unpacking in the guest would take most of a second."""
+    unpacked = places.kernel_modules() / "vmlinux"
+    if unpacked.exists():
+        return unpacked
 
     def write(stream):
         script = places.KERNEL / "source/scripts/extract-vmlinux"
@@ -283,7 +287,7 @@ def _make_module_tree(tree: Path):
                 want(other)
 
     for line in _read_list("modules"):
-        chosen = [m for m in needs if fnmatch(m, f"kernel/{line}.ko.xz") and m.count("/") == line.count("/") + 1]
+        chosen = [m for m in needs if fnmatch(m.removesuffix(".xz"), f"kernel/{line}.ko") and m.count("/") == line.count("/") + 1]
         for module in chosen:
             want(module)
     with tempfile.TemporaryDirectory() as folder:
@@ -291,7 +295,12 @@ def _make_module_tree(tree: Path):
         for module in sorted(wanted):
             place = stage / module.removesuffix(".xz")
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(lzma.decompress((source / module).read_bytes()))
+            data = (source / module).read_bytes()
+            place.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
+        # What is built in needs no file, and modprobe must know that. Debian's package has no such lists.
+        for name in BUILTIN_LISTS:
+            if (source / name).exists():
+                shutil.copyfile(source / name, stage / name)
         _depmod(folder)
         shutil.copytree(stage, tree, dirs_exist_ok=True)
 
@@ -314,6 +323,6 @@ def _module_needs(source: Path) -> dict:
 def _depmod(folder):
     release = places.kernel_release()
     # Debian's package leaves these to its post-install script; depmod complains if they are missing.
-    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+    for name in ("modules.order", *BUILTIN_LISTS):
         Path(folder, "lib/modules", release, name).touch()
     subprocess.run(["depmod", "-b", folder, release], check=True)

@@ -6,16 +6,19 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[3]
 BUILD = CLONE / "build"
-RUNS = BUILD / "vm"
 GUEST_FILES = CLONE / "tools/vm/guest"
 GUEST_TESTS = CLONE / "tests/guest"
 BENCHES = CLONE / "tests/bench"
-MODULE = BUILD / "module/emd.ko"
 EMDADM = BUILD / "emdadm"
 UAPI = CLONE / "src/uapi"
 SAMPLES = CLONE / "tests/samples"
 
 KERNEL = Path("/kernel")
+# The debug guest (make test-debug): /kernel is what tools/toolbox/debug-kernel made, and emd.ko was built for it.
+DEBUG = (KERNEL / "release").read_text().strip().endswith("-emd-debug")
+OUTPUT = BUILD / "debug" if DEBUG else BUILD
+RUNS = OUTPUT / "vm"
+MODULE = OUTPUT / "module/emd.ko"
 
 
 def cache() -> Path:

@@ -98,7 +98,7 @@ class Run:
             return self._all_boots()
 
     def _quick(self) -> bool:
-        if os.environ.get("EMD_PLAIN_BOOT") == "1" or self.mode != "test" or self.spec.boot == "plain" or self.spec.extras:
+        if os.environ.get("EMD_PLAIN_BOOT") == "1" or places.DEBUG or self.mode != "test" or self.spec.boot == "plain" or self.spec.extras:
             return False
         # How fast a guest is does not depend on what it began from.
         return places.BENCHES not in self.spec.path.parents
@@ -131,10 +131,12 @@ class Run:
 
     def _machine_arguments(self):
         spec = self.spec
+        # KASAN keeps an eighth for its shadow, and what was freed for a while.
+        memory = spec.memory * 3 // 2 if places.DEBUG else spec.memory
         return [
             *("-M", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *accel.arguments(),
-            *("-smp", str(spec.cpus), "-m", f"{spec.memory >> 20}M"),
+            *("-smp", str(spec.cpus), "-m", f"{memory >> 20}M"),
         ]
 
     def _kernel_arguments(self, folder: Path, settings: dict):
