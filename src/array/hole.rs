@@ -18,6 +18,7 @@ use super::lane_run;
 use super::submit::Background;
 use super::{Array, ArrayPass, MemberSlot};
 use crate::block::batch::{launch, Part};
+use crate::block::context;
 use crate::block::crc;
 use crate::block::pages::{Pages, PAGE_BYTES};
 use crate::block::raw::{REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
@@ -230,6 +231,7 @@ fn wanted(pass: &ArrayPass, body: &Body) -> Option<(Mask, Mask, bool)> {
 
 /// Logs what the op's step asks for, then goes on with it. Process context.
 pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
+    context::may_sleep();
     let body = op.as_mut().body_mut();
     let Some(pass) = body.array().map(|pass| pass.again()) else {
         return;
@@ -385,6 +387,7 @@ fn wait(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>, seen: u64) {
 
 /// A batch of the log's is back. Process context.
 pub(super) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
+    context::may_sleep();
     let (failed, _) = op.batch_failures();
     let body = op.as_mut().body_mut();
     let phase = core::mem::replace(&mut body.log.phase, Phase::Idle);

@@ -7,6 +7,7 @@ use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::batch::{Batch, BatchOwner, BatchSet};
 use crate::block::bio::{IoRef, Status};
+use crate::block::context;
 use crate::block::noio::NoIo;
 use crate::block::pages::Pages;
 use crate::block::raw;
@@ -305,6 +306,9 @@ impl OpPool {
 
     /// An op; `None` when the pool is empty (and, with `may_sleep`, memory too).
     pub(super) fn take(&self, may_sleep: bool) -> Option<Pin<KBox<LaneOp>>> {
+        if may_sleep {
+            context::may_sleep();
+        }
         let ready = self.ready.lock().pop();
         match ready {
             None if may_sleep => {

@@ -102,6 +102,7 @@ pub(super) fn start(mut op: Pin<KBox<LaneOp>>) {
 
 /// Begins a run over `run_column`, `run_sectors`.
 fn begin_run(mut op: Pin<KBox<LaneOp>>) {
+    context::may_sleep();
     let body = op.as_mut().body_mut();
     let Some(pass) = body.array().map(|pass| pass.again()) else {
         return;
@@ -242,6 +243,7 @@ fn fill_new(body: &mut Body) {
 
 /// Does the current step, and those after it, until one has to wait. Process context.
 pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
+    context::may_sleep();
     loop {
         let body = op.as_mut().body_mut();
         let Some(step) = body.step else { return };
@@ -322,6 +324,7 @@ fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
 /// Makes sure that there is a buffer; sleeps for memory when the run needs more than was expected
 /// (something failed). Process context.
 pub(super) fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
+    context::may_sleep();
     let order = PagePool::order_for(len_bytes);
     while buffer.is_none() {
         *buffer = Pages::alloc(order, raw::GFP_NOIO);
@@ -387,6 +390,7 @@ fn defer(op: Pin<KBox<LaneOp>>) {
 
 /// Takes the results of the last batch, if that was the last step, and goes on. Process context.
 pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
+    context::may_sleep();
     if op.body.work.is_none() {
         // It was queued to start: it has just got its lane, or has done one of its runs.
         return start(op);

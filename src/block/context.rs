@@ -87,8 +87,18 @@ pub fn random() -> [u64; 2] {
     words
 }
 
+/// Says that the caller may sleep here, though it seldom does. The debug guest's kernel (`make test-debug`) holds it to that each time;
+/// in other kernels it is nothing.
+#[inline(always)]
+#[track_caller]
+pub fn may_sleep() {
+    #[cfg(CONFIG_DEBUG_ATOMIC_SLEEP)]
+    kernel::task::might_sleep();
+}
+
 /// Sleeps about `microseconds`. Process context only.
 pub fn sleep_us(microseconds: usize) {
+    may_sleep();
     // SAFETY: The caller may sleep (documented requirement of this function).
     unsafe { bindings::fsleep(microseconds) };
 }

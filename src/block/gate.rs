@@ -119,6 +119,7 @@ impl<T: Behind> Gated<T> {
     /// Closes the gate and sleeps until nobody is inside. Opens it again and returns `None` when
     /// `give_up` says so, or when somebody else has it closed.
     pub fn try_drain(&self, give_up: impl Fn() -> bool) -> Option<Drained<'_, T>> {
+        context::may_sleep();
         if self.closed.swap(true, Ordering::SeqCst) {
             return None;
         }
@@ -147,6 +148,7 @@ impl<T: Behind> Deref for Gated<T> {
 #[pinned_drop]
 impl<T: Behind> PinnedDrop for Gated<T> {
     fn drop(self: Pin<&mut Self>) {
+        context::may_sleep();
         // Upholds the invariant of `Pass`.
         self.closed.store(true, Ordering::SeqCst);
         while !self.is_empty() {
