@@ -225,7 +225,21 @@ impl Manager {
     /// Takes a set into the list.
     #[inline(never)]
     pub(super) fn list(&self, set: &Arc<ManagedSet>) -> Checked {
-        self.sets.lock().push(set.clone(), GFP_KERNEL)?;
+        // Allocates outside of the lock, which the clock needs: it brings the recorder back to what could not be written.
+        loop {
+            let room = self.sets.lock().len() + 1;
+            let mut longer = KVec::with_capacity(room, GFP_KERNEL)?;
+            let mut sets = self.sets.lock();
+            if sets.len() < longer.capacity() {
+                for other in sets.iter() {
+                    longer.push(other.clone(), GFP_KERNEL)?;
+                }
+                longer.push(set.clone(), GFP_KERNEL)?;
+                core::mem::swap(&mut *sets, &mut longer);
+                drop(sets);
+                break;
+            }
+        }
         self.shared.post(EventKind::SetFound, &set.id, |_| {});
         Ok(())
     }
