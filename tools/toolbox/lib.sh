@@ -50,6 +50,7 @@ debug_key() { # ROOT
   {
     kernel_key "$1"
     cat "$TOOLBOX_DIR/debug-kernel" "$TOOLBOX_DIR/debug.config"
+    echo "$DEBUG_LLVM"
   } | hash_of
 }
 
