@@ -15,7 +15,7 @@ KVM = ["-accel", "kvm", "-cpu", "host"]
 
 def arguments() -> list:
     choice = os.environ.get("EMD_ACCEL") or _remembered()
-    return [*(["-perfmap"] if os.environ.get("EMD_PERFMAP") else []), *{"kvm": KVM, "tcg": TCG}[choice]]
+    return {"kvm": KVM, "tcg": TCG}[choice]
 
 
 def _remembered() -> str:

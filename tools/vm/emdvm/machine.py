@@ -21,6 +21,8 @@ import time
 STREAMS = ("kernel", "output", "control", "qmp")
 PR_SET_PDEATHSIG = 1
 NUDGE = "nudge"
+SO_SNDBUFFORCE = 32  # Python has no name for it
+STREAM_BYTES = 64 << 20
 _libc = ctypes.CDLL(None)
 
 
@@ -44,6 +46,15 @@ def _die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _make_room(end):
+    """QEMU's serial port writes byte by byte, and each byte costs a socket nearly a kilobyte: by default there is room for some 250. A guest
+    has been seen to stand still when they were full for a while and its console had to wait. A person who is not root gets twice as much."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, STREAM_BYTES)
+    except PermissionError:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BYTES)
+
+
 class Machine:
     def __init__(self, arguments, on_data, stderr, terminal=False):
         """on_data(stream, bytes) gets all but qmp. With `terminal`, output is this process's own terminal."""
@@ -56,6 +67,7 @@ class Machine:
         for name in STREAMS:
             self.ours[name], theirs[name] = socket.socketpair()
             self.ours[name].setblocking(True)
+            _make_room(theirs[name])
         command = ["qemu-system-x86_64", *arguments]
         for name, end in theirs.items():
             if name == "output" and terminal:
