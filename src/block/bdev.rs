@@ -10,7 +10,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::bindings;
-use kernel::error::from_err_ptr;
+use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
 
 /// Number of a block device, `major << 32 | minor`: the same in ioctls, on the host and in the model
@@ -180,6 +180,27 @@ impl BlockDevice {
     /// Whether it takes discards.
     pub fn takes_discards(&self) -> bool {
         self.limits().max_discard_sectors != 0
+    }
+
+    /// Whether it fills itself with zeroes, without being sent them.
+    pub fn zeroes_itself(&self) -> bool {
+        self.limits().max_write_zeroes_sectors != 0
+    }
+
+    /// Has it fill `sectors` from `first` on with zeroes, for good. `EOPNOTSUPP` when it cannot do that by itself. Sleeps.
+    pub fn zero(&self, first: u64, sectors: u64) -> Result {
+        // SAFETY: The device is open; the function checks the range, and waits for the end of it.
+        to_result(unsafe {
+            bindings::blkdev_issue_zeroout(
+                self.raw(),
+                first,
+                sectors,
+                bindings::GFP_KERNEL,
+                raw::BLKDEV_ZERO_NOFALLBACK,
+            )
+        })?;
+        // SAFETY: As above.
+        to_result(unsafe { bindings::blkdev_issue_flush(self.raw()) })
     }
 
     /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.

@@ -48,6 +48,9 @@ pub const BLK_OPEN_READ: bindings::blk_mode_t = 1 << 0;
 /// `BLK_OPEN_WRITE`.
 pub const BLK_OPEN_WRITE: bindings::blk_mode_t = 1 << 1;
 
+/// `BLKDEV_ZERO_NOFALLBACK`.
+pub const BLKDEV_ZERO_NOFALLBACK: u32 = 1 << 1;
+
 /// `BLK_FEAT_WRITE_CACHE`.
 pub const BLK_FEAT_WRITE_CACHE: u32 = 1 << 0;
 /// `BLK_FLAG_WRITE_CACHE_DISABLED`, in `queue_limits.flags`.

@@ -14,7 +14,7 @@ use crate::model::{
     Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape,
     SpareRole, VolumeIndex, VolumeSpec,
 };
-use crate::personalities::for_level;
+use crate::personalities::{for_level, Geometry};
 use crate::reason;
 use crate::uapi::request::CreateVolume;
 use crate::uapi::{CreateReply, CreateRequest, EventKind};
@@ -98,6 +98,18 @@ impl Candidate {
         }
         Ok(())
     }
+}
+
+/// Refuses a member that would have to be sent the zeroes that it is to be filled with.
+fn check_zeroes(device: &BlockDevice) -> Checked {
+    if device.zeroes_itself() {
+        return Ok(());
+    }
+    Err(reason!(
+        EOPNOTSUPP,
+        "disk {} does not fill itself with zeroes: leave that to an initialisation",
+        device.dev()
+    ))
 }
 
 /// The levels of a format, for people: each once.
@@ -309,6 +321,19 @@ impl Manager {
         let disks = place_members(&*metadata, request)?;
         if let Some(volume) = &request.volume {
             check_room(&*metadata, volume, &disks)?;
+            let is_member = |dev: Dev| {
+                request
+                    .members
+                    .iter()
+                    .flatten()
+                    .any(|to| to.to_wire() == dev.0)
+            };
+            let members = candidates
+                .iter()
+                .filter(|disk| is_member(disk.device.dev()));
+            for disk in members.filter(|_| volume.zeroed) {
+                check_zeroes(&disk.device)?;
+            }
         }
         // Everything is checked; from here on disks are changed.
         let set = ManagedSet::new(&self.shared, format, metadata.set().id)?;
@@ -487,6 +512,13 @@ impl ManagedSet {
         disks: &[Option<DiskIndex>],
     ) -> Checked<VolumeIndex> {
         let mut inner = self.lock();
+        if volume.zeroed {
+            for disk in disks.iter().flatten() {
+                inner
+                    .device(*disk)
+                    .map_or(Ok(()), |device| check_zeroes(device))?;
+            }
+        }
         let mut before = KVec::new();
         for index in 0..inner.known()?.volumes.len() as VolumeIndex {
             before.push(inner.known()?.volume(index).is_some(), GFP_KERNEL)?;
@@ -512,11 +544,57 @@ impl ManagedSet {
             }
         }
         drop(inner);
+        if volume.zeroed {
+            if let Err(reason) = self.zero_members(index) {
+                self.lock()
+                    .record(&self.shared, &Event::VolumeDeleted(index))?;
+                return Err(reason);
+            }
+        }
         self.shared
             .post(EventKind::VolumeCreated, &self.id, |event| {
                 event.value = size_sectors;
             });
         Ok(index)
+    }
+
+    /// Fills the members of a volume that was just made with zeroes: all of them agree then, parity too. Until that is
+    /// recorded, after the last of them, the volume counts as never initialised.
+    #[inline(never)]
+    fn zero_members(&self, index: VolumeIndex) -> Checked {
+        let mut areas = KVec::new();
+        let is_redundant = {
+            let inner = self.lock();
+            let Some(model) = inner.known()?.volume(index) else {
+                return Err(reason!(EIO, "internal: there is no volume {index}"));
+            };
+            let geometry = Geometry::new(&model.shape, model.size_sectors)?;
+            for member in model.members.iter() {
+                if let Some(device) = member.disk.and_then(|disk| inner.device(disk)) {
+                    areas.push((device.clone(), member.offset_sectors), GFP_KERNEL)?;
+                }
+            }
+            let used = geometry.used_member_sectors();
+            let is_redundant = model.shape.level.is_redundant();
+            drop(inner);
+            // Not with the lock held: it takes a while.
+            for (device, first) in areas.iter() {
+                device.zero(*first, used).map_err(|errno| {
+                    reason!(
+                        errno,
+                        "disk {} cannot be filled with zeroes: errno {}",
+                        device.dev(),
+                        -errno.to_errno()
+                    )
+                })?;
+            }
+            is_redundant
+        };
+        if is_redundant {
+            self.lock()
+                .record(&self.shared, &Event::ResyncDone(index))?;
+        }
+        Ok(())
     }
 
     /// Takes over the metadata of a new set, and its disks. Nothing is written yet.

@@ -68,6 +68,8 @@ wire_constants! {
     CREATE_FORCE: u32 = 1 << 1;
     /// Create: with a log that closes the write hole (levels with parity).
     CREATE_LOG: u32 = 1 << 2;
+    /// Create: members are filled with zeroes, by disks that do that by themselves, and need no resync.
+    CREATE_ZERO: u32 = 1 << 3;
 
     /// Delete: a volume that holds a known signature too.
     DELETE_FORCE: u32 = 1 << 0;

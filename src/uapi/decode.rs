@@ -71,7 +71,7 @@ impl CallKind {
         Self::new(
             NR_CREATE,
             CreateArg::BYTES,
-            CREATE_ASSUME_CLEAN | CREATE_FORCE | CREATE_LOG,
+            CREATE_ASSUME_CLEAN | CREATE_FORCE | CREATE_LOG | CREATE_ZERO,
             true,
         ),
         Self::new(NR_STOP, StopArg::BYTES, 0, true),
@@ -440,6 +440,13 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
     let name: Text<32> = text(&arg.volume_name, "volume_name")?;
     let assume_clean = arg.head.flags & CREATE_ASSUME_CLEAN != 0;
     let log = arg.head.flags & CREATE_LOG != 0;
+    let zeroed = arg.head.flags & CREATE_ZERO != 0;
+    if assume_clean && zeroed {
+        return Err(reason!(
+            EINVAL,
+            "members are either taken as they are or filled with zeroes"
+        ));
+    }
     let given = |field: &[u8]| field.iter().any(|&byte| byte != 0);
     if !given(&arg.level) {
         let more = !name.is_empty()
@@ -448,6 +455,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             || arg.spans != 0
             || arg.size_sectors != 0
             || assume_clean
+            || zeroed
             || log;
         if more {
             return Err(reason!(EINVAL, "a volume is described but has no level"));
@@ -469,6 +477,7 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             .ok_or_else(|| reason!(E2BIG, "{} spans are more than any volume has", arg.spans))?,
         size_sectors: arg.size_sectors,
         assume_clean,
+        zeroed,
         log,
     }))
 }

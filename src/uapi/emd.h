@@ -44,6 +44,8 @@
 #define EMD_CREATE_FORCE (1u << 1) /* Create: on disks that carry a known signature too */
 /* Create: with a log that closes the write hole (levels with parity) */
 #define EMD_CREATE_LOG (1u << 2)
+/* Create: members are filled with zeroes, by disks that do that by themselves, and need no resync */
+#define EMD_CREATE_ZERO (1u << 3)
 
 #define EMD_DELETE_FORCE (1u << 0) /* Delete: a volume that holds a known signature too */
 

@@ -147,6 +147,8 @@ pub struct CreateVolume {
     pub size_sectors: u64,
     /// Take redundancy as right.
     pub assume_clean: bool,
+    /// Fill the members with zeroes instead of a resync. Not with `assume_clean`.
+    pub zeroed: bool,
     /// With a log that closes the write hole.
     pub log: bool,
 }

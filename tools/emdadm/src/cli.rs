@@ -129,6 +129,7 @@ Examples:
   emdadm create --format ddf --level raid50 --spans 2 --name fast /dev/sd[b-g]
   emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
   emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
+  emdadm create --format ddf --level raid6 --name ssd --zero /dev/nvme[0-5]n1   (redundant at once, on disks that zero themselves)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
 pub struct CreateArgs {
     /// Metadata format (see `emdadm formats`); not needed with --set
@@ -164,6 +165,9 @@ pub struct CreateArgs {
     /// Take the members' redundancy as right; no resync
     #[arg(long, requires = "level")]
     pub assume_clean: bool,
+    /// Have the disks fill themselves with zeroes, those that can; no resync
+    #[arg(long, requires = "level", conflicts_with = "assume_clean")]
+    pub zero: bool,
     /// With a log that closes the write hole (levels with parity): `emdadm policy --help`
     #[arg(long, requires = "level")]
     pub log: bool,

@@ -72,7 +72,8 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
         spares,
         flags: flag(args.assume_clean, CREATE_ASSUME_CLEAN)
             | flag(args.force, CREATE_FORCE)
-            | flag(args.log, CREATE_LOG),
+            | flag(args.log, CREATE_LOG)
+            | flag(args.zero, CREATE_ZERO),
     })?;
     let array = Some(made.number).filter(|&number| number != NONE);
     let path = array.map(|number| format!("/dev/emd{number}"));

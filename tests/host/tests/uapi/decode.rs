@@ -99,7 +99,7 @@ fn create_is_understood() {
     assert_eq!(volume.level, Level::Raid5);
     assert_eq!(volume.layout, Some(Layout::Parity(Rotation::LeftSymmetric)));
     assert_eq!((volume.chunk_sectors, volume.size_sectors), (128, 1000));
-    assert!(volume.assume_clean);
+    assert!(volume.assume_clean && !volume.zeroed);
     let sd = |minor| DevNumber::new(8, minor);
     assert_eq!(&*request.members, &[sd(0), None, sd(16), sd(32)]);
     assert_eq!(&*request.spares, &[DevNumber::new(9, 0).unwrap()]);
@@ -116,6 +116,14 @@ fn create_refuses() {
     assert!(with(&|_| ()).is_ok());
     assert_eq!(errno(&|a| a.format = [0; 16]), Err(EINVAL));
     assert_eq!(errno(&|a| a.level = text("raid9")), Err(EINVAL));
+    let zeroed = with(&|a| a.head.flags = CREATE_ZERO);
+    assert!(
+        matches!(zeroed, Ok(Request::Create(request)) if request.volume.as_ref().is_some_and(|volume| volume.zeroed))
+    );
+    assert_eq!(
+        errno(&|a| a.head.flags = CREATE_ZERO | CREATE_ASSUME_CLEAN),
+        Err(EINVAL)
+    );
     assert_eq!(errno(&|a| a.layout = text("upside-down")), Err(EINVAL));
     assert_eq!(errno(&|a| a.layout = text("near=0")), Err(EINVAL));
     assert_eq!(errno(&|a| a.layout = text("near=256")), Err(EINVAL));

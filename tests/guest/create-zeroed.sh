@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Volumes whose members the disks fill with zeroes: redundant at once, without an initialisation. Disks that cannot do that are refused.
+# disks: 4x40M virtio
+# emd: manual
+# cpus: 1
+# timeout: 60
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-levels.sh
+source /emd/tests/guest/lib-levels.sh
+
+boot_1() {
+  local cell disk why
+  mapfile -t DISKS < <(disks)
+  emd_load
+  for disk in "${DISKS[@]}"; do expect "filled" pattern write "$disk" 9; done
+  for cell in ddf:raid6 md-1.2:raid5 $(! whole || echo imsm:raid1); do
+    step "$cell, of disks full of other data"
+    dmesg -C
+    expect "created" emdadm create -e "${cell%:*}" -l "${cell#*:}" -n zeroed --zero --force "${DISKS[@]:0:$([[ $cell == *raid1 ]] && echo 2 || echo 4)}"
+    expect "it is optimal and clean" emd_settled emd0
+    expect_failure "no initialisation began" eval 'dmesg | grep -q "initialise started"'
+    expect "it holds zeroes" cmp -n "$(blockdev --getsize64 /dev/emd0)" /dev/emd0 /dev/zero
+    agrees emd0 "zeroed"
+    expect "written" pattern write /dev/emd0 1
+    expect "a member is failed" emdadm fail emd0 "${DISKS[1]}"
+    expect "without it: the data" pattern verify /dev/emd0 1
+    expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+  done
+
+  step "disks that cannot"
+  modprobe brd rd_nr=2 rd_size=40960
+  wait_for 10 test -b /dev/ram1
+  expect_equal "a ramdisk has no such command" "$(</sys/block/ram0/queue/write_zeroes_max_bytes)" 0
+  expect_failure "refused" emdadm create -e ddf -l raid1 --zero /dev/ram0 /dev/ram1
+  why=$(emdadm create -e ddf -l raid1 --zero /dev/ram0 /dev/ram1 2>&1 || true)
+  [[ $why == *"does not fill itself with zeroes"* ]] || fail "no reason is given: $why"
+  expect_equal "no set stays" "$(emdadm show --json | jq '.sets | length')" 0
+  expect "nothing was written" [ "$(awk '{ print $7 }' /sys/block/ram0/stat)" = 0 ]
+  expect_failure "both at once" emdadm create -e ddf -l raid1 --zero --assume-clean "${DISKS[@]:0:2}"
+}
