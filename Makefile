@@ -74,7 +74,7 @@ initramfs: toolbox ## what test guests boot from (cached)
 test: toolbox ## all tests, for every day; the last line is "N passed, N failed"
 	@$(ENTER) tools/vm/test-all
 
-test-whole: toolbox ## the same with all of each matrix (an hour)
+test-whole: toolbox ## the same with all of each matrix (much longer)
 	@EMD_WHOLE=1 EMD_TIMEOUT_SCALE=9 EMD_GUEST_OPTIONS=emdtest.whole=1 $(ENTER) tools/vm/test-all
 
 test-host: toolbox ## host tests (T=NAME: those that match)

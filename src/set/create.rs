@@ -514,9 +514,9 @@ impl ManagedSet {
         let mut inner = self.lock();
         if volume.zeroed {
             for disk in disks.iter().flatten() {
-                inner
-                    .device(*disk)
-                    .map_or(Ok(()), |device| check_zeroes(device))?;
+                if let Some(device) = inner.device(*disk) {
+                    check_zeroes(device)?;
+                }
             }
         }
         let mut before = KVec::new();
@@ -563,33 +563,29 @@ impl ManagedSet {
     #[inline(never)]
     fn zero_members(&self, index: VolumeIndex) -> Checked {
         let mut areas = KVec::new();
-        let is_redundant = {
-            let inner = self.lock();
-            let Some(model) = inner.known()?.volume(index) else {
-                return Err(reason!(EIO, "internal: there is no volume {index}"));
-            };
-            let geometry = Geometry::new(&model.shape, model.size_sectors)?;
-            for member in model.members.iter() {
-                if let Some(device) = member.disk.and_then(|disk| inner.device(disk)) {
-                    areas.push((device.clone(), member.offset_sectors), GFP_KERNEL)?;
-                }
-            }
-            let used = geometry.used_member_sectors();
-            let is_redundant = model.shape.level.is_redundant();
-            drop(inner);
-            // Not with the lock held: it takes a while.
-            for (device, first) in areas.iter() {
-                device.zero(*first, used).map_err(|errno| {
-                    reason!(
-                        errno,
-                        "disk {} cannot be filled with zeroes: errno {}",
-                        device.dev(),
-                        -errno.to_errno()
-                    )
-                })?;
-            }
-            is_redundant
+        let inner = self.lock();
+        let Some(model) = inner.known()?.volume(index) else {
+            return Err(reason!(EIO, "internal: there is no volume {index}"));
         };
+        let used = Geometry::new(&model.shape, model.size_sectors)?.used_member_sectors();
+        let is_redundant = model.shape.level.is_redundant();
+        for member in model.members.iter() {
+            if let Some(device) = member.disk.and_then(|disk| inner.device(disk)) {
+                areas.push((device.clone(), member.offset_sectors), GFP_KERNEL)?;
+            }
+        }
+        // It takes a while.
+        drop(inner);
+        for (device, first) in areas.iter() {
+            device.zero(*first, used).map_err(|errno| {
+                reason!(
+                    errno,
+                    "disk {} cannot be filled with zeroes: errno {}",
+                    device.dev(),
+                    -errno.to_errno()
+                )
+            })?;
+        }
         if is_redundant {
             self.lock()
                 .record(&self.shared, &Event::ResyncDone(index))?;

@@ -5,6 +5,7 @@
 
 #![allow(dead_code)]
 
+#[path = "../../ddf/ddf_common/crash.rs"]
 pub mod crash;
 pub mod world;
 
