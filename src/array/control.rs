@@ -15,7 +15,7 @@ use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::Limits;
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
-use crate::model::{Checked, RegionLog, Slot, Text};
+use crate::model::{Checked, Slot, Text};
 use crate::personalities::choice::Choice;
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
@@ -42,7 +42,7 @@ pub trait Notify: Send + Sync + 'static {
 }
 
 /// What an array is made of.
-pub struct ArrayParams<'a> {
+pub struct ArrayParams {
     /// N of `/dev/emdN`.
     pub number: u32,
     /// Where everything is.
@@ -63,9 +63,9 @@ pub struct ArrayParams<'a> {
     /// The metadata says dirty.
     pub dirty: bool,
     /// Which regions it has marked, when it keeps them.
-    pub regions: Option<&'a RegionLog>,
+    pub regions: Option<Regions>,
     /// What is known to be bad on the members.
-    pub bad: &'a [BadSpot],
+    pub bad: KVec<BadSpot>,
     /// The write-hole log, when there is one.
     pub hole: Option<HoleParams>,
     /// No writes.
@@ -85,7 +85,7 @@ const BIO_SECTORS_MAX: u32 = 8192;
 
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
-    pub fn new(params: ArrayParams<'_>) -> Checked<Arc<Gated<Array>>> {
+    pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
         let mut block_sectors = 1;
         for member in params.members.iter().flatten() {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
@@ -113,10 +113,9 @@ impl Array {
             )?),
             None => None,
         };
-        let regions = params.regions.map(Regions::new).transpose()?;
         let mismatches = Ranges::new()?;
         let to_repair = Ranges::new()?;
-        let bad = BadSpots::new(params.bad)?;
+        let bad = BadSpots::new(&params.bad)?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
         let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;
@@ -150,7 +149,7 @@ impl Array {
             unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
             task_active: AtomicBool::new(false),
             dirty: AtomicU8::new(dirty),
-            regions,
+            regions: params.regions,
             swept: AtomicU64::new(now),
             last_write: AtomicU64::new(now),
             last_io: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use super::managed::ManagedSet;
 use super::shared::{now, Shared};
 use super::state::Inner;
 use crate::array::{Array, MemberSlot, Scope};
+use crate::block::bdev::BlockDevice;
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{
@@ -34,15 +35,14 @@ impl ManagedSet {
     pub fn keep(self: &Arc<Self>) {
         let change = self.change.lock();
         let done = self.keep_members();
-        drop(change);
         if let Err(reason) = done {
             log!(pr_warn, "members cannot be changed now: {}", reason);
             self.keep_later(LATER_MS);
         }
-        {
-            let mut inner = self.lock();
-            inner.tell_states(&self.shared);
-        }
+        // Those that are new, and those of before.
+        let _ = self.lock().tell_states(&self.shared);
+        self.announce();
+        drop(change);
         self.look_again(LOOK_MS);
     }
 
@@ -52,7 +52,7 @@ impl ManagedSet {
             return Ok(());
         }
         self.detach_lost()?;
-        self.lock().drop_dead(&self.shared);
+        self.drop_dead();
         self.take_back_stale();
         self.use_spares();
         self.attach_rebuilding()?;
@@ -83,8 +83,8 @@ impl ManagedSet {
                 return Ok(());
             };
             let removed = self.change_members(|| Array::remove_member(&array, slot))?;
+            self.hide_members(volume, Some(slot));
             let mut inner = self.lock();
-            inner.unlink(volume, slot);
             if let Some(running) = inner.running_mut(volume) {
                 running.attached = running.attached.without(slot);
                 running.late.forget(slot);
@@ -92,6 +92,17 @@ impl ManagedSet {
             drop(inner);
             // Closing a disk may take its time.
             drop(removed);
+        }
+    }
+
+    /// Gives up disks that are gone from the machine.
+    #[inline(never)]
+    fn drop_dead(&self) {
+        loop {
+            let dead = self.lock().next_dead(&self.shared);
+            // Closing a disk may take its time, and locks of the kernel.
+            let Some(dead) = dead else { return };
+            drop(dead);
         }
     }
 
@@ -180,7 +191,8 @@ impl ManagedSet {
                 running.attached = running.attached.with(slot);
                 running.retry_at = now();
             }
-            inner.link_attached(volume);
+            drop(inner);
+            self.show_members(volume);
         }
     }
 
@@ -271,19 +283,18 @@ impl Inner {
         None
     }
 
-    /// Gives up disks that are gone from the machine.
-    fn drop_dead(&mut self, shared: &Shared) {
+    /// Takes a disk out that is gone from the machine and of no array.
+    fn next_dead(&mut self, shared: &Shared) -> Option<Arc<BlockDevice>> {
         for disk in 0..self.devices.len() as DiskIndex {
             let Some(dev) = self.device(disk).map(|device| device.dev()) else {
                 continue;
             };
             if self.is_unplugged(disk) && !self.is_attached(disk) {
                 self.record_gone(shared, disk, dev);
-                if let Some(place) = self.devices.get_mut(usize::from(disk)) {
-                    *place = None;
-                }
+                return self.devices.get_mut(usize::from(disk))?.take();
             }
         }
+        None
     }
 
     /// A lost member whose place can be taken.

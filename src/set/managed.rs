@@ -211,14 +211,17 @@ impl ManagedSet {
         // When it is queued already that is as good; the reference given back is not the last one.
         let _ = self
             .shared
-            .queue
+            .recorders
             .enqueue::<Arc<Self>, RECORDER>(self.clone());
     }
 
     /// Lets the keeper look. Any context.
     pub fn kick_keeper(self: &Arc<Self>) {
         self.keeper_wanted.store(true, Ordering::Release);
-        let _ = self.shared.queue.enqueue::<Arc<Self>, KEEPER>(self.clone());
+        let _ = self
+            .shared
+            .keepers
+            .enqueue::<Arc<Self>, KEEPER>(self.clone());
     }
 
     /// Whether the keeper is about to look, or looks now.

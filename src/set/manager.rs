@@ -159,7 +159,10 @@ impl Manager {
         sets.clear();
         self.shared.stop_clock();
         self.clock_queue.flush();
-        self.shared.queue.flush();
+        self.shared.recorders.flush();
+        self.shared.keepers.flush();
+        // What keepers had to be recorded.
+        self.shared.recorders.flush();
         // Tasks that have ended may still be on their last lines there.
         queue::flush_system();
     }
@@ -183,7 +186,7 @@ impl Manager {
     pub(super) fn look_for_disks(self: &Arc<Self>) {
         let _ = self
             .shared
-            .queue
+            .keepers
             .enqueue::<Arc<Self>, DISCOVER>(self.clone());
     }
 

@@ -243,7 +243,10 @@ impl ManagedSet {
         if inner.bears_loss(index) {
             inner.record(&self.shared, &Event::DiskFailed(index))?;
         }
-        inner.tell_states(&self.shared);
+        if inner.tell_states(&self.shared) {
+            drop(inner);
+            self.kick_keeper();
+        }
         Ok(place)
     }
 

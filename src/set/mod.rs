@@ -23,6 +23,8 @@
 //! | [`state`] | what a set's lock protects |
 //! | [`record`] | events into metadata, and plans onto disks |
 //! | [`start`], [`stop`] | arrays' beginning and end |
+//! | [`construct`] | what an array is made of |
+//! | [`links`] | what sysfs shows of it |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
 //! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
@@ -38,7 +40,10 @@
 //!
 //! Writes to an array may wait until something is recorded, which needs `inner`. So whoever holds
 //! `inner` never waits for an array (no `install_member`, `stop`, no adding or removing of a block
-//! device), and does not allocate with I/O (see [`crate::block::noio`]).
+//! device), and does not allocate with I/O (see [`crate::block::noio`]). And while arrays run, it takes no
+//! lock of the kernel under which others allocate: no opening or closing of disks, no links in sysfs, no new
+//! work queues or bio pools, no news for user space. For the same reason the recorder has a work queue of its
+//! own: its rescuer must never be at work that waits for memory.
 
 /// Says something in the kernel's log. (The `pr_*` macros take only the kernel's own `Display`.)
 macro_rules! log {
@@ -47,6 +52,7 @@ macro_rules! log {
     };
 }
 
+mod construct;
 mod create;
 mod discover;
 mod engine;
@@ -54,6 +60,7 @@ mod hole;
 mod info;
 mod keeper;
 mod lend;
+mod links;
 mod managed;
 pub mod manager;
 mod member;

@@ -56,7 +56,7 @@ impl ManagedSet {
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
             }
-            inner.tell_states(&self.shared);
+            wishes.keeper |= inner.tell_states(&self.shared);
             if wishes.keeper {
                 // Before the lock is given back: who waits for a rebuild must not see a gap.
                 self.keeper_wanted.store(true, Ordering::Release);

@@ -26,8 +26,11 @@ pub struct Shared {
     pub options: Options,
     /// Where events for people go.
     pub events: Arc<EventRing>,
-    /// Where the sets' works run.
-    pub queue: WorkQueue,
+    /// Where the sets' recorders run, and nothing else: when memory is short one thread does all the work of a
+    /// queue, and writes wait for these.
+    pub recorders: WorkQueue,
+    /// Where their keepers run.
+    pub keepers: WorkQueue,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
     #[pin]
@@ -59,13 +62,15 @@ impl Shared {
         options: Options,
         events: Arc<EventRing>,
     ) -> Result<Arc<Self>> {
-        let queue = WorkQueue::new(c"emd_sets", Kind::Unbound)?;
+        let recorders = WorkQueue::new(c"emd_record", Kind::Unbound)?;
+        let keepers = WorkQueue::new(c"emd_keep", Kind::Unbound)?;
         Arc::pin_init(
             pin_init!(Self {
                 module,
                 options,
                 events,
-                queue,
+                recorders,
+                keepers,
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),
                 clock_changed <- new_condvar!("emd_clock"),

@@ -3,21 +3,22 @@
 //! How arrays start.
 
 use super::managed::{Bell, ManagedSet};
-use super::shared::{now, Number};
-use super::state::{Asked, Inner, Running};
-use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
+use super::shared::Number;
+use super::state::{Inner, Running};
+use crate::array::Array;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskState, Event, Member, MemberState, Set,
-    VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, VolumeIndex,
 };
-use crate::personalities::rebuild::{Late, Marks};
-use crate::personalities::{for_level, Geometry, Health, Mask, Stretches};
+use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
-use crate::uapi::{EventKind, VolumeState};
+use crate::uapi::EventKind;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// How often a volume is started anew because members came or went while its array was made.
+const START_TRIES: u32 = 4;
 
 /// What may be started.
 #[derive(Clone, Copy, Debug)]
@@ -79,53 +80,56 @@ impl ManagedSet {
     /// True when it was started now, false when there was nothing to do.
     #[inline(never)]
     fn start_volume(self: &Arc<Self>, volume: VolumeIndex, policy: Policy) -> Checked<bool> {
+        for _ in 0..START_TRIES {
+            if let Some(started) = self.try_start_volume(volume, policy)? {
+                return Ok(started);
+            }
+        }
+        Err(reason!(
+            EAGAIN,
+            "its members come and go: try again when they are at rest"
+        ))
+    }
+
+    /// As above; `None` when members came or went meanwhile.
+    #[inline(never)]
+    fn try_start_volume(
+        self: &Arc<Self>,
+        volume: VolumeIndex,
+        policy: Policy,
+    ) -> Checked<Option<bool>> {
         let number = Number::take(&self.shared)?;
         let n = number.get();
-        let array = {
+        let set = self.clone();
+        let bell = KBox::new(Bell { set, number: n }, GFP_KERNEL)?;
+        let plan = {
             let mut inner = self.lock();
             if inner.running(volume).is_some() || inner.known()?.volume(volume).is_none() {
-                return Ok(false);
+                return Ok(Some(false));
             }
-            inner.may_start(volume, policy)?;
-            inner.record_absent(self, volume);
-            inner.record_dirty(self, volume);
-            // A disk that did not take its metadata is lost by now.
-            inner.may_start(volume, policy)?;
-            let usable = inner.usable(volume);
-            match inner.replay_hole(volume, usable) {
-                Err(reason) if policy.force => {
-                    log!(
-                        pr_warn,
-                        "volume {}: started all the same: {}",
-                        volume,
-                        reason
-                    );
-                }
-                replayed => replayed?,
+            inner.prepare_start(self, volume, policy)?;
+            inner.plan(volume, number, bell)?
+        };
+        let present = plan.present();
+        let running = plan.build()?;
+        let array = running.array.clone();
+        {
+            let mut inner = self.lock();
+            if inner.present(volume) != present {
+                // The array is dropped without the lock.
+                drop(inner);
+                return Ok(None);
             }
-            inner.start_hole(self, volume)?;
-            inner.may_start(volume, policy)?;
-            let bell = KBox::new(
-                Bell {
-                    set: self.clone(),
-                    number: n,
-                },
-                GFP_KERNEL,
-            )?;
-            let mut running = inner.make_running(volume, number, bell)?;
-            running.state = VolumeState::Inactive;
-            let array = running.array.clone();
             let entry = inner
                 .entries
                 .get_mut(usize::from(volume))
                 .ok_or(reason!(EIO, "internal: no room for volume {volume}"))?;
             entry.running = Some(running);
             entry.why = None;
-            array
-        };
+        }
         // The partition table is read through the array, which may need the recorder.
         match self.add_disk(volume, n, &array) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Some(true)),
             Err(reason) => {
                 // Nobody can have written to it.
                 let _ = Array::stop(&array);
@@ -167,8 +171,9 @@ impl ManagedSet {
                 -errno.to_errno()
             )
         })?;
-        let mut inner = self.lock();
+        let disk = Arc::new(disk, GFP_KERNEL)?;
         let state = {
+            let mut inner = self.lock();
             if let Some(running) = inner.running_mut(volume) {
                 running.disk = Some(disk);
             }
@@ -178,7 +183,7 @@ impl ManagedSet {
             }
             state
         };
-        inner.link_attached(volume);
+        self.show_members(volume);
         log!(pr_info, "emd{} is started, {}", number, state.word());
         self.shared
             .post(EventKind::ArrayStarted, &self.id, |event| {
@@ -190,6 +195,30 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// Whether a volume may be started, after what has to be written before was.
+    #[inline(never)]
+    fn prepare_start(&mut self, set: &ManagedSet, volume: VolumeIndex, policy: Policy) -> Checked {
+        self.may_start(volume, policy)?;
+        self.record_absent(set, volume);
+        self.record_dirty(set, volume);
+        // A disk that did not take its metadata is lost by now.
+        self.may_start(volume, policy)?;
+        let usable = self.usable(volume);
+        match self.replay_hole(volume, usable) {
+            Err(reason) if policy.force => {
+                log!(
+                    pr_warn,
+                    "volume {}: started all the same: {}",
+                    volume,
+                    reason
+                );
+            }
+            replayed => replayed?,
+        }
+        self.start_hole(set, volume)?;
+        self.may_start(volume, policy)
+    }
+
     /// Whether a volume may be started, or why not.
     #[inline(never)]
     pub fn may_start(&self, volume: VolumeIndex, policy: Policy) -> Checked {
@@ -256,7 +285,7 @@ impl Inner {
     }
 
     /// The members in sync whose disks are claimed.
-    fn usable(&self, volume: VolumeIndex) -> Mask {
+    pub fn usable(&self, volume: VolumeIndex) -> Mask {
         let mut usable = self.in_sync(volume, None);
         for slot in usable.iter() {
             let here = self
@@ -320,260 +349,4 @@ impl Inner {
             log!(pr_warn, "the dirty mark is not renewed: {}", reason);
         }
     }
-
-    #[inline(never)]
-    fn make_running(
-        &mut self,
-        index: VolumeIndex,
-        number: Number,
-        bell: KBox<Bell>,
-    ) -> Checked<Running> {
-        let usable = self.usable(index);
-        let set = self.known()?;
-        let Some(volume) = set.volume(index) else {
-            return Err(reason!(ENOENT, "there is no volume {index}"));
-        };
-        if !volume.stretches.is_empty() {
-            return self.make_stretched(index, number, bell);
-        }
-        let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
-        let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
-        let mut rebuilding = Mask::EMPTY;
-        let mut rebuilt = Marks::NONE;
-        for (slot, member) in (0u16..).zip(volume.members.iter()) {
-            let device = member
-                .disk
-                .filter(|&disk| self.is_online(disk))
-                .and_then(|disk| self.device(disk));
-            let mut done_sectors = 0;
-            let device = match member.state {
-                MemberState::InSync if usable.contains(slot) => device,
-                MemberState::Rebuilding { done_sectors: done } if device.is_some() => {
-                    rebuilding = rebuilding.with(slot);
-                    done_sectors = done;
-                    device
-                }
-                _ => None,
-            };
-            if let Some(device) = device {
-                let end = member
-                    .offset_sectors
-                    .checked_add(geometry.used_member_sectors());
-                if end.is_none_or(|end| end > device.size_sectors()) {
-                    return Err(reason!(
-                        EINVAL,
-                        "the member in slot {slot} ends beyond disk {}",
-                        device.dev()
-                    ));
-                }
-            }
-            let member = device.map(|device| MemberSlot {
-                device: device.clone(),
-                offset_sectors: member.offset_sectors,
-                log_sector: self.hole_ring_sector(index, slot),
-            });
-            members.push(member, GFP_KERNEL)?;
-            rebuilt.push(done_sectors)?;
-        }
-        let hole = self.hole_params(index);
-        let redundant = volume.shape.level.is_redundant();
-        // Who wants nothing done about crashes takes redundancy as right after one.
-        let is_trusted = self.crash_policy(index) == CrashPolicy::None;
-        let unsynced_from = match volume.consistency {
-            Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
-            Consistency::Dirty if redundant && !is_trusted => Some(0),
-            _ => None,
-        };
-        let read_only = matches!(volume.access, Access::ReadOnly(_));
-        let bad = bad_spots(set, &volume.members, volume.shape.member_sectors)?;
-        let params = ArrayParams {
-            number: number.get(),
-            geometry,
-            stretches: None,
-            members,
-            readable: usable,
-            rebuilding,
-            rebuilt,
-            unsynced_from,
-            // Where nothing has to agree nothing has to be recorded.
-            dirty: !redundant || volume.consistency == Consistency::Dirty,
-            regions: volume.regions.as_ref().filter(|_| redundant),
-            bad: &bad,
-            hole: hole.filter(|_| !read_only),
-            read_only,
-            notify: bell,
-        };
-        let needs_resync = unsynced_from.is_some();
-        let attached = usable.union(rebuilding);
-        let scrub = volume.scrub.filter(|_| redundant && !read_only);
-        Ok(Running {
-            read_only,
-            asked: scrub.map(Asked::recorded),
-            needs_resync,
-            resync_from_sectors: unsynced_from.unwrap_or(0),
-            ..fresh(Array::new(params)?, number, attached)
-        })
-    }
-
-    /// As above, for a volume that lies in more than one shape: it is read from all of its members, each
-    /// where the stretches say, or not at all.
-    #[inline(never)]
-    fn make_stretched(
-        &self,
-        index: VolumeIndex,
-        number: Number,
-        bell: KBox<Bell>,
-    ) -> Checked<Running> {
-        let set = self.known()?;
-        let Some(volume) = set.volume(index) else {
-            return Err(reason!(ENOENT, "there is no volume {index}"));
-        };
-        if !matches!(volume.access, Access::ReadOnly(_)) {
-            return Err(reason!(EROFS, "what lies in several shapes is not written"));
-        }
-        let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
-        let (stretches, table) = Stretches::new(volume)?;
-        let mut members = KVec::with_capacity(table.len(), GFP_KERNEL)?;
-        for (slot, member) in (0u16..).zip(table.iter()) {
-            let device = member
-                .disk
-                .filter(|&disk| self.is_online(disk))
-                .and_then(|disk| self.device(disk));
-            let Some(device) = device else {
-                return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
-            };
-            let end = member
-                .offset_sectors
-                .checked_add(stretches.member_end(slot));
-            if end.is_none_or(|end| end > device.size_sectors()) {
-                return Err(reason!(
-                    EINVAL,
-                    "a member that is being reshaped ends beyond disk {}",
-                    device.dev()
-                ));
-            }
-            let member = MemberSlot {
-                device: device.clone(),
-                offset_sectors: member.offset_sectors,
-                log_sector: 0,
-            };
-            members.push(Some(member), GFP_KERNEL)?;
-        }
-        let readable = Mask::all(table.len() as u16);
-        let bad = bad_spots(set, &table, u64::MAX)?;
-        let params = ArrayParams {
-            number: number.get(),
-            geometry,
-            stretches: Some(stretches),
-            members,
-            readable,
-            rebuilding: Mask::EMPTY,
-            // Nothing is rebuilt in several shapes.
-            rebuilt: Marks::NONE,
-            unsynced_from: None,
-            dirty: true,
-            regions: None,
-            bad: &bad,
-            hole: None,
-            read_only: true,
-            notify: bell,
-        };
-        Ok(Running {
-            read_only: true,
-            ..fresh(Array::new(params)?, number, self.usable(index))
-        })
-    }
-
-    /// Shows the attached members of a volume in sysfs.
-    #[inline(never)]
-    pub fn link_attached(&mut self, volume: VolumeIndex) {
-        let Some(attached) = self.running(volume).map(|running| running.attached) else {
-            return;
-        };
-        for slot in attached.iter() {
-            let device = self
-                .disk_in(volume, slot)
-                .and_then(|disk| self.device(disk))
-                .cloned();
-            let (Some(device), Some(running)) = (device, self.running_mut(volume)) else {
-                continue;
-            };
-            let Some(disk) = &running.disk else { return };
-            if !running.linked.contains(slot) && disk.link_member(&device).is_ok() {
-                running.linked = running.linked.with(slot);
-            }
-        }
-    }
-
-    /// Takes a member of a volume out of sysfs.
-    #[inline(never)]
-    pub fn unlink(&mut self, volume: VolumeIndex, slot: crate::model::Slot) {
-        let device = self
-            .disk_in(volume, slot)
-            .and_then(|disk| self.device(disk))
-            .cloned();
-        let (Some(device), Some(running)) = (device, self.running_mut(volume)) else {
-            return;
-        };
-        if running.linked.contains(slot) {
-            running.linked = running.linked.without(slot);
-            if let Some(disk) = &running.disk {
-                disk.unlink_member(&device);
-            }
-        }
-    }
-}
-
-/// What runs of a volume whose array was just made.
-fn fresh(array: Arc<Gated<Array>>, number: Number, attached: Mask) -> Running {
-    Running {
-        array,
-        disk: None,
-        number,
-        attached,
-        linked: Mask::EMPTY,
-        stopping: false,
-        read_only: false,
-        needs_resync: false,
-        resync_all: false,
-        resync_from_sectors: 0,
-        late: Late::NONE,
-        asked: None,
-        paused: false,
-        retry_at: now(),
-        told_per_mille: 0,
-        checkpoint_at: now(),
-        state: VolumeState::Inactive,
-        complained: false,
-    }
-}
-
-/// What is bad on `members`, as far as they have `member_sectors`.
-#[inline(never)]
-fn bad_spots(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
-    let mut spots = KVec::new();
-    for bad in set.bad_ranges.iter() {
-        let end = bad.sector.saturating_add(u64::from(bad.sectors));
-        for (slot, member) in (0u16..).zip(members.iter()) {
-            if member.disk != Some(bad.disk) {
-                continue;
-            }
-            let start = member.offset_sectors;
-            let member_end = start.saturating_add(member_sectors);
-            let first = bad.sector.max(start);
-            let sectors = end.min(member_end).saturating_sub(first);
-            if sectors > 0 {
-                let first = first - start;
-                spots.push(
-                    BadSpot {
-                        slot,
-                        first,
-                        sectors,
-                    },
-                    GFP_KERNEL,
-                )?;
-            }
-        }
-    }
-    Ok(spots)
 }

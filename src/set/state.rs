@@ -116,15 +116,15 @@ impl Asked {
 pub struct Running {
     /// Its block device. `None` for the moments between an array's start and its device's, and
     /// between their ends. Declared first, as it has to go before its number does.
-    pub disk: Option<Disk>,
+    pub disk: Option<Arc<Disk>>,
     /// Its data path.
     pub array: Arc<Gated<Array>>,
     /// N of `/dev/emdN`.
     pub number: Number,
     /// Slots whose members the array has.
     pub attached: Mask,
-    /// Slots whose disks are shown as members in sysfs.
-    pub linked: Mask,
+    /// Members that are shown in sysfs. Changes only with `change` held too; room for every slot.
+    pub shown: KVec<(Slot, Arc<BlockDevice>)>,
     /// It is being stopped: its tasks end because it does.
     pub stopping: bool,
     /// It may not be written.
@@ -149,6 +149,8 @@ pub struct Running {
     pub checkpoint_at: u64,
     /// State that people were last told.
     pub state: VolumeState,
+    /// The keeper is to tell user space that it changed.
+    pub unannounced: bool,
     /// People know that the metadata cannot be written.
     pub complained: bool,
 }
@@ -453,14 +455,16 @@ impl Inner {
         })
     }
 
-    /// Tells people of volumes whose state changed.
+    /// Tells people of volumes whose state changed. True when there are some: the keeper has to `announce` them.
     #[inline(never)]
-    pub fn tell_states(&mut self, shared: &Shared) {
+    #[must_use]
+    pub fn tell_states(&mut self, shared: &Shared) -> bool {
+        let mut changed = false;
         for volume in 0..self.entries_len() {
             let state = self.volume_state(volume);
             let id = match self.model() {
                 Some(set) => set.id,
-                None => return,
+                None => return changed,
             };
             let Some(running) = self.running_mut(volume) else {
                 continue;
@@ -470,15 +474,15 @@ impl Inner {
             }
             running.state = state;
             let number = running.number.get();
-            if let Some(disk) = &running.disk {
-                disk.notify();
-            }
+            running.unannounced = true;
+            changed = true;
             log!(pr_notice, "emd{} is {}", number, state.word());
             shared.post(EventKind::StateChanged, &id, |event| {
                 event.number = Some(number);
                 event.value = u64::from(state.code());
             });
         }
+        changed
     }
 
     /// Whether a disk is here and works, as the model has it.

@@ -52,23 +52,18 @@ impl ManagedSet {
     /// Whether it is in use was checked before. Called with `change` held.
     #[inline(never)]
     pub fn stop_volume(self: &Arc<Self>, volume: VolumeIndex) -> Checked<bool> {
-        let (disk, array) = {
+        {
             let mut inner = self.lock();
             inner.checkpoint(&self.shared, volume);
-            let linked = match inner.running_mut(volume) {
-                Some(running) => {
-                    running.stopping = true;
-                    running.linked
-                }
-                None => return Ok(false),
-            };
-            for slot in linked.iter() {
-                inner.unlink(volume, slot);
-            }
             match inner.running_mut(volume) {
-                Some(running) => (running.disk.take(), running.array.clone()),
+                Some(running) => running.stopping = true,
                 None => return Ok(false),
             }
+        }
+        self.hide_members(volume, None);
+        let (disk, array) = match self.lock().running_mut(volume) {
+            Some(running) => (running.disk.take(), running.array.clone()),
+            None => return Ok(false),
         };
         // These wait for I/O, which may wait for the recorder: the inner lock must not be held.
         array.cancel_task();
