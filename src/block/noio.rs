@@ -36,6 +36,22 @@ impl NoIo {
     }
 }
 
+/// Tells lockdep that memory reclaim may wait for the lock that `take` takes (and gives back): reclaim writes to
+/// arrays, and their writes wait for its holders. From then on lockdep complains when somebody waits, under that
+/// lock, for one under which others allocate. Does nothing on kernels without lockdep.
+pub fn reclaim_may_wait_for(take: impl FnOnce()) {
+    #[cfg(CONFIG_LOCKDEP)]
+    {
+        // SAFETY: Both only note for lockdep what this task seems to hold; they come in pairs.
+        unsafe { super::raw::fs_reclaim_acquire(bindings::GFP_KERNEL) };
+        take();
+        // SAFETY: As above.
+        unsafe { super::raw::fs_reclaim_release(bindings::GFP_KERNEL) };
+    }
+    #[cfg(not(CONFIG_LOCKDEP))]
+    drop(take);
+}
+
 impl Drop for NoIo {
     fn drop(&mut self) {
         if self.was_set {

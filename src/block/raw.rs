@@ -74,6 +74,13 @@ pub const GFP_OPPORTUNISTIC: bindings::gfp_t =
     1 << bindings::___GFP_KSWAPD_RECLAIM_BIT | 1 << bindings::___GFP_NOWARN_BIT;
 
 extern "C" {
+    /// `mm/page_alloc.c`: from here to the next the task counts as one that may wait for memory reclaim.
+    #[cfg(CONFIG_LOCKDEP)]
+    pub fn fs_reclaim_acquire(gfp_mask: bindings::gfp_t);
+    /// Ends that.
+    #[cfg(CONFIG_LOCKDEP)]
+    pub fn fs_reclaim_release(gfp_mask: bindings::gfp_t);
+
     /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
     /// Task context only; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.
     pub fn xor_gen(dest: *mut c_void, srcs: *mut *mut c_void, src_cnt: c_uint, bytes: c_uint);

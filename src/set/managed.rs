@@ -8,7 +8,7 @@ use super::state::{DiskMask, Inner};
 use crate::array::Notify;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::{self, DiskNews};
-use crate::block::noio::NoIo;
+use crate::block::noio::{reclaim_may_wait_for, NoIo};
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, Format};
 use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot, Text};
@@ -23,6 +23,9 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 const RECORDER: u64 = 1;
 const KEEPER: u64 = 2;
+
+/// How often disks are claimed anew because some came or went meanwhile.
+const CLAIM_TRIES: u32 = 4;
 
 /// How often what is wished for later is looked at.
 const LOOK_MS: u32 = 500;
@@ -194,6 +197,7 @@ impl ManagedSet {
             }),
             GFP_KERNEL,
         )?;
+        reclaim_may_wait_for(|| drop(set.lock()));
         Ok(set)
     }
 
@@ -294,41 +298,72 @@ impl ManagedSet {
     /// Claims all disks of the set that are here, and reads their metadata again: from now on it
     /// is ours. Nothing is claimed on failure.
     ///
-    /// Called with `change` held.
+    /// Called with `change` held, and not the inner lock: opening and closing a disk takes locks of the kernel.
     #[inline(never)]
     pub fn activate(&self) -> Checked {
-        let mut inner = self.lock();
-        if inner.active {
-            return Ok(());
-        }
-        match inner.claim_all(self.format, &self.id) {
-            Ok(()) => {
-                inner.active = true;
-                inner.why = None;
-                inner.deadline = None;
-                Ok(())
+        for _ in 0..CLAIM_TRIES {
+            let Some(here) = self.lock().disks_to_claim()? else {
+                return Ok(());
+            };
+            let mut claimed = KVec::with_capacity(here.len(), GFP_KERNEL)?;
+            for &dev in here.iter() {
+                match claim(dev) {
+                    Ok(device) => claimed.push(device, GFP_KERNEL)?,
+                    Err(reason) => {
+                        self.lock().why = Some(reason);
+                        return Err(reason);
+                    }
+                }
             }
-            Err(reason) => {
-                inner.why = Some(reason);
-                Err(reason)
+            if let Some(result) = self.activate_with(&here, &claimed) {
+                return result;
             }
         }
+        Err(reason!(
+            EAGAIN,
+            "disks of the set come and go: scan again when they are at rest"
+        ))
     }
 
-    /// Gives the disks up when no array runs. Called with `change` held.
+    /// Takes the claimed disks, if they are still those that are here.
+    fn activate_with(&self, here: &[Dev], claimed: &[Arc<BlockDevice>]) -> Option<Checked> {
+        let mut inner = self.lock();
+        let unchanged = inner.images.len() == here.len()
+            && (inner.images.iter().zip(here)).all(|(image, dev)| image.facts.key == dev.0);
+        if !unchanged || inner.active {
+            return None;
+        }
+        let result = inner.take_claimed(self.format, &self.id, claimed);
+        inner.active = result.is_ok();
+        match result {
+            Ok(()) => {
+                inner.why = None;
+                inner.deadline = None;
+            }
+            // All are still in `claimed`, so none is closed here.
+            Err(reason) => {
+                inner.devices.clear();
+                inner.why = Some(reason);
+            }
+        }
+        Some(result)
+    }
+
+    /// Gives the disks up when no array runs. Called with `change` held, and not the inner lock.
     #[inline(never)]
     pub fn release_if_idle(&self) {
-        let mut inner = self.lock();
-        if !inner.active || inner.any_running() {
-            return;
-        }
-        inner.active = false;
-        inner.returned = DiskMask::EMPTY;
-        inner.told_gone = DiskMask::EMPTY;
-        inner.read_images(self.format, &self.id);
-        for device in inner.devices.iter_mut() {
-            *device = None;
-        }
+        let released = {
+            let mut inner = self.lock();
+            if !inner.active || inner.any_running() {
+                return;
+            }
+            inner.active = false;
+            inner.returned = DiskMask::EMPTY;
+            inner.told_gone = DiskMask::EMPTY;
+            inner.read_images(self.format, &self.id);
+            core::mem::replace(&mut inner.devices, KVec::new())
+        };
+        drop(released);
     }
 }
 
@@ -360,42 +395,41 @@ impl Inner {
         }
     }
 
+    /// The disks that are here; `None` when they are claimed.
     #[inline(never)]
-    fn claim_all(&mut self, format: &'static dyn Format, id: &Identity) -> Checked {
-        let mut devices = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
-        let mut images = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
-        let old = core::mem::take(&mut self.images);
-        for image in old.iter() {
-            if let Err(reason) = self.claim_one(format, id, image, &mut devices, &mut images) {
-                self.images = old;
-                return Err(reason);
-            }
+    fn disks_to_claim(&self) -> Checked<Option<KVec<Dev>>> {
+        if self.active {
+            return Ok(None);
+        }
+        let mut here = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
+        for image in self.images.iter() {
+            here.push(Dev(image.facts.key), GFP_KERNEL)?;
+        }
+        Ok(Some(here))
+    }
+
+    /// Makes the set anew of what `claimed` disks hold now.
+    #[inline(never)]
+    fn take_claimed(
+        &mut self,
+        format: &'static dyn Format,
+        id: &Identity,
+        claimed: &[Arc<BlockDevice>],
+    ) -> Checked {
+        let mut images = KVec::with_capacity(claimed.len(), GFP_KERNEL)?;
+        for device in claimed {
+            let image = reread(format, id, device, self.io.as_mut())?;
+            images.push(image, GFP_KERNEL)?;
         }
         // Nothing that could not be read again was lost.
         self.images = images;
         self.metadata = Some(assemble(format, &self.images)?);
-        self.place_claimed(devices)
-    }
-
-    #[inline(never)]
-    fn claim_one(
-        &mut self,
-        format: &'static dyn Format,
-        id: &Identity,
-        image: &DiskImage,
-        devices: &mut KVec<Arc<BlockDevice>>,
-        images: &mut KVec<DiskImage>,
-    ) -> Checked {
-        let device = claim(Dev(image.facts.key))?;
-        let again = reread(format, id, &device, self.io.as_mut())?;
-        images.push(again, GFP_KERNEL)?;
-        devices.push(device, GFP_KERNEL)?;
-        Ok(())
+        self.place_claimed(claimed)
     }
 
     /// Puts the claimed disks where the metadata has them.
     #[inline(never)]
-    fn place_claimed(&mut self, devices: KVec<Arc<BlockDevice>>) -> Checked {
+    fn place_claimed(&mut self, devices: &[Arc<BlockDevice>]) -> Checked {
         self.devices.clear();
         self.make_room()?;
         for device in devices {
@@ -405,7 +439,7 @@ impl Inner {
                 .filter(|&index| usize::from(index) < self.devices.len());
             // A disk that the freshest metadata does not know is not ours to keep.
             if let Some(index) = index {
-                self.put_device(index, device)?;
+                self.put_device(index, device.clone())?;
             }
         }
         Ok(())
