@@ -3,7 +3,9 @@
 //! Where bios come in, and where what could not go on at once goes on.
 
 use super::{read, write, Array, ArrayPass};
-use crate::block::bio::{DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, Status, UserBio};
+use crate::block::bio::{
+    DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, ReadyPieces, Status, UserBio,
+};
 use crate::block::gate::Gated;
 use crate::block::gendisk::DiskOwner;
 use crate::block::raw::{
@@ -256,7 +258,7 @@ impl WorkItem for Background {
     }
 }
 
-/// Sends clones of large mirror writes from another CPU, while the submitter sends the first.
+/// Sends copies of large writes from another CPU, while the submitter sends the first ones.
 #[pin_data]
 pub(super) struct Sender {
     #[pin]
@@ -281,8 +283,9 @@ impl Sender {
         )
     }
 
-    /// Has what waits in `Waiting::to_send` sent.
-    pub(super) fn kick(pass: &ArrayPass) {
+    /// Has `pieces` sent from another CPU.
+    pub(super) fn send(pass: &ArrayPass, pieces: ReadyPieces<Array>) {
+        pass.waiting.lock().to_send.append(pieces);
         let sender = pass.sender.clone();
         let old = sender.pass.lock().replace(pass.again());
         // When it is queued already, it will find the pass.
@@ -298,9 +301,8 @@ impl WorkItem for Sender {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        loop {
-            let piece = pass.waiting.lock().to_send.pop();
-            let Some(piece) = piece else { break };
+        let mut pieces = pass.waiting.lock().to_send.take();
+        while let Some(piece) = pieces.pop() {
             write::send(&pass, piece);
         }
     }

@@ -5,13 +5,17 @@
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
-use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, Status, UserBio};
+use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, ReadyPieces, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_PREFLUSH};
 use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
+
+/// From this size on the copies of a write are sent from several CPUs: below it waking another one costs more than
+/// sending does. 256 KiB.
+const SPREAD_SECTORS: u32 = 512;
 
 /// Carries out a write.
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
@@ -46,7 +50,7 @@ fn striped(pass: ArrayPass, bio: UserBio) {
     });
 }
 
-/// One clone for each copy.
+/// One clone for each copy. Of a large write one copy is sent from here, and the others from another CPU.
 fn copied(pass: ArrayPass, bio: UserBio) {
     let Some((io, first)) = IoRef::begin(bio, pass) else {
         return;
@@ -55,9 +59,9 @@ fn copied(pass: ArrayPass, bio: UserBio) {
     let mut copier = Copier {
         io: &io,
         unused: Some(first),
-        own: None,
-        others: false,
-        is_large: io.sectors() >= LANE_SECTORS,
+        is_large: io.sectors() >= SPREAD_SECTORS,
+        own: ReadyPieces::new(),
+        others: ReadyPieces::new(),
     };
     let end = io.sector() + u64::from(io.sectors());
     let mut sector = io.sector();
@@ -67,12 +71,13 @@ fn copied(pass: ArrayPass, bio: UserBio) {
         let mut sent = false;
         let mut copy = |slot, member_sector| {
             if pass.writable().contains(slot) {
-                copier.copy(PieceInfo {
+                let info = PieceInfo {
                     slot,
                     sector,
                     sectors,
                     member_sector,
-                });
+                };
+                copier.copy(info, !sent);
                 sent = true;
             }
         };
@@ -93,28 +98,25 @@ fn copied(pass: ArrayPass, bio: UserBio) {
         }
         sector += u64::from(sectors.max(1));
     }
-    if copier.others {
-        super::submit::Sender::kick(pass);
-    }
-    if let Some(piece) = copier.own {
-        send(pass, piece);
-    }
+    copier.send_held();
 }
 
-/// Makes the clones of a write.
+/// Makes the clones of a write and sends them.
 struct Copier<'a> {
     io: &'a IoRef<Array>,
     unused: Option<Piece<Array>>,
-    /// Of a large write, the clone that is sent from here, at last; others go from another CPU.
-    own: Option<ReadyPiece<Array>>,
-    others: bool,
     is_large: bool,
+    /// Of a large write: the first copies, which are sent from here, at last.
+    own: ReadyPieces<Array>,
+    /// And the others.
+    others: ReadyPieces<Array>,
 }
 
 impl Copier<'_> {
-    fn copy(&mut self, info: PieceInfo) {
+    /// Sends one copy, the `first` or another one.
+    fn copy(&mut self, info: PieceInfo, first: bool) {
         let pass = self.io.owner();
-        let Some(mut piece) = self.unused.take().or_else(|| self.io.piece()) else {
+        let Some(mut piece) = self.piece() else {
             if self.io.op() == REQ_OP_DISCARD {
                 return;
             }
@@ -127,12 +129,33 @@ impl Copier<'_> {
         };
         piece.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
         let piece = piece.prepare(self.io.clone(), info);
-        if self.own.is_none() {
-            self.own = Some(piece);
-        } else if self.is_large && info.sectors >= LANE_SECTORS {
-            pass.waiting.lock().to_send.push(piece);
-            self.others = true;
-        } else {
+        match (self.is_large, first) {
+            (false, _) => send(pass, piece),
+            (true, true) => self.own.push(piece),
+            (true, false) => self.others.push(piece),
+        }
+    }
+
+    fn piece(&mut self) -> Option<Piece<Array>> {
+        if let Some(piece) = self.unused.take() {
+            return Some(piece);
+        }
+        if self.is_large {
+            if let Some(piece) = self.io.piece_now() {
+                return Some(piece);
+            }
+            // What waits for memory holds none.
+            self.send_held();
+        }
+        self.io.piece()
+    }
+
+    fn send_held(&mut self) {
+        let pass = self.io.owner();
+        if !self.others.is_empty() {
+            super::submit::Sender::send(pass, self.others.take());
+        }
+        while let Some(piece) = self.own.pop() {
             send(pass, piece);
         }
     }

@@ -160,9 +160,15 @@ impl<O: IoOwner> IoRef<O> {
         &self.io().pass
     }
 
-    /// Another piece of the same bio.
+    /// Another piece of the same bio. May wait until others come back, so all there are have to be sent.
     pub fn piece(&self) -> Option<Piece<O>> {
         let bio = self.owner().bios().clone_of(self.io().user)?;
+        Some(Piece::new(bio, false))
+    }
+
+    /// Another piece of the same bio, if there is memory right now: for who holds pieces that are not sent yet.
+    pub fn piece_now(&self) -> Option<Piece<O>> {
+        let bio = self.owner().bios().clone_of_now(self.io().user)?;
         Some(Piece::new(bio, false))
     }
 

@@ -69,6 +69,21 @@ impl<T: Linked> RawList<T> {
         self.tail = object;
     }
 
+    /// Appends all of `other`.
+    pub(super) fn append(&mut self, mut other: Self) {
+        if other.is_empty() {
+            return;
+        }
+        match self.tail.is_null() {
+            true => self.head = other.head,
+            // SAFETY: `tail` is ours, and so is its link.
+            false => unsafe { *T::next(self.tail) = other.head },
+        }
+        self.tail = other.tail;
+        // INVARIANT: What was in it is in `self` now.
+        (other.head, other.tail) = (ptr::null_mut(), ptr::null_mut());
+    }
+
     /// Takes the first, which belongs to the caller from now on.
     pub(super) fn pop(&mut self) -> Option<NonNull<T>> {
         let object = NonNull::new(self.head)?;

@@ -155,6 +155,22 @@ impl<O: IoOwner> ReadyPieces<O> {
         self.list.push(bio);
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Takes all.
+    pub fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+
+    /// Appends all of `other`.
+    pub fn append(&mut self, mut other: Self) {
+        let list = core::mem::replace(&mut other.list, RawList::new());
+        self.list.append(list);
+    }
+
     /// Takes the first.
     pub fn pop(&mut self) -> Option<ReadyPiece<O>> {
         // INVARIANT: It was pushed as one.

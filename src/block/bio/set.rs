@@ -64,18 +64,34 @@ impl<F> BioSet<F> {
         unsafe { NonNull::new_unchecked(bio) }
     }
 
-    /// A clone of `source`, sharing its pages. May sleep; fails only when the clone's extras
-    /// (integrity, encryption) cannot be had.
+    /// A clone of `source`, sharing its pages. May sleep until bios of the set come back, so not for who holds some that
+    /// are not sent; fails only when the clone's extras (integrity, encryption) cannot be had.
     pub(super) fn clone_of(
         &self,
         source: NonNull<bindings::bio>,
+    ) -> Option<NonNull<bindings::bio>> {
+        self.clone_with(source, raw::GFP_NOIO)
+    }
+
+    /// As [`Self::clone_of`]; does not sleep, and fails when there is no memory right now.
+    pub(super) fn clone_of_now(
+        &self,
+        source: NonNull<bindings::bio>,
+    ) -> Option<NonNull<bindings::bio>> {
+        self.clone_with(source, bindings::GFP_NOWAIT)
+    }
+
+    fn clone_with(
+        &self,
+        source: NonNull<bindings::bio>,
+        gfp: bindings::gfp_t,
     ) -> Option<NonNull<bindings::bio>> {
         // SAFETY: `source` is a live bio; the set is initialised.
         NonNull::new(unsafe {
             bindings::bio_alloc_clone(
                 (*source.as_ptr()).bi_bdev,
                 source.as_ptr(),
-                raw::GFP_NOIO,
+                gfp,
                 self.set.get(),
             )
         })
