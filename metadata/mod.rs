@@ -144,6 +144,17 @@ pub struct Capabilities {
     pub hole_log: bool,
 }
 
+/// A mark that a user of disks leaves near their start.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// Where it is.
+    pub offset_bytes: usize,
+    /// What it is.
+    pub bytes: &'static [u8],
+    /// Whose it is, as "holds" says it to people: `an XFS filesystem`.
+    pub name: &'static str,
+}
+
 /// A metadata format.
 pub trait Format: Sync {
     /// Short name, as people type it: `ddf`.
@@ -154,6 +165,12 @@ pub trait Format: Sync {
 
     /// What it can express.
     fn capabilities(&self) -> &'static Capabilities;
+
+    /// What its metadata shows in the first 72 KiB of a disk, valid or not: before something else is put there, or when it is
+    /// inside of a volume, people hear that it was there.
+    fn marks(&self) -> &'static [Mark] {
+        &[]
+    }
 
     /// Looks at what was read of a disk. Called again after each [`Probe::Read`], at most
     /// [`PROBE_ROUNDS_MAX`] times and for [`PROBE_BYTES_MAX`] bytes.

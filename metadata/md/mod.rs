@@ -35,7 +35,7 @@ pub mod set;
 mod sync;
 pub mod words;
 
-use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
+use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{
     Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source,
     UpdatePlan, VolumeSpec,
@@ -178,6 +178,22 @@ impl Md {
 impl Format for Md {
     fn name(&self) -> &'static str {
         self.0.name()
+    }
+
+    fn marks(&self) -> &'static [Mark] {
+        const BYTES: &[u8] = &layout::MAGIC.to_le_bytes();
+        const fn at(offset_bytes: usize) -> Mark {
+            Mark {
+                offset_bytes,
+                bytes: BYTES,
+                name: "an md member",
+            }
+        }
+        match self.0 {
+            Version::V12 => &[const { at(4096) }],
+            Version::V11 => &[const { at(0) }],
+            Version::V10 | Version::V090 => &[],
+        }
     }
 
     fn description(&self) -> &'static str {

@@ -47,9 +47,9 @@ pub struct Stretch {
 /// read. Sorts `found`. Allocates.
 pub fn plan(geometry: &Geometry, found: &mut [Found], read: Mask) -> Checked<KVVec<Stretch>> {
     let lane_of = |found: &Found| (found.entry.stripe, found.entry.column / SECTORS_MAX);
-    found.sort_unstable_by(|one, other| {
+    heap_sort(found, |one, other| {
         let newest_first = other.entry.number.cmp(&one.entry.number);
-        lane_of(one).cmp(&lane_of(other)).then(newest_first)
+        lane_of(one).cmp(&lane_of(other)).then(newest_first).is_lt()
     });
     let mut stretches = KVVec::new();
     for lane in found.chunk_by(|one, other| lane_of(one) == lane_of(other)) {
@@ -70,6 +70,40 @@ pub fn plan(geometry: &Geometry, found: &mut [Found], read: Mask) -> Checked<KVV
         }
     }
     Ok(stretches)
+}
+
+/// Sorts in place, without recursion; equal ones come in any order. (The sort of `core` panics when it finds the order to
+/// be none; this one has no way to.)
+fn heap_sort<T>(items: &mut [T], comes_before: impl Fn(&T, &T) -> bool) {
+    let sift = |items: &mut [T], mut parent: usize| loop {
+        let left = 2 * parent + 1;
+        let Some(mut child) = items.get(left) else {
+            return;
+        };
+        let mut at = left;
+        if let Some(right) = items.get(left + 1) {
+            if comes_before(child, right) {
+                (child, at) = (right, left + 1);
+            }
+        }
+        if items
+            .get(parent)
+            .is_none_or(|parent| !comes_before(parent, child))
+        {
+            return;
+        }
+        items.swap(parent, at);
+        parent = at;
+    };
+    for parent in (0..items.len() / 2).rev() {
+        sift(items, parent);
+    }
+    for last in (1..items.len()).rev() {
+        items.swap(0, last);
+        if let Some(heap) = items.get_mut(..last) {
+            sift(heap, 0);
+        }
+    }
 }
 
 /// `count` bits from `first` on.

@@ -6,7 +6,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::registry::FORMATS;
 use crate::metadata::{
-    DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
+    DiskImage, Extent, Format, Mark, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
 use crate::model::{Checked, DiskFacts, Identity, Reason};
 use crate::reason;
@@ -167,22 +167,15 @@ fn region_bytes(facts: &DiskFacts, region: &Region) -> Option<usize> {
     usize::try_from(len).ok()?.checked_mul(512)
 }
 
-/// A mark that some user of disks leaves on them.
-struct Mark {
-    offset: usize,
-    bytes: &'static [u8],
-    name: &'static str,
-}
-
-const fn mark(offset: usize, bytes: &'static [u8], name: &'static str) -> Mark {
+const fn mark(offset_bytes: usize, bytes: &'static [u8], name: &'static str) -> Mark {
     Mark {
-        offset,
+        offset_bytes,
         bytes,
         name,
     }
 }
 
-/// Marks in the first sectors of a disk.
+/// Marks in the first sectors of a disk, of other users than formats.
 const MARKS: &[Mark] = &[
     mark(1080, &[0x53, 0xef], "an ext2, ext3 or ext4 filesystem"),
     mark(0, b"XFSB", "an XFS filesystem"),
@@ -197,8 +190,6 @@ const MARKS: &[Mark] = &[
     mark(0, b"LUKS\xba\xbe", "a LUKS volume"),
     mark(512, b"LABELONE", "an LVM physical volume"),
     mark(0, b"LABELONE", "an LVM physical volume"),
-    mark(4096, &[0xfc, 0x4e, 0x2b, 0xa9], "an md member"),
-    mark(0, &[0xfc, 0x4e, 0x2b, 0xa9], "an md member"),
     mark(512, b"EFI PART", "a GPT partition table"),
     mark(4096, b"EFI PART", "a GPT partition table"),
 ];
@@ -216,9 +207,10 @@ pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&
     let mut bytes = KVVec::from_elem(0u8, len as usize, GFP_KERNEL)?;
     io.read(device, 0, &mut bytes)
         .map_err(|errno| reason!(errno, "the start of disk {} cannot be read", device.dev()))?;
-    for mark in MARKS {
-        let end = mark.offset.saturating_add(mark.bytes.len());
-        if bytes.get(mark.offset..end) == Some(mark.bytes) {
+    let of_formats = FORMATS.iter().map(|format| format.marks());
+    for mark in Iterator::chain(core::iter::once(MARKS), of_formats).flatten() {
+        let end = mark.offset_bytes.saturating_add(mark.bytes.len());
+        if bytes.get(mark.offset_bytes..end) == Some(mark.bytes) {
             return Ok(Some(mark.name));
         }
     }
