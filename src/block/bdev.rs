@@ -187,7 +187,8 @@ impl BlockDevice {
         self.limits().max_write_zeroes_sectors != 0
     }
 
-    /// Has it fill `sectors` from `first` on with zeroes, for good. `EOPNOTSUPP` when it cannot do that by itself. Sleeps.
+    /// Has it fill `sectors` from `first` on with zeroes, for good. `EOPNOTSUPP` when it cannot do that by itself,
+    /// `EINTR` when the task was killed meanwhile. Sleeps.
     pub fn zero(&self, first: u64, sectors: u64) -> Result {
         // SAFETY: The device is open; the function checks the range, and waits for the end of it.
         to_result(unsafe {
@@ -196,7 +197,7 @@ impl BlockDevice {
                 first,
                 sectors,
                 bindings::GFP_KERNEL,
-                raw::BLKDEV_ZERO_NOFALLBACK,
+                raw::BLKDEV_ZERO_NOFALLBACK | raw::BLKDEV_ZERO_KILLABLE,
             )
         })?;
         // SAFETY: As above.

@@ -50,6 +50,8 @@ pub const BLK_OPEN_WRITE: bindings::blk_mode_t = 1 << 1;
 
 /// `BLKDEV_ZERO_NOFALLBACK`.
 pub const BLKDEV_ZERO_NOFALLBACK: u32 = 1 << 1;
+/// `BLKDEV_ZERO_KILLABLE`.
+pub const BLKDEV_ZERO_KILLABLE: u32 = 1 << 2;
 
 /// `BLK_FEAT_WRITE_CACHE`.
 pub const BLK_FEAT_WRITE_CACHE: u32 = 1 << 0;
