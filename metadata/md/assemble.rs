@@ -43,10 +43,20 @@ enum Standing {
     Stale,
 }
 
-/// Whether two disks are not copies of each other: by their own identities, which 0.90 does not have.
+/// Whether two disks are not known to be copies of each other: by their own identities, which 0.90 does not
+/// have.
 fn is_other_device(one: &View<'_>, other: &View<'_>) -> bool {
     let uuid = |view: &View<'_>| super::super::bytes::array::<16>(view.bytes, v1::DEVICE_UUID);
-    one.head.version != Version::V090 && uuid(one) != uuid(other)
+    one.head.version == Version::V090 || uuid(one) != uuid(other)
+}
+
+/// Whether a disk holds more than a spare does: 2, all of a member; 1, a part of it.
+fn worth(standing: Standing, view: &View<'_>) -> u8 {
+    match standing {
+        Standing::Spare | Standing::Stale => 0,
+        Standing::Member(_) if view.head.recovery.is_some() => 1,
+        _ => 2,
+    }
 }
 
 /// The name of a disk: its number is all that the other disks know of it.
@@ -285,28 +295,36 @@ impl<'a> Reader<'a> {
         self.find_twins()
     }
 
-    /// A spare that was taken out while it was away comes back when its number is another disk's: it is
-    /// old. (Old ones whose number is free still are spares: md does not keep their count up to date.) One
-    /// behind may have missed the last update only, unless it is known to be another disk.
+    /// A spare, or one that was to be filled, was away and comes back when its number is another disk's: it is
+    /// old, as nothing depends on it. Of two of one kind the one that is further counts. (Old spares whose
+    /// number is free still are spares: md does not keep their count up to date.) What may be a copy of that
+    /// disk, and is not older, is left for [`Self::find_twins`].
     #[inline(never)]
     fn find_old_spares(&mut self) {
         let newest = self.head().events;
         for index in 0..self.views.len() {
-            let (Some(own), Some(Standing::Spare)) =
-                (self.views.get(index), self.standings.get(index))
+            let (Some(own), Some(&mine)) = (self.views.get(index), self.standings.get(index))
             else {
                 continue;
             };
+            // 0.90 does not say which members are being rebuilt: those are spares there.
+            if mine == Standing::Stale || worth(mine, own) > 1 {
+                continue;
+            }
             let old = own.head.events.saturating_add(1) < newest;
-            let replaced = self
-                .views
-                .iter()
-                .zip(self.standings.iter())
-                .any(|(view, standing)| {
-                    *standing != Standing::Stale
+            let others = self.views.iter().zip(self.standings.iter()).enumerate();
+            let replaced = others
+                .filter(|(other, (view, standing))| {
+                    *other != index
+                        && **standing != Standing::Stale
                         && view.head.number == own.head.number
-                        && view.head.events > own.head.events
-                        && (old || is_other_device(own, view))
+                })
+                .any(|(other, (view, standing))| {
+                    let further = view.head.events > own.head.events;
+                    let first = view.head.events == own.head.events && other < index;
+                    let (its, own_worth) = (worth(*standing, view), worth(mine, own));
+                    let takes_it = its > own_worth || its == own_worth && (further || first);
+                    takes_it && is_other_device(own, view) || old && further
                 });
             if replaced {
                 if let Some(standing) = self.standings.get_mut(index) {

@@ -753,6 +753,72 @@ fn a_number_that_was_given_away_belongs_to_the_new_disk() {
     }
 }
 
+/// Two disks with one number, as each was added while the other was away, and neither was more than a spare
+/// yet, or about to be filled: one of them is old. 0.90 says nothing else of them.
+#[test]
+fn of_two_disks_with_one_number_and_no_data_one_is_old() {
+    for format in ALL {
+        for fills in [false, true] {
+            let mut disks: Vec<Disk> = (0..5)
+                .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+                .collect();
+            let mut set = create(format, &disks[..3], "");
+            let slots = [Some(0), Some(1), Some(2)];
+            let made = Event::VolumeCreated(VolumeSpec {
+                assume_clean: true,
+                ..spec("", Level::Raid5, &slots)
+            });
+            apply(&mut set, &mut disks, &made, 1).unwrap();
+            let before = disks.clone();
+            // The same is done with either of two disks, while the other one is away.
+            for added in [3, 4] {
+                let mut own = before.clone();
+                let keyed = [(0, &before[0]), (1, &before[1])];
+                let mut set = open_keyed(format, &keyed).unwrap();
+                let lost = set
+                    .set()
+                    .live_disks()
+                    .find(|(_, disk)| disk.facts.is_none())
+                    .map(|(index, _)| index);
+                apply(&mut set, &mut own, &Event::DiskMissing(lost.unwrap()), 2).unwrap();
+                let offer = DiskOffer {
+                    facts: facts(&before[added], added as u64),
+                    role: SpareRole::Global,
+                };
+                apply(
+                    &mut set,
+                    &mut own,
+                    &Event::DiskAdded(offer),
+                    3 + added as u64,
+                )
+                .unwrap();
+                let disk = set.set().disk_by_key(added as u64).unwrap();
+                let (volume, slot) = (0, 2);
+                let event = Event::SpareActivated { volume, slot, disk };
+                if fills {
+                    apply(&mut set, &mut own, &event, 10 + added as u64).unwrap();
+                }
+                disks[added] = own[added].clone();
+                (disks[0], disks[1]) = (own[0].clone(), own[1].clone());
+            }
+            let here = [
+                (0, &disks[0]),
+                (1, &disks[1]),
+                (3, &disks[3]),
+                (4, &disks[4]),
+            ];
+            let set = open_keyed(format, &here).unwrap();
+            let volume = &set.set().volumes[0];
+            assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+            let old = |key| {
+                let disk = set.set().disk_by_key(key).unwrap();
+                set.set().disk(disk).unwrap().state == DiskState::Stale
+            };
+            assert_eq!(u8::from(old(3)) + u8::from(old(4)), 1);
+        }
+    }
+}
+
 /// A dirty mark that a cut left on some disks only is renewed on all of them: those that have it may go.
 #[test]
 fn an_uneven_dirty_mark_is_renewed() {
