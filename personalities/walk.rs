@@ -162,6 +162,17 @@ impl Walk {
         last
     }
 
+    /// The number of the lane that a column of a row is in, which [`lane`](Self::lane) turns back; `None`
+    /// where a rebuild goes over the rows of the members being filled.
+    pub fn lane_at(&self, stripe: u64, column: u32) -> Option<u64> {
+        if self.geometry.kind() == Kind::Copies && !self.targets.is_empty() {
+            return None;
+        }
+        let within = column.checked_div(self.lane_sectors)?;
+        let first = stripe.checked_mul(self.per_row.get())?;
+        first.checked_add(u64::from(within))
+    }
+
     /// What lane number `lane` is; `None` when there is nothing to do in it.
     pub fn lane(&self, lane: u64) -> Option<WalkLane> {
         let row = lane / self.per_row;

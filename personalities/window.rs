@@ -53,6 +53,12 @@ impl Window {
         self.base
     }
 
+    /// Whether a lane is back good while one before it is not: it is done, though no mark says so.
+    pub fn is_ahead(&self, lane: u64) -> bool {
+        let bit = lane.checked_sub(self.base).filter(|bit| *bit < WINDOW_MAX);
+        bit.is_some_and(|bit| (self.back >> bit) & 1 == 1)
+    }
+
     /// Lanes on the way.
     pub fn flying(&self) -> u64 {
         self.flying

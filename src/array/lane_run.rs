@@ -581,15 +581,14 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
         }
     }
     let (lane, shared) = (body.lane, body.shared);
+    // Before somebody else has the lane: who has it asks whether the task was there.
+    if let Some(task) = body.task.take() {
+        let differed = body.mismatch.then_some(body.corrected);
+        task.lane_done(body.task_lane, body.failed, differed);
+    }
     pass.lanes.release(lane, shared);
     while let Some(next) = pass.lanes.grant_next(lane) {
         pass.queue.enqueue(next);
-    }
-    let task = op.as_mut().body_mut().task.take();
-    if let Some(task) = task {
-        let body = &op.body;
-        let differed = body.mismatch.then_some(body.corrected);
-        task.lane_done(body.task_lane, body.failed, differed);
     }
     retire(pass, op);
 }
@@ -672,9 +671,25 @@ impl Array {
         } else {
             self.writable()
         };
+        let mut ahead = Mask::EMPTY;
+        if matches!(body.job, Job::Write { .. }) && self.geometry.kind() == Kind::Parity {
+            // No rebuild comes by there again, so their parity must not be left behind. Before the mark is
+            // looked at, which may pass this lane meanwhile.
+            let rebuilding = writable.minus(self.readable());
+            if !rebuilding.is_empty() {
+                ahead = self.filled_ahead(body.stripe, body.run_column);
+                ahead = ahead.intersect(rebuilding);
+            }
+        }
         // Members being rebuilt are right below the mark.
         let end = body.run_column + body.run_sectors;
-        let readable = self.readable_in(body.stripe, body.run_column, end);
+        let mut readable = self.readable_in(body.stripe, body.run_column, end);
+        for slot in ahead.iter() {
+            let first = self.row_sector(body.stripe, slot) + u64::from(body.run_column);
+            if !self.is_bad(slot, first, u64::from(body.run_sectors)) {
+                readable = readable.with(slot);
+            }
+        }
         Usable { readable, writable }
     }
 }

@@ -301,6 +301,17 @@ impl Task {
         }
     }
 
+    /// Members that a rebuild has filled in a column of a row already, though its mark is not there yet.
+    fn filled_ahead(&self, stripe: u64, column: u32) -> Mask {
+        let lane = match self.kind {
+            TaskKind::Rebuild => self.walk.lane_at(stripe, column),
+            _ => None,
+        };
+        lane.filter(|&lane| self.progress.lock().window.is_ahead(lane))
+            .and_then(|lane| self.walk.lane(lane))
+            .map_or(Mask::EMPTY, |lane| lane.targets)
+    }
+
     fn job(&self, targets: Mask) -> Job {
         match self.kind {
             TaskKind::Rebuild => Job::Rebuild { targets },
@@ -490,6 +501,13 @@ impl Array {
             sectors: u64::from(lane.sectors),
             fixed,
         })
+    }
+
+    /// Members that the rebuild has filled in a column of a row already, though its mark is not there yet:
+    /// it does not come by again. For who has the lane: so nothing changes there.
+    pub(super) fn filled_ahead(&self, stripe: u64, column: u32) -> Mask {
+        let task = self.task.lock().clone();
+        task.map_or(Mask::EMPTY, |task| task.filled_ahead(stripe, column))
     }
 
     /// Whether writes take lane locks, all of them.

@@ -65,6 +65,11 @@ proptest! {
             prop_assert_eq!(window.flying(), model.flying().len() as u64);
             prop_assert_eq!(window.has_failed(), model.sent.contains(&Some(false)));
             prop_assert_eq!(window.is_complete(), model.base() == lanes);
+            for lane in 0..lanes + 2 {
+                let sent = lane.checked_sub(model.first).and_then(|at| model.sent.get(at as usize));
+                let is_ahead = lane >= model.base() && sent == Some(&Some(true));
+                prop_assert_eq!(window.is_ahead(lane), is_ahead);
+            }
         }
     }
 }

@@ -182,6 +182,26 @@ fn a_rebuild_fills_all_of_its_targets_and_its_marks_are_true() {
     }
 }
 
+/// A lane is found again from any of its columns, where lanes of the walk are lanes of the array.
+#[test]
+fn a_lane_is_found_by_its_columns() {
+    for shape in shapes() {
+        let geometry = geometry(&shape);
+        for targets in [Mask::EMPTY, Mask::single(1), Mask::all(2)] {
+            let walk = Walk::new(&geometry, targets, LANE);
+            let apart = geometry.kind() == Kind::Copies && !targets.is_empty();
+            for (index, lane) in
+                (0..walk.lanes()).filter_map(|index| Some((index, walk.lane(index)?)))
+            {
+                for column in lane.column..lane.column + lane.sectors {
+                    let found = walk.lane_at(lane.stripe, column);
+                    assert_eq!(found, (!apart).then_some(index), "{shape:?} {column}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn going_on_from_a_mark_never_skips() {
     for shape in shapes() {
