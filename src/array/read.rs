@@ -228,6 +228,9 @@ impl Array {
         }
         if self.is_unsynced_up_to(place.member_sector + u64::from(sectors)) {
             // What is read now is what the sync will make of it.
+            if self.sync_outlives_source() {
+                return None;
+            }
             return readable.first().map(|slot| (slot, place.member_sector));
         }
         // Streams stay on one member for a while; different regions spread over all.
@@ -261,6 +264,9 @@ impl Array {
         let mut good = good;
         if unsynced {
             // As above.
+            if self.sync_outlives_source() {
+                return None;
+            }
             good.min_by_key(|(slot, _)| *slot)
         } else {
             good.next()

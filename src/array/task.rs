@@ -312,6 +312,12 @@ impl Task {
             .map_or(Mask::EMPTY, |lane| lane.targets)
     }
 
+    /// Whether this is a sync that goes on only until its lanes are back, as members were lost: it may still
+    /// write what it read from those.
+    fn outlives_source(&self, array: &Array) -> bool {
+        self.kind != TaskKind::Rebuild && self.members_lost(array)
+    }
+
     fn job(&self, targets: Mask) -> Job {
         match self.kind {
             TaskKind::Rebuild => Job::Rebuild { targets },
@@ -508,6 +514,16 @@ impl Array {
     pub(super) fn filled_ahead(&self, stripe: u64, column: u32) -> Mask {
         let task = self.task.lock().clone();
         task.map_or(Mask::EMPTY, |task| task.filled_ahead(stripe, column))
+    }
+
+    /// Whether a sync may still write what it read from a member that was lost meanwhile: who reads what it
+    /// has not put right waits for the lane, so as not to see what will not stay.
+    pub(super) fn sync_outlives_source(&self) -> bool {
+        if !self.lanes_only() {
+            return false;
+        }
+        let task = self.task.lock().clone();
+        task.is_some_and(|task| task.outlives_source(self))
     }
 
     /// Whether writes take lane locks, all of them.
