@@ -81,8 +81,32 @@ fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
             one.raw.generation(),
             !one.raw.is_spare(),
             !found.iter().any(|other| is_apart(one, other)),
+            found
+                .iter()
+                .filter(|other| is_whole(other) && same_mpb(one.raw, other.raw))
+                .count(),
         )
     })
+}
+
+/// Whether the disk has the set's MPB, in whatever state.
+fn is_whole(one: &Found<'_>) -> bool {
+    !one.torn && !one.raw.is_spare()
+}
+
+/// Whether `one` is an update of the same generation as `newest` that did not get far: a disk that is here
+/// and works by both of them has neither `one` nor anything newer, so nobody went on with it.
+fn was_cut(found: &[Found<'_>], one: Raw<'_>, newest: Raw<'_>) -> bool {
+    let works = |raw: Raw<'_>, disk: &Found<'_>| {
+        serial::of_disk(disk.facts.serial.as_str())
+            .and_then(|serial| entry_of(raw, &serial))
+            .is_some_and(|(_, works)| works)
+    };
+    let mut shared = found
+        .iter()
+        .filter(|disk| is_whole(disk) && works(one, disk) && works(newest, disk))
+        .peekable();
+    shared.peek().is_some() && shared.all(|disk| !same_mpb(disk.raw, one))
 }
 
 /// Whether `other`, of the same generation as `one`, calls it failed or does not list it, and not the
@@ -91,14 +115,13 @@ fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
 /// A number can be given twice: an update reaches one disk only, power fails, and the others, which
 /// start without it, record its loss with the number that it has already.
 fn is_apart(one: &Found<'_>, other: &Found<'_>) -> bool {
-    let counts = |disk: &Found<'_>| !disk.torn && !disk.raw.is_spare();
     let fails = |by: &Found<'_>, disk: &Found<'_>| {
         serial::of_disk(disk.facts.serial.as_str())
             .and_then(|serial| entry_of(by.raw, &serial))
             .is_none_or(|(_, works)| !works)
     };
-    counts(one)
-        && counts(other)
+    is_whole(one)
+        && is_whole(other)
         && one.raw.generation() == other.raw.generation()
         && fails(other, one)
         && !fails(one, other)
@@ -177,6 +200,9 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
             continue;
         }
         if !same && one.raw.generation() == generation && !raw.is_spare() {
+            if was_cut(found, one.raw, raw) {
+                continue;
+            }
             return Some(reason!(
                 EINVAL,
                 "disk {label} has metadata of the same generation that differs"
@@ -218,19 +244,25 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
 
 /// Whether `old` and `new` have no working disk in common, and `old` calls one failed that works by
 /// `new`: the set was used in two parts, each for itself.
+///
+/// A disk that works by both was there in both parts, so the later one knew of the earlier one and went on
+/// with it: `old` is an update that did not get far. That holds also when this disk is not here now.
 fn used_apart(found: &[Found<'_>], old: Raw<'_>, new: Raw<'_>) -> bool {
-    let mut mutual = false;
-    for serial in found
+    let works = |raw: Raw<'_>, entry: u8| {
+        let failed = raw.status(entry) & disk::FAILED != 0;
+        (!failed).then(|| serial::squeezed(&raw.serial(entry)))
+    };
+    let is_shared = (0..old.disks())
+        .filter_map(|entry| works(old, entry))
+        .any(|serial| matches!(entry_of(new, &serial), Some((_, true))));
+    let is_mutual = found
         .iter()
         .filter_map(|one| serial::of_disk(one.facts.serial.as_str()))
-    {
-        match (entry_of(old, &serial), entry_of(new, &serial)) {
-            (Some((_, true)), Some((_, true))) => return false,
-            (Some((_, false)), Some((_, true))) => mutual = true,
-            _ => {}
-        }
-    }
-    mutual
+        .any(|serial| {
+            let (by_old, by_new) = (entry_of(old, &serial), entry_of(new, &serial));
+            matches!((by_old, by_new), (Some((_, false)), Some((_, true))))
+        });
+    is_mutual && !is_shared
 }
 
 /// The entry of the disk with `serial`, and whether it is in order there.

@@ -6,7 +6,7 @@
 use crate::imsm_common::crash::Random;
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{
-    anchor, carry_out, context, open, open_keyed, probe, reseal, sample, show, writes,
+    anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes,
 };
 use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;
@@ -268,6 +268,127 @@ fn a_set_used_in_two_parts_is_not_guessed_about() {
         "{:?}",
         volume.access
     );
+    exercise(set);
+}
+
+/// What the first disk of `disks` takes of an event that no other one hears of before power goes.
+fn first_disk_only(disks: &[Disk], event: &Event<'_>) -> Disk {
+    let mut set = open(disks).unwrap();
+    set.apply(event, &context(3)).unwrap();
+    let mut after = disks.to_vec();
+    carry_out(&mut after, &writes(&set));
+    after.swap_remove(0)
+}
+
+/// A loss that only one disk heard of, and then that disk is away: the others go on without it. All the
+/// same nobody used the set apart from them, and that is known also while the disks that both parts call
+/// good are away.
+#[test]
+fn a_loss_that_only_one_disk_heard_of_is_no_second_part() {
+    let mut world = World::created(4, 40, 512, 0);
+    let four = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid10, &four)));
+    let lone = first_disk_only(&world.disks, &Event::DiskFailed(2));
+    let keyed = |skip: u64| {
+        let keys = (0..4).filter(move |key| *key != skip);
+        keys.collect::<Vec<u64>>()
+    };
+    let mut disks = world.disks.clone();
+    for event in [Event::DiskMissing(0), Event::Dirty(0), Event::Clean(0)] {
+        let here: Vec<_> = keyed(0)
+            .into_iter()
+            .map(|key| (key, &disks[key as usize]))
+            .collect();
+        let mut set = open_keyed(&here).unwrap();
+        set.apply(&event, &context(4)).unwrap();
+        let plan = writes(&set);
+        carry_out(&mut disks, &plan);
+    }
+    let set = open_keyed(&[(0, &lone), (2, &disks[2])]).unwrap();
+    assert!(set.frozen.is_none(), "{:?}", set.frozen);
+    assert_eq!(set.set().disk(2).unwrap().state, DiskState::Online);
+    assert_ne!(set.set().disk(0).unwrap().state, DiskState::Online);
+}
+
+/// Two updates of one generation, each cut after its first disk, of which each was away during the other's:
+/// the others, which have neither, say that nobody went on with them.
+#[test]
+fn two_updates_that_were_cut_at_their_first_disk_are_no_contradiction() {
+    let mut world = World::created(4, 40, 512, 0);
+    let four = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &four)));
+    let spare = world.add(40, SpareRole::Global);
+    world.apply(&Event::DiskMissing(1));
+    let taken = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: spare,
+    };
+    let key = |disk: u16| world.set.set().disk(disk).unwrap().facts.unwrap().key;
+    let spare_key = key(spare);
+    let before = world.disks.clone();
+    // One that reaches the spare only …
+    let mut set = open_keyed(&[
+        (0, &before[0]),
+        (2, &before[2]),
+        (3, &before[3]),
+        (spare_key, &before[spare_key as usize]),
+    ])
+    .unwrap();
+    let index = set.set().disk_by_key(spare_key).unwrap();
+    let Event::SpareActivated { volume, slot, .. } = taken else {
+        unreachable!()
+    };
+    set.apply(
+        &Event::SpareActivated {
+            volume,
+            slot,
+            disk: index,
+        },
+        &context(5),
+    )
+    .unwrap();
+    let mut disks = before.clone();
+    carry_out(&mut disks, &writes(&set));
+    let with_spare = disks[spare_key as usize].clone();
+    // … and one that reaches the disk that comes back only, while the spare is away.
+    let mut set = open_keyed(&[
+        (0, &before[0]),
+        (1, &before[1]),
+        (2, &before[2]),
+        (3, &before[3]),
+    ])
+    .unwrap();
+    let index = set.set().disk_by_key(1).unwrap();
+    let event = Event::DiskReturned(index, facts(&before[1], 1));
+    set.apply(&event, &context(6)).unwrap();
+    let mut disks = before.clone();
+    carry_out(&mut disks, &writes(&set));
+    let back = disks[1].clone();
+    let all = [
+        (0, &before[0]),
+        (1, &back),
+        (2, &before[2]),
+        (3, &before[3]),
+        (spare_key, &with_spare),
+    ];
+    let set = open_keyed(&all).unwrap();
+    assert!(set.frozen.is_none(), "{:?}", set.frozen);
+    assert!(matches!(
+        set.set().volume(0).unwrap().access,
+        Access::ReadWrite
+    ));
+    // Had one of the others heard of one of them, that one would count.
+    for (key, disk) in [(1, &back), (spare_key, &with_spare)] {
+        let set = open_keyed(&[
+            (0, &before[0]),
+            (2, &before[2]),
+            (3, &before[3]),
+            (key, disk),
+        ])
+        .unwrap();
+        assert!(set.frozen.is_none(), "{:?}", set.frozen);
+    }
     exercise(set);
 }
 
