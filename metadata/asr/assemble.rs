@@ -27,6 +27,8 @@ pub struct Candidate<'a> {
     pub table: Table,
     /// The table's sequence number.
     pub sequence: u16,
+    /// [`Table::is_sound`], worked out once.
+    pub is_sound: bool,
     /// The model's disk; `None` for a second claimant.
     pub disk: Option<DiskIndex>,
 }
@@ -116,6 +118,7 @@ fn take<'a>(image: &'a DiskImage, candidates: &mut KVec<Candidate<'a>>) -> Check
                 Candidate {
                     found,
                     sequence: table.sequence(),
+                    is_sound: table.is_sound(),
                     table,
                     disk: None,
                 },
@@ -154,8 +157,8 @@ fn vouches(table: &Table, magic: u32) -> bool {
 /// recorded as lost, has no say.
 #[inline(never)]
 fn freshest(candidates: &[Candidate<'_>]) -> usize {
-    let any_sound = candidates.iter().any(|one| one.table.is_sound());
-    let counts = |one: &Candidate<'_>| one.table.is_sound() || !any_sound;
+    let any_sound = candidates.iter().any(|one| one.is_sound);
+    let counts = |one: &Candidate<'_>| one.is_sound || !any_sound;
     let mut newest = None;
     for one in candidates.iter().filter(|one| counts(one)) {
         if newest.is_none_or(|known| is_newer(one.sequence, known)) {
@@ -494,6 +497,7 @@ pub fn make_home(place: u64, last: u64, reserved: &[u8]) -> Checked<Home> {
         place,
         halves: place.saturating_add(TABLE_SECTORS) <= last,
         in_half: false,
+        unsure: false,
         last,
         reserved: rest,
         moved,

@@ -31,8 +31,8 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Set, Source, UpdatePlan,
-    VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, Level, Set, Source,
+    UpdatePlan, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -127,6 +127,13 @@ impl MetadataSet for AsrSet {
         self.check_frozen(event)?;
         self.dispatch(event, context)?;
         self.finish(context)
+    }
+
+    fn missed(&mut self, disk: DiskIndex) {
+        let meta = self.disks.get_mut(usize::from(disk));
+        if let Some(home) = meta.and_then(|meta| meta.home.as_mut()) {
+            home.unsure = true;
+        }
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -26,7 +26,8 @@
 //! | 7 | second half as it was |
 //! | 8, 9 | a disk that leaves: reserved block erased; first sector of the table |
 //!
-//! Phases in which nothing is written are left out.
+//! Phases in which nothing is written are left out. A disk that did not take all of a plan, and stays in use,
+//! gets all of these the next time, as it is not known at which half its reserved block points.
 
 use super::assemble::disk_buffer;
 use super::layout::*;
@@ -67,6 +68,12 @@ impl AsrSet {
     fn way(&self, home: &Home) -> Way {
         if home.fresh {
             return Way::Fresh;
+        }
+        if home.unsure {
+            return match self.table.sectors() {
+                0 | 1 => Way::Back,
+                _ => Way::Halves,
+            };
         }
         if home.in_half {
             return Way::Back;
@@ -220,6 +227,7 @@ impl AsrSet {
             home.there.copy_front(table, len);
             home.fresh = false;
             home.in_half = false;
+            home.unsure = false;
         }
     }
 }

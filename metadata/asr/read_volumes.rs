@@ -202,7 +202,7 @@ impl Reader<'_> {
             .iter()
             .filter(move |one| {
                 Some(one.sequence) == sequence
-                    && one.table.is_sound()
+                    && one.is_sound
                     && one.disk.is_some_and(|disk| {
                         self.set
                             .set

@@ -40,6 +40,8 @@ pub struct Home {
     pub halves: bool,
     /// The disk's reserved block points at that second half: an update was cut.
     pub in_half: bool,
+    /// Part of the last plan did not reach it: what is there is not known.
+    pub unsure: bool,
     /// The last sector: where the reserved block is.
     pub last: u64,
     /// The reserved block, as it is when nothing is going on.

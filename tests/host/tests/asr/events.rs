@@ -912,3 +912,45 @@ fn a_cut_dirty_mark_is_renewed() {
         assert!(set.plan().is_empty());
     }
 }
+
+/// A disk that takes only the first phases of an update, and stays in use: the next one is whole there, even
+/// if it changes one sector only.
+#[test]
+fn a_disk_that_missed_phases_gets_all_of_the_next_update() {
+    let mut world = World::created(6, 40, 0);
+    let slots: Vec<Option<u16>> = (0..6).map(Some).collect();
+    let made = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("v", Level::Raid10, &slots)
+    });
+    world.apply(&made);
+    world.apply(&Event::Dirty(0));
+    world
+        .set
+        .apply(&Event::DiskFailed(5), &context(50))
+        .unwrap();
+    let plan = writes(&world.set);
+    let last = plan.iter().map(|write| write.phase).max().unwrap();
+    assert!(last > 1, "the table has more than a sector");
+    for until in 0..=last {
+        let (mut set, mut disks) = (open(&world.disks).unwrap(), world.disks.clone());
+        set.apply(&Event::DiskFailed(5), &context(50)).unwrap();
+        let plan = writes(&set);
+        let taken = plan
+            .into_iter()
+            .filter(|write| write.key != 0 || write.phase < until);
+        carry_out(&mut disks, &taken.collect::<Vec<_>>());
+        set.missed(0);
+        for event in [Event::ResyncDone(0), Event::Clean(0)] {
+            apply(&mut set, &mut disks, &event, 60).unwrap();
+        }
+        let alone = open(&disks[..1]).unwrap();
+        let volume = alone.set().volume(0).unwrap();
+        assert_eq!(
+            volume.consistency,
+            Consistency::Clean,
+            "phases below {until}"
+        );
+        assert_eq!(show(open(&disks).unwrap().set()), show(set.set()));
+    }
+}
