@@ -236,10 +236,10 @@ impl Array {
         limits
     }
 
-    /// Takes a member out of use at once: it was unplugged, or a person says that it failed. Any
+    /// Takes a member out of use at once: it was unplugged (`is_gone`), or a person says that it failed. Any
     /// context. Writes that depend on this wait until [`Array::failures_recorded`].
-    pub fn fail_member(&self, slot: Slot) {
-        if self.drop_member(slot) {
+    pub fn fail_member(&self, slot: Slot, is_gone: bool) {
+        if self.drop_member(slot, is_gone) {
             self.notify.event(EventKind::MemberFailed, Some(slot), 0);
             self.notify.kick();
         }

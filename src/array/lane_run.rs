@@ -470,7 +470,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     }
     for slot in outcome.write_failed.iter() {
         // Left out of date: it counts for nothing before the write is acknowledged.
-        if pass.drop_member(slot) {
+        if pass.drop_member(slot, false) {
             pass.notify.event(EventKind::MemberFailed, Some(slot), 0);
             pass.notify.kick();
         }

@@ -252,10 +252,10 @@ impl Array {
     }
 
     /// Marks a member as unusable at once. Returns false when that was known, or when the array
-    /// would rather keep it (a mirror's last good member).
+    /// would rather keep it (a mirror's last good member, unless its disk `is_gone`).
     ///
     /// Any context, but not with `waiting` held.
-    fn drop_member(&self, slot: Slot) -> bool {
+    fn drop_member(&self, slot: Slot, is_gone: bool) -> bool {
         let bit = Mask::single(slot).0;
         // One at a time: what is left decides what becomes of the next.
         let _one_at_a_time = self.waiting.lock();
@@ -264,7 +264,8 @@ impl Array {
         }
         let readable = self.readable();
         let last = readable.without(slot);
-        if self.geometry.kind() == Kind::Mirrored && readable.contains(slot) && last.is_empty() {
+        let is_last = readable.contains(slot) && last.is_empty();
+        if self.geometry.kind() == Kind::Mirrored && is_last && !is_gone {
             return false;
         }
         let health = crate::personalities::for_level(self.geometry.level())
@@ -287,7 +288,7 @@ impl Array {
     /// A write to a member failed, or its disk is gone.
     fn member_failed(&self, slot: Slot, kind: crate::uapi::event::EventKind, sector: u64) {
         self.notify.event(kind, Some(slot), sector);
-        if self.drop_member(slot) {
+        if self.drop_member(slot, false) {
             self.notify.event(
                 crate::uapi::event::EventKind::MemberFailed,
                 Some(slot),

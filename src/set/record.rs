@@ -243,7 +243,7 @@ impl Inner {
         let mut result = Ok(());
         flush_together(io.as_mut(), due, |slot, flushed| {
             if let Err(errno) = flushed {
-                array.fail_member(slot);
+                array.fail_member(slot, false);
                 result = Err(reason!(
                     errno,
                     "the member in slot {slot} cannot be flushed"

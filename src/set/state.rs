@@ -382,10 +382,11 @@ impl Inner {
     /// Tells all arrays that a disk is of no more use.
     pub fn fail_on_arrays(&self, disk: DiskIndex) {
         let Some(set) = self.model() else { return };
+        let is_gone = self.is_unplugged(disk);
         for (volume, slot, _) in set.memberships(disk) {
             if let Some(running) = self.running(volume) {
                 if running.attached.contains(slot) {
-                    running.array.fail_member(slot);
+                    running.array.fail_member(slot, is_gone);
                 }
             }
         }

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# More disks are pulled out than redundancy bears, under a filesystem that is being written: writers get an error, the array
+# ends as failed and can be stopped; when the disks are back, every file that was acknowledged is there and fsck has nothing
+# to say.
+# disks: 6x52M scsi
+# emd: manual
+# timeout: 150
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+
+BYTES=60000 # of each file
+
+boot_1() {
+  modprobe emd clean_ms=200 start_timeout_ms=1500
+  beyond raid6 4 "disk1 disk3 disk4" --chunk 16K --size 24M
+  beyond raid1 2 "disk1 disk2" --size 16M
+  whole || return 0
+  beyond raid10 4 "disk1 disk2" --chunk 16K --size 24M
+  beyond raid5 3 "disk2 disk3" --chunk 16K --size 24M
+  beyond raid50 6 "disk1 disk2" --chunk 16K --size 40M --spans 2
+}
+
+# beyond LEVEL MEMBERS DISKS OPTION...
+beyond() {
+  local level=$1 members=$2 lost=$3 device disk writer acknowledged seed
+  shift 3
+  step "$level of $members loses $lost"
+  for device in $(disks); do blkdiscard -q -f -z "$device" 2>/dev/null || true; done
+  mapfile -t devices < <(disks)
+  expect "created" emdadm create -e ddf -l "$level" -n files --assume-clean --force "$@" "${devices[@]:0:members}"
+  wait_for 10 test -b /dev/emd0
+  expect "mkfs.ext4" mkfs.ext4 -qF /dev/emd0
+  mkdir -p /mnt/files
+  mount /dev/emd0 /mnt/files
+  echo 0 >/run/acknowledged
+  write_files &
+  writer=$!
+  wait_for 20 has_acknowledged 3
+  for disk in $lost; do unplug "$disk"; done
+  # It writes until it sees an error.
+  wait "$writer" || fail "the writer ended otherwise"
+  acknowledged=$(</run/acknowledged)
+  say "$acknowledged files were acknowledged"
+  wait_for 20 emd_is emd0 failed
+  umount /mnt/files
+  expect_failure "a read fails" dd if=/dev/emd0 of=/dev/null bs=1M iflag=direct
+  expect "the array can be stopped" emdadm stop emd0
+
+  for disk in $lost; do plug "$disk"; done
+  wait_for 20 all_are_here "$members"
+  run emdadm scan --degraded --force
+  wait_for 20 test -b /dev/emd0
+  wait_for 60 emd_settled emd0
+  mount /dev/emd0 /mnt/files
+  for ((seed = 1; seed <= acknowledged; seed++)); do
+    known "$seed" $BYTES | cmp -s - "/mnt/files/file$seed" || fail "file$seed is not what was acknowledged"
+  done
+  umount /mnt/files
+  expect "fsck.ext4" fsck.ext4 -fn /dev/emd0
+  expect "deleted" emdadm delete --force "$(emdadm list --json | jq -r '.sets[0].id')"
+}
+
+# Files, one after the other, each on disk before it counts. Up to a hundred: whoever loses disks is faster.
+write_files() {
+  local seed
+  for ((seed = 1; seed < 100; seed++)); do
+    known "$seed" $BYTES | dd of="/mnt/files/file$seed" bs=60000 conv=fsync iflag=fullblock status=none || return 0
+    echo "$seed" >/run/acknowledged
+  done
+  # Over again, so that there is a write when disks go.
+  while dd if=/dev/zero of=/mnt/files/more bs=60000 count=1 conv=fsync status=none; do :; done
+}
+
+has_acknowledged() { (($(</run/acknowledged) >= $1)); }
+
+all_are_here() { (($(emdadm show --json | jq "[.sets[].disks[] | select(.device != null)] | length") >= $1)); }
