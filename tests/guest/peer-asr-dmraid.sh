@@ -58,7 +58,48 @@ boot_1() {
   expect_equal "dmraid has both members" "$(dmraid -r | grep -c '"asr_m", mirror, ok')" 2
   emd_takes m
   expect_equal "nothing is synced again" "$(emd_get m '[.state, .consistency, .task.kind] | join(" ")')" "optimal clean "
+  ! whole || dirty
 }
+
+dirty() {
+  step "power is cut when EMD has just written"
+  expect "deleted" emdadm delete --force "$(emd_set m)"
+  expect "raid1" emdadm create -e asr -l raid1 -n d "${DISKS[@]:1:2}"
+  fill "/dev/$(emd_node d)" 1 >/dev/null
+  wait_for 20 emd_settled d
+  emdadm stop --all >/dev/null
+  rmmod emd
+  # What was written stays dirty.
+  modprobe emd clean_ms=3600000
+  wait_for 20 emd_node d
+  expect "written" /emd/bin/pattern write "/dev/$(emd_node d)" 2 0 64
+  expect_equal "it is" "$(emd_consistency d)" dirty
+  host powercut
+}
+
+if whole; then
+  boot_2() {
+    local device second
+    second=$(disk disk3)
+    step "dmraid activates it with what was written; EMD resyncs it"
+    modprobe -a dm-mod dm-mirror
+    expect "dmraid activates" dmraid -ay
+    device=/dev/mapper/asr_d
+    expect "what was written last" /emd/bin/pattern verify "$device" 2 0 64
+    expect "and the rest" /emd/bin/pattern verify "$device" 1 64 4096
+    expect "dmraid lets go" dmraid -an
+    wait_for 10 no_dm
+    # What a cut between two writes leaves: the copies differ.
+    known 9 4096 | dd of="$second" bs=4096 seek=4 oflag=direct conv=notrunc iflag=fullblock status=none
+    emd_load
+    wait_for 40 emd_settled d
+    expect_equal "EMD has resynced it" "$(emdadm monitor --from 0 --once --json |
+      jq -rs '[.[] | select(.kind == "task-started" or .kind == "task-done") | .kind + if .word then " " + .word else "" end] | join(", ")')" "task-started resync, task-done"
+    expect "what was written last" /emd/bin/pattern verify "/dev/$(emd_node d)" 2 0 64
+    expect "and the rest" /emd/bin/pattern verify "/dev/$(emd_node d)" 1 64 4096
+    expect_equal "the copies are the same" "$(cmp -n 1048576 "$(disk disk2)" "$second" 2>&1)" ""
+  }
+fi
 
 declare -A SUMS
 
