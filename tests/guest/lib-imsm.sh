@@ -9,6 +9,14 @@ source /emd/tests/guest/lib-peer.sh
 # There is no Intel firmware to ask what it can do.
 export IMSM_NO_PLATFORM=1
 
+# md_assemble DISK...: all disks at once, spares too (they belong to no set, so `mdadm -I` would leave them alone).
+md_assemble() {
+  md_load
+  rm -f /dev/md/*
+  mdadm -A /dev/md/imsm "$@" >/run/mdadm.out 2>&1 || fail "mdadm -A: $(</run/mdadm.out)"
+  mdadm -IR /dev/md/imsm >>/run/mdadm.out 2>&1 || fail "mdadm -IR: $(</run/mdadm.out)"
+}
+
 # mdadm_view DISK: what mdadm reads there, one line for each volume and each disk.
 # The serial number of a lost disk has a mark; which disk is "Failed disk" is told by the slots, too.
 mdadm_view() {

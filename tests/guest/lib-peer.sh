@@ -10,6 +10,9 @@ source /emd/tests/guest/lib-raid.sh
 # Of each volume: what it holds; what it is (as emd_detail says it) and how many members it lacks, when EMD let go of it.
 declare -A SUMS DETAILS LOST
 
+# Of each volume, once it is started by EMD (emd_all) or by md (md_finds): its device.
+declare -A EMD_NODES MD_NODES
+
 # The names of all volumes.
 emd_names() { emdadm show --json | jq -r '.sets[].volumes[].name'; }
 
@@ -24,18 +27,31 @@ emd_fill() {
 # md_fill SEED: all volumes that there are in SUMS.
 md_fill() {
   local name
-  for name in "${!SUMS[@]}"; do SUMS[$name]=$(fill "$(md_device "$name")" "$1"); done
+  md_finds
+  for name in "${!SUMS[@]}"; do SUMS[$name]=$(fill "${MD_NODES[$name]}" "$1"); done
 }
 
-# emd_all STATE CONSISTENCY: for wait_for: all volumes of SUMS are started, and are so ("-": whatever).
+# md_finds: where md has the volumes of SUMS.
+md_finds() {
+  local name
+  MD_NODES=()
+  for name in "${!SUMS[@]}"; do MD_NODES[$name]=$(md_device "$name") || fail "md has no $name: $(</proc/mdstat)"; done
+}
+
+# emd_all STATE CONSISTENCY: for wait_for: all volumes of SUMS are started, nothing runs on them, and they are so ("-": whatever).
 emd_all() {
-  local names
-  names=$(printf '%s\n' "${!SUMS[@]}" | jq -R . | jq -cs .)
+  local name device found names
+  printf -v names '"%s",' "${!SUMS[@]}"
   # shellcheck disable=SC2016 # of jq
-  emdadm show --json | jq -e --argjson names "$names" --arg state "$1" --arg consistency "$2" '
-    ([.sets[].volumes[] | select((.device // "") != "" and .state != "inactive")
-      | select(($state == "-" or .state == $state) and ($consistency == "-" or .consistency == $consistency) and .task.kind == null).name] | sort)
-    | . as $there | $names | all(. as $name | $there | index($name))'
+  found=$(emdadm show --json | jq -er --argjson names "[${names%,}]" --arg state "$1" --arg consistency "$2" '
+    [.sets[].volumes[] | select((.device // "") != "" and .state != "inactive")
+      | select(($state == "-" or .state == $state) and ($consistency == "-" or .consistency == $consistency) and .task.kind == null)]
+    | if ($names - map(.name)) == [] then .[] | "\(.name) \(.device)" else false end') || return
+  EMD_NODES=()
+  while read -r name device; do
+    [[ -b $device ]] || return
+    EMD_NODES[$name]=$device
+  done <<<"$found"
 }
 
 emd_leaves() {
@@ -67,26 +83,76 @@ md_takes() {
 # md_has NAME...: md runs the volumes with EMD's bytes, finds their redundancy right, has nothing to do and has done nothing; and
 # mdadm describes them as EMD did.
 md_has() {
-  local name folder checked=()
+  local name folder level detail mismatches checked=()
+  md_finds
   for name; do
     md_is_synced "$name" "${LOST[$name]}" || fail "$name: md has something to sync, or has lost other than ${LOST[$name]}: $(</proc/mdstat)"
-    [[ $(md_detail "$(md_device "$name")") == "${DETAILS[$name]}" ]] ||
-      fail "$name: mdadm --detail: '$(md_detail "$(md_device "$name")")', EMD: '${DETAILS[$name]}'"
-    [[ $(sum "$(md_device "$name")") == "${SUMS[$name]}" ]] || fail "$name: md has other bytes than EMD wrote"
+    detail=$(md_detail "${MD_NODES[$name]}")
+    [[ $detail == "${DETAILS[$name]}" ]] || fail "$name: mdadm --detail: '$detail', EMD: '${DETAILS[$name]}'"
+    [[ $(sum "${MD_NODES[$name]}") == "${SUMS[$name]}" ]] || fail "$name: md has other bytes than EMD wrote"
     say "ok: $name: bytes, mdadm --detail (${DETAILS[$name]})"
   done
   expect_no_md_sync
   for name; do
-    folder=/sys/block/$(basename "$(md_device "$name")")/md
-    [[ $(<"$folder/level") =~ ^(raid0|linear)$ || ${LOST[$name]} != 0 ]] && continue
+    folder=/sys/block/${MD_NODES[$name]#/dev/}/md
+    read -r level <"$folder/level"
+    [[ $level =~ ^(raid0|linear)$ || ${LOST[$name]} != 0 ]] && continue
     echo check >"$folder/sync_action"
     checked+=("$folder")
   done
   for folder in "${checked[@]}"; do
     wait_for 60 md_has_checked "$folder"
-    [[ $(<"$folder/mismatch_cnt") == 0 ]] || fail "md finds mismatches: $folder"
+    read -r mismatches <"$folder/mismatch_cnt"
+    [[ $mismatches == 0 ]] || fail "md finds mismatches: $folder"
   done
   say "ok: md finds no mismatch"
+}
+
+# As in lib-raid.sh, with fewer programs: they are asked for often.
+
+md_load() { [[ -d /sys/module/raid456 && -d /sys/module/raid10 && -d /sys/module/raid1 && -d /sys/module/raid0 ]] || modprobe -a raid456 raid10 raid1 raid0; }
+
+md_device() {
+  local path device
+  for path in "/dev/md/$1" "/dev/md/$1"_[0-9]*; do
+    [[ -e $path ]] || continue
+    for device in /dev/md[0-9]*; do
+      if [[ $device -ef $path ]]; then
+        echo "$device"
+        return
+      fi
+    done
+  done
+  return 1
+}
+
+# md_sysfs NAME FILE
+md_sysfs() {
+  local text
+  read -r text <"$(md_folder "$1")/$2" || true
+  echo "$text"
+}
+
+md_folder() {
+  local device
+  device=$(md_device "$1") && echo "/sys/block/${device#/dev/}/md"
+}
+
+# md_has_place NAME DISK: the disk has a place in the volume.
+md_has_place() {
+  local slot
+  read -r slot 2>/dev/null <"$(md_folder "$1")/dev-${2#/dev/}/slot" && [[ $slot != none ]]
+}
+
+md_is_synced() { # NAME [LOST]
+  local folder level action start degraded
+  folder=$(md_folder "$1") || return
+  read -r level <"$folder/level"
+  [[ $level =~ ^(raid0|linear)$ ]] && return
+  read -r action <"$folder/sync_action"
+  read -r start <"$folder/resync_start"
+  read -r degraded <"$folder/degraded"
+  [[ $action == idle && $start == none && $degraded == "${2:-0}" ]]
 }
 
 # emd_takes STATE|-: EMD finds the volumes again by itself, with the bytes that md wrote, and has started nothing on them.
@@ -99,10 +165,9 @@ emd_takes() {
 emd_finds() {
   local name
   emd_load
-  for name in "${!SUMS[@]}"; do wait_for 20 emd_node "$name"; done
-  wait_for 20 emd_all "$1" clean
+  wait_for 30 emd_all "$1" clean
   for name in "${!SUMS[@]}"; do
-    [[ $(sum "/dev/$(emd_node "$name")") == "${SUMS[$name]}" ]] || fail "$name: EMD has other bytes than md wrote"
+    [[ $(sum "${EMD_NODES[$name]}") == "${SUMS[$name]}" ]] || fail "$name: EMD has other bytes than md wrote"
     say "ok: $name has the bytes that md wrote"
   done
 }
@@ -122,24 +187,4 @@ there_and_back() {
 there_and_back_twice() {
   there_and_back "$@"
   there_and_back "$1" $(($2 + 2)) "${@:3}"
-}
-
-# emd_resyncs NAME...: EMD finds the volumes dirty, and resyncs them. What they hold is remembered.
-emd_resyncs() {
-  local name
-  for name; do wait_for 20 emd_node "$name"; done
-  for name; do wait_for 40 emd_settled "$name"; done
-  for name; do
-    wait_for 10 emd_resynced "$name"
-    say "ok: $name was resynced to its end"
-    SUMS[$name]=$(sum "/dev/$(emd_node "$name")")
-  done
-}
-
-# emd_resynced NAME: its events say so.
-emd_resynced() {
-  emdadm monitor --from 0 --once --json >/run/events
-  # shellcheck disable=SC2016 # of jq
-  jq -es --arg a "$(emd_node "$1")" \
-    '[.[] | select((.array // "" | ltrimstr("/dev/")) == $a) | .kind + " " + (.word // "")] | any(. == "task-started resync") and any(startswith("task-done"))' /run/events
 }

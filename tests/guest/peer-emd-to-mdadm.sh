@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# DDF volumes that EMD makes, of every level that mdadm knows, healthy, with a member lost, and rebuilt, are what mdadm reads and md
-# runs: same bytes, same states, and nothing is synced again. Then back; twice.
+# DDF volumes that EMD makes, of every level that mdadm knows, healthy, with a member lost, rebuilt, and with a spare, are what mdadm reads
+# and md runs: same bytes, same states, and nothing is synced again. Then back; twice. (After a power cut: peer-dirty.)
 # disks: 5x72M virtio
 # cpus: 1
 # emd: manual
@@ -9,6 +9,8 @@
 
 # shellcheck source=tests/guest/lib-peer.sh
 source /emd/tests/guest/lib-peer.sh
+
+ASSUME=()
 
 boot_1() {
   mapfile -t DISKS < <(disks)
@@ -32,6 +34,8 @@ boot_1() {
   add_volume r1e raid1e --layout near=2 --size 2M --chunk 32K "${DISKS[@]:0:4}"
   there_and_back optimal 1 "${DISKS[@]:0:4}"
 
+  # Those above were initialised. The disks are blank, so there is nothing to do.
+  whole || ASSUME=(--assume-clean)
   step "RAID 6 and 10 with a member lost, and rebuilt to a new disk"
   made_again
   first r6 raid6 --size 3M --chunk 64K "${DISKS[@]:0:4}"
@@ -46,6 +50,22 @@ boot_1() {
   add_volume r4 raid4 --size 2M --chunk 32K "${DISKS[@]:0:3}"
   add_volume r1e raid1e --layout near=2 --size 3M --chunk 32K "${DISKS[@]:0:3}"
   lost_and_rebuilt 3 r5 r1 r4 r1e
+
+  step "a spare of EMD's: md takes it when a member is lost"
+  made_again
+  first r5 raid5 --size 3M --chunk 64K --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
+  md_takes_the_spare 3 r5
+  if whole; then
+    made_again
+    first r6 raid6 --size 2M --chunk 32K --spare "${DISKS[4]}" "${DISKS[@]:0:4}"
+    md_takes_the_spare 4 r6
+    made_again
+    first r1 raid1 --size 1M --spare "${DISKS[2]}" "${DISKS[@]:0:2}"
+    md_takes_the_spare 2 r1
+    made_again
+    first r10 raid10 --size 2M --chunk 64K --spare "${DISKS[4]}" "${DISKS[@]:0:4}"
+    md_takes_the_spare 4 r10
+  fi
 }
 
 # first NAME LEVEL OPTION|DISK...: a new set with its first volume.
@@ -53,7 +73,7 @@ first() {
   local name=$1 level=$2
   shift 2
   SUMS=([$name]="")
-  expect "$level" emdadm create -e ddf -l "$level" -n "$name" "$@"
+  expect "$level" emdadm create -e ddf -l "$level" -n "$name" "${ASSUME[@]}" "$@"
   SET=$(emdadm show --json | jq -r '.sets[0].id')
 }
 
@@ -61,7 +81,7 @@ add_volume() { # NAME LEVEL OPTION|DISK...
   local name=$1 level=$2
   shift 2
   SUMS[$name]=""
-  expect "$level" emdadm create --set "$SET" -l "$level" -n "$name" "$@"
+  expect "$level" emdadm create --set "$SET" -l "$level" -n "$name" "${ASSUME[@]}" "$@"
 }
 
 # made_again: nothing is left of the set, nor of what its lost disk says.
@@ -94,6 +114,23 @@ lost_and_rebuilt() {
   USED+=("${DISKS[members]}")
   there_and_back optimal 5 "${USED[@]}"
   ! whole || there_and_back optimal 7 "${USED[@]}"
+}
+
+# md_takes_the_spare MEMBERS NAME: DISKS[MEMBERS], which is the spare, takes the place of one that is lost in md.
+md_takes_the_spare() {
+  local members=$1 name=$2 spare=${DISKS[$1]}
+  emd_fill 1
+  md_takes "${DISKS[@]:0:members+1}"
+  md_has "$name"
+  run mdadm -f "${MD_NODES[$name]}" "${DISKS[1]}"
+  wait_for 20 md_has_place "$name" "$spare"
+  md_wait "$name"
+  md_fill 2
+  md_stop
+  # It would be the older half of a set of two histories.
+  blkdiscard -f -z "${DISKS[1]}"
+  emd_takes optimal
+  expect "the spare is a member" emd_has "$name" "$spare"
 }
 
 emd_lacks() { [[ $(emd_members "$1") =~ failed|missing ]]; }

@@ -28,7 +28,7 @@ there_and_back() { # VERSION LEVEL
   [[ $version != 0.90 ]] || name=()
   step "$version, $level: made by EMD, run by md, and back"
   expect "$level" emdadm create -e "md-$version" -l "$level" "${name[@]}" "${DISKS[@]:0:3}"
-  wait_for 40 emd_settled emd0
+  wait_for 40 emd0_is optimal clean
   sum=$(fill /dev/emd0 1)
   emd0_leaves
   expect_equal "mdadm calls it clean" "$(examined "${DISKS[1]}")" clean
@@ -46,7 +46,7 @@ spare_and_lost() { # VERSION
   local version=$1 sum
   step "$version, RAID 5 with a spare: a member is lost in md, the spare takes its place"
   expect "raid5" emdadm create -e "md-$version" -l raid5 --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
-  wait_for 40 emd_settled emd0
+  wait_for 40 emd0_is optimal clean
   sum=$(fill /dev/emd0 3)
   emd0_leaves
   md0_runs 0 "$sum" "${DISKS[@]:0:4}"

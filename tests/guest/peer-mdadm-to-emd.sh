@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# DDF volumes that mdadm makes, of every level it can, healthy, with a member lost, and rebuilt, are what EMD assembles: same bytes,
-# same states. EMD writes to them, and md has them again.
+# DDF volumes that mdadm makes, of every level it can, healthy, with a member lost, rebuilt, and with a spare, are what EMD assembles: same
+# bytes, same states. EMD writes to them, and md has them again. (After a power cut: peer-dirty.)
 # disks: 5x72M virtio
 # cpus: 1
 # emd: manual
@@ -9,6 +9,8 @@
 
 # shellcheck source=tests/guest/lib-peer.sh
 source /emd/tests/guest/lib-peer.sh
+
+ASSUME=()
 
 # Sizes in sectors are not multiples of each other's stripes; several volumes share the disks.
 boot_1() {
@@ -43,6 +45,8 @@ boot_1() {
   md_takes "${DISKS[@]:0:4}"
   md_has "${!SUMS[@]}"
 
+  # Those above were synced by md. The disks are blank, so there is nothing to sync.
+  whole || ASSUME=(--assume-clean)
   step "RAID 6 and 10 with a member lost in md, and rebuilt by md to a new disk"
   container 4
   volume r6 6 4 1M -c64
@@ -56,6 +60,27 @@ boot_1() {
   volume r4 4 3 1M -c32
   volume r5 5 3 2M -c64
   lost_and_rebuilt 3 r1 r4 r5
+  emd_leaves
+
+  step "a spare of mdadm's: EMD takes it when a member is lost"
+  container 4
+  volume r5 5 3 1M -c64
+  takes_the_spare r5
+  if whole; then
+    emd_leaves
+    container 5
+    volume r6 6 4 1M -c32
+    takes_the_spare r6
+    emd_leaves
+    container 4
+    volume r1 1 3 1M
+    takes_the_spare r1
+    emd_leaves
+    container 5
+    volume r10 10 4 1M -c64 -p n2
+    volume r5 5 4 1M -c16
+    takes_the_spare r10 r5
+  fi
 }
 
 # container COUNT: of so many disks, which hold nothing.
@@ -71,7 +96,7 @@ container() {
 # volume NAME LEVEL MEMBERS MEMBER-SIZE [OPTION...]
 volume() {
   SUMS[$1]=""
-  md_create "$@"
+  md_create "$@" "${ASSUME[@]}"
 }
 
 # lost_and_rebuilt MEMBERS NAME...: of the first MEMBERS disks one is lost in md, and DISKS[MEMBERS] takes its place.
@@ -110,6 +135,32 @@ lost_and_rebuilt() {
   emd_finds optimal
   expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$degraded"
   [[ ! $degraded ]] || emd_agrees
+}
+
+# takes_the_spare NAME...: the disk of the container that is in none of these takes the place of one that is lost in EMD.
+takes_the_spare() {
+  local name spare lost disk left=()
+  md_fill 1
+  md_stop
+  emd_takes optimal
+  emd_agrees
+  spare=$(emdadm show --json | jq -r '[.sets[].disks[] | select(.role == "global-spare").device] | join(" ")')
+  [[ $spare =~ ^/dev/[a-z]+$ ]] || fail "EMD does not see one spare, but: $spare"
+  lost=$(emd_member_device "$1" 1)
+  expect "a member is failed" emdadm fail "$1" "$lost"
+  for name; do wait_for 20 emd_has "$name" "$spare"; done
+  wait_for 40 emd_all optimal clean
+  for name; do
+    expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
+  done
+  emd_fill 2
+  for disk in "${USED[@]}"; do [[ $disk == "$lost" ]] || left+=("$disk"); done
+  md_takes "${left[@]}"
+  md_has "$@"
+  md_fill 3
+  md_stop
+  blkdiscard -f -z "$lost"
+  emd_takes optimal
 }
 
 # The volumes that EMD has begun to rebuild.
