@@ -12,6 +12,7 @@ All waiting has a deadline. QEMU gets SIGKILL when the thread that started it en
 
 import ctypes
 import json
+import os
 import selectors
 import signal
 import socket
@@ -61,6 +62,7 @@ class Machine:
         self.on_data = on_data
         self.ours = {}
         self.events = []
+        self.cpu_seconds = 0.0  # of this machine, known when it has ended
         self._qmp_rest = b""
         self._answers = []
         theirs = {}
@@ -167,10 +169,22 @@ class Machine:
                     return message
             self.pump(min(self.deadline, time.monotonic() + 1))
 
+    def ended(self, seconds: float) -> bool:
+        """Whether QEMU ends by itself within so many seconds."""
+        limit = time.monotonic() + seconds
+        # Its times are there until it is waited for.
+        while not os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > limit:
+                return False
+            time.sleep(0.01)
+        return True
+
     def kill(self):
         """Power cut: what the guest has not written yet never comes."""
-        self.process.kill()
-        self.process.wait()
+        os.kill(self.process.pid, signal.SIGKILL)  # it has not been waited for
+        _, _, used = os.wait4(self.process.pid, 0)
+        self.process.returncode = -signal.SIGKILL
+        self.cpu_seconds = used.ru_utime + used.ru_stime
         self.selector.close()
         for end in self.ours.values():
             end.close()

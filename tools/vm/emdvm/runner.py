@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ class Result:
     name: str
     passed: bool
     seconds: float
+    cpu_seconds: float
     reason: str = ""
     tail: list = field(default_factory=list)
 
@@ -73,7 +73,7 @@ def run(spec, on_line=None, mode="test") -> Result:
         if passed:
             for path in [folder / "initrd", *folder.glob("*.img")]:
                 path.unlink(missing_ok=True)
-        return Result(spec.name, passed, time.monotonic() - started, reason, job.tail)
+        return Result(spec.name, passed, time.monotonic() - started, job.cpu_seconds, reason, job.tail)
 
 
 class Run:
@@ -83,7 +83,7 @@ class Run:
         self.on_line = on_line
         self.mode = mode
         self.tail = []
-        self.deadline = time.monotonic() + (spec.timeout * scale() if mode == "test" else 1e9)
+        self.cpu_seconds = 0.0  # of all its boots
         self.boot = 0
         self.template = None
 
@@ -109,6 +109,7 @@ class Run:
         print(f"     {self.spec.name}: plain boot, without a template: {problem}", flush=True)
 
     def _all_boots(self):
+        self.deadline = time.monotonic() + (self.spec.timeout * scale() if self.mode == "test" else 1e9)
         for disk in self.spec.disks:
             disks.create(disk, self.folder)
         while self.boot < MOST_BOOTS:
@@ -253,6 +254,7 @@ class Run:
             finally:
                 if self.machine:
                     self.machine.kill()
+                    self.cpu_seconds += self.machine.cpu_seconds
                 self.log.close()
         return self._judge(following, reason)
 
@@ -346,9 +348,7 @@ class Run:
     def _ended(self, stderr):
         if self.mode == "shell":
             return "pass", ""
-        try:
-            self.machine.process.wait(5)
-        except subprocess.TimeoutExpired:
+        if not self.machine.ended(5):
             return "fail", "QEMU closed its streams but did not end"
         if self.leaving:
             return "boot", ""
