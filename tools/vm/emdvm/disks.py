@@ -8,9 +8,12 @@ loses what the guest had not sent to the disk; it does not lose what a disk's vo
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 PLUG_SECONDS = 30
+PIECE = 64 << 10
+ZEROES = bytes(PIECE)
 
 
 def create(disk, folder: Path):
@@ -61,11 +64,28 @@ def blank(machine, spec, name: str, folder: Path):
 
 def contents(spec, names: str, folder: Path) -> str:
     """A checksum of what each of the disks holds. In the guest, without KVM, this would take minutes."""
-    sums = []
-    for name in names.split():
-        with (folder / f"{_named(spec, name).name}.img").open("rb") as stream:
-            sums.append(hashlib.file_digest(stream, "sha256").hexdigest()[:16])
-    return " ".join(sums)
+    return " ".join(_contents(folder / f"{_named(spec, name).name}.img") for name in names.split())
+
+
+def _contents(path: Path) -> str:
+    """What is not zero, and where. The file is sparse, and its holes are not read."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        at = 0
+        while at < end:
+            try:
+                data = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:  # nothing follows but a hole
+                break
+            until = os.lseek(file.fileno(), data, os.SEEK_HOLE)
+            at = data // PIECE * PIECE
+            while at < until:
+                piece = os.pread(file.fileno(), PIECE, at)
+                if piece != ZEROES[: len(piece)]:
+                    digest.update(b"%d " % at + piece)
+                at += PIECE
+    return digest.hexdigest()[:16]
 
 
 def _named(spec, name: str):
