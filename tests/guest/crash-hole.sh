@@ -10,7 +10,7 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-faults.sh
 source /emd/tests/guest/lib-faults.sh
 
-size=$((16 << 20))
+size=$((8 << 20))
 
 layer() { # NUMBER: a device of device-mapper over the disk
   local device
@@ -56,16 +56,16 @@ boot_1() {
   modprobe emd clean_ms=200
   known 5 4096 >/run/new
   step "two arrays of three members, one with a log"
-  emdadm create --format ddf --level raid5 --layout left-symmetric --name logged --log --chunk 64K --size 16M --assume-clean \
+  emdadm create --format ddf --level raid5 --layout left-symmetric --name logged --log --chunk 64K --size 8M --assume-clean \
     "$(readlink -f /dev/mapper/m1)" "$(readlink -f /dev/mapper/m2)" "$(readlink -f /dev/mapper/m3)"
-  emdadm create --format ddf --level raid5 --layout left-symmetric --name bare --chunk 64K --size 16M --assume-clean \
+  emdadm create --format ddf --level raid5 --layout left-symmetric --name bare --chunk 64K --size 8M --assume-clean \
     "$(readlink -f /dev/mapper/m4)" "$(readlink -f /dev/mapper/m5)" "$(readlink -f /dev/mapper/m6)"
   expect_equal "policy of the first" "$(emd_get emd0 .crash_policy)" log
   expect_equal "policy of the second" "$(emd_get emd1 .crash_policy)" resync
   expect_failure "it is not changed while the array runs" emdadm policy emd1 log
   expect "fio over the log" fio_verified /dev/emd0
-  fill_known /dev/emd0 1 >/dev/null
-  fill_known /dev/emd1 2 >/dev/null
+  fill /dev/emd0 1 >/dev/null
+  fill /dev/emd1 2 >/dev/null
   wait_for 20 emd_is_clean emd0
   wait_for 20 emd_is_clean emd1
   step "power goes between data and parity"

@@ -9,48 +9,102 @@ mkdir -p /dev/md /run/mdadm
 
 # --- EMD's view. ARRAY is emd0 ...; a volume may also be named by its name.
 
-# emd_get ARRAY FILTER: a field of an array's volume, as `jq` finds it (.state, .members[0].state).
-emd_get() {
-  emdadm show --json | jq -r --arg a "$1" \
-    "[.sets[].volumes[] | select(.device == \"/dev/\" + \$a or .name == \$a)][0] | $2"
+# Answers what is asked often, without starting a program each time (programs/arrays.c).
+coproc ARRAYS { exec /emd/bin/arrays; }
+# These are open in subshells too.
+exec {ARRAYS_ASK}>&"${ARRAYS[1]}" {ARRAYS_ANSWER}<&"${ARRAYS[0]}"
+
+# ask ARRAY WORD [SLOT]: the answer is in REPLY ("null": there is none). Fails without the module.
+ask() {
+  printf '%s\n' "$*" >&"$ARRAYS_ASK"
+  read -r REPLY <&"$ARRAYS_ANSWER" || fail "nothing answers"
+  [[ $REPLY == =* ]] || return 1
+  REPLY=${REPLY#=}
 }
 
-emd_state() { emd_get "$1" .state; }
+# What `ask` knows, of what is asked of emd_get: the word, and what stands for "null".
+declare -A ASKED=(
+  [.state]="state null" [.consistency]="consistency null" [.device]="device null" [".device // empty"]="device"
+  [".mismatches | length"]="mismatches null" [".task.kind // \"\""]="task" [".task.state // \"none\""]="task-state none" [".task.state // \"-\""]="task-state -"
+  [.task.done_sectors]="task-done null" [".task.done_sectors // 0"]="task-done 0" ['[.members[].state] | join(" ")']="members null"
+)
+
+# emd_get ARRAY FILTER: a field of an array's volume, as `jq` finds it (.state, .members[0].state).
+emd_get() {
+  local word none
+  if [[ -n ${ASKED[$2]-} ]]; then
+    read -r word none <<<"${ASKED[$2]}"
+    ask "$1" "$word" || return
+    [[ $REPLY != null ]] || REPLY=$none
+    [[ -z $REPLY && $2 == *empty ]] || printf '%s\n' "$REPLY"
+  elif [[ $2 =~ ^\.members\[([0-9]+)\]\.(state|device|offset)(_sectors)?$ ]]; then
+    ask "$1" "member-${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" && printf '%s\n' "$REPLY"
+  else
+    emdadm show --json | jq -r --arg a "$1" \
+      "[.sets[].volumes[] | select(.device == \"/dev/\" + \$a or .name == \$a)][0] | $2"
+  fi
+}
+
+emd_state() { ask "$1" state && echo "$REPLY"; }
 
 # The states of members in order of slots, in one line.
-emd_members() { emd_get "$1" '[.members[].state] | join(" ")'; }
+emd_members() { ask "$1" members && echo "$REPLY"; }
 
 # The device of the member in a slot.
-emd_member_device() { emd_get "$1" ".members[$2].device"; }
+emd_member_device() { ask "$1" member-device "$2" && echo "$REPLY"; }
 
 # emd_is ARRAY STATE: for wait_for.
-emd_is() { [[ $(emd_state "$1") == "$2" ]]; }
+emd_is() { ask "$1" state && [[ $REPLY == "$2" ]]; }
 
 # emd_runs ARRAY: it is there, and what `emd_state` says of it is no longer that it is about to start.
-emd_runs() { [[ -b /dev/$1 && $(emd_state "$1") =~ ^(optimal|partially-optimal|degraded|failed)$ ]]; }
+emd_runs() { [[ -b /dev/$1 ]] && ask "$1" state && [[ $REPLY =~ ^(optimal|partially-optimal|degraded|failed)$ ]]; }
 
 # emd_has ARRAY DEVICE: the disk is a member.
-emd_has() { emd_get "$1" '.members[].device' | grep -qx -- "$2"; }
+emd_has() {
+  local slot states
+  ask "$1" members
+  read -ra states <<<"$REPLY"
+  for slot in "${!states[@]}"; do
+    ask "$1" member-device "$slot" || return
+    [[ $REPLY != "$2" ]] || return 0
+  done
+  return 1
+}
 
 # emd_writes ARRAY: users' writes that are done.
-emd_writes() { awk '{ print $5 }' "/sys/block/$1/stat"; }
+emd_writes() {
+  local stat
+  read -ra stat <"/sys/block/$1/stat" && echo "${stat[4]}"
+}
 
 # emd_wrote ARRAY COUNT: as many.
-emd_wrote() { (($(emd_writes "$1") >= $2)); }
+emd_wrote() {
+  local stat
+  read -ra stat <"/sys/block/$1/stat" && ((stat[4] >= $2))
+}
 
-emd_consistency() { emd_get "$1" .consistency; }
+emd_consistency() { ask "$1" consistency && echo "$REPLY"; }
 
-emd_is_clean() { [[ $(emd_consistency "$1") == clean ]]; }
+emd_is_clean() { ask "$1" consistency && [[ $REPLY == clean ]]; }
 
-emd_is_dirty() { [[ $(emd_consistency "$1") == dirty ]]; }
+emd_is_dirty() { ask "$1" consistency && [[ $REPLY == dirty ]]; }
 
 # emd_task ARRAY: what runs on it (rebuild, resync), or nothing.
-emd_task() { emd_get "$1" '.task.kind // ""'; }
+emd_task() { ask "$1" task && echo "${REPLY/#null/}"; }
 
-emd_has_task() { [[ $(emd_task "$1") == "$2" ]]; }
+emd_has_task() { ask "$1" task && [[ $REPLY == "$2" ]]; }
+
+# emd_task_is ARRAY STATE: running, paused, waiting, null (there is none).
+emd_task_is() { ask "$1" task-state && [[ $REPLY == "$2" ]]; }
+
+# emd_done ARRAY: the sectors that its task has done.
+emd_done() { ask "$1" task-done && echo "${REPLY/#null/0}"; }
+
+# emd_has_done ARRAY SECTORS: as many at least.
+emd_has_done() { ask "$1" task-done && ((${REPLY/#null/0} >= $2)); }
 
 # emd_settled ARRAY: optimal, clean, nothing running.
-emd_settled() { [[ $(emd_get "$1" '[.state, .consistency, .task.kind // "-"] | join(" ")') == "optimal clean -" ]]; }
+emd_settled() { emd_is "$1" optimal && emd_is_clean "$1" && emd_has_task "$1" null; }
 
 expect_no_emd_task() {
   expect_equal "EMD has started no task since it was loaded" \
@@ -70,11 +124,7 @@ EMD_DETAIL='
 emd_detail() { emd_get "$1" ". as \$volume | $EMD_DETAIL"; }
 
 # emd_node NAME: the array of the volume of that name, as emdN. Fails if it is not started.
-emd_node() {
-  local device
-  device=$(emd_get "$1" '.device // empty')
-  [[ -b $device ]] && echo "${device#/dev/}"
-}
+emd_node() { ask "$1" device && [[ -b $REPLY ]] && echo "${REPLY#/dev/}"; }
 
 # emd_load [PARAMETERS]: loads the module and waits until it has found what is there to be found. Arrays are clean sooner than by default.
 emd_load() { modprobe emd clean_ms=300 "$@"; }
@@ -88,27 +138,15 @@ emd_reload() {
 
 # --- Data that is known
 
-# fill DEVICE [SEED]: the whole device, with bytes that follow from the seed, in pieces of all sizes; prints their checksum.
-fill() {
-  /emd/bin/pattern write "$1" "${2:-1}" && sum "$1"
-}
+# fill DEVICE [SEED]: the whole device, with bytes that follow from the seed; prints the checksum that it should have. (`pattern write`
+# does it in pieces of all sizes.)
+fill() { /emd/bin/pattern fill "$1" "${2:-1}"; }
 
-# fill_known DEVICE SEED: the whole device with what `known` gives; prints its checksum.
-fill_known() {
-  known "$2" "$(blockdev --getsize64 "$1")" | dd of="$1" bs=1M oflag=direct iflag=fullblock status=none
-  sum "$1"
-}
+# known SEED COUNT: so many bytes. No two places have the same, nor have two seeds anything in common.
+known() { /emd/bin/pattern known "$1" "$2"; }
 
-# known SEED COUNT: so many bytes. No two places have the same, nor have two seeds (1 to 9) anything in common.
-known() {
-  (
-    set +o pipefail
-    seq "${1}00000000" "${1}99999999" 2>/dev/null | head -c "$2"
-  )
-}
-
-# sum DEVICE: the checksum of what it holds, read from the disks.
-sum() { /emd/bin/pattern sum "$1"; }
+# sum DEVICE [FIRST_KIB KIB]: the checksum of what it holds, read from the disks.
+sum() { /emd/bin/pattern sum "$@"; }
 
 # fio_verified DEVICE: fio writes all of it in random order, in pieces of 4 to 64 KiB, and finds it again.
 fio_verified() {
@@ -132,10 +170,15 @@ md_create() {
 }
 
 # md_device NAME: the device of a volume. A name may get a suffix: mdadm takes EMD's sets for another machine's.
-md_device() {
-  local path
+md_device() { md_find "$1" && echo "/dev/$REPLY"; }
+
+# md_find NAME: the same, in REPLY, as mdN.
+md_find() {
+  local path node
   for path in "/dev/md/$1" "/dev/md/$1"_[0-9]*; do
-    [[ ! -e $path ]] || { readlink -f "$path" && return; }
+    for node in /dev/md[0-9]*; do
+      [[ ! $node -ef $path ]] || { REPLY=${node#/dev/} && return; }
+    done
   done
   return 1
 }
@@ -144,11 +187,18 @@ md_device() {
 md_container() { echo "/dev/$(md_nodes inactive | head -n 1)"; }
 
 # md_sysfs NAME FILE
-md_sysfs() { cat "/sys/block/$(basename "$(md_device "$1")")/md/$2"; }
+md_sysfs() { md_read "$1" "$2" && echo "$REPLY"; }
+
+# md_read NAME FILE: the same, in REPLY.
+md_read() {
+  md_find "$1" || return
+  read -r REPLY <"/sys/block/$REPLY/md/$2"
+}
 
 # md_wait NAME [LOST]: until nothing is left to sync and just so many members are lost. (A sync that has not begun yet is left.)
 md_wait() {
-  [[ -e /sys/block/$(basename "$(md_device "$1")")/md/sync_action ]] || return 0
+  md_find "$1"
+  [[ -e /sys/block/$REPLY/md/sync_action ]] || return 0
   wait_for 40 md_gets_synced "$@"
 }
 
@@ -165,7 +215,12 @@ md_stop() {
   rm -f /dev/md/*
 }
 
-md_nodes() { awk -v want="$1" '$2 == ":" && $3 == want { print $1 }' /proc/mdstat; }
+md_nodes() {
+  local node colon what _
+  while read -r node colon what _; do
+    [[ $colon != : || $what != "$1" ]] || echo "$node"
+  done </proc/mdstat
+}
 
 md_stopped() {
   [[ -e /sys/block/$1/md ]] || return 0
@@ -185,8 +240,11 @@ md_assemble() {
 
 # md_is_synced NAME [LOST]: md finds nothing to do, but for so many lost members.
 md_is_synced() {
-  [[ $(md_sysfs "$1" level) =~ ^(raid0|linear)$ ]] && return
-  [[ $(md_sysfs "$1" sync_action) == idle && $(md_sysfs "$1" resync_start) == none && $(md_sysfs "$1" degraded) == "${2:-0}" ]]
+  md_read "$1" level || return
+  [[ $REPLY =~ ^(raid0|linear)$ ]] && return
+  md_read "$1" sync_action && [[ $REPLY == idle ]] &&
+    md_read "$1" resync_start && [[ $REPLY == none ]] &&
+    md_read "$1" degraded && [[ $REPLY == "${2:-0}" ]]
 }
 
 # expect_no_md_sync: md has begun no sync or rebuild since the kernel's log was cleared, nor found anything not clean.
@@ -215,14 +273,18 @@ md_detail() {
 # md_mismatches NAME: reads everything and counts sectors that do not agree.
 md_mismatches() {
   local folder
-  folder=/sys/block/$(basename "$(md_device "$1")")/md
+  md_find "$1"
+  folder=/sys/block/$REPLY/md
   echo check >"$folder/sync_action"
   wait_for 60 md_has_checked "$folder"
   cat "$folder/mismatch_cnt"
 }
 
 # It has begun, and is over.
-md_has_checked() { [[ $(<"$1/last_sync_action") == check && $(<"$1/sync_action") == idle ]]; }
+md_has_checked() {
+  local last now
+  read -r last <"$1/last_sync_action" && read -r now <"$1/sync_action" && [[ $last == check && $now == idle ]]
+}
 
 # --- Both
 

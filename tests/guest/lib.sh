@@ -26,9 +26,10 @@ whole() { [[ -n ${EMD_WHOLE:-} ]]; }
 
 # expect TEXT COMMAND...: the command must succeed. Its output is shown only if it does not.
 expect() {
-  local text=$1 output
+  local text=$1 status=0 output=/run/expect.$BASHPID.${#FUNCNAME[@]}
   shift
-  output=$("$@" 2>&1) || fail "$text (status $?: $*)${output:+: ${output::600}}"
+  # To a file: for $( ) the shell would have to make a copy of itself, which takes longer than many programs.
+  "$@" >"$output" 2>&1 || { status=$? && output=$(head -c 600 "$output") && fail "$text (status $status: $*)${output:+: $output}"; }
   say "ok: $text"
 }
 
@@ -48,36 +49,54 @@ expect_equal() {
 
 # wait_for SECONDS COMMAND...: until the command succeeds. SECONDS is what an idle machine may need; a busy one gets several times that.
 PATIENCE=${EMD_PATIENCE:-4}
+exec {NEVER}<> <(:)
 wait_for() {
   local seconds=$1 end
   shift
   end=$((SECONDS + seconds * PATIENCE))
   until "$@" >/dev/null 2>&1; do
     ((SECONDS < end)) || fail "not within $((seconds * PATIENCE)) s: $*"
-    sleep 0.1
+    # Nothing is ever written there. (A program that sleeps would have to start each time.)
+    read -rt 0.1 -u "$NEVER" || true
   done
 }
 
 # disk NAME: the device of a declared disk (disk1 ...), found by its serial number. Fails if it is not plugged in.
 disk() {
-  local block serial page
-  # Without a program: it is asked for often.
-  for block in /sys/block/[vs]d*; do
-    serial=
-    if [[ -r $block/serial ]]; then
-      read -r serial <"$block/serial" || true
-    elif [[ -r $block/device/vpd_pg80 ]]; then
-      # 0, page, 0, length, serial number
-      mapfile -d '' page <"$block/device/vpd_pg80"
-      serial=${page[2]-}
-      serial=${serial:1}
-    fi
+  local block serial
+  # Where it was when this boot began, it is mostly still.
+  for block in ${KNOWN_DISKS[$1]-} /sys/block/[vs]d*; do
+    serial_of "$block"
     if [[ $serial == "$1" && -b /dev/${block##*/} ]]; then
       echo "/dev/${block##*/}"
       return
     fi
   done
   return 1
+}
+
+# serial_of FOLDER: of a device in /sys/block, in `serial`. Without a program: it is asked for often.
+serial_of() {
+  local page
+  serial=
+  if [[ -r $1/serial ]]; then
+    read -r serial <"$1/serial" || true
+  elif [[ -r $1/device/vpd_pg80 ]]; then
+    # 0, page, 0, length, serial number
+    mapfile -d '' page <"$1/device/vpd_pg80"
+    serial=${page[2]-}
+    serial=${serial:1}
+  fi
+}
+
+# Where each disk is now: {name: folder in /sys/block}.
+declare -A KNOWN_DISKS=()
+know_disks() {
+  local block serial
+  for block in /sys/block/[vs]d*; do
+    serial_of "$block"
+    [[ -z $serial ]] || KNOWN_DISKS[$serial]=$block
+  done
 }
 
 # disks [NAME...]: the devices of these, or of all that were plugged in at boot.
@@ -107,6 +126,7 @@ run_boot() { # SCRIPT N
   # shellcheck disable=SC1090
   source "$1"
   declare -F "boot_$2" >/dev/null || fail "there is no boot_$2 in ${1##*/}"
+  know_disks
   "boot_$2"
   trap - ERR
   # A further boot that nothing has asked for yet comes after an orderly reboot.

@@ -5,7 +5,9 @@
  *   pattern write  DEVICE SEED [FIRST_KIB KIB]    pieces of 512 bytes to 128 KiB, every second one first, by several processes
  *   pattern verify DEVICE SEED [FIRST_KIB KIB]    status 1 and the first sector that is wrong
  *   pattern load   DEVICE STOPFILE FIRST_KIB KIB  writes and verifies over and over until STOPFILE is there
- *   pattern sum    DEVICE                         prints a checksum of all that it holds, read past the page cache
+ *   pattern sum    DEVICE [FIRST_KIB KIB]         prints a checksum of what it holds, read past the page cache
+ *   pattern fill   DEVICE SEED [KIB]              writes all of it, or its start, a megabyte at a time; prints what `sum` should find there
+ *   pattern known  SEED BYTES                     prints so many bytes
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PROCESSES = 4, SECTOR = 512, PIECE_MAX = 256 };
+enum { PROCESSES = 4, SECTOR = 512, PIECE_MAX = 256, STREAM = 1 << 20 };
 
 static int device;
 static unsigned int granule; /* sectors that can be addressed */
@@ -106,23 +108,76 @@ static void verify_all(uint64_t seed, uint64_t first, uint64_t end)
 }
 
 /* In order of places: what stands elsewhere gives another sum. */
-static int sum(const char *name)
-{
-	uint64_t lanes[4] = { 1, 2, 3, 4 }, total = 0;
-	ssize_t got;
+static uint64_t lanes[4] = { 1, 2, 3, 4 };
 
-	device = open(name, O_RDONLY | O_DIRECT);
-	if (device < 0 || posix_memalign((void **)&buffer, 4096, 1 << 20))
-		fail(name, 0);
-	while ((got = read(device, buffer, 1 << 20)) > 0)
-		for (ssize_t i = 0; i + 4 <= got / 8; i += 4)
-			for (int lane = 0; lane < 4; lane++)
-				lanes[lane] = (lanes[lane] << 23 | lanes[lane] >> 41) * 0x9e3779b97f4a7c15ull + buffer[i + lane];
-	if (got < 0)
-		fail(name, (uint64_t)lseek(device, 0, SEEK_CUR) / SECTOR);
+static void add(const uint64_t *words, size_t bytes)
+{
+	for (size_t i = 0; i + 4 <= bytes / 8; i += 4)
+		for (int lane = 0; lane < 4; lane++)
+			lanes[lane] = (lanes[lane] << 23 | lanes[lane] >> 41) * 0x9e3779b97f4a7c15ull + words[i + lane];
+}
+
+static int print_sum(void)
+{
+	uint64_t total = 0;
+
 	for (int lane = 0; lane < 4; lane++)
 		total = mix(total ^ lanes[lane]);
 	printf("%016llx\n", (unsigned long long)total);
+	return 0;
+}
+
+static int sum(const char *name, uint64_t at, uint64_t end)
+{
+	ssize_t got = 1;
+
+	device = open(name, O_RDONLY | O_DIRECT);
+	if (device < 0 || posix_memalign((void **)&buffer, 4096, STREAM))
+		fail(name, 0);
+	for (; at < end && got > 0; at += (uint64_t)got) {
+		got = pread(device, buffer, end - at < STREAM ? end - at : STREAM, (off_t)at);
+		if (got < 0)
+			fail(name, at / SECTOR);
+		add(buffer, (size_t)got);
+	}
+	return print_sum();
+}
+
+static int fill(const char *name, uint64_t seed, uint64_t most)
+{
+	uint64_t bytes;
+
+	device = open(name, O_WRONLY | O_DIRECT);
+	if (device < 0 || ioctl(device, BLKGETSIZE64, &bytes) || posix_memalign((void **)&buffer, 4096, STREAM))
+		fail(name, 0);
+	if (bytes > most)
+		bytes = most;
+	for (uint64_t at = 0; at < bytes; at += STREAM) {
+		unsigned int length = bytes - at < STREAM ? (unsigned int)(bytes - at) : STREAM;
+
+		put(seed, at / SECTOR, length / SECTOR);
+		add(buffer, length);
+	}
+	return print_sum();
+}
+
+static int known(uint64_t seed, uint64_t bytes)
+{
+	if (posix_memalign((void **)&buffer, 4096, STREAM))
+		return 2;
+	for (uint64_t at = 0; at < bytes; at += STREAM) {
+		uint64_t length = bytes - at < STREAM ? bytes - at : STREAM;
+
+		make(seed, at / SECTOR, (unsigned int)((length + SECTOR - 1) / SECTOR));
+		/* Who has enough of it reads no more. */
+		for (uint64_t done = 0; done < length;) {
+			ssize_t put = write(1, (char *)buffer + done, length - done);
+
+			if (put < 0)
+				return 1;
+			done += (uint64_t)put;
+		}
+	}
 	return 0;
 }
 
@@ -132,7 +187,15 @@ int main(int argc, char **argv)
 	int size, status, result = 0;
 
 	if (argc == 3 && !strcmp(argv[1], "sum"))
-		return sum(argv[2]);
+		return sum(argv[2], 0, UINT64_MAX);
+	if (argc == 5 && !strcmp(argv[1], "sum"))
+		return sum(argv[2], strtoull(argv[3], NULL, 10) << 10, (strtoull(argv[3], NULL, 10) + strtoull(argv[4], NULL, 10)) << 10);
+	if (argc == 4 && !strcmp(argv[1], "fill"))
+		return fill(argv[2], strtoull(argv[3], NULL, 10), UINT64_MAX);
+	if (argc == 5 && !strcmp(argv[1], "fill"))
+		return fill(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10) << 10);
+	if (argc == 4 && !strcmp(argv[1], "known"))
+		return known(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
 	if (argc != 4 && argc != 6)
 		return 2;
 	device = open(argv[2], O_RDWR | O_DIRECT);
