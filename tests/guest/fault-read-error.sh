@@ -59,9 +59,9 @@ boot_1() {
   local s a b set m p bad at name
   s=$(debug_disk) a=$(disk disk1) b=$(disk disk2)
   modprobe emd clean_ms=200
-  emdadm create --format ddf --set-name set --level raid1 --name m --size 16M --assume-clean "$s" "$a"
+  emdadm create --format ddf --set-name set --level raid1 --name m --size 8M --assume-clean "$s" "$a"
   emdadm add emd0 "$b"
-  emdadm create --set emd0 --level raid5 --name p --chunk 64K --size 32M --assume-clean "$s" "$a" "$b"
+  emdadm create --set emd0 --level raid5 --name p --chunk 64K --size 16M --assume-clean "$s" "$a" "$b"
   for name in m p; do
     known 7 $(($(blockdev --getsz "/dev/$(emd_node $name)") * 512)) >/run/$name
     dd if=/run/$name of="/dev/$(emd_node $name)" bs=1M oflag=direct status=none

@@ -32,7 +32,7 @@ wipe() { # DISK...: no metadata any more
 # smash DISK SECTOR [COUNT]: noise over sectors of a disk
 smash() { dd if=/dev/urandom of="$(disk "$1")" bs=512 seek="$2" count="${3:-1}" oflag=direct conv=notrunc status=none; }
 
-load() { modprobe emd clean_ms=200 start_timeout_ms=1500; }
+load() { modprobe emd clean_ms=200 start_timeout_ms=1000; }
 
 unload() {
   emdadm stop --all >/dev/null || fail "cannot stop"
@@ -60,7 +60,8 @@ says() { # TEXT REGEX [DEVICE...]: of these disks, or of all
 
 # not_started TEXT REGEX CONTENTS: neither by itself nor asked, with a reason, and nothing is written.
 not_started() {
-  sleep 2.2
+  # The time-out is over, and some more.
+  sleep 1.6
   started && fail "$1: was started: $(emdadm show)"
   emdadm scan >/run/scan 2>&1 || true
   started && fail "$1: was started when asked"

@@ -24,9 +24,10 @@ CASES=(
 # each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
 each() {
   local line name format level first count kind options
+  [[ -v DISKS ]] || mapfile -t DISKS < <(disks)
   for line in "${CASES[@]}"; do
     read -r name format level first count kind options <<<"$line"
-    mapfile -t MINE < <(disks $(seq -f "disk%g" "$first" $((first + count - 1))))
+    MINE=("${DISKS[@]:first - 1:count}")
     "$@"
   done
 }
@@ -37,10 +38,6 @@ slow_emd() {
   expect "slow" emdadm limit --max 16K
   expect "scanned" emdadm scan
 }
-
-task_is() { [[ $(emd_task "$1") == "$2" ]]; }
-
-done_sectors() { emd_get "$1" '.task.done_sectors // 0'; }
 
 # recorded: how far the task of the case got, as its first disk has it. (Only a resync is not to be seen there.)
 recorded() {
@@ -56,8 +53,6 @@ examined() {
 }
 
 recorded_is() { (($(recorded) >= $1)); }
-
-done_is() { (($(done_sectors "$name") >= $1)); }
 
 # --- What is remembered over boots: lines "name what value" on a disk of their own.
 
@@ -82,7 +77,7 @@ make() {
   if [[ $kind == initialise ]]; then
     assume=()
     # What is there now is the data: an initialisation does not change it.
-    for device in "${MINE[@]}"; do /emd/bin/pattern write "$device" $RANDOM; done
+    for device in "${MINE[@]}"; do /emd/bin/pattern fill "$device" $RANDOM 20480 >/dev/null; done
   fi
   # shellcheck disable=SC2086 # options
   expect "$name: $format, $level, $kind" emdadm create -e "$format" -l "$level" -n "$name" --force $options --size "${size}M" "${assume[@]}" "${MINE[@]}"
@@ -91,7 +86,7 @@ make() {
     note "$name" sum "$(sum "/dev/$(emd_node "$name")")"
     return
   fi
-  expect "$name: written" /emd/bin/pattern write "/dev/$(emd_node "$name")" 5
+  expect "$name: written" fill "/dev/$(emd_node "$name")" 5
   if [[ $kind == rebuild ]]; then
     expect "a member is failed" emdadm fail "$(emd_node "$name")" "${MINE[1]}"
     expect "and comes back" emdadm add "$(emd_node "$name")" "${MINE[1]}"
@@ -108,37 +103,35 @@ goes_on() {
   local from at
   from=$(noted "$name" mark)
   wait_for 20 emd_node "$name"
-  wait_for 20 task_is "$name" "$kind"
-  wait_for 20 task_runs
-  at=$(done_sectors "$name")
+  wait_for 20 emd_has_task "$name" "$kind"
+  wait_for 20 emd_task_is "$name" running
+  at=$(emd_done "$name")
   ((at >= ${from:-0})) || fail "$name: $kind starts anew: $at sectors are done, $from were"
   say "ok: $name: $kind goes on at $at, noted were ${from:-0}"
   hold
 }
 
-task_runs() { [[ $(emd_get "$name" '.task.state // "-"') == running ]]; }
-
 # It gets further, and that is recorded; then it is held, so that none ends however slow this machine is. (After a restart it goes on
 # by itself.)
 moves() {
   local from goal
-  [[ $(emd_task "$name") == "$kind" ]] || return 0
+  emd_has_task "$name" "$kind" || return 0
   from=$(noted "$name" mark)
   goal=$((${from:-0} + 400))
   expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
   expect "$name: let go" emdadm resume "$(emd_node "$name")"
   if [[ $kind == check ]]; then
-    goal=$(done_sectors "$name")
-    wait_for 30 done_is $((goal + 400))
+    goal=$(emd_done "$name")
+    wait_for 30 emd_has_done "$name" $((goal + 400))
     hold
     # What the metadata says of it is not to be seen from here; it is written several times a second.
-    goal=$(done_sectors "$name")
+    goal=$(emd_done "$name")
     sleep 1
     note "$name" mark "$goal"
   elif [[ $kind == resync ]]; then
     # What is left of it is not to be seen from here, only that it is not over.
-    goal=$(done_sectors "$name")
-    wait_for 30 done_is $((goal + 600))
+    goal=$(emd_done "$name")
+    wait_for 30 emd_has_done "$name" $((goal + 600))
     hold
   else
     wait_for 30 recorded_is $goal
@@ -150,7 +143,7 @@ moves() {
 hold() { expect "$name: held" emdadm pause "$(emd_node "$name")"; }
 
 # What a stop has to keep.
-note_live() { [[ $kind == resync ]] || note "$name" mark "$(done_sectors "$name")"; }
+note_live() { [[ $kind == resync ]] || note "$name" mark "$(emd_done "$name")"; }
 
 hurry() {
   expect "$name: fast" emdadm limit --max 1G "$(emd_node "$name")"

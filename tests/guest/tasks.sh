@@ -24,10 +24,6 @@ spoil() {
 # The array as a whole is read and compared with what was written.
 right() { expect_equal "$1" "$(sum "/dev/$(emd_node "$2")")" "$3"; }
 
-task_state() { emd_get "$1" '.task.state // "none"'; }
-
-task_is() { [[ $(task_state "$1") == "$2" ]]; }
-
 check_and_repair() {
   local sums
   step "check and repair: RAID5"
@@ -57,8 +53,9 @@ check_and_repair() {
   expect_equal "five places" "$(mismatches six)" 5
   expect "a repair" emdadm repair --wait six
   # Two of them hold parity there.
-  expect_equal "it names each member that was spoilt" "$(chosen six | cut -d ' ' -f 1 | xargs)" "0 1 2 3 4"
-  expect_equal "it says why" "$(chosen six | cut -d ' ' -f 2 | sort -u | xargs)" "parity-rewritten syndromes-named-it"
+  chosen six >/run/chosen
+  expect_equal "it names each member that was spoilt" "$(cut -d ' ' -f 1 /run/chosen | xargs)" "0 1 2 3 4"
+  expect_equal "it says why" "$(cut -d ' ' -f 2 /run/chosen | sort -u | xargs)" "parity-rewritten syndromes-named-it"
   expect "a check" emdadm check --wait six
   expect_equal "nothing differs any more" "$(mismatches six)" 0
   right "the data, whichever member was spoilt" six "$sums"
@@ -94,15 +91,15 @@ hold_and_limit() {
   expect "created" emdadm create -e ddf -l raid1 -n one --size 36M --assume-clean --force "${DISKS[@]:0:2}"
   expect "a limit" emdadm limit --max 512K one
   expect "a check" emdadm check one
-  wait_for 10 task_is one running
+  wait_for 10 emd_task_is one running
   expect_failure "a second task is refused" emdadm repair one
   expect "held" emdadm pause one
-  wait_for 10 task_is one paused
+  wait_for 10 emd_task_is one paused
   local before
-  sleep 0.5
-  before=$(emd_get one .task.done_sectors)
-  sleep 1.5
-  expect_equal "it stands still" "$(emd_get one .task.done_sectors)" "$before"
+  sleep 0.3
+  before=$(emd_done one)
+  sleep 1
+  expect_equal "it stands still" "$(emd_done one)" "$before"
   expect "let go" emdadm resume one
   wait_for 20 moved_on one "$before"
   # What people see while they wait: a bar on a terminal, a line elsewhere.
@@ -111,7 +108,7 @@ hold_and_limit() {
   expect "a bar on a terminal" grep -aqE 'emd[0-9]+ .*(█|░).* check [0-9]' /run/lines
   expect_equal "a line elsewhere" "$( (emdadm wait --timeout 1 one 2>/dev/null || true) | head -n 1 | cut -d : -f 2 | cut -c 1-6)" " check"
   expect "cancelled" emdadm cancel one
-  wait_for 10 task_is one none
+  wait_for 10 emd_has_task one null
   expect "no limit" emdadm limit one
   expect "a check, at full speed" emdadm check --wait one
   expect_failure "there is nothing to hold" emdadm pause one
@@ -126,12 +123,12 @@ rebuild_comes_first() {
   expect "a member is failed" emdadm fail six "${DISKS[3]}"
   expect "a limit" emdadm limit --max 1M six
   expect "a check" emdadm check six
-  wait_for 10 task_is six running
+  wait_for 10 emd_task_is six running
   expect "held" emdadm pause six
-  wait_for 10 task_is six paused
+  wait_for 10 emd_task_is six paused
   expect "a new disk" emdadm add six "${DISKS[4]}"
   wait_for 20 emd_has_task six rebuild
-  wait_for 20 task_is six running
+  wait_for 20 emd_task_is six running
   expect "no limit" emdadm limit six
   wait_for 60 emd_settled six
 
@@ -140,9 +137,9 @@ rebuild_comes_first() {
   expect "a check" emdadm check six
   expect "held" emdadm pause six
   expect "a member is failed" emdadm fail six "${DISKS[0]}"
-  wait_for 20 task_is six none
+  wait_for 20 emd_has_task six null
   expect "a check of what is left" emdadm check six
-  wait_for 20 task_is six running
+  wait_for 20 emd_task_is six running
   expect "a new disk, in the middle of the check" emdadm add six "${DISKS[5]}"
   wait_for 20 emd_has_task six rebuild
   expect "no limit" emdadm limit six
@@ -154,7 +151,7 @@ rebuild_comes_first() {
 # How many rebuilds began since the machine did.
 rebuilds() { dmesg | grep -c "emd[0-9]*: rebuild started" || true; }
 
-both_are_rebuilt() { [[ $(emd_get "$1" '[.members[] | select(.state == "rebuilding")] | length') == 2 ]]; }
+both_are_rebuilt() { ask "$1" members && [[ $REPLY == *rebuilding*rebuilding* ]]; }
 
 joins_in_the_middle() {
   local sums before mark
@@ -168,7 +165,7 @@ joins_in_the_middle() {
   expect "a new disk" emdadm add late "${DISKS[4]}"
   wait_for 20 emd_has_task late rebuild
   wait_for 60 moved_on late 4096
-  mark=$(emd_get late '.task.done_sectors')
+  mark=$(emd_done late)
   expect "another one" emdadm add late "${DISKS[5]}"
   wait_for 20 both_are_rebuilt late
   wait_for 20 began_again $((before + 2))
@@ -187,7 +184,7 @@ joins_in_the_middle() {
 
 began_again() { (($(rebuilds) >= $1)); }
 
-moved_on() { (($(emd_get "$1" '.task.done_sectors // 0') > $2)); }
+moved_on() { emd_has_done "$1" $(($2 + 1)); }
 
 checkpoint() {
   local mark
@@ -208,7 +205,7 @@ checkpoint() {
   wait_for 20 emd_node five
   wait_for 20 emd_has_task five rebuild
   wait_for 20 moved_on five 0
-  mark=$(emd_get five .task.done_sectors)
+  mark=$(emd_done five)
   ((mark >= 8192)) || fail "it starts anew: $mark sectors are done"
   say "ok: it goes on at $mark"
   expect "no limit" emdadm limit
@@ -228,11 +225,11 @@ checkpoint() {
   expect "scanned" emdadm scan
   wait_for 20 emd_has_task five check
   wait_for 20 moved_on five 0
-  mark=$(emd_get five .task.done_sectors)
+  mark=$(emd_done five)
   ((mark >= 4096)) || fail "it starts anew: $mark sectors are done"
   say "ok: it goes on at $mark"
   expect "cancelled" emdadm cancel five
-  wait_for 10 task_is five none
+  wait_for 10 emd_has_task five null
   # shellcheck disable=SC2119
   emd_reload
   wait_for 20 emd_node five
@@ -269,7 +266,7 @@ boot_1() {
   spoil asked 1 60000
   expect "a limit" emdadm limit --max 16K asked
   expect "a resync" emdadm resync asked
-  wait_for 10 task_is asked running
+  wait_for 10 emd_task_is asked running
   expect_equal "its disks say so" "$(emdadm examine --json "${DISKS[@]:3:2}" | jq -r '.sets[].volumes[] | select(.name == "asked").consistency')" initialising
   known 7 65536 | dd of="/dev/$(emd_node regions)" bs=64k seek=8 oflag=direct conv=notrunc status=none
   wait_for 10 emd_is_dirty regions
