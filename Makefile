@@ -12,8 +12,9 @@ KERNEL_CC := $(shell sed -n 's/^KERNEL_GCC=//p' tools/toolbox/versions)
 DEBUG_LLVM := $(shell sed -n 's/^DEBUG_LLVM=//p' tools/toolbox/versions)
 # One kernel build of a kind at a time: several people may share a clone.
 ONE_AT_A_TIME = mkdir -p $(BUILD) && flock $(BUILD)/$(1).lock
-KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES= $(if $(V),V=$(V))
-CARGO = $(ENTER) cargo
+# Of debug information the lines, which a stack trace names: all of it is twenty megabytes more.
+KBUILD = $(ENTER) $(MAKE) -s -j$$(nproc) -C /kernel/build M=$(CURDIR) CC=$(KERNEL_CC) CONFIG_DEBUG_INFO_BTF_MODULES= KRUSTFLAGS=-Cdebuginfo=line-tables-only $(if $(V),V=$(V))
+CARGO = $(ENTER) tools/toolbox/cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
@@ -45,7 +46,10 @@ modules_install: built-modules
 	@tools/toolbox/install-module $(BUILD)/module/emd.ko
 endif
 
-EMDADM_BUILD = RUSTFLAGS='-C target-feature=+crt-static' $(1) build --quiet --release -p emdadm --target x86_64-unknown-linux-gnu
+# Static, and compiled like the tests: what they run is what is installed (Cargo.toml, .cargo/config.toml).
+EMDADM_BUILD = $(1) build --quiet -p emdadm
+EMDADM_BUILT = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/debug/emdadm
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 ifdef KDIR
 emdadm: # one static program: build/emdadm
 	@command -v cargo >/dev/null || { echo "emdadm: there is no cargo here; 'make emdadm' without KDIR builds it in the toolbox" >&2; exit 1; }
@@ -54,8 +58,7 @@ else
 emdadm: toolbox ## the tool, one static program: build/emdadm
 	@$(call EMDADM_BUILD,$(CARGO))
 endif
-	@cmp -s $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm || \
-		install -m 755 $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/release/emdadm $(BUILD)/emdadm
+	@cmp -s $(EMDADM_BUILT) $(BUILD)/emdadm || install -m 755 $(EMDADM_BUILT) $(BUILD)/emdadm
 	@echo "build/emdadm"
 
 # Installing builds nothing: it may run as another user, who has another cache.

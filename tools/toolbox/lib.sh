@@ -6,6 +6,7 @@
 #   $EMD_CACHE/toolbox/kernel-KEY  kernel source, prepared build tree and image; inside: /kernel
 #   $EMD_CACHE/toolbox/debug-KEY   the same of the debug guest's kernel, if it was asked for (debug-kernel)
 #   $EMD_CACHE/cargo               CARGO_HOME of the toolbox
+#   $EMD_CACHE/crates/KEY          other people's crates, compiled (see cargo)
 # A thing is made as X.partial and renamed, so what has its final name is whole.
 
 TOOLBOX_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,6 +52,13 @@ debug_key() { # ROOT
     kernel_key "$1"
     cat "$TOOLBOX_DIR/debug-kernel" "$TOOLBOX_DIR/debug.config"
     echo "$DEBUG_LLVM"
+  } | hash_of
+}
+
+crates_key() { # inside the toolbox
+  {
+    rustc -vV
+    cat "$CLONE_DIR/Cargo.lock" "$CLONE_DIR/Cargo.toml" "$CLONE_DIR/.cargo/config.toml" "$TOOLBOX_DIR/cargo"
   } | hash_of
 }
 

@@ -2,7 +2,6 @@
 
 //! What is no format: geometry, mirrors, logs, tasks.
 
-mod core_knows_no_format;
 mod geometry_levels;
 mod geometry_props;
 mod geometry_reference;
@@ -16,7 +15,9 @@ mod mirror_vote;
 mod rebuild;
 mod regions;
 mod repair_choice;
+mod sample_disks;
 mod sim_common;
+mod sources;
 mod task_pace;
 mod task_window;
 mod walk;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The core is the same for every format: no format's name is in the driver, in the levels, or in the
-//! tool (but for examples in its help).
+//! What the sources themselves promise: the core is the same for every format (no format's name is in the driver, in
+//! the levels, or in the tool, but for examples in its help), and no test is where none is run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,6 +104,37 @@ fn no_format_is_meant_in_the_driver() {
             let code = code.replace("ddf-zero", "").replace("ddf-N", "");
             let found = words(&code).into_iter().find(|word| names.contains(word));
             assert_eq!(found, None, "{}:{}", path.display(), number + 1);
+        }
+    }
+}
+
+/// Crates say `test = false` in their manifests where compiling them a second time, to find no test, takes long.
+#[test]
+fn no_test_is_where_none_is_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    for folder in [
+        "src",
+        "metadata",
+        "personalities",
+        "tools/emd-core",
+        "tools/kernel-shim",
+        "tests/host/src",
+        "tests/host/support",
+        "tests/host/heavy/src",
+        "tests/host/simulator/src",
+    ] {
+        sources(&root.join(folder), &mut files);
+    }
+    assert!(files.len() > 100, "{} files only", files.len());
+    for path in files {
+        let text = fs::read_to_string(&path).expect("source");
+        for attribute in ["#[test]", "#[cfg(test)]"] {
+            assert!(
+                !text.lines().any(|line| code(line).contains(attribute)),
+                "{}: {attribute}: tests are in tests/host/tests",
+                path.display()
+            );
         }
     }
 }

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A set in memory beside its disks: every event is cut everywhere, carried out, and compared with
+//! what the disks say.
+
+use crate::crash::{cut_everywhere, Cut, Random};
+use crate::samples::Disk;
+use crate::shell::{
+    assert_same, carry_out, context, facts, present, state_of, writes, Family, Write,
+};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Checked, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole};
+use kernel::prelude::KBox;
+
+/// A set in memory and its disks.
+pub struct World<F: Family> {
+    pub family: F,
+    pub set: KBox<F::Set>,
+    pub disks: Vec<Disk>,
+    pub step: u64,
+    /// Random subsets of the writes of each phase that are tried; 0: no cuts at all.
+    pub crashes: usize,
+    /// Cuts that were judged.
+    pub cuts: usize,
+    pub random: Random,
+}
+
+impl<F: Family> World<F> {
+    /// A set of `disks` as they are.
+    pub fn of(family: F, set: KBox<F::Set>, mut disks: Vec<Disk>, crashes: usize) -> Self {
+        for disk in &mut disks {
+            family.thin(disk);
+        }
+        let mut world = Self {
+            family,
+            set,
+            disks,
+            step: 0,
+            crashes,
+            cuts: 0,
+            random: Random(0x9E37_79B9_7F4A_7C15),
+        };
+        world.check("start");
+        world.random.next();
+        world
+    }
+
+    /// What is in memory is on the disks, as far as the format records it.
+    pub fn check(&self, what: &str) {
+        if self.family.is_recorded(&self.set) {
+            assert_same(self.family, &self.set, &self.disks, what);
+        }
+    }
+
+    /// Applies an event, cuts it everywhere, carries it out, compares.
+    pub fn apply(&mut self, event: &Event<'_>) {
+        let step = self.step + 1;
+        self.attempt(event)
+            .unwrap_or_else(|why| panic!("step {step}: {event:?}: {why:?}"));
+    }
+
+    /// [`World::apply`] of an event that may be refused: then nothing has changed.
+    pub fn attempt(&mut self, event: &Event<'_>) -> Checked {
+        self.step += 1;
+        let what = format!("step {}: {event:?}", self.step);
+        let mut keys = match event {
+            Event::DiskMissing(_) => Vec::new(),
+            _ => present(&*self.set),
+        };
+        let subject = match event {
+            Event::DiskAdded(offer) => Some(offer.facts.key),
+            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskRemoved(disk) => self
+                .set
+                .set()
+                .disk(*disk)
+                .and_then(|disk| disk.facts)
+                .map(|facts| facts.key),
+            _ => None,
+        };
+        self.applied(event, self.step)?;
+        let plan = writes(self.family, &self.set);
+        if self.crashes > 0 && !plan.is_empty() && self.family.bears_cuts(&self.set, event) {
+            keys.extend(present(&*self.set));
+            keys.extend(plan.iter().map(|write| write.key));
+            keys.sort_unstable();
+            keys.dedup();
+            self.cut(event, subject, &plan, &keys, &what);
+        }
+        carry_out(&mut self.disks, &plan);
+        self.check(&what);
+        Ok(())
+    }
+
+    /// Applies an event to the set in memory. A refusal changes nothing.
+    fn applied(&mut self, event: &Event<'_>, n: u64) -> Checked {
+        let (family, set) = (self.family, &mut *self.set);
+        let before = (family.show(set), family.bytes(set));
+        let result = set.apply(event, &context(n));
+        if let Err(why) = &result {
+            assert_eq!(before.0, family.show(set), "{event:?} changed something");
+            assert!(before.1 == family.bytes(set), "{event:?} changed bytes");
+            assert!(set.plan().is_empty(), "{event:?}: {why}");
+            assert!(!why.text().starts_with("internal"), "{event:?}: {why}");
+        }
+        result
+    }
+
+    /// Cut anywhere, the disks say the old state or the new one, or what the format allows besides.
+    fn cut(
+        &mut self,
+        event: &Event<'_>,
+        subject: Option<u64>,
+        plan: &[Write],
+        keys: &[u64],
+        what: &str,
+    ) {
+        let (family, set, before) = (self.family, &*self.set, &self.disks);
+        let mut after = before.clone();
+        carry_out(&mut after, plan);
+        let old = state_of(family, before, keys).0;
+        let new = state_of(family, &after, keys).0;
+        let cuts = &mut self.cuts;
+        let mut judge = |disks: &[Disk], at: &str| {
+            *cuts += 1;
+            let (state, torn) = state_of(family, disks, keys);
+            assert!(torn.len() <= family.torn_max(), "{what}: {at}: torn {torn:?}");
+            let without_torn = |disks: &[Disk]| {
+                let rest: Vec<u64> = keys.iter().copied().filter(|key| !torn.contains(key)).collect();
+                state_of(family, disks, &rest).0
+            };
+            let pair = (!torn.is_empty()).then(|| (without_torn(before), without_torn(&after)));
+            let (old, new) = pair.as_ref().map_or((&old, &new), |(old, new)| (old, new));
+            let cut = Cut {
+                event,
+                subject,
+                set,
+                old,
+                new,
+            };
+            assert!(
+                family.allows(&cut, &state),
+                "{what}: {at}:\n{state}\n--- old\n{old}\n--- new\n{new}"
+            );
+        };
+        cut_everywhere(before, plan, &mut self.random, self.crashes, &mut judge);
+    }
+
+    /// An event that is refused, with nothing changed; gives the reason.
+    pub fn refuse(&mut self, event: &Event<'_>) -> String {
+        match self.applied(event, 999) {
+            Ok(()) => panic!("{event:?} is taken"),
+            Err(why) => why.text().to_owned(),
+        }
+    }
+
+    /// Adds a blank disk of `mib` MiB; gives its index.
+    pub fn add(&mut self, mib: u64, role: SpareRole) -> u16 {
+        let block = self.disks[0].logical_block_bytes;
+        let key = self.disks.len() as u64;
+        let name = self.family.blank_name(key);
+        self.disks.push(Disk::blank(&name, mib * 2048, block));
+        let offer = DiskOffer {
+            facts: facts(self.family, &self.disks[key as usize], key),
+            role,
+        };
+        self.apply(&Event::DiskAdded(offer));
+        (self.set.set().disks.len() - 1) as u16
+    }
+
+    pub fn state(&self, disk: u16) -> DiskState {
+        self.set.set().disk(disk).expect("a disk").state
+    }
+
+    pub fn role(&self, disk: u16) -> DiskRole {
+        self.set.set().disk(disk).expect("a disk").role
+    }
+
+    pub fn member(&self, volume: u16, slot: usize) -> MemberState {
+        self.set.set().volume(volume).expect("a volume").members[slot].state
+    }
+}
