@@ -58,8 +58,9 @@ struct Vote {
     pending: Mask,
     /// The largest class so far; the earliest among equals, which has the lowest slot.
     best: Mask,
-    /// The lowest slot wins, whatever the others hold.
+    /// The first that is looked at wins, whatever the others hold: this one, or the lowest slot.
     first_wins: bool,
+    leader: Option<Slot>,
 }
 
 impl Vote {
@@ -69,16 +70,24 @@ impl Vote {
         pending: Mask::EMPTY,
         best: Mask::EMPTY,
         first_wins: false,
+        leader: None,
     };
 
-    fn start(voters: Mask, first_wins: bool) -> Self {
+    fn start(voters: Mask, first_wins: bool, leader: Option<Slot>) -> Self {
         let mut vote = Self {
             rest: voters,
             first_wins,
+            leader: leader.filter(|_| first_wins),
             ..Self::EMPTY
         };
         vote.advance(voters);
         vote
+    }
+
+    /// Who has what won.
+    fn winner(&self) -> Option<Slot> {
+        let leader = self.leader.filter(|&slot| self.best.contains(slot));
+        leader.or(self.best.first())
     }
 
     /// The next two to compare; `None` when `best` has won.
@@ -111,7 +120,8 @@ impl Vote {
         if decided || no_vote {
             return;
         }
-        self.class = Mask::option(self.rest.first());
+        let leader = self.leader.filter(|&slot| self.rest.contains(slot));
+        self.class = Mask::option(leader.or(self.rest.first()));
         self.pending = self.rest.minus(self.class);
         self.rest = Mask::EMPTY;
         if self.pending.is_empty() && self.best.is_empty() {
@@ -144,6 +154,8 @@ pub struct MirrorLane {
     voting: bool,
     /// No sync has passed here: see [`MirrorLane::unsynced`].
     unsynced: bool,
+    /// See [`MirrorLane::led_by`].
+    followers: Mask,
     wrote: bool,
     written_ok: Mask,
     write_failed: Mask,
@@ -176,6 +188,7 @@ impl MirrorLane {
             vote: Vote::EMPTY,
             voting: false,
             unsynced: false,
+            followers: Mask::EMPTY,
             wrote: false,
             written_ok: Mask::EMPTY,
             write_failed: Mask::EMPTY,
@@ -195,6 +208,21 @@ impl MirrorLane {
     pub fn unsynced(mut self) -> Self {
         self.unsynced = true;
         self
+    }
+
+    /// Says, before the first step, that only `leaders` were in sync when the last sync was cut short, or
+    /// never was: as long as there are some, the lowest of them is the one that counts. Others are being
+    /// rebuilt, or were rebuilt since: they may hold something else where writes were in flight then.
+    #[must_use]
+    pub fn led_by(mut self, leaders: Mask) -> Self {
+        self.followers = Mask::all(MEMBERS_MAX as u16).minus(leaders);
+        self
+    }
+
+    /// The one of `members` that counts.
+    fn leader(&self, members: Mask) -> Option<Slot> {
+        let leaders = members.minus(self.followers);
+        leaders.first().or(members.first())
     }
 
     /// Takes what the last step came to, answers with the next.
@@ -262,7 +290,7 @@ impl MirrorLane {
         let Some(source) = self.have.first() else {
             let left = self.readable.minus(self.bad);
             let preferred = Mask::option(wanted.first()).intersect(left);
-            return match preferred.first().or(left.first()) {
+            return match preferred.first().or(self.leader(left)) {
                 Some(slot) => read_one(slot),
                 None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
             };
@@ -294,7 +322,7 @@ impl MirrorLane {
             return self.done(LaneResult::Unwritten, Mask::EMPTY);
         }
         let left = self.readable.minus(self.bad).minus(targets);
-        match left.first() {
+        match self.leader(left) {
             Some(slot) => read_one(slot),
             None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),
         }
@@ -315,7 +343,7 @@ impl MirrorLane {
         }
         if !self.voting {
             self.voting = true;
-            self.vote = Vote::start(self.have, self.unsynced);
+            self.vote = Vote::start(self.have, self.unsynced, self.leader(self.have));
         }
         if let Some((a, b)) = self.vote.next() {
             return Step::Compute(Compute::Match { a, b });
@@ -323,7 +351,7 @@ impl MirrorLane {
         let differing = if fix { self.differing() } else { Mask::EMPTY };
         let wrong = self.bad.union(differing).intersect(self.readable);
         if !self.wrote {
-            let source = self.vote.best.first();
+            let source = self.vote.winner();
             let step = source.and_then(|from| self.copy(from, wrong.intersect(self.writable)));
             if let Some(step) = step {
                 return step;
@@ -366,7 +394,7 @@ impl MirrorLane {
             _ => Mask::EMPTY,
         };
         let source = match self.job {
-            Job::Sync { .. } => self.vote.best.first(),
+            Job::Sync { .. } => self.vote.winner(),
             _ => self.have.first(),
         };
         Step::Done(Outcome {
@@ -429,6 +457,16 @@ impl Work {
         match self {
             Self::Parity(lane) => Self::Parity(lane.distrust_parity()),
             Self::Mirror(lane) => Self::Mirror(lane.unsynced()),
+        }
+    }
+
+    /// Says, before the first step, of a range that no sync has passed, which copies count there
+    /// ([`MirrorLane::led_by`]); nothing to levels with parity.
+    #[must_use]
+    pub fn led_by(self, leaders: Mask) -> Self {
+        match self {
+            Self::Parity(lane) => Self::Parity(lane),
+            Self::Mirror(lane) => Self::Mirror(lane.led_by(leaders)),
         }
     }
 

@@ -179,6 +179,7 @@ impl Array {
             to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
             repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
+            followers: AtomicU64::new(0),
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             hole,
             ios,
@@ -458,6 +459,9 @@ impl Array {
     /// The metadata says that `targets` are in sync: they are read from now on.
     pub fn rebuilt_recorded(&self, targets: Mask) {
         let present = targets.intersect(self.writable());
+        if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
+            self.followers.fetch_or(present.0, Ordering::AcqRel);
+        }
         self.readable.fetch_or(present.0, Ordering::AcqRel);
         self.rebuilt.forget(targets);
     }
@@ -466,6 +470,7 @@ impl Array {
     /// with: it is built upon from now on. No sync is at work.
     pub fn sync_recorded(&self) {
         self.unsynced_from.store(u64::MAX, Ordering::Release);
+        self.followers.store(0, Ordering::Release);
     }
 
     /// Ends the array: no task, nobody inside, nobody comes in. Its disk must be gone already.

@@ -110,7 +110,7 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     let usable = pass.usable(body);
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
     if pass.is_unsynced(body) {
-        work = work.distrust_parity();
+        work = work.distrust_parity().led_by(pass.leaders());
     }
     if pass.hole.is_some() {
         work = work.with_log();

@@ -175,6 +175,8 @@ pub struct Array {
     repair_wanted: AtomicBool,
     /// Writes take lane locks, all of them: a task is at work, and what went around it is through.
     lanes_only: AtomicBool,
+    /// Members that were rebuilt while a sync was due: where it was not yet, copies of others count.
+    followers: AtomicU64,
     /// What the last check, repair or sync found that did not agree.
     #[pin]
     mismatches: SpinLockIrq<ranges::Ranges>,

@@ -231,7 +231,9 @@ impl Array {
             if self.sync_outlives_source() {
                 return None;
             }
-            return readable.first().map(|slot| (slot, place.member_sector));
+            let leaders = readable.intersect(self.leaders());
+            let slot = leaders.first().or(readable.first());
+            return slot.map(|slot| (slot, place.member_sector));
         }
         // Streams stay on one member for a while; different regions spread over all.
         let count = u64::from(readable.len());
@@ -267,10 +269,18 @@ impl Array {
             if self.sync_outlives_source() {
                 return None;
             }
-            good.min_by_key(|(slot, _)| *slot)
+            let leaders = self.leaders();
+            good.min_by_key(|(slot, _)| (!leaders.contains(*slot), *slot))
         } else {
             good.next()
         }
+    }
+
+    /// Members whose copies count where no sync has passed: of those in sync, the ones that were not rebuilt
+    /// since. What others got may be from before the writes that were in flight.
+    pub(super) fn leaders(&self) -> Mask {
+        let followers = Mask(self.followers.load(Ordering::Acquire));
+        self.readable().minus(followers)
     }
 
     /// Whether copies may disagree somewhere below `end` (in the space in which syncs count).

@@ -446,6 +446,7 @@ impl Task {
         let completed = window.is_complete();
         if completed && matches!(self.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from.store(u64::MAX, Ordering::Release);
+            array.followers.store(0, Ordering::Release);
         }
         // The result first: whoever finds no task finds this, and starts none before it is recorded.
         *array.finished_task.lock() = Some(TaskResult {

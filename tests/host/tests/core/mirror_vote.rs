@@ -356,3 +356,63 @@ fn where_no_sync_has_passed_the_lowest_copy_wins() {
         (Some(0), Mask::single(1).with(2))
     );
 }
+
+/// Where no sync has passed, a copy that was rebuilt since does not count as long as there is another: in a
+/// sync, a rebuild or a read; and with more than two, whoever agrees with the one that counts is let be.
+#[test]
+fn where_no_sync_has_passed_a_rebuilt_copy_does_not_lead() {
+    let all = Mask::all(3);
+    let usable = Usable {
+        readable: all.without(2),
+        writable: all,
+    };
+    let first_read = |job: Job, leaders: Mask| {
+        let lane = MirrorLane::new(all, job, usable).unsynced();
+        lane.led_by(leaders).step(StepResult::default())
+    };
+    let one = |slot| Step::Read {
+        members: Mask::single(slot),
+    };
+    let rebuild = Job::Rebuild {
+        targets: Mask::single(2),
+    };
+    assert_eq!(first_read(rebuild, Mask::single(1)), one(1));
+    assert_eq!(
+        first_read(rebuild, Mask::EMPTY),
+        one(0),
+        "no leader is left"
+    );
+    let read = Job::Read {
+        wanted: Mask::single(2),
+    };
+    assert_eq!(first_read(read, Mask::single(1)), one(1));
+    let usable = Usable {
+        readable: all,
+        writable: all,
+    };
+    // Slots 0 and 1 agree, 2 does not; 2 leads, then 1.
+    for (leader, corrected) in [(2, Mask::all(2)), (1, Mask::single(2))] {
+        let lane = MirrorLane::new(all, Job::Sync { fix: true }, usable).unsynced();
+        let mut lane = lane.led_by(Mask::single(leader));
+        let mut step = lane.step(StepResult::default());
+        let outcome = loop {
+            let result = match step {
+                Step::Compute(Compute::Match { a, b }) => StepResult {
+                    differs: (a == 2) != (b == 2),
+                    ..StepResult::default()
+                },
+                Step::Compute(Compute::Copy { from, .. }) => {
+                    assert_eq!(from == 2, leader == 2);
+                    StepResult::default()
+                }
+                Step::Done(outcome) => break outcome,
+                _ => StepResult::default(),
+            };
+            step = lane.step(result);
+        };
+        assert_eq!(
+            (outcome.source, outcome.corrected),
+            (Some(leader), corrected)
+        );
+    }
+}
