@@ -844,3 +844,37 @@ fn an_uneven_dirty_mark_is_renewed() {
         assert_eq!(set.set().volumes[0].consistency, Consistency::Dirty);
     }
 }
+
+/// The only member that is left is damaged by a cut in the middle of its superblock, after a new disk got its
+/// own: what that one says of the member that was lost before counts.
+#[test]
+fn a_new_disk_knows_who_was_lost_before_it_came() {
+    for format in ALL {
+        let mut disks: Vec<Disk> = (0..3)
+            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+            .collect();
+        let mut set = create(format, &disks[..2], "");
+        let slots = [Some(0), Some(1)];
+        let made = Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec("", Level::Raid1, &slots)
+        });
+        apply(&mut set, &mut disks, &made, 1).unwrap();
+        let lost = disks[0].clone();
+        apply(&mut set, &mut disks, &Event::DiskMissing(0), 2).unwrap();
+        apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
+        let offer = DiskOffer {
+            facts: facts(&disks[2], 2),
+            role: SpareRole::Global,
+        };
+        apply(&mut set, &mut disks, &Event::DiskAdded(offer), 4).unwrap();
+        let set = open_keyed(format, &[(0, &lost), (2, &disks[2])]).unwrap();
+        let members: Vec<_> = set.set().volumes[0].members.iter().collect();
+        assert!(
+            members
+                .iter()
+                .all(|member| member.state != MemberState::InSync),
+            "{members:?}"
+        );
+    }
+}
