@@ -124,9 +124,16 @@ impl<F: Family> World<F> {
         let mut judge = |disks: &[Disk], at: &str| {
             *cuts += 1;
             let (state, torn) = state_of(family, disks, keys);
-            assert!(torn.len() <= family.torn_max(), "{what}: {at}: torn {torn:?}");
+            assert!(
+                torn.len() <= family.torn_max(),
+                "{what}: {at}: torn {torn:?}"
+            );
             let without_torn = |disks: &[Disk]| {
-                let rest: Vec<u64> = keys.iter().copied().filter(|key| !torn.contains(key)).collect();
+                let rest: Vec<u64> = keys
+                    .iter()
+                    .copied()
+                    .filter(|key| !torn.contains(key))
+                    .collect();
                 state_of(family, disks, &rest).0
             };
             let pair = (!torn.is_empty()).then(|| (without_torn(before), without_torn(&after)));
