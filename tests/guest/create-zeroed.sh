@@ -15,7 +15,7 @@ boot_1() {
   local cell disk why
   mapfile -t DISKS < <(disks)
   emd_load
-  for disk in "${DISKS[@]}"; do expect "filled" pattern write "$disk" 9; done
+  for disk in "${DISKS[@]}"; do expect "filled" fill "$disk" 9; done
   for cell in ddf:raid6 md-1.2:raid5 $(! whole || echo imsm:raid1); do
     step "$cell, of disks full of other data"
     dmesg -C
@@ -24,7 +24,7 @@ boot_1() {
     expect_failure "no initialisation began" eval 'dmesg | grep -q "initialise started"'
     expect "it holds zeroes" cmp -n "$(blockdev --getsize64 /dev/emd0)" /dev/emd0 /dev/zero
     agrees emd0 "zeroed"
-    expect "written" pattern write /dev/emd0 1
+    expect "written" fill /dev/emd0 1
     expect "a member is failed" emdadm fail emd0 "${DISKS[1]}"
     expect "without it: the data" pattern verify /dev/emd0 1
     expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"

@@ -22,7 +22,7 @@ TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 NUDGE_SECONDS = 2
 # From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`).
 # Nothing of the test has run then, so it begins again, plainly.
-DISKS_SECONDS = 40
+DISKS_SECONDS = 20
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 # nokaslr, norandmaps: QEMU finds again what it has translated once when programs are where they were.
 KERNEL_OPTIONS = (
