@@ -3,6 +3,7 @@
 # An array as a block device: limits stacked from its members, flush and FUA, discard and zeroes (also of disks that advertise them and
 # refuse them), statistics, holders in sysfs, members claimed.
 # disks: 3x64M virtio, 3x64M scsi 512/4096, 2x64M scsi 4096
+# cpus: 1
 # timeout: 90
 # boot: plain
 

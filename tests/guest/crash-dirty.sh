@@ -29,7 +29,7 @@ boot_1() {
   step "power cut under writes"
   for array in five one; do
     for name in a b; do
-      (while :; do dd if=/dev/urandom of="/mnt/$array/$name" bs=24k count=100 oflag=direct conv=notrunc status=none; done) &
+      (spread && while :; do dd if=/dev/urandom of="/mnt/$array/$name" bs=24k count=100 oflag=direct conv=notrunc status=none; done) &
     done
     # Each line is on disk before the next is written.
     (for ((n = 1; ; n++)); do echo "$n" >>"/mnt/$array/lines" && sync "/mnt/$array/lines" && echo "$n" >"/run/next.$array" && mv "/run/next.$array" "/run/acked.$array"; done) &

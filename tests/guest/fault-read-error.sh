@@ -3,6 +3,7 @@
 # Sectors that a member cannot read are served from redundancy and written again, and the member stays. Without redundancy
 # just these sectors fail.
 # disks: 2x80M virtio
+# cpus: 1
 # emd: manual
 # timeout: 90
 

@@ -71,7 +71,7 @@ boot_1() {
   cannot_write 3
   dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none
   # The same again and again, so that it is not marked as clean before the power goes.
-  (while :; do dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none; done) &
+  (spread && while :; do dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none; done) &
   host powercut
 }
 

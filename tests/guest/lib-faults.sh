@@ -54,6 +54,7 @@ load_begins() {
   before=$(emd_writes emd0)
   rm -f /run/load.*
   (
+    spread
     status=0
     until [[ $status != 0 || -e /run/load.stop ]]; do fio_pass "$seed" write "$@" || status=$?; done
     echo "$status" >/run/load.over
@@ -78,7 +79,7 @@ load_ends() {
 fio_pass() {
   local seed=$1 mode=$2
   shift 2
-  local options=(--name=pass --filename=/dev/emd0 --direct=1 --rw=randwrite --bs=16k --ioengine=libaio --iodepth=8 --size=100%)
+  local options=(--name=pass --filename=/dev/emd0 --cpus_allowed="$CPUS" --direct=1 --rw=randwrite --bs=16k --ioengine=libaio --iodepth=8 --size=100%)
   options+=(--randseed="$seed" --verify=crc32c --verify_fatal=1 --allow_file_create=0)
   case $mode in
   write) options+=(--do_verify=0 --rate=16m) ;;

@@ -8,7 +8,7 @@ verify_fio() {
   local device=/dev/$1 sector
   shift
   sector=$(blockdev --getss "$device")
-  fio --name=verify --filename="$device" --rw=randwrite --bsrange="$sector-256k" --bs_unaligned=0 --ioengine=libaio --iodepth=16 \
+  fio --name=verify --filename="$device" --cpus_allowed="$CPUS" --rw=randwrite --bsrange="$sector-256k" --bs_unaligned=0 --ioengine=libaio --iodepth=16 \
     --direct=1 --verify=crc32c --verify_fatal=1 --do_verify=1 --size=100% --blockalign="$sector" "$@"
 }
 
@@ -19,6 +19,7 @@ fio_while() {
   before=$(emd_writes "$array")
   rm -f /run/fio.stop /run/fio.passes
   (
+    spread
     until [[ -e /run/fio.stop ]]; do
       verify_fio "$array" --size=50% --randseed="$RANDOM" >/run/fio.log 2>&1 || break
       echo pass >>/run/fio.passes
@@ -239,7 +240,7 @@ files_written() {
     known "$2" 150000 >"$folder/file$2"
     cp -r /emd/tests/guest/programs "$folder/tree$2"
   done
-  expect "$1: fio writes to ext4 and xfs and verifies" fio --bs=16k --size=1M --rw=randwrite --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c \
+  expect "$1: fio writes to ext4 and xfs and verifies" fio --cpus_allowed="$CPUS" --bs=16k --size=1M --rw=randwrite --ioengine=libaio --iodepth=8 --direct=1 --verify=crc32c \
     --verify_fatal=1 --do_verify=1 --name=ext4 --filename=/mnt/part1/fio --name=xfs --filename=/mnt/part2/fio
   umount /mnt/part1 /mnt/part2
 }

@@ -150,7 +150,7 @@ sum() { /emd/bin/pattern sum "$@"; }
 
 # fio_verified DEVICE: fio writes all of it in random order, in pieces of 4 to 64 KiB, and finds it again.
 fio_verified() {
-  fio --name=w --filename="$1" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --blockalign=4k --ioengine=libaio --iodepth=8 --size=100% \
+  fio --name=w --filename="$1" --cpus_allowed="$CPUS" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --blockalign=4k --ioengine=libaio --iodepth=8 --size=100% \
     --verify=crc32c --verify_fatal=1 --do_verify=1
 }
 

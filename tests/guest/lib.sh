@@ -120,9 +120,17 @@ plug() {
 
 disk_gone() { ! disk "$1"; }
 
+# With several processors the shell and its programs stay on the first: a guest without KVM takes twice as long for programs that move about. The
+# kernel's own threads are on all of them, and so are loads:
+# spread: what this (sub)shell starts from now on is on all processors.
+read -r CPUS </sys/devices/system/cpu/online
+spread() { [[ $CPUS == 0 ]] || taskset -cp "$CPUS" "$BASHPID" >/dev/null; }
+
 run_boot() { # SCRIPT N
   set -Eeuo pipefail
   trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: status $?: $BASH_COMMAND"' ERR
+  # How fast things are shall not depend on it.
+  [[ $CPUS == 0 || $1 == */tests/bench/* ]] || taskset -cp 0 $$ >/dev/null
   # shellcheck disable=SC1090
   source "$1"
   declare -F "boot_$2" >/dev/null || fail "there is no boot_$2 in ${1##*/}"

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # Disks of 4096-byte sectors: RAID5 and RAID1 with all that they go through on others, and partitions.
 # disks: 4x80M scsi 4096
+# cpus: 1
 # timeout: 120
 
 # shellcheck source=tests/guest/lib-raid.sh

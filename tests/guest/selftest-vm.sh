@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # The runner itself: disks are as declared, come and go, and keep what was synced through a power cut.
 # disks: 2x64M virtio, 1x64M virtio 4096, 1x64M virtio 512/4096, 1x64M scsi, 1x64M scsi 4096, 1x32M virtio unplugged
+# cpus: 1
 # emd: manual
 # timeout: 90
 

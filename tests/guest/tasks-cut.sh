@@ -3,6 +3,7 @@
 # Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
 # disks: 20x52M virtio, 1x1M virtio, 3x52M scsi
+# cpus: 1
 # emd: manual
 # timeout: 240
 

@@ -3,6 +3,7 @@
 # Tasks: check and repair find every place that does not agree and put it right (RAID6 and three copies know which member is wrong);
 # tasks are held, let go, limited and cancelled; a rebuild goes on from its checkpoint after a stop; after a power cut only what was being written is resynced.
 # disks: 6x72M virtio
+# cpus: 1
 # emd: manual
 # timeout: 300
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # emd: manual
+# cpus: 1
 boot_1() { expect "this succeeds" false; }

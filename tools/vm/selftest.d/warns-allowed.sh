@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # emd: manual
+# cpus: 1
 # dmesg-allow: WARNING: from a test
 boot_1() { echo "WARNING: from a test" >/dev/kmsg; }
