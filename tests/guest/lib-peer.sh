@@ -172,6 +172,14 @@ emd_finds() {
   done
 }
 
+# The volumes that EMD has begun to rebuild.
+emd_rebuilt() {
+  local array
+  emdadm monitor --from 0 --once --json | jq -r 'select(.kind == "task-started" and .word == "rebuild").array' | while read -r array; do
+    emdadm show --json | jq -r --arg array "$array" '.sets[].volumes[] | select(.device == $array).name'
+  done | sort -u
+}
+
 # there_and_back STATE SEED DISK...: EMD writes to the volumes that it has; md takes them from the disks and writes to them, and EMD
 # has them again.
 there_and_back() {

@@ -118,7 +118,7 @@ lost_and_rebuilt() {
 
 # md_takes_the_spare MEMBERS NAME: DISKS[MEMBERS], which is the spare, takes the place of one that is lost in md.
 md_takes_the_spare() {
-  local members=$1 name=$2 spare=${DISKS[$1]}
+  local members=$1 name=$2 spare=${DISKS[$1]} degraded
   emd_fill 1
   md_takes "${DISKS[@]:0:members+1}"
   md_has "$name"
@@ -129,7 +129,11 @@ md_takes_the_spare() {
   md_stop
   # It would be the older half of a set of two histories.
   blkdiscard -f -z "${DISKS[1]}"
-  emd_takes optimal
+  # mdmon may go on to call a volume of several mirrors degraded when md has rebuilt it (docs/formats/ddf.md). EMD cannot know better.
+  degraded=$(mdadm_view "${DISKS[0]}" | sed -n 's/^volume \(.*\): Degraded.*/\1/p')
+  [[ ! $degraded || $name == r10 ]] || fail "mdadm calls $name degraded"
+  emd_finds optimal
+  expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$degraded"
   expect "the spare is a member" emd_has "$name" "$spare"
 }
 

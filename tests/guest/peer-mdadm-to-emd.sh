@@ -163,14 +163,6 @@ takes_the_spare() {
   emd_takes optimal
 }
 
-# The volumes that EMD has begun to rebuild.
-emd_rebuilt() {
-  local array
-  emdadm monitor --from 0 --once --json | jq -r 'select(.kind == "task-started" and .word == "rebuild").array' | while read -r array; do
-    emdadm show --json | jq -r --arg array "$array" '.sets[].volumes[] | select(.device == $array).name'
-  done | sort -u
-}
-
 md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }
 
 # mdadm reads from the disk that mdmon wrote last the states that EMD tells. (It may end without having written all of them.)
