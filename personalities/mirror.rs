@@ -289,7 +289,11 @@ impl MirrorLane {
         }
         let Some(source) = self.have.first() else {
             let left = self.readable.minus(self.bad);
-            let preferred = Mask::option(wanted.first()).intersect(left);
+            let preferred = match self.unsynced {
+                // There it matters whose copy it is.
+                true => Mask::EMPTY,
+                false => Mask::option(wanted.first()).intersect(left),
+            };
             return match preferred.first().or(self.leader(left)) {
                 Some(slot) => read_one(slot),
                 None => self.done(LaneResult::Unreadable, wanted.union(self.bad)),

@@ -386,6 +386,10 @@ fn where_no_sync_has_passed_a_rebuilt_copy_does_not_lead() {
         wanted: Mask::single(2),
     };
     assert_eq!(first_read(read, Mask::single(1)), one(1));
+    let read = Job::Read {
+        wanted: Mask::single(0),
+    };
+    assert_eq!(first_read(read, Mask::single(1)), one(1));
     let usable = Usable {
         readable: all,
         writable: all,
