@@ -84,7 +84,7 @@ test-host: toolbox ## host tests (T=NAME: those that match)
 	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)
 
 simulate: toolbox ## the crash simulator for SECONDS=n (10), or one SEED=n; FORMAT=name, HOLE=closed, MISTAKE=name
-	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) \
+	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) ALL=$(ALL) \
 		$(CARGO) run --quiet --profile simulate -p emd-simulator
 
 test-guest: modules emdadm ## tests in virtual machines (T="NAME...")

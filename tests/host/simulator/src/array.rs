@@ -92,6 +92,8 @@ pub struct Array {
     pub late: Late,
     /// Redundancy is not known to agree from here on.
     pub unsynced_from: u64,
+    /// Members that were rebuilt while a sync was due.
+    pub followers: Mask,
     /// A task works on lanes.
     pub task_active: bool,
     /// The dirty mark.
@@ -247,6 +249,12 @@ impl Sim {
             || array.writable.contains(slot) && array.rebuilt.hold(slot, start, end)
     }
 
+    /// `Array::leaders`.
+    pub fn leaders(&self) -> Mask {
+        let array = self.array.as_ref();
+        array.map_or(Mask::EMPTY, |array| array.readable.minus(array.followers))
+    }
+
     /// Enters the gate, or waits there.
     pub fn enter(&mut self, user: usize) -> bool {
         let array = self.arr();
@@ -353,6 +361,10 @@ impl Sim {
         };
         let mut readable = self.readable_in(op.stripe, op.run_column, end_column);
         let is_write = matches!(op.job, Job::Write { .. });
+        if is_write && self.is_parity() && !self.has(Mistake::FilledAheadLeftBehind) {
+            let ahead = self.filled_ahead(op).intersect(array.writable);
+            readable = readable.union(ahead);
+        }
         let roles = self.geometry.roles(op.stripe);
         if self.has(Mistake::ParityLeftBehind) {
             // As if a rebuild of the parity was to come by.
@@ -393,6 +405,24 @@ impl Sim {
         }
     }
 
+    /// `Array::sync_outlives_source`.
+    pub fn sync_outlives_source(&self) -> bool {
+        let task = self.array.as_ref().and_then(|array| array.task.as_ref());
+        task.is_some_and(|task| task.kind != TaskKind::Rebuild) && self.members_lost()
+    }
+
+    /// `Array::filled_ahead`.
+    fn filled_ahead(&self, op: &crate::lanes::LaneOp) -> Mask {
+        let task = self.array.as_ref().and_then(|array| array.task.as_ref());
+        let Some(task) = task.filter(|task| task.kind == TaskKind::Rebuild) else {
+            return Mask::EMPTY;
+        };
+        let lane = task.walk.lane_at(op.stripe, op.run_column);
+        lane.filter(|&lane| task.window.is_ahead(lane))
+            .and_then(|lane| task.walk.lane(lane))
+            .map_or(Mask::EMPTY, |lane| lane.targets)
+    }
+
     /// Sends the next lane, or ends the task.
     pub fn task_send(&mut self) {
         let lost = self.members_lost();
@@ -429,6 +459,7 @@ impl Sim {
         let completed = task.window.is_complete();
         if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from = u64::MAX;
+            array.followers = Mask::EMPTY;
         }
         array.finished_task = Some(TaskEnd {
             kind: task.kind,
@@ -457,12 +488,16 @@ impl Sim {
     fn publish(&mut self) {
         let ahead = self.has(Mistake::MarkAheadOfData);
         let late = self.has(Mistake::LateTrusted);
+        let one_span = self.geometry.shape().spans > 1 && self.has(Mistake::MarkOfOneSpan);
+        let chunk = u64::from(self.geometry.chunk_sectors());
         let array = self.arr();
         let Some(task) = array.task.as_ref() else {
             return;
         };
         let done = if ahead {
             task.walk.mark(task.window.base() + task.window.flying())
+        } else if one_span {
+            (task.done_sectors() + chunk).min(task.walk.length())
         } else {
             task.done_sectors()
         };

@@ -41,12 +41,7 @@ impl Sim {
     }
 
     fn someone_is_fresh(&self) -> bool {
-        self.last_readable.iter().any(|slot| {
-            let place = self.places.get(usize::from(slot)).copied().flatten();
-            place.is_some_and(|(disk, _)| {
-                self.disks[disk].answers() && !self.untaken.contains(&disk)
-            })
-        })
+        !self.fresh_members().is_empty()
     }
 
     /// The machine starts.
@@ -65,14 +60,12 @@ impl Sim {
         }
         let format = setup::format_of(&self.history.config);
         let mut images = Vec::new();
-        let mut damaged = 0;
         for disk in here {
             match setup::probe(format, &self.disks[disk], disk, &self.regions) {
                 Ok(Some(image)) => images.push(image),
                 Ok(None) => {}
-                // What is longer than a sector may be torn, on one disk at a time.
-                Err(_) if setup::may_tear(format) && damaged == 0 => {
-                    damaged += 1;
+                // What is longer than a sector may be torn where it was being written.
+                Err(_) if setup::may_tear(format) && self.unflushed_metadata.contains(&disk) => {
                     self.untaken.insert(disk);
                 }
                 Err(why) => return self.violate("metadata reads back to a legal state", why),
@@ -82,7 +75,7 @@ impl Sim {
         let set = match format.assemble(&images) {
             Ok(set) => set,
             Err(why) => {
-                if self.someone_is_fresh() {
+                if self.health(self.fresh_members()) != Health::Failed {
                     let text = format!("disks that are fresh make no set: {why}");
                     self.violate("metadata reads back to a legal state", text);
                 }
@@ -109,6 +102,13 @@ impl Sim {
             return self.refuse(why);
         }
         let absent = self.absent_disks();
+        // They are recorded as lost before anything else; a cut may come before the volume runs.
+        for slot in self.last_readable.iter() {
+            let disk = self.disk_in(slot);
+            if disk.is_some_and(|disk| absent.contains(&disk)) {
+                self.last_readable = self.last_readable.without(slot);
+            }
+        }
         let mut steps: Vec<Step> = absent
             .into_iter()
             .map(|disk| Step::TryRecord(Event::DiskMissing(disk)))
@@ -120,6 +120,9 @@ impl Sim {
         }
         if self.has_log() {
             steps.push(Step::Do(Action::ReplayHole));
+            if !self.has(Mistake::ReplayNotFlushed) {
+                steps.push(Step::FlushDisks);
+            }
             let keeps = self.has(Mistake::SessionKept) && volume_has_session(self.set.as_deref());
             if !keeps {
                 steps.push(Step::TryRecord(Event::HoleLogStarted(0)));
@@ -264,6 +267,7 @@ impl Sim {
             rebuilt: Rc::new(rebuilt),
             late: Late::NONE,
             unsynced_from: unsynced,
+            followers: Mask::EMPTY,
             task_active: false,
             dirty: if !redundant || consistency == Consistency::Dirty {
                 Dirty::Dirty

@@ -130,7 +130,7 @@ impl Sim {
                 if agreed && differ && consistent_rebuild(in_sync, right) {
                     let text = format!(
                         "row {row}: copies {} differ, and it is called clean",
-                        crate::sim::show(&copies)
+                        crate::io::show(&copies)
                     );
                     return self.violate(promise, text);
                 }
@@ -144,7 +144,7 @@ impl Sim {
                     {
                         let text = format!(
                             "row {row}: {} does not agree, and it is called clean",
-                            crate::sim::show(&tokens)
+                            crate::io::show(&tokens)
                         );
                         return self.violate(promise, text);
                     }
@@ -167,7 +167,7 @@ impl Sim {
                 let text = format!(
                     "member {slot} is called in sync and has {:04x} for sector {sector}; possible: {}",
                     token & 0xFFFF,
-                    crate::sim::show(&possible)
+                    crate::io::show(&possible)
                 );
                 return self.violate(promise, text);
             }
@@ -197,7 +197,7 @@ impl Sim {
                 let text = format!(
                     "sector {sector} of lost member {slot} comes out as {:04x}; possible: {}",
                     token & 0xFFFF,
-                    crate::sim::show(&possible)
+                    crate::io::show(&possible)
                 );
                 self.violate("acknowledged data is there, and nothing else changes", text);
             }
@@ -230,22 +230,27 @@ impl Sim {
             if tokens.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Some(format!(
                     "sector {sector}: copies {}",
-                    crate::sim::show(&tokens)
+                    crate::io::show(&tokens)
                 ));
             }
         }
         None
     }
 
-    /// A start was refused: is that honest?
-    pub fn judge_refusal(&mut self, why: &str) {
+    /// Members that were in sync when the volume last ran, are here, and took the last metadata.
+    pub fn fresh_members(&self) -> Mask {
         let fresh = self.last_readable.iter().filter(|&slot| {
             let place = self.places.get(usize::from(slot)).copied().flatten();
             place.is_some_and(|(disk, _)| {
                 self.disks[disk].answers() && !self.untaken.contains(&disk)
             })
         });
-        let fresh = fresh.fold(Mask::EMPTY, Mask::with);
+        fresh.fold(Mask::EMPTY, Mask::with)
+    }
+
+    /// A start was refused: is that honest?
+    pub fn judge_refusal(&mut self, why: &str) {
+        let fresh = self.fresh_members();
         if self.health(fresh) != Health::Failed {
             let text = format!("members {:b} are in sync and here, but: {why}", fresh.0);
             self.violate("what can be started is started", text);
@@ -307,7 +312,7 @@ impl Sim {
             }
             agrees &= self.differing_copies(&places, row, readable).is_none();
             if !agrees && !needs_resync {
-                let text = format!("row {row}: {}", crate::sim::show(&tokens));
+                let text = format!("row {row}: {}", crate::io::show(&tokens));
                 self.violate("redundancy agrees when everything has come to rest", text);
             }
             if self.report.violation.is_some() {

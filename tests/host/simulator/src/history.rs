@@ -26,8 +26,10 @@ pub struct Config {
     pub level: usize,
     /// Which of the format's layouts for the level.
     pub layout: usize,
-    /// Members.
+    /// Members, over all spans.
     pub members: u16,
+    /// Spans; more than one is a two-level volume (RAID 50, 60).
+    pub spans: u16,
     /// Disks beyond those: global spares.
     pub spares: u16,
     /// Chunk length.
@@ -79,6 +81,8 @@ pub enum Op {
     Quiet,
     /// Everything comes to rest: tasks end, spares are in.
     Settle,
+    /// Time passes until a rebuild has done some of its work, or nothing is left to do.
+    AwaitRebuild,
     /// The next reads of a disk fail.
     FailReads(usize, u32),
     /// The next writes of a disk fail.
@@ -120,6 +124,9 @@ pub struct History {
     pub schedule: u64,
 }
 
+/// So many seeds, from a multiple of it on, have what they set up in common.
+pub const GROUP: u64 = 8;
+
 /// What histories are made from.
 #[derive(Clone, Debug)]
 pub struct Menu {
@@ -131,6 +138,11 @@ pub struct Menu {
     pub hole: WriteHole,
     /// Writes of metadata may fail.
     pub metadata_errors: bool,
+    /// Every history loses two members, and gets disks for them one after the other: the second joins the
+    /// rebuild of the first.
+    pub late_joiners: bool,
+    /// Every volume has two levels.
+    pub spans: bool,
 }
 
 impl Menu {
@@ -141,6 +153,27 @@ impl Menu {
             levels: Vec::new(),
             hole: WriteHole::Open,
             metadata_errors: false,
+            late_joiners: false,
+            spans: false,
+        }
+    }
+
+    /// RAID 50 and 60.
+    pub fn two_levels() -> Self {
+        Self {
+            levels: vec![Level::Raid5, Level::Raid6],
+            spans: true,
+            ..Self::usual()
+        }
+    }
+
+    /// Volumes that bear the loss of two members, and lose them.
+    pub fn late_joiners() -> Self {
+        Self {
+            formats: vec!["md-1.2"],
+            levels: vec![Level::Raid6],
+            late_joiners: true,
+            ..Self::usual()
         }
     }
 
@@ -212,21 +245,28 @@ impl Menu {
         let (level, layout, _, least, most) = *rng.pick(&of_level);
         let (least, most) = (least.max(2), most.min(least.max(2) + 2));
         let chunk_sectors = *rng.pick(crate::setup::chunks(format));
+        let capabilities =
+            emd_core::metadata::registry::by_name(format).map(|of| of.capabilities());
+        let may_span = capabilities.is_some_and(|format| format.spans_max > 1)
+            && matches!(Level::ALL[level], Level::Raid5 | Level::Raid6);
+        let percent = if self.spans { 100 } else { 25 };
+        let spans = 1 + u16::from(may_span && rng.chance(percent));
         let mut config = Config {
             format,
             level,
             layout,
-            members: least + rng.below(usize::from(most - least) + 1) as u16,
+            members: spans * (least + rng.below(usize::from(most - least) + 1) as u16),
+            spans,
             spares: rng.below(3).min(1) as u16,
             chunk_sectors,
-            stripes: 4 + 4 * rng.below(2) as u32,
+            // Rebuilds are to last for a while then.
+            stripes: (4 + 4 * rng.below(2) as u32) * if self.late_joiners { 8 } else { 1 },
             lane_sectors: (chunk_sectors / (1 + rng.below(2) as u32)).min(8),
             assume_clean: rng.chance(75),
             hole: self.hole,
             log: false,
         };
-        let capabilities = emd_core::metadata::registry::by_name(format);
-        let has_log = capabilities.is_some_and(|format| format.capabilities().hole_log);
+        let has_log = capabilities.is_some_and(|format| format.hole_log);
         config.log = has_log && config.level().parity_members() > 0;
         config.log &= self.hole == WriteHole::Closed;
         // Formats refuse some numbers of members, spares, volumes that were never initialised.
@@ -235,7 +275,8 @@ impl Menu {
                 Ok(_) => return Some(config),
                 Err(why) if why.contains("internal") => panic!("{config:?}: {why}"),
                 Err(_) => {
-                    config.members = least + rng.below(usize::from(most - least) + 1) as u16;
+                    config.members =
+                        spans * (least + rng.below(usize::from(most - least) + 1) as u16);
                     config.spares = rng.below(2) as u16;
                     config.assume_clean |= rng.chance(50);
                 }
@@ -244,15 +285,17 @@ impl Menu {
         None
     }
 
-    /// The history of `seed`.
+    /// The history of `seed`. What is set up is the same for [`GROUP`] of them: making it takes longer than
+    /// a history.
     pub fn history(&self, seed: u64) -> History {
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::new(!(seed / GROUP));
         let format = *rng.pick(&self.formats);
         let choices = self.choices(format);
         assert!(!choices.is_empty(), "{format} has none of these levels");
         // Some levels are not made small enough (RAID 0 of md's 0.90 takes whole disks).
         let config = (0..40).find_map(|_| self.config(&mut rng, format, &choices));
         let config = config.unwrap_or_else(|| panic!("seed {seed}: {format} makes nothing"));
+        let mut rng = Rng::new(seed);
         let ops = self.ops(&mut rng, &config);
         History {
             config,
@@ -287,6 +330,18 @@ fn user_op(rng: &mut Rng, size: u64, hot: u64) -> Op {
     }
 }
 
+/// Two members go; a disk comes for one of them, and later for the other.
+fn late_joiner_ops(rng: &mut Rng, disks: usize, size: u64, hot: u64) -> Vec<Op> {
+    let first = rng.below(disks);
+    let second = (first + 1 + rng.below(disks - 1)) % disks;
+    let mut ops = vec![Op::Kill(first), Op::Kill(second)];
+    for _ in 0..1 + rng.below(3) {
+        ops.push(user_op(rng, size, hot));
+    }
+    ops.extend([Op::AddBlank, Op::AwaitRebuild, Op::AddBlank]);
+    ops
+}
+
 impl Menu {
     fn ops(&self, rng: &mut Rng, config: &Config) -> Vec<Op> {
         let size = crate::setup::size_sectors(config);
@@ -298,6 +353,9 @@ impl Menu {
             let hot = rng.number() % size;
             let faults = rng.below(3);
             let count = 4 + rng.below(16);
+            if self.late_joiners && boot == 0 {
+                ops.extend(late_joiner_ops(rng, disks, size, hot));
+            }
             for _ in 0..count {
                 ops.push(user_op(rng, size, hot));
             }
@@ -318,6 +376,10 @@ impl Menu {
                 } else {
                     Op::Restart(absent)
                 });
+                // Also while it starts: what the start itself writes may be cut.
+                if rng.chance(15) {
+                    ops.push(Op::PowerCut(Absent(0)));
+                }
             }
         }
         ops

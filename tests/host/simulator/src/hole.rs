@@ -4,8 +4,9 @@
 //! replay. Entries are real bytes on the disks; of a sum each sector's token is the first eight.
 
 use crate::disk::{IoError, Token};
+use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
-use crate::sim::{Owner, Request, Sim};
+use crate::sim::Sim;
 use emd_core::model::{Consistency, MemberState, Slot};
 use emd_core::personalities::hole_log::entry::{crc32c, scan};
 use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
@@ -457,7 +458,7 @@ impl Sim {
                     .map(token_of)
                     .collect();
                 let sector = offset + start + u64::from(stretch.column);
-                let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, true);
+                let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, false);
             }
         }
         true

@@ -33,8 +33,10 @@ pub mod array;
 pub mod boot;
 pub mod check;
 pub mod disk;
+pub mod faults;
 pub mod history;
 pub mod hole;
+pub mod io;
 pub mod lanes;
 pub mod mistake;
 pub mod oracle;
@@ -43,6 +45,7 @@ pub mod rng;
 pub mod setup;
 pub mod shrink;
 pub mod sim;
+pub mod torn;
 pub mod users;
 pub mod worker;
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [MISTAKE=…]`.
+//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [MISTAKE=…] [ALL=1]`.
+//!
+//! With `ALL` a failure is no end: those that were found are listed at the end.
 
 #![forbid(unsafe_code)]
 
-use emd_simulator::history::{Menu, WriteHole};
+use emd_simulator::history::{Menu, WriteHole, GROUP};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
 use emd_simulator::sim::{run, Report};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -35,7 +38,7 @@ fn main() {
     let mistake = variable("MISTAKE")
         .map(|name| Mistake::by_name(&name).unwrap_or_else(|| panic!("one of {:?}", Mistake::ALL)));
     if let Some(seed) = number("SEED") {
-        return replay(&menu, seed, mistake);
+        std::process::exit(i32::from(replay(&menu, seed, mistake)));
     }
     let seconds = number("SECONDS").unwrap_or(10);
     let first = number("FROM").unwrap_or_else(|| {
@@ -46,19 +49,25 @@ fn main() {
     let end = begin + Duration::from_secs(seconds);
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
+    let all = variable("ALL").is_some();
     let total = Mutex::new((0u64, Report::default()));
-    let found = Mutex::new(None);
+    let found = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut seeds = 0..0;
                 while !stop.load(Ordering::Relaxed) && Instant::now() < end {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = seeds.next().unwrap_or_else(|| {
+                        let first = next.fetch_add(GROUP, Ordering::Relaxed);
+                        seeds = first + 1..first + GROUP;
+                        first
+                    });
                     let report = run(&menu.history(seed), mistake, false);
-                    if report.violation.is_some() {
-                        stop.store(true, Ordering::Relaxed);
+                    if let Some(violation) = &report.violation {
+                        stop.fetch_or(!all, Ordering::Relaxed);
                         let mut found = found.lock().unwrap_or_else(|lock| lock.into_inner());
-                        *found = found.map_or(Some(seed), |other: u64| Some(other.min(seed)));
+                        found.insert(seed, violation.clone());
                     }
                     let mut total = total.lock().unwrap_or_else(|lock| lock.into_inner());
                     total.0 += 1;
@@ -84,8 +93,14 @@ fn main() {
         sum.allowed[1],
     );
     let found = found.into_inner().unwrap_or_else(|lock| lock.into_inner());
-    if let Some(seed) = found {
+    if all {
+        for (seed, violation) in &found {
+            println!("seed {seed}: {}: {}", violation.promise, violation.text);
+        }
+    } else if let Some(&seed) = found.keys().next() {
         replay(&menu, seed, mistake);
+    }
+    if !found.is_empty() {
         std::process::exit(1);
     }
 }
@@ -101,8 +116,8 @@ fn add(sum: &mut Report, one: &Report) {
     sum.allowed[1] += one.allowed[1];
 }
 
-/// Runs one seed again; when it fails, makes it small and tells the story.
-fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) {
+/// Runs one seed again; when it fails, makes it small, tells the story and says so.
+fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) -> bool {
     let history = menu.history(seed);
     let report = run(&history, mistake, true);
     let Some(violation) = &report.violation else {
@@ -113,7 +128,7 @@ fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) {
             "seed {seed}: all promises kept ({:?}, {} steps)",
             history.config, report.steps
         );
-        return;
+        return false;
     };
     println!(
         "{}",
@@ -125,4 +140,5 @@ fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) {
             mistake
         )
     );
+    true
 }

@@ -21,6 +21,8 @@ pub enum Mistake {
     StaleTrusted,
     /// A rebuild's mark, below which the new member is read, is ahead of what is written.
     MarkAheadOfData,
+    /// A mark passes a row of the members when one span of a two-level volume is through with it.
+    MarkOfOneSpan,
     /// A checkpoint is recorded without a flush of what it promises.
     CheckpointWithoutFlush,
     /// A rebuild is recorded as done without a flush of the new member.
@@ -58,6 +60,14 @@ pub enum Mistake {
     /// Copies that may differ after a crash are read wherever it is convenient, not where the resync
     /// will copy from.
     UnsyncedCopiesRead,
+    /// Who reads copies that may differ does not wait for what a sync still writes from a member that was
+    /// just lost.
+    ReadBeforeLastSync,
+    /// Where no sync has passed, the copy of a member that was rebuilt since counts.
+    RebuiltCopyLeads,
+    /// A write that cannot work parity out leaves it behind on a member that the rebuild has filled there,
+    /// though its mark is not that far.
+    FilledAheadLeftBehind,
     /// A member that joined a rebuild late counts as right below the mark, where it was not filled yet.
     LateTrusted,
     /// Partial parity is not logged.
@@ -70,6 +80,8 @@ pub enum Mistake {
     VoidLeftOut,
     /// The log is not looked at when the volume starts.
     ReplaySkipped,
+    /// What the log put right is only in caches when its entries count no more.
+    ReplayNotFlushed,
     /// Entries of the last start count after the next.
     SessionKept,
     /// A disk that comes back brings its old entries.
@@ -87,6 +99,7 @@ impl Mistake {
         Mistake::ParityFromChangedData,
         Mistake::StaleTrusted,
         Mistake::MarkAheadOfData,
+        Mistake::MarkOfOneSpan,
         Mistake::CheckpointWithoutFlush,
         Mistake::RebuiltWithoutFlush,
         Mistake::AcknowledgedBeforeRecorded,
@@ -105,12 +118,16 @@ impl Mistake {
         Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,
+        Mistake::ReadBeforeLastSync,
+        Mistake::RebuiltCopyLeads,
+        Mistake::FilledAheadLeftBehind,
         Mistake::LateTrusted,
         Mistake::LogLeftOut,
         Mistake::LogInCache,
         Mistake::LogWithoutFlush,
         Mistake::VoidLeftOut,
         Mistake::ReplaySkipped,
+        Mistake::ReplayNotFlushed,
         Mistake::SessionKept,
         Mistake::RingNotCleared,
     ];

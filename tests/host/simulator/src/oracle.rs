@@ -10,7 +10,8 @@
 //!
 //! What is on the medium after a power cut does not change by being read: once a read returned one
 //! of the possible values, the others are gone, until a member is lost that may have been the one
-//! that had it ([`Oracle::forget_observations`]).
+//! that had it ([`Oracle::forget_observations`]), or a copy could not be read
+//! ([`Oracle::copy_unreadable`]): the resync may not have been there yet, so copies may differ.
 
 use crate::disk::Token;
 
@@ -34,6 +35,8 @@ struct Cell {
     entries: Vec<Entry>,
     /// Seen since the last power cut, when several values were possible.
     observed: Option<Token>,
+    /// A copy could not be read since then: which of them counts may change.
+    unsteady: bool,
 }
 
 /// What is allowed where.
@@ -59,8 +62,10 @@ pub struct WriteId {
 }
 
 impl Cell {
-    fn allows(&self, token: Token, since: Time) -> bool {
-        if let Some(observed) = self.observed {
+    /// Whether a read that began at `since` may return `token`; what was seen counts for those that began
+    /// after `forgotten`.
+    fn allows(&self, token: Token, since: Time, forgotten: Time) -> bool {
+        if let Some(observed) = self.observed.filter(|_| since > forgotten) {
             if self.entries.iter().all(|entry| entry.submitted == 0) {
                 return token == observed;
             }
@@ -165,7 +170,7 @@ impl Oracle {
     /// were possible because of a power cut, it is the one from now on.
     pub fn check(&mut self, sector: u64, token: Token, since: Time) -> bool {
         let cell = &mut self.cells[sector as usize];
-        if !cell.allows(token, since) {
+        if !cell.allows(token, since, self.forgotten) {
             return false;
         }
         let open = cell.entries.len() > 1
@@ -173,7 +178,7 @@ impl Oracle {
                 .entries
                 .iter()
                 .all(|entry| entry.submitted == 0 && !entry.any);
-        if self.holds_observed && open && since > self.forgotten {
+        if self.holds_observed && open && since > self.forgotten && !cell.unsteady {
             cell.observed = Some(token);
         }
         true
@@ -185,11 +190,20 @@ impl Oracle {
         cell.has(token, since)
     }
 
+    /// Whether more than one value is possible: what was written there last is not known to be durable.
+    pub fn is_open(&self, sector: u64) -> bool {
+        let cell = &self.cells[sector as usize];
+        let held = |entry: &&Entry| !cell.is_past(entry, Time::MAX, true);
+        cell.entries.iter().filter(held).count() > 1
+    }
+
     /// The values that a sector may hold, for stories.
     pub fn possible(&self, sector: u64, since: Time) -> Vec<Token> {
         let cell = &self.cells[sector as usize];
         let tokens = cell.entries.iter().map(|entry| entry.token);
-        tokens.filter(|&token| cell.allows(token, since)).collect()
+        tokens
+            .filter(|&token| cell.allows(token, since, self.forgotten))
+            .collect()
     }
 
     /// Anything may be in this sector, until it is written: a named allowance.
@@ -218,9 +232,18 @@ impl Oracle {
         }
     }
 
+    /// A copy of the sector could not be read: what counts may be what another one has, until it is written.
+    pub fn copy_unreadable(&mut self, sector: u64) {
+        if let Some(cell) = self.cells.get_mut(sector as usize) {
+            cell.observed = None;
+            cell.unsteady = true;
+        }
+    }
+
     /// Power was cut, or the array stopped: what may be there is what is possible from now on.
     pub fn restart(&mut self) {
         for cell in &mut self.cells {
+            cell.unsteady = false;
             if cell.entries.iter().all(|entry| entry.submitted == 0) {
                 continue;
             }

@@ -3,7 +3,7 @@
 //! Volumes to begin with: made once by the real format for each configuration, then copied.
 
 use crate::disk::{Disk, Token};
-use crate::history::Config;
+use crate::history::{Config, WriteHole};
 use crate::rng::{mix, Rng};
 use emd_core::metadata::{registry, DiskImage, Extent, Format, MetadataSet, Probe, Region};
 use emd_core::metadata::{PROBE_BYTES_MAX, PROBE_ROUNDS_MAX};
@@ -41,7 +41,7 @@ pub fn size_sectors(config: &Config) -> u64 {
     match level {
         Level::Raid1 => unit,
         Level::Raid10 | Level::Raid1e => unit * u64::from(config.members) / 2,
-        _ => unit * u64::from(config.members - level.parity_members()),
+        _ => unit * u64::from(config.members - config.spans * level.parity_members()),
     }
 }
 
@@ -61,6 +61,9 @@ pub struct Template {
 
 /// What was made, or why it could not be.
 type Made = Result<Rc<Template>, String>;
+
+/// Most that a thread keeps: some take megabytes.
+const TEMPLATES_MAX: usize = 64;
 
 thread_local! {
     static TEMPLATES: RefCell<BTreeMap<Config, Made>> = const { RefCell::new(BTreeMap::new()) };
@@ -155,11 +158,23 @@ fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> Result<usize, Str
 
 /// The disks that `config` begins with, or why the format does not make such a volume.
 pub fn template(config: &Config) -> Made {
-    if let Some(known) = TEMPLATES.with(|all| all.borrow().get(config).cloned()) {
+    // What it does not depend on.
+    let config = Config {
+        lane_sectors: 0,
+        hole: WriteHole::Open,
+        ..*config
+    };
+    if let Some(known) = TEMPLATES.with(|all| all.borrow().get(&config).cloned()) {
         return known;
     }
-    let made = make(config).map(Rc::new);
-    TEMPLATES.with(|all| all.borrow_mut().insert(*config, made.clone()));
+    let made = make(&config).map(Rc::new);
+    TEMPLATES.with(|all| {
+        let mut all = all.borrow_mut();
+        if all.len() >= TEMPLATES_MAX {
+            all.clear();
+        }
+        all.insert(config, made.clone());
+    });
     made
 }
 
@@ -192,7 +207,7 @@ fn make(config: &Config) -> Result<Template, String> {
             ""
         }),
         level: config.level(),
-        spans: 1,
+        spans: config.spans,
         layout,
         chunk_sectors: match layout {
             _ if config.level() == Level::Raid1 => 0,

@@ -4,11 +4,12 @@
 
 use crate::array::Dirty;
 use crate::disk::{IoError, Token};
+use crate::io::{show, Owner, Request};
 use crate::lanes::Fragment;
 use crate::mistake::Mistake;
 use crate::oracle::{Time, WriteId};
 use crate::rng::mix;
-use crate::sim::{show, Owner, Request, Sim};
+use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::Job;
 use emd_core::personalities::{Health, Kind, Mask};
@@ -328,10 +329,16 @@ impl Sim {
         };
         let unsynced = self.sync_mark(stripe, column + sectors) > self.arr().unsynced_from;
         if unsynced && !self.has(Mistake::UnsyncedCopiesRead) {
-            copies.sort_unstable();
-            return copies
-                .into_iter()
-                .find(|(slot, _)| readable.contains(*slot));
+            if self.sync_outlives_source() && !self.has(Mistake::ReadBeforeLastSync) {
+                return None;
+            }
+            let leaders = match self.has(Mistake::RebuiltCopyLeads) {
+                true => readable,
+                false => self.leaders(),
+            };
+            copies.retain(|&(slot, at)| self.holds(slot, at, at + u64::from(sectors)));
+            copies.sort_unstable_by_key(|(slot, _)| (!leaders.contains(*slot), *slot));
+            return copies.first().copied();
         }
         copies.retain(|&(slot, at)| self.holds(slot, at, at + u64::from(sectors)));
         if copies.is_empty() {

@@ -5,7 +5,7 @@
 //! `EMD_SEED=n` begins elsewhere, `EMD_HISTORIES=n` runs more. `make simulate SECONDS=n` runs as long as
 //! one likes.
 
-use emd_simulator::history::Menu;
+use emd_simulator::history::{Menu, GROUP};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
 use emd_simulator::sim::run;
@@ -13,7 +13,7 @@ use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Histories of the usual run, of each format.
-const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 300), ("md-1.2", 600)];
+const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 200), ("md-1.2", 600)];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
@@ -26,15 +26,19 @@ fn first_failure(menu: &Menu, first: u64, count: u64, mistake: Option<Mistake>) 
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= first + count || seed > found.load(Ordering::Relaxed) {
+                // What has the same set-up stays together.
+                let start = next.fetch_add(GROUP, Ordering::Relaxed);
+                if start >= first + count || start > found.load(Ordering::Relaxed) {
                     return;
                 }
-                let history = menu.history(seed);
-                let fails = |mistake| run(&history, mistake, false).violation.is_some();
-                // Found means: it is the mistake that breaks it.
-                if fails(mistake) && (mistake.is_none() || !fails(None)) {
-                    found.fetch_min(seed, Ordering::Relaxed);
+                for seed in start..(start + GROUP).min(first + count) {
+                    let history = menu.history(seed);
+                    let fails = |mistake| run(&history, mistake, false).violation.is_some();
+                    // Found means: it is the mistake that breaks it.
+                    if fails(mistake) && (mistake.is_none() || !fails(None)) {
+                        found.fetch_min(seed, Ordering::Relaxed);
+                        break;
+                    }
                 }
             });
         }
@@ -79,7 +83,9 @@ fn a_seed_replays() {
 ///
 /// Not in the list: `CleanWithoutFlush`, `CheckpointWithoutFlush` and `RebuiltWithoutFlush`, which hide
 /// behind the flushes of the plans themselves (they reach the same disks), and `UnwrittenCounts`, which
-/// takes all disks failing at once; longer runs find some of them.
+/// takes all disks failing at once; longer runs find some of them. `ReadBeforeLastSync`, `RebuiltCopyLeads`
+/// and `FilledAheadLeftBehind` are found once in ten thousands of histories (they were the driver's own): the
+/// parts that were wrong have tests of their own. Others are below, with histories made for them.
 const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::FlushLeftOut, "ddf", 40),
     (Mistake::FuaDropped, "ddf", 40),
@@ -89,7 +95,7 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::StaleTrusted, "asr", 400),
     (Mistake::MarkAheadOfData, "asr", 1500),
     (Mistake::AcknowledgedBeforeRecorded, "asr", 1500),
-    (Mistake::RebuildNotWritten, "asr", 1500),
+    (Mistake::RebuildNotWritten, "md-0.90", 1600),
     (Mistake::PhasesReordered, "ddf", 150),
     (Mistake::ResyncSkipped, "asr", 400),
     (Mistake::LanesNotLocked, "imsm", 400),
@@ -98,8 +104,8 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::LaneFromDistrustedParity, "imsm", 400),
     (Mistake::MarkKeptWhileDirty, "asr", 1500),
     (Mistake::SpareTrustedAtOnce, "asr", 1500),
-    (Mistake::UnsyncedParityTrusted, "imsm", 400),
-    (Mistake::ParityLeftBehind, "imsm", 400),
+    (Mistake::UnsyncedParityTrusted, "md-1.2", 400),
+    (Mistake::ParityLeftBehind, "md-1.2", 100),
     (Mistake::MarkPastFailedLane, "asr", 1500),
     (Mistake::TaskWithoutDrain, "asr", 1500),
     (Mistake::UnsyncedCopiesRead, "asr", 1500),
@@ -116,6 +122,26 @@ fn mistakes_are_found() {
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// A member that joins a rebuild late is not right below the mark of the others.
+#[test]
+fn a_late_joiner_is_filled_in_a_second_pass() {
+    let menu = Menu::late_joiners();
+    keep_their_promises(&menu, 40);
+    let found = first_failure(&menu, 1, 150, Some(Mistake::LateTrusted));
+    println!("LateTrusted: seed {found:?}");
+    assert!(found.is_some());
+}
+
+/// RAID 50 and 60.
+#[test]
+fn two_levels_keep_their_promises() {
+    let menu = Menu::two_levels();
+    keep_their_promises(&menu, 60);
+    let found = first_failure(&menu, 1, 600, Some(Mistake::MarkOfOneSpan));
+    println!("MarkOfOneSpan: seed {found:?}");
+    assert!(found.is_some());
 }
 
 /// What shrinking leaves still fails, is no larger, and its story ends with the broken promise.
@@ -152,6 +178,7 @@ const FOUND_WITH_LOG: &[(Mistake, u64)] = &[
     (Mistake::VoidLeftOut, 2000),
     (Mistake::ReplaySkipped, 400),
     (Mistake::SessionKept, 2000),
+    (Mistake::ReplayNotFlushed, 2000),
 ];
 
 #[test]

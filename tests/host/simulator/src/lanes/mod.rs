@@ -2,14 +2,17 @@
 
 //! Lane ops: `lane_run.rs` and `lane_lock.rs`, on the real step machines.
 
+mod compute;
+mod cut;
+
 use crate::disk::{IoError, Token};
 use crate::hole::{OpLog, Phase};
+use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
-use crate::parity;
-use crate::sim::{Owner, Request, Sim};
+use crate::sim::Sim;
 use emd_core::model::Slot;
-use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult};
-use emd_core::personalities::{Geometry, Kind, Mask, Work};
+use emd_core::personalities::lane::{Job, LaneResult, Outcome, Step, StepResult};
+use emd_core::personalities::{Mask, Work};
 
 /// A part of a user's I/O that an op serves.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +187,9 @@ impl Sim {
         let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
         if distrusted {
             work = work.distrust_parity();
+            if !self.has(Mistake::RebuiltCopyLeads) {
+                work = work.led_by(self.leaders());
+            }
         }
         if self.hole.is_some() {
             work = work.with_log();
@@ -417,119 +423,17 @@ impl Sim {
 
     fn finish(&mut self, op: usize) {
         let body = self.ops[op].take().expect("the op is at work");
-        if body.locked {
-            self.release(body.lane, body.shared);
-        }
         if let Some(lane) = body.task {
             self.task_lane_done(lane, body.bad);
+        }
+        if body.locked {
+            self.release(body.lane, body.shared);
         }
         self.leave();
         for fragment in body.fragments {
             self.unref_user(fragment.user);
         }
     }
-
-    /// Cuts a write into ops (`write::resume` and `Cut`).
-    pub fn write_by_lanes(&mut self, user: usize) {
-        let (sector, sectors, fua) = {
-            let io = self.user(user);
-            (io.sector, u64::from(io.sectors), io.fua)
-        };
-        for rect in self.cut(sector, sector + sectors) {
-            let slot_of = |sim: &Self, index: u16| match sim.geometry.kind() {
-                Kind::Mirrored => 0,
-                Kind::Copies => sim.geometry.roles(rect.stripe).data.first().unwrap_or(0),
-                _ => sim.geometry.data_slot(rect.stripe, index),
-            };
-            let mut written = Mask::EMPTY;
-            for index in rect.first..=rect.last {
-                written = written.with(slot_of(self, index));
-            }
-            self.arr().inside += 1;
-            let op = self.new_op(
-                rect.stripe,
-                rect.column,
-                rect.sectors,
-                Job::Write { written },
-            );
-            self.op(op).fua = fua;
-            for index in rect.first..=rect.last {
-                let at =
-                    rect.start + u64::from(index) * u64::from(self.unit()) + u64::from(rect.column);
-                let fragment = Fragment {
-                    user,
-                    slot: slot_of(self, index),
-                    column: rect.column,
-                    sectors: rect.sectors,
-                    skip: (at - sector) as u32,
-                };
-                self.add_fragment(op, fragment);
-            }
-            self.submit_op(op);
-        }
-    }
-
-    /// Stretches of columns in which the same data members are covered throughout.
-    pub fn cut(&self, sector: u64, end: u64) -> Vec<Rect> {
-        let unit = u64::from(self.unit());
-        let data = match self.geometry.kind() {
-            Kind::Mirrored | Kind::Copies => 1,
-            _ => u64::from(self.geometry.data_members()),
-        };
-        let (stripe_sectors, lane) = (unit * data, u64::from(self.lane_sectors()));
-        let mut rects: Vec<Rect> = Vec::new();
-        for stripe in sector / stripe_sectors..=(end - 1) / stripe_sectors {
-            let start = stripe * stripe_sectors;
-            let covered = |index: u64, column: u64| {
-                let at = start + index * unit + column;
-                sector <= at && at < end
-            };
-            let mut last: Option<Rect> = None;
-            for column in 0..unit {
-                let mut members = (0..data).filter(|&index| covered(index, column));
-                let first = members.next();
-                let here =
-                    first.map(|first| (first as u16, members.next_back().unwrap_or(first) as u16));
-                let joins = last.as_ref().is_some_and(|rect| {
-                    Some((rect.first, rect.last)) == here && column % lane != 0
-                });
-                if joins {
-                    if let Some(rect) = last.as_mut() {
-                        rect.sectors += 1;
-                    }
-                    continue;
-                }
-                rects.extend(last.take());
-                last = here.map(|(first, last)| Rect {
-                    stripe,
-                    start,
-                    column: column as u32,
-                    sectors: 1,
-                    first,
-                    last,
-                });
-            }
-            rects.extend(last.take());
-        }
-        rects
-    }
-}
-
-/// A range of columns in which the data members `first..=last` are covered.
-#[derive(Clone, Copy, Debug)]
-pub struct Rect {
-    /// The stripe.
-    pub stripe: u64,
-    /// Sector of the volume where it starts.
-    pub start: u64,
-    /// First column.
-    pub column: u32,
-    /// Length.
-    pub sectors: u32,
-    /// First data member.
-    pub first: u16,
-    /// Last data member.
-    pub last: u16,
 }
 
 impl LaneOp {
@@ -576,121 +480,4 @@ impl LaneOp {
             _ => own.clone(),
         }
     }
-
-    fn sum(&self, old: Mask, new: Mask) -> Vec<Token> {
-        let mut sum = vec![0; self.run_sectors as usize];
-        let olds = old.iter().map(|slot| &self.old[usize::from(slot)]);
-        let news = new.iter().map(|slot| &self.new[usize::from(slot)]);
-        for block in olds.chain(news) {
-            for (into, token) in sum.iter_mut().zip(block) {
-                *into ^= token;
-            }
-        }
-        sum
-    }
-
-    fn sum_q(&self, geometry: &Geometry, old: Mask, new: Mask) -> Vec<Token> {
-        let mut sum = vec![0; self.run_sectors as usize];
-        let olds = old.iter().map(|slot| (slot, &self.old[usize::from(slot)]));
-        let news = new.iter().map(|slot| (slot, &self.new[usize::from(slot)]));
-        for (slot, block) in olds.chain(news) {
-            for (into, &token) in sum.iter_mut().zip(block) {
-                *into ^= parity::term(geometry, self.stripe, slot, token);
-            }
-        }
-        sum
-    }
-
-    fn compute_q(&mut self, geometry: &Geometry, compute: Compute, result: &mut StepResult) {
-        let data = geometry.roles(self.stripe).data;
-        match compute {
-            Compute::Syndromes { p, q, old, new } => {
-                let start = |slot: Slot, this: &Self| match old.contains(q) {
-                    true => this.old[usize::from(slot)].clone(),
-                    false => vec![0; this.run_sectors as usize],
-                };
-                let olds = old.intersect(data);
-                if let Some(p) = p {
-                    let sum = add(start(p, self), &self.sum(olds, new));
-                    self.new[usize::from(p)] = sum;
-                }
-                let sum = add(start(q, self), &self.sum_q(geometry, olds, new));
-                self.new[usize::from(q)] = sum;
-            }
-            Compute::ReconstructByQ { slot, q } => {
-                let rest = add(
-                    self.old[usize::from(q)].clone(),
-                    &self.sum_q(geometry, data.without(slot), Mask::EMPTY),
-                );
-                let exponent = geometry.q_exponent(self.stripe, slot).unwrap_or(0);
-                let block = rest.iter().map(|&rest| parity::by_q(rest, exponent));
-                self.old[usize::from(slot)] = block.collect();
-            }
-            Compute::ReconstructTwo { a, b, .. } => {
-                let known = geometry.roles(self.stripe).all().without(a).without(b);
-                let mut blocks = [Vec::new(), Vec::new()];
-                for at in 0..self.run_sectors as usize {
-                    let row = (self.old.iter()).map(|block| block.get(at).copied().unwrap_or(0));
-                    let row: Vec<Token> = row.collect();
-                    let row = parity::derive(geometry, self.stripe, &row, known).unwrap_or(row);
-                    blocks[0].push(row[usize::from(a)]);
-                    blocks[1].push(row[usize::from(b)]);
-                }
-                let [first, second] = blocks;
-                self.old[usize::from(a)] = first;
-                self.old[usize::from(b)] = second;
-            }
-            Compute::Locate { p, q } => {
-                let of = |slot: Slot| {
-                    let slot = usize::from(slot);
-                    (&self.old[slot][..], &self.new[slot][..])
-                };
-                result.wrong = parity::locate(geometry, self.stripe, of(p), of(q));
-            }
-            _ => {}
-        }
-    }
-
-    fn compute(&mut self, geometry: &Geometry, compute: Compute, result: &mut StepResult) {
-        match compute {
-            Compute::Parity { p, old, new } => self.new[usize::from(p)] = self.sum(old, new),
-            Compute::Add { p, q, new } => {
-                for parity in p.into_iter().chain(q) {
-                    let mut sum = self.new[usize::from(parity)].clone();
-                    for slot in new.iter() {
-                        for (sum, &token) in sum.iter_mut().zip(&self.new[usize::from(slot)]) {
-                            *sum ^= match q == Some(parity) {
-                                true => parity::term(geometry, self.stripe, slot, token),
-                                false => token,
-                            };
-                        }
-                    }
-                    self.new[usize::from(parity)] = sum;
-                }
-            }
-            Compute::Reconstruct { slot, old } => {
-                self.old[usize::from(slot)] = self.sum(old, Mask::EMPTY);
-            }
-            Compute::Restore { slot } => {
-                self.new[usize::from(slot)] = self.old[usize::from(slot)].clone();
-            }
-            Compute::Compare { p } => {
-                result.differs = self.old[usize::from(p)] != self.new[usize::from(p)];
-            }
-            Compute::Copy { from, to } => {
-                self.new[usize::from(to)] = self.old[usize::from(from)].clone();
-            }
-            Compute::Match { a, b } => {
-                result.differs = self.old[usize::from(a)] != self.old[usize::from(b)];
-            }
-            with_q => self.compute_q(geometry, with_q, result),
-        }
-    }
-}
-
-fn add(mut to: Vec<Token>, what: &[Token]) -> Vec<Token> {
-    for (to, what) in to.iter_mut().zip(what) {
-        *to ^= what;
-    }
-    to
 }

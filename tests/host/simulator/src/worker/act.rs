@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is done at once.
+
+use super::Action;
+use crate::array::{Dirty, Task};
+use crate::mistake::Mistake;
+use crate::sim::Sim;
+use emd_core::model::Slot;
+use emd_core::personalities::rebuild::Pass;
+use emd_core::personalities::walk::Walk;
+use emd_core::personalities::window::Window;
+use emd_core::personalities::Mask;
+use emd_core::uapi::TaskKind;
+
+impl Sim {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::Nothing => {}
+            Action::FailuresRecorded(slot) => self.failures_recorded(Mask::single(slot)),
+            Action::DirtyRecorded => self.dirty_recorded(),
+            Action::Cleaning => self.arr().dirty = Dirty::Cleaning,
+            Action::CleanRecorded => {
+                if self
+                    .array
+                    .as_ref()
+                    .is_some_and(|array| array.dirty == Dirty::Cleaning)
+                {
+                    self.clean_recorded();
+                }
+            }
+            Action::Rebuilt(targets, late) => {
+                let array = self.arr();
+                let present = targets.intersect(array.writable);
+                if array.unsynced_from != u64::MAX {
+                    array.followers = array.followers.union(present);
+                }
+                array.readable = array.readable.union(present);
+                array.rebuilt.forget(targets);
+                array.late = late;
+                if !array.needs_resync {
+                    array.unsynced_from = u64::MAX;
+                }
+            }
+            Action::Resynced => {
+                let array = self.arr();
+                array.needs_resync = false;
+                array.resync_from = 0;
+                array.unsynced_from = u64::MAX;
+                array.followers = Mask::EMPTY;
+                self.torn.clear();
+                self.under_way.clear();
+                self.virgin.clear();
+            }
+            Action::Detach(slot) => {
+                let array = self.arr();
+                array.table[usize::from(slot)] = None;
+                array.attached = array.attached.without(slot);
+                array.late.forget(slot);
+                self.worker.unfit.clear();
+            }
+            Action::Release(disk) => {
+                let _ = self.record_gone(disk);
+                if let Some(place) = self.devices.get_mut(usize::from(disk)) {
+                    *place = None;
+                }
+            }
+            Action::Returned(disk) => {
+                self.worker.returned.insert(disk);
+            }
+            Action::NoSpare(slot, disk) => {
+                self.worker.unfit.insert((slot, disk));
+            }
+            Action::Attach(slot) => self.attach(slot),
+            Action::StartTask(kind, pass) => self.start_task(kind, pass),
+            Action::LetJoin => {
+                if let Some(task) = &mut self.arr().task {
+                    (task.cancelled, task.joined) = (true, true);
+                }
+            }
+            Action::ReplayHole => {
+                let usable = self.usable_members();
+                self.replay_hole(usable);
+            }
+            Action::StartArray => self.start_array(),
+        }
+    }
+
+    pub(super) fn attach(&mut self, slot: Slot) {
+        let Some(member) = self
+            .volume()
+            .and_then(|volume| volume.members.get(usize::from(slot)))
+            .copied()
+        else {
+            return;
+        };
+        let disk = member
+            .disk
+            .and_then(|disk| *self.devices.get(usize::from(disk))?);
+        let Some(disk) = disk else { return };
+        self.hole_member_joins(slot, disk);
+        let trusted = self.has(Mistake::SpareTrustedAtOnce);
+        let array = self.arr();
+        array.table[usize::from(slot)] = Some((disk, member.offset_sectors));
+        array.rebuilt.forget(Mask::single(slot));
+        array.writable = array.writable.with(slot);
+        array.attached = array.attached.with(slot);
+        if trusted {
+            array.readable = array.readable.with(slot);
+        }
+        self.places[usize::from(slot)] = Some((disk, member.offset_sectors));
+        if let Some(index) = member.disk {
+            self.worker.returned.remove(&index);
+        }
+    }
+
+    pub(super) fn start_task(&mut self, kind: TaskKind, mut pass: Pass) {
+        let walk = Walk::new(&self.geometry, pass.targets, self.lane_sectors());
+        let end = walk.end(pass.until_sectors);
+        let window = Window::new(walk.first(pass.from_sectors), end);
+        let done = walk.mark(window.base());
+        pass.from_sectors = done;
+        let late = self.has(Mistake::LateTrusted);
+        let array = self.arr();
+        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
+            && array.unsynced_from == u64::MAX
+        {
+            array.unsynced_from = pass.from_sectors;
+        }
+        let mut begun = pass;
+        if late {
+            begun.marked = pass.targets;
+        }
+        array.rebuilt.begin(&begun, done);
+        array.task_active = true;
+        array.task = Some(Task {
+            kind,
+            pass,
+            in_sync: array.readable,
+            walk,
+            window,
+            cancelled: false,
+            joined: false,
+        });
+        self.worker.check = None;
+    }
+}

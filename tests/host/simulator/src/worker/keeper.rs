@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the keeper has to do next (`keeper.rs`).
+
+use super::{Action, Activity, Step, GRIEFS_MAX, VOLUME};
+use crate::mistake::Mistake;
+use crate::sim::Sim;
+use emd_core::model::{Consistency, DiskRole, DiskState, Event, MemberState, Slot};
+use emd_core::personalities::rebuild::Pass;
+use emd_core::personalities::Health;
+use emd_core::uapi::TaskKind;
+
+impl Sim {
+    /// What the keeper would do next.
+    pub(super) fn keep(&self) -> Option<Activity> {
+        let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
+        let in_use = array.writable.union(array.unrecorded);
+        for slot in array.attached.minus(in_use).iter() {
+            if matches!(
+                self.member_state(slot),
+                Some(MemberState::Failed | MemberState::Missing)
+            ) {
+                return Some((
+                    vec![Step::Drain, Step::Do(Action::Detach(slot))],
+                    Action::Nothing,
+                ));
+            }
+        }
+        for (index, disk) in set.set().live_disks() {
+            let device = self.devices.get(usize::from(index)).copied().flatten();
+            if device.is_some() && self.is_unplugged(index) && !self.is_attached(index) {
+                return Some((vec![Step::Do(Action::Release(index))], Action::Nothing));
+            }
+            if let (Some(_), DiskState::Stale, Some(facts)) = (device, disk.state, disk.facts) {
+                if self.worker.unfit.contains(&(Slot::MAX, index)) {
+                    continue;
+                }
+                let steps = vec![
+                    Step::Record(Event::DiskReturned(index, facts)),
+                    Step::Do(Action::Returned(index)),
+                ];
+                return Some((steps, Action::NoSpare(Slot::MAX, index)));
+            }
+        }
+        self.spare_activity()
+            .or_else(|| self.attach_activity())
+            .or_else(|| self.task_activity())
+    }
+
+    pub(super) fn spare_activity(&self) -> Option<Activity> {
+        let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
+        if array.broken
+            || !self.is_redundant()
+            || self.health(self.model_in_sync(None)) == Health::Failed
+        {
+            return None;
+        }
+        let volume = self.volume()?;
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            let lost = matches!(member.state, MemberState::Failed | MemberState::Missing);
+            if !lost || array.attached.contains(slot) {
+                continue;
+            }
+            for rank in 0..3 {
+                for (index, disk) in set.set().live_disks() {
+                    let own = if self.worker.returned.contains(&index) {
+                        0
+                    } else {
+                        match disk.role {
+                            DiskRole::DedicatedSpare(VOLUME) => 1,
+                            DiskRole::GlobalSpare => 2,
+                            _ => continue,
+                        }
+                    };
+                    let unfit = self.worker.unfit.contains(&(slot, index));
+                    if own != rank || unfit || !self.is_online(index) || self.is_unplugged(index) {
+                        continue;
+                    }
+                    let event = Event::SpareActivated {
+                        volume: VOLUME,
+                        slot,
+                        disk: index,
+                    };
+                    return Some((vec![Step::Record(event)], Action::NoSpare(slot, index)));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn attach_activity(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        if array.broken {
+            return None;
+        }
+        for (slot, member) in (0u16..).zip(self.volume()?.members.iter()) {
+            let due = matches!(member.state, MemberState::Rebuilding { .. })
+                && !array.attached.contains(slot)
+                && member.disk.is_some_and(|disk| self.is_online(disk));
+            if !due {
+                continue;
+            }
+            let steps = match &array.task {
+                Some(task) if task.kind == TaskKind::Rebuild => {
+                    if task.joined || !task.pass.may_be_joined() {
+                        return None;
+                    }
+                    vec![Step::Do(Action::LetJoin)]
+                }
+                _ => vec![Step::Drain, Step::Do(Action::Attach(slot))],
+            };
+            return Some((steps, Action::Nothing));
+        }
+        None
+    }
+
+    pub(super) fn task_activity(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        if array.task.is_some()
+            || array.finished_task.is_some()
+            || array.broken
+            || !self.is_redundant()
+        {
+            return None;
+        }
+        if self.worker.griefs >= GRIEFS_MAX {
+            return None;
+        }
+        let (kind, pass) = match self.task_needed() {
+            Some(needed) => needed,
+            None => {
+                let dirty = self.volume()?.consistency == Consistency::Dirty;
+                let in_sync = self.model_in_sync(None);
+                let alone =
+                    !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
+                if array.needs_resync && dirty && alone {
+                    let steps = vec![
+                        Step::Record(Event::ResyncDone(VOLUME)),
+                        Step::Do(Action::Resynced),
+                    ];
+                    return Some((steps, Action::Nothing));
+                }
+                let fix = self.worker.check.filter(|_| self.can_compare())?;
+                let kind = if fix {
+                    TaskKind::Repair
+                } else {
+                    TaskKind::Check
+                };
+                (kind, Pass::sync(0))
+            }
+        };
+        let mut steps = Vec::new();
+        if self.is_copied() && !self.has(Mistake::TaskWithoutDrain) {
+            steps.push(Step::Drain);
+        }
+        steps.push(Step::Do(Action::StartTask(kind, pass)));
+        Some((steps, Action::Nothing))
+    }
+
+    pub(super) fn can_compare(&self) -> bool {
+        let Some(array) = &self.array else {
+            return false;
+        };
+        self.geometry.can_compare(array.readable)
+    }
+
+    /// `Inner::task_needed`.
+    pub(super) fn task_needed(&self) -> Option<(TaskKind, Pass)> {
+        let array = self.array.as_ref()?;
+        let volume = self.volume()?;
+        let members = (0u16..).zip(volume.members.iter());
+        let rebuilding = members.filter_map(|(slot, member)| match member.state {
+            MemberState::Rebuilding { done_sectors }
+                if array.attached.contains(slot) && array.writable.contains(slot) =>
+            {
+                Some((slot, done_sectors))
+            }
+            _ => None,
+        });
+        if let Some(pass) = Pass::next(rebuilding, array.late) {
+            return Some((TaskKind::Rebuild, pass));
+        }
+        let in_sync = self.model_in_sync(None);
+        if !array.needs_resync || !self.geometry.can_compare(in_sync) || !self.can_compare() {
+            return None;
+        }
+        let kind = match volume.consistency {
+            Consistency::Initialising { .. } => TaskKind::Initialise,
+            _ => TaskKind::Resync,
+        };
+        Some((kind, Pass::sync(array.resync_from)))
+    }
+}

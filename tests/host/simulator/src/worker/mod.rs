@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The set's worker: `recorder.rs`, `record.rs` and `keeper.rs`, as a machine whose every write is
+//! I/O of the scheduler.
+//!
+//! In the kernel recorder and keeper are two threads under one lock, which each holds while it
+//! records; so they are one here. It does one activity at a time: a few steps, each of which may wait
+//! for I/O.
+
+mod act;
+mod keeper;
+mod news;
+mod record;
+mod recorder;
+mod state;
+
+use crate::sim::Sim;
+use emd_core::model::{DiskIndex, Event, Slot, VolumeIndex};
+use emd_core::personalities::rebuild::{Late, Pass};
+use emd_core::personalities::Mask;
+use emd_core::uapi::TaskKind;
+use std::collections::{BTreeSet, VecDeque};
+
+/// A step of an activity.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Carry the last plan out once more.
+    WriteAgain,
+    /// Flush all members; the end of the activity when one fails.
+    FlushMembers,
+    /// Flush the disks of the set before the volume runs; once more when one fails.
+    FlushDisks,
+    /// Record an event; the end of the activity when that cannot be.
+    Record(Event<'static>),
+    /// Record an event if that can be.
+    TryRecord(Event<'static>),
+    /// Close the gate and wait until nobody is inside; the end of the activity when failures have to
+    /// be recorded first. The gate is open again after the next step.
+    Drain,
+    /// Do something at once.
+    Do(Action),
+}
+
+/// What is done at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// `failures_recorded`.
+    FailuresRecorded(Slot),
+    /// `dirty_recorded`.
+    DirtyRecorded,
+    /// The way to clean begins.
+    Cleaning,
+    /// `clean_recorded`.
+    CleanRecorded,
+    /// A rebuild is recorded as done: of whom, and who has a second pass before them.
+    Rebuilt(Mask, Late),
+    /// A resync is.
+    Resynced,
+    /// A member that is lost leaves the table.
+    Detach(Slot),
+    /// A disk that is gone is given up.
+    Release(DiskIndex),
+    /// A disk that came back may take its place.
+    Returned(DiskIndex),
+    /// A lost member's place cannot be taken by this disk.
+    NoSpare(Slot, DiskIndex),
+    /// A member that is to be rebuilt enters the table.
+    Attach(Slot),
+    /// A task starts.
+    StartTask(TaskKind, Pass),
+    /// A rebuild ends so that another member may join.
+    LetJoin,
+    /// What the log says is put right.
+    ReplayHole,
+    /// The volume starts.
+    StartArray,
+}
+
+/// What is being waited for.
+#[derive(Clone, Debug)]
+enum Stage {
+    Plan(Plan),
+    Flush { pending: u32, failed: Mask },
+    Drain,
+}
+
+/// A plan being carried out.
+#[derive(Clone, Debug, Default)]
+struct Plan {
+    phases: VecDeque<Vec<(DiskIndex, u64, Vec<u8>)>>,
+    pending: u32,
+    flushing: bool,
+    touched: BTreeSet<DiskIndex>,
+    written: BTreeSet<DiskIndex>,
+    failed: BTreeSet<DiskIndex>,
+    handled: BTreeSet<DiskIndex>,
+    strict: bool,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    steps: VecDeque<Step>,
+    on_error: Action,
+    stage: Option<Stage>,
+    gone: VecDeque<usize>,
+    here: VecDeque<usize>,
+    blank: VecDeque<usize>,
+    returned: BTreeSet<DiskIndex>,
+    told_gone: BTreeSet<DiskIndex>,
+    unfit: BTreeSet<(Slot, DiskIndex)>,
+    check: Option<bool>,
+    /// Tasks that came to grief. The kernel tries again every few seconds, for ever.
+    griefs: u32,
+    /// What is known in memory is on no disk; so often that was tried again.
+    unwritten: Option<u32>,
+}
+
+/// So often a plan that no disk takes is tried again here.
+const UNWRITTEN_TRIES: u32 = 3;
+
+/// So often a task that cannot get to its end is tried here.
+const GRIEFS_MAX: u32 = 6;
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            steps: VecDeque::new(),
+            on_error: Action::Nothing,
+            stage: None,
+            gone: VecDeque::new(),
+            here: VecDeque::new(),
+            blank: VecDeque::new(),
+            returned: BTreeSet::new(),
+            told_gone: BTreeSet::new(),
+            unfit: BTreeSet::new(),
+            check: None,
+            griefs: 0,
+            unwritten: None,
+        }
+    }
+}
+
+impl Worker {
+    /// A disk was unplugged.
+    pub fn note_gone(&mut self, disk: usize) {
+        self.gone.push_back(disk);
+    }
+
+    /// One is plugged in again.
+    pub fn note_here(&mut self, disk: usize) {
+        self.here.push_back(disk);
+    }
+
+    /// A new one.
+    pub fn note_blank(&mut self, disk: usize) {
+        self.blank.push_back(disk);
+    }
+
+    /// Whether an activity is under way.
+    pub fn is_busy(&self) -> bool {
+        self.stage.is_some() || !self.steps.is_empty()
+    }
+
+    /// Whether memory knows something that no disk takes.
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    /// Begins an activity.
+    pub fn begin(&mut self, steps: impl IntoIterator<Item = Step>, on_error: Action) {
+        self.steps = steps.into_iter().collect();
+        self.on_error = on_error;
+    }
+}
+
+/// An activity: its steps, and what is done when it comes to grief.
+type Activity = (Vec<Step>, Action);
+
+const VOLUME: VolumeIndex = 0;
+
+impl Sim {
+    /// Whether the worker could do something now.
+    pub fn worker_can_go(&self) -> bool {
+        match &self.worker.stage {
+            Some(Stage::Plan(_) | Stage::Flush { .. }) => false,
+            Some(Stage::Drain) => self
+                .array
+                .as_ref()
+                .is_some_and(|array| array.inside == 0 || !array.unrecorded.is_empty()),
+            None if !self.worker.steps.is_empty() => true,
+            None => self.worker_has_news() || self.next_activity().is_some(),
+        }
+    }
+
+    /// Whether disks went or came that it has not looked at.
+    pub fn worker_has_news(&self) -> bool {
+        let worker = &self.worker;
+        self.set.is_some()
+            && !(worker.gone.is_empty() && worker.here.is_empty() && worker.blank.is_empty())
+    }
+
+    /// The worker's turn.
+    pub fn worker_go(&mut self) {
+        match &self.worker.stage {
+            Some(Stage::Drain) => {
+                self.worker.stage = None;
+                if self.arr().inside > 0 {
+                    self.open_gate();
+                    return self.abort();
+                }
+                return self.next_step();
+            }
+            Some(_) => return,
+            None => {}
+        }
+        if self.worker.steps.is_empty() && !self.take_news() {
+            let Some((steps, on_error)) = self.next_activity() else {
+                return;
+            };
+            self.tell(|_| format!("   worker: {steps:?}"));
+            if matches!(steps.first(), Some(Step::Do(Action::StartTask(..)))) {
+                self.worker.check = None;
+            }
+            self.take_finished(&steps);
+            self.worker.begin(steps, on_error);
+        }
+        self.next_step();
+    }
+
+    /// Goes on with the activity until it waits for something.
+    pub(super) fn next_step(&mut self) {
+        while let Some(step) = self.worker.steps.pop_front() {
+            match step {
+                Step::WriteAgain => return self.carry_out(true, BTreeSet::new()),
+                Step::FlushMembers => {
+                    if self.flush_members() {
+                        return;
+                    }
+                }
+                Step::FlushDisks => {
+                    if self.flush_disks() {
+                        return;
+                    }
+                }
+                Step::Record(event) | Step::TryRecord(event) => {
+                    let strict = matches!(step, Step::Record(_));
+                    match self.apply(&event) {
+                        Ok(()) => return self.carry_out(strict, BTreeSet::new()),
+                        Err(why) => {
+                            self.tell(|_| format!("   {event:?} is refused: {why}"));
+                            if strict {
+                                return self.abort();
+                            }
+                        }
+                    }
+                }
+                Step::Drain => {
+                    self.arr().gate_closed = true;
+                    self.worker.stage = Some(Stage::Drain);
+                    return;
+                }
+                Step::Do(action) => {
+                    self.act(action);
+                    if self.array.as_ref().is_some_and(|array| array.gate_closed) {
+                        self.open_gate();
+                    }
+                }
+            }
+            if self.report.violation.is_some() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.worker.steps.clear();
+        let action = std::mem::replace(&mut self.worker.on_error, Action::Nothing);
+        self.act(action);
+        if self.array.as_ref().is_some_and(|array| array.gate_closed) {
+            self.open_gate();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Recording (`record.rs`): an event, and its plan carried out phase by phase; flushes.
+
+use super::{Plan, Stage, Step};
+use crate::disk::IoError;
+use crate::io::{Owner, Request};
+use crate::mistake::Mistake;
+use crate::setup;
+use crate::sim::Sim;
+use emd_core::model::{DiskIndex, Event, MemberState, Slot};
+use emd_core::personalities::Mask;
+use std::collections::BTreeSet;
+
+impl Sim {
+    pub(super) fn apply(&mut self, event: &Event<'_>) -> Result<(), String> {
+        self.events += 1;
+        let context = setup::context(self.events);
+        let set = self.set.as_mut().ok_or("no set")?;
+        set.apply(event, &context).map_err(|why| why.to_string())
+    }
+
+    pub(super) fn carry_out(&mut self, strict: bool, handled: BTreeSet<DiskIndex>) {
+        let Some(set) = &self.set else { return };
+        let mut plan = Plan {
+            strict,
+            handled,
+            ..Plan::default()
+        };
+        let mut last = None;
+        let reordered = self.has(Mistake::PhasesReordered);
+        for write in set.plan().writes() {
+            if last != Some(write.phase) && !(reordered && last.is_some()) {
+                plan.phases.push_back(Vec::new());
+            }
+            last = Some(write.phase);
+            let bytes = set.bytes(&write.source).to_vec();
+            if let Some(phase) = plan.phases.back_mut() {
+                phase.push((write.disk, write.sector, bytes));
+            }
+        }
+        self.worker.stage = Some(Stage::Plan(plan));
+        self.next_phase();
+    }
+
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        match &mut self.worker.stage {
+            Some(Stage::Plan(plan)) => plan,
+            _ => unreachable!("a plan is being carried out"),
+        }
+    }
+
+    pub(super) fn next_phase(&mut self) {
+        loop {
+            let plan = self.plan();
+            plan.flushing = false;
+            let Some(writes) = plan.phases.pop_front() else {
+                return self.plan_done();
+            };
+            let failed = plan.failed.clone();
+            for (disk, sector, bytes) in writes {
+                let device = self.devices.get(usize::from(disk)).copied().flatten();
+                let Some(device) = device.filter(|_| !failed.contains(&disk)) else {
+                    continue;
+                };
+                let plan = self.plan();
+                plan.pending += 1;
+                plan.touched.insert(disk);
+                self.unflushed_metadata.insert(device);
+                self.send(
+                    device,
+                    Request::WriteBytes(sector, bytes, false),
+                    Owner::Plan(disk),
+                );
+            }
+            if self.plan().pending > 0 {
+                let disks = self.plan().touched.clone();
+                self.tell(|_| {
+                    format!("   metadata is being written to disks {disks:?} of the set")
+                });
+                return;
+            }
+        }
+    }
+
+    /// A write or flush of the plan is back.
+    pub fn plan_io_done(&mut self, disk: DiskIndex, result: Result<(), IoError>) {
+        let plan = self.plan();
+        plan.pending -= 1;
+        let is_flush = plan.flushing;
+        if result.is_err() {
+            plan.failed.insert(disk);
+        } else if is_flush {
+            plan.written.insert(disk);
+        }
+        let pending = plan.pending;
+        let device = self.devices.get(usize::from(disk)).copied().flatten();
+        match (device, result) {
+            (Some(device), Err(_)) => {
+                self.untaken.insert(device);
+            }
+            (Some(device), Ok(())) if is_flush && !self.plan().failed.contains(&disk) => {
+                self.untaken.remove(&device);
+                self.unflushed_metadata.remove(&device);
+            }
+            _ => {}
+        }
+        let plan = self.plan();
+        if pending > 0 {
+            return;
+        }
+        if plan.flushing {
+            return self.next_phase();
+        }
+        plan.flushing = true;
+        let touched = std::mem::take(&mut plan.touched);
+        let failed = plan.failed.clone();
+        for disk in touched.difference(&failed) {
+            if let Some(device) = self.devices.get(usize::from(*disk)).copied().flatten() {
+                self.plan().pending += 1;
+                self.send_flush(device, Owner::Plan(*disk));
+            }
+        }
+        if self.plan().pending == 0 {
+            self.next_phase();
+        }
+    }
+
+    /// `write_out`: a disk that did not take its metadata is recorded as lost, if that is borne.
+    pub(super) fn plan_done(&mut self) {
+        let plan = std::mem::take(self.plan());
+        self.worker.stage = None;
+        let written: Vec<_> = plan.written.difference(&plan.failed).collect();
+        if !plan.failed.is_empty() && written.is_empty() {
+            if !self.has(Mistake::UnwrittenCounts) {
+                self.worker.unwritten = Some(self.worker.unwritten.map_or(0, |tries| tries + 1));
+            }
+            if plan.strict {
+                return self.abort();
+            }
+            return self.next_step();
+        }
+        self.worker.unwritten = None;
+        for &disk in &plan.failed {
+            if let Some(set) = &mut self.set {
+                set.missed(disk);
+            }
+        }
+        let mut handled = plan.handled;
+        for disk in plan.failed {
+            if !handled.insert(disk) || !self.bears_loss(disk) {
+                continue;
+            }
+            self.fail_on_array(disk);
+            let event = self.loss_event(disk);
+            self.tell(|_| format!("   disk {disk} does not take its metadata"));
+            if self.apply(&event).is_ok() {
+                return self.carry_out(plan.strict, handled);
+            }
+        }
+        self.next_step();
+    }
+
+    /// True when something is on the way.
+    pub(super) fn flush_disks(&mut self) -> bool {
+        let mut seats = self.usable_members();
+        for slot in 0..self.geometry.members() {
+            if let Some(MemberState::Rebuilding { .. }) = self.member_state(slot) {
+                seats = seats.with(slot);
+            }
+        }
+        let mut pending = 0;
+        for slot in seats.iter() {
+            let disk = self
+                .disk_in(slot)
+                .and_then(|disk| *self.devices.get(usize::from(disk))?)
+                .filter(|&disk| self.disks[disk].answers());
+            if let Some(disk) = disk {
+                pending += 1;
+                self.send_flush(disk, Owner::MemberFlush(slot));
+            }
+        }
+        if pending > 0 {
+            self.worker.stage = Some(Stage::Flush {
+                pending,
+                failed: Mask::EMPTY,
+            });
+        }
+        pending > 0
+    }
+
+    /// True when something is on the way.
+    pub(super) fn flush_members(&mut self) -> bool {
+        let Some(array) = &self.array else {
+            return false;
+        };
+        let mut pending = 0;
+        for slot in array.attached.iter() {
+            let disk = self
+                .disk_in(slot)
+                .and_then(|disk| *self.devices.get(usize::from(disk))?);
+            if let Some(disk) = disk {
+                pending += 1;
+                self.send_flush(disk, Owner::MemberFlush(slot));
+            }
+        }
+        if pending > 0 {
+            let failed = Mask::EMPTY;
+            self.worker.stage = Some(Stage::Flush { pending, failed });
+        }
+        pending > 0
+    }
+
+    /// A flush of a member is back.
+    pub fn member_flush_done(&mut self, slot: Slot, result: Result<(), IoError>) {
+        let Some(Stage::Flush { pending, failed }) = &mut self.worker.stage else {
+            return;
+        };
+        *pending -= 1;
+        if result.is_err() {
+            *failed = failed.with(slot);
+        }
+        if *pending > 0 {
+            return;
+        }
+        let failed = *failed;
+        self.worker.stage = None;
+        if self.array.is_none() {
+            // The start comes to grief, and is tried again.
+            if !failed.is_empty() {
+                self.worker.steps.push_front(Step::FlushDisks);
+            }
+            return self.next_step();
+        }
+        for slot in failed.iter() {
+            self.drop_member(slot);
+        }
+        if failed.is_empty() {
+            self.next_step();
+        } else {
+            self.abort();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the recorder has to do next (`recorder.rs`).
+
+use super::{Action, Activity, Step, UNWRITTEN_TRIES, VOLUME};
+use crate::array::Dirty;
+use crate::mistake::Mistake;
+use crate::setup;
+use crate::sim::Sim;
+use emd_core::model::{Consistency, Event, MemberState, Slot};
+use emd_core::personalities::Mask;
+use emd_core::uapi::TaskKind;
+
+impl Sim {
+    /// What `look` or `keep` would do next.
+    pub(super) fn next_activity(&self) -> Option<Activity> {
+        self.set.as_ref()?;
+        let array = self.array.as_ref()?;
+        if let Some(tries) = self.worker.unwritten {
+            let due = tries < UNWRITTEN_TRIES && self.now % 32 == 0;
+            return due.then(|| (vec![Step::WriteAgain], Action::Nothing));
+        }
+        if let Some(slot) = array.unrecorded.first() {
+            return Some(self.record_failure(slot));
+        }
+        if array.dirty == Dirty::Wanted {
+            let mut steps = Vec::new();
+            if self.is_redundant() {
+                // Below a mark that is recorded writes may be torn from now on.
+                let mark = self.volume().map(|volume| volume.consistency);
+                let marked = matches!(mark, Some(Consistency::Initialising { done_sectors: 1.. }));
+                if marked && !self.has(Mistake::MarkKeptWhileDirty) {
+                    let (volume, done_sectors) = (VOLUME, 0);
+                    steps.push(Step::TryRecord(Event::ResyncProgress {
+                        volume,
+                        done_sectors,
+                    }));
+                }
+                steps.push(Step::Record(Event::Dirty(VOLUME)));
+            }
+            steps.push(Step::Do(Action::DirtyRecorded));
+            return Some((steps, Action::Nothing));
+        }
+        if let Some(end) = array.finished_task {
+            return Some(self.record_end(&end));
+        }
+        self.checkpoint()
+            .or_else(|| self.clean())
+            .or_else(|| self.keep())
+    }
+
+    pub(super) fn record_failure(&self, slot: Slot) -> Activity {
+        let recorded = Step::Do(Action::FailuresRecorded(slot));
+        let lost = matches!(
+            self.member_state(slot),
+            None | Some(MemberState::Failed | MemberState::Missing)
+        );
+        match self.disk_in(slot).filter(|_| !lost) {
+            Some(disk) => (
+                vec![Step::Record(self.loss_event(disk)), recorded],
+                Action::Nothing,
+            ),
+            None => (vec![recorded], Action::Nothing),
+        }
+    }
+
+    /// `record_finished`, or `record_progress` of a task that did not get to its end.
+    pub(super) fn record_end(&self, end: &crate::array::TaskEnd) -> Activity {
+        let mut steps = Vec::new();
+        if !end.completed {
+            steps.extend(self.progress(end.kind, end.pass.marked, end.done_sectors));
+            return (steps, Action::Nothing);
+        }
+        let flushed = !self.has(Mistake::RebuiltWithoutFlush);
+        let array = self
+            .array
+            .as_ref()
+            .map(|array| (array.needs_resync, array.broken, array.unrecorded));
+        let (needs_resync, broken, unrecorded) = array.unwrap_or((false, true, Mask::EMPTY));
+        match end.kind {
+            TaskKind::Rebuild => {
+                if flushed {
+                    steps.push(Step::FlushMembers);
+                }
+                let mut rebuilt = Mask::EMPTY;
+                for slot in end.pass.marked.minus(unrecorded).iter() {
+                    if matches!(
+                        self.member_state(slot),
+                        Some(MemberState::Rebuilding { .. })
+                    ) {
+                        steps.push(Step::Record(Event::RebuildDone {
+                            volume: VOLUME,
+                            slot,
+                        }));
+                        rebuilt = rebuilt.with(slot);
+                    }
+                }
+                steps.push(Step::Do(Action::Rebuilt(rebuilt, end.pass.late())));
+            }
+            TaskKind::Initialise | TaskKind::Resync if needs_resync && !broken => {
+                steps.push(Step::FlushMembers);
+                steps.push(Step::Record(Event::ResyncDone(VOLUME)));
+                steps.push(Step::Do(Action::Resynced));
+            }
+            _ => {}
+        }
+        (steps, Action::Nothing)
+    }
+
+    /// The end of a task is taken note of as soon as its activity begins.
+    pub(super) fn take_finished(&mut self, steps: &[Step]) {
+        let failing = matches!(
+            steps.first(),
+            Some(Step::Record(Event::DiskFailed(_) | Event::DiskMissing(_)))
+        );
+        let Some(array) = self.array.as_mut() else {
+            return;
+        };
+        if array.unrecorded.is_empty() && array.dirty != Dirty::Wanted && !failing {
+            let end = array.finished_task.take();
+            self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed && !end.joined));
+        }
+    }
+
+    pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
+            return steps;
+        };
+        match kind {
+            TaskKind::Rebuild => {
+                for slot in array.attached.intersect(marked).iter() {
+                    if let Some(MemberState::Rebuilding {
+                        done_sectors: before,
+                    }) = self.member_state(slot)
+                    {
+                        if before < done_sectors {
+                            let event = Event::RebuildProgress {
+                                volume: VOLUME,
+                                slot,
+                                done_sectors,
+                            };
+                            steps.push(Step::TryRecord(event));
+                        }
+                    }
+                }
+            }
+            TaskKind::Initialise
+                if array.needs_resync
+                    && (array.dirty == Dirty::Clean || self.has(Mistake::MarkKeptWhileDirty)) =>
+            {
+                let event = Event::ResyncProgress {
+                    volume: VOLUME,
+                    done_sectors,
+                };
+                steps.push(Step::TryRecord(event));
+            }
+            _ => {}
+        }
+        if !steps.is_empty() && !self.has(Mistake::CheckpointWithoutFlush) {
+            steps.insert(0, Step::FlushMembers);
+        }
+        steps
+    }
+
+    pub(super) fn checkpoint(&self) -> Option<Activity> {
+        let task = self.array.as_ref()?.task.as_ref()?;
+        let kept = setup::format_of(&self.history.config)
+            .capabilities()
+            .checkpoints;
+        if !kept || self.now % 16 != 1 {
+            return None;
+        }
+        let ahead = if self.has(Mistake::MarkAheadOfData) {
+            task.window.flying()
+        } else {
+            0
+        };
+        let done = task.walk.mark(task.window.base() + ahead);
+        let steps = self.progress(task.kind, task.pass.marked, done);
+        (!steps.is_empty()).then_some((steps, Action::Nothing))
+    }
+
+    pub(super) fn clean(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        let at_end = self.at >= self.history.ops.len();
+        let is_quiet = self.users_are_idle() && (self.quiet || self.settling || at_end);
+        let due = is_quiet || self.now % 64 == 0;
+        if !due
+            || !self.is_redundant()
+            || array.dirty != Dirty::Dirty
+            || array.needs_resync
+            || array.broken
+        {
+            return None;
+        }
+        let mut steps = Vec::new();
+        if !self.has(Mistake::CleanBeforeLastWrite) {
+            steps.push(Step::Drain);
+        }
+        steps.push(Step::Do(Action::Cleaning));
+        if !self.has(Mistake::CleanWithoutFlush) {
+            steps.push(Step::FlushMembers);
+        }
+        steps.push(Step::Record(Event::Clean(VOLUME)));
+        steps.push(Step::Do(Action::CleanRecorded));
+        Some((steps, Action::CleanRecorded))
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Looking at the model of the set (`state.rs`).
+
+use super::VOLUME;
+use crate::sim::Sim;
+use emd_core::model::{DiskIndex, DiskState, Event, MemberState, Slot};
+use emd_core::personalities::{Health, Mask};
+
+impl Sim {
+    pub(super) fn volume(&self) -> Option<&emd_core::model::Volume> {
+        self.set.as_ref()?.set().volume(VOLUME)
+    }
+
+    /// The disk in a slot.
+    pub fn disk_in(&self, slot: Slot) -> Option<DiskIndex> {
+        self.volume()?.members.get(usize::from(slot))?.disk
+    }
+
+    pub(super) fn member_state(&self, slot: Slot) -> Option<MemberState> {
+        Some(self.volume()?.members.get(usize::from(slot))?.state)
+    }
+
+    /// Members in sync as the model has them, less those on a disk.
+    pub fn model_in_sync(&self, without: Option<DiskIndex>) -> Mask {
+        let mut mask = Mask::EMPTY;
+        let Some(volume) = self.volume() else {
+            return mask;
+        };
+        for (slot, member) in (0u16..).zip(volume.members.iter()) {
+            let lost = without.is_some() && member.disk == without;
+            if member.state == MemberState::InSync && !lost {
+                mask = mask.with(slot);
+            }
+        }
+        mask
+    }
+
+    pub(super) fn bears_loss(&self, disk: DiskIndex) -> bool {
+        let Some(set) = &self.set else { return false };
+        let mut is_member = false;
+        for (_, _, member) in set.set().memberships(disk) {
+            match member.state {
+                MemberState::Failed | MemberState::Missing => continue,
+                MemberState::Rebuilding { .. } => return true,
+                MemberState::InSync => is_member = true,
+            }
+            let array = self.array.as_ref();
+            let unrecorded = array.map_or(Mask::EMPTY, |array| array.unrecorded);
+            let left = unrecorded
+                .iter()
+                .fold(self.model_in_sync(Some(disk)), Mask::without);
+            if self.is_redundant() && self.health(left) != Health::Failed {
+                return true;
+            }
+        }
+        !is_member
+    }
+
+    pub(super) fn is_unplugged(&self, disk: DiskIndex) -> bool {
+        let device = self.devices.get(usize::from(disk)).copied().flatten();
+        device.is_none_or(|device| !self.disks[device].present)
+    }
+
+    pub(super) fn loss_event(&self, disk: DiskIndex) -> Event<'static> {
+        if self.is_unplugged(disk) {
+            Event::DiskMissing(disk)
+        } else {
+            Event::DiskFailed(disk)
+        }
+    }
+
+    pub(super) fn fail_on_array(&mut self, disk: DiskIndex) {
+        let Some(set) = &self.set else { return };
+        let slots: Vec<Slot> = set
+            .set()
+            .memberships(disk)
+            .map(|(_, slot, _)| slot)
+            .collect();
+        for slot in slots {
+            if self
+                .array
+                .as_ref()
+                .is_some_and(|array| array.attached.contains(slot))
+            {
+                self.drop_member(slot);
+            }
+        }
+    }
+
+    pub(super) fn is_online(&self, disk: DiskIndex) -> bool {
+        let here = self
+            .devices
+            .get(usize::from(disk))
+            .copied()
+            .flatten()
+            .is_some();
+        let state = self
+            .set
+            .as_ref()
+            .and_then(|set| set.set().disk(disk))
+            .map(|disk| disk.state);
+        here && state == Some(DiskState::Online)
+    }
+
+    pub(super) fn is_attached(&self, disk: DiskIndex) -> bool {
+        let (Some(set), Some(array)) = (&self.set, &self.array) else {
+            return false;
+        };
+        let mut places = set.set().memberships(disk);
+        places.any(|(_, slot, _)| array.attached.contains(slot))
+    }
+}
