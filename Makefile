@@ -18,7 +18,7 @@ CARGO = $(ENTER) tools/toolbox/cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest debug-kernel debug-modules test-debug simulate demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest debug-kernel debug-modules test-debug simulate fuzz demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
@@ -86,6 +86,9 @@ test-host: toolbox ## host tests (T=NAME: those that match)
 simulate: toolbox ## the crash simulator for SECONDS=n (10), or one SEED=n; FORMAT=name, HOLE=closed, MISTAKE=name
 	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) ALL=$(ALL) \
 		$(CARGO) run --quiet --profile simulate -p emd-simulator
+
+fuzz: toolbox ## libFuzzer for SECONDS=n (60) on each TARGET (ddf, imsm, asr, md, ioctl; all); RUN=FILE replays one input
+	@SECONDS=$(or $(SECONDS),60) $(ENTER) tools/fuzz $(if $(RUN),--replay $(or $(TARGET),$(notdir $(patsubst %/,%,$(dir $(RUN))))) $(RUN),$(TARGET))
 
 test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
 	@$(ENTER) tools/vm/run-tests $(T)

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The fuzz target `ddf`.
+
+#![no_main]
+
+fuzzers::program!("ddf");

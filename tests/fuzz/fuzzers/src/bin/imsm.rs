@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The fuzz target `imsm`.
+
+#![no_main]
+
+fuzzers::program!("imsm");

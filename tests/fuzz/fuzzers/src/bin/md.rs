@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The fuzz target `md`.
+
+#![no_main]
+
+fuzzers::program!("md");
