@@ -32,20 +32,21 @@ static const struct call {
 	unsigned int size;
 	int modifies;
 	int target; /* where a target is, or 0 */
+	int out;    /* where a buffer for records is, or 0 */
 } calls[] = {
-	{ EMD_IOC_VERSION, "VERSION", sizeof(struct emd_version), 0, 0 },
-	{ EMD_IOC_FORMATS, "FORMATS", sizeof(struct emd_list), 0, 0 },
-	{ EMD_IOC_LIST, "LIST", sizeof(struct emd_list), 0, 0 },
-	{ EMD_IOC_QUERY, "QUERY", sizeof(struct emd_query), 0, offsetof(struct emd_query, target) },
-	{ EMD_IOC_SCAN, "SCAN", sizeof(struct emd_scan), 1, 0 },
-	{ EMD_IOC_CREATE, "CREATE", sizeof(struct emd_create), 1, 0 },
-	{ EMD_IOC_STOP, "STOP", sizeof(struct emd_stop), 1, offsetof(struct emd_stop, target) },
-	{ EMD_IOC_DELETE, "DELETE", sizeof(struct emd_delete), 1, offsetof(struct emd_delete, target) },
-	{ EMD_IOC_MEMBER, "MEMBER", sizeof(struct emd_member), 1, offsetof(struct emd_member, target) },
-	{ EMD_IOC_RENAME, "RENAME", sizeof(struct emd_rename), 1, offsetof(struct emd_rename, target) },
-	{ EMD_IOC_TASK, "TASK", sizeof(struct emd_task), 1, offsetof(struct emd_task, target) },
-	{ EMD_IOC_EVENTS, "EVENTS", sizeof(struct emd_events), 0, 0 },
-	{ EMD_IOC_POLICY, "POLICY", sizeof(struct emd_policy), 1, offsetof(struct emd_policy, target) },
+	{ EMD_IOC_VERSION, "VERSION", sizeof(struct emd_version), 0, 0, 0 },
+	{ EMD_IOC_FORMATS, "FORMATS", sizeof(struct emd_list), 0, 0, offsetof(struct emd_list, out) },
+	{ EMD_IOC_LIST, "LIST", sizeof(struct emd_list), 0, 0, offsetof(struct emd_list, out) },
+	{ EMD_IOC_QUERY, "QUERY", sizeof(struct emd_query), 0, offsetof(struct emd_query, target), offsetof(struct emd_query, out) },
+	{ EMD_IOC_SCAN, "SCAN", sizeof(struct emd_scan), 1, 0, offsetof(struct emd_scan, out) },
+	{ EMD_IOC_CREATE, "CREATE", sizeof(struct emd_create), 1, 0, 0 },
+	{ EMD_IOC_STOP, "STOP", sizeof(struct emd_stop), 1, offsetof(struct emd_stop, target), 0 },
+	{ EMD_IOC_DELETE, "DELETE", sizeof(struct emd_delete), 1, offsetof(struct emd_delete, target), 0 },
+	{ EMD_IOC_MEMBER, "MEMBER", sizeof(struct emd_member), 1, offsetof(struct emd_member, target), 0 },
+	{ EMD_IOC_RENAME, "RENAME", sizeof(struct emd_rename), 1, offsetof(struct emd_rename, target), 0 },
+	{ EMD_IOC_TASK, "TASK", sizeof(struct emd_task), 1, offsetof(struct emd_task, target), 0 },
+	{ EMD_IOC_EVENTS, "EVENTS", sizeof(struct emd_events), 0, 0, 0 },
+	{ EMD_IOC_POLICY, "POLICY", sizeof(struct emd_policy), 1, offsetof(struct emd_policy, target), 0 },
 };
 
 static int fd = -1;
@@ -391,11 +392,46 @@ static void spoil(const struct call *call, unsigned char *arg)
 	}
 }
 
+/* Bytes from `at` to the end of the room for the kernel's writes that it is in; 0 when it is in none. */
+static size_t room(uint64_t at)
+{
+	const struct { uint64_t first, bytes; } rooms[] = {
+		{ (uintptr_t)scratch, sizeof(scratch) }, { (uintptr_t)reason, sizeof(reason) }, { (uintptr_t)pages, 2 * PAGE },
+	};
+
+	for (size_t n = 0; n < COUNT(rooms); n++)
+		if (at - rooms[n].first < rooms[n].bytes)
+			return rooms[n].bytes - (at - rooms[n].first);
+	return 0;
+}
+
+/* Whether the kernel may write up to `bytes` there: a room that is large enough or ends before what is not mapped, or no memory of ours. */
+static int harmless(uint64_t at, size_t bytes)
+{
+	if (at < PAGE || at >= (uint64_t)1 << 47 || at - (uintptr_t)fixed < PAGE || at - (uintptr_t)pages < 3 * PAGE)
+		return 1;
+	/* Far from what a static program and its heap take. */
+	if (at >= INT32_MAX && at <= (uint64_t)1 << 32)
+		return 1;
+	return room(at) >= bytes;
+}
+
+/* Of numbers put together at random some are addresses of this program: nothing of it that matters may be written to. */
+static void guard(const struct call *call, unsigned char *arg, size_t bytes)
+{
+	struct emd_head *start = (void *)arg;
+	struct emd_out *out = (void *)(arg + call->out);
+
+	if (bytes >= sizeof(*start) && !harmless(start->reason_ptr, EMD_REASON_BYTES))
+		start->reason_ptr = KERNEL_ADDRESS;
+	if (call->out && bytes >= call->out + sizeof(*out) && !harmless(out->ptr, sizeof(scratch) / 2))
+		out->ptr = KERNEL_ADDRESS;
+}
+
 static void random_call(unsigned long *tally)
 {
 	static unsigned char arg[8192];
-	/* Without the last one, POLICY: with it this seed has the kernel write into the program itself. */
-	const struct call *call = &calls[below(COUNT(calls) - 1)];
+	const struct call *call = &calls[below(COUNT(calls))];
 	const int known[] = { EFAULT, EINVAL, E2BIG, EPERM, ENOTTY, ENOENT, ENODEV, ENXIO, EBUSY, ENOSPC, EEXIST, EOPNOTSUPP, EIO, ENOMEM };
 	struct emd_head *start = (void *)arg;
 	unsigned long cmd = call->cmd;
@@ -440,13 +476,19 @@ static void random_call(unsigned long *tally)
 		cmd = number();
 	else
 		cmd = (cmd & ~(0x3ffful << 16)) | (below(4) ? cmd & (0x3ffful << 16) : below(0x4000) << 16);
+	/* Another call of ours would find in the argument what was not spoiled for it. */
+	if (_IOC_TYPE(cmd) == EMD_IOC_TYPE && _IOC_NR(cmd) != _IOC_NR(call->cmd))
+		cmd = call->cmd;
 	spoil(call, arg);
+	guard(call, arg, call->size);
 	/* What is there by now may be anything, so it has to be a place that cannot be read, or a harmless call. */
 	if (!below(16)) {
 		uint64_t place = interesting();
 
-		if (!call->modifies || place < PAGE || place >= (uint64_t)1 << 47)
+		if (!call->modifies ? harmless(place, sizeof(arg)) : place < PAGE || place >= (uint64_t)1 << 47) {
 			at = (void *)(uintptr_t)place;
+			guard(call, at, room(place));
+		}
 	}
 	if (!below(16) && call->size < PAGE)
 		at = memcpy(pages + 2 * PAGE - call->size + below(2) * 8, arg, call->size - 8);

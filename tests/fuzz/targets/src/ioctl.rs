@@ -154,7 +154,7 @@ impl Caller for Program {
         let asked = self.allowed.iter().any(|(first, room)| {
             address
                 .checked_sub(*first)
-                .is_some_and(|skip| skip + len <= *room)
+                .is_some_and(|skip| skip.saturating_add(len) <= *room)
         });
         // Where memory changes under way, what it asked for is not known.
         assert!(
