@@ -31,7 +31,6 @@ pub struct Case {
     pub pieces: Vec<Pieces>,
 }
 
-
 /// Where a case comes from.
 #[derive(Clone, Debug)]
 enum Source {
@@ -178,7 +177,10 @@ fn sample(name: &str) -> Case {
         .filter(|format| format.name().starts_with(family));
     let first = formats.clone().next().expect("a format of the family");
     let found = |format: &&&'static dyn Format| {
-        matches!(shell::probe(**format, &disks[0], 0, &[]).1, Probe::Found { .. })
+        matches!(
+            shell::probe(**format, &disks[0], 0, &[]).1,
+            Probe::Found { .. }
+        )
     };
     let format = formats.find(found).unwrap_or(first);
     case(*format, disks)

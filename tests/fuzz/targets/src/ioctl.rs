@@ -118,7 +118,10 @@ struct Program {
 impl Program {
     fn byte(&self, address: u64) -> u8 {
         let at = address.wrapping_sub(ARG);
-        if let Some(byte) = usize::try_from(at).ok().and_then(|at| self.argument.get(at)) {
+        if let Some(byte) = usize::try_from(at)
+            .ok()
+            .and_then(|at| self.argument.get(at))
+        {
             return *byte;
         }
         match self.rest.len() {
@@ -166,7 +169,10 @@ impl Caller for Program {
         }
         for (nth, byte) in (0u64..).zip(from) {
             let at = (address + nth).wrapping_sub(ARG);
-            if let Some(room) = usize::try_from(at).ok().and_then(|at| self.argument.get_mut(at)) {
+            if let Some(room) = usize::try_from(at)
+                .ok()
+                .and_then(|at| self.argument.get_mut(at))
+            {
                 *room = *byte;
             }
         }

@@ -8,8 +8,8 @@ use crate::input::Input;
 use crate::{repair, shell};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    BadRange, CrashPolicy, DiskOffer, Event, Layout, Level, Rotation, Scrub, Set,
-    SpareRole, Text, VolumeSpec,
+    BadRange, CrashPolicy, DiskOffer, Event, Layout, Level, Rotation, Scrub, Set, SpareRole, Text,
+    VolumeSpec,
 };
 use host_tests::samples::Disk;
 use std::fmt::Write as _;
@@ -277,7 +277,9 @@ impl Run<'_> {
         slots: &'e mut Vec<Option<u16>>,
     ) -> Option<Event<'e>> {
         let volume = u16::from(input.u8());
-        let member_sectors = set.volume(volume).map_or(1 << 20, |v| v.shape.member_sectors);
+        let member_sectors = set
+            .volume(volume)
+            .map_or(1 << 20, |v| v.shape.member_sectors);
         let event = match code {
             0 => Event::Dirty(volume),
             1 => Event::Clean(volume),
@@ -473,4 +475,3 @@ fn state(set: &Set) -> u64 {
     write!(sum, "{set:?}").expect("nothing fails here");
     sum.0
 }
-

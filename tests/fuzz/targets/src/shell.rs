@@ -62,7 +62,10 @@ fn read(image: &mut DiskImage, disk: &Disk, region: Region, bad: &[u64]) -> usiz
     assert_eq!(u64::from(region.len_sectors) % block, 0, "{region:?}");
     assert!(region.len_sectors > 0, "{region:?}");
     let end = region.sector.checked_add(region.len_sectors.into());
-    assert!(end.is_some_and(|end| end <= disk.size_sectors), "{region:?}");
+    assert!(
+        end.is_some_and(|end| end <= disk.size_sectors),
+        "{region:?}"
+    );
     let again = image.extents.iter().any(|extent| extent.region == region);
     assert!(!again, "asked for twice: {region:?}");
     let sectors = region.sector..region.sector + u64::from(region.len_sectors);
@@ -193,8 +196,16 @@ pub fn carry_out(set: &dyn MetadataSet, disks: &mut [Disk]) -> bool {
         let bytes = set.bytes(&write.source);
         assert_eq!(bytes.len(), write.source.len_bytes as usize, "{write:?}");
         assert!(!bytes.is_empty(), "{write:?}");
-        assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0, "{write:?}");
-        assert_eq!(write.sector % u64::from(facts.logical_block_bytes / 512), 0, "{write:?}");
+        assert_eq!(
+            bytes.len() % facts.logical_block_bytes as usize,
+            0,
+            "{write:?}"
+        );
+        assert_eq!(
+            write.sector % u64::from(facts.logical_block_bytes / 512),
+            0,
+            "{write:?}"
+        );
         let end = write.sector.checked_add((bytes.len() / 512) as u64);
         let end = end.filter(|end| *end <= facts.size_sectors);
         let end = end.unwrap_or_else(|| panic!("beyond the disk: {write:?}"));
