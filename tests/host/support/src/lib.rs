@@ -2,7 +2,11 @@
 
 //! What the host tests share.
 
+pub mod counting;
+pub mod crash;
 pub mod samples;
+pub mod shell;
+pub mod world;
 
 /// Whether this is a run of everything (`make test-whole`, which sets `EMD_WHOLE`). The daily one goes less deep.
 pub fn whole() -> bool {

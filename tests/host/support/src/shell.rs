@@ -4,7 +4,7 @@
 //! disks. A [`Family`] says what is different from one format to the next.
 
 use crate::counting::allocations;
-use crate::crash::Cut;
+use crate::crash::{self, Cut, Random};
 use crate::samples::Disk;
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
@@ -22,6 +22,9 @@ pub trait Family: Copy {
 
     /// Makes a set of images, as [`Format::assemble`] does, of the format's own type.
     fn open(&self, images: &[&DiskImage]) -> Checked<KBox<Self::Set>>;
+
+    /// Makes a new set on disks.
+    fn create(&self, disks: &[DiskFacts]) -> KBox<Self::Set>;
 
     /// The model as text: what must be the same after reassembly.
     fn show(&self, set: &Self::Set) -> String;
@@ -101,17 +104,9 @@ pub fn probe<F: Family>(
     key: u64,
     readable: &dyn Fn(u64) -> bool,
 ) -> (DiskImage, Probe, usize) {
-    probe_as(family.format(), disk, facts(family, disk, key), readable)
-}
-
-fn probe_as(
-    format: &dyn Format,
-    disk: &Disk,
-    facts: DiskFacts,
-    readable: &dyn Fn(u64) -> bool,
-) -> (DiskImage, Probe, usize) {
+    let format = family.format();
     let mut image = DiskImage {
-        facts,
+        facts: facts(family, disk, key),
         extents: KVec::new(),
     };
     let mut bytes = 0;
@@ -288,6 +283,28 @@ pub fn blanks<F: Family>(family: F, count: usize, mib: u64, block: u32) -> Vec<D
     (0..count as u64)
         .map(|key| Disk::blank(&family.blank_name(key), mib * 2048, block))
         .collect()
+}
+
+/// A new set on all `disks`, written.
+pub fn create<F: Family>(family: F, disks: &mut [Disk]) -> KBox<F::Set> {
+    let set = family.create(&all_facts(family, disks));
+    carry_out(disks, &writes(family, &set));
+    set
+}
+
+/// Cuts a plan everywhere, and demands `allowed` of what the disks `keys` say, and of where it was cut.
+pub fn cut_everywhere<F: Family>(
+    family: F,
+    before: &[Disk],
+    writes: &[Write],
+    keys: &[u64],
+    random: &mut Random,
+    rounds: usize,
+    allowed: &dyn Fn(&str, &str),
+) {
+    crash::cut_everywhere(before, writes, random, rounds, &mut |disks, at| {
+        allowed(&state_of(family, disks, keys).0, at);
+    });
 }
 
 /// A volume over `disks` as large as fits, in the format's own layout and chunk.

@@ -5,11 +5,15 @@
 
 use crate::crash::{cut_everywhere, Cut, Random};
 use crate::samples::Disk;
+use crate::share;
 use crate::shell::{
-    assert_same, carry_out, context, facts, present, state_of, writes, Family, Write,
+    assert_same, blanks, carry_out, context, create, facts, present, state_of, writes, Family,
+    Write,
 };
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Checked, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole};
+use emd_core::model::{
+    Checked, Consistency, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole,
+};
 use kernel::prelude::KBox;
 
 /// A set in memory and its disks.
@@ -25,8 +29,27 @@ pub struct World<F: Family> {
     pub random: Random,
 }
 
+impl<F: Family + Default> World<F> {
+    /// [`World::of`] a format that has one version.
+    pub fn new(set: KBox<F::Set>, disks: Vec<Disk>, crashes: usize) -> Self {
+        Self::of(F::default(), set, disks, crashes)
+    }
+
+    /// [`World::made`] by a format that has one version.
+    pub fn created(count: usize, mib: u64, block: u32, crashes: usize) -> Self {
+        Self::made(F::default(), count, mib, block, crashes)
+    }
+}
+
 impl<F: Family> World<F> {
-    /// A set of `disks` as they are.
+    /// A new set on `count` blank disks of `mib` MiB with blocks of `block` bytes.
+    pub fn made(family: F, count: usize, mib: u64, block: u32, crashes: usize) -> Self {
+        let mut disks = blanks(family, count, mib, block);
+        let set = create(family, &mut disks);
+        Self::of(family, set, disks, crashes)
+    }
+
+    /// A set and its disks as they are. `crashes`: see the field; that of a whole run.
     pub fn of(family: F, set: KBox<F::Set>, mut disks: Vec<Disk>, crashes: usize) -> Self {
         for disk in &mut disks {
             family.thin(disk);
@@ -36,7 +59,7 @@ impl<F: Family> World<F> {
             set,
             disks,
             step: 0,
-            crashes,
+            crashes: share(crashes),
             cuts: 0,
             random: Random(0x9E37_79B9_7F4A_7C15),
         };
@@ -181,6 +204,16 @@ impl<F: Family> World<F> {
 
     pub fn role(&self, disk: u16) -> DiskRole {
         self.set.set().disk(disk).expect("a disk").role
+    }
+
+    pub fn consistency(&self, volume: u16) -> Consistency {
+        self.set.set().volume(volume).expect("a volume").consistency
+    }
+
+    /// The disk in a slot.
+    pub fn disk_in(&self, volume: u16, slot: usize) -> u16 {
+        let volume = self.set.set().volume(volume).expect("a volume");
+        volume.members[slot].disk.expect("a disk")
     }
 
     pub fn member(&self, volume: u16, slot: usize) -> MemberState {

@@ -3,8 +3,9 @@
 //! Every event, one after the other, on sets of our own and on the sample's: after each one, the
 //! disks say what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
-use crate::asr_common::world::{spec, state_of, World};
-use crate::asr_common::{apply, blanks, carry_out, context, create, facts, open, show, writes};
+use crate::asr_common::{
+    apply, blanks, carry_out, context, create, facts, open, show, spec, state_of, writes, World,
+};
 use emd_core::metadata::asr::layout::{header, kind, raid, state, Line, TABLE_BYTES};
 use emd_core::metadata::asr::Asr;
 use emd_core::metadata::{Format, MetadataSet};
@@ -129,7 +130,7 @@ fn life_of_created_sets() {
         (Level::Raid10, 8, 4),
         (Level::Raid10, 40 - 2, 0),
     ] {
-        let mut world = World::created(count, 8, share(crashes));
+        let mut world = World::created(count, 8, 512, crashes);
         let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
         world.apply(&Event::VolumeCreated(spec("vol", level, &disks)));
         life(&mut world, 0, 8);
@@ -138,14 +139,14 @@ fn life_of_created_sets() {
         for (disk, _) in world.set.set().live_disks() {
             assert_eq!(world.role(disk), DiskRole::Unused);
         }
-        cuts += world.cuts.get();
+        cuts += world.cuts;
     }
     assert!(cuts > share(1000), "{cuts} cuts");
 }
 
 #[test]
 fn a_small_table_changes_by_one_sector_on_each_disk() {
-    let mut world = World::created(4, 8, 0);
+    let mut world = World::created(4, 8, 512, 0);
     let disks = [Some(0), Some(1), Some(2), Some(3)];
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
@@ -168,7 +169,7 @@ fn a_small_table_changes_by_one_sector_on_each_disk() {
 /// A long table passes through the second half of its place, which is given back as it was.
 #[test]
 fn the_second_half_is_left_as_it_was() {
-    let mut world = World::created(9, 8, 4);
+    let mut world = World::created(9, 8, 512, 4);
     for (n, disk) in world.disks.iter_mut().enumerate() {
         let place = disk.size_sectors - 9;
         disk.write(place, &[n as u8 + 1; 8 * 512]);
@@ -216,7 +217,7 @@ fn the_second_half_is_left_as_it_was() {
 /// over mirrors. Both are the same volume.
 #[test]
 fn both_forms_of_raid10() {
-    let mut world = World::created(6, 8, 0);
+    let mut world = World::created(6, 8, 512, 0);
     let all: Vec<Option<u16>> = (0..6).map(Some).collect();
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
@@ -257,7 +258,7 @@ fn both_forms_of_raid10() {
     assert_eq!(states(&world), [state::FAILED; 3]);
 
     // The same volume, the other way.
-    let mut world = World::created(6, 8, 0);
+    let mut world = World::created(6, 8, 512, 0);
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
         ..spec("t", Level::Raid10, &all)
@@ -307,7 +308,7 @@ fn both_forms_of_raid10() {
 
 #[test]
 fn several_volumes_in_one_table() {
-    let mut world = World::created(7, 8, 3);
+    let mut world = World::created(7, 8, 512, 3);
     let pair = [Some(4), Some(1)];
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
@@ -361,7 +362,7 @@ fn several_volumes_in_one_table() {
 /// What dmraid does not know to have been dirty by halves: someone else's mark means all arrays.
 #[test]
 fn a_dirty_mark_of_others_is_for_all() {
-    let mut world = World::created(4, 8, 0);
+    let mut world = World::created(4, 8, 512, 0);
     let pairs = [[Some(0), Some(1)], [Some(2), Some(3)]];
     for (name, pair) in ["a", "b"].into_iter().zip(&pairs) {
         world.apply(&Event::VolumeCreated(VolumeSpec {
@@ -387,7 +388,7 @@ fn a_dirty_mark_of_others_is_for_all() {
 /// Progress that somebody else has written counts for nothing: it may be in other units.
 #[test]
 fn progress_of_others_is_not_believed() {
-    let mut world = World::created(3, 8, 0);
+    let mut world = World::created(3, 8, 512, 0);
     let pair = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
     world.apply(&Event::ResyncProgress {
@@ -426,7 +427,7 @@ fn progress_of_others_is_not_believed() {
 
 #[test]
 fn disks_used_apart_are_not_put_together() {
-    let mut world = World::created(2, 8, 0);
+    let mut world = World::created(2, 8, 512, 0);
     let pair = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
@@ -462,7 +463,7 @@ fn disks_used_apart_are_not_put_together() {
 /// is not taken for a stale one.
 #[test]
 fn stale_and_late_disks() {
-    let mut world = World::created(2, 8, 0);
+    let mut world = World::created(2, 8, 512, 0);
     let pair = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(VolumeSpec {
         assume_clean: true,
@@ -673,7 +674,7 @@ fn what_capabilities_say_can_be_created() {
         for &layout in can.layouts {
             for count in [can.members.0, can.members.1] {
                 for chunk in [0, 8, 1024] {
-                    let mut world = World::created(usize::from(count), 4, 0);
+                    let mut world = World::created(usize::from(count), 4, 512, 0);
                     let disks: Vec<Option<u16>> = (0..count).map(Some).collect();
                     let wanted = VolumeSpec {
                         layout: Some(layout),
@@ -696,7 +697,7 @@ fn what_capabilities_say_can_be_created() {
 
 #[test]
 fn what_cannot_be_expressed_is_refused() {
-    let mut world = World::created(4, 8, 0);
+    let mut world = World::created(4, 8, 512, 0);
     let all = [Some(0), Some(1), Some(2), Some(3)];
     for level in Level::ALL {
         let can = Asr
@@ -834,7 +835,7 @@ fn tables_that_cannot_be_changed_safely_are_only_read() {
 /// A long table on the only disk that is left: no other one helps when it is torn.
 #[test]
 fn a_lone_long_table_is_never_torn() {
-    let mut world = World::created(9, 8, 0);
+    let mut world = World::created(9, 8, 512, 0);
     let eight: Vec<Option<u16>> = (0..8).map(Some).collect();
     world.apply(&Event::VolumeCreated(spec("t", Level::Raid10, &eight)));
     let alone = vec![world.disks[0].clone()];
@@ -846,13 +847,13 @@ fn a_lone_long_table_is_never_torn() {
     for disk in 1..9 {
         world.apply(&Event::DiskMissing(disk));
     }
-    assert!(world.cuts.get() > 300, "{}", world.cuts.get());
+    assert!(world.cuts > 300, "{}", world.cuts);
 }
 
 /// Marks keep the sequence number; when an update of them was cut, the most careful copy counts.
 #[test]
 fn of_several_marks_the_most_careful_counts() {
-    let mut world = World::created(3, 8, 0);
+    let mut world = World::created(3, 8, 512, 0);
     let pair = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
     let cut = |world: &World, event: Event<'_>, reached: usize| {
@@ -890,7 +891,7 @@ fn of_several_marks_the_most_careful_counts() {
 /// has it may be the next one to go.
 #[test]
 fn a_cut_dirty_mark_is_renewed() {
-    let mut world = World::created(3, 8, 0);
+    let mut world = World::created(3, 8, 512, 0);
     let pair = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
     world.apply(&Event::ResyncDone(0));

@@ -2,10 +2,9 @@
 
 //! Damaged and hostile metadata: never a panic, never a guess, always a reason.
 
-use crate::asr_common::crash::Random;
-use crate::asr_common::world::spec;
 use crate::asr_common::{
-    apply, blanks, carry_out, context, create, open, open_keyed, probe, probe_with, show, writes,
+    apply, blanks, carry_out, context, create, open, open_keyed, probe, probe_with, show, spec,
+    writes, Random,
 };
 use emd_core::metadata::asr::layout::{header, kind, raid, reserved, Line, LINE_BYTES};
 use emd_core::metadata::asr::table::Table;

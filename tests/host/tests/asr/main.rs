@@ -3,8 +3,6 @@
 //! Adaptec HostRAID: the format, event by event, and against real samples.
 
 mod asr_common;
-#[path = "../counting/mod.rs"]
-mod counting;
 mod events;
 mod histories;
 mod hostile;

@@ -2,12 +2,10 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::asr_common::world::spec;
-use crate::asr_common::{apply, blanks, carry_out, context, create, open, writes};
-use crate::counting::allocations;
-use emd_core::metadata::MetadataSet;
+use crate::asr_common::{apply, blanks, create, open, spec, Of};
 use emd_core::model::{Event, Level, SpareRole, Text, VolumeSpec};
-use host_tests::samples::Disk;
+use host_tests::counting::allocations;
+use host_tests::shell::apply_without_allocating;
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.
@@ -41,18 +39,6 @@ fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
     ]
 }
 
-fn check(set: &mut emd_core::metadata::asr::AsrSet, disks: &mut [Disk], events: &[Event<'_>]) {
-    for (n, event) in events.iter().enumerate() {
-        let context = context(n as u64 + 100);
-        let before = allocations();
-        let result = set.apply(event, &context);
-        let after = allocations();
-        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
-        assert_eq!(after, before, "{event:?} allocated");
-        carry_out(disks, &writes(set));
-    }
-}
-
 #[test]
 fn quiet_events_on_created_sets() {
     // A table of one sector, and a longer one that takes the long way.
@@ -72,7 +58,7 @@ fn quiet_events_on_created_sets() {
         let before = allocations();
         apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
         assert!(allocations() > before, "the counter counts");
-        check(&mut set, &mut disks, &quiet(0, 1, members as u16));
+        apply_without_allocating(Of, &mut set, &mut disks, &quiet(0, 1, members as u16));
     }
 }
 
@@ -87,5 +73,5 @@ fn quiet_events_on_a_set_read_from_disks() {
     };
     apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
     let mut set = open(&disks).unwrap();
-    check(&mut set, &mut disks, &quiet(0, 1, 2));
+    apply_without_allocating(Of, &mut set, &mut disks, &quiet(0, 1, 2));
 }

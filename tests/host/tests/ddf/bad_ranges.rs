@@ -2,10 +2,9 @@
 
 //! Bad ranges in EMD's own records: they outlive a restart, and a crash never makes a bad place good.
 
-use crate::ddf_common::crash::Random;
 use crate::ddf_common::records::clean;
 
-use crate::ddf_common::{carry_out, context, open_keyed, writes};
+use crate::ddf_common::{carry_out, context, open_keyed, writes, Random};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Event, Level};

@@ -2,10 +2,11 @@
 
 //! One copy or two, disks that fail and disks that were left behind: which of them is believed.
 
-use crate::ddf_common::crash::{cut_everywhere, Random};
 use crate::ddf_common::damage;
 use crate::ddf_common::world::{spec, World};
-use crate::ddf_common::{apply, blanks, carry_out, context, facts, open, open_keyed, writes};
+use crate::ddf_common::{
+    apply, blanks, carry_out, context, cut_everywhere, facts, open, open_keyed, writes, Random,
+};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text};
 use host_tests::samples::load;

@@ -3,9 +3,10 @@
 //! Damaged, truncated and hostile metadata: never a panic, never a guess, always a reason. What one
 //! copy or one disk still knows is used.
 
-use crate::ddf_common::crash::{cut_everywhere, Random};
 use crate::ddf_common::damage::{flip, spec, world};
-use crate::ddf_common::{apply, carry_out, context, open, probe, show, writes};
+use crate::ddf_common::{
+    apply, carry_out, context, cut_everywhere, open, probe, show, writes, Random,
+};
 use emd_core::metadata::ddf::crc::Crc;
 use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;

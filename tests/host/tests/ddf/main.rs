@@ -5,8 +5,6 @@
 mod bad_ranges;
 mod contradictions;
 mod copies;
-#[path = "../counting/mod.rs"]
-mod counting;
 mod ddf_common;
 mod events;
 mod histories;

@@ -2,11 +2,12 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::counting::allocations;
-use crate::ddf_common::{apply, blanks, carry_out, context, create, facts, open, writes};
+use crate::ddf_common::{apply, blanks, create, facts, open, Of};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use host_tests::counting::allocations;
 use host_tests::samples::{load, Disk};
+use host_tests::shell::{apply_without_allocating, spec};
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.
@@ -76,38 +77,20 @@ fn recorded<'a>() -> Vec<Event<'a>> {
     ]
 }
 
-fn check(set: &mut emd_core::metadata::ddf::DdfSet, disks: &mut [Disk], events: &[Event<'_>]) {
-    for (n, event) in events.iter().enumerate() {
-        let context = context(n as u64 + 100);
-        let before = allocations();
-        let result = set.apply(event, &context);
-        let after = allocations();
-        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
-        assert_eq!(after, before, "{event:?} allocated");
-        carry_out(disks, &writes(set));
-    }
-}
-
 #[test]
 fn quiet_events_on_a_created_set() {
     let mut disks = blanks(4, 64, 512);
     let mut set = create(&mut disks, "set");
     let three = [Some(0), Some(1), Some(2)];
     let spec = VolumeSpec {
-        name: Text::from_text("x"),
-        level: Level::Raid5,
-        spans: 1,
-        layout: None,
-        chunk_sectors: 0,
-        size_sectors: 0,
-        disks: &three,
         assume_clean: true,
+        ..spec("x", Level::Raid5, &three)
     };
     let before = allocations();
     apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
     assert!(allocations() > before, "the counter counts");
-    check(&mut set, &mut disks, &recorded());
-    check(&mut set, &mut disks, &quiet(0, 1, 3));
+    apply_without_allocating(Of, &mut set, &mut disks, &recorded());
+    apply_without_allocating(Of, &mut set, &mut disks, &quiet(0, 1, 3));
 }
 
 /// The records are void after somebody else's update, so that the first event writes all of them.
@@ -117,14 +100,8 @@ fn void_records_are_written_without_allocating() {
     let mut set = create(&mut disks, "set");
     let three = [Some(0), Some(1), Some(2)];
     let spec = VolumeSpec {
-        name: Text::from_text("x"),
-        level: Level::Raid5,
-        spans: 1,
-        layout: None,
-        chunk_sectors: 0,
-        size_sectors: 0,
-        disks: &three,
         assume_clean: true,
+        ..spec("x", Level::Raid5, &three)
     };
     apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
     for (index, disk) in (0u16..).zip(disks.iter_mut()) {
@@ -137,7 +114,7 @@ fn void_records_are_written_without_allocating() {
         assert!(!set.home(0).unwrap().vendor.as_ref().unwrap().valid);
         // Clearing what was never bad is nothing.
         let event = recorded().swap_remove(n);
-        check(&mut set, &mut disks, &[event]);
+        apply_without_allocating(Of, &mut set, &mut disks, &[event]);
     }
 }
 
@@ -160,6 +137,6 @@ fn quiet_events_on_sets_of_others() {
         let members = &set.set().volume(0).unwrap().members;
         let (first, second) = (members[0].disk.unwrap(), members[1].disk.unwrap());
         let spare = (set.set().disks.len() - 1) as u16;
-        check(&mut set, &mut disks, &quiet(first, second, spare));
+        apply_without_allocating(Of, &mut set, &mut disks, &quiet(first, second, spare));
     }
 }

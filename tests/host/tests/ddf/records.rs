@@ -2,10 +2,11 @@
 
 //! EMD's own records in the vendor log: marks and regions outlive a restart and a crash, and cost little.
 
-use crate::ddf_common::crash::{cut_everywhere, Random};
 use crate::ddf_common::records::{clean, dirty, mark, regions, reopened, unmark};
 use crate::ddf_common::world::{spec, World};
-use crate::ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes};
+use crate::ddf_common::{
+    assert_same, carry_out, context, cut_everywhere, open, open_keyed, show, writes, Random,
+};
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;

@@ -3,10 +3,9 @@
 //! EMD's own records that are damaged, missing, or of a state that somebody else has changed since:
 //! what they say counts for nothing, on the safe side.
 
-use crate::ddf_common::crash::Random;
 use crate::ddf_common::records::{all, bump, clean, dirty, mark, reopened, unmark};
 use crate::ddf_common::world::spec;
-use crate::ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes};
+use crate::ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes, Random};
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};

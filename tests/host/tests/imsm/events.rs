@@ -3,7 +3,7 @@
 //! Every event, one after the other, on sets of our own and of others: after each one, the disks say
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
-use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::world::{check_marks, spec, World};
 use crate::imsm_common::{open, sample, show_with};
 use emd_core::metadata::imsm::layout::{attribute, volume as record};
 use emd_core::metadata::MetadataSet;
@@ -31,7 +31,7 @@ fn life(world: &mut World, volume: u16, mib: u64) {
         world.set.set().volume(volume).unwrap().consistency,
         Consistency::Initialising { done_sectors: 8192 }
     );
-    world.check_marks();
+    check_marks(&world);
     world.apply(&Event::Dirty(volume));
     world.apply(&Event::ResyncDone(volume));
     world.apply(&Event::Clean(volume));
@@ -54,7 +54,7 @@ fn life(world: &mut World, volume: u16, mib: u64) {
     };
     world.apply(&progress(100));
     world.apply(&progress(10_240));
-    world.check_marks();
+    check_marks(&world);
     world.apply(&Event::Dirty(volume));
     world.apply(&Event::RebuildDone { volume, slot });
     world.apply(&Event::Clean(volume));
@@ -143,13 +143,13 @@ fn unfinished_sets_go_on() {
         let disks = sample(case);
         let set = open(&disks).unwrap();
         let mut world = World::new(set, disks, 3);
-        world.check_marks();
+        check_marks(&world);
         world.apply(&Event::RebuildProgress {
             volume: 0,
             slot,
             done_sectors: 100_000,
         });
-        world.check_marks();
+        check_marks(&world);
         world.apply(&Event::RebuildDone { volume: 0, slot });
         let at = world.set.record(0).unwrap();
         assert_eq!(world.set.mpb.raw().u8(at + record::MIGRATING), 0);
@@ -399,7 +399,7 @@ fn marks_survive() {
     let raw = world.set.mpb.raw();
     assert_eq!(raw.u8(at + record::KIND), record::INIT);
     assert_eq!(raw.u32(at + record::UNIT_LO), 256);
-    world.check_marks();
+    check_marks(&world);
     let again = open(&world.disks).unwrap();
     assert_eq!(
         show_with(world.set.set(), true),

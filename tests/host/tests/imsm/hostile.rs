@@ -3,10 +3,9 @@
 //! Damaged, truncated and hostile metadata: never a panic, never a guess, always a reason, and no write
 //! to what is in doubt.
 
-use crate::imsm_common::crash::Random;
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{
-    anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes,
+    anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes, Random,
 };
 use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;

@@ -3,8 +3,6 @@
 //! Intel Matrix Storage: the format, event by event, and against real samples.
 
 mod bad_log;
-#[path = "../counting/mod.rs"]
-mod counting;
 mod events;
 mod hostile;
 mod imsm_common;

@@ -2,11 +2,12 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::counting::allocations;
-use crate::imsm_common::{apply, blanks, carry_out, context, create, facts, open, sample, writes};
+use crate::imsm_common::{apply, blanks, create, facts, open, sample, Of};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use host_tests::counting::allocations;
 use host_tests::samples::Disk;
+use host_tests::shell::{apply_without_allocating, spec};
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.
@@ -49,37 +50,19 @@ fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
     ]
 }
 
-fn check(set: &mut emd_core::metadata::imsm::ImsmSet, disks: &mut [Disk], events: &[Event<'_>]) {
-    for (n, event) in events.iter().enumerate() {
-        let context = context(n as u64 + 100);
-        let before = allocations();
-        let result = set.apply(event, &context);
-        let after = allocations();
-        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
-        assert_eq!(after, before, "{event:?} allocated");
-        carry_out(disks, &writes(set));
-    }
-}
-
 #[test]
 fn quiet_events_on_a_created_set() {
     let mut disks = blanks(4, 64, 512);
     let mut set = create(&mut disks);
     let three = [Some(0), Some(1), Some(2)];
     let spec = VolumeSpec {
-        name: Text::from_text("x"),
-        level: Level::Raid5,
-        spans: 1,
-        layout: None,
-        chunk_sectors: 0,
-        size_sectors: 0,
-        disks: &three,
         assume_clean: true,
+        ..spec("x", Level::Raid5, &three)
     };
     let before = allocations();
     apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
     assert!(allocations() > before, "the counter counts");
-    check(&mut set, &mut disks, &quiet(0, 1, 3));
+    apply_without_allocating(Of, &mut set, &mut disks, &quiet(0, 1, 3));
 }
 
 #[test]
@@ -106,6 +89,6 @@ fn quiet_events_on_sets_of_others() {
         let members = &set.set().volume(0).unwrap().members;
         let (first, second) = (members[0].disk.unwrap(), members[1].disk.unwrap());
         let spare = (set.set().disks.len() - 1) as u16;
-        check(&mut set, &mut disks, &quiet(first, second, spare));
+        apply_without_allocating(Of, &mut set, &mut disks, &quiet(first, second, spare));
     }
 }

@@ -2,9 +2,10 @@
 
 //! Disks that come back: with metadata of the same generation as the others', and into another place.
 
-use crate::imsm_common::crash::{cut_everywhere, Random};
 use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{apply, carry_out, context, facts, open, open_keyed, writes};
+use crate::imsm_common::{
+    apply, carry_out, context, cut_everywhere, facts, open, open_keyed, writes, Random,
+};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 

@@ -3,8 +3,7 @@
 //! Every event, one after the other, on arrays of our own and of mdadm: after each one, the disks say
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
-use crate::md_common::world::World;
-use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, ALL};
+use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, Of, World, ALL};
 use emd_core::metadata::md::{Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
@@ -29,7 +28,7 @@ fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a
 /// The life of a redundant array, with everything that can happen to it.
 fn life(world: &mut World, spare_mib: u64) {
     let volume = 0;
-    let old = world.format.0 == Version::V090;
+    let old = world.family.0 .0 == Version::V090;
     let events = world.set.set().generation;
     world.apply(&Event::Dirty(volume));
     assert_eq!(world.set.set().generation, events + 1, "one event");
@@ -49,7 +48,7 @@ fn life(world: &mut World, spare_mib: u64) {
     );
     world.apply(&Event::Clean(volume));
     assert_eq!(
-        world.consistency(),
+        world.consistency(0),
         Consistency::Initialising { done_sectors: 64 }
     );
     world.apply(&Event::ResyncProgress {
@@ -58,11 +57,11 @@ fn life(world: &mut World, spare_mib: u64) {
     });
     assert!(!world.set.plan().is_empty());
     world.apply(&Event::ResyncDone(volume));
-    assert_eq!(world.consistency(), Consistency::Clean);
+    assert_eq!(world.consistency(0), Consistency::Clean);
     world.apply(&Event::Clean(volume));
     assert!(world.set.plan().is_empty(), "clean twice writes once");
     world.apply(&Event::Dirty(volume));
-    assert_eq!(world.consistency(), Consistency::Dirty);
+    assert_eq!(world.consistency(0), Consistency::Dirty);
 
     let spare = world.add(spare_mib, SpareRole::None);
     let role = world.set.set().disk(spare).unwrap().role;
@@ -70,7 +69,7 @@ fn life(world: &mut World, spare_mib: u64) {
     world.apply(&Event::SpareAssigned(spare, SpareRole::Dedicated(0)));
     world.refuse(&Event::SpareAssigned(spare, SpareRole::None));
 
-    let lost = world.disk_in(0);
+    let lost = world.disk_in(0, 0);
     world.refuse(&Event::DiskRemoved(lost));
     world.refuse(&Event::SpareActivated {
         volume,
@@ -79,7 +78,7 @@ fn life(world: &mut World, spare_mib: u64) {
     });
     let events = world.set.set().generation;
     world.apply(&Event::DiskFailed(lost));
-    assert_eq!(world.member(0), MemberState::Failed);
+    assert_eq!(world.member(0, 0), MemberState::Failed);
     assert_eq!(
         world.set.set().generation,
         events + 2,
@@ -100,19 +99,19 @@ fn life(world: &mut World, spare_mib: u64) {
     });
     assert_eq!(world.set.plan().writes().len(), usize::from(!old));
     assert_eq!(
-        world.member(0),
+        world.member(0, 0),
         MemberState::Rebuilding { done_sectors: 128 }
     );
     world.apply(&Event::RebuildDone { volume, slot: 0 });
-    assert_eq!(world.member(0), MemberState::InSync);
+    assert_eq!(world.member(0, 0), MemberState::InSync);
 
     // The failed disk comes back as a blank one and is a spare; then it takes another's place.
     let returned = world.set.set().disk(lost).unwrap().facts.unwrap();
     world.apply(&Event::DiskReturned(lost, returned));
     assert_eq!(world.state(lost), DiskState::Online);
-    let gone = world.disk_in(1);
+    let gone = world.disk_in(0, 1);
     world.apply(&Event::DiskMissing(gone));
-    assert_eq!(world.member(1), MemberState::Missing);
+    assert_eq!(world.member(0, 1), MemberState::Missing);
     assert_eq!(world.state(gone), DiskState::Missing);
     world.apply(&Event::SpareActivated {
         volume,
@@ -122,7 +121,7 @@ fn life(world: &mut World, spare_mib: u64) {
     world.apply(&Event::RebuildDone { volume, slot: 1 });
     world.apply(&Event::DiskRemoved(gone));
     world.apply(&Event::Clean(volume));
-    assert_eq!(world.consistency(), Consistency::Clean);
+    assert_eq!(world.consistency(0), Consistency::Clean);
 
     // A spare that fails, and one that goes.
     let one = world.add(spare_mib, SpareRole::Global);
@@ -139,7 +138,7 @@ fn life(world: &mut World, spare_mib: u64) {
             volume,
             Text::from_text("host:renamed"),
         ));
-        let disk = world.disk_in(0);
+        let disk = world.disk_in(0, 0);
         let bad = |sector, sectors| BadRange {
             disk,
             sector,
@@ -166,7 +165,7 @@ fn life_of_created_arrays() {
         ] {
             for block in [512, 4096] {
                 let cuts = if block == 512 { cuts } else { cuts / 2 };
-                let mut world = World::created(format, count, 40, block, cuts);
+                let mut world = World::made(Of(format), count, 40, block, cuts);
                 let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
                 world.apply(&Event::VolumeCreated(spec("", level, &disks)));
                 world.apply(&Event::ResyncDone(0));
@@ -211,7 +210,7 @@ fn life_of_mdadms_arrays() {
             thin(format, disk);
         }
         let set = open(format, &disks).unwrap();
-        let mut world = World::new(format, set, disks, cuts);
+        let mut world = World::of(Of(format), set, disks, cuts);
         if case.ends_with("badblocks") {
             let range = BadRange {
                 disk: 0,
@@ -239,7 +238,7 @@ fn bitmaps() {
             thin(format, disk);
         }
         let set = open(format, &disks).unwrap();
-        let mut world = World::new(format, set, disks, 4);
+        let mut world = World::of(Of(format), set, disks, 4);
         let volume = 0;
         let log = |world: &World| {
             let regions = world.set.set().volume(0).unwrap().regions.as_ref().unwrap();
@@ -248,7 +247,7 @@ fn bitmaps() {
                 .collect::<Vec<_>>()
         };
         let most = world.set.bitmap.as_ref().unwrap().regions;
-        if world.consistency() == Consistency::Dirty {
+        if world.consistency(0) == Consistency::Dirty {
             world.apply(&Event::RegionsClean {
                 volume,
                 first: 0,
@@ -265,7 +264,7 @@ fn bitmaps() {
             count,
         };
         world.apply(&dirty);
-        assert_eq!(world.consistency(), Consistency::Dirty, "{case}");
+        assert_eq!(world.consistency(0), Consistency::Dirty, "{case}");
         let expected: Vec<u32> = (first..first + count).collect();
         assert_eq!(log(&world), expected);
         let again = open(format, &world.disks).unwrap();
@@ -309,7 +308,7 @@ fn bitmaps() {
             let mut disks = world.disks.clone();
             write(&mut disks, at, value);
             let again = open(format, &disks).unwrap();
-            let mut other = World::new(format, again, disks, 0);
+            let mut other = World::of(Of(format), again, disks, 0);
             assert_eq!(log(&other), (0..most).collect::<Vec<_>>());
             other.apply(&Event::RegionsDirty {
                 volume,
@@ -346,7 +345,7 @@ fn bitmaps() {
 
         // A member that goes away and a spare that comes get the bitmap with everything else.
         let spare = world.add(41, SpareRole::Global);
-        let lost = world.disk_in(0);
+        let lost = world.disk_in(0, 0);
         world.apply(&Event::DiskFailed(lost));
         world.apply(&Event::SpareActivated {
             volume,
@@ -383,7 +382,7 @@ fn volumes_of_every_level_and_layout() {
                         _ => 1,
                     };
                     let count = usize::from(capability.members.0.max(3)).max(copies);
-                    let mut world = World::created(format, count, 50, 512, 0);
+                    let mut world = World::made(Of(format), count, 50, 512, 0);
                     let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
                     let mut spec = spec("", capability.level, &disks);
                     spec.layout = Some(*layout);
@@ -402,7 +401,7 @@ fn volumes_of_every_level_and_layout() {
                         );
                     }
                     // A smaller one: whole rows that hold at least what was asked for.
-                    let mut world = World::created(format, count, 50, 512, 0);
+                    let mut world = World::made(Of(format), count, 50, 512, 0);
                     spec.size_sectors = largest / 2 - 4;
                     let fixed = format.0 == Version::V090 && !capability.level.is_redundant();
                     if fixed {
@@ -421,11 +420,11 @@ fn volumes_of_every_level_and_layout() {
 #[test]
 fn degraded_creation() {
     for format in ALL {
-        let mut world = World::created(format, 3, 50, 512, 2);
+        let mut world = World::made(Of(format), 3, 50, 512, 2);
         let places = [Some(0), None, Some(2)];
         world.refuse(&Event::VolumeCreated(spec("", Level::Raid0, &places)));
         world.apply(&Event::VolumeCreated(spec("", Level::Raid5, &places)));
-        assert_eq!(world.member(1), MemberState::Missing);
+        assert_eq!(world.member(0, 1), MemberState::Missing);
         // What was not named is a spare.
         assert_eq!(world.set.set().disk(1).unwrap().role, DiskRole::GlobalSpare);
         world.apply(&Event::SpareActivated {
@@ -439,7 +438,7 @@ fn degraded_creation() {
 
 #[test]
 fn refusals_say_why() {
-    let mut world = World::created(&MD_12, 3, 50, 512, 0);
+    let mut world = World::made(Of(&MD_12), 3, 50, 512, 0);
     let all = [Some(0), Some(1), Some(2)];
     let says = |world: &mut World, spec: VolumeSpec<'_>, part: &str| {
         let why = world.refuse(&Event::VolumeCreated(spec));
@@ -532,7 +531,7 @@ fn refusals_say_why() {
         role: SpareRole::None,
     };
     world.refuse(&Event::DiskAdded(other));
-    let mut world = World::created(&MD_090, 2, 50, 512, 0);
+    let mut world = World::made(Of(&MD_090), 2, 50, 512, 0);
     let two = [Some(0), Some(1)];
     says(
         &mut world,
@@ -546,7 +545,7 @@ fn refusals_say_why() {
 fn beyond_redundancy_nothing_is_given_up() {
     for format in ALL {
         for (level, count) in [(Level::Raid0, 2), (Level::Raid5, 3), (Level::Raid1, 2)] {
-            let mut world = World::created(format, count, 50, 512, 0);
+            let mut world = World::made(Of(format), count, 50, 512, 0);
             let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
             let mut spec = spec("", level, &disks);
             spec.assume_clean = true;
@@ -584,7 +583,7 @@ fn beyond_redundancy_nothing_is_given_up() {
 fn a_lost_member_stays_lost() {
     for format in ALL {
         for missing in [false, true] {
-            let mut world = World::created(format, 3, 50, 512, 0);
+            let mut world = World::made(Of(format), 3, 50, 512, 0);
             let all = [Some(0), Some(1), Some(2)];
             world.apply(&Event::VolumeCreated(spec("", Level::Raid5, &all)));
             let event = if missing {
@@ -621,7 +620,7 @@ fn a_lost_member_stays_lost() {
 #[test]
 fn dirty_is_cheap() {
     for format in [&MD_12, &MD_11, &MD_10, &MD_090] {
-        let mut world = World::created(format, 3, 64, 512, 0);
+        let mut world = World::made(Of(format), 3, 64, 512, 0);
         let all = [Some(0), Some(1), Some(2)];
         let mut spec = spec("", Level::Raid5, &all);
         spec.assume_clean = true;
@@ -646,7 +645,7 @@ fn large_arrays_get_a_bitmap() {
                 (150, Level::Raid1, true),
                 (150, Level::Raid10, true),
             ] {
-                let mut world = World::created(format, 2, gib << 10, block, 0);
+                let mut world = World::made(Of(format), 2, gib << 10, block, 0);
                 let two = [Some(0), Some(1)];
                 let mut spec = spec("", level, &two);
                 spec.assume_clean = gib == 150;
@@ -680,7 +679,7 @@ fn large_arrays_get_a_bitmap() {
             }
         }
     }
-    let mut world = World::created(&MD_12, 2, 150 << 10, 512, 0);
+    let mut world = World::made(Of(&MD_12), 2, 150 << 10, 512, 0);
     let two = [Some(0), Some(1)];
     world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
     let log = world.set.array().unwrap().regions.as_ref().unwrap();
@@ -692,7 +691,7 @@ fn large_arrays_get_a_bitmap() {
 #[test]
 fn two_updates_that_are_cut() {
     for format in ALL {
-        let mut world = World::created(format, 5, 40, 512, 0);
+        let mut world = World::made(Of(format), 5, 40, 512, 0);
         let disks: Vec<Option<u16>> = (0..5).map(Some).collect();
         world.apply(&Event::VolumeCreated(spec("", Level::Raid6, &disks)));
         world.apply(&Event::ResyncDone(0));
@@ -703,7 +702,7 @@ fn two_updates_that_are_cut() {
         }
         for event in [Event::DiskFailed(2), Event::Clean(0)] {
             let set = open(format, &world.disks).unwrap();
-            let mut world = World::new(format, set, world.disks.clone(), 8);
+            let mut world = World::of(Of(format), set, world.disks.clone(), 8);
             world.apply(&event);
             world.apply(&Event::ResyncDone(0));
         }

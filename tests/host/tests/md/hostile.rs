@@ -4,8 +4,7 @@
 //! the checksum made right again. Nothing panics, loops or asks for impossible regions; what is taken
 //! keeps its members on their disks; and events on it do no harm to data.
 
-use crate::md_common::world::Random;
-use crate::md_common::{apply, blanks, change, facts, open, probe, seal, version_of, ALL};
+use crate::md_common::{apply, blanks, change, facts, open, probe, seal, version_of, Random, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
@@ -53,7 +52,7 @@ fn check_model(set: &MdSet, what: &str) {
 }
 
 /// Assembles hostile disks and lets things happen to what comes of it.
-fn try_all(format: &Md, disks: &[Disk], what: &str) {
+fn try_all(format: &'static Md, disks: &[Disk], what: &str) {
     let Ok(mut set) = open(format, disks) else {
         return;
     };
@@ -333,7 +332,7 @@ fn the_later_of_two_versions_counts() {
     for (sector, bytes) in second[0].runs() {
         disk.write(sector, bytes);
     }
-    let ctime = |format: &Md, disk: &Disk| {
+    let ctime = |format: &'static Md, disk: &Disk| {
         let bytes = disk.read(format.0.sector(disk.size_sectors).unwrap(), 1);
         u64::from_le_bytes(bytes[0x40..0x48].try_into().unwrap()) & 0xFF_FFFF_FFFF
     };

@@ -2,8 +2,6 @@
 
 //! Linux md's superblocks: the format, event by event, and against mdadm's.
 
-#[path = "../counting/mod.rs"]
-mod counting;
 mod events;
 mod hostile;
 mod md_common;

@@ -3,8 +3,7 @@
 //! What `mdadm -E` and `--examine-badblocks` say of what we write. Runs where mdadm is: on the
 //! machine (the toolbox has it), or in an unpacked toolbox; elsewhere it says that it was skipped.
 
-use crate::md_common::world::World;
-use crate::md_common::{open, version_of, ALL};
+use crate::md_common::{open, version_of, Of, World, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::Format;
 use emd_core::model::{BadRange, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
@@ -139,7 +138,7 @@ fn mdadm_reads_what_we_create() {
         return;
     };
     for format in ALL {
-        let mut world = World::created(format, 4, 80, 512, 0);
+        let mut world = World::made(Of(format), 4, 80, 512, 0);
         let all = [Some(2), Some(0), Some(1)];
         world.apply(&Event::VolumeCreated(spec(Level::Raid5, &all)));
         let old = format.0 == Version::V090;
@@ -271,7 +270,7 @@ fn mdadm_reads_every_level() {
                 "offset=3",
             ),
         ] {
-            let mut world = World::created(format, count, 80, 512, 0);
+            let mut world = World::made(Of(format), count, 80, 512, 0);
             let disks: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
             let mut spec = spec(level, &disks);
             spec.layout = layout;
@@ -314,7 +313,7 @@ fn mdadm_would_have_put_it_there_too() {
         let theirs = open(format, &disks).unwrap();
         let shape = theirs.array().unwrap().shape;
         let block = disks[0].logical_block_bytes;
-        let mut world = World::created(format, disks.len(), 40, block, 0);
+        let mut world = World::made(Of(format), disks.len(), 40, block, 0);
         let members: Vec<Option<u16>> = (0..disks.len() as u16).map(Some).collect();
         let mut spec = spec(shape.level, &members);
         spec.layout = Some(shape.layout);
@@ -345,7 +344,7 @@ fn mdadm_reads_names_and_bad_blocks() {
     let disks = load("md/gen/12-raid1-bitmap-wm");
     let format = version_of(&disks);
     let set: Box<MdSet> = open(format, &disks).unwrap();
-    let mut world = World::new(format, set, disks, 0);
+    let mut world = World::of(Of(format), set, disks, 0);
     let volume = 0;
     world.apply(&Event::VolumeRenamed(volume, Text::from_text("box:data")));
     world.apply(&Event::RegionsDirty {

@@ -2,14 +2,13 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::counting::allocations;
-use crate::md_common::{
-    apply, blanks, carry_out, context, create, facts, open, version_of, writes, ALL,
-};
+use crate::md_common::{apply, blanks, create, facts, open, version_of, Of, ALL};
 use emd_core::metadata::md::MdSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use host_tests::counting::allocations;
 use host_tests::samples::{load, Disk};
+use host_tests::shell::{apply_without_allocating, spec};
 
 /// Events that say nothing of allocating, in an order in which all succeed. Slot 0 is on `first`, slot
 /// 1 on `second`, `spare` is free.
@@ -68,18 +67,6 @@ fn quiet<'a>(set: &MdSet, first: u16, second: u16, spare: u16) -> Vec<Event<'a>>
     events
 }
 
-fn check(set: &mut MdSet, disks: &mut [Disk], events: &[Event<'_>]) {
-    for (n, event) in events.iter().enumerate() {
-        let context = context(n as u64 + 100);
-        let before = allocations();
-        let result = set.apply(event, &context);
-        let after = allocations();
-        result.unwrap_or_else(|why| panic!("{event:?}: {why}"));
-        assert_eq!(after, before, "{event:?} allocated");
-        carry_out(disks, &writes(set));
-    }
-}
-
 #[test]
 fn quiet_events_on_created_arrays() {
     for format in ALL {
@@ -88,21 +75,15 @@ fn quiet_events_on_created_arrays() {
             let mut set = create(format, &disks, "");
             let three = [Some(0), Some(1), Some(2)];
             let spec = VolumeSpec {
-                name: Text::new(),
-                level: Level::Raid5,
-                spans: 1,
-                layout: None,
-                chunk_sectors: 0,
-                size_sectors: 0,
-                disks: &three,
                 assume_clean: true,
+                ..spec("", Level::Raid5, &three)
             };
             let before = allocations();
             apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
             assert!(allocations() > before, "the counter counts");
             assert_eq!(set.bitmap.is_some(), mib > 64);
             let events = quiet(&set, 0, 1, 3);
-            check(&mut set, &mut disks, &events);
+            apply_without_allocating(Of(format), &mut set, &mut disks, &events);
         }
     }
 }
@@ -117,7 +98,8 @@ fn quiet_events_on_mdadms_arrays() {
         "10-raid1",
     ] {
         let mut disks = load(&format!("md/gen/{case}"));
-        let mut set = open(version_of(&disks), &disks).unwrap();
+        let version = version_of(&disks);
+        let mut set = open(version, &disks).unwrap();
         let key = disks.len() as u64;
         disks.push(Disk::blank("new", disks[0].size_sectors, 512));
         let offer = DiskOffer {
@@ -129,6 +111,6 @@ fn quiet_events_on_mdadms_arrays() {
         let (first, second) = (members[0].disk.unwrap(), members[1].disk.unwrap());
         let spare = (set.set().disks.len() - 1) as u16;
         let events = quiet(&set, first, second, spare);
-        check(&mut set, &mut disks, &events);
+        apply_without_allocating(Of(version), &mut set, &mut disks, &events);
     }
 }

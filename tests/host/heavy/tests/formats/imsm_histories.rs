@@ -3,9 +3,9 @@
 //! Random histories: whatever events come in whatever order, the disks say what the memory says, and
 //! a refused event changes nothing. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
-use crate::imsm_common::crash::{cut_everywhere, Random};
 use crate::imsm_common::{
-    assert_same, blanks, carry_out, context, create, facts, open, open_keyed, sample, show, writes,
+    assert_same, blanks, carry_out, context, create, cut_everywhere, facts, open, open_keyed,
+    sample, show, writes, Random,
 };
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::MetadataSet;

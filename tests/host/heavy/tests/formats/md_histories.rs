@@ -5,14 +5,14 @@
 //! refused event changes nothing. Now and then the set is put together again from its disks, and goes on
 //! from there. A failure names its seed; `EMD_SEEDS=FROM..TO` runs others.
 
-use crate::md_common::world::{Random, World};
-use crate::md_common::{facts, open_keyed, show, thin, version_of, ALL};
+use crate::md_common::{facts, open_keyed, show, thin, version_of, Of, Random, World, ALL};
 use emd_core::metadata::md::Version;
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
     BadRange, DiskOffer, DiskState, Event, Layout, Level, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
+use host_tests::shell::present;
 
 /// Arrays of mdadm that histories begin with; one half has a bitmap.
 const SAMPLES: [&str; 8] = [
@@ -55,7 +55,7 @@ impl History {
                 thin(format, disk);
             }
             let set = crate::md_common::open(format, &disks).unwrap();
-            (World::new(format, set, disks, 0), 41)
+            (World::of(Of(format), set, disks, 0), 41)
         } else {
             let format = ALL[(seed % 4) as usize];
             let mib = if random.below(2) == 0 {
@@ -78,7 +78,7 @@ impl History {
             ][random.below(if every { 8 } else { 10 }) as usize];
             // A spare that is made with it, sometimes; and a member that is left out.
             let spares = u16::from(random.below(4) == 0 && level.is_redundant());
-            let mut world = World::created(format, usize::from(count + spares), mib, block, 0);
+            let mut world = World::made(Of(format), usize::from(count + spares), mib, block, 0);
             let mut members: Vec<Option<u16>> = (0..count).map(Some).collect();
             if random.below(4) == 0 && level.is_redundant() {
                 members[usize::from(count) - 1] = None;
@@ -157,7 +157,7 @@ impl History {
     /// One random event, applied or refused.
     fn step(&mut self) {
         // Cuts take most of the time.
-        self.world.cuts = usize::from(self.number(3) == 0);
+        self.world.crashes = usize::from(self.number(3) == 0);
         let (disk, volume, slot) = (self.disk(), self.below(12).saturating_sub(11), self.slot());
         let done_sectors = match self.number(3) {
             0 => 0,
@@ -279,9 +279,9 @@ impl History {
     fn restart(&mut self) {
         self.starts += 1;
         let was_whole = self.world.set.bears();
-        let known: Vec<u64> = self.world.present();
+        let known: Vec<u64> = present(&*self.world.set);
         let strays = self.number(2) == 0 || !was_whole;
-        let format = self.world.format;
+        let format = self.world.family.0;
         let keyed: Vec<(u64, &Disk)> = (0u64..)
             .zip(&self.world.disks)
             .filter(|(key, _)| strays || known.contains(key))
@@ -316,7 +316,7 @@ fn random_histories() {
         let result = std::panic::catch_unwind(|| {
             let mut history = History::start(seed);
             let bitmap = history.world.set.bitmap.is_some();
-            let kind = (history.world.format.0, bitmap);
+            let kind = (history.world.family.0 .0, bitmap);
             for _ in 0..60 {
                 if !history.over {
                     history.step();

@@ -1,43 +1,121 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the ASR tests share: a shell that reads regions and carries plans out on sample disks, and
-//! a way to print a model so that two of them can be compared.
+//! What the ASR tests share: what ASR is to the shell of all formats, and a way to print a model so that two of them can be
+//! compared.
 
 #![allow(dead_code)]
 
-#[path = "../../ddf/ddf_common/crash.rs"]
-pub mod crash;
-pub mod world;
-
 use emd_core::metadata::asr::{Asr, AsrSet};
-use emd_core::metadata::{
-    DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
-};
-use emd_core::model::{Access, Checked, Context, DiskFacts, DiskRole, Event, Set, Text};
+use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
+use emd_core::model::{Access, Checked, DiskFacts, DiskIndex, DiskRole, Event, Set};
+use host_tests::crash::Cut;
+pub use host_tests::crash::Random;
 use host_tests::samples::Disk;
+use host_tests::shell::{self, Family};
+pub use host_tests::shell::{carry_out, context, spec, Write};
 use kernel::prelude::*;
 
-/// Facts of a sample disk; `key` is its handle.
-pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
-    DiskFacts {
-        key,
-        size_sectors: disk.size_sectors,
-        logical_block_bytes: disk.logical_block_bytes,
-        serial: Text::from_text(&format!("SERIAL-{key:04}")),
+/// A set in memory and its disks.
+pub type World = host_tests::world::World<Of>;
+
+/// ASR, as the shell has to know it.
+#[derive(Clone, Copy, Default)]
+pub struct Of;
+
+impl Family for Of {
+    type Set = AsrSet;
+
+    fn format(&self) -> &'static dyn Format {
+        &Asr
+    }
+
+    fn open(&self, images: &[&DiskImage]) -> Checked<KBox<AsrSet>> {
+        Asr::open(images)
+    }
+
+    fn create(&self, disks: &[DiskFacts]) -> KBox<AsrSet> {
+        emd_core::metadata::asr::create::create(disks, "", &context(0)).unwrap()
+    }
+
+    fn show(&self, set: &AsrSet) -> String {
+        show(set.set())
+    }
+
+    fn bytes(&self, set: &AsrSet) -> Vec<u8> {
+        set.table.bytes().to_vec()
+    }
+
+    fn assert_place(&self, set: &AsrSet, disk: DiskIndex, from: u64, _end: u64) {
+        let usable = set.set().disk(disk).unwrap().usable_sectors;
+        assert!(from >= usable, "metadata over data: {from}");
+    }
+
+    fn bears_cuts(&self, set: &AsrSet, _event: &Event<'_>) -> bool {
+        self.is_recorded(set)
+    }
+
+    /// When there is a disk that is written to.
+    fn is_recorded(&self, set: &AsrSet) -> bool {
+        let mut disks = set.set().live_disks();
+        disks.any(|(disk, _)| set.home(disk).is_some())
+    }
+
+    /// A disk that leaves, or that is made anew, may be seen in the way; one that is added is there or not.
+    fn allows(&self, cut: &Cut<'_, AsrSet>, state: &str) -> bool {
+        let comes = matches!(cut.event, Event::DiskAdded(_));
+        state == cut.old
+            || state == cut.new
+            || !comes && cut.leaves_only_the_subject(state, &without)
     }
 }
 
-/// Time and random bytes number `n`.
-pub fn context(n: u64) -> Context {
-    Context {
-        now_seconds: 1_800_000_000 + n,
-        random: [n.wrapping_mul(0x9E37_79B9_97F4_A7C1), !n],
-    }
+/// The state without what it says of one disk: present or not, and of those that are not here.
+fn without(state: &str, key: u64) -> String {
+    let state = host_tests::crash::without_disk(state, key);
+    let lines = state.lines().map(|line| {
+        // A lost member is failed while its disk is here, else missing.
+        let line = line.replace(" Failed", " Missing");
+        match line.split_once(" at ") {
+            Some((_, rest)) if rest.ends_with("Missing") => format!("  - at {rest}\n"),
+            _ => line + "\n",
+        }
+    });
+    lines.collect()
+}
+
+/// Facts of a sample disk; `key` is its handle.
+pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
+    shell::facts(Of, disk, key)
 }
 
 /// Reads what the format asks for. Gives the image, the verdict and how much was read.
 pub fn probe(disk: &Disk, key: u64) -> (DiskImage, Probe, usize) {
-    probe_with(disk, key, &|_| true)
+    shell::probe(Of, disk, key, &|_| true)
+}
+
+/// Assembles the disks that are given, with their keys.
+pub fn open_keyed(disks: &[(u64, &Disk)]) -> Checked<KBox<AsrSet>> {
+    shell::open_keyed(Of, disks)
+}
+
+/// Assembles all disks; the key of a disk is its index.
+pub fn open(disks: &[Disk]) -> Checked<KBox<AsrSet>> {
+    shell::open(Of, disks)
+}
+
+/// The writes of the last plan.
+pub fn writes(set: &AsrSet) -> Vec<Write> {
+    shell::writes(Of, set)
+}
+
+/// Applies an event and carries its plan out.
+pub fn apply(set: &mut AsrSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -> Checked {
+    shell::apply(Of, set, disks, event, n)
+}
+
+/// Asserts that reassembling gives the model in memory.
+pub fn assert_same(set: &AsrSet, disks: &[Disk], what: &str) {
+    shell::assert_same(Of, set, disks, what);
 }
 
 /// [`probe`] of a disk that cannot read some sectors.
@@ -46,122 +124,22 @@ pub fn probe_with(
     key: u64,
     readable: &dyn Fn(u64) -> bool,
 ) -> (DiskImage, Probe, usize) {
-    let mut image = DiskImage {
-        facts: facts(disk, key),
-        extents: KVec::new(),
-    };
-    let mut bytes = 0;
-    for _ in 0..=PROBE_ROUNDS_MAX {
-        match Asr.probe(&image) {
-            Probe::Read(region) => {
-                bytes += read(&mut image, disk, region, readable);
-                assert!(bytes <= PROBE_BYTES_MAX, "too much is read: {bytes}");
-            }
-            verdict => return (image, verdict, bytes),
-        }
-    }
-    panic!("the format never has enough");
+    shell::probe(Of, disk, key, readable)
 }
 
-fn read(
-    image: &mut DiskImage,
-    disk: &Disk,
-    region: Region,
-    readable: &dyn Fn(u64) -> bool,
-) -> usize {
-    let block = u64::from(disk.logical_block_bytes / 512);
-    assert_eq!(region.sector % block, 0);
-    assert_eq!(u64::from(region.len_sectors) % block, 0);
-    assert!(region.len_sectors > 0);
-    assert!(image.extents.iter().all(|extent| extent.region != region));
-    let data = disk.read(region.sector, region.len_sectors as usize);
-    let mut bytes = KVVec::new();
-    bytes.extend_from_slice(&data, GFP_KERNEL).unwrap();
-    let end = region.sector + u64::from(region.len_sectors);
-    let good = (region.sector..end).all(readable);
-    image
-        .extents
-        .push(
-            Extent {
-                region,
-                bytes: good.then_some(bytes),
-            },
-            GFP_KERNEL,
-        )
-        .unwrap();
-    data.len()
+/// What the disks `keys` say.
+pub fn state_of(disks: &[Disk], keys: &[u64]) -> String {
+    shell::state_of(Of, disks, keys).0
 }
 
-/// Assembles the disks that are given, with their keys.
-pub fn open_keyed(disks: &[(u64, &Disk)]) -> Checked<KBox<AsrSet>> {
-    let images: Vec<DiskImage> = disks
-        .iter()
-        .map(|(key, disk)| probe(disk, *key))
-        .filter(|(_, verdict, _)| !matches!(verdict, Probe::NotMine))
-        .map(|(image, _, _)| image)
-        .collect();
-    let images: Vec<&DiskImage> = images.iter().collect();
-    Asr::open(&images)
+/// Blank disks of `mib` MiB.
+pub fn blanks(count: usize, mib: u64) -> Vec<Disk> {
+    shell::blanks(Of, count, mib, 512)
 }
 
-/// Assembles all disks; the key of a disk is its index.
-pub fn open(disks: &[Disk]) -> Checked<KBox<AsrSet>> {
-    let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).collect();
-    open_keyed(&keyed)
-}
-
-/// One write of a plan, by the disk's key.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub phase: u16,
-    pub key: u64,
-    pub sector: u64,
-    pub bytes: Vec<u8>,
-}
-
-/// The writes of the last plan.
-pub fn writes(set: &AsrSet) -> Vec<Write> {
-    let mut last = 0;
-    set.plan()
-        .writes()
-        .iter()
-        .map(|write| {
-            assert!(write.phase >= last, "phases go down");
-            last = write.phase;
-            let disk = set.set().disk(write.disk).unwrap();
-            let facts = disk.facts.expect("a write to a disk that is not here");
-            let bytes = set.bytes(&write.source).to_vec();
-            assert_eq!(bytes.len(), write.source.len_bytes as usize, "{write:?}");
-            assert!(!bytes.is_empty());
-            assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0);
-            assert!(write.sector + (bytes.len() / 512) as u64 <= facts.size_sectors);
-            assert!(
-                write.sector >= disk.usable_sectors,
-                "metadata over data: {write:?}"
-            );
-            Write {
-                phase: write.phase,
-                key: facts.key,
-                sector: write.sector,
-                bytes,
-            }
-        })
-        .collect()
-}
-
-/// Carries writes out.
-pub fn carry_out(disks: &mut [Disk], writes: &[Write]) {
-    for write in writes {
-        disks[write.key as usize].write(write.sector, &write.bytes);
-    }
-}
-
-/// Applies an event and carries its plan out.
-pub fn apply(set: &mut AsrSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -> Checked {
-    set.apply(event, &context(n))?;
-    let writes = writes(set);
-    carry_out(disks, &writes);
-    Ok(())
+/// A new set on all `disks`, written.
+pub fn create(disks: &mut [Disk]) -> KBox<AsrSet> {
+    shell::create(Of, disks)
 }
 
 /// The model as text: what must be the same after reassembly. Generation and notes do not count.
@@ -220,35 +198,4 @@ pub fn show(set: &Set) -> String {
     volumes.sort();
     out.extend(volumes);
     out
-}
-
-/// Asserts that reassembling gives the model in memory.
-pub fn assert_same(set: &AsrSet, disks: &[Disk], what: &str) {
-    // Only disks that the set has now: others are blank or erased.
-    let keyed: Vec<(u64, &Disk)> = set
-        .set()
-        .live_disks()
-        .filter_map(|(_, disk)| disk.facts)
-        .map(|facts| (facts.key, &disks[facts.key as usize]))
-        .collect();
-    let again = open_keyed(&keyed).unwrap_or_else(|why| panic!("{what}: {why:?}"));
-    assert_eq!(show(set.set()), show(again.set()), "{what}");
-}
-
-/// Blank disks of `mib` MiB.
-pub fn blanks(count: usize, mib: u64) -> Vec<Disk> {
-    (0..count)
-        .map(|n| Disk::blank(&format!("b{n}"), mib * 2048, 512))
-        .collect()
-}
-
-/// A new set on all `disks`, written.
-pub fn create(disks: &mut [Disk]) -> KBox<AsrSet> {
-    let facts: Vec<DiskFacts> = (0u64..)
-        .zip(disks.iter())
-        .map(|(key, disk)| facts(disk, key))
-        .collect();
-    let set = emd_core::metadata::asr::create::create(&facts, "", &context(0)).unwrap();
-    carry_out(disks, &writes(&set));
-    set
 }

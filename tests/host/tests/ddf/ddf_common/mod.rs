@@ -1,154 +1,135 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the DDF tests share: a shell that reads regions and carries plans out on sample disks, and
-//! a way to print a model so that two of them can be compared.
+//! What the DDF tests share: what DDF is to the shell of all formats, and a way to print a model so that two of them can be
+//! compared.
 
 #![allow(dead_code)]
 
-pub mod crash;
 pub mod damage;
 pub mod records;
 pub mod world;
 
 use emd_core::metadata::ddf::{Ddf, DdfSet};
-use emd_core::metadata::{
-    DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
-};
+use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, Context, DiskFacts, DiskState, Event, MemberState, Set, Text,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
 };
+pub use host_tests::crash::{is_between, Random};
+use host_tests::crash::{without_disk, Cut};
 use host_tests::samples::Disk;
+use host_tests::shell::{self, Family};
+pub use host_tests::shell::{carry_out, context, Write};
 use kernel::prelude::*;
 
-/// Facts of a sample disk; `key` is its handle.
-pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
-    DiskFacts {
-        key,
-        size_sectors: disk.size_sectors,
-        logical_block_bytes: disk.logical_block_bytes,
-        serial: Text::from_text(&format!("SERIAL-{key:04}")),
+/// DDF, as the shell has to know it.
+#[derive(Clone, Copy, Default)]
+pub struct Of;
+
+impl Family for Of {
+    type Set = DdfSet;
+
+    fn format(&self) -> &'static dyn Format {
+        &Ddf
+    }
+
+    fn open(&self, images: &[&DiskImage]) -> Checked<KBox<DdfSet>> {
+        Ddf::open(images)
+    }
+
+    fn create(&self, disks: &[DiskFacts]) -> KBox<DdfSet> {
+        emd_core::metadata::ddf::create::create(disks, "set", &context(0)).unwrap()
+    }
+
+    fn show(&self, set: &DdfSet) -> String {
+        show(set.set())
+    }
+
+    fn bytes(&self, set: &DdfSet) -> Vec<u8> {
+        [&set.pd[..], &set.vd[..]].concat()
+    }
+
+    fn assert_place(&self, set: &DdfSet, disk: DiskIndex, from: u64, _end: u64) {
+        let usable = set.set().disk(disk).unwrap().usable_sectors;
+        assert!(from >= usable, "metadata over data: {from}");
+    }
+
+    fn thin(&self, disk: &mut Disk) {
+        disk.keep_last(70_000);
+    }
+
+    /// A disk that comes or goes may show as a leftover. Disks that keep one copy may be between old and new.
+    fn allows(&self, cut: &Cut<'_, DdfSet>, state: &str) -> bool {
+        let single = || {
+            cut.set.set().live_disks().any(|(index, _)| {
+                let home = cut.set.home(index);
+                home.is_some_and(|home| home.copies[1].is_none())
+            })
+        };
+        state == cut.old
+            || state == cut.new
+            || cut.leaves_only_the_subject(state, &without_disk)
+            || is_between(state, cut.old, cut.new) && single()
     }
 }
 
-/// Time and random bytes number `n`.
-pub fn context(n: u64) -> Context {
-    Context {
-        now_seconds: 1_800_000_000 + n,
-        random: [n.wrapping_mul(0x9E37_79B9_97F4_A7C1), !n],
-    }
+/// Facts of a sample disk; `key` is its handle.
+pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
+    shell::facts(Of, disk, key)
 }
 
 /// Reads what the format asks for. Gives the image, the verdict and how much was read.
 pub fn probe(disk: &Disk, key: u64) -> (DiskImage, Probe, usize) {
-    let mut image = DiskImage {
-        facts: facts(disk, key),
-        extents: KVec::new(),
-    };
-    let mut bytes = 0;
-    for _ in 0..=PROBE_ROUNDS_MAX {
-        match Ddf.probe(&image) {
-            Probe::Read(region) => {
-                bytes += read(&mut image, disk, region);
-                assert!(bytes <= PROBE_BYTES_MAX, "too much is read: {bytes}");
-            }
-            verdict => return (image, verdict, bytes),
-        }
-    }
-    panic!("the format never has enough");
-}
-
-fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> usize {
-    let block = u64::from(disk.logical_block_bytes / 512);
-    assert_eq!(region.sector % block, 0);
-    assert_eq!(u64::from(region.len_sectors) % block, 0);
-    assert!(region.len_sectors > 0);
-    assert!(image.extents.iter().all(|extent| extent.region != region));
-    let data = disk.read(region.sector, region.len_sectors as usize);
-    let mut bytes = KVVec::new();
-    bytes.extend_from_slice(&data, GFP_KERNEL).unwrap();
-    image
-        .extents
-        .push(
-            Extent {
-                region,
-                bytes: Some(bytes),
-            },
-            GFP_KERNEL,
-        )
-        .unwrap();
-    data.len()
+    shell::probe(Of, disk, key, &|_| true)
 }
 
 /// Assembles the disks that are given, with their keys.
 pub fn open_keyed(disks: &[(u64, &Disk)]) -> Checked<KBox<DdfSet>> {
-    let images: Vec<DiskImage> = disks
-        .iter()
-        .map(|(key, disk)| probe(disk, *key))
-        .filter(|(_, verdict, _)| !matches!(verdict, Probe::NotMine))
-        .map(|(image, _, _)| image)
-        .collect();
-    let images: Vec<&DiskImage> = images.iter().collect();
-    Ddf::open(&images)
+    shell::open_keyed(Of, disks)
 }
 
 /// Assembles all disks; the key of a disk is its index.
 pub fn open(disks: &[Disk]) -> Checked<KBox<DdfSet>> {
-    let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).collect();
-    open_keyed(&keyed)
-}
-
-/// One write of a plan, by the disk's key.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub phase: u16,
-    pub key: u64,
-    pub sector: u64,
-    pub bytes: Vec<u8>,
+    shell::open(Of, disks)
 }
 
 /// The writes of the last plan.
 pub fn writes(set: &DdfSet) -> Vec<Write> {
-    let mut last = 0;
-    set.plan()
-        .writes()
-        .iter()
-        .map(|write| {
-            assert!(write.phase >= last, "phases go down");
-            last = write.phase;
-            let disk = set.set().disk(write.disk).unwrap();
-            let facts = disk.facts.expect("a write to a disk that is not here");
-            let bytes = set.bytes(&write.source).to_vec();
-            assert_eq!(bytes.len(), write.source.len_bytes as usize, "{write:?}");
-            assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0);
-            assert!(write.sector + (bytes.len() / 512) as u64 <= facts.size_sectors);
-            assert_eq!(write.sector % u64::from(facts.logical_block_bytes / 512), 0);
-            assert!(
-                write.sector >= disk.usable_sectors,
-                "metadata over data: {write:?}"
-            );
-            Write {
-                phase: write.phase,
-                key: facts.key,
-                sector: write.sector,
-                bytes,
-            }
-        })
-        .collect()
-}
-
-/// Carries writes out.
-pub fn carry_out(disks: &mut [Disk], writes: &[Write]) {
-    for write in writes {
-        disks[write.key as usize].write(write.sector, &write.bytes);
-    }
+    shell::writes(Of, set)
 }
 
 /// Applies an event and carries its plan out.
 pub fn apply(set: &mut DdfSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -> Checked {
-    set.apply(event, &context(n))?;
-    let writes = writes(set);
-    carry_out(disks, &writes);
-    Ok(())
+    shell::apply(Of, set, disks, event, n)
+}
+
+/// Asserts that reassembling gives the model in memory.
+pub fn assert_same(set: &DdfSet, disks: &[Disk], what: &str) {
+    shell::assert_same(Of, set, disks, what);
+}
+
+/// Cuts a plan everywhere and demands `allowed` of what is reassembled from the disks `keys`.
+pub fn cut_everywhere(
+    before: &[Disk],
+    writes: &[Write],
+    keys: &[u64],
+    random: &mut Random,
+    rounds: usize,
+    allowed: &dyn Fn(&str, &str),
+) {
+    shell::cut_everywhere(Of, before, writes, keys, random, rounds, allowed);
+}
+
+/// Blank disks of `mib` MiB.
+pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
+    shell::blanks(Of, count, mib, block)
+}
+
+/// A new set on all `disks`, written.
+pub fn create(disks: &mut [Disk], name: &str) -> KBox<DdfSet> {
+    let facts = shell::all_facts(Of, disks);
+    let set = emd_core::metadata::ddf::create::create(&facts, name, &context(0)).unwrap();
+    carry_out(disks, &writes(&set));
+    set
 }
 
 /// The model as text: what must be the same after reassembly. Marks, regions and bad ranges are shown
@@ -273,37 +254,6 @@ fn show_with(set: &Set, kept: bool) -> String {
     bad.sort();
     out.extend(bad);
     out
-}
-
-/// Asserts that reassembling gives the model in memory.
-pub fn assert_same(set: &DdfSet, disks: &[Disk], what: &str) {
-    // Only disks that the set has now: others are blank or erased.
-    let keyed: Vec<(u64, &Disk)> = set
-        .set()
-        .live_disks()
-        .filter_map(|(_, disk)| disk.facts)
-        .map(|facts| (facts.key, &disks[facts.key as usize]))
-        .collect();
-    let again = open_keyed(&keyed).unwrap_or_else(|why| panic!("{what}: {why:?}"));
-    assert_eq!(show(set.set()), show(again.set()), "{what}");
-}
-
-/// Blank disks of `mib` MiB.
-pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
-    (0..count)
-        .map(|n| Disk::blank(&format!("b{n}"), mib * 2048, block))
-        .collect()
-}
-
-/// A new set on all `disks`, written.
-pub fn create(disks: &mut [Disk], name: &str) -> KBox<DdfSet> {
-    let facts: Vec<DiskFacts> = (0u64..)
-        .zip(disks.iter())
-        .map(|(key, disk)| facts(disk, key))
-        .collect();
-    let set = emd_core::metadata::ddf::create::create(&facts, name, &context(0)).unwrap();
-    carry_out(disks, &writes(&set));
-    set
 }
 
 /// The state of every disk, for messages.

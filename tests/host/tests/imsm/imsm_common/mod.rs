@@ -1,156 +1,143 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the IMSM tests share: a shell that reads regions and carries plans out on sample disks, and
-//! a way to print a model so that two of them can be compared. The name of a disk is its serial number.
+//! What the IMSM tests share: what IMSM is to the shell of all formats, and a way to print a model so that two of them can
+//! be compared. The name of a disk is its serial number.
 
 #![allow(dead_code)]
 
-#[path = "../../ddf/ddf_common/crash.rs"]
-pub mod crash;
 pub mod world;
 
 use emd_core::metadata::imsm::layout::{header, Raw};
 use emd_core::metadata::imsm::{Imsm, ImsmSet};
-use emd_core::metadata::{
-    DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
-};
+use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, Context, DiskFacts, DiskState, Event, MemberState, Set, Text,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
 };
+pub use host_tests::crash::Random;
+use host_tests::crash::{without_disk, Cut};
 use host_tests::samples::{self, Disk};
+use host_tests::shell::{self, Family};
+pub use host_tests::shell::{carry_out, context, Write};
 use kernel::prelude::*;
 
-/// Facts of a sample disk; `key` is its handle.
-pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
-    DiskFacts {
-        key,
-        size_sectors: disk.size_sectors,
-        logical_block_bytes: disk.logical_block_bytes,
-        serial: Text::from_text(&disk.name),
+/// IMSM, as the shell has to know it.
+#[derive(Clone, Copy, Default)]
+pub struct Of;
+
+impl Family for Of {
+    type Set = ImsmSet;
+
+    fn format(&self) -> &'static dyn Format {
+        &Imsm
+    }
+
+    fn open(&self, images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
+        Imsm::open(images)
+    }
+
+    fn create(&self, disks: &[DiskFacts]) -> KBox<ImsmSet> {
+        emd_core::metadata::imsm::create::create(disks, "", &context(0)).unwrap()
+    }
+
+    fn show(&self, set: &ImsmSet) -> String {
+        show(set.set())
+    }
+
+    fn bytes(&self, set: &ImsmSet) -> Vec<u8> {
+        set.mpb.bytes().to_vec()
+    }
+
+    fn assert_place(&self, set: &ImsmSet, disk: DiskIndex, from: u64, _end: u64) {
+        for (volume, _, member) in set.set().memberships(disk) {
+            let sectors = set.set().volume(volume).unwrap().shape.member_sectors;
+            let end = member.offset_sectors + sectors;
+            assert!(from >= end, "metadata over data: {from}");
+        }
+        let usable = set.set().disk(disk).unwrap().usable_sectors;
+        assert!(from + 256 + 16 >= usable, "{from}");
+    }
+
+    fn serial(&self, disk: &Disk, _key: u64) -> String {
+        disk.name.clone()
+    }
+
+    fn blank_name(&self, key: u64) -> String {
+        format!("EMDTEST-SERIAL-{key:04}")
+    }
+
+    fn thin(&self, disk: &mut Disk) {
+        disk.keep_last(70_000);
+    }
+
+    /// A disk that comes or goes may show as a leftover. With the last volume every disk becomes a spare by itself; those
+    /// that have not yet are left over, and in no use.
+    fn allows(&self, cut: &Cut<'_, ImsmSet>, state: &str) -> bool {
+        let freed = || {
+            matches!(cut.event, Event::VolumeDeleted(_))
+                && state.replace("Stale Unused", "Online GlobalSpare") == cut.new
+        };
+        state == cut.old
+            || state == cut.new
+            || cut.leaves_only_the_subject(state, &without_disk)
+            || freed()
     }
 }
 
-/// Time and random bytes number `n`.
-pub fn context(n: u64) -> Context {
-    Context {
-        now_seconds: 1_800_000_000 + n,
-        random: [n.wrapping_mul(0x9E37_79B9_97F4_A7C1), !n],
-    }
+/// Facts of a sample disk; `key` is its handle.
+pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
+    shell::facts(Of, disk, key)
 }
 
 /// Reads what the format asks for. Gives the image, the verdict and how much was read.
 pub fn probe(disk: &Disk, key: u64) -> (DiskImage, Probe, usize) {
-    let mut image = DiskImage {
-        facts: facts(disk, key),
-        extents: KVec::new(),
-    };
-    let mut bytes = 0;
-    for _ in 0..=PROBE_ROUNDS_MAX {
-        match Imsm.probe(&image) {
-            Probe::Read(region) => {
-                bytes += read(&mut image, disk, region);
-                assert!(bytes <= PROBE_BYTES_MAX, "too much is read: {bytes}");
-            }
-            verdict => return (image, verdict, bytes),
-        }
-    }
-    panic!("the format never has enough");
-}
-
-fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> usize {
-    let block = u64::from(disk.logical_block_bytes / 512);
-    assert_eq!(region.sector % block, 0);
-    assert_eq!(u64::from(region.len_sectors) % block, 0);
-    assert!(region.len_sectors > 0);
-    assert!(image.extents.iter().all(|extent| extent.region != region));
-    let data = disk.read(region.sector, region.len_sectors as usize);
-    let mut bytes = KVVec::new();
-    bytes.extend_from_slice(&data, GFP_KERNEL).unwrap();
-    image
-        .extents
-        .push(
-            Extent {
-                region,
-                bytes: Some(bytes),
-            },
-            GFP_KERNEL,
-        )
-        .unwrap();
-    data.len()
+    shell::probe(Of, disk, key, &|_| true)
 }
 
 /// Assembles the disks that are given, with their keys.
 pub fn open_keyed(disks: &[(u64, &Disk)]) -> Checked<KBox<ImsmSet>> {
-    let images: Vec<DiskImage> = disks
-        .iter()
-        .map(|(key, disk)| probe(disk, *key))
-        .filter(|(_, verdict, _)| !matches!(verdict, Probe::NotMine))
-        .map(|(image, _, _)| image)
-        .collect();
-    let images: Vec<&DiskImage> = images.iter().collect();
-    Imsm::open(&images)
+    shell::open_keyed(Of, disks)
 }
 
 /// Assembles all disks; the key of a disk is its index.
 pub fn open(disks: &[Disk]) -> Checked<KBox<ImsmSet>> {
-    let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).collect();
-    open_keyed(&keyed)
-}
-
-/// One write of a plan, by the disk's key.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub phase: u16,
-    pub key: u64,
-    pub sector: u64,
-    pub bytes: Vec<u8>,
+    shell::open(Of, disks)
 }
 
 /// The writes of the last plan.
 pub fn writes(set: &ImsmSet) -> Vec<Write> {
-    let mut last = 0;
-    set.plan()
-        .writes()
-        .iter()
-        .map(|write| {
-            assert!(write.phase >= last, "phases go down");
-            last = write.phase;
-            let disk = set.set().disk(write.disk).unwrap();
-            let facts = disk.facts.expect("a write to a disk that is not here");
-            let bytes = set.bytes(&write.source).to_vec();
-            assert_eq!(bytes.len(), write.source.len_bytes as usize, "{write:?}");
-            assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0);
-            assert!(write.sector + (bytes.len() / 512) as u64 <= facts.size_sectors);
-            assert_eq!(write.sector % u64::from(facts.logical_block_bytes / 512), 0);
-            for (volume, _, member) in set.set().memberships(write.disk) {
-                let end =
-                    member.offset_sectors + set.set().volume(volume).unwrap().shape.member_sectors;
-                assert!(write.sector >= end, "metadata over data: {write:?}");
-            }
-            assert!(write.sector + 256 + 16 >= disk.usable_sectors, "{write:?}");
-            Write {
-                phase: write.phase,
-                key: facts.key,
-                sector: write.sector,
-                bytes,
-            }
-        })
-        .collect()
-}
-
-/// Carries writes out.
-pub fn carry_out(disks: &mut [Disk], writes: &[Write]) {
-    for write in writes {
-        disks[write.key as usize].write(write.sector, &write.bytes);
-    }
+    shell::writes(Of, set)
 }
 
 /// Applies an event and carries its plan out.
 pub fn apply(set: &mut ImsmSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -> Checked {
-    set.apply(event, &context(n))?;
-    let writes = writes(set);
-    carry_out(disks, &writes);
-    Ok(())
+    shell::apply(Of, set, disks, event, n)
+}
+
+/// Asserts that reassembling gives the model in memory.
+pub fn assert_same(set: &ImsmSet, disks: &[Disk], what: &str) {
+    shell::assert_same(Of, set, disks, what);
+}
+
+/// Cuts a plan everywhere and demands `allowed` of what is reassembled from the disks `keys`.
+pub fn cut_everywhere(
+    before: &[Disk],
+    writes: &[Write],
+    keys: &[u64],
+    random: &mut Random,
+    rounds: usize,
+    allowed: &dyn Fn(&str, &str),
+) {
+    shell::cut_everywhere(Of, before, writes, keys, random, rounds, allowed);
+}
+
+/// Blank disks of `mib` MiB.
+pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
+    shell::blanks(Of, count, mib, block)
+}
+
+/// A new set on all `disks`, written.
+pub fn create(disks: &mut [Disk]) -> KBox<ImsmSet> {
+    shell::create(Of, disks)
 }
 
 /// The first byte of the anchor, and the size of its block.
@@ -291,37 +278,6 @@ pub fn show_with(set: &Set, marks: bool) -> String {
 /// The model as text without marks of syncs.
 pub fn show(set: &Set) -> String {
     show_with(set, false)
-}
-
-/// Asserts that reassembling gives the model in memory.
-pub fn assert_same(set: &ImsmSet, disks: &[Disk], what: &str) {
-    // Only disks that the set has now: others are blank or erased.
-    let keyed: Vec<(u64, &Disk)> = set
-        .set()
-        .live_disks()
-        .filter_map(|(_, disk)| disk.facts)
-        .map(|facts| (facts.key, &disks[facts.key as usize]))
-        .collect();
-    let again = open_keyed(&keyed).unwrap_or_else(|why| panic!("{what}: {why:?}"));
-    assert_eq!(show(set.set()), show(again.set()), "{what}");
-}
-
-/// Blank disks of `mib` MiB.
-pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
-    (0..count)
-        .map(|n| Disk::blank(&format!("EMDTEST-SERIAL-{n:04}"), mib * 2048, block))
-        .collect()
-}
-
-/// A new set on all `disks`, written.
-pub fn create(disks: &mut [Disk]) -> KBox<ImsmSet> {
-    let facts: Vec<DiskFacts> = (0u64..)
-        .zip(disks.iter())
-        .map(|(key, disk)| facts(disk, key))
-        .collect();
-    let set = emd_core::metadata::imsm::create::create(&facts, "", &context(0)).unwrap();
-    carry_out(disks, &writes(&set));
-    set
 }
 
 /// The state of every disk, for messages.

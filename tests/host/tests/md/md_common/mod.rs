@@ -1,84 +1,142 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the md tests share: a shell that reads regions and carries plans out on sample disks, and a
-//! way to print a model so that two of them can be compared.
+//! What the md tests share: what md's versions are to the shell of all formats, and a way to print a model so that two of
+//! them can be compared.
 
 #![allow(dead_code)]
 
-pub mod world;
-
 use emd_core::metadata::md::head::{checksum_0, checksum_1};
 use emd_core::metadata::md::{Md, MdSet, Version, MD_090, MD_10, MD_11, MD_12};
-use emd_core::metadata::{
-    DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
-};
+use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, Context, DiskFacts, DiskState, Event, MemberState, Set, Text,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
 };
+use host_tests::crash::Cut;
+pub use host_tests::crash::Random;
 use host_tests::samples::Disk;
+use host_tests::shell::{self, Family};
+pub use host_tests::shell::{context, Write};
 use kernel::prelude::*;
 
 /// All four formats.
 pub const ALL: [&Md; 4] = [&MD_12, &MD_11, &MD_10, &MD_090];
 
-/// Facts of a sample disk; `key` is its handle.
-pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
-    DiskFacts {
-        key,
-        size_sectors: disk.size_sectors,
-        logical_block_bytes: disk.logical_block_bytes,
-        serial: Text::from_text(&format!("SERIAL-{key:04}")),
+/// A set in memory and its disks.
+pub type World = host_tests::world::World<Of>;
+
+/// One of md's versions, as the shell has to know it.
+#[derive(Clone, Copy)]
+pub struct Of(pub &'static Md);
+
+impl Family for Of {
+    type Set = MdSet;
+
+    fn format(&self) -> &'static dyn Format {
+        self.0
+    }
+
+    fn open(&self, images: &[&DiskImage]) -> Checked<KBox<MdSet>> {
+        self.0.open(images)
+    }
+
+    /// Not yet written: md has no set without an array.
+    fn create(&self, disks: &[DiskFacts]) -> KBox<MdSet> {
+        let set =
+            emd_core::metadata::md::create::create(self.0 .0, disks, "", &context(0)).unwrap();
+        assert!(set.plan().is_empty());
+        set
+    }
+
+    fn show(&self, set: &MdSet) -> String {
+        show(set)
+    }
+
+    /// Superblocks are made from the model when they are written.
+    fn bytes(&self, _set: &MdSet) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn assert_place(&self, set: &MdSet, disk: DiskIndex, from: u64, end: u64) {
+        for (volume, _, member) in set.set().memberships(disk) {
+            let sectors = set.set().volume(volume).unwrap().shape.member_sectors;
+            let data = member.offset_sectors..member.offset_sectors + sectors;
+            assert!(
+                end <= data.start || from >= data.end,
+                "metadata over data: {from}..{end}"
+            );
+        }
+    }
+
+    /// A superblock that is longer than a block may be torn.
+    fn torn_max(&self) -> usize {
+        1
+    }
+
+    fn bears_cuts(&self, set: &MdSet, event: &Event<'_>) -> bool {
+        set.bears() && !matches!(event, Event::VolumeCreated(_) | Event::VolumeDeleted(_))
+    }
+
+    /// What was lost beyond what the array bears is in memory only.
+    fn is_recorded(&self, set: &MdSet) -> bool {
+        set.array().is_some() && set.bears()
+    }
+
+    /// A disk that comes or goes may show as either. What is dirty before and after is dirty in between.
+    fn allows(&self, cut: &Cut<'_, MdSet>, state: &str) -> bool {
+        let (state, dirty) = split_regions(state);
+        let (old, old_dirty) = split_regions(cut.old);
+        let (new, new_dirty) = split_regions(cut.new);
+        let same = state == old
+            || state == new
+            || cut.subject.is_some_and(|key| {
+                let state = without(&state, key);
+                state == without(&old, key) || state == without(&new, key)
+            });
+        let mut both = old_dirty.iter().filter(|region| new_dirty.contains(region));
+        same && both.all(|region| dirty.contains(region))
     }
 }
 
-/// Time and random bytes number `n`.
-pub fn context(n: u64) -> Context {
-    Context {
-        now_seconds: 1_800_000_000 + n,
-        random: [n.wrapping_mul(0x9E37_79B9_97F4_A7C1), !n],
+/// Without the line of regions, and the regions that are dirty.
+fn split_regions(text: &str) -> (String, Vec<u32>) {
+    let mut regions = Vec::new();
+    let mut rest = String::new();
+    for line in text.lines() {
+        match line.split_once(" regions of ") {
+            Some((_, list)) => {
+                let list = list.split_once('[').unwrap().1.trim_end_matches(']');
+                regions = list
+                    .split(", ")
+                    .filter(|n| !n.is_empty())
+                    .map(|n| n.parse().unwrap())
+                    .collect();
+            }
+            None => {
+                rest.push_str(line);
+                rest.push('\n');
+            }
+        }
     }
+    (rest, regions)
+}
+
+/// Without the lines of disk `key` and of disks that are in no use.
+fn without(text: &str, key: u64) -> String {
+    let own = format!("disk key Some({key}) ");
+    text.lines()
+        .filter(|line| !line.starts_with(&own))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Facts of a sample disk; `key` is its handle.
+pub fn facts(disk: &Disk, key: u64) -> DiskFacts {
+    shell::facts(Of(&MD_12), disk, key)
 }
 
 /// Reads what the format asks for. Gives the image, the verdict and how much was read.
-pub fn probe(format: &Md, disk: &Disk, key: u64) -> (DiskImage, Probe, usize) {
-    let mut image = DiskImage {
-        facts: facts(disk, key),
-        extents: KVec::new(),
-    };
-    let mut bytes = 0;
-    for _ in 0..=PROBE_ROUNDS_MAX {
-        match format.probe(&image) {
-            Probe::Read(region) => {
-                bytes += read(&mut image, disk, region);
-                assert!(bytes <= PROBE_BYTES_MAX, "too much is read: {bytes}");
-            }
-            verdict => return (image, verdict, bytes),
-        }
-    }
-    panic!("the format never has enough");
-}
-
-fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> usize {
-    let block = u64::from(disk.logical_block_bytes / 512);
-    assert_eq!(region.sector % block, 0, "{region:?}");
-    assert_eq!(u64::from(region.len_sectors) % block, 0, "{region:?}");
-    assert!(region.len_sectors > 0);
-    assert!(image.extents.iter().all(|extent| extent.region != region));
-    assert!(region.sector + u64::from(region.len_sectors) <= disk.size_sectors);
-    let data = disk.read(region.sector, region.len_sectors as usize);
-    let mut bytes = KVVec::new();
-    bytes.extend_from_slice(&data, GFP_KERNEL).unwrap();
-    image
-        .extents
-        .push(
-            Extent {
-                region,
-                bytes: Some(bytes),
-            },
-            GFP_KERNEL,
-        )
-        .unwrap();
-    data.len()
+pub fn probe(format: &'static Md, disk: &Disk, key: u64) -> (DiskImage, Probe, usize) {
+    shell::probe(Of(format), disk, key, &|_| true)
 }
 
 /// The version that a sample has, by what the formats themselves say of its first disk.
@@ -92,80 +150,41 @@ pub fn version_of(disks: &[Disk]) -> &'static Md {
 }
 
 /// Assembles the disks that are given, with their keys.
-pub fn open_keyed(format: &Md, disks: &[(u64, &Disk)]) -> Checked<KBox<MdSet>> {
-    let images: Vec<DiskImage> = disks
-        .iter()
-        .map(|(key, disk)| probe(format, disk, *key))
-        .filter(|(_, verdict, _)| !matches!(verdict, Probe::NotMine))
-        .map(|(image, _, _)| image)
-        .collect();
-    let images: Vec<&DiskImage> = images.iter().collect();
-    format.open(&images)
+pub fn open_keyed(format: &'static Md, disks: &[(u64, &Disk)]) -> Checked<KBox<MdSet>> {
+    shell::open_keyed(Of(format), disks)
 }
 
 /// Assembles all disks; the key of a disk is its index.
-pub fn open(format: &Md, disks: &[Disk]) -> Checked<KBox<MdSet>> {
-    let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).collect();
-    open_keyed(format, &keyed)
-}
-
-/// One write of a plan, by the disk's key.
-#[derive(Clone, Debug)]
-pub struct Write {
-    pub phase: u16,
-    pub key: u64,
-    pub sector: u64,
-    pub bytes: Vec<u8>,
+pub fn open(format: &'static Md, disks: &[Disk]) -> Checked<KBox<MdSet>> {
+    shell::open(Of(format), disks)
 }
 
 /// The writes of the last plan. None may touch data, or be of no use.
 pub fn writes(set: &MdSet) -> Vec<Write> {
-    let mut last = 0;
-    set.plan()
-        .writes()
-        .iter()
-        .map(|write| {
-            assert!(write.phase >= last, "phases go down");
-            last = write.phase;
-            let disk = set.set().disk(write.disk).unwrap();
-            let facts = disk.facts.expect("a write to a disk that is not here");
-            let bytes = set.bytes(&write.source).to_vec();
-            assert_eq!(bytes.len(), write.source.len_bytes as usize, "{write:?}");
-            assert_eq!(bytes.len() % facts.logical_block_bytes as usize, 0);
-            let end = write.sector + (bytes.len() / 512) as u64;
-            assert!(end <= facts.size_sectors);
-            assert_eq!(write.sector % u64::from(facts.logical_block_bytes / 512), 0);
-            for (volume, _, member) in set.set().memberships(write.disk) {
-                let sectors = set.set().volume(volume).unwrap().shape.member_sectors;
-                let data = member.offset_sectors..member.offset_sectors + sectors;
-                assert!(
-                    end <= data.start || write.sector >= data.end,
-                    "metadata over data: {write:?}"
-                );
-            }
-            Write {
-                phase: write.phase,
-                key: facts.key,
-                sector: write.sector,
-                bytes,
-            }
-        })
-        .collect()
-}
-
-/// Carries writes out.
-pub fn carry_out(disks: &mut [Disk], writes: &[Write]) {
-    for write in writes {
-        disks[write.key as usize].write(write.sector, &write.bytes);
-    }
+    shell::writes(Of(&MD_12), set)
 }
 
 /// Applies an event and carries its plan out.
 pub fn apply(set: &mut MdSet, disks: &mut [Disk], event: &Event<'_>, n: u64) -> Checked {
-    set.apply(event, &context(n))?;
-    let writes = writes(set);
-    carry_out(disks, &writes);
-    Ok(())
+    shell::apply(Of(&MD_12), set, disks, event, n)
+}
+
+/// Asserts that reassembling gives the model in memory.
+pub fn assert_same(format: &'static Md, set: &MdSet, disks: &[Disk], what: &str) {
+    shell::assert_same(Of(format), set, disks, what);
+}
+
+/// Blank disks of `mib` MiB.
+pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
+    shell::blanks(Of(&MD_12), count, mib, block)
+}
+
+/// A new set on all `disks`, not yet written (md has no set without an array).
+pub fn create(format: &'static Md, disks: &[Disk], name: &str) -> KBox<MdSet> {
+    let facts = shell::all_facts(Of(format), disks);
+    let set = emd_core::metadata::md::create::create(format.0, &facts, name, &context(0)).unwrap();
+    assert!(set.plan().is_empty());
+    set
 }
 
 /// The model as text: what must be the same after reassembly.
@@ -282,37 +301,6 @@ pub fn show(set: &MdSet) -> String {
     });
     writeln!(out, "bad {bad:?}").unwrap();
     out
-}
-
-/// Asserts that reassembling gives the model in memory.
-pub fn assert_same(format: &Md, set: &MdSet, disks: &[Disk], what: &str) {
-    // Only disks that the set has now: others are blank or erased.
-    let keyed: Vec<(u64, &Disk)> = set
-        .set()
-        .live_disks()
-        .filter_map(|(_, disk)| disk.facts)
-        .map(|facts| (facts.key, &disks[facts.key as usize]))
-        .collect();
-    let again = open_keyed(format, &keyed).unwrap_or_else(|why| panic!("{what}: {why:?}"));
-    assert_eq!(show(set), show(&again), "{what}");
-}
-
-/// Blank disks of `mib` MiB.
-pub fn blanks(count: usize, mib: u64, block: u32) -> Vec<Disk> {
-    (0..count)
-        .map(|n| Disk::blank(&format!("b{n}"), mib * 2048, block))
-        .collect()
-}
-
-/// A new set on all `disks`, not yet written (md has no set without an array).
-pub fn create(format: &Md, disks: &[Disk], name: &str) -> KBox<MdSet> {
-    let facts: Vec<DiskFacts> = (0u64..)
-        .zip(disks.iter())
-        .map(|(key, disk)| facts(disk, key))
-        .collect();
-    let set = emd_core::metadata::md::create::create(format.0, &facts, name, &context(0)).unwrap();
-    assert!(set.plan().is_empty());
-    set
 }
 
 /// Makes the checksum of the superblock of a disk right.
