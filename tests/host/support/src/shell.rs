@@ -6,6 +6,7 @@
 use crate::counting::allocations;
 use crate::crash::{self, Cut, Random};
 use crate::samples::Disk;
+use crate::share;
 use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
@@ -57,6 +58,11 @@ pub trait Family: Copy {
     /// without them.
     fn torn_max(&self) -> usize {
         0
+    }
+
+    /// How many random subsets of a phase are tried today, of those that a whole run tries.
+    fn rounds(&self, crashes: usize) -> usize {
+        share(crashes)
     }
 
     /// Whether an update for `event` may be cut anywhere. `set` is the set after it.

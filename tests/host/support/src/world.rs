@@ -5,7 +5,6 @@
 
 use crate::crash::{cut_everywhere, Cut, Random};
 use crate::samples::Disk;
-use crate::share;
 use crate::shell::{
     assert_same, blanks, carry_out, context, create, facts, present, state_of, writes, Family,
     Write,
@@ -59,7 +58,7 @@ impl<F: Family> World<F> {
             set,
             disks,
             step: 0,
-            crashes: share(crashes),
+            crashes: family.rounds(crashes),
             cuts: 0,
             random: Random(0x9E37_79B9_7F4A_7C15),
         };

@@ -4,6 +4,7 @@
 
 mod asr_common;
 mod events;
+mod foreign;
 mod histories;
 mod hostile;
 mod noalloc;

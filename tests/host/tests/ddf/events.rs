@@ -8,7 +8,7 @@ use crate::ddf_common::world::{life, spec, World};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, Event, Layout, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::samples::load;
-use host_tests::whole;
+use host_tests::{share, whole};
 
 #[test]
 fn life_of_created_sets() {
@@ -40,7 +40,7 @@ fn life_of_created_sets() {
         for &block in blocks {
             // Six disks cut at every write take half a minute.
             let crashes = if block == 512 && (spans == 1 || whole()) {
-                crashes
+                share(crashes)
             } else {
                 0
             };

@@ -3,9 +3,10 @@
 //! What `mdadm -E` says of what we write. Runs where mdadm is (the toolbox has it); elsewhere it says
 //! that it was skipped.
 
+use crate::ddf_common::damage::spec;
 use crate::ddf_common::{apply, blanks, create};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
+use emd_core::model::{Event, Layout, Level, Rotation, SpareRole, VolumeSpec};
 use host_tests::samples::Disk;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -54,19 +55,6 @@ fn value(text: &str, name: &str) -> String {
         .and_then(|line| line.split_once(" : "))
         .map(|(_, value)| value.trim().to_owned())
         .unwrap_or_else(|| panic!("no {name} in\n{text}"))
-}
-
-fn spec<'a>(name: &str, level: Level, size: u64, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
-    VolumeSpec {
-        name: Text::from_text(name),
-        level,
-        spans: 1,
-        layout: None,
-        chunk_sectors: 0,
-        size_sectors: size,
-        disks,
-        assume_clean: true,
-    }
 }
 
 /// Images stay in `$EMD_DDF_IMAGES` when it is set, for tests in the guest.

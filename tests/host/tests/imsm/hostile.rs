@@ -5,7 +5,8 @@
 
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{
-    anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes, Random,
+    anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes,
+    Random,
 };
 use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;

@@ -2,6 +2,7 @@
 
 //! Linux md's superblocks: the format, event by event, and against mdadm's.
 
+mod bitmaps;
 mod events;
 mod hostile;
 mod md_common;

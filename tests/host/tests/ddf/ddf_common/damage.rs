@@ -5,19 +5,15 @@
 use super::{apply, blanks, create, open};
 use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;
-use emd_core::model::{Event, Level, Text, VolumeSpec};
+use emd_core::model::{Event, Level, VolumeSpec};
 use host_tests::samples::Disk;
+use host_tests::shell;
 
 pub fn spec<'a>(name: &str, level: Level, size: u64, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
     VolumeSpec {
-        name: Text::from_text(name),
-        level,
-        spans: 1,
-        layout: None,
-        chunk_sectors: 0,
         size_sectors: size,
-        disks,
         assume_clean: true,
+        ..shell::spec(name, level, disks)
     }
 }
 

@@ -69,6 +69,11 @@ impl Family for Of {
         disk.keep_last(70_000);
     }
 
+    /// They are small and quick.
+    fn rounds(&self, crashes: usize) -> usize {
+        crashes
+    }
+
     /// A disk that comes or goes may show as a leftover. With the last volume every disk becomes a spare by itself; those
     /// that have not yet are left over, and in no use.
     fn allows(&self, cut: &Cut<'_, ImsmSet>, state: &str) -> bool {

@@ -4,8 +4,9 @@
 
 use super::{open_keyed, Of};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Consistency, Level, MemberState, Text, VolumeSpec};
+use emd_core::model::{Consistency, Level, MemberState, VolumeSpec};
 use host_tests::samples::Disk;
+use host_tests::shell;
 
 /// A set in memory and its disks.
 pub type World = host_tests::world::World<Of>;
@@ -48,13 +49,8 @@ pub fn check_marks(world: &World) {
 /// A volume over `disks`, of a size that fits 40 MiB twice.
 pub fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpec<'a> {
     VolumeSpec {
-        name: Text::from_text(name),
-        level,
-        spans: 1,
-        layout: None,
         chunk_sectors: 128,
-        size_sectors: 0,
-        disks,
         assume_clean: true,
+        ..shell::spec(name, level, disks)
     }
 }

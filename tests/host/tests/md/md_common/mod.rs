@@ -67,6 +67,11 @@ impl Family for Of {
         }
     }
 
+    /// They are small and quick.
+    fn rounds(&self, crashes: usize) -> usize {
+        crashes
+    }
+
     /// A superblock that is longer than a block may be torn.
     fn torn_max(&self) -> usize {
         1

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bitmap, and what a dirty mark costs.
+
+use crate::md_common::{open, thin, version_of, Of, World, ALL};
+use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Consistency, Event, Level, SpareRole};
+use host_tests::samples::{load, Disk};
+use host_tests::shell::spec;
+
+/// Arrays with a bitmap: regions, and `Dirty` without them.
+#[test]
+fn bitmaps() {
+    for case in [
+        "12-raid1-bitmap-wm",
+        "12-raid5-dirty",
+        "090-raid5-ls-bitmap",
+    ] {
+        let mut disks = load(&format!("md/gen/{case}"));
+        let format = version_of(&disks);
+        for disk in &mut disks {
+            thin(format, disk);
+        }
+        let set = open(format, &disks).unwrap();
+        let mut world = World::of(Of(format), set, disks, 4);
+        let volume = 0;
+        let log = |world: &World| {
+            let regions = world.set.set().volume(0).unwrap().regions.as_ref().unwrap();
+            (0..regions.regions)
+                .filter(|&region| regions.is_dirty(region))
+                .collect::<Vec<_>>()
+        };
+        let most = world.set.bitmap.as_ref().unwrap().regions;
+        if world.consistency(0) == Consistency::Dirty {
+            world.apply(&Event::RegionsClean {
+                volume,
+                first: 0,
+                count: most,
+            });
+            world.apply(&Event::Clean(volume));
+        }
+        assert!(log(&world).is_empty());
+        let first = most / 2;
+        let count = (most - first).min(3);
+        let dirty = Event::RegionsDirty {
+            volume,
+            first,
+            count,
+        };
+        world.apply(&dirty);
+        assert_eq!(world.consistency(0), Consistency::Dirty, "{case}");
+        let expected: Vec<u32> = (first..first + count).collect();
+        assert_eq!(log(&world), expected);
+        let again = open(format, &world.disks).unwrap();
+        let model = again.set().volume(0).unwrap();
+        assert_eq!(model.consistency, Consistency::Dirty);
+        world.apply(&dirty);
+        assert!(world.set.plan().is_empty(), "a dirty region costs nothing");
+        let cleared = |world: &World| {
+            let map = world.set.bitmap.as_ref().unwrap();
+            u64::from_le_bytes(map.bytes[32..40].try_into().unwrap())
+        };
+        world.apply(&Event::RegionsClean {
+            volume,
+            first,
+            count,
+        });
+        assert_eq!(cleared(&world), world.set.set().generation);
+        world.apply(&Event::Clean(volume));
+
+        // The mark of the volume first, then a region: the other order comes to the same.
+        world.apply(&Event::Dirty(volume));
+        assert!(log(&world).is_empty());
+        world.apply(&Event::RegionsDirty {
+            volume,
+            first: 0,
+            count: 1,
+        });
+        assert_eq!(log(&world), [0]);
+
+        // Stale, or not kept up to date by who wrote last: all of it counts as dirty.
+        let write = |disks: &mut [Disk], at: usize, value: u32| {
+            for (key, disk) in disks.iter_mut().enumerate() {
+                let index = world.set.set().disk_by_key(key as u64).unwrap();
+                let sector = world.set.home(index).unwrap().bitmap.unwrap();
+                let mut bytes = disk.read(sector, 8);
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                disk.write(sector, &bytes);
+            }
+        };
+        for (at, value) in [(48, 2), (24, 1)] {
+            let mut disks = world.disks.clone();
+            write(&mut disks, at, value);
+            let again = open(format, &disks).unwrap();
+            let mut other = World::of(Of(format), again, disks, 0);
+            assert_eq!(log(&other), (0..most).collect::<Vec<_>>());
+            other.apply(&Event::RegionsDirty {
+                volume,
+                first: 0,
+                count: 1,
+            });
+            let all = Event::RegionsClean {
+                volume,
+                first: 0,
+                count: most,
+            };
+            other.apply(&all);
+            assert!(log(&other).is_empty());
+            other.apply(&Event::Clean(volume));
+            // Redundancy has to be established again: all regions from there on.
+            other.apply(&Event::ResyncProgress {
+                volume,
+                done_sectors: 0,
+            });
+            assert_eq!(log(&other), (0..most).collect::<Vec<_>>());
+            other.apply(&Event::ResyncDone(volume));
+            assert!(log(&other).is_empty());
+        }
+        world.refuse(&Event::RegionsDirty {
+            volume,
+            first: most,
+            count: 1,
+        });
+        world.refuse(&Event::RegionsDirty {
+            volume,
+            first: u32::MAX,
+            count: 2,
+        });
+
+        // A member that goes away and a spare that comes get the bitmap with everything else.
+        let spare = world.add(41, SpareRole::Global);
+        let lost = world.disk_in(0, 0);
+        world.apply(&Event::DiskFailed(lost));
+        world.apply(&Event::SpareActivated {
+            volume,
+            slot: 0,
+            disk: spare,
+        });
+        world.apply(&Event::RegionsDirty {
+            volume,
+            first: most - 1,
+            count: 1,
+        });
+        world.apply(&Event::RebuildDone { volume, slot: 0 });
+        let home = world.set.home(spare).unwrap();
+        let map = world.set.bitmap.as_ref().unwrap();
+        let sectors = emd_core::metadata::md::bitmap::sectors(map.regions, 1) as usize;
+        let key = world.set.set().disk(spare).unwrap().facts.unwrap().key as usize;
+        assert!(
+            world.disks[key].read(home.bitmap.unwrap(), sectors) == map.bytes[..sectors * 512],
+            "{case}: the new member has the bitmap"
+        );
+    }
+}
+
+/// Recording that writes begin or end costs one sector a disk.
+#[test]
+fn dirty_is_cheap() {
+    for format in [&MD_12, &MD_11, &MD_10, &MD_090] {
+        let mut world = World::made(Of(format), 3, 64, 512, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        let mut spec = spec("", Level::Raid5, &all);
+        spec.assume_clean = true;
+        world.apply(&Event::VolumeCreated(spec));
+        world.apply(&Event::Dirty(0));
+        let plan = crate::md_common::writes(&world.set);
+        assert_eq!(plan.len(), 3);
+        assert!(plan
+            .iter()
+            .all(|write| write.bytes.len() == 512 && write.phase == 0));
+    }
+}
+
+/// Large redundant arrays get a bitmap, as from mdadm; others none.
+#[test]
+fn large_arrays_get_a_bitmap() {
+    for format in ALL {
+        for block in [512, 4096] {
+            for (gib, level, expected) in [
+                (90, Level::Raid1, false),
+                (150, Level::Raid0, false),
+                (150, Level::Raid1, true),
+                (150, Level::Raid10, true),
+            ] {
+                let mut world = World::made(Of(format), 2, gib << 10, block, 0);
+                let two = [Some(0), Some(1)];
+                let mut spec = spec("", level, &two);
+                spec.assume_clean = gib == 150;
+                world.apply(&Event::VolumeCreated(spec));
+                let volume = world.set.array().unwrap();
+                assert_eq!(volume.regions.is_some(), expected, "{level} {gib}");
+                if let Some(log) = &volume.regions {
+                    assert_eq!(log.region_sectors, 1 << 17);
+                    let regions = volume.size_sectors.div_ceil(1 << 17);
+                    assert_eq!(u64::from(log.regions), regions);
+                    assert!((0..log.regions).all(|region| !log.is_dirty(region)));
+                    world.apply(&Event::RegionsDirty {
+                        volume: 0,
+                        first: 2000,
+                        count: 2,
+                    });
+                    let spare = world.add((gib << 10) + 1, SpareRole::Global);
+                    world.apply(&Event::DiskMissing(1));
+                    world.apply(&Event::SpareActivated {
+                        volume: 0,
+                        slot: 1,
+                        disk: spare,
+                    });
+                    world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+                    world.apply(&Event::RegionsClean {
+                        volume: 0,
+                        first: 2000,
+                        count: 1,
+                    });
+                }
+            }
+        }
+    }
+    let mut world = World::made(Of(&MD_12), 2, 150 << 10, 512, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
+    let log = world.set.array().unwrap().regions.as_ref().unwrap();
+    assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
