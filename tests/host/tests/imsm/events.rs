@@ -31,7 +31,7 @@ fn life(world: &mut World, volume: u16, mib: u64) {
         world.set.set().volume(volume).unwrap().consistency,
         Consistency::Initialising { done_sectors: 8192 }
     );
-    check_marks(&world);
+    check_marks(world);
     world.apply(&Event::Dirty(volume));
     world.apply(&Event::ResyncDone(volume));
     world.apply(&Event::Clean(volume));
@@ -54,7 +54,7 @@ fn life(world: &mut World, volume: u16, mib: u64) {
     };
     world.apply(&progress(100));
     world.apply(&progress(10_240));
-    check_marks(&world);
+    check_marks(world);
     world.apply(&Event::Dirty(volume));
     world.apply(&Event::RebuildDone { volume, slot });
     world.apply(&Event::Clean(volume));
