@@ -2,7 +2,6 @@
 # shellcheck shell=bash
 # RAID0 and concatenation, with partitions on them: verified writes, ext4 and xfs, all there after a stop and a start.
 # disks: 3x160M virtio
-# cpus: 1
 # timeout: 120
 
 # shellcheck source=tests/guest/lib-raid.sh
