@@ -3,7 +3,9 @@
 //! Every event, one after the other, on sets of our own and on the sample's: after each one, the
 //! disks say what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
-use crate::asr_common::{apply, blanks, carry_out, context, facts, open, show, spec, writes, World};
+use crate::asr_common::{
+    apply, blanks, carry_out, context, facts, open, show, spec, writes, World,
+};
 use emd_core::metadata::asr::layout::{header, kind, raid, state, Line};
 use emd_core::metadata::asr::Asr;
 use emd_core::metadata::{Format, MetadataSet};
