@@ -359,7 +359,7 @@ fn fill(kind: &CallKind, argument: &mut [u8]) {
         NR_MEMBER | NR_TASK | NR_POLICY => {
             // The operation, behind the target; a disk first where there is one.
             if kind.nr == NR_MEMBER {
-                argument[48..56].copy_from_slice(&(8u64 << 32 | 16).to_ne_bytes());
+                argument[48..56].copy_from_slice(&((8u64 << 32) | 16).to_ne_bytes());
                 argument[56] = 1;
             } else {
                 argument[48] = 1;

@@ -379,7 +379,7 @@ fn input_literal(input: &mut Input<'_>, how: u8, width: usize) -> u64 {
 }
 
 fn number(field: &[u8], big: bool) -> u64 {
-    let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    let add = |sum: u64, byte: &u8| (sum << 8) | u64::from(*byte);
     if big {
         field.iter().fold(0, add)
     } else {
