@@ -53,7 +53,8 @@ impl MdSet {
 
     /// Whether some superblock gives roles that the model does not; whether a member goes.
     pub fn roles_changed(&self) -> (bool, bool) {
-        let (mut changed, mut lost) = (false, false);
+        let forgotten = self.has_forgotten_member();
+        let (mut changed, mut lost) = (forgotten, forgotten);
         let Some((_, home)) = self.homes().find(|(_, home)| !home.fresh) else {
             return (false, false);
         };
@@ -93,6 +94,27 @@ impl MdSet {
             }
         }
         (changed, lost)
+    }
+
+    /// Whether a disk of the model has this number.
+    fn is_listed(&self, number: u32) -> bool {
+        self.disks.iter().any(|meta| meta.number == number)
+    }
+
+    /// Whether some superblock has a member that the newest one did not have any more when the set was read.
+    fn has_forgotten_member(&self) -> bool {
+        if self.version == Version::V090 {
+            return false;
+        }
+        self.homes()
+            .filter(|(_, home)| !home.fresh)
+            .any(|(_, home)| {
+                let old = home.image(image::OLD);
+                (0..get32(old, v1::ROLES_MAX).min(self.head.roles_max)).any(|number| {
+                    get16(old, v1::ROLES + 2 * number as usize) < role::SLOTS
+                        && !self.is_listed(number)
+                })
+            })
     }
 
     /// Whether another disk that is here has this number.
@@ -156,6 +178,14 @@ impl MdSet {
             put64(bytes, v1::RESYNC, self.resync_word());
         }
         let _ = put(bytes, v1::NAME, &self.name);
+        // Members that nobody knows any more: an update that took them out was cut, and reached others only.
+        for number in 0..get32(bytes, v1::ROLES_MAX).min(self.head.roles_max) {
+            if get16(bytes, v1::ROLES + 2 * number as usize) < role::SLOTS
+                && !self.is_listed(number)
+            {
+                put_role(bytes, number, role::SPARE);
+            }
+        }
         // Numbers that are free now; one may have been taken again, by a disk that comes below.
         for (index, meta) in (0u16..).zip(self.disks.iter()) {
             let gone = self

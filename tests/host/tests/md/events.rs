@@ -11,7 +11,7 @@ use emd_core::model::{
     MemberState, Rotation, SpareRole, Text, VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
-use host_tests::shell::spec;
+use host_tests::shell::{carry_out, context, spec, writes};
 
 /// The life of a redundant array, with everything that can happen to it.
 fn life(world: &mut World, spare_mib: u64) {
@@ -648,5 +648,42 @@ fn a_new_disk_knows_who_was_lost_before_it_came() {
                 .all(|member| member.state != MemberState::InSync),
             "{members:?}"
         );
+    }
+}
+
+/// A loss of which one disk only heard before a cut: without the lost one the others go on, and from then on
+/// all of them say that it is lost, in whatever order they are read.
+#[test]
+fn a_loss_that_one_disk_heard_of_is_told_by_all_later() {
+    for format in [&MD_090, &MD_10, &MD_12] {
+        let mut disks: Vec<Disk> = (0..3)
+            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+            .collect();
+        let mut set = create(format, &disks, "a");
+        let slots = [Some(0), Some(1), Some(2)];
+        let made = Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec("a", Level::Raid5, &slots)
+        });
+        apply(&mut set, &mut disks, &made, 1).unwrap();
+        for heard in [0, 2] {
+            let mut own = disks.clone();
+            let mut told = disks.clone();
+            let mut set = open(format, &disks).unwrap();
+            set.apply(&Event::DiskMissing(1), &context(2)).unwrap();
+            let first = writes(Of(format), &set).iter().map(|write| write.phase).min();
+            let cut: Vec<_> = writes(Of(format), &set)
+                .into_iter()
+                .filter(|write| Some(write.phase) == first)
+                .collect();
+            carry_out(&mut told, &cut);
+            own[heard] = told[heard].clone();
+            let keyed = [(0, &own[0].clone()), (2, &own[2].clone())];
+            let mut set = open_keyed(format, &keyed).unwrap();
+            apply(&mut set, &mut own, &Event::Dirty(0), 3).unwrap();
+            let set = open(format, &own).unwrap();
+            let members = &set.set().volumes[0].members;
+            assert_ne!(members[1].state, MemberState::InSync, "{heard}");
+        }
     }
 }
