@@ -85,9 +85,10 @@ boot_1() {
   md_assemble "${DISKS[@]:0:4}"
   md_has "${!SUMS[@]}"
   run mdadm -f "${MD_NODES[five]}" "${DISKS[1]}"
+  # md starts it when the array is written to.
+  md_fill 2
   for name in "${!SUMS[@]}"; do wait_for 20 md_has_place "$name" "${DISKS[3]}"; done
   for name in "${!SUMS[@]}"; do md_wait "$name"; done
-  md_fill 2
   md_stop
   # md has noted that it was away: EMD would take it back.
   blkdiscard -f -z "${DISKS[1]}"
