@@ -4,7 +4,7 @@
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
 use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, Of, World, ALL};
-use emd_core::metadata::md::{Version, MD_090, MD_10, MD_12};
+use emd_core::metadata::md::{MdSet, Version, MD_090, MD_10, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
     Access, BadRange, Consistency, DiskOffer, DiskRole, DiskState, Event, Layout, Level,
@@ -690,5 +690,50 @@ fn a_loss_that_one_disk_heard_of_is_told_by_all_later() {
             let members = &set.set().volumes[0].members;
             assert_ne!(members[1].state, MemberState::InSync, "{heard}");
         }
+    }
+}
+
+/// A disk whose place another one took is here and that other one is not: before anything is written without it, no
+/// superblock has a member in that place any more.
+#[test]
+fn who_is_away_is_not_covered_by_who_had_the_place_before() {
+    for format in [&MD_090, &MD_10, &MD_12] {
+        let mut disks: Vec<Disk> = (0..4)
+            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
+            .collect();
+        let mut set = create(format, &disks[..3], "");
+        let slots = [Some(0), Some(1), Some(2)];
+        let made = Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec("", Level::Raid1, &slots)
+        });
+        apply(&mut set, &mut disks, &made, 1).unwrap();
+        let before = disks[2].clone();
+        apply(&mut set, &mut disks, &Event::DiskMissing(2), 2).unwrap();
+        let offer = DiskOffer {
+            facts: facts(&disks[3], 3),
+            role: SpareRole::Global,
+        };
+        for event in [
+            Event::DiskAdded(offer),
+            Event::SpareActivated {
+                volume: 0,
+                slot: 2,
+                disk: 3,
+            },
+            Event::RebuildDone { volume: 0, slot: 2 },
+            Event::Dirty(0),
+        ] {
+            apply(&mut set, &mut disks, &event, 3).unwrap();
+        }
+        let away = disks[3].clone();
+        disks[2] = before;
+        let mut set = open(format, &disks[..3]).unwrap();
+        let state = |set: &MdSet| set.set().volumes[0].members[2].state;
+        assert_ne!(state(&set), MemberState::InSync);
+        apply(&mut set, &mut disks, &Event::Dirty(0), 4).unwrap();
+        disks[3] = away;
+        let set = open(format, &disks).unwrap();
+        assert_ne!(state(&set), MemberState::InSync, "{:?}", format.0);
     }
 }
