@@ -84,7 +84,7 @@ pub fn run(data: &[u8]) {
 fn tool(bytes: &[u8]) {
     if let Ok(decoded) = decode(bytes) {
         // What was understood is written in the same way as the module does.
-        let mut sink = records::Sink::new(bytes.len() * 2);
+        let mut sink = records::Sink::new(usize::MAX);
         for set in &decoded.sets {
             sink.set(set, true).expect("memory");
         }
