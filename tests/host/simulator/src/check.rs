@@ -7,7 +7,7 @@ use crate::oracle::Time;
 use crate::parity;
 use crate::setup;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, MemberState, Slot};
+use emd_core::model::{Access, Consistency, MemberState, Slot};
 use emd_core::personalities::{Health, Kind, Mask};
 
 impl Sim {
@@ -62,6 +62,10 @@ impl Sim {
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
             return;
         };
+        // What is shown and not started promises nothing.
+        if matches!(volume.access, Access::Refused(_)) {
+            return;
+        }
         let consistency = volume.consistency;
         let mut in_sync = Mask::EMPTY;
         let mut below = vec![0u64; usize::from(self.geometry.members())];
