@@ -184,6 +184,11 @@ impl Sim {
 
     /// `Array::drop_member`.
     pub fn drop_member(&mut self, slot: Slot) -> bool {
+        self.drop_member_that(slot, false)
+    }
+
+    /// As above; a mirror gives up its last good member only when that one's disk `is_gone`.
+    pub fn drop_member_that(&mut self, slot: Slot, is_gone: bool) -> bool {
         let redundant = self.is_redundant();
         let mirror = self.geometry.kind() == Kind::Mirrored;
         let array = self.arr();
@@ -192,7 +197,7 @@ impl Sim {
         }
         let readable = array.readable;
         let left = readable.without(slot);
-        if mirror && readable.contains(slot) && left.is_empty() {
+        if mirror && readable.contains(slot) && left.is_empty() && !is_gone {
             return false;
         }
         let beyond = readable.contains(slot) && self.health(left) == Health::Failed;

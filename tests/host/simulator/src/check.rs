@@ -272,7 +272,7 @@ impl Sim {
             let place = array.table[usize::from(*slot)];
             place.is_some_and(|(disk, _)| self.disks[disk].answers())
         };
-        // A mirror's last member stays in use although it is gone, as does all of RAID 0.
+        // A mirror's last member stays in use although it is dead, as does all of RAID 0.
         let readable = readable
             .iter()
             .filter(answers)

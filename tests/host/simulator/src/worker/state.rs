@@ -77,13 +77,15 @@ impl Sim {
             .memberships(disk)
             .map(|(_, slot, _)| slot)
             .collect();
+        let device = self.devices.get(usize::from(disk)).copied().flatten();
+        let is_gone = device.is_none_or(|device| !self.disks[device].present);
         for slot in slots {
             if self
                 .array
                 .as_ref()
                 .is_some_and(|array| array.attached.contains(slot))
             {
-                self.drop_member(slot);
+                self.drop_member_that(slot, is_gone);
             }
         }
     }
