@@ -96,9 +96,15 @@ impl MdSet {
         (changed, lost)
     }
 
-    /// Whether a disk of the model has this number.
-    fn is_listed(&self, number: u32) -> bool {
-        self.disks.iter().any(|meta| meta.number == number)
+    /// The numbers that a superblock (not of 0.90) gives to members of which the model knows nothing.
+    fn forgotten<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
+        let count = get32(bytes, v1::ROLES_MAX).min(self.head.roles_max);
+        (0..count).filter(move |&number| self.is_forgotten(bytes, number))
+    }
+
+    fn is_forgotten(&self, bytes: &[u8], number: u32) -> bool {
+        get16(bytes, v1::ROLES + 2 * number as usize) < role::SLOTS
+            && !self.disks.iter().any(|meta| meta.number == number)
     }
 
     /// Whether some superblock has a member that the newest one did not have any more when the set was read.
@@ -108,13 +114,7 @@ impl MdSet {
         }
         self.homes()
             .filter(|(_, home)| !home.fresh)
-            .any(|(_, home)| {
-                let old = home.image(image::OLD);
-                (0..get32(old, v1::ROLES_MAX).min(self.head.roles_max)).any(|number| {
-                    get16(old, v1::ROLES + 2 * number as usize) < role::SLOTS
-                        && !self.is_listed(number)
-                })
-            })
+            .any(|(_, home)| self.forgotten(home.image(image::OLD)).next().is_some())
     }
 
     /// Whether another disk that is here has this number.
@@ -180,9 +180,7 @@ impl MdSet {
         let _ = put(bytes, v1::NAME, &self.name);
         // Members that nobody knows any more: an update that took them out was cut, and reached others only.
         for number in 0..get32(bytes, v1::ROLES_MAX).min(self.head.roles_max) {
-            if get16(bytes, v1::ROLES + 2 * number as usize) < role::SLOTS
-                && !self.is_listed(number)
-            {
+            if self.is_forgotten(bytes, number) {
                 put_role(bytes, number, role::SPARE);
             }
         }

@@ -16,10 +16,10 @@ use kernel::prelude::*;
 pub fn inside_submit() -> bool {
     let count: u64;
     let flags: u64;
-    // SAFETY: `__preempt_count` is a per-CPU variable that the kernel exports
-    // (`arch/x86/include/asm/preempt.h`), read here relative to the GS base as the kernel itself
-    // does; a migration in between does no harm, since a preemptible task reads 0 on either CPU.
-    // Reading the flags register has no effect. Both touch no memory but the stack.
+    // `arch/x86/include/asm/preempt.h`; a migration in between does no harm, since a preemptible task
+    // reads 0 on either CPU.
+    // SAFETY: `__preempt_count` is a per-CPU variable that the kernel exports, read relative to the GS base as
+    // the kernel itself does; reading the flags has no effect. Both touch no memory but the stack.
     unsafe {
         core::arch::asm!(
             "movl %gs:__preempt_count(%rip), {count:e}",
