@@ -3,7 +3,9 @@
 //! Every event, one after the other, on arrays of our own and of mdadm: after each one, the disks say
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
-use crate::md_common::{apply, create, facts, open, open_keyed, thin, version_of, Of, World, ALL};
+use crate::md_common::{
+    apply, blanks, create, facts, open, open_keyed, thin, version_of, Of, World, ALL,
+};
 use emd_core::metadata::md::{MdSet, Version, MD_090, MD_10, MD_12};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
@@ -487,9 +489,7 @@ fn two_updates_that_are_cut() {
 #[test]
 fn a_number_that_was_given_away_belongs_to_the_new_disk() {
     for format in [&MD_10, &MD_12] {
-        let mut disks: Vec<Disk> = (0..4)
-            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-            .collect();
+        let mut disks = blanks(4, 40, 512);
         let mut set = create(format, &disks[..2], "a");
         let slots = [Some(0), Some(1)];
         let made = Event::VolumeCreated(spec("a", Level::Raid1, &slots));
@@ -531,9 +531,7 @@ fn a_number_that_was_given_away_belongs_to_the_new_disk() {
 fn of_two_disks_with_one_number_and_no_data_one_is_old() {
     for format in ALL {
         for fills in [false, true] {
-            let mut disks: Vec<Disk> = (0..5)
-                .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-                .collect();
+            let mut disks = blanks(5, 40, 512);
             let mut set = create(format, &disks[..3], "");
             let slots = [Some(0), Some(1), Some(2)];
             let made = Event::VolumeCreated(VolumeSpec {
@@ -595,9 +593,7 @@ fn of_two_disks_with_one_number_and_no_data_one_is_old() {
 #[test]
 fn an_uneven_dirty_mark_is_renewed() {
     for format in ALL {
-        let mut disks: Vec<Disk> = (0..3)
-            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-            .collect();
+        let mut disks = blanks(3, 40, 512);
         let mut set = create(format, &disks, "");
         let slots = [Some(0), Some(1), Some(2)];
         let made = Event::VolumeCreated(VolumeSpec {
@@ -622,9 +618,7 @@ fn an_uneven_dirty_mark_is_renewed() {
 #[test]
 fn a_new_disk_knows_who_was_lost_before_it_came() {
     for format in ALL {
-        let mut disks: Vec<Disk> = (0..3)
-            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-            .collect();
+        let mut disks = blanks(3, 40, 512);
         let mut set = create(format, &disks[..2], "");
         let slots = [Some(0), Some(1)];
         let made = Event::VolumeCreated(VolumeSpec {
@@ -656,9 +650,7 @@ fn a_new_disk_knows_who_was_lost_before_it_came() {
 #[test]
 fn a_loss_that_one_disk_heard_of_is_told_by_all_later() {
     for format in [&MD_090, &MD_10, &MD_12] {
-        let mut disks: Vec<Disk> = (0..3)
-            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-            .collect();
+        let mut disks = blanks(3, 40, 512);
         // 0.90 has no place for a name.
         let name = if format.0 == Version::V090 { "" } else { "a" };
         let mut set = create(format, &disks, name);
@@ -698,9 +690,7 @@ fn a_loss_that_one_disk_heard_of_is_told_by_all_later() {
 #[test]
 fn who_is_away_is_not_covered_by_who_had_the_place_before() {
     for format in [&MD_090, &MD_10, &MD_12] {
-        let mut disks: Vec<Disk> = (0..4)
-            .map(|n| Disk::blank(&format!("d{n}"), 40 << 11, 512))
-            .collect();
+        let mut disks = blanks(4, 40, 512);
         let mut set = create(format, &disks[..3], "");
         let slots = [Some(0), Some(1), Some(2)];
         let made = Event::VolumeCreated(VolumeSpec {
