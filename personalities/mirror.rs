@@ -18,7 +18,9 @@
 //! * [`Job::Sync`]: all in-sync members are read and compared. The copy that most members have
 //!   wins, the one with the lowest slot among equals; so with two members, and with more than
 //!   [`VOTERS_MAX`] that were read (where a vote would take too many comparisons), a differing
-//!   lowest slot is not outvoted by one other.
+//!   lowest slot is not outvoted by one other. Where no sync has passed ([`MirrorLane::unsynced`]) there is no
+//!   vote, and nothing has to be compared: an *overwriting* one ([`MirrorLane::overwriting`]) reads the copy that
+//!   counts and writes it to the others, whatever they hold.
 //!
 //! # What is promised
 //!
@@ -154,6 +156,8 @@ pub struct MirrorLane {
     voting: bool,
     /// No sync has passed here: see [`MirrorLane::unsynced`].
     unsynced: bool,
+    /// See [`MirrorLane::overwriting`].
+    overwriting: bool,
     /// See [`MirrorLane::led_by`].
     followers: Mask,
     wrote: bool,
@@ -188,6 +192,7 @@ impl MirrorLane {
             vote: Vote::EMPTY,
             voting: false,
             unsynced: false,
+            overwriting: false,
             followers: Mask::EMPTY,
             wrote: false,
             written_ok: Mask::EMPTY,
@@ -207,6 +212,14 @@ impl MirrorLane {
     #[must_use]
     pub fn unsynced(mut self) -> Self {
         self.unsynced = true;
+        self
+    }
+
+    /// Says, before the first step, that the copies most likely differ: a `Sync` that fixes, where no sync has passed,
+    /// does not look at what it overwrites. It cannot say then whether that differed.
+    #[must_use]
+    pub fn overwriting(mut self) -> Self {
+        self.overwriting = true;
         self
     }
 
@@ -333,6 +346,9 @@ impl MirrorLane {
     }
 
     fn plan_sync(&mut self, fix: bool) -> Step {
+        if fix && self.unsynced && self.overwriting {
+            return self.plan_overwrite();
+        }
         if self.have.union(self.bad).is_empty() {
             if self.readable.len() < 2 {
                 // Nothing to compare with.
@@ -362,6 +378,29 @@ impl MirrorLane {
             }
         }
         let left = wrong.minus(self.written_ok).union(self.write_failed);
+        self.done(good_if(left.is_empty()), Mask::EMPTY)
+    }
+
+    fn plan_overwrite(&self) -> Step {
+        let others = |source| self.readable.without(source);
+        let Some(source) = self.have.first() else {
+            let left = self.readable.minus(self.bad);
+            return match self.leader(left) {
+                // Nobody to write it to.
+                Some(slot) if others(slot).is_empty() => self.done(LaneResult::Good, Mask::EMPTY),
+                Some(slot) => read_one(slot),
+                None if self.bad.is_empty() => self.done(LaneResult::Good, Mask::EMPTY),
+                None => self.done(LaneResult::Unreadable, self.bad),
+            };
+        };
+        if !self.wrote {
+            if let Some(step) = self.copy(source, others(source).intersect(self.writable)) {
+                return step;
+            }
+        }
+        let left = others(source)
+            .minus(self.written_ok)
+            .union(self.write_failed);
         self.done(good_if(left.is_empty()), Mask::EMPTY)
     }
 
@@ -398,7 +437,7 @@ impl MirrorLane {
             _ => Mask::EMPTY,
         };
         let source = match self.job {
-            Job::Sync { .. } => self.vote.winner(),
+            Job::Sync { .. } if self.voting => self.vote.winner(),
             _ => self.have.first(),
         };
         Step::Done(Outcome {
@@ -461,6 +500,16 @@ impl Work {
         match self {
             Self::Parity(lane) => Self::Parity(lane.distrust_parity()),
             Self::Mirror(lane) => Self::Mirror(lane.unsynced()),
+        }
+    }
+
+    /// Says, before the first step, that redundancy most likely does not agree: see [`MirrorLane::overwriting`] and
+    /// [`Lane::overwriting`].
+    #[must_use]
+    pub fn overwriting(self) -> Self {
+        match self {
+            Self::Parity(lane) => Self::Parity(lane.overwriting()),
+            Self::Mirror(lane) => Self::Mirror(lane.overwriting()),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod geometry;
 pub mod gf256;
 pub mod hole_log;
 pub mod lane;
+pub mod likeness;
 pub mod mask;
 pub mod mirror;
 pub mod pace;

@@ -94,12 +94,12 @@ impl Entry {
         }
     }
 
-    /// Writes the head into `unit` (at least [`UNIT_BYTES`] long; else nothing is written).
+    /// Writes the head to the start of `unit` (at least [`UNIT_BYTES`] long; else nothing is written). The rest of it is
+    /// left alone: zeroes, as the caller has it.
     pub fn encode(&self, session: Session, sum_crc: u32, unit: &mut [u8]) {
         let Some(unit) = unit.get_mut(..UNIT_BYTES) else {
             return;
         };
-        unit.fill(0);
         let kind = match self.sum {
             Sum::Void => 0u16,
             Sum::P => 1,

@@ -125,6 +125,8 @@ pub struct Lane {
     job: Job,
     /// Parity is not known to agree with data.
     distrusted: bool,
+    /// See [`Lane::overwriting`].
+    overwriting: bool,
     /// There is a log for partial parity.
     has_log: bool,
     /// Written blocks that are in `New` of parity.
@@ -172,6 +174,7 @@ impl Lane {
             roles,
             job,
             distrusted: false,
+            overwriting: false,
             has_log: false,
             summed: Mask::EMPTY,
             logged: None,
@@ -196,6 +199,15 @@ impl Lane {
     #[must_use]
     pub fn distrust_parity(mut self) -> Self {
         self.distrusted = true;
+        self
+    }
+
+    /// Says, before the first step, that parity most likely does not agree: a `Sync` that fixes, of a lane whose parity is
+    /// distrusted and whose data can all be read, does not look at the parity that it writes. It cannot say then whether
+    /// that differed.
+    #[must_use]
+    pub fn overwriting(mut self) -> Self {
+        self.overwriting = true;
         self
     }
 

@@ -14,6 +14,8 @@
 //! | parity from all data, the other parity missing | that parity |
 //!
 //! Blocks that could not be read are written again, also by a check.
+//!
+//! Where parity is distrusted and most likely wrong ([`Lane::overwriting`]), only data is read, and parity written.
 
 use super::{Compute, Lane, LaneResult, Located, Step};
 use crate::model::Slot;
@@ -29,6 +31,11 @@ impl Lane {
         if is_new && all.minus(self.readable).len() >= self.redundancy() {
             // Nothing to compare with.
             return self.done(LaneResult::Good);
+        }
+        if fix && self.distrusted && self.overwriting {
+            if let Some(step) = self.overwrite() {
+                return step;
+            }
         }
         let unread = self.sources().minus(self.have);
         if !unread.is_empty() {
@@ -47,6 +54,29 @@ impl Lane {
             }
         }
         self.settle(fix, in_need)
+    }
+
+    /// Works parity out from data, without reading it; `None` when not all data can be read.
+    fn overwrite(&self) -> Option<Step> {
+        let data = self.roles.data;
+        if !data.is_within(self.sources()) {
+            return None;
+        }
+        let unread = data.minus(self.have);
+        if !unread.is_empty() {
+            return Some(Step::Read { members: unread });
+        }
+        // Parity that is lost meanwhile is out of date anyway.
+        let parity = self.roles.parity().intersect(self.readable);
+        let wanted = parity.minus(self.new);
+        let computed = self.compute_parity(wanted, data, Mask::EMPTY, false);
+        if computed.is_some() {
+            return computed;
+        }
+        Some(match parity.is_empty() {
+            true => self.done(LaneResult::Good),
+            false => self.write(parity),
+        })
     }
 
     /// Works out what is missing and compares what can be; `None` when all of that is done.

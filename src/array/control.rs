@@ -12,7 +12,7 @@ use super::{
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
-use crate::block::gendisk::Limits;
+use crate::block::gendisk::{Limits, LARGE_SECTORS};
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, Slot, Text};
@@ -79,9 +79,6 @@ const POOL_LIMIT_BYTES: usize = 48 << 20;
 
 /// Bios that an array has in reserve.
 const BIOS_RESERVED: u32 = 64;
-
-/// Largest bio that is taken in one piece, in sectors.
-const BIO_SECTORS_MAX: u32 = 8192;
 
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
@@ -223,16 +220,16 @@ impl Array {
                 limits.io_hints(geometry.chunk_sectors(), stripe);
             }
         }
-        limits.max_sectors(BIO_SECTORS_MAX);
+        limits.max_sectors(LARGE_SECTORS);
         if this.is_redundant() {
-            // One disk may refuse what the next one takes. Copies would differ then, and not everybody who asks
-            // for it writes zeroes afterwards. So the block layer does, from the beginning.
-            limits.no_write_zeroes();
+            // They go lane by lane.
+            limits.max_write_zeroes(LARGE_SECTORS);
         }
         if geometry.kind() == Kind::Parity {
             limits.parity();
-            // They would have to keep parity true.
-            limits.no_discard();
+            // What a disk gives back that only forgot is not known, and parity would not fit it.
+            let stripe = u32::try_from(geometry.stripe_data_sectors()).unwrap_or(u32::MAX);
+            limits.discard_by_zeroes(stripe, LARGE_SECTORS);
         }
         limits
     }

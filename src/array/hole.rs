@@ -86,7 +86,10 @@ pub(super) struct OpLog {
 impl OpLog {
     pub(super) fn new(has_log: bool) -> Result<Self> {
         let heads = if has_log {
-            Some(Pages::alloc(1, crate::block::raw::GFP_NOIO).ok_or(ENOMEM)?)
+            let mut heads = Pages::alloc(1, crate::block::raw::GFP_NOIO).ok_or(ENOMEM)?;
+            // Heads are written over one another; behind them it stays like that.
+            heads.as_mut_slice().fill(0);
+            Some(heads)
         } else {
             None
         };

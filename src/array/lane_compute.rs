@@ -2,8 +2,8 @@
 
 //! What lanes work out in memory: parity, syndromes, what was lost, and comparisons.
 
+use super::lane_buffers::{ensure, ensure_old};
 use super::lane_op::{Body, NO_ALIAS};
-use super::lane_run::{ensure, ensure_old};
 use crate::block::pages::Pages;
 use crate::block::parity::{self, Start};
 use crate::block::syndrome::{self, Spare};

@@ -3,6 +3,7 @@
 //! An op: one piece of work on one lane, with its buffers, from a pool.
 
 use super::hole::OpLog;
+use super::lane_zero::Zeroing;
 use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::batch::{Batch, BatchOwner, BatchSet};
@@ -66,6 +67,8 @@ pub(super) struct Body {
     pub(super) shared: bool,
     /// Force unit access was asked for.
     pub(super) fua: bool,
+    /// Whether members are told to fill the lane with zeroes.
+    pub(super) zeroing: Zeroing,
     pub(super) work: Option<LaneWork>,
     pub(super) step: Option<Step>,
     /// Room for [`FRAGMENTS_MAX`].
@@ -83,6 +86,8 @@ pub(super) struct Body {
     /// A run could not be done; with `task` this tells it.
     pub(super) failed: bool,
     pub(super) mismatch: bool,
+    /// A sync that is not to look at what it overwrites.
+    pub(super) overwriting: bool,
     /// Members that took the run's write.
     pub(super) taken: Mask,
     /// Members that a sync put right.
@@ -146,6 +151,7 @@ impl LaneOp {
                     lane: 0,
                     shared: false,
                     fua: false,
+                    zeroing: Zeroing::Possible,
                     work: None,
                     step: None,
                     fragments,
@@ -157,6 +163,7 @@ impl LaneOp {
                     task_lane: 0,
                     failed: false,
                     mismatch: false,
+                    overwriting: false,
                     taken: Mask::EMPTY,
                     corrected: Mask::EMPTY,
                     next: None,
@@ -252,9 +259,11 @@ impl Body {
         self.task = None;
         self.failed = false;
         self.mismatch = false;
+        self.overwriting = false;
         self.taken = Mask::EMPTY;
         self.corrected = Mask::EMPTY;
         self.fua = false;
+        self.zeroing = Zeroing::Possible;
         self.shared = false;
         self.alias = [NO_ALIAS; MEMBERS_MAX];
         self.pass.take()

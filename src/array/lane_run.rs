@@ -15,18 +15,20 @@
 
 use super::bad::BadSpot;
 use super::hole::{self, Phase};
+use super::lane_buffers;
 use super::lane_compute;
 use super::lane_lock::Asked;
 use super::lane_op::{Body, LaneOp, NO_ALIAS};
+use super::lane_zero::{self, Zeroing};
 use super::submit::Background;
+use super::task::Found;
 use super::{Array, ArrayPass};
 use crate::block::batch::launch;
 use crate::block::bio::Status;
 use crate::block::context;
-use crate::block::pages::{PagePool, Pages};
-use crate::block::raw::{self, REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
+use crate::block::raw::{REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
 use crate::model::Slot;
-use crate::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
+use crate::personalities::lane::{Job, LaneResult, Outcome, Step, StepResult, Usable};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::{Kind, Mask};
 use crate::uapi::event::EventKind;
@@ -72,7 +74,7 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
 }
 
 /// Whether a write covers all data of its lane.
-fn covers_lane(pass: &ArrayPass, body: &Body) -> bool {
+pub(super) fn covers_lane(pass: &ArrayPass, body: &Body) -> bool {
     let Job::Write { written } = body.job else {
         return false;
     };
@@ -111,12 +113,15 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
     if pass.is_unsynced(body) {
         work = work.distrust_parity().led_by(pass.leaders());
+        if body.overwriting {
+            work = work.overwriting();
+        }
     }
     if pass.hole.is_some() {
         work = work.with_log();
     }
     let first = work.step(StepResult::default());
-    if !take_buffers(&pass, body, first) {
+    if !lane_buffers::take(&pass, body, first) {
         let is_first_run = body
             .buffers
             .iter()
@@ -126,12 +131,12 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
             return starve(&pass, op);
         }
         // A further run keeps what it has, so it must not wait for others who may do the same.
-        let (_, news) = expected(&pass.geometry.kind(), body, first);
+        let (_, news) = lane_buffers::expected(&pass.geometry.kind(), body, first);
         for slot in news.iter() {
-            ensure_new(body, slot);
+            lane_buffers::ensure_new(body, slot);
         }
     }
-    fill_new(body);
+    lane_buffers::fill_new(body);
     body.work = Some(work);
     body.step = Some(first);
     perform(op);
@@ -149,95 +154,6 @@ fn starve(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     // Whoever has buffers gives them back after this and sees the flag; if nobody has, we go on.
     if pass.pool.is_idle() {
         Background::kick(pass.again());
-    }
-}
-
-/// Takes the buffers that a run needs when nothing fails; all or none.
-fn take_buffers(pass: &ArrayPass, body: &mut Body, first: Step) -> bool {
-    let order = PagePool::order_for(body.run_sectors as usize * 512);
-    let (reads, news) = expected(&pass.geometry.kind(), body, first);
-    let mut missing_old = Mask::EMPTY;
-    let mut missing_new = Mask::EMPTY;
-    for slot in reads.iter() {
-        if body
-            .buffers
-            .get(usize::from(slot))
-            .is_some_and(|b| b.old.is_none())
-        {
-            missing_old = missing_old.with(slot);
-        }
-    }
-    for slot in news.iter() {
-        if body
-            .buffers
-            .get(usize::from(slot))
-            .is_some_and(|b| b.new.is_none())
-        {
-            missing_new = missing_new.with(slot);
-        }
-    }
-    let count = (missing_old.len() + missing_new.len()) as usize;
-    if count == 0 {
-        return true;
-    }
-    pass.pool.take(order, count, |pages| {
-        if let Some(slot) = missing_old.first() {
-            missing_old = missing_old.without(slot);
-            if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-                buffers.old = Some(pages);
-            }
-        } else if let Some(slot) = missing_new.first() {
-            missing_new = missing_new.without(slot);
-            if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-                buffers.new = Some(pages);
-            }
-        }
-    })
-}
-
-/// Members of which `Old` and `New` will be needed.
-fn expected(kind: &Kind, body: &Body, first: Step) -> (Mask, Mask) {
-    let reads = match first {
-        Step::Read { members } => members,
-        _ => Mask::EMPTY,
-    };
-    let news = match (body.job, kind) {
-        (Job::Write { written }, Kind::Mirrored | Kind::Copies) => Mask::option(written.first()),
-        (Job::Write { written }, _) => match first {
-            Step::Compute(Compute::Parity { p, .. }) => written.with(p),
-            Step::Compute(Compute::Syndromes { p, q, .. }) => {
-                written.with(q).union(Mask::option(p))
-            }
-            _ => written,
-        },
-        _ => Mask::EMPTY,
-    };
-    (reads, news)
-}
-
-/// Copies the user's data into the buffers to be written: from here on it does not change.
-fn fill_new(body: &mut Body) {
-    let Job::Write { .. } = body.job else {
-        return;
-    };
-    let (first, last) = (body.run_column, body.run_column + body.run_sectors);
-    let (fragments, buffers) = (&body.fragments, &mut body.buffers);
-    for fragment in fragments.iter() {
-        let from = fragment.column.max(first);
-        let to = (fragment.column + fragment.sectors).min(last);
-        if from >= to {
-            continue;
-        }
-        let skip = (from - fragment.column) as usize * 512;
-        let at = (from - first) as usize * 512;
-        let len = (to - from) as usize * 512;
-        let room = buffers
-            .get_mut(usize::from(fragment.slot))
-            .and_then(|b| b.new.as_mut())
-            .and_then(|pages| pages.as_mut_slice().get_mut(at..at + len));
-        if let Some(room) = room {
-            fragment.io.copy_out(fragment.io_offset_bytes + skip, room);
-        }
     }
 }
 
@@ -271,8 +187,11 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
     let body = op.as_mut().body_mut();
     for slot in members.iter() {
         if !is_write {
-            ensure_old(body, slot);
+            lane_buffers::ensure_old(body, slot);
         }
+    }
+    if is_write && lane_zero::begin(body, members) {
+        return lane_zero::send(op, members);
     }
     launch(op, |op, launcher| {
         let body = &op.body;
@@ -285,7 +204,7 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
         };
         for slot in members.iter() {
             let pages = if is_write {
-                new_of(body, slot)
+                lane_buffers::new_of(body, slot)
             } else {
                 body.buffers
                     .get(usize::from(slot))
@@ -307,50 +226,12 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
     });
 }
 
-/// The buffer that is to be written to `slot`.
-fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
-    let buffers = |slot: Slot| body.buffers.get(usize::from(slot));
-    match body.alias.get(usize::from(slot)) {
-        Some(&alias) if alias != NO_ALIAS => buffers(Slot::from(alias))?.old.as_ref(),
-        _ => match (buffers(slot)?.new.as_ref(), body.job) {
-            (Some(new), _) => Some(new),
-            // A mirror writes the same to all.
-            (None, Job::Write { written }) => buffers(written.first()?)?.new.as_ref(),
-            (None, _) => None,
-        },
-    }
-}
-
-/// Makes sure that there is a buffer; sleeps for memory when the run needs more than was expected
-/// (something failed). Process context.
-pub(super) fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
-    context::may_sleep();
-    let order = PagePool::order_for(len_bytes);
-    while buffer.is_none() {
-        *buffer = Pages::alloc(order, raw::GFP_NOIO);
-        if buffer.is_none() {
-            context::sleep_us(1000);
-        }
-    }
-}
-
-pub(super) fn ensure_old(body: &mut Body, slot: Slot) {
-    let len_bytes = body.run_sectors as usize * 512;
-    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-        ensure(&mut buffers.old, len_bytes);
-    }
-}
-
-fn ensure_new(body: &mut Body, slot: Slot) {
-    let len_bytes = body.run_sectors as usize * 512;
-    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-        ensure(&mut buffers.new, len_bytes);
-    }
-}
-
 /// The batch is back. Any context.
 pub(super) fn io_done(mut op: Pin<KBox<LaneOp>>) {
     let (failed, _) = op.batch_failures();
+    if !failed.is_empty() && lane_zero::refused(op.as_mut().body_mut()) {
+        return defer(op);
+    }
     let is_own = op.body.log.phase == Phase::Idle;
     let is_write = is_own && matches!(op.body.step, Some(Step::Write { .. }));
     // A read that ended with a rewrite still has to be copied to its users, which is for a task.
@@ -397,6 +278,10 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     }
     if op.body.log.phase != Phase::Idle {
         return hole::batch_back(op);
+    }
+    if op.body.zeroing == Zeroing::Refused {
+        // The same step, with data this time.
+        return perform(op);
     }
     let (failed, offline) = op.batch_failures();
     let body = op.as_mut().body_mut();
@@ -522,6 +407,7 @@ pub(super) fn fail_op(op: Pin<KBox<LaneOp>>) {
 fn clear_run(body: &mut Body) {
     body.work = None;
     body.step = None;
+    body.zeroing = Zeroing::GivenUp;
     body.taken = Mask::EMPTY;
     body.alias.fill(NO_ALIAS);
     for buffers in body.buffers.iter_mut() {
@@ -583,8 +469,12 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     let (lane, shared) = (body.lane, body.shared);
     // Before somebody else has the lane: who has it asks whether the task was there.
     if let Some(task) = body.task.take() {
-        let differed = body.mismatch.then_some(body.corrected);
-        task.lane_done(body.task_lane, body.failed, differed);
+        let found = match (body.mismatch, body.overwriting) {
+            (true, _) => Found::Different(body.corrected),
+            (false, false) => Found::Alike,
+            (false, true) => Found::Unseen,
+        };
+        task.lane_done(body.task_lane, body.failed, found);
     }
     pass.lanes.release(lane, shared);
     while let Some(next) = pass.lanes.grant_next(lane) {
@@ -610,7 +500,7 @@ impl Array {
     }
 
     /// Where what a run covers starts on a member.
-    fn run_sector(&self, body: &Body, slot: Slot) -> u64 {
+    pub(super) fn run_sector(&self, body: &Body, slot: Slot) -> u64 {
         self.row_sector(body.stripe, slot) + u64::from(body.run_column)
     }
 

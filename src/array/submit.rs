@@ -66,8 +66,6 @@ pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
             pass.touch(false);
             read::start(pass, bio);
         }
-        // See `Array::limits`.
-        REQ_OP_WRITE_ZEROES if pass.is_redundant() => bio.end(Status::NOT_SUPPORTED),
         REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
             if pass.read_only || pass.broken.load(Ordering::Acquire) {
                 return bio.end(Status::IO_ERROR);
@@ -116,7 +114,8 @@ impl IoOwner for Array {
             // It promises nothing, and says nothing of the disk: many advertise it and refuse it then.
             REQ_OP_DISCARD if array.is_redundant() => return,
             REQ_OP_DISCARD => return io.fail(status),
-            // Nor does this. The block layer writes zeroes instead, all of them, and those tell.
+            // Nor does this, which goes by lanes where there is redundancy. The block layer writes zeroes instead,
+            // all of them, and those tell.
             REQ_OP_WRITE_ZEROES => return io.fail(Status::NOT_SUPPORTED),
             _ => {}
         }

@@ -18,6 +18,7 @@ use crate::model::Checked;
 use crate::model::Slot;
 use crate::personalities::choice::Choice;
 use crate::personalities::lane::Job;
+use crate::personalities::likeness::Likeness;
 use crate::personalities::pace::{Pace, Speed};
 use crate::personalities::rebuild::Pass;
 use crate::personalities::walk::{Walk, WalkLane};
@@ -89,12 +90,24 @@ pub enum Scope {
     Repairs,
 }
 
+/// What a lane's redundancy was found to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// It agreed.
+    Alike,
+    /// It did not; the members that were written for that.
+    Different(Mask),
+    /// Nobody looked.
+    Unseen,
+}
+
 /// Where a task stands.
 struct Progress {
     /// The array, until the end.
     array: Option<Arc<Gated<Array>>>,
     window: Window,
     pace: Pace,
+    likeness: Likeness,
 }
 
 /// A task at work.
@@ -153,6 +166,7 @@ impl Task {
                     array: Some(array.clone()),
                     window,
                     pace: Pace::new(pace::now()),
+                    likeness: Likeness::new(),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
@@ -251,7 +265,11 @@ impl Task {
     }
 
     /// A lane is back. Any context.
-    pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, differed: Option<Mask>) {
+    pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, found: Found) {
+        let differed = match found {
+            Found::Different(members) => Some(members),
+            Found::Alike | Found::Unseen => None,
+        };
         let range = differed.and_then(|_| self.walk.lane(lane));
         if let Some(range) = range {
             self.mismatch_sectors
@@ -259,6 +277,9 @@ impl Task {
         }
         let in_flight = {
             let mut progress = self.progress.lock();
+            if found != Found::Unseen {
+                progress.likeness.note(differed.is_some());
+            }
             if let (Some(array), Some(range)) = (&progress.array, range) {
                 let fixed = differed.and_then(|members| self.fixed(array, &range, members));
                 if array.note_mismatch(&range, fixed) && self.tells_mismatches() {
@@ -381,7 +402,7 @@ impl Task {
             };
             let Some(range) = self.walk.lane(lane) else {
                 // Nothing to do there.
-                self.clone().lane_done(lane, false, None);
+                self.clone().lane_done(lane, false, Found::Unseen);
                 continue;
             };
             // While users are quiet, every second lane goes to another CPU.
@@ -415,7 +436,12 @@ impl Task {
         let body = op.as_mut().body_mut();
         body.task = Some(self.clone());
         body.task_lane = lane;
-        self.progress.lock().pace.count(range.sectors);
+        {
+            let mut progress = self.progress.lock();
+            progress.pace.count(range.sectors);
+            body.overwriting = matches!(self.kind, TaskKind::Initialise | TaskKind::Resync)
+                && progress.likeness.is_hopeless(lane);
+        }
         lane_run::submit(op, manner);
         true
     }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writes, discards, and write-zeroes of RAID 0: clones where there is no parity, lanes where there is.
+//! Writes, discards and write-zeroes: clones where there is no parity, lanes where there is.
+//!
+//! Write-zeroes of redundant arrays go by lanes, as writes of zeroes; a lane that is all zeroes is not sent, its members are
+//! told to fill it (`lane_zero.rs`). A discard of an array with parity is such a write of the lanes that it covers.
 
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, ReadyPieces, Status, UserBio};
-use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_PREFLUSH};
+use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH};
 use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
@@ -23,15 +26,17 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
         // There are none: `Array::new` refuses them.
         Kind::Concat | Kind::Striped => striped(pass, bio),
         Kind::Mirrored | Kind::Copies
-            if !pass.task_active.load(Ordering::Acquire) && !pass.has_bad_spots() =>
+            if bio.op() != REQ_OP_WRITE_ZEROES
+                && !pass.task_active.load(Ordering::Acquire)
+                && !pass.has_bad_spots() =>
         {
             copied(pass, bio)
         }
+        Kind::Mirrored | Kind::Copies if bio.op() == REQ_OP_DISCARD => {
+            // It promises nothing; during a task it is left out.
+            bio.end(Status::OK);
+        }
         Kind::Mirrored | Kind::Copies | Kind::Parity => {
-            if bio.op() == REQ_OP_DISCARD {
-                // It promises nothing; during a task it is left out.
-                return bio.end(Status::OK);
-            }
             let io = IoRef::begin_without_piece(bio, pass);
             let pass = io.owner().again();
             resume(&pass, io);
@@ -209,9 +214,14 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
         is_parity && !fua && skip == 0 && pass.is_worth_holding(io.sector(), io.sectors());
     let lane_data = u64::from(pass.lane_sectors()) * u64::from(pass.geometry.data_members());
     let is_large = is_parity && u64::from(io.sectors()) >= 2 * lane_data;
+    let is_discard = io.op() == REQ_OP_DISCARD;
     while let Some(rect) = cut.next(pass) {
         index += 1;
         if index <= skip {
+            continue;
+        }
+        if is_discard && !rect.covers_lane(pass) {
+            // It promises nothing, and of these there is nothing that a disk could forget.
             continue;
         }
         let written = rect.written(pass);

@@ -5,7 +5,7 @@
 use super::bdev::BlockDevice;
 use super::bio::{BioSet, Status};
 use super::pages::Pages;
-use super::raw::Opf;
+use super::raw::{Opf, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH, REQ_SYNC};
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 use kernel::bindings;
 use kernel::prelude::*;
@@ -145,6 +145,14 @@ impl<T: BatchOwner> Launcher<'_, T> {
         self.submit(bio.as_ptr(), slot, device, sector);
     }
 
+    /// Has `slot` fill `sectors` from `sector` on with zeroes by itself. Disks may refuse that, whatever they say.
+    pub fn zero(&mut self, slot: u16, device: &BlockDevice, sector: u64, sectors: u32) {
+        let bio = self.set.alloc(0, REQ_OP_WRITE_ZEROES | REQ_SYNC);
+        // SAFETY: The bio is fresh; this operation has a length and no data.
+        unsafe { (*bio.as_ptr()).bi_iter.bi_size = sectors.saturating_mul(512) };
+        self.submit(bio.as_ptr(), slot, device, sector);
+    }
+
     /// Counts `slot` as failed without sending anything.
     pub fn fail(&mut self, slot: u16) {
         self.batch.record(slot, Status::IO_ERROR);
@@ -152,7 +160,6 @@ impl<T: BatchOwner> Launcher<'_, T> {
 
     /// Sends an empty flush for `slot`.
     pub fn flush(&mut self, slot: u16, device: &BlockDevice) {
-        use super::raw::{REQ_OP_WRITE, REQ_PREFLUSH, REQ_SYNC};
         let bio = self.set.alloc(0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
         self.submit(bio.as_ptr(), slot, device, 0);
     }

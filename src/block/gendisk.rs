@@ -13,6 +13,10 @@ use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// Bios over this length are cut by the block layer, as [`Limits`] say, before a [`DiskOwner`] sees them. For shorter ones
+/// that is not worth the look at each.
+pub const LARGE_SECTORS: u32 = 8192;
+
 /// What stands behind a block device.
 pub trait DiskOwner: Behind + Sized {
     /// A bio for the device. Process context; may sleep for memory.
@@ -71,10 +75,31 @@ impl Limits {
         self.0.discard_granularity = 0;
     }
 
-    /// No write-zeroes.
-    pub fn no_write_zeroes(&mut self) {
-        self.0.max_write_zeroes_sectors = 0;
-        self.0.max_hw_wzeroes_unmap_sectors = 0;
+    /// Largest write-zeroes that is handed over in one bio, in sectors; none, where a member takes none.
+    pub fn max_write_zeroes(&mut self, sectors: u32) {
+        let sectors = sectors.min(self.0.max_write_zeroes_sectors);
+        self.0.max_write_zeroes_sectors = sectors;
+        // The block layer wants it to be that, or 0.
+        if self.0.max_hw_wzeroes_unmap_sectors != 0 {
+            self.0.max_hw_wzeroes_unmap_sectors = sectors;
+        }
+    }
+
+    /// Discards of whole units of `unit_sectors`, `max_sectors` at most, if all members forget what they are told to
+    /// fill with zeroes.
+    pub fn discard_by_zeroes(&mut self, unit_sectors: u32, max_sectors: u32) {
+        if self.0.max_hw_wzeroes_unmap_sectors == 0 {
+            return self.no_discard();
+        }
+        // The block layer counts with powers of two.
+        let unit_sectors = unit_sectors.max(1).checked_next_power_of_two();
+        let Some(granularity) = unit_sectors.and_then(|sectors| sectors.checked_mul(512)) else {
+            return self.no_discard();
+        };
+        self.0.max_hw_discard_sectors = max_sectors.max(granularity / 512);
+        self.0.max_discard_sectors = self.0.max_hw_discard_sectors;
+        self.0.discard_granularity = granularity;
+        self.0.discard_alignment = 0;
     }
 
     /// Partial stripes cost much; user data must not change while it is written.
@@ -244,6 +269,11 @@ unsafe extern "C" fn submit<O: DiskOwner>(bio: *mut bindings::bio) {
         let private = (*(*(*bio).bi_bdev).bd_disk)
             .private_data
             .cast::<Private<O>>();
+        // What is larger than anything that the limits allow comes in parts.
+        let bio = match (*bio).bi_iter.bi_size >> 9 > LARGE_SECTORS {
+            true => bindings::bio_split_to_limits(bio),
+            false => bio,
+        };
         if let Some(user) = UserBio::from_raw(bio) {
             O::submit(&(*private).owner, user);
         }

@@ -2,6 +2,7 @@
 
 //! New sets and volumes.
 
+use super::fill::check_zeroes;
 use super::managed::{assemble, claim, ManagedSet};
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
@@ -14,7 +15,7 @@ use crate::model::{
     Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Identity, Level, Shape,
     SpareRole, VolumeIndex, VolumeSpec,
 };
-use crate::personalities::{for_level, Geometry};
+use crate::personalities::for_level;
 use crate::reason;
 use crate::uapi::request::CreateVolume;
 use crate::uapi::{CreateReply, CreateRequest, EventKind};
@@ -98,18 +99,6 @@ impl Candidate {
         }
         Ok(())
     }
-}
-
-/// Refuses a member that would have to be sent the zeroes that it is to be filled with.
-fn check_zeroes(device: &BlockDevice) -> Checked {
-    if device.zeroes_itself() {
-        return Ok(());
-    }
-    Err(reason!(
-        EOPNOTSUPP,
-        "disk {} does not fill itself with zeroes: leave that to an initialisation",
-        device.dev()
-    ))
 }
 
 /// The levels of a format, for people: each once.
@@ -210,6 +199,14 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
     })
 }
 
+/// What was made, and is not started yet.
+pub(super) struct Made {
+    pub(super) set: Arc<ManagedSet>,
+    pub(super) volume: Option<VolumeIndex>,
+    /// The set is new too.
+    pub(super) is_new: bool,
+}
+
 /// Claims all disks of a new set, members first.
 #[inline(never)]
 fn claim_disks(operations: &mut Operations, request: &CreateRequest) -> Checked<KVec<Candidate>> {
@@ -305,7 +302,7 @@ impl Manager {
         &self,
         operations: &mut Operations,
         request: &CreateRequest,
-    ) -> Checked<CreateReply> {
+    ) -> Checked<Made> {
         let Some(format) = registry::by_name(request.format.as_str()) else {
             return Err(reason!(
                 EOPNOTSUPP,
@@ -343,13 +340,18 @@ impl Manager {
             self.forget_disk(operations, candidate.device.dev())?;
         }
         drop(candidates);
-        let made = self.fill_set(&set, request, &disks);
-        if made.is_err() {
-            // No half-made set stays on the disks.
-            self.unlist(&set);
-            set.take_apart_or_tell();
+        let mut made = Made {
+            set,
+            volume: None,
+            is_new: true,
+        };
+        match self.record_set(&mut made, request, &disks) {
+            Ok(()) => Ok(made),
+            Err(reason) => {
+                self.undo(&made);
+                Err(reason)
+            }
         }
-        made
     }
 
     /// A disk is about to become part of a set: what was found on it before counts no more.
@@ -364,14 +366,15 @@ impl Manager {
         Ok(())
     }
 
-    /// Writes the new set, makes its spares and its volume, and starts it.
+    /// Writes the new set, makes its spares and its volume.
     #[inline(never)]
-    fn fill_set(
+    fn record_set(
         &self,
-        set: &Arc<ManagedSet>,
+        made: &mut Made,
         request: &CreateRequest,
         disks: &[Option<DiskIndex>],
-    ) -> Checked<CreateReply> {
+    ) -> Checked {
+        let set = &made.set;
         {
             let mut inner = set.lock();
             inner.write_out(&self.shared)?;
@@ -384,17 +387,43 @@ impl Manager {
                 inner.record(&self.shared, &event)?;
             }
         }
-        let volume = match &request.volume {
-            Some(volume) => Some(set.add_volume(volume, disks)?),
-            None => None,
+        if let Some(volume) = &request.volume {
+            made.volume = Some(set.add_volume(volume, disks)?);
+        }
+        self.list(&made.set)
+    }
+
+    /// Takes back what was made and cannot be started.
+    #[inline(never)]
+    pub(super) fn undo(&self, made: &Made) {
+        let Made { set, volume, .. } = made;
+        let is_other = |index| Some(index) != *volume;
+        let is_alone = {
+            let inner = set.lock();
+            let set = inner.model();
+            set.is_none_or(|set| !set.live_volumes().any(|(index, _)| is_other(index)))
         };
-        self.list(set)?;
-        self.finish(set, volume)
+        if made.is_new && is_alone {
+            // No half-made set stays on the disks.
+            self.unlist(set);
+            return set.take_apart_or_tell();
+        }
+        let _change = set.change.lock();
+        if let Some(volume) = *volume {
+            let undone = set
+                .lock()
+                .record(&self.shared, &Event::VolumeDeleted(volume));
+            if let Err(why) = undone {
+                log!(pr_warn, "a volume that could not be started stays: {}", why);
+            }
+        }
+        set.release_if_idle();
     }
 
     /// Starts what was made and says what it is.
     #[inline(never)]
-    fn finish(&self, set: &Arc<ManagedSet>, volume: Option<VolumeIndex>) -> Checked<CreateReply> {
+    pub(super) fn finish(&self, made: &Made) -> Checked<CreateReply> {
+        let (set, volume) = (&made.set, made.volume);
         let mut reply = CreateReply {
             set_id: set.id.digest(),
             array_id: [0; 16],
@@ -424,11 +453,7 @@ impl Manager {
 
     /// Makes a volume on disks of a set that there is.
     #[inline(never)]
-    pub(super) fn create_in_set(
-        &self,
-        id: &[u8; 16],
-        request: &CreateRequest,
-    ) -> Checked<CreateReply> {
+    pub(super) fn create_in_set(&self, id: &[u8; 16], request: &CreateRequest) -> Checked<Made> {
         let set = self.find_set(id)?;
         let Some(volume) = &request.volume else {
             return Err(reason!(EINVAL, "the set exists: say which volume to make"));
@@ -447,28 +472,22 @@ impl Manager {
                 "the set exists: add spares to it on their own"
             ));
         }
-        let made = {
-            let _change = set.change.lock();
-            set.activate()?;
-            let made = set.pick_disks(request).and_then(|disks| {
-                check_volume(set.format, volume, disks.len() as u16)?;
-                set.add_volume(volume, &disks)
-            });
-            if made.is_err() {
-                set.release_if_idle();
-            }
-            made?
-        };
-        let reply = self.finish(&set, Some(made));
-        if reply.is_err() {
-            let _change = set.change.lock();
-            let undone = set.lock().record(&self.shared, &Event::VolumeDeleted(made));
-            if let Err(why) = undone {
-                log!(pr_warn, "a volume that could not be started stays: {}", why);
-            }
+        let change = set.change.lock();
+        set.activate()?;
+        let made = set.pick_disks(request).and_then(|disks| {
+            check_volume(set.format, volume, disks.len() as u16)?;
+            set.add_volume(volume, &disks)
+        });
+        if made.is_err() {
             set.release_if_idle();
         }
-        reply
+        let volume = Some(made?);
+        drop(change);
+        Ok(Made {
+            set,
+            volume,
+            is_new: false,
+        })
     }
 }
 
@@ -543,54 +562,15 @@ impl ManagedSet {
                 return Err(reason);
             }
         }
-        drop(inner);
-        if volume.zeroed {
-            if let Err(reason) = self.zero_members(index) {
-                self.lock()
-                    .record(&self.shared, &Event::VolumeDeleted(index))?;
-                return Err(reason);
-            }
+        if let Some(entry) = inner.entries.get_mut(usize::from(index)) {
+            entry.filling = volume.zeroed;
         }
+        drop(inner);
         self.shared
             .post(EventKind::VolumeCreated, &self.id, |event| {
                 event.value = size_sectors;
             });
         Ok(index)
-    }
-
-    /// Fills the members of a volume that was just made with zeroes: all of them agree then, parity too. Until that is
-    /// recorded, after the last of them, the volume counts as never initialised.
-    #[inline(never)]
-    fn zero_members(&self, index: VolumeIndex) -> Checked {
-        let mut areas = KVec::new();
-        let inner = self.lock();
-        let Some(model) = inner.known()?.volume(index) else {
-            return Err(reason!(EIO, "internal: there is no volume {index}"));
-        };
-        let used = Geometry::new(&model.shape, model.size_sectors)?.used_member_sectors();
-        let is_redundant = model.shape.level.is_redundant();
-        for member in model.members.iter() {
-            if let Some(device) = member.disk.and_then(|disk| inner.device(disk)) {
-                areas.push((device.clone(), member.offset_sectors), GFP_KERNEL)?;
-            }
-        }
-        // It takes a while.
-        drop(inner);
-        for (device, first) in areas.iter() {
-            device.zero(*first, used).map_err(|errno| {
-                reason!(
-                    errno,
-                    "disk {} cannot be filled with zeroes: errno {}",
-                    device.dev(),
-                    -errno.to_errno()
-                )
-            })?;
-        }
-        if is_redundant {
-            self.lock()
-                .record(&self.shared, &Event::ResyncDone(index))?;
-        }
-        Ok(())
     }
 
     /// Takes over the metadata of a new set, and its disks. Nothing is written yet.

@@ -59,10 +59,24 @@ impl Engine for Manager {
     fn create(&self, request: &CreateRequest) -> Checked<CreateReply> {
         let mut operations = self.operations.lock();
         Self::check_open(&operations)?;
-        match &request.set_id {
-            Some(id) => self.create_in_set(id, request),
-            None => self.create_set(&mut operations, request),
+        let made = match &request.set_id {
+            Some(id) => self.create_in_set(id, request)?,
+            None => self.create_set(&mut operations, request)?,
+        };
+        let mut ready = Ok(());
+        if let Some(volume) = made.volume.filter(|&volume| made.set.is_filling(volume)) {
+            // Others need not wait for that.
+            drop(operations);
+            let filled = made.set.fill_members(volume);
+            operations = self.operations.lock();
+            ready = made.set.end_filling(volume, filled);
         }
+        let reply = ready.and_then(|()| self.finish(&made));
+        if reply.is_err() {
+            self.undo(&made);
+        }
+        drop(operations);
+        reply
     }
 
     fn stop(&self, request: &StopRequest) -> Checked<StopReply> {

@@ -2,6 +2,7 @@
 
 //! What people are told of sets.
 
+use super::fill::being_filled;
 use super::managed::ManagedSet;
 use super::state::Inner;
 use crate::model::{Checked, Text};
@@ -44,6 +45,9 @@ fn complete(inner: &Inner, volume: &mut VolumeInfo, keeper_is_busy: bool) {
     let Some(entry) = inner.entries.get(usize::from(volume.index)) else {
         return;
     };
+    if entry.filling {
+        volume.reason = Text::from_text(being_filled().text());
+    }
     match (&entry.running, &entry.why) {
         (Some(running), _) => {
             fill(volume, running);

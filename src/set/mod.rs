@@ -27,6 +27,7 @@
 //! | [`links`] | what sysfs shows of it |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
 //! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
+//! | [`fill`] | new volumes whose disks fill themselves with zeroes |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
 //!
@@ -56,6 +57,7 @@ mod construct;
 mod create;
 mod discover;
 mod engine;
+mod fill;
 mod hole;
 mod info;
 mod keeper;

@@ -2,6 +2,7 @@
 
 //! How arrays start.
 
+use super::fill::being_filled;
 use super::managed::{Bell, ManagedSet};
 use super::shared::Number;
 use super::state::{Inner, Running};
@@ -226,6 +227,10 @@ impl Inner {
         let Some(model) = set.volume(volume) else {
             return Err(reason!(ENOENT, "there is no volume {volume}"));
         };
+        let entry = self.entries.get(usize::from(volume));
+        if entry.is_some_and(|entry| entry.filling) {
+            return Err(being_filled());
+        }
         if let Access::Refused(reason) = &model.access {
             return Err(*reason);
         }

@@ -162,6 +162,8 @@ pub struct Entry {
     pub running: Option<Running>,
     /// Why nothing does.
     pub why: Option<Reason>,
+    /// Its members are being filled with zeroes: it is not to be started, stopped or deleted, and its disks are not given up.
+    pub filling: bool,
 }
 
 /// What a set's inner lock protects.
@@ -248,9 +250,10 @@ impl Inner {
         self.entries.len() as VolumeIndex
     }
 
-    /// Whether any array runs.
+    /// Whether any array runs, or is about to.
     pub fn any_running(&self) -> bool {
-        self.entries.iter().any(|entry| entry.running.is_some())
+        let is_used = |entry: &Entry| entry.running.is_some() || entry.filling;
+        self.entries.iter().any(is_used)
     }
 
     /// Makes entries for all volumes and places for all disks of the model. Allocates.

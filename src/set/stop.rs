@@ -2,6 +2,7 @@
 
 //! How arrays stop.
 
+use super::fill::being_filled;
 use super::managed::ManagedSet;
 use crate::array::Array;
 use crate::block::context;
@@ -24,6 +25,9 @@ impl ManagedSet {
     /// Refuses when a volume's block device is open.
     #[inline(never)]
     pub fn check_unused(&self, volume: VolumeIndex) -> Checked {
+        if self.is_filling(volume) {
+            return Err(being_filled());
+        }
         for _ in 0..CLOSE_TRIES {
             {
                 let inner = self.lock();

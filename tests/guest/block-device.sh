@@ -35,14 +35,14 @@ flushed() {
   say "ok: $text: $count"
 }
 
-# refusing_disks: two disks of scsi_debug, on the first of which commands can be made to fail.
+# refusing_disks: three disks of scsi_debug, on which commands can be made to fail.
 refusing_disks() {
-  modprobe scsi_debug add_host=2 per_host_store=1 dev_size_mb=64 lbpu=1 lbpws=1 delay=0
+  modprobe scsi_debug add_host=3 per_host_store=1 dev_size_mb=64 lbpu=1 lbpws=1 delay=0
   mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
-  wait_for 10 both_disks
+  wait_for 10 all_debug_disks
 }
 
-both_disks() { (($(debug_disks | wc -l) == 2)); }
+all_debug_disks() { (($(debug_disks | wc -l) == 3)); }
 
 debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4; }
 
@@ -61,20 +61,90 @@ discarded() {
   for disk; do awk '{ print $14 }' "/sys/block/${disk#/dev/}/stat"; done
 }
 
-not_zero() { dd if="$1" bs=1M count="$2" iflag=direct 2>/dev/null | tr -d '\0' | wc -c; }
+# five_of_zeroes: RAID5 over the three of scsi_debug: lanes of zeroes are left to the disks, which forget what was there, and parity is true
+# whatever they do.
+five_of_zeroes() {
+  local array=emd0 stripe=$((128 << 10)) sum before
+  mapfile -t d < <(debug_disks | sed 's|^|/dev/|')
+
+  step "RAID5 over disks that forget what they fill with zeroes: discards of whole stripes are such"
+  expect "created" emdadm create --format ddf --level raid5 --chunk 64K --name forgets --assume-clean "${d[@]}"
+  expect_equal "what is discarded is a stripe" "$(limit $array discard_granularity)" $stripe
+  (($(limit $array discard_max_bytes) >= stripe)) || fail "no discards, though the members forget"
+  known 7 $((8 << 20)) | dd of=/dev/$array bs=128K iflag=fullblock oflag=direct 2>/dev/null
+  before=$(mapped)
+  ((before >= 8192)) || fail "scsi_debug has not mapped what was written: $before"
+  # From the middle of stripe 2 to the middle of stripe 44.
+  expect "discarded" blkdiscard --offset $((stripe * 2 + 65536)) --length $((stripe * 42)) /dev/$array
+  expect_equal "blocks that the disk forgot" "$((before - $(mapped)))" $((41 * 128))
+  expect_equal "they are zeroes" "$(bytes $((stripe * 3)) $((stripe * 41)) | not_zero)" 0
+  is_as_written 0 $((stripe * 3))
+  is_as_written $((stripe * 44)) $((8 << 20))
+
+  step "zeroes of any length, by filling and by writing"
+  before=$(mapped)
+  expect "zeroes" blkdiscard --zeroout --offset $((stripe + 4096)) --length $((stripe * 50 + 8192)) /dev/$array
+  ((before > $(mapped))) || fail "the disk has forgotten nothing"
+  expect_equal "they are zeroes" "$(bytes $((stripe + 4096)) $((stripe * 50 + 8192)) | not_zero)" 0
+  is_as_written 0 $((stripe + 4096))
+  is_as_written $((stripe * 51 + 12288)) $((8 << 20))
+  expect "a check" emdadm check --wait forgets
+  expect_equal "places that do not agree" "$(emd_get forgets '.mismatches | length')" 0
+
+  step "a member is lost: zeroes are as good, and what is beside them is worked out"
+  expect "failed" emdadm fail forgets "${d[1]}"
+  expect "zeroes" blkdiscard --zeroout --offset $((stripe * 52)) --length $((stripe * 4)) /dev/$array
+  expect "discarded" blkdiscard --offset $((stripe * 56)) --length $((stripe * 2)) /dev/$array
+  expect_equal "they are zeroes" "$(bytes $((stripe * 52)) $((stripe * 6)) | not_zero)" 0
+  is_as_written $((stripe * 58)) $((8 << 20))
+  expect "removed" emdadm remove forgets "${d[1]}"
+  expect "added" emdadm add forgets "${d[1]}"
+  wait_for 30 emd_settled forgets
+
+  step "a disk that refuses after all: all are sent zeroes, and no member fails for that"
+  refuses "${d[2]#/dev/}" 0x93 0x41
+  fill /dev/$array 9 >/dev/null
+  expect "zeroes" blkdiscard --zeroout --offset 0 --length $((stripe * 2)) /dev/$array
+  expect_equal "they are zeroes" "$(bytes 0 $((stripe * 2)) | not_zero)" 0
+  expect_equal "no member is failed" "$(emd_members $array)" "in-sync in-sync in-sync"
+  expect_equal "nor is an error counted" "$(emd_get $array .write_errors)" 0
+  expect "a check" emdadm check --wait forgets
+  expect_equal "places that do not agree" "$(emd_get forgets '.mismatches | length')" 0
+  sum=$(fill /dev/$array 9)
+  expect_equal "it works" "$(sum /dev/$array)" "$sum"
+  expect "deleted" emdadm delete --force forgets
+}
+
+# bytes FROM COUNT: of the array, in blocks of 4096 bytes.
+bytes() { dd if=/dev/emd0 bs=4K skip=$(($1 / 4096)) count=$(($2 / 4096)) iflag=direct 2>/dev/null; }
+
+# is_as_written FROM TO: these bytes of known data 7 (8 MiB).
+is_as_written() {
+  expect "bytes $1 to $2 are as they were" cmp -i "$1:0" -n $(($2 - $1)) <(known 7 $((8 << 20))) <(bytes "$1" $(($2 - $1)))
+}
+
+# mapped: how many blocks the first disk of scsi_debug has memory for.
+mapped() {
+  tr , '\n' </sys/bus/pseudo/drivers/scsi_debug/map |
+    awk -F- '/^[0-9]/ { count += ($2 == "" ? $1 : $2) - $1 + 1 } END { print count + 0 }'
+}
+
+# not_zero: how many bytes of what it reads.
+not_zero() { tr -d '\0' | wc -c; }
 
 boot_1() {
   local d array name sum
   mapfile -t d < <(disks)
 
-  step "RAID5 on 512-byte disks: chunk and stripe are said, parity takes no discards"
+  step "RAID5 on 512-byte disks: chunk and stripe are said; no discards, as these disks do not say that they forget what they fill with zeroes"
   expect "created" emdadm create --format ddf --level raid5 --chunk 64K --name five --assume-clean "${d[@]:0:3}"
   array=emd0
   expect_equal "logical block" "$(limit $array logical_block_size)" 512
   expect_equal "smallest good I/O is a chunk" "$(limit $array minimum_io_size)" 65536
   expect_equal "best I/O is a stripe's data" "$(limit $array optimal_io_size)" 131072
+  expect_equal "the disks do not" "$(limit "${d[0]#/dev/}" write_zeroes_unmap_max_hw_bytes)" 0
   expect_equal "no discards" "$(limit $array discard_max_bytes)" 0
-  expect_equal "no write-zeroes" "$(limit $array write_zeroes_max_bytes)" 0
+  (($(limit $array write_zeroes_max_bytes) > 0)) || fail "no write-zeroes, though the members take them"
   expect_equal "a write cache that can be flushed" "$(limit $array write_cache)" "write back"
   expect_equal "FUA" "$(limit $array fua)" 1
   expect_equal "pages do not change while they are written" "$(limit $array stable_writes)" 1
@@ -101,12 +171,11 @@ boot_1() {
   expect_equal "writes" "$((after[1] - before[1]))" 16
   expect_equal "nothing in flight" "${after[2]}" 0
 
-  step "fsync and O_DSYNC work, zeroes without write-zeroes too"
+  step "fsync and O_DSYNC work, zeroes too"
   dd if=/dev/urandom of=/dev/$array bs=4K count=64 oflag=direct,dsync 2>/dev/null || fail "O_DSYNC"
   dd if=/dev/urandom of=/dev/$array bs=64K count=64 conv=fsync 2>/dev/null || fail "fsync"
   expect "zeroes" blkdiscard --zeroout --offset 1048576 --length 1048576 /dev/$array
-  sum=$(dd if=/dev/$array bs=1M skip=1 count=1 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
-  expect_equal "bytes that are not zero there" "$sum" 0
+  expect_equal "bytes that are not zero there" "$(bytes 1048576 1048576 | not_zero)" 0
 
   step "flushes reach every member, of what users write and of the metadata"
   wait_for 10 emd_is_clean $array
@@ -122,7 +191,7 @@ boot_1() {
   flushed "it becomes clean: what it has written, and again each phase" 7 "${d[@]:0:3}"
   expect "stopped" emdadm stop $array
 
-  step "RAID1 on disks with physical blocks of 4096 bytes: discards reach all members, zeroes are written"
+  step "RAID1 on disks with physical blocks of 4096 bytes: discards and zeroes reach all members"
   expect "created" emdadm create --format ddf --level raid1 --name one --assume-clean "${d[@]:3:2}"
   array=emd0
   expect_equal "logical block" "$(limit $array logical_block_size)" 512
@@ -134,9 +203,8 @@ boot_1() {
   dd if=/dev/urandom of=/dev/$array bs=4K count=8 oflag=direct,dsync 2>/dev/null
   flushed "FUA and flush of O_DSYNC" 16 "${d[@]:3:2}"
   expect "zeroes" blkdiscard --zeroout --length 2097152 /dev/$array
-  sum=$(dd if=/dev/$array bs=1M count=2 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
-  expect_equal "bytes that are not zero there" "$sum" 0
-  expect_equal "which are written: copies would differ if one disk refused to zero" "$(limit $array write_zeroes_max_bytes)" 0
+  expect_equal "bytes that are not zero there" "$(bytes 0 2097152 | not_zero)" 0
+  (($(limit $array write_zeroes_max_bytes) > 0)) || fail "no write-zeroes, though the members take them"
   expect "discard" blkdiscard --offset 2097152 --length 1048576 /dev/$array
   expect_equal "the copies are the same" \
     "$(dd if="${d[3]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)" \
@@ -164,15 +232,17 @@ boot_1() {
     <(dd if=/dev/$array bs=32K skip=13 count=19 iflag=direct 2>/dev/null)
   expect "stopped" emdadm stop $array
 
-  step "disks that advertise zeroes and discards, and refuse them"
   refusing_disks
-  mapfile -t d < <(debug_disks | sed 's|^|/dev/|')
+  five_of_zeroes
+
+  step "disks that advertise zeroes and discards, and refuse them"
+  d=("${d[@]:0:2}")
   expect "created" emdadm create --format ddf --level raid0 --name zeroes --chunk 64K "${d[@]}"
   (($(limit $array write_zeroes_max_bytes) > 0)) || fail "no write-zeroes, though the members take them"
   dd if=/dev/urandom of=/dev/$array bs=1M count=2 oflag=direct 2>/dev/null
   refuses "${d[0]#/dev/}" 0x93 0x41
   expect "zeroes are written instead" blkdiscard --zeroout --length 2097152 /dev/$array
-  expect_equal "bytes that are not zero there" "$(not_zero /dev/$array 2)" 0
+  expect_equal "bytes that are not zero there" "$(bytes 0 2097152 | not_zero)" 0
   expect "deleted" emdadm delete --force zeroes
   # The first disk does not zero any more.
   expect "created" emdadm create --format ddf --level raid0 --name zeroes --chunk 64K "${d[@]}"

@@ -11,8 +11,14 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-levels.sh
 source /emd/tests/guest/lib-levels.sh
 
+debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4 | sed 's|^|/dev/|'; }
+
+all_debug_disks() { (($(debug_disks | wc -l) == 2)); }
+
+is_filling() { [[ $(emdadm show --json | jq -r '.sets[].volumes[].reason') == *"filled with zeroes"* ]]; }
+
 boot_1() {
-  local cell disk why
+  local cell disk why slow job set
   mapfile -t DISKS < <(disks)
   emd_load
   for disk in "${DISKS[@]}"; do expect "filled" fill "$disk" 9; done
@@ -29,6 +35,26 @@ boot_1() {
     expect "without it: the data" pattern verify /dev/emd0 1
     expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
   done
+
+  step "disks that take their time: others go on meanwhile, the volume is left alone, and an end of the program ends it"
+  # Each command fills 32 KiB, and takes a tick.
+  modprobe scsi_debug add_host=2 per_host_store=1 dev_size_mb=256 lbpu=1 lbpws=1 write_same_length=64 delay=1
+  wait_for 10 all_debug_disks
+  mapfile -t slow < <(debug_disks)
+  emdadm create -e ddf -l raid1 -n slow --zero "${slow[@]}" >/tmp/slow 2>&1 &
+  job=$!
+  wait_for 10 is_filling
+  set=$(emdadm show --json | jq -r '.sets[0].id')
+  expect "another set is made" emdadm create -e md-1.2 -l raid1 -n quick --zero --force "${DISKS[@]:0:2}"
+  expect "and deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[] | select(.format == "md-1.2").id')"
+  expect_failure "the volume cannot be deleted" emdadm delete --force "$set"
+  expect_failure "nor started" eval 'emdadm scan; [[ -b /dev/emd0 ]]'
+  expect "it is still being filled" is_filling
+  kill "$job"
+  expect_failure "the program has ended" wait "$job"
+  expect_equal "no set stays" "$(emdadm show --json | jq '.sets | length')" 0
+  expect "the disks are free" emdadm create -e ddf -l raid1 -n slow --assume-clean --force "${slow[@]}"
+  expect "deleted" emdadm delete --force slow
 
   step "disks that cannot"
   modprobe brd rd_nr=2 rd_size=40960

@@ -14,6 +14,7 @@ fn case(lab: &Lab, job: Job) -> Case {
         job,
         usable: lab.usable(),
         distrusted: false,
+        overwriting: false,
         logged: false,
     }
 }

@@ -173,13 +173,13 @@ fn sync_tells_what_is_wrong() {
     for (n, p, q) in [(3, 0, 1), (4, 3, 1), (6, 4, 5)] {
         for wrong in sets(n, 2) {
             for gone in sets(n, 1) {
-                for distrusted in [false, true] {
+                for (distrusted, overwriting) in [(false, false), (true, false), (true, true)] {
                     let mut lab = Lab::any_with_q(n, &mut random);
                     if random.chance(2) {
                         let exponents: Vec<u8> = (0..n as u8 - 2).collect();
                         lab = Lab::with_q(n, p, q, &exponents, &mut random);
                     }
-                    lab.distrusted = distrusted;
+                    (lab.distrusted, lab.overwriting) = (distrusted, overwriting);
                     for slot in wrong {
                         lab.at_mut(slot).content ^= random.next() >> (8 * random.below(8));
                     }
@@ -194,7 +194,26 @@ fn sync_tells_what_is_wrong() {
     println!("{} runs", count.runs);
 }
 
-/// The same for one wrong member, spelt out.
+/// A lane with one parity, any contents, that is overwritten: parity is written, data is not, whatever fails.
+#[test]
+fn overwriting_with_one_parity() {
+    let mut random = Random(8);
+    let mut count = Count::default();
+    for n in 2..=5 {
+        for p in 0..n {
+            for bad in sets(n, 2) {
+                let mut lab = Lab::new(n, p, &mut random);
+                (lab.distrusted, lab.overwriting) = (true, true);
+                lab.at_mut(p).content = random.next();
+                bad.iter().for_each(|slot| lab.at_mut(slot).bad = true);
+                all_faults(&lab, Job::Sync { fix: true }, &mut random, &mut count);
+            }
+        }
+    }
+    assert!(count.runs > 1000, "only {} runs", count.runs);
+}
+
+/// A sync of one wrong member, spelt out.
 #[test]
 fn sync_names_the_one_that_is_wrong() {
     let mut random = Random(6);
@@ -326,6 +345,7 @@ fn read_only_members_are_reported_as_out_of_date() {
                     job,
                     usable,
                     distrusted: false,
+                    overwriting: false,
                     logged: false,
                 });
                 let trace = lab

@@ -61,6 +61,7 @@ pub struct Case {
     pub job: Job,
     pub usable: Usable,
     pub distrusted: bool,
+    pub overwriting: bool,
     pub logged: bool,
 }
 
@@ -69,6 +70,9 @@ impl Case {
         let mut lane = Lane::new(self.roles, self.job, self.usable);
         if self.logged {
             lane = lane.with_log();
+        }
+        if self.overwriting {
+            lane = lane.overwriting();
         }
         if self.distrusted {
             lane.distrust_parity()
@@ -100,6 +104,8 @@ pub struct Lab {
     coefficients: Vec<u8>,
     /// The executor tells the machine that parity is not known to agree.
     pub distrusted: bool,
+    /// And that it most likely does not.
+    pub overwriting: bool,
     /// There is a log: a crash in the middle of a write is judged too.
     pub logged: bool,
 }
@@ -142,6 +148,7 @@ impl Lab {
                 .collect(),
             coefficients,
             distrusted: false,
+            overwriting: false,
             logged: false,
         };
         let contents = lab.contents();
@@ -357,6 +364,7 @@ pub fn run_and_judge(
         job,
         usable: lab.usable(),
         distrusted: lab.distrusted,
+        overwriting: lab.overwriting,
         logged: lab.logged,
     });
     let trace = lab.run(machine.as_mut(), job, &fresh, trouble_at)?;
