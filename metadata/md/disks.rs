@@ -5,7 +5,7 @@
 //! A set of md's is one array, and what is in it and no member is a spare for it: there is no disk
 //! without a role, and no difference between a global and a dedicated spare.
 
-use super::create::fresh_home;
+use super::fresh::fresh_home;
 use super::layout::*;
 use super::set::{MdSet, Meta};
 use super::words;
