@@ -6,11 +6,65 @@ use crate::asr_common::{
     apply, blanks, carry_out, context, create, open, show, spec, state_of, writes, World,
 };
 use emd_core::metadata::asr::layout::{header, kind, raid, state, Line, TABLE_BYTES};
+use emd_core::metadata::asr::table::Table;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    Access, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
-    VolumeSpec,
+    Access, Consistency, DiskIndex, DiskRole, DiskState, Event, Level, MemberState, SpareRole,
+    Text, VolumeSpec,
 };
+use host_tests::samples::Disk;
+
+/// The disks of most volumes here.
+static PAIR: [Option<DiskIndex>; 2] = [Some(0), Some(1)];
+
+/// A mirror that is in sync.
+fn mirror() -> VolumeSpec<'static> {
+    VolumeSpec {
+        assume_clean: true,
+        ..spec("a", Level::Raid1, &PAIR)
+    }
+}
+
+/// A set with that mirror.
+fn mirrored(disks: usize) -> World {
+    let mut world = World::created(disks, 8, 512, 0);
+    world.apply(&Event::VolumeCreated(mirror()));
+    world
+}
+
+/// A set with a mirror that has not been synced yet.
+fn unsynced() -> World {
+    let mut world = World::created(3, 8, 512, 0);
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &PAIR)));
+    world
+}
+
+/// Where the table of one of our disks is.
+fn table_at(disk: &Disk) -> u64 {
+    disk.size_sectors - 17
+}
+
+fn table_bytes(disk: &Disk) -> Vec<u8> {
+    disk.read(table_at(disk), 16)
+}
+
+/// Changes a disk's table behind the set's back.
+fn edit_table(disk: &mut Disk, change: impl FnOnce(&mut Table)) {
+    let mut table = Table::new(&table_bytes(disk)).unwrap();
+    change(&mut table);
+    disk.write(table_at(disk), table.bytes());
+}
+
+/// The same disks after somebody else wrote to the table: EMD's seal is broken.
+fn written_by_others(disks: &[Disk]) -> Vec<Disk> {
+    let mut theirs = disks.to_vec();
+    for disk in &mut theirs {
+        let mut bytes = table_bytes(disk);
+        bytes[header::PRIORITY] ^= 1;
+        disk.write(table_at(disk), &bytes);
+    }
+    theirs
+}
 
 /// What dmraid does not know to have been dirty by halves: someone else's mark means all arrays.
 #[test]
@@ -24,14 +78,7 @@ fn a_dirty_mark_of_others_is_for_all() {
         }));
     }
     world.apply(&Event::Dirty(1));
-    let mut theirs = world.disks.clone();
-    for disk in &mut theirs {
-        let at = disk.size_sectors - 17;
-        let mut bytes = disk.read(at, 16);
-        bytes[header::PRIORITY] ^= 1;
-        disk.write(at, &bytes);
-    }
-    let set = open(&theirs).unwrap();
+    let set = open(&written_by_others(&world.disks)).unwrap();
     for volume in 0..2 {
         let volume = set.set().volume(volume).unwrap();
         assert_eq!(volume.consistency, Consistency::Dirty);
@@ -41,9 +88,7 @@ fn a_dirty_mark_of_others_is_for_all() {
 /// Progress that somebody else has written counts for nothing: it may be in other units.
 #[test]
 fn progress_of_others_is_not_believed() {
-    let mut world = World::created(3, 8, 512, 0);
-    let pair = [Some(0), Some(1)];
-    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let mut world = unsynced();
     world.apply(&Event::ResyncProgress {
         volume: 0,
         done_sectors: 1024,
@@ -59,14 +104,7 @@ fn progress_of_others_is_not_believed() {
         slot: 0,
         done_sectors: 512,
     });
-    let mut theirs = world.disks.clone();
-    for disk in &mut theirs {
-        let at = disk.size_sectors - 17;
-        let mut bytes = disk.read(at, 16);
-        bytes[header::PRIORITY] ^= 1;
-        disk.write(at, &bytes);
-    }
-    let set = open(&theirs).unwrap();
+    let set = open(&written_by_others(&world.disks)).unwrap();
     let volume = set.set().volume(0).unwrap();
     assert_eq!(
         volume.consistency,
@@ -80,12 +118,7 @@ fn progress_of_others_is_not_believed() {
 
 #[test]
 fn disks_used_apart_are_not_put_together() {
-    let mut world = World::created(2, 8, 512, 0);
-    let pair = [Some(0), Some(1)];
-    world.apply(&Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("a", Level::Raid1, &pair)
-    }));
+    let world = mirrored(2);
     for more in [0, 1] {
         let disks = &world.disks;
         let mut first = open(disks).unwrap();
@@ -116,12 +149,7 @@ fn disks_used_apart_are_not_put_together() {
 /// is not taken for a stale one.
 #[test]
 fn stale_and_late_disks() {
-    let mut world = World::created(2, 8, 512, 0);
-    let pair = [Some(0), Some(1)];
-    world.apply(&Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("a", Level::Raid1, &pair)
-    }));
+    let mut world = mirrored(2);
     let old = world.disks.clone();
     world.apply(&Event::DiskMissing(1));
     let set = open(&world.disks).unwrap();
@@ -146,10 +174,7 @@ fn stale_and_late_disks() {
         .all(|member| member.state == MemberState::InSync));
     // The next update, whatever it is about, brings the other one up.
     apply(&mut set, &mut late, &Event::Dirty(0), 8).unwrap();
-    let tables: Vec<Vec<u8>> = late
-        .iter()
-        .map(|disk| disk.read(disk.size_sectors - 17, 16))
-        .collect();
+    let tables: Vec<Vec<u8>> = late.iter().map(table_bytes).collect();
     assert_eq!(tables[0], tables[1]);
 }
 
@@ -158,12 +183,7 @@ fn stale_and_late_disks() {
 fn unknown_lines_and_fields_are_kept() {
     let mut disks = blanks(3, 8);
     let mut set = create(&mut disks);
-    let pair = [Some(0), Some(1)];
-    let made = VolumeSpec {
-        assume_clean: true,
-        ..spec("a", Level::Raid1, &pair)
-    };
-    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    apply(&mut set, &mut disks, &Event::VolumeCreated(mirror()), 1).unwrap();
     let unknown = Line {
         kind: 2,
         magic: 0x1234_5678,
@@ -173,23 +193,22 @@ fn unknown_lines_and_fields_are_kept() {
         ..Line::default()
     };
     for disk in &mut disks {
-        let at = disk.size_sectors - 17;
-        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
-        table.insert(table.spares().unwrap(), &unknown);
-        for (at, byte) in [(0x10, 0x77), (0x16, 0x99), (0x33, 0x55)] {
-            table.head_mut()[at] = byte;
-        }
-        for index in 0..table.len() {
-            table.edit(index, |line| {
-                if line.is_known() {
-                    line.bios = 0x4242;
-                    line.lsu = 0x1357_9BDF;
-                    line.target = 0x8201;
-                }
-            });
-        }
-        table.seal();
-        disk.write(at, table.bytes());
+        edit_table(disk, |table| {
+            table.insert(table.spares().unwrap(), &unknown);
+            for (at, byte) in [(0x10, 0x77), (0x16, 0x99), (0x33, 0x55)] {
+                table.head_mut()[at] = byte;
+            }
+            for index in 0..table.len() {
+                table.edit(index, |line| {
+                    if line.is_known() {
+                        line.bios = 0x4242;
+                        line.lsu = 0x1357_9BDF;
+                        line.target = 0x8201;
+                    }
+                });
+            }
+            table.seal();
+        });
         let last = disk.size_sectors - 1;
         let mut block = disk.read(last, 1);
         for at in (4..0x3F).chain(0x44..0x100).chain(0x108..512) {
@@ -247,45 +266,37 @@ fn unknown_lines_and_fields_are_kept() {
 fn lone_spares_of_others() {
     let mut disks = blanks(3, 8);
     let mut set = create(&mut disks);
-    let pair = [Some(0), Some(1)];
-    let made = VolumeSpec {
-        assume_clean: true,
-        ..spec("a", Level::Raid1, &pair)
-    };
-    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    apply(&mut set, &mut disks, &Event::VolumeCreated(mirror()), 1).unwrap();
     apply(&mut set, &mut disks, &Event::DiskRemoved(2), 2).unwrap();
     let array = set.volumes[0].magic;
     // The members as firmware has them: without EMD's marks.
     for disk in &mut disks[..2] {
-        let at = disk.size_sectors - 17;
-        let mut bytes = disk.read(at, 16);
-        bytes[0x34..0x40].fill(0);
-        disk.write(at, &bytes);
+        edit_table(disk, |table| table.head_mut()[0x34..0x40].fill(0));
     }
     let lone = |array: u32, magic: u32| {
         let mut disk = disks[0].clone();
-        let at = disk.size_sectors - 17;
-        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
-        while !table.is_empty() {
-            table.remove(0);
-        }
-        let head = Line {
-            count: 1,
-            magic: u32::MAX,
-            kind: kind::ARRAY,
-            raid: raid::SPARE,
-            ..Line::default()
-        };
-        let own = Line {
-            magic,
-            raid: raid::SPARE,
-            capacity: 16_000,
-            ..Line::default()
-        };
-        table.insert(0, &head);
-        table.insert(1, &own);
-        table.head_mut()[header::ARRAY..header::ARRAY + 4].copy_from_slice(&array.to_be_bytes());
-        disk.write(at, table.bytes());
+        edit_table(&mut disk, |table| {
+            while !table.is_empty() {
+                table.remove(0);
+            }
+            let head = Line {
+                count: 1,
+                magic: u32::MAX,
+                kind: kind::ARRAY,
+                raid: raid::SPARE,
+                ..Line::default()
+            };
+            let own = Line {
+                magic,
+                raid: raid::SPARE,
+                capacity: 16_000,
+                ..Line::default()
+            };
+            table.insert(0, &head);
+            table.insert(1, &own);
+            let for_array = &mut table.head_mut()[header::ARRAY..header::ARRAY + 4];
+            for_array.copy_from_slice(&array.to_be_bytes());
+        });
         let mut block = disk.read(disk.size_sectors - 1, 1);
         block[0x40..0x44].copy_from_slice(&magic.to_be_bytes());
         disk.write(disk.size_sectors - 1, &block);
@@ -327,19 +338,13 @@ fn sequence_numbers_start_again() {
     let mut disks = blanks(2, 8);
     drop(create(&mut disks));
     for disk in &mut disks {
-        let at = disk.size_sectors - 17;
-        let mut table = emd_core::metadata::asr::table::Table::new(&disk.read(at, 16)).unwrap();
-        table.stamp(u16::MAX - 1);
-        table.seal();
-        disk.write(at, table.bytes());
+        edit_table(disk, |table| {
+            table.stamp(u16::MAX - 1);
+            table.seal();
+        });
     }
-    let pair = [Some(0), Some(1)];
     let mut set = open(&disks).unwrap();
-    let made = VolumeSpec {
-        assume_clean: true,
-        ..spec("a", Level::Raid1, &pair)
-    };
-    apply(&mut set, &mut disks, &Event::VolumeCreated(made), 1).unwrap();
+    apply(&mut set, &mut disks, &Event::VolumeCreated(mirror()), 1).unwrap();
     for n in 0..4 {
         let name = Text::from_text(&format!("n{n}"));
         set.apply(&Event::VolumeRenamed(0, name), &context(n))
@@ -360,9 +365,9 @@ fn tables_that_cannot_be_changed_safely_are_only_read() {
     let mut disks = blanks(9, 8);
     let set = create(&mut disks);
     let disk = &mut disks[0];
-    let (at, last) = (disk.size_sectors - 17, disk.size_sectors - 1);
+    let last = disk.size_sectors - 1;
     // The place of the table is at the very end: no second half.
-    let table = disk.read(at, 16);
+    let table = table_bytes(disk);
     let moved = last - 4;
     disk.write(moved, &table[..4 * 512]);
     let mut block = disk.read(last, 1);
@@ -384,9 +389,7 @@ fn tables_that_cannot_be_changed_safely_are_only_read() {
 /// Marks keep the sequence number; when an update of them was cut, the most careful copy counts.
 #[test]
 fn of_several_marks_the_most_careful_counts() {
-    let mut world = World::created(3, 8, 512, 0);
-    let pair = [Some(0), Some(1)];
-    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let mut world = unsynced();
     let cut = |world: &World, event: Event<'_>, reached: usize| {
         let mut set = open(&world.disks).unwrap();
         let mut disks = world.disks.clone();
@@ -422,9 +425,7 @@ fn of_several_marks_the_most_careful_counts() {
 /// has it may be the next one to go.
 #[test]
 fn a_cut_dirty_mark_is_renewed() {
-    let mut world = World::created(3, 8, 512, 0);
-    let pair = [Some(0), Some(1)];
-    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let mut world = unsynced();
     world.apply(&Event::ResyncDone(0));
     for reached in 0..3 {
         let mut set = open(&world.disks).unwrap();
