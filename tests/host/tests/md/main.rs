@@ -5,6 +5,7 @@
 mod bitmaps;
 mod events;
 mod hostile;
+mod losses;
 mod md_common;
 mod mdadm;
 mod noalloc;
