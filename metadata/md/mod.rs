@@ -16,7 +16,9 @@
 //! | `assemble` | disks of an array to a set: which superblock counts, which disks are old |
 //! | `set` | the metadata of an array in memory |
 //! | `disks`, `sync` | events about disks, redundancy |
-//! | `create` | new sets, arrays and disks |
+//! | `create` | new sets and arrays, renaming, deletion |
+//! | `draft` | what a new array comes to |
+//! | `fresh` | superblocks of disks that have none |
 //! | `render`, `plan` | the model into bytes, the order of writes |
 
 // Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
@@ -26,6 +28,8 @@ pub mod badblocks;
 pub mod bitmap;
 pub mod create;
 mod disks;
+mod draft;
+mod fresh;
 pub mod head;
 pub mod layout;
 mod plan;
