@@ -11,4 +11,5 @@ mod noalloc;
 mod readings;
 mod reshape;
 mod returns;
+mod rewritten;
 mod samples;
