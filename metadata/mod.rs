@@ -208,6 +208,10 @@ pub trait MetadataSet: Send + Sync {
     /// plans write everything anew have nothing to note.
     fn missed(&mut self, _disk: DiskIndex) {}
 
+    /// Whether what the model has as bad on `disk` is still known after a restart. Where it is not, a rebuild
+    /// that left such a range must not be recorded as done: the range would be read as if it held data.
+    fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;
+
     /// The plan of the last `apply` (or of `Format::create`).
     fn plan(&self) -> &UpdatePlan;
 

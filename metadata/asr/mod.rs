@@ -136,6 +136,10 @@ impl MetadataSet for AsrSet {
         }
     }
 
+    fn keeps_bad_ranges(&self, _disk: DiskIndex) -> bool {
+        false
+    }
+
     fn plan(&self) -> &UpdatePlan {
         &self.plan
     }

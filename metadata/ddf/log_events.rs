@@ -240,6 +240,15 @@ impl DdfSet {
         Ok(())
     }
 
+    /// Whether the records have all that is bad on a disk; [`crate::metadata::MetadataSet::keeps_bad_ranges`].
+    pub fn has_recorded_bad_ranges(&self, disk: DiskIndex) -> bool {
+        let (Some(log), Some(meta)) = (&self.log, self.disk_meta(disk)) else {
+            return false;
+        };
+        self.missing_ranges(log, None)
+            .all(|(reference, ..)| reference != meta.reference)
+    }
+
     /// Forgets the bad ranges of a disk, or of a stretch of it, that holds nothing any more. It is
     /// recorded after everything else, since the old state may come back until then.
     pub fn forget_bad_ranges(&mut self, disk: DiskIndex, first: u64, end: u64) {

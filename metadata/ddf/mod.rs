@@ -190,6 +190,10 @@ impl MetadataSet for DdfSet {
         }
     }
 
+    fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
+        self.has_recorded_bad_ranges(disk)
+    }
+
     fn plan(&self) -> &UpdatePlan {
         &self.plan
     }

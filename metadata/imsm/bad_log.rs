@@ -102,9 +102,8 @@ impl ImsmSet {
     fn entries_of_cut(&self, range: &BadRange) -> u64 {
         let end = |one: &BadRange| one.sector.saturating_add(u64::from(one.sectors));
         // Ranges are apart, so at most one reaches beyond both ends.
-        let cut = self.set.bad_ranges.iter().find(|old| {
-            old.disk == range.disk && old.sector < range.sector && end(old) > end(range)
-        });
+        let mut known = self.set.bad_ranges.iter();
+        let cut = known.find(|old| old.reaches_around(range));
         cut.map_or(0, |old| {
             let before = BadRange {
                 sectors: range.sector.saturating_sub(old.sector) as u32,

@@ -147,6 +147,10 @@ impl MetadataSet for ImsmSet {
         }
     }
 
+    fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
+        self.entry(disk).is_some()
+    }
+
     fn plan(&self) -> &UpdatePlan {
         &self.plan
     }

@@ -41,8 +41,8 @@ pub mod words;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, Event, Layout, Level, Rotation, Set, Source,
-    UpdatePlan, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, Level, Rotation, Set,
+    Source, UpdatePlan, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -241,6 +241,10 @@ impl MetadataSet for MdSet {
         self.check_frozen(event)?;
         self.dispatch(event, context)?;
         self.finish(context)
+    }
+
+    fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
+        self.home(disk).is_some_and(|home| home.log.is_some())
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -216,13 +216,18 @@ impl MdSet {
             ));
         }
         if let Some(home) = self.home(range.disk).filter(|home| home.log.is_some()) {
-            let more = if bad {
-                badblocks::entries_of(&range, home.log_shift)
-            } else {
-                0
-            };
             // What is cut in two takes one more.
-            if home.log_used + more + 1 > badblocks::room(&home.logs) / 2 {
+            let more = if bad {
+                badblocks::entries_of(&range, home.log_shift) + 1
+            } else {
+                usize::from(
+                    self.set
+                        .bad_ranges
+                        .iter()
+                        .any(|known| known.reaches_around(&range)),
+                )
+            };
+            if home.log_used + more > badblocks::room(&home.logs) / 2 {
                 return Err(reason!(
                     ENOSPC,
                     "the bad-block log of disk {} is full; replace the disk",

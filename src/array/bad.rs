@@ -6,6 +6,9 @@
 //! has a hole there. Reads go around it as long as redundancy has the data, and fail for just those
 //! sectors when it has not; a write fills the hole. Both are recorded by the set's worker: a new range
 //! before the rebuild counts as done, a filled one before the write that filled it is acknowledged.
+//!
+//! Where the metadata has no place for a new range, it is known here only ([`Array::unkept_from`]): then
+//! nothing may be recorded that would have the member read there after a restart.
 
 use super::{end_all, Array};
 use crate::block::gate::Gated;
@@ -47,9 +50,16 @@ pub enum BadChange {
     Cleared(BadSpot),
 }
 
+/// One that is known.
+struct Known {
+    at: BadSpot,
+    /// The metadata has no place for it.
+    unkept: bool,
+}
+
 /// The bad ranges of an array.
 pub(super) struct BadSpots {
-    spots: KVec<BadSpot>,
+    spots: KVec<Known>,
     /// Not recorded yet, oldest first.
     changes: KVec<BadChange>,
 }
@@ -58,8 +68,9 @@ impl BadSpots {
     /// Those that are known. Allocates room for more.
     pub(super) fn new(known: &[BadSpot]) -> Result<Self> {
         let mut spots = KVec::with_capacity(RANGES_MAX, GFP_KERNEL)?;
-        for &spot in known.iter().take(RANGES_MAX) {
-            spots.push(spot, GFP_KERNEL)?;
+        for &at in known.iter().take(RANGES_MAX) {
+            let unkept = false;
+            spots.push(Known { at, unkept }, GFP_KERNEL)?;
         }
         Ok(Self {
             spots,
@@ -72,12 +83,35 @@ impl BadSpots {
     }
 
     fn has(&self, spot: &BadSpot) -> bool {
-        self.spots.iter().any(|bad| bad.overlaps(spot))
+        self.spots.iter().any(|bad| bad.at.overlaps(spot))
     }
 
     /// Another disk takes the member's place.
     pub(super) fn forget(&mut self, slot: Slot) {
-        self.spots.retain(|bad| bad.slot != slot);
+        self.spots.retain(|bad| bad.at.slot != slot);
+    }
+
+    /// The metadata has no place for what the oldest change adds.
+    fn leave_unkept(&mut self) {
+        let Some(&BadChange::Added(spot)) = self.changes.first() else {
+            return;
+        };
+        for bad in self.spots.iter_mut() {
+            bad.unkept |= bad.at.overlaps(&spot);
+        }
+    }
+
+    /// Where the first range of a member begins that the metadata does not have.
+    fn unkept_from(&self, slot: Slot) -> Option<u64> {
+        let unkept = self.spots.iter().filter(|bad| bad.unkept);
+        let waiting = self.changes.iter().filter_map(|change| match change {
+            BadChange::Added(spot) => Some(spot),
+            BadChange::Cleared(_) => None,
+        });
+        Iterator::chain(unkept.map(|bad| &bad.at), waiting)
+            .filter(|at| at.slot == slot)
+            .map(|at| at.first)
+            .min()
     }
 
     /// Adds a range; false when there is no room.
@@ -88,40 +122,64 @@ impl BadSpots {
         let joined = self
             .spots
             .iter_mut()
-            .find(|bad| bad.slot == spot.slot && bad.end() == spot.first);
+            .find(|bad| bad.at.slot == spot.slot && bad.at.end() == spot.first);
         match joined {
-            Some(bad) => bad.sectors += spot.sectors,
+            Some(bad) => bad.at.sectors += spot.sectors,
             // There is room for both.
-            None => drop(self.spots.push_within_capacity(spot)),
+            None => {
+                let (at, unkept) = (spot, false);
+                drop(self.spots.push_within_capacity(Known { at, unkept }));
+            }
+        }
+        self.note_added(spot);
+        true
+    }
+
+    /// Has it recorded, along with its neighbour if that waits too: logs have room for few ranges. There is room for
+    /// a change.
+    fn note_added(&mut self, spot: BadSpot) {
+        // The first one may be on its way into the metadata.
+        let is_waiting = self.changes.len() > 1;
+        if let Some(BadChange::Added(last)) = self.changes.last_mut().filter(|_| is_waiting) {
+            if last.slot == spot.slot && last.end() == spot.first {
+                last.sectors += spot.sectors;
+                return;
+            }
         }
         let _ = self.changes.push_within_capacity(BadChange::Added(spot));
-        true
     }
 
     /// Takes a range out; false when there is no room to do so.
     fn clear(&mut self, spot: BadSpot) -> bool {
-        if self.spots.len() >= RANGES_MAX || self.changes.len() >= CHANGES_MAX {
+        let is_cut = |bad: &Known| {
+            bad.at.overlaps(&spot) && bad.at.first < spot.first && spot.end() < bad.at.end()
+        };
+        let no_room = self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut);
+        if no_room || self.changes.len() >= CHANGES_MAX {
             return false;
         }
         let mut rest = None;
-        for bad in self.spots.iter_mut().filter(|bad| bad.overlaps(&spot)) {
-            let (first, end) = (bad.first, bad.end());
-            bad.sectors = spot.first.saturating_sub(first);
+        for bad in self.spots.iter_mut().filter(|bad| bad.at.overlaps(&spot)) {
+            let (first, end) = (bad.at.first, bad.at.end());
+            bad.at.sectors = spot.first.saturating_sub(first);
             if end > spot.end() {
                 let after = BadSpot {
                     slot: spot.slot,
                     first: spot.end(),
                     sectors: end - spot.end(),
                 };
-                if bad.sectors == 0 {
-                    *bad = after;
+                if bad.at.sectors == 0 {
+                    bad.at = after;
                 } else {
                     // At most one reaches beyond both ends.
-                    rest = Some(after);
+                    rest = Some(Known {
+                        at: after,
+                        unkept: bad.unkept,
+                    });
                 }
             }
         }
-        self.spots.retain(|bad| bad.sectors > 0);
+        self.spots.retain(|bad| bad.at.sectors > 0);
         if let Some(after) = rest {
             let _ = self.spots.push_within_capacity(after);
         }
@@ -184,6 +242,26 @@ impl Array {
         };
         self.notify.kick();
         done
+    }
+
+    /// Whether a member has bad ranges.
+    pub fn has_bad_spots_of(&self, slot: Slot) -> bool {
+        self.is_bad(slot, 0, u64::MAX)
+    }
+
+    /// Where the first bad range of a member begins that the metadata does not have, or not yet: in sectors of
+    /// the member. Up to there it may be recorded as holding what it should.
+    pub fn unkept_from(&self, slot: Slot) -> Option<u64> {
+        if !self.has_bad_spots() {
+            return None;
+        }
+        self.bad.lock().unkept_from(slot)
+    }
+
+    /// The metadata has no place for the range that [`Array::bad_change`] gave: it is known here only.
+    pub fn bad_change_unkept(this: &Gated<Self>) {
+        this.bad.lock().leave_unkept();
+        Self::bad_change_recorded(this);
     }
 
     /// The oldest change that is not recorded.

@@ -328,6 +328,11 @@ impl BadRange {
         self.disk == other.disk && self.sector < other.end() && other.sector < self.end()
     }
 
+    /// Whether it goes on at both ends of `other`, which would cut it in two.
+    pub fn reaches_around(&self, other: &BadRange) -> bool {
+        self.disk == other.disk && self.sector < other.sector && other.end() < self.end()
+    }
+
     /// What of this is before `other`, and what is after it; lengths may be 0.
     fn without(&self, other: &BadRange) -> [BadRange; 2] {
         // Both lengths are at most this range's own.
@@ -371,14 +376,16 @@ impl Set {
         Ok(())
     }
 
-    /// Forgets what of `range` is noted as bad, without allocating. Fails with `ENOSPC` when that
+    /// Forgets what of `range` is noted as bad, without allocating. Fails with `ENOSPC` only when that
     /// would cut a range in two and there is no room; nothing has changed then.
     pub fn clear_bad_range(&mut self, range: BadRange) -> Checked {
         if range.sectors == 0 || !self.bad_ranges.iter().any(|old| old.overlaps(&range)) {
             return Ok(());
         }
         // Ranges are apart, so at most one reaches beyond both ends.
-        self.room_for_bad_ranges(1)?;
+        if self.bad_ranges.iter().any(|old| old.reaches_around(&range)) {
+            self.room_for_bad_ranges(1)?;
+        }
         let mut cut = None;
         for old in self
             .bad_ranges

@@ -65,6 +65,7 @@ impl Plan {
             resync_all: false,
             resync_from_sectors: self.resync_from_sectors.unwrap_or(0),
             late: Late::NONE,
+            withheld: Mask::EMPTY,
             asked: self.asked,
             paused: false,
             retry_at: now(),

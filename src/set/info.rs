@@ -2,6 +2,7 @@
 
 //! What people are told of sets.
 
+use super::bad::WITHHELD;
 use super::fill::being_filled;
 use super::managed::ManagedSet;
 use super::state::Inner;
@@ -51,6 +52,10 @@ fn complete(inner: &Inner, volume: &mut VolumeInfo, keeper_is_busy: bool) {
     match (&entry.running, &entry.why) {
         (Some(running), _) => {
             fill(volume, running);
+            if let Some(slot) = running.withheld.first() {
+                volume.reason =
+                    Text::from_fmt(format_args!("the member in slot {slot} {WITHHELD}"));
+            }
             if volume.task.is_none() {
                 volume.task = waiting(inner, volume, keeper_is_busy);
             }

@@ -88,6 +88,7 @@ impl ManagedSet {
             if let Some(running) = inner.running_mut(volume) {
                 running.attached = running.attached.without(slot);
                 running.late.forget(slot);
+                running.withheld = running.withheld.without(slot);
             }
             drop(inner);
             // Closing a disk may take its time.
@@ -576,7 +577,9 @@ impl Inner {
         let members = (0u16..).zip(model.members.iter());
         let rebuilding = members.filter_map(|(slot, member)| match member.state {
             MemberState::Rebuilding { done_sectors }
-                if attached.contains(slot) && present.contains(slot) =>
+                if attached.contains(slot)
+                    && present.contains(slot)
+                    && !running.withheld.contains(slot) =>
             {
                 Some((slot, done_sectors))
             }
@@ -605,7 +608,7 @@ impl Inner {
         let Some(model) = set.volume(volume) else {
             return false;
         };
-        let unrecorded = running.array.unrecorded();
+        let (unrecorded, withheld) = (running.array.unrecorded(), running.withheld);
         if !model.shape.level.is_redundant() || !keeper_is_busy && unrecorded.is_empty() {
             return false;
         }
@@ -616,7 +619,7 @@ impl Inner {
             .zip(model.members.iter())
             .any(|(slot, member)| match member.state {
                 MemberState::Rebuilding { .. } => {
-                    member.disk.is_some_and(|disk| self.is_online(disk))
+                    !withheld.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
                 }
                 MemberState::Failed | MemberState::Missing => has_spare(),
                 MemberState::InSync => unrecorded.contains(slot) && has_spare(),

@@ -26,6 +26,7 @@
 //! | [`construct`] | what an array is made of |
 //! | [`links`] | what sysfs shows of it |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
+//! | [`bad`] | bad ranges into the metadata; rebuilds that must not count as done because of them |
 //! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
 //! | [`fill`] | new volumes whose disks fill themselves with zeroes |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
@@ -53,6 +54,7 @@ macro_rules! log {
     };
 }
 
+mod bad;
 mod construct;
 mod create;
 mod discover;

@@ -8,11 +8,11 @@
 use super::managed::ManagedSet;
 use super::shared::{now, ticks, Shared};
 use super::state::{Asked, Inner};
-use crate::array::{Array, BadChange, Scope, TaskResult};
+use crate::array::{Array, Scope, TaskResult};
 use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
 use crate::model::{
-    BadRange, Checked, Consistency, DiskIndex, DiskState, Event, MemberState, Scrub, VolumeIndex,
+    Checked, Consistency, DiskIndex, DiskState, Event, MemberState, Scrub, VolumeIndex,
 };
 use crate::personalities::Mask;
 use crate::uapi::{DevNumber, EventKind, TaskKind};
@@ -24,16 +24,16 @@ const LOOK_MS: u32 = 500;
 /// How often regions that are not written any more are looked for.
 const SWEEP_MS: u32 = 5_000;
 /// Stretches of regions recorded in one go, so that other arrays have their turn.
-const STRETCHES_MAX: u32 = 32;
+pub(super) const STRETCHES_MAX: u32 = 32;
 /// How long after a task came to grief the next one may start.
 const RETRY_MS: u32 = 5_000;
 
 /// What the recorder found to be done by others, or later.
 #[derive(Default)]
-struct Wishes {
-    keeper: bool,
-    look_now: bool,
-    look_again: bool,
+pub(super) struct Wishes {
+    pub(super) keeper: bool,
+    pub(super) look_now: bool,
+    pub(super) look_again: bool,
 }
 
 impl ManagedSet {
@@ -53,6 +53,7 @@ impl ManagedSet {
                 inner.note_regions(&self.shared, volume, &array, &mut wishes);
                 inner.note_bad(&self.shared, volume, &array, &mut wishes);
                 inner.note_finished(&self.shared, volume, &array, &mut wishes);
+                inner.note_withheld(&self.shared, volume, &array, &mut wishes);
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
             }
@@ -77,7 +78,7 @@ impl ManagedSet {
 impl Inner {
     /// Tells people once that writes have to wait because the metadata cannot be written.
     #[inline(never)]
-    fn complain_once(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
+    pub(super) fn complain_once(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
         let Some(id) = self.model().map(|set| set.id) else {
             return;
         };
@@ -194,54 +195,6 @@ impl Inner {
         }
         Array::dirty_recorded(array);
         wishes.look_again = true;
-    }
-
-    /// Records what became bad, and what is good again.
-    #[inline(never)]
-    fn note_bad(
-        &mut self,
-        shared: &Shared,
-        volume: VolumeIndex,
-        array: &Arc<Gated<Array>>,
-        wishes: &mut Wishes,
-    ) {
-        for _ in 0..STRETCHES_MAX {
-            let Some(change) = array.bad_change() else {
-                return;
-            };
-            wishes.look_again = true;
-            let result = self.record_bad(shared, volume, change);
-            self.complain_once(shared, volume, &result);
-            if result.is_err() {
-                return;
-            }
-            Array::bad_change_recorded(array);
-        }
-        wishes.look_now = true;
-    }
-
-    #[inline(never)]
-    fn record_bad(&mut self, shared: &Shared, volume: VolumeIndex, change: BadChange) -> Checked {
-        let (BadChange::Added(spot) | BadChange::Cleared(spot)) = change;
-        let member = self
-            .model()
-            .and_then(|set| set.volume(volume))
-            .and_then(|model| model.members.get(usize::from(spot.slot)).copied());
-        // A member that is gone has nothing to be recorded of.
-        let Some((disk, offset)) =
-            member.and_then(|member| Some((member.disk?, member.offset_sectors)))
-        else {
-            return Ok(());
-        };
-        let range = BadRange {
-            disk,
-            sector: offset.saturating_add(spot.first),
-            sectors: u32::try_from(spot.sectors).unwrap_or(u32::MAX),
-        };
-        match change {
-            BadChange::Added(_) => self.record(shared, &Event::BadRangeAdded(range)),
-            BadChange::Cleared(_) => self.record(shared, &Event::BadRangeCleared(range)),
-        }
     }
 
     /// Records regions that writes wait for, and takes back the marks of those that are quiet.
@@ -370,7 +323,8 @@ impl Inner {
             return;
         };
         let number = running.number.get();
-        let fine = result.completed && done.is_ok();
+        let is_withheld = !running.withheld.intersect(result.pass.targets).is_empty();
+        let fine = result.completed && done.is_ok() && !is_withheld;
         if let Err(reason) = &done {
             log!(
                 pr_warn,
@@ -426,10 +380,16 @@ impl Inner {
                         self.member_state(volume, slot),
                         Some(MemberState::Rebuilding { .. })
                     );
-                    if is_rebuilding && !array.unrecorded().contains(slot) {
-                        self.record(shared, &Event::RebuildDone { volume, slot })?;
-                        rebuilt = rebuilt.with(slot);
+                    if !is_rebuilding || array.unrecorded().contains(slot) {
+                        continue;
                     }
+                    if array.unkept_from(slot).is_some() {
+                        self.withhold(shared, volume, array, slot);
+                        continue;
+                    }
+                    self.record(shared, &Event::RebuildDone { volume, slot })?;
+                    rebuilt = rebuilt.with(slot);
+                    self.tell_of_holes(shared, volume, array, slot);
                 }
                 array.rebuilt_recorded(rebuilt);
                 if let Some(running) = self.running_mut(volume) {
@@ -551,21 +511,11 @@ impl Inner {
         };
         match kind {
             TaskKind::Rebuild => {
+                let Some(array) = self.array(volume) else {
+                    return;
+                };
                 for slot in attached.intersect(marked).iter() {
-                    let Some(MemberState::Rebuilding {
-                        done_sectors: before,
-                    }) = self.member_state(volume, slot)
-                    else {
-                        continue;
-                    };
-                    if before < done_sectors {
-                        let event = Event::RebuildProgress {
-                            volume,
-                            slot,
-                            done_sectors,
-                        };
-                        let _ = self.record(shared, &event);
-                    }
+                    self.record_rebuilt_to(shared, volume, &array, slot, done_sectors);
                 }
             }
             // A resync that people asked for is recorded as an initialisation.

@@ -137,6 +137,8 @@ pub struct Running {
     pub resync_from_sectors: u64,
     /// Members that joined a rebuild late and have a second pass before them.
     pub late: Late,
+    /// Members that are rebuilt and must not be recorded so, as they have bad ranges that would be forgotten.
+    pub withheld: Mask,
     /// A check or repair that a person asked for and that has not ended, before a restart perhaps; it may wait for its turn.
     pub asked: Option<Asked>,
     /// A person holds the task.

@@ -189,7 +189,7 @@ pub struct VolumeInfo {
     pub crash_policy: Option<CrashPolicy>,
     /// What may be done with it.
     pub access: AccessKind,
-    /// Why not more; empty with [`AccessKind::ReadWrite`].
+    /// Why not more. With [`AccessKind::ReadWrite`] mostly empty, else what a person should do.
     pub reason: Text<200>,
     /// Members by slot.
     pub members: KVec<MemberInfo>,

@@ -522,7 +522,11 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
         println!("    policy for crashes: {}", policy.name());
     }
     if !volume.reason.is_empty() {
-        println!("    {}: {}", volume.access.word(), volume.reason);
+        let word = match volume.access {
+            AccessKind::ReadWrite => "note",
+            access => access.word(),
+        };
+        println!("    {word}: {}", volume.reason);
     }
     if let Some(task) = &volume.task {
         println!("    {}", task_text(task));

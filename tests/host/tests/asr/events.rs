@@ -10,7 +10,7 @@ use emd_core::metadata::asr::layout::{header, kind, raid, state, Line};
 use emd_core::metadata::asr::Asr;
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
-    Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, SpareRole, Text,
+    BadRange, Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, SpareRole, Text,
     VolumeSpec,
 };
 use host_tests::share;
@@ -521,4 +521,24 @@ fn a_disk_that_missed_phases_gets_all_of_the_next_update() {
         );
         assert_eq!(show(open(&disks).unwrap().set()), show(set.set()));
     }
+}
+
+/// There is no place for bad ranges: they are known in memory only, and it is said so.
+#[test]
+fn bad_ranges_are_not_kept() {
+    let mut world = World::created(2, 8, 512, 0);
+    let pair = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("a", Level::Raid1, &pair)));
+    let range = BadRange {
+        disk: 1,
+        sector: 64,
+        sectors: 8,
+    };
+    world
+        .set
+        .apply(&Event::BadRangeAdded(range), &context(1))
+        .unwrap();
+    assert_eq!(world.set.set().bad_ranges.to_vec(), [range]);
+    assert!(world.set.plan().is_empty());
+    assert!(!world.set.keeps_bad_ranges(1));
 }

@@ -29,6 +29,7 @@ fn bad_ranges_outlive_a_restart() {
         }
     }
     assert!(world.set.set().bad_ranges.len() > 20);
+    assert!((0..3).all(|disk| world.set.keeps_bad_ranges(disk)));
     world.refuse(&Event::BadRangeAdded(range(7, 0, 8)));
     world.refuse(&Event::BadRangeAdded(range(0, 1 << 40, 8)));
     world.refuse(&Event::BadRangeAdded(range(0, u64::MAX - 3, 8)));
@@ -70,6 +71,10 @@ fn bad_ranges_up_to_the_last() {
         count += 1;
     }
     assert!(count > 1000, "{count}");
+    assert!(
+        world.set.keeps_bad_ranges(0),
+        "all that it took is recorded"
+    );
     world.check("full");
     // Cutting one in two, moving on.
     world.apply(&Event::BadRangeCleared(range(3)));

@@ -228,6 +228,7 @@ fn sets_of_others_have_none() {
         set.apply(&Event::BadRangeAdded(bad), &context(2)).unwrap();
         assert!(set.plan().is_empty());
         assert_eq!(set.set().bad_ranges.to_vec(), [bad]);
+        assert!(!set.keeps_bad_ranges(0));
         let header = disks[0].read(disks[0].size_sectors - 1, 1);
         crate::ddf_common::apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
         assert_eq!(header, disks[0].read(disks[0].size_sectors - 1, 1));

@@ -350,6 +350,7 @@ fn bad_ranges_are_kept() {
         world.apply(&Event::BadRangeAdded(range(1, 8192, 3000)));
         world.apply(&Event::BadRangeAdded(range(2, 40_000, 16)));
         assert_ne!(world.set.mpb.raw().attributes() & attribute::BAD_LOG, 0);
+        assert!((0..3).all(|disk| world.set.keeps_bad_ranges(disk)));
         world.apply(&Event::BadRangeCleared(range(1, 9000, 800)));
         world.apply(&Event::BadRangeCleared(range(2, 40_000, 16)));
         // What is bad on a disk that is lost is of no interest; indices of others move.

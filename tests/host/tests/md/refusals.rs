@@ -3,10 +3,15 @@
 //! What EMD does not run: recognised, shown with the reason, and not written to. `md_samples.rs` has the
 //! arrays of that kind that mdadm made; here bits are set that no sample has.
 
-use crate::md_common::{change, context, open, probe, thin, version_of};
+use crate::md_common::{
+    apply, blanks, change, context, create, open, probe, thin, version_of, Of, World,
+};
+use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{Access, BadRange, Event, MemberState};
+use emd_core::model::{Access, BadRange, Event, Level, MemberState};
 use host_tests::samples::{load, Disk};
+use host_tests::shell::spec;
+use kernel::prelude::*;
 
 /// Where a 1.x superblock has its feature bits, and a 0.90 one its minor version.
 const AT: usize = 8;
@@ -216,5 +221,78 @@ fn impossible_bad_ranges() {
             .unwrap_err();
         assert!(why.text().contains(part), "{why}");
         assert_eq!(set.set().bad_ranges.len(), before);
+    }
+}
+
+/// A log that is full takes no more, and lets go of what is good again.
+#[test]
+fn a_full_log_lets_go() {
+    let mut disks = blanks(2, 40, 512);
+    let mut set = create(&MD_12, &disks, "a");
+    let slots = [Some(0), Some(1)];
+    let made = Event::VolumeCreated(spec("a", Level::Raid1, &slots));
+    apply(&mut set, &mut disks, &made, 1).unwrap();
+    let range = |n: u64| BadRange {
+        disk: 0,
+        sector: 4096 + 16 * n,
+        sectors: 8,
+    };
+    let mut count = 0;
+    let why = loop {
+        match apply(
+            &mut set,
+            &mut disks,
+            &Event::BadRangeAdded(range(count)),
+            count,
+        ) {
+            Ok(()) => count += 1,
+            Err(why) => break why,
+        }
+    };
+    assert!(count > 500, "{count}");
+    assert_eq!(why.errno(), ENOSPC, "{why}");
+    // What is cut in two takes the last entry.
+    let middle = BadRange {
+        sector: range(7).sector + 2,
+        sectors: 2,
+        ..range(7)
+    };
+    apply(&mut set, &mut disks, &Event::BadRangeCleared(middle), 1).unwrap();
+    for n in 0..count {
+        let event = Event::BadRangeCleared(range(n));
+        apply(&mut set, &mut disks, &event, n).unwrap_or_else(|why| panic!("{n}: {why}"));
+    }
+    assert_eq!(set.set().bad_ranges.len(), 0);
+    assert_eq!(open(&MD_12, &disks).unwrap().set().bad_ranges.len(), 0);
+}
+
+/// Where there is no log they are known in memory only, and it is said so.
+#[test]
+fn bad_ranges_are_kept_where_there_is_a_log() {
+    for (format, kept) in [
+        (&MD_090, false),
+        (&MD_10, true),
+        (&MD_11, true),
+        (&MD_12, true),
+    ] {
+        let mut world = World::made(Of(format), 2, 40, 512, 0);
+        let slots = [Some(0), Some(1)];
+        world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &slots)));
+        let range = BadRange {
+            disk: 1,
+            sector: 4096,
+            sectors: 8,
+        };
+        apply(
+            &mut world.set,
+            &mut world.disks,
+            &Event::BadRangeAdded(range),
+            1,
+        )
+        .unwrap();
+        assert_eq!(world.set.keeps_bad_ranges(1), kept, "{}", format.0.name());
+        assert_eq!(world.set.set().bad_ranges.len(), 1);
+        let again = open(format, &world.disks).unwrap();
+        assert_eq!(again.set().bad_ranges.len(), usize::from(kept));
     }
 }
