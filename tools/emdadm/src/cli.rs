@@ -228,7 +228,7 @@ pub struct ShowArgs {
     /// Exit with 3 when something shown is degraded, failed or not started
     #[arg(long)]
     pub check: bool,
-    /// List the places that did not agree at the last check, repair or resync
+    /// List the places that did not agree at the last check, repair or resync. They are kept in memory: a restart forgets them
     #[arg(long)]
     pub mismatches: bool,
     /// Arrays or sets; all without any
@@ -384,7 +384,7 @@ pub struct PolicyArgs {
 Examples:
   emdadm check emd0                    start it and return
   emdadm check --wait emd0             with a progress bar, until it is done
-  emdadm show --mismatches emd0        the places that did not agree
+  emdadm show --mismatches emd0        the places that did not agree, since the array was started
   emdadm repair emd0
   emdadm resync emd0                   when a check shows that much differs")]
 pub struct TaskArgs {
