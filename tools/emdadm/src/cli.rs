@@ -165,7 +165,7 @@ pub struct CreateArgs {
     /// Take the members' redundancy as right; no resync
     #[arg(long, requires = "level")]
     pub assume_clean: bool,
-    /// Have the disks fill themselves with zeroes, those that can; no resync
+    /// Have the disks fill themselves with zeroes, those that can; no resync. May take hours
     #[arg(long, requires = "level", conflicts_with = "assume_clean")]
     pub zero: bool,
     /// With a log that closes the write hole (levels with parity): `emdadm policy --help`

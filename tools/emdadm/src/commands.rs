@@ -8,6 +8,7 @@ use crate::cli::{
 };
 use crate::device::{Create, Device};
 use crate::failure::{Failure, Outcome, Result};
+use crate::progress;
 use crate::target::{dev_name, dev_number, dev_numbers, find, find_set, parse_id, show_id};
 use crate::view::{self, SetView};
 use emd_core::model::CrashPolicy;
@@ -58,6 +59,11 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (level, spans) = level_and_spans(&text(&args.level), args.spans);
+    let _patience = args.zero.then(|| {
+        progress::patience(
+            "the disks fill the members with zeroes; an interrupt takes the volume back",
+        )
+    });
     let made = device.create(&Create {
         format: text(&args.format),
         set_id,

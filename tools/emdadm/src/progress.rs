@@ -20,6 +20,25 @@ pub const REFRESH: Duration = Duration::from_millis(500);
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Shows that something is at work, and for how long, until it is dropped: on a terminal, else nothing.
+pub fn patience(what: &'static str) -> Patience {
+    let spinner = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}");
+    spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    spinner.set_message(what);
+    spinner.enable_steady_tick(REFRESH);
+    Patience(spinner)
+}
+
+/// See [`patience`].
+pub struct Patience(ProgressBar);
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// A bar for each running task, by the volume's id. Hidden when standard output is no terminal.
 pub struct Bars {
     all: MultiProgress,
