@@ -443,9 +443,14 @@ impl Array {
         task.map(|task| task.status())
     }
 
-    /// Whether a task has ended that nobody took note of yet.
+    /// A task that has ended and that nobody took note of yet.
+    pub fn finished(&self) -> Option<TaskResult> {
+        *self.finished_task.lock()
+    }
+
+    /// Whether there is one.
     pub fn has_finished(&self) -> bool {
-        self.finished_task.lock().is_some()
+        self.finished().is_some()
     }
 
     /// The task that has ended, once.

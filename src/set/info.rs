@@ -6,6 +6,7 @@ use super::bad::WITHHELD;
 use super::fill::being_filled;
 use super::managed::ManagedSet;
 use super::state::Inner;
+use crate::array::Scope;
 use crate::model::{Checked, Text};
 use crate::uapi::{
     AccessKind, DevNumber, RangeInfo, SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo,
@@ -118,17 +119,23 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     }
 }
 
-/// The task that is due, and waits for one on the same disks, or for the keeper to start it.
+/// The task that is due, and waits for one on the same disks, or for the keeper to start it; or one that has ended and is
+/// not recorded yet: what comes after it is not known before.
 #[inline(never)]
 fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<TaskInfo> {
-    if !inner.may_have_task(volume.index) {
+    let finished = inner.running(volume.index)?.array.finished();
+    let finished = finished.filter(|result| result.scope != Scope::Repairs);
+    if finished.is_none() && !inner.may_have_task(volume.index) {
         return None;
     }
     let needed = inner.task_needed(volume.index);
-    let (kind, done_sectors) = match needed {
-        Some((kind, pass)) => (kind, pass.from_sectors),
-        None if inner.awaits_rebuild(volume.index, keeper_is_busy) => (TaskKind::Rebuild, 0),
-        None => {
+    let (kind, done_sectors) = match (finished, needed) {
+        (Some(result), _) => (result.kind, result.done_sectors),
+        (None, Some((kind, pass))) => (kind, pass.from_sectors),
+        (None, None) if inner.awaits_rebuild(volume.index, keeper_is_busy) => {
+            (TaskKind::Rebuild, 0)
+        }
+        (None, None) => {
             let asked = inner.running(volume.index)?.asked?;
             (asked.kind, asked.from_sectors)
         }

@@ -201,7 +201,7 @@ checkpoint() {
   expect "unloaded" rmmod emd
   # So slow from the start that it cannot be over before it is looked at.
   modprobe emd auto=0
-  expect "slow" emdadm limit --max 1M
+  expect "slow" emdadm limit --max 256K
   expect "scanned" emdadm scan
   wait_for 20 emd_node five
   wait_for 20 emd_has_task five rebuild
@@ -222,7 +222,7 @@ checkpoint() {
   expect "stopped in the middle" emdadm stop five
   expect "unloaded" rmmod emd
   modprobe emd auto=0
-  expect "slow" emdadm limit --max 1M
+  expect "slow" emdadm limit --max 256K
   expect "scanned" emdadm scan
   wait_for 20 emd_has_task five check
   wait_for 20 moved_on five 0
