@@ -159,6 +159,7 @@ boot_1() {
   for name in "${NAMES[@]}"; do wait_for 10 emd_has "$name" $e && wait_for 30 emd_settled "$name"; done
   not_filled
   step "after a restart"
+  # shellcheck disable=SC2119
   emd_reload
   for name in "${NAMES[@]}"; do wait_for 20 emd_settled "$name"; done
   not_filled
@@ -173,6 +174,7 @@ boot_1() {
   # Its Q, which no rebuild of one member reads.
   expect "a check" emdadm check --wait six
   expect_equal "all can be read again" "$(all_bad)" 0
+  # shellcheck disable=SC2119
   emd_reload
   for name in "${NAMES[@]}"; do
     wait_for 20 emd_settled "$name"
@@ -216,6 +218,7 @@ withheld() {
   wait_for 30 is_withheld
   lost $name "${wanted[@]}"
   step "$format: after a restart"
+  # shellcheck disable=SC2119
   emd_reload
   wait_for 30 is_withheld
   lost $name "${wanted[@]}"
@@ -223,6 +226,7 @@ withheld() {
   rewritten $name $first $count
   wait_for 20 emd_settled $name
   right $name
+  # shellcheck disable=SC2119
   emd_reload
   wait_for 20 emd_settled $name
   right $name
