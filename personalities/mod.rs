@@ -19,6 +19,7 @@ pub mod gf256;
 pub mod hole_log;
 pub mod lane;
 pub mod likeness;
+pub mod loss;
 pub mod mask;
 pub mod mirror;
 pub mod pace;

@@ -57,6 +57,7 @@ use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
+use crate::personalities::loss::Loss;
 use crate::personalities::rebuild::Marks;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -260,33 +261,28 @@ impl Array {
     ///
     /// Any context, but not with `waiting` held.
     fn drop_member(&self, slot: Slot, is_gone: bool) -> bool {
+        // What lies in several shapes is read as it is, or not at all.
+        if !self.is_redundant() {
+            return false;
+        }
         let bit = Mask::single(slot).0;
         // One at a time: what is left decides what becomes of the next.
         let _one_at_a_time = self.waiting.lock();
-        if !self.is_redundant() || self.writable.load(Ordering::Acquire) & bit == 0 {
-            return false;
-        }
-        let readable = self.readable();
-        let last = readable.without(slot);
-        let is_last = readable.contains(slot) && last.is_empty();
-        if self.geometry.kind() == Kind::Mirrored && is_last && !is_gone {
-            return false;
-        }
-        let health = crate::personalities::for_level(self.geometry.level())
-            .map(|level| level.health(self.geometry.shape(), last));
-        // Beyond redundancy nothing is recorded: the metadata keeps the last state in which no
-        // acknowledged write was missing.
-        let beyond =
-            readable.contains(slot) && health == Some(crate::personalities::Health::Failed);
-        if !beyond {
-            self.unrecorded.fetch_or(bit, Ordering::AcqRel);
+        let (readable, writable) = (self.readable(), self.writable());
+        let loss = Loss::of(&self.geometry, readable, writable, slot, is_gone);
+        match loss {
+            Loss::Nothing | Loss::Kept => return false,
+            Loss::Borne => {
+                self.unrecorded.fetch_or(bit, Ordering::AcqRel);
+            }
+            Loss::Beyond => {}
         }
         self.readable.fetch_and(!bit, Ordering::AcqRel);
-        let before = self.writable.fetch_and(!bit, Ordering::AcqRel);
-        if beyond {
+        self.writable.fetch_and(!bit, Ordering::AcqRel);
+        if loss == Loss::Beyond {
             self.broken.store(true, Ordering::Release);
         }
-        before & bit != 0
+        true
     }
 
     /// A write to a member failed, or its disk is gone.

@@ -8,6 +8,7 @@ mod geometry_reference;
 mod gf256;
 mod hole_log;
 mod likeness;
+mod loss;
 mod mirror_copies;
 mod mirror_exhaustive;
 mod mirror_mutants;
