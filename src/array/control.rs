@@ -176,6 +176,7 @@ impl Array {
             to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
             repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
+            repairing: AtomicUsize::new(0),
             followers: AtomicU64::new(0),
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             hole,

@@ -65,6 +65,8 @@ pub(super) struct Body {
     /// The lane's number, and whether the lock on it is shared.
     pub(super) lane: u64,
     pub(super) shared: bool,
+    /// It counts in `Array::repairing`.
+    pub(super) repairs: bool,
     /// Force unit access was asked for.
     pub(super) fua: bool,
     /// Whether members are told to fill the lane with zeroes.
@@ -150,6 +152,7 @@ impl LaneOp {
                     run_sectors: 0,
                     lane: 0,
                     shared: false,
+                    repairs: false,
                     fua: false,
                     zeroing: Zeroing::Possible,
                     work: None,

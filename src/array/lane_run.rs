@@ -467,6 +467,9 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
         }
     }
     let (lane, shared) = (body.lane, body.shared);
+    if core::mem::take(&mut body.repairs) {
+        pass.repair_is_through();
+    }
     // Before somebody else has the lane: who has it asks whether the task was there.
     if let Some(task) = body.task.take() {
         let found = match (body.mismatch, body.overwriting) {

@@ -178,6 +178,9 @@ pub struct Array {
     repair_wanted: AtomicBool,
     /// Writes take lane locks, all of them: a task is at work, and what went around it is through.
     lanes_only: AtomicBool,
+    /// Reads in lanes that write copies again that could not be read. The task's end, after which writes go
+    /// around the lanes, waits for them: they would put what they read over what is newer.
+    repairing: AtomicUsize,
     /// Members that were rebuilt while a sync was due: where it was not yet, copies of others count.
     followers: AtomicU64,
     /// What the last check, repair or sync found that did not agree.

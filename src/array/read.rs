@@ -136,7 +136,8 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
         let body = op.as_mut().body_mut();
         // Where writes go around the lanes, what could not be read is written again later, by a task:
         // from here it might put old data over new.
-        let may_repair = after_error && (!pass.is_copied() || pass.lanes_only());
+        body.repairs = after_error && pass.is_copied() && pass.begin_repair();
+        let may_repair = body.repairs || after_error && !pass.is_copied();
         body.shared = !may_repair;
         if after_error && !may_repair {
             pass.want_repair(info.slot, stripe, column, sectors);

@@ -40,6 +40,8 @@ const WINDOW_BUSY: u64 = 2;
 /// Users count as busy this long after their last I/O, and a busy task pauses that long after each
 /// window.
 const BUSY_MS: u32 = 20;
+/// How soon a task that could end looks again whether the last reads that repair are through.
+const REPAIRS_MS: u32 = 1;
 
 /// How far a task is, for people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -487,7 +489,6 @@ impl Task {
             // What came up meanwhile was written again at once.
             array.to_repair.lock().clear();
         }
-        array.lanes_only.store(false, Ordering::Release);
         array.task_active.store(false, Ordering::Release);
         let own = array.task.lock().take();
         array.notify.kick();
@@ -515,7 +516,8 @@ impl WorkItem for Task {
         match this.fill(&array) {
             Next::WhenBack => {}
             Next::Later => this.wake(BUSY_MS),
-            Next::End => this.end(),
+            Next::End if array.end_repairs() => this.end(),
+            Next::End => this.wake(REPAIRS_MS),
         }
     }
 }
@@ -556,6 +558,29 @@ impl Array {
     /// Whether writes take lane locks, all of them.
     pub(super) fn lanes_only(&self) -> bool {
         self.lanes_only.load(Ordering::Acquire)
+    }
+
+    /// Whether who reads a copy in a lane may write it again: not where writes go around the lanes. Who may
+    /// counts until [`Self::repair_is_through`].
+    pub(super) fn begin_repair(&self) -> bool {
+        // Before the flag is looked at: `end_repairs` does both in the other order.
+        self.repairing.fetch_add(1, Ordering::SeqCst);
+        let may_repair = self.lanes_only.load(Ordering::SeqCst);
+        if !may_repair {
+            self.repair_is_through();
+        }
+        may_repair
+    }
+
+    /// See above.
+    pub(super) fn repair_is_through(&self) {
+        self.repairing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// No more repairs of this kind; whether the last one is through.
+    fn end_repairs(&self) -> bool {
+        self.lanes_only.store(false, Ordering::SeqCst);
+        self.repairing.load(Ordering::SeqCst) == 0
     }
 
     /// A copy could not be read: it is to be written again.
