@@ -787,5 +787,8 @@ fn home_of(view: &View<'_>, special: bool) -> Checked<Home> {
         touched: false,
         log_touched: false,
         bitmap_whole: false,
+        // A torn superblock is written whole, as is one that missed an update.
+        missed: view.torn,
+        unsure: false,
     })
 }

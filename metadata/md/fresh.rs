@@ -83,6 +83,8 @@ pub(super) fn home_from(
         touched: false,
         log_touched: false,
         bitmap_whole: false,
+        missed: false,
+        unsure: false,
     };
     if version == Version::V090 {
         let state = get32(&images, v0::STATE);

@@ -247,6 +247,14 @@ impl MetadataSet for MdSet {
         self.home(disk).is_some_and(|home| home.log.is_some())
     }
 
+    fn missed(&mut self, disk: DiskIndex) {
+        let has_bitmap = self.bitmap.is_some();
+        if let Some(home) = self.home_mut(disk) {
+            home.missed = true;
+            home.bitmap_whole = has_bitmap;
+        }
+    }
+
     fn plan(&self) -> &UpdatePlan {
         &self.plan
     }

@@ -18,9 +18,12 @@
 //!
 //! A lost member is left two events behind: by its count alone it is old for everyone, though every
 //! survivor of a cut in between is current. (Where an earlier update was cut and some disks are one
-//! behind, the first write leaves the count as it is: nobody may come to be two behind.) Superblocks that change in more than one sector (many
-//! devices, or the descriptors of 0.90) are written one disk after the other, so that a cut tears at
-//! most one of them.
+//! behind, the first write leaves the count as it is: nobody may come to be two behind.)
+//!
+//! Superblocks that change in more than one sector may be torn by a cut. Those of 0.90 (its descriptors) are
+//! first written as a copy, behind the superblock ([`safety_place`](super::probe::safety_place)), which counts
+//! while the superblock is torn. Where there is no room for it (a bitmap; 1.x with many devices) disks are
+//! written one after the other, so that a cut tears at most one of them.
 //!
 //! The bitmap's superblock goes along with the superblocks: when the cut leaves its count behind it
 //! counts as out of date, which costs a full resync and nothing else.
@@ -40,9 +43,11 @@ impl MdSet {
     /// Makes room for the largest plan with the disks that are here now. Allocates.
     pub fn reserve_plan(&mut self) -> Checked {
         let disks = self.disks.len().saturating_add(1);
-        let log = super::badblocks::SECTORS_MAX as usize;
+        // Those of disks that missed a plan, and that of a new one.
+        let logs = self.homes().map(|(_, home)| home.logs.len() / 1024);
+        let logs = logs.sum::<usize>() + super::badblocks::SECTORS_MAX as usize;
         self.plan
-            .reserve(disks.saturating_mul(WRITES_PER_DISK).saturating_add(log))
+            .reserve(disks.saturating_mul(WRITES_PER_DISK).saturating_add(logs))
     }
 
     /// Ends an event: renders what changed and lays down the writes.
@@ -89,14 +94,16 @@ impl MdSet {
         result
     }
 
-    /// Whether some disk that is written to is behind the others.
+    /// Whether some disk that is written to is behind the others, or may be.
     pub fn lags(&self) -> bool {
         let at = match self.version {
             Version::V090 => v0::EVENTS,
             _ => v1::EVENTS,
         };
-        self.homes()
-            .any(|(_, home)| !home.fresh && get64(home.image(image::OLD), at) < self.head.events)
+        self.homes().any(|(_, home)| {
+            let is_behind = || get64(home.image(image::OLD), at) < self.head.events;
+            !home.fresh && (home.unsure || is_behind())
+        })
     }
 
     fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
@@ -235,12 +242,17 @@ impl MdSet {
     ) -> Checked<u16> {
         let mut phase = start;
         let whole = |home: &Home| home.fresh && images.0 == image::OLD;
-        let chosen =
-            |home: &Home| home.first == first && (self.touched.all || home.touched || home.fresh);
+        let chosen = |home: &Home| {
+            let wanted = self.touched.all || home.touched || home.fresh || home.unsure;
+            home.first == first && wanted
+        };
         let torn = self
             .homes()
             .filter(|(_, home)| chosen(home))
-            .any(|(_, home)| !whole(home) && changed_blocks(home, images) > 1);
+            .any(|(_, home)| !whole(home) && changed_blocks(home, self.used(home), images) > 1);
+        let has_copy = torn && self.push_copies(plan, phase, images, &chosen)?;
+        let torn = torn && !has_copy;
+        phase = phase.saturating_add(u16::from(has_copy));
         let before = plan.writes().len();
         for (disk, home) in self.homes().filter(|(_, home)| chosen(home)) {
             if self.touched.all && self.keeps_bitmap(disk) && !home.bitmap_whole && !home.fresh {
@@ -263,6 +275,33 @@ impl MdSet {
             phase = phase.saturating_add(1);
         }
         Ok(phase)
+    }
+
+    /// Copies of the superblocks that a cut may tear, where there is room for them on all disks.
+    #[inline(never)]
+    fn push_copies(
+        &self,
+        plan: &mut UpdatePlan,
+        phase: u16,
+        images: Images,
+        chosen: &dyn Fn(&Home) -> bool,
+    ) -> Checked<bool> {
+        if self.version != Version::V090 || self.bitmap.is_some() {
+            return Ok(false);
+        }
+        for (disk, home) in self.homes().filter(|(_, home)| chosen(home)) {
+            plan.push(PlanWrite {
+                phase,
+                disk,
+                sector: home.sector.saturating_add(u64::from(SUPER_SECTORS)),
+                source: Source {
+                    buffer: own_buffer(disk, buffer::SUPER),
+                    offset_bytes: (images.1 * SUPER_BYTES) as u32,
+                    len_bytes: SUPER_BYTES as u32,
+                },
+            })?;
+        }
+        Ok(true)
     }
 
     fn regions(&self) -> u32 {
@@ -343,18 +382,26 @@ fn push_bits(
     })
 }
 
-/// Whether block `block` of an image differs from that of another.
+/// Whether block `block` of an image differs from that of another, or from what may be on the disk.
 fn differs(home: &Home, images: Images, block: usize) -> bool {
+    if home.unsure && images.0 == image::OLD {
+        return true;
+    }
     let unit = (home.block_bytes as usize).max(512);
     let range = block * unit..(block + 1) * unit;
     home.image(images.0).get(range.clone()) != home.image(images.1).get(range)
 }
 
-fn changed_blocks(home: &Home, images: Images) -> usize {
-    let unit = (home.block_bytes as usize).max(512);
-    (0..SUPER_BYTES / unit)
+fn changed_blocks(home: &Home, used_sectors: u32, images: Images) -> usize {
+    (0..blocks_of(home, used_sectors))
         .filter(|&block| differs(home, images, block))
         .count()
+}
+
+/// Blocks of a superblock that has `used_sectors`.
+fn blocks_of(home: &Home, used_sectors: u32) -> usize {
+    let unit = (home.block_bytes as usize).max(512);
+    (used_sectors as usize * 512 / unit).min(SUPER_BYTES / unit)
 }
 
 /// Writes the blocks of a superblock that change (all that it has on a disk that has nothing yet), as
@@ -369,7 +416,7 @@ fn push_super(
     whole: bool,
 ) -> Checked {
     let unit = (home.block_bytes as usize).max(512);
-    let blocks = (used_sectors as usize * 512 / unit).min(SUPER_BYTES / unit);
+    let blocks = blocks_of(home, used_sectors);
     // Of a new one the others are there already (`fresh_phases`).
     let changed = |block: &usize| match whole {
         true => *block == 0,

@@ -38,6 +38,8 @@ pub struct View<'a> {
     pub head: Head,
     /// The bytes of it, with what is behind it in its room.
     pub bytes: &'a [u8],
+    /// They are those of the copy: the superblock itself was torn.
+    pub torn: bool,
     /// The bitmap; why there is none although there should be.
     pub bitmap: Option<Checked<(bitmap::Head, &'a [u8])>>,
     /// The bad-block log, when it has entries; why it cannot be used.
@@ -98,9 +100,21 @@ pub fn examine(version: Version, disk: &DiskImage) -> Exam<'_> {
     let Some(bytes) = read!(disk, region) else {
         return Exam::NotMine;
     };
+    let mut bytes = bytes;
+    let mut torn = false;
     let head = match decode(version, region.sector, bytes, &facts) {
         Found::Nothing => return Exam::NotMine,
-        Found::Damaged(why) => return Exam::Damaged(why),
+        Found::Damaged(why) => {
+            let Some(place) = safety_place(version, bytes, &facts) else {
+                return Exam::Damaged(why);
+            };
+            let copy = read!(disk, place).unwrap_or(&[]);
+            let Some(head) = safety_head(region.sector, bytes, copy, &facts) else {
+                return Exam::Damaged(why);
+            };
+            (bytes, torn) = (copy, true);
+            head
+        }
         Found::Head(head) => head,
     };
     for other in Version::ALL {
@@ -127,6 +141,7 @@ pub fn examine(version: Version, disk: &DiskImage) -> Exam<'_> {
         facts,
         head,
         bytes,
+        torn,
         bitmap: None,
         log: None,
     };
@@ -137,6 +152,37 @@ pub fn examine(version: Version, disk: &DiskImage) -> Exam<'_> {
         return Exam::Read(region);
     }
     Exam::Found(view)
+}
+
+/// Where a copy of a superblock is that a cut may tear: those of 0.90 change in several sectors, and have
+/// room behind them that is the bitmap's where there is one. EMD's own: md and mdadm do not look there.
+pub fn safety_place(version: Version, bytes: &[u8], facts: &DiskFacts) -> Option<Region> {
+    let has_bitmap = get32(bytes, v0::STATE) & v0::BITMAP_PRESENT != 0;
+    let sector = version
+        .sector(facts.size_sectors)?
+        .checked_add(u64::from(SUPER_SECTORS))?;
+    let end = sector.checked_add(u64::from(SUPER_SECTORS))?;
+    let usable = version == Version::V090 && !has_bitmap && end <= facts.size_sectors;
+    usable.then_some(Region {
+        sector,
+        len_sectors: SUPER_SECTORS,
+    })
+}
+
+/// What `copy` says, when it is what a cut kept from getting into the superblock `torn` at `sector`: of the
+/// same array, and so little newer that it is one of the last update's. (The first sector has array and
+/// count, and is not torn in itself.)
+fn safety_head(sector: u64, torn: &[u8], copy: &[u8], facts: &DiskFacts) -> Option<Head> {
+    let Found::Head(head) = decode(Version::V090, sector, copy, facts) else {
+        return None;
+    };
+    let same = |at: usize, len: usize| {
+        let of = |bytes| super::super::bytes::slice(bytes, at, len);
+        of(torn).is_some() && of(torn) == of(copy)
+    };
+    let newer = head.events.checked_sub(get64(torn, v0::EVENTS))?;
+    let is_of_it = same(v0::UUID, 4) && same(v0::UUID_REST, 12) && same(v0::CTIME, 4);
+    (is_of_it && newer <= 2).then_some(head)
 }
 
 /// Whether a partition of the disk has its 0.90 superblock at `sector`: `Damaged` when so.

@@ -80,6 +80,10 @@ pub struct Home {
     pub log_touched: bool,
     /// It lacks the bitmap, or has another one.
     pub bitmap_whole: bool,
+    /// The last plan, or a part of it, did not reach it.
+    pub missed: bool,
+    /// What is on the disk may be of any age, and torn: the current plan writes all of it.
+    pub unsure: bool,
 }
 
 impl Home {
@@ -308,12 +312,16 @@ impl MdSet {
         self.touched = Touched::default();
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.copy_image(image::NEW, image::OLD);
-            let half = home.logs.len() / 2;
-            home.logs.copy_within(half.., 0);
-            home.fresh = false;
+            home.unsure = core::mem::take(&mut home.missed);
+            // What was to be its first is still to come, and so is what was to be written to its log.
+            home.fresh &= home.unsure;
+            home.log_touched &= home.unsure;
+            if !home.log_touched {
+                let half = home.logs.len() / 2;
+                home.logs.copy_within(half.., 0);
+            }
             home.first = false;
             home.touched = false;
-            home.log_touched = false;
         }
     }
 }

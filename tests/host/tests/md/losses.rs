@@ -291,13 +291,11 @@ fn a_loss_that_one_disk_heard_of_is_told_by_all_later() {
             let mut told = disks.clone();
             let mut set = open(format, &disks).unwrap();
             set.apply(&Event::DiskMissing(1), &context(2)).unwrap();
-            let first = writes(Of(format), &set)
-                .iter()
-                .map(|write| write.phase)
-                .min();
+            // The first phase in which superblocks are written; with 0.90 a copy of them goes before.
+            let first = u16::from(format.0 == Version::V090);
             let cut: Vec<_> = writes(Of(format), &set)
                 .into_iter()
-                .filter(|write| Some(write.phase) == first)
+                .filter(|write| write.phase <= first)
                 .collect();
             carry_out(&mut told, &cut);
             own[heard] = told[heard].clone();

@@ -8,5 +8,6 @@ mod hostile;
 mod losses;
 mod md_common;
 mod mdadm;
+mod missed;
 mod noalloc;
 mod refusals;

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that did not take an update, or only a part of it: because an error came in between, or a cut.
+
+use crate::md_common::{apply, blanks, create, facts, open_keyed, Of, ALL};
+use emd_core::metadata::md::head::checksum_0;
+use emd_core::metadata::md::layout::v0;
+use emd_core::metadata::md::{Md, MdSet, MD_090};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{
+    BadRange, DiskOffer, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
+};
+use host_tests::crash::{cut_everywhere, Random};
+use host_tests::samples::Disk;
+use host_tests::shell::{carry_out, context, spec, writes};
+use kernel::prelude::*;
+
+/// An array on as many disks as it has members, in sync.
+fn made(format: &'static Md, level: Level, members: u16) -> (KBox<MdSet>, Vec<Disk>) {
+    let mut disks = blanks(usize::from(members), 40, 512);
+    let mut set = create(format, &disks, "");
+    let slots: Vec<Option<u16>> = (0..members).map(Some).collect();
+    let made = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("", level, &slots)
+    });
+    apply(&mut set, &mut disks, &made, 1).unwrap();
+    (set, disks)
+}
+
+/// A member of an array that cannot do without it does not take that another one is lost: nothing of it, or
+/// some sectors. With the next update it has all that the others have.
+#[test]
+fn what_a_disk_missed_comes_with_the_next_update() {
+    for format in ALL {
+        for took in [0, 2, 3] {
+            let (mut set, mut disks) = made(format, Level::Raid5, 3);
+            let range = BadRange {
+                disk: 1,
+                sector: set.set().volumes[0].members[1].offset_sectors + 64,
+                sectors: 8,
+            };
+            for event in [Event::BadRangeAdded(range), Event::DiskMissing(2)] {
+                set.apply(&event, &context(2)).unwrap();
+                let plan = writes(Of(format), &set);
+                for write in &plan {
+                    for (index, bytes) in write.bytes.chunks(512).enumerate() {
+                        let taken = write.key != 1 || took > 0 && (index + 1) % took == 0;
+                        if taken {
+                            let sector = write.sector + index as u64;
+                            disks[write.key as usize].write(sector, bytes);
+                        }
+                    }
+                }
+                if plan.iter().any(|write| write.key == 1) {
+                    set.missed(1);
+                }
+            }
+            apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
+            // Whoever is asked.
+            for keys in [vec![0, 1], vec![1, 2], vec![0, 1, 2]] {
+                let keyed: Vec<_> = keys.iter().map(|&k| (k as u64, &disks[k])).collect();
+                let again = open_keyed(format, &keyed).unwrap();
+                let members = &again.set().volumes[0].members;
+                assert_eq!(members[1].state, MemberState::InSync, "{keys:?}");
+                assert_ne!(members[2].state, MemberState::InSync, "{keys:?}");
+                let wanted = set.set().bad_ranges.len();
+                let kept = if format.0 == MD_090.0 { 0 } else { wanted };
+                assert_eq!(again.set().bad_ranges.len(), kept);
+            }
+        }
+    }
+}
+
+/// The only member that is left is written while power fails, in whatever sectors: it is read all the same, and
+/// the one that was lost before is not believed.
+#[test]
+fn the_only_superblock_is_not_torn() {
+    for format in ALL {
+        let (mut set, mut disks) = made(format, Level::Raid1, 2);
+        let lost = disks[1].clone();
+        disks.push(blanks(1, 40, 512).remove(0));
+        let offer = DiskOffer {
+            facts: facts(&disks[2], 2),
+            role: SpareRole::Global,
+        };
+        let (volume, slot, disk) = (0, 1, 2);
+        let mut random = Random(7);
+        for event in [
+            Event::DiskMissing(1),
+            Event::Dirty(0),
+            Event::DiskAdded(offer),
+            Event::SpareActivated { volume, slot, disk },
+            Event::RebuildDone { volume, slot },
+            Event::Clean(0),
+            Event::DiskMissing(2),
+        ] {
+            let is_loss = matches!(event, Event::DiskMissing(1));
+            set.apply(&event, &context(4)).unwrap();
+            let plan = writes(Of(format), &set);
+            cut_everywhere(&disks, &plan, &mut random, 30, &mut |cut, at| {
+                for others in [&[][..], &[(1, &lost)]] {
+                    let keyed: Vec<_> = [(0, &cut[0])].iter().chain(others).copied().collect();
+                    let again = open_keyed(format, &keyed)
+                        .unwrap_or_else(|why| panic!("{event:?}, {at}: {why}"));
+                    let survivor = again.set().disk_by_key(0).unwrap();
+                    let state = again.set().disk(survivor).unwrap().state;
+                    assert_eq!(state, DiskState::Online, "{event:?}, {at}");
+                    let member = again.set().volumes[0].members[1];
+                    let believed = member.state == MemberState::InSync;
+                    assert!(!believed || is_loss, "{event:?}, {at}: {member:?}");
+                }
+            });
+            carry_out(&mut disks, &plan);
+        }
+    }
+}
+
+/// A copy of another array, or one that is older than the superblock, does not stand in for it.
+#[test]
+fn a_copy_counts_for_its_own_superblock_only() {
+    let (mut set, mut disks) = made(&MD_090, Level::Raid1, 2);
+    let at = MD_090.0.sector(disks[0].size_sectors).unwrap();
+    let before = disks[0].read(at, 8);
+    let is_read = |disk: &Disk| open_keyed(&MD_090, &[(0, disk)]).is_ok();
+    set.apply(&Event::DiskMissing(1), &context(2)).unwrap();
+    let plan = writes(Of(&MD_090), &set);
+    // Of the superblock only the first sector.
+    let mut torn = disks[0].clone();
+    torn.write(plan[0].sector, &plan[0].bytes);
+    torn.write(plan[1].sector, &plan[1].bytes[..512]);
+    assert_eq!((plan[0].sector, plan[1].sector), (at + 8, at));
+    assert!(is_read(&torn));
+    // Without the copy that would not be so.
+    torn.write(at + 8, &[0; 4096]);
+    assert!(!is_read(&torn));
+    carry_out(&mut disks, &plan);
+    for event in [Event::Dirty(0), Event::Clean(0)] {
+        apply(&mut set, &mut disks, &event, 3).unwrap();
+    }
+    let now = disks[0].read(at, 8);
+    let mut torn = disks[0].clone();
+    torn.write(at + 1, &before[512..1024]);
+    assert!(!is_read(&torn), "the copy is older");
+    torn.write(at + 8, &now);
+    assert!(is_read(&torn));
+    let mut other = now;
+    other[v0::UUID] ^= 1;
+    let sum = checksum_0(&other);
+    other[v0::CHECKSUM..v0::CHECKSUM + 4].copy_from_slice(&sum.to_le_bytes());
+    torn.write(at + 8, &other);
+    assert!(!is_read(&torn), "it is another array's");
+}
