@@ -29,10 +29,14 @@ impl DdfSet {
     /// [`crate::model::Event::DiskFailed`].
     #[inline(never)]
     pub fn disk_failed(&mut self, disk: DiskIndex) -> Checked {
-        self.live_disk(disk)?;
+        // One that was away and is old may return.
+        let away = match self.live_disk(disk)?.state {
+            DiskState::Stale => pde::MISSING,
+            _ => 0,
+        };
         self.edit_pde(disk, |kind, state| {
             let state = state & !(pde::ONLINE | pde::REBUILDING);
-            (kind, state | pde::FAILED)
+            (kind, state | pde::FAILED | away)
         });
         self.lose(disk);
         Ok(())

@@ -106,7 +106,17 @@ impl DdfSet {
             initialising @ Consistency::Initialising { .. } => initialising,
         };
         self.set_consistency(volume, then, |state, init| (state | vde::DIRTY, init));
+        // What some disk lacks, because an update was cut, may be all that is known at the next start.
+        self.touched.homes |= self.is_uneven();
         Ok(())
+    }
+
+    /// Whether some disk that is written to lacks a part of the metadata.
+    fn is_uneven(&self) -> bool {
+        self.each_home().any(|(_, home)| {
+            let lacks = |map: &KVec<u64>| map.iter().any(|&word| word != 0);
+            !home.fresh && (home.sequence != self.sequence || home.dirty.iter().any(lacks))
+        })
     }
 
     /// [`crate::model::Event::Clean`].

@@ -32,7 +32,11 @@ impl MdSet {
         if matches!(state, DiskState::Failed | DiskState::Missing) {
             return Ok(());
         }
-        self.lose(disk, DiskState::Failed, MemberState::Failed);
+        let state = match state {
+            DiskState::Stale => state,
+            _ => DiskState::Failed,
+        };
+        self.lose(disk, state, MemberState::Failed);
         Ok(())
     }
 

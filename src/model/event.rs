@@ -58,7 +58,9 @@ pub struct VolumeSpec<'a> {
 /// Something that happened, or that is wanted, and has to be recorded.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A disk failed; it counts for nothing from now on in every volume.
+    /// A disk failed; it counts for nothing from now on in every volume. One that is here and old
+    /// ([`DiskState::Stale`](super::DiskState::Stale)) stays so, and may return; what the others say of it
+    /// is that it is lost.
     DiskFailed(DiskIndex),
     /// A disk is gone (unplugged, or not there at assembly). Its `facts` are cleared.
     DiskMissing(DiskIndex),

@@ -303,7 +303,8 @@ impl Inner {
         usable
     }
 
-    /// Records the members that are not here, so that they are known to be old if they come back.
+    /// Records the members that are not here, so that they are known to be old if they come back; and those
+    /// that are here and old already, as it may be one disk only that knows.
     /// That it cannot be recorded now does no harm: nothing is written before the dirty mark is.
     #[inline(never)]
     fn record_absent(&mut self, set: &ManagedSet, volume: VolumeIndex) {
@@ -318,17 +319,20 @@ impl Inner {
             let Some(disk) = self.disk_in(volume, slot) else {
                 continue;
             };
-            let failed = self
+            let state = self
                 .model()
                 .and_then(|model| model.disk(disk))
-                .is_none_or(|disk| disk.state == DiskState::Failed);
-            if self.device(disk).is_some() || failed {
-                continue;
-            }
-            if let Err(reason) = self.record(&set.shared, &Event::DiskMissing(disk)) {
+                .map(|disk| disk.state);
+            let event = match (state, self.device(disk)) {
+                (None | Some(DiskState::Failed), _) => continue,
+                (_, None) => Event::DiskMissing(disk),
+                (Some(DiskState::Stale), _) if self.bears_loss(disk) => Event::DiskFailed(disk),
+                _ => continue,
+            };
+            if let Err(reason) = self.record(&set.shared, &event) {
                 log!(
                     pr_warn,
-                    "disk {} is missing, not recorded: {}",
+                    "disk {} is missing or old, not recorded: {}",
                     disk,
                     reason
                 );

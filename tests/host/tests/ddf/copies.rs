@@ -7,6 +7,7 @@ use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{
     apply, blanks, carry_out, context, cut_everywhere, facts, open, open_keyed, writes, Random,
 };
+use emd_core::metadata::ddf::layout::pde;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text};
 use host_tests::samples::load;
@@ -183,6 +184,67 @@ fn a_disk_left_behind_is_stale() {
         set.set().volume(1).unwrap().members[1].state,
         MemberState::InSync
     );
+}
+
+/// One disk that is left behind is old and said to be so by all, before anything is written without it; it may
+/// return.
+#[test]
+fn a_disk_left_behind_is_recorded_as_lost() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("m", Level::Raid1, &all)));
+    let old = world.disks[2].clone();
+    for name in ["m1", "m2"] {
+        world.apply(&Event::VolumeRenamed(0, Text::from_text(name)));
+    }
+    world.disks[2] = old;
+    let mut set = open(&world.disks).unwrap();
+    let facts = set.set().disk(2).unwrap().facts.unwrap();
+    apply(&mut set, &mut world.disks, &Event::DiskFailed(2), 70).unwrap();
+    assert!(!set.plan().is_empty());
+    for set in [&set, &open(&world.disks).unwrap()] {
+        assert_eq!(set.set().disk(2).unwrap().state, DiskState::Stale);
+        let bits = set.disk_state(2).unwrap();
+        assert_eq!(
+            bits & (pde::FAILED | pde::MISSING),
+            pde::FAILED | pde::MISSING
+        );
+        let member = set.set().volume(0).unwrap().members[2];
+        assert_eq!(member.state, MemberState::Failed);
+    }
+    let returned = Event::DiskReturned(2, facts);
+    apply(&mut set, &mut world.disks, &returned, 71).unwrap();
+    assert_eq!(set.set().disk(2).unwrap().state, DiskState::Online);
+}
+
+/// A loss that reached one disk only, as another one did not take its metadata: with the mark of the first write
+/// all have it, though that mark is there already.
+#[test]
+fn a_loss_that_one_disk_missed_comes_with_the_mark() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    world.apply(&Event::Dirty(0));
+    let before = world.disks.clone();
+    world.apply(&Event::DiskFailed(2));
+    let mut disks = vec![world.disks[0].clone(), before[1].clone(), before[2].clone()];
+    let mut set = open(&disks).unwrap();
+    assert_eq!(
+        set.set().volume(0).unwrap().members[2].state,
+        MemberState::Failed
+    );
+    apply(&mut set, &mut disks, &Event::Dirty(0), 72).unwrap();
+    assert!(!set.plan().is_empty());
+    disks.remove(0);
+    let set = open(&disks).unwrap();
+    assert_eq!(
+        set.set().volume(0).unwrap().members[2].state,
+        MemberState::Failed
+    );
+    // Once.
+    let mut set = open(&world.disks).unwrap();
+    apply(&mut set, &mut world.disks, &Event::Dirty(0), 73).unwrap();
+    assert!(set.plan().is_empty());
 }
 
 /// An update reaches one disk only, and the others start without it: they record its loss with the
