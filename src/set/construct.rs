@@ -159,8 +159,9 @@ impl Inner {
             rebuilding: present.rebuilding,
             rebuilt,
             unsynced_from,
-            // Where nothing has to agree nothing has to be recorded.
-            dirty: !redundant || volume.consistency == Consistency::Dirty,
+            // Where nothing has to agree nothing has to be recorded. Where no disk took what had to be
+            // recorded before it starts, the first write waits for that, as for the mark.
+            dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
             regions: regions.map(Regions::new).transpose()?,
             bad: bad_spots(set, &volume.members, volume.shape.member_sectors)?,
             hole: hole.filter(|_| !read_only),

@@ -7,8 +7,10 @@
 
 use super::shared::Shared;
 use super::state::{DiskMask, Inner};
+use crate::array::Array;
 use crate::block::bdev::BlockDevice;
 use crate::block::context;
+use crate::block::gate::Gated;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::MetadataSet;
 use crate::model::{
@@ -28,7 +30,12 @@ struct Outcome {
     failed: DiskMask,
     /// What the last one of those said.
     error: Option<(DiskIndex, Error)>,
+    /// It ended early: a disk that cannot be done without did not take its part of a phase.
+    is_stuck: bool,
 }
+
+/// So often a plan is begun again for a disk that cannot be done without.
+const INSISTENCE: u32 = 4;
 
 impl Outcome {
     fn fail(&mut self, disk: DiskIndex, errno: Error) {
@@ -97,7 +104,7 @@ impl Inner {
         let mut handled = DiskMask::EMPTY;
         // Each round but the first deals with one more disk.
         for _ in 0..=DISKS_MAX {
-            let outcome = self.carry_out();
+            let outcome = self.insist(shared);
             if let Some((disk, errno)) = outcome.error {
                 self.complain(shared, disk, errno);
                 if outcome.written.is_empty() {
@@ -158,12 +165,42 @@ impl Inner {
         }
     }
 
+    /// Carries out the plan. Who cannot be done without has to take it as the others do: started without
+    /// these he would be believed, and what he does not know of counted for good. So a phase that he does not
+    /// take is the last one, and the plan begins again; an error may pass. When it does not, the others go on.
     #[inline(never)]
-    fn carry_out(&mut self) -> Outcome {
+    fn insist(&mut self, shared: &Shared) -> Outcome {
+        for _ in 0..INSISTENCE {
+            let needed = self.indispensable();
+            let outcome = self.carry_out(&needed);
+            match outcome.error {
+                Some((disk, errno)) if outcome.is_stuck => self.complain(shared, disk, errno),
+                _ => return outcome,
+            }
+        }
+        self.carry_out(&DiskMask::EMPTY)
+    }
+
+    /// Disks that are in use and whose loss is not borne.
+    #[inline(never)]
+    fn indispensable(&self) -> DiskMask {
+        let mut needed = DiskMask::EMPTY;
+        for disk in 0..self.devices.len() as DiskIndex {
+            if self.device(disk).is_some() && self.is_in_use(disk) && !self.bears_loss(disk) {
+                needed.insert(disk);
+            }
+        }
+        needed
+    }
+
+    /// Carries out the plan, up to a phase that one of the `needed` does not take.
+    #[inline(never)]
+    fn carry_out(&mut self, needed: &DiskMask) -> Outcome {
         let mut outcome = Outcome {
             written: DiskMask::EMPTY,
             failed: DiskMask::EMPTY,
             error: None,
+            is_stuck: false,
         };
         let Self {
             metadata,
@@ -191,6 +228,10 @@ impl Inner {
                 Ok(()) => outcome.written.insert(disk),
                 Err(errno) => outcome.fail(disk, errno),
             });
+            if outcome.failed.meets(needed) {
+                outcome.is_stuck = true;
+                break;
+            }
         }
         // Who failed later did not take all of it.
         let mut failed = outcome.failed;
@@ -228,13 +269,26 @@ impl Inner {
             return Ok(());
         };
         let (array, attached) = (running.array.clone(), running.attached);
+        let number = array.flush_begins();
+        self.flush_slots(volume, &array, attached)?;
+        array.flush_ended(number, Mask::EMPTY);
+        Ok(())
+    }
+
+    /// The same for some members.
+    #[inline(never)]
+    pub fn flush_slots(
+        &mut self,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        slots: Mask,
+    ) -> Checked {
         let mut disks = [None; MEMBERS_MAX];
-        for slot in attached.iter() {
+        for slot in slots.iter() {
             if let Some(place) = disks.get_mut(usize::from(slot)) {
                 *place = self.disk_in(volume, slot);
             }
         }
-        let number = array.flush_begins();
         let Self { devices, io, .. } = self;
         let due = (0..).zip(disks).filter_map(|(slot, disk)| {
             let device = devices.get(usize::from(disk?))?.as_ref()?;
@@ -250,9 +304,6 @@ impl Inner {
                 ));
             }
         });
-        if result.is_ok() {
-            array.flush_ended(number, Mask::EMPTY);
-        }
         result
     }
 }

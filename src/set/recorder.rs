@@ -14,7 +14,7 @@ use crate::block::gate::Gated;
 use crate::model::{
     Checked, Consistency, DiskIndex, DiskState, Event, MemberState, Scrub, VolumeIndex,
 };
-use crate::personalities::Mask;
+use crate::personalities::{Kind, Mask};
 use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
 use kernel::sync::Arc;
@@ -373,7 +373,13 @@ impl Inner {
     ) -> Checked {
         match result.kind {
             TaskKind::Rebuild => {
-                self.flush_members(volume)?;
+                if matches!(array.geometry().kind(), Kind::Mirrored | Kind::Copies) {
+                    // A copy is right by itself; the one that it was made from may be gone by now, and
+                    // kept in use as a mirror's last.
+                    self.flush_slots(volume, array, result.pass.marked)?;
+                } else {
+                    self.flush_members(volume)?;
+                }
                 let mut rebuilt = Mask::EMPTY;
                 for slot in result.pass.marked.iter() {
                     let is_rebuilding = matches!(
@@ -392,6 +398,13 @@ impl Inner {
                     self.tell_of_holes(shared, volume, array, slot);
                 }
                 array.rebuilt_recorded(rebuilt);
+                // Members that were recorded as lost and could not be done without until now.
+                for slot in array.present().iter() {
+                    let state = self.member_state(volume, slot);
+                    if matches!(state, Some(MemberState::Failed | MemberState::Missing)) {
+                        array.fail_member(slot, false);
+                    }
+                }
                 if let Some(running) = self.running_mut(volume) {
                     running.late = result.pass.late();
                 }

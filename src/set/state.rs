@@ -373,6 +373,20 @@ impl Inner {
         !is_member
     }
 
+    /// Whether a volume has a disk as a member in sync, and has not given it up.
+    pub fn is_in_use(&self, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        let mut members = set.memberships(disk);
+        members.any(|(volume, slot, member)| {
+            let array = self.running(volume).map(|running| &running.array);
+            let is_kept =
+                array.is_none_or(|array| !array.is_broken() && array.present().contains(slot));
+            member.state == MemberState::InSync && is_kept
+        })
+    }
+
     /// A volume that works now and would not without `disk`.
     pub fn breaks_without(&self, disk: DiskIndex) -> Option<VolumeIndex> {
         let set = self.model()?;
