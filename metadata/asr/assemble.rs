@@ -152,9 +152,34 @@ fn vouches(table: &Table, magic: u32) -> bool {
         .is_some_and(|line| !line.is_lost())
 }
 
-/// Whose table is used: one with the highest sequence number, of those that are sound. Among several, the one whose owner
-/// most of the others with that number know and trust: a disk that was being added, or that was
-/// recorded as lost, has no say.
+/// Whether a table is of an update that did not get far: a disk that is here, and a member by this table, does
+/// not know of a loss that it records. All members have to, before anything is written without the lost one;
+/// so nothing was.
+pub fn was_cut(table: &Table, candidates: &[Candidate<'_>]) -> bool {
+    let works = |one: &Candidate<'_>| {
+        let line = table.disk(one.found.magic());
+        line.and_then(|index| table.line(index))
+            .is_some_and(|line| line.is_member() && !line.is_lost())
+    };
+    let lost = |by: &Table, magic| {
+        let line = by.disk(magic).and_then(|index| by.line(index));
+        line.map(|line| line.is_lost())
+    };
+    candidates
+        .iter()
+        .filter(|one| one.is_sound && works(one))
+        .any(|one| {
+            let mut listed = table.lines().filter(|(_, line)| line.names_disk());
+            listed.any(|(_, line)| {
+                lost(table, line.magic) == Some(true) && lost(&one.table, line.magic) == Some(false)
+            })
+        })
+}
+
+/// Whose table is used: one with the highest sequence number, of those that are sound. Among several (a number
+/// can be given twice: an update reaches one disk only, power fails, and the others start without it) one whose
+/// update was not cut, and the one whose owner most of the others with that number know and trust: a disk that
+/// was being added, or that was recorded as lost, has no say.
 #[inline(never)]
 fn freshest(candidates: &[Candidate<'_>]) -> usize {
     let any_sound = candidates.iter().any(|one| one.is_sound);
@@ -176,6 +201,7 @@ fn freshest(candidates: &[Candidate<'_>]) -> usize {
             .count();
         (
             counts(one) && one.sequence == newest,
+            !was_cut(&one.table, candidates),
             trusted,
             one.table.volumes().next().is_some(),
         )

@@ -2,7 +2,7 @@
 
 //! From lines to volumes: what they are, and what may be done with them.
 
-use super::assemble::{Reader, DAMAGED};
+use super::assemble::{was_cut, Reader, DAMAGED};
 use super::layout::*;
 use super::set::{Form, VolumeMeta};
 use super::table::Table;
@@ -341,6 +341,9 @@ impl Reader<'_> {
                 .any(|member| member.disk == Some(disk));
             // It works by its own account only.
             if !member || lost_in(&one.table, magic) != Some(false) {
+                continue;
+            }
+            if was_cut(&one.table, &self.candidates) {
                 continue;
             }
             for other in volume.members.iter().filter_map(|member| member.disk) {

@@ -3,7 +3,7 @@
 //! Tables that others left, or that were left apart: what is believed of them, what is kept, and what is only read.
 
 use crate::asr_common::{
-    apply, blanks, carry_out, context, create, open, show, spec, state_of, writes, World,
+    apply, blanks, carry_out, context, create, open, show, spec, state_of, writes, Of, World,
 };
 use emd_core::metadata::asr::layout::{header, kind, raid, state, Line, TABLE_BYTES};
 use emd_core::metadata::asr::table::Table;
@@ -13,6 +13,7 @@ use emd_core::model::{
     Text, VolumeSpec,
 };
 use host_tests::samples::Disk;
+use host_tests::shell::open_keyed;
 
 /// The disks of most volumes here.
 static PAIR: [Option<DiskIndex>; 2] = [Some(0), Some(1)];
@@ -142,6 +143,46 @@ fn disks_used_apart_are_not_put_together() {
             matches!(access, Access::Refused(why) if why.text().contains("apart")),
             "{more}: {access:?}"
         );
+    }
+}
+
+/// A loss of which one disk only heard before a cut, and which the others, who start without it, record of that
+/// one with the number that its table has: it was used by nobody, so what the others say counts. (Found by the
+/// simulator.)
+#[test]
+fn an_update_that_was_cut_is_no_use_apart() {
+    for (level, members, heard, lost) in [(Level::Raid10, 4, 3, 3), (Level::Raid1, 2, 2, 1)] {
+        let mut world = World::created(members, 8, 512, 0);
+        let slots: Vec<_> = (0..members as u16).map(Some).collect();
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            assume_clean: true,
+            ..spec("a", level, &slots)
+        }));
+        if heard == members {
+            world.add(8, SpareRole::Global);
+        }
+        let disks = &world.disks;
+        let mut set = open(disks).unwrap();
+        set.apply(&Event::DiskMissing(0), &context(1)).unwrap();
+        let mut told = disks.clone();
+        carry_out(&mut told, &writes(&set));
+        let mut own = disks.clone();
+        let keys = (0..disks.len()).filter(|&key| key != heard);
+        let keyed: Vec<_> = keys.map(|key| (key as u64, &disks[key])).collect();
+        let mut set = open_keyed(Of, &keyed).unwrap();
+        apply(&mut set, &mut own, &Event::DiskFailed(lost), 2).unwrap();
+        own[heard] = told[heard].clone();
+        let set = open(&own).unwrap();
+        let volume = set.set().volume(0).unwrap();
+        assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+        for (slot, member) in volume.members.iter().enumerate() {
+            let is_lost = slot == usize::from(lost);
+            assert_eq!(
+                member.state == MemberState::InSync,
+                !is_lost,
+                "{level}: {slot}"
+            );
+        }
     }
 }
 
