@@ -7,6 +7,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::{Job, Usable};
+use emd_core::personalities::loss::Loss;
 use emd_core::personalities::rebuild::{Late, Marks, Pass};
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
@@ -96,6 +97,8 @@ pub struct Array {
     pub followers: Mask,
     /// A task works on lanes.
     pub task_active: bool,
+    /// Who reads a copy in a lane may write it again.
+    pub lanes_only: bool,
     /// The dirty mark.
     pub dirty: Dirty,
     /// Writes that wait for it.
@@ -189,18 +192,13 @@ impl Sim {
 
     /// As above; a mirror gives up its last good member only when that one's disk `is_gone`.
     pub fn drop_member_that(&mut self, slot: Slot, is_gone: bool) -> bool {
-        let redundant = self.is_redundant();
-        let mirror = self.geometry.kind() == Kind::Mirrored;
-        let array = self.arr();
-        if !redundant || !array.writable.contains(slot) {
-            return false;
-        }
-        let readable = array.readable;
-        let left = readable.without(slot);
-        if mirror && readable.contains(slot) && left.is_empty() && !is_gone {
-            return false;
-        }
-        let beyond = readable.contains(slot) && self.health(left) == Health::Failed;
+        let (readable, writable) = (self.arr().readable, self.arr().writable);
+        let loss = Loss::of(&self.geometry, readable, writable, slot, is_gone);
+        let beyond = match loss {
+            Loss::Nothing | Loss::Kept => return false,
+            Loss::Borne => false,
+            Loss::Beyond => true,
+        };
         let array = self.arr();
         if !beyond {
             array.unrecorded = array.unrecorded.with(slot);
@@ -394,9 +392,18 @@ impl Sim {
         };
         let ending = task.cancelled || task.window.has_failed() || self.members_lost();
         if ending || task.window.is_all_sent() {
-            return task.window.flying() == 0;
+            return task.window.flying() == 0 && (array.lanes_only || !self.has_repairs());
         }
         !array.gate_closed && { task.window }.send(TASK_WINDOW).is_some()
+    }
+
+    /// `Array::repairing`: whether reads of copies in lanes may still write what they read.
+    fn has_repairs(&self) -> bool {
+        let is_repair =
+            |op: &crate::lanes::LaneOp| matches!(op.job, Job::Read { .. }) && !op.shared;
+        self.is_copied()
+            && self.ops.iter().flatten().any(is_repair)
+            && !self.has(Mistake::RepairOutlivesTask)
     }
 
     fn members_lost(&self) -> bool {
@@ -439,6 +446,10 @@ impl Sim {
         };
         let ending = task.cancelled || task.window.has_failed() || lost;
         if (ending || task.window.is_all_sent()) && task.window.flying() == 0 {
+            array.lanes_only = false;
+            if self.has_repairs() {
+                return;
+            }
             return self.task_end();
         }
         let Some(lane) = task.window.send(TASK_WINDOW) else {

@@ -64,10 +64,6 @@ impl Sim {
             match setup::probe(format, &self.disks[disk], disk, &self.regions) {
                 Ok(Some(image)) => images.push(image),
                 Ok(None) => {}
-                // What is longer than a sector may be torn where it was being written.
-                Err(_) if setup::may_tear(format) && self.unflushed_metadata.contains(&disk) => {
-                    self.untaken.insert(disk);
-                }
                 Err(why) => return self.violate("metadata reads back to a legal state", why),
             }
         }
@@ -109,10 +105,7 @@ impl Sim {
                 self.last_readable = self.last_readable.without(slot);
             }
         }
-        let mut steps: Vec<Step> = absent
-            .into_iter()
-            .map(|disk| Step::TryRecord(Event::DiskMissing(disk)))
-            .collect();
+        let mut steps: Vec<Step> = self.lost_disks().into_iter().map(Step::TryRecord).collect();
         // `record_dirty`.
         let volume = self.set.as_ref().and_then(|set| set.set().volume(0));
         if volume.is_some_and(|volume| volume.consistency == Consistency::Dirty) {
@@ -207,6 +200,22 @@ impl Sim {
         absent
     }
 
+    /// Those, and disks of members that are here and old (`record_absent`).
+    fn lost_disks(&self) -> Vec<Event<'static>> {
+        let absent = self.absent_disks();
+        let mut events: Vec<_> = absent.into_iter().map(Event::DiskMissing).collect();
+        let Some(set) = &self.set else { return events };
+        for (disk, model) in set.set().live_disks() {
+            let mut places = set.set().memberships(disk);
+            let is_here = self.devices.get(usize::from(disk)).copied().flatten();
+            let is_old = model.state == DiskState::Stale && is_here.is_some();
+            if is_old && places.next().is_some() && self.bears_loss(disk) {
+                events.push(Event::DiskFailed(disk));
+            }
+        }
+        events
+    }
+
     /// `Inner::make_running`.
     pub fn start_array(&mut self) {
         // A disk that did not take its metadata is lost by now.
@@ -269,7 +278,10 @@ impl Sim {
             unsynced_from: unsynced,
             followers: Mask::EMPTY,
             task_active: false,
-            dirty: if !redundant || consistency == Consistency::Dirty {
+            lanes_only: false,
+            // Where no disk took what had to be recorded first, the first write waits for that.
+            dirty: if !redundant || consistency == Consistency::Dirty && !self.worker.is_unwritten()
+            {
                 Dirty::Dirty
             } else {
                 Dirty::Clean

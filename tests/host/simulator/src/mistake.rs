@@ -86,6 +86,10 @@ pub enum Mistake {
     SessionKept,
     /// A disk that comes back brings its old entries.
     RingNotCleared,
+    /// A disk that cannot be done without need not take what the others do.
+    WrittenWithoutNeeded,
+    /// A task ends, and writes go around the lanes, while who read a copy there still writes it again.
+    RepairOutlivesTask,
 }
 
 impl Mistake {
@@ -130,6 +134,8 @@ impl Mistake {
         Mistake::ReplayNotFlushed,
         Mistake::SessionKept,
         Mistake::RingNotCleared,
+        Mistake::WrittenWithoutNeeded,
+        Mistake::RepairOutlivesTask,
     ];
 
     /// The mistake whose `Debug` name is `name`.

@@ -208,7 +208,10 @@ impl Oracle {
 
     /// Anything may be in this sector, until it is written: a named allowance.
     pub fn make_wild(&mut self, sector: u64, now: Time) {
-        self.cells[sector as usize].entries.push(Entry {
+        let cell = &mut self.cells[sector as usize];
+        // What was seen before it may be gone.
+        cell.observed = None;
+        cell.entries.push(Entry {
             any: true,
             ended: Some(now),
             good: false,

@@ -74,11 +74,6 @@ pub fn format_of(config: &Config) -> &'static dyn Format {
     registry::by_name(config.format).expect("a registered format")
 }
 
-/// Whether the format has one copy of its metadata on a disk, which a cut may leave damaged: 0.90 of md.
-pub fn may_tear(format: &dyn Format) -> bool {
-    format.name() == "md-0.90"
-}
-
 /// What a shell knows of a disk.
 pub fn facts(key: usize) -> DiskFacts {
     DiskFacts {

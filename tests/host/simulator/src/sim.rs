@@ -120,8 +120,6 @@ pub struct Sim {
     /// Disks that did not take the last metadata that they were to have: who has what they hold may be
     /// called old by the others.
     pub untaken: BTreeSet<usize>,
-    /// Disks with metadata that was written and not flushed: a cut may tear it.
-    pub unflushed_metadata: BTreeSet<usize>,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
     /// Faults were put in that may take a member.
@@ -183,7 +181,6 @@ impl Sim {
             places: template.places.clone(),
             last_readable: Mask::all(history.config.members),
             untaken: BTreeSet::new(),
-            unflushed_metadata: BTreeSet::new(),
             last_fault: 0,
             faulty: false,
             unplugged_rows: Vec::new(),

@@ -377,7 +377,7 @@ impl Sim {
             let op = self.new_op(stripe, column, len, Job::Read { wanted });
             // Writes to copies take no lane locks while there is no task: a repair could put what was
             // there before over what has just been written.
-            let may_meet = self.is_copied() && !self.arr().task_active;
+            let may_meet = self.is_copied() && !self.arr().lanes_only;
             let repairs = !may_meet || self.has(Mistake::RepairMeetsWrites);
             self.op(op).shared = !(after_error && repairs);
             let fragment = Fragment {

@@ -67,6 +67,24 @@ fn histories_keep_their_promises() {
     }
 }
 
+/// Writes of metadata fail too.
+#[test]
+fn metadata_errors_lose_nothing() {
+    for (format, count) in [
+        ("ddf", 40),
+        ("asr", 400),
+        ("imsm", 80),
+        ("md-1.2", 300),
+        ("md-0.90", 200),
+    ] {
+        let menu = Menu {
+            metadata_errors: true,
+            ..Menu::of(format).expect("a format")
+        };
+        keep_their_promises(&menu, count);
+    }
+}
+
 /// A seed replays exactly: every step of the story is the same.
 #[test]
 fn a_seed_replays() {
@@ -83,9 +101,10 @@ fn a_seed_replays() {
 ///
 /// Not in the list: `CleanWithoutFlush`, `CheckpointWithoutFlush` and `RebuiltWithoutFlush`, which hide
 /// behind the flushes of the plans themselves (they reach the same disks), and `UnwrittenCounts`, which
-/// takes all disks failing at once; longer runs find some of them. `ReadBeforeLastSync`, `RebuiltCopyLeads`
-/// and `FilledAheadLeftBehind` are found once in ten thousands of histories (they were the driver's own): the
-/// parts that were wrong have tests of their own. Others are below, with histories made for them.
+/// takes all disks failing at once; longer runs find some of them. `ReadBeforeLastSync`, `RebuiltCopyLeads`,
+/// `FilledAheadLeftBehind`, `RepairOutlivesTask` and `WrittenWithoutNeeded` are found once in ten thousands of
+/// histories (they were the driver's own): the parts that were wrong have tests of their own, where that can be. Others are
+/// below, with histories made for them.
 const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::FlushLeftOut, "ddf", 40),
     (Mistake::FuaDropped, "ddf", 40),

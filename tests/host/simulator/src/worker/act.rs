@@ -6,7 +6,7 @@ use super::Action;
 use crate::array::{Dirty, Task};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::model::Slot;
+use emd_core::model::{MemberState, Slot};
 use emd_core::personalities::rebuild::Pass;
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
@@ -40,6 +40,14 @@ impl Sim {
                 array.late = late;
                 if !array.needs_resync {
                     array.unsynced_from = u64::MAX;
+                }
+                // Members that were recorded as lost and could not be done without until now.
+                let present = array.writable;
+                for slot in present.iter() {
+                    let state = self.member_state(slot);
+                    if matches!(state, Some(MemberState::Failed | MemberState::Missing)) {
+                        self.drop_member(slot);
+                    }
                 }
             }
             Action::Resynced => {
@@ -133,6 +141,7 @@ impl Sim {
         }
         array.rebuilt.begin(&begun, done);
         array.task_active = true;
+        array.lanes_only = true;
         array.task = Some(Task {
             kind,
             pass,

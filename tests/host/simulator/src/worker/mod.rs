@@ -28,6 +28,8 @@ pub enum Step {
     WriteAgain,
     /// Flush all members; the end of the activity when one fails.
     FlushMembers,
+    /// The same for some.
+    FlushSlots(Mask),
     /// Flush the disks of the set before the volume runs; once more when one fails.
     FlushDisks,
     /// Record an event; the end of the activity when that cannot be.
@@ -96,7 +98,16 @@ struct Plan {
     written: BTreeSet<DiskIndex>,
     failed: BTreeSet<DiskIndex>,
     handled: BTreeSet<DiskIndex>,
+    /// Disks that failed in earlier rounds.
+    overdue: BTreeSet<DiskIndex>,
     strict: bool,
+    /// Disks that cannot be done without; how often it was begun for their sake.
+    needed: BTreeSet<DiskIndex>,
+    tries: u32,
+    /// It ended early: one of them did not.
+    stuck: bool,
+    /// It is what no disk took before (`catch_up`); the next step waits for it.
+    catching_up: bool,
 }
 
 /// The worker.
@@ -120,6 +131,9 @@ pub struct Worker {
 
 /// So often a plan that no disk takes is tried again here.
 const UNWRITTEN_TRIES: u32 = 3;
+
+/// So often a plan is begun again for a disk that cannot be done without.
+const INSISTENCE: u32 = 4;
 
 /// So often a task that cannot get to its end is tried here.
 const GRIEFS_MAX: u32 = 6;
@@ -236,7 +250,12 @@ impl Sim {
             match step {
                 Step::WriteAgain => return self.carry_out(true, BTreeSet::new()),
                 Step::FlushMembers => {
-                    if self.flush_members() {
+                    if self.flush_members(None) {
+                        return;
+                    }
+                }
+                Step::FlushSlots(slots) => {
+                    if self.flush_members(Some(slots)) {
                         return;
                     }
                 }
@@ -244,6 +263,10 @@ impl Sim {
                     if self.flush_disks() {
                         return;
                     }
+                }
+                Step::Record(_) | Step::TryRecord(_) if self.worker.unwritten.is_some() => {
+                    self.worker.steps.push_front(step);
+                    return self.catch_up(matches!(step, Step::Record(_)));
                 }
                 Step::Record(event) | Step::TryRecord(event) => {
                     let strict = matches!(step, Step::Record(_));

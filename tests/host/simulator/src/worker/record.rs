@@ -2,7 +2,7 @@
 
 //! Recording (`record.rs`): an event, and its plan carried out phase by phase; flushes.
 
-use super::{Plan, Stage, Step};
+use super::{Plan, Stage, Step, INSISTENCE};
 use crate::disk::IoError;
 use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
@@ -21,12 +21,28 @@ impl Sim {
     }
 
     pub(super) fn carry_out(&mut self, strict: bool, handled: BTreeSet<DiskIndex>) {
-        let Some(set) = &self.set else { return };
-        let mut plan = Plan {
+        self.begin_plan(Plan {
             strict,
             handled,
             ..Plan::default()
-        };
+        });
+    }
+
+    /// `catch_up`, before a step that records.
+    pub(super) fn catch_up(&mut self, strict: bool) {
+        self.begin_plan(Plan {
+            strict,
+            catching_up: true,
+            ..Plan::default()
+        });
+    }
+
+    /// `insist`: the plan begins, perhaps once more.
+    fn begin_plan(&mut self, mut plan: Plan) {
+        let Some(set) = &self.set else { return };
+        let all = set.set().live_disks().map(|(disk, _)| disk);
+        let needed = all.filter(|&disk| self.is_in_use(disk) && !self.bears_loss(disk));
+        plan.needed = needed.collect();
         let mut last = None;
         let reordered = self.has(Mistake::PhasesReordered);
         for write in set.plan().writes() {
@@ -51,9 +67,15 @@ impl Sim {
     }
 
     pub(super) fn next_phase(&mut self) {
+        let insists = !self.has(Mistake::WrittenWithoutNeeded);
         loop {
             let plan = self.plan();
             plan.flushing = false;
+            let lacks_needed = !plan.failed.is_disjoint(&plan.needed);
+            plan.stuck = lacks_needed && plan.tries < INSISTENCE && insists;
+            if plan.stuck {
+                return self.plan_done();
+            }
             let Some(writes) = plan.phases.pop_front() else {
                 return self.plan_done();
             };
@@ -66,7 +88,6 @@ impl Sim {
                 let plan = self.plan();
                 plan.pending += 1;
                 plan.touched.insert(disk);
-                self.unflushed_metadata.insert(device);
                 self.send(
                     device,
                     Request::WriteBytes(sector, bytes, false),
@@ -95,13 +116,16 @@ impl Sim {
         }
         let pending = plan.pending;
         let device = self.devices.get(usize::from(disk)).copied().flatten();
+        let plan = self.plan();
+        // The others do not get ahead of who is needed; an error may pass.
+        let is_waited_for = plan.needed.contains(&disk) && plan.tries < INSISTENCE;
         match (device, result) {
+            (Some(_), Err(IoError::Medium)) if is_waited_for => {}
             (Some(device), Err(_)) => {
                 self.untaken.insert(device);
             }
             (Some(device), Ok(())) if is_flush && !self.plan().failed.contains(&disk) => {
                 self.untaken.remove(&device);
-                self.unflushed_metadata.remove(&device);
             }
             _ => {}
         }
@@ -130,6 +154,17 @@ impl Sim {
     pub(super) fn plan_done(&mut self) {
         let plan = std::mem::take(self.plan());
         self.worker.stage = None;
+        if plan.stuck {
+            self.tell(|_| "   who is needed did not take it: once more".into());
+            return self.begin_plan(Plan {
+                strict: plan.strict,
+                handled: plan.handled,
+                overdue: plan.overdue,
+                tries: plan.tries + 1,
+                catching_up: plan.catching_up,
+                ..Plan::default()
+            });
+        }
         let written: Vec<_> = plan.written.difference(&plan.failed).collect();
         if !plan.failed.is_empty() && written.is_empty() {
             if !self.has(Mistake::UnwrittenCounts) {
@@ -137,6 +172,10 @@ impl Sim {
             }
             if plan.strict {
                 return self.abort();
+            }
+            if plan.catching_up {
+                // What was to be recorded after it is not.
+                self.worker.steps.pop_front();
             }
             return self.next_step();
         }
@@ -147,7 +186,8 @@ impl Sim {
             }
         }
         let mut handled = plan.handled;
-        for disk in plan.failed {
+        let overdue: BTreeSet<_> = plan.overdue.union(&plan.failed).copied().collect();
+        for &disk in &overdue {
             if !handled.insert(disk) || !self.bears_loss(disk) {
                 continue;
             }
@@ -155,7 +195,13 @@ impl Sim {
             let event = self.loss_event(disk);
             self.tell(|_| format!("   disk {disk} does not take its metadata"));
             if self.apply(&event).is_ok() {
-                return self.carry_out(plan.strict, handled);
+                return self.begin_plan(Plan {
+                    strict: plan.strict,
+                    handled,
+                    overdue,
+                    catching_up: plan.catching_up,
+                    ..Plan::default()
+                });
             }
         }
         self.next_step();
@@ -189,13 +235,14 @@ impl Sim {
         pending > 0
     }
 
-    /// True when something is on the way.
-    pub(super) fn flush_members(&mut self) -> bool {
+    /// True when something is on the way. `only` some members; all that are attached.
+    pub(super) fn flush_members(&mut self, only: Option<Mask>) -> bool {
         let Some(array) = &self.array else {
             return false;
         };
+        let slots = only.unwrap_or(array.attached);
         let mut pending = 0;
-        for slot in array.attached.iter() {
+        for slot in slots.iter() {
             let disk = self
                 .disk_in(slot)
                 .and_then(|disk| *self.devices.get(usize::from(disk))?);

@@ -17,7 +17,8 @@ impl Sim {
         self.set.as_ref()?;
         let array = self.array.as_ref()?;
         if let Some(tries) = self.worker.unwritten {
-            let due = tries < UNWRITTEN_TRIES && self.now % 32 == 0;
+            let is_idle = self.flying.is_empty();
+            let due = tries < UNWRITTEN_TRIES && (is_idle || self.now % 32 == 0);
             return due.then(|| (vec![Step::WriteAgain], Action::Nothing));
         }
         if let Some(slot) = array.unrecorded.first() {
@@ -80,7 +81,11 @@ impl Sim {
         match end.kind {
             TaskKind::Rebuild => {
                 if flushed {
-                    steps.push(Step::FlushMembers);
+                    // A copy is right by itself.
+                    steps.push(match self.is_copied() {
+                        true => Step::FlushSlots(end.pass.marked),
+                        false => Step::FlushMembers,
+                    });
                 }
                 let mut rebuilt = Mask::EMPTY;
                 for slot in end.pass.marked.minus(unrecorded).iter() {

@@ -36,7 +36,7 @@ impl Sim {
         mask
     }
 
-    pub(super) fn bears_loss(&self, disk: DiskIndex) -> bool {
+    pub fn bears_loss(&self, disk: DiskIndex) -> bool {
         let Some(set) = &self.set else { return false };
         let mut is_member = false;
         for (_, _, member) in set.set().memberships(disk) {
@@ -55,6 +55,21 @@ impl Sim {
             }
         }
         !is_member
+    }
+
+    /// Whether the volume has a disk as a member in sync, and has not given it up.
+    pub(super) fn is_in_use(&self, disk: DiskIndex) -> bool {
+        let Some(set) = &self.set else { return false };
+        let is_here = self.devices.get(usize::from(disk)).copied().flatten();
+        let mut members = set.set().memberships(disk);
+        is_here.is_some()
+            && members.any(|(_, slot, member)| {
+                let is_kept = self
+                    .array
+                    .as_ref()
+                    .is_none_or(|array| !array.broken && array.writable.contains(slot));
+                member.state == MemberState::InSync && is_kept
+            })
     }
 
     pub(super) fn is_unplugged(&self, disk: DiskIndex) -> bool {
