@@ -532,7 +532,7 @@ impl<'a> Reader<'a> {
         }
         let size_sectors = words::capacity_sectors(shape);
         let most = words::sync_sectors(shape, size_sectors);
-        let consistency = match head.resync {
+        let consistency = match self.resync_word() {
             _ if !shape.level.is_redundant() => Consistency::Clean,
             u64::MAX => Consistency::Clean,
             0 => Consistency::Dirty,
@@ -558,6 +558,18 @@ impl<'a> Reader<'a> {
             GFP_KERNEL,
         )?;
         Ok(())
+    }
+
+    /// How far redundancy agrees: as the newest member has it. A spare may be away unrecorded, with a mark
+    /// that a cut kept from all others; they go on from their own.
+    fn resync_word(&self) -> u64 {
+        let views = self.views.iter().zip(self.standings.iter());
+        let members = views.filter(|(_, standing)| matches!(standing, Standing::Member(_)));
+        members
+            .map(|(view, _)| view.head)
+            .max_by_key(|head| head.events)
+            .filter(|head| head.events < self.head().events)
+            .map_or(self.head().resync, |head| head.resync)
     }
 
     /// The member in a slot.

@@ -8,7 +8,7 @@ use emd_core::metadata::md::layout::v0;
 use emd_core::metadata::md::{Md, MdSet, MD_090};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    BadRange, DiskOffer, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
+    BadRange, Consistency, DiskOffer, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
 };
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::Disk;
@@ -69,6 +69,33 @@ fn what_a_disk_missed_comes_with_the_next_update() {
                 assert_eq!(again.set().bad_ranges.len(), kept);
             }
         }
+    }
+}
+
+/// A spare alone took that the array is clean, and was away when the others went on: it has no say in that.
+#[test]
+fn a_spare_does_not_know_that_all_is_clean() {
+    for format in ALL {
+        let (mut set, mut disks) = made(format, Level::Raid1, 2);
+        disks.push(blanks(1, 40, 512).remove(0));
+        let offer = DiskOffer {
+            facts: facts(&disks[2], 2),
+            role: SpareRole::Global,
+        };
+        for event in [Event::DiskAdded(offer), Event::Dirty(0)] {
+            apply(&mut set, &mut disks, &event, 2).unwrap();
+        }
+        let mut told = disks.clone();
+        apply(&mut set, &mut told, &Event::Clean(0), 3).unwrap();
+        disks[2] = told[2].clone();
+        let keyed: Vec<_> = (0..).zip(&disks).collect();
+        let mut set = open_keyed(format, &keyed).unwrap();
+        assert_eq!(set.set().volumes[0].consistency, Consistency::Dirty);
+        // All hear of it.
+        apply(&mut set, &mut disks, &Event::Dirty(0), 4).unwrap();
+        assert!(!set.plan().is_empty());
+        let set = open_keyed(format, &[(2, &disks[2]), (0, &disks[0])]).unwrap();
+        assert_eq!(set.set().volumes[0].consistency, Consistency::Dirty);
     }
 }
 
