@@ -16,11 +16,12 @@ pub mod bytes;
 pub mod ddf;
 pub mod imsm;
 pub mod md;
+pub mod ppl;
 pub mod registry;
 
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, Level,
-    Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog,
+    Level, LoggedWrite, Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -29,6 +30,9 @@ pub const PROBE_BYTES_MAX: usize = 8 << 20;
 
 /// Most rounds of reading that probing one disk may take.
 pub const PROBE_ROUNDS_MAX: usize = 16;
+
+/// Most sectors that the log of another driver may take on each member ([`MetadataSet::left_log_place`]): 32 MiB.
+pub const LEFT_LOG_SECTORS_MAX: u32 = 65536;
 
 /// A byte range of a disk that a format wants to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -236,5 +240,29 @@ pub trait MetadataSet: Send + Sync {
     /// when there is no disk, or no place on it.
     fn hole_log_sector(&self, _volume: VolumeIndex, _slot: Slot) -> Option<u64> {
         None
+    }
+
+    /// The log that another driver keeps for a volume, when it has one. Its policy is [`CrashPolicy::Log`] then, and
+    /// it is not written to.
+    fn left_log(&self, _volume: VolumeIndex) -> Option<LeftLog> {
+        None
+    }
+
+    /// Where that log is on the disk of the member in `slot`: first sector and length, in whole logical blocks, at most
+    /// [`LEFT_LOG_SECTORS_MAX`]. `None` when there is no disk, or no place on it.
+    fn left_log_place(&self, _volume: VolumeIndex, _slot: Slot) -> Option<(u64, u32)> {
+        None
+    }
+
+    /// Adds the writes that the log of the member in `slot` tells of to `writes`. `bytes` are what its place has.
+    /// False when it is not all there. Allocates.
+    fn read_left_log(
+        &self,
+        _volume: VolumeIndex,
+        _slot: Slot,
+        _bytes: &[u8],
+        _writes: &mut KVVec<LoggedWrite>,
+    ) -> Result<bool> {
+        Ok(false)
     }
 }

@@ -202,10 +202,12 @@ impl AsrSet {
             // There is no place for it.
             Event::ScrubProgress(..) => Ok(()),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
-            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
-                EOPNOTSUPP,
-                "EMD has no place for its log in Adaptec metadata"
-            )),
+            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) | Event::LeftLogOff { .. } => {
+                Err(reason!(
+                    EOPNOTSUPP,
+                    "EMD has no place for its log in Adaptec metadata"
+                ))
+            }
         }
     }
 }

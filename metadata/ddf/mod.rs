@@ -283,6 +283,9 @@ impl DdfSet {
             Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
             Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::HoleLogStarted(volume) => self.hole_log_started(volume, context),
+            Event::LeftLogOff { .. } => {
+                Err(reason!(EINVAL, "the volume has no log of another driver"))
+            }
         }
     }
 }

@@ -137,6 +137,10 @@ pub mod volume {
     pub const GENERAL: u8 = 3;
     /// Kind: resync, in some firmware.
     pub const REPAIR: u8 = 5;
+    /// Policy: a partial parity log on each member.
+    pub const POLICY_LOG: u8 = 1;
+    /// Policy: several, one behind the other.
+    pub const POLICY_LOGS: u8 = 3;
     /// Policy of volumes that mdadm makes: none.
     pub const POLICY_OFF: u8 = 5;
 }

@@ -12,6 +12,7 @@
 //! | `model` | levels, states and sizes in IMSM's words and the model's |
 //! | `probe` | finding an MPB on a disk |
 //! | `assemble`, `read_volumes` | disks of a family to a set; volumes, and what may be done with them |
+//! | `left_log` | the partial parity log: where it is, and how it is taken off |
 //! | `reshape` | volumes that mdadm or the firmware is reshaping: what lies where |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `volumes`, `sync`, `bad_log` | events about disks, volumes, redundancy, bad blocks |
@@ -26,6 +27,7 @@ mod bad_log;
 pub mod create;
 mod disks;
 pub mod layout;
+mod left_log;
 pub mod model;
 pub mod mpb;
 pub mod plan;
@@ -41,8 +43,8 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, Level, Rotation, Set,
-    Source, UpdatePlan, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog, Level,
+    LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -162,6 +164,31 @@ impl MetadataSet for ImsmSet {
     fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
         self.largest(spec)
     }
+
+    fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
+        match self.left_log_of(volume) {
+            Some(_) => CrashPolicy::Log,
+            None => CrashPolicy::Resync,
+        }
+    }
+
+    fn left_log(&self, volume: VolumeIndex) -> Option<LeftLog> {
+        self.left_log_of(volume)
+    }
+
+    fn left_log_place(&self, volume: VolumeIndex, slot: Slot) -> Option<(u64, u32)> {
+        self.left_log_at(volume, slot)
+    }
+
+    fn read_left_log(
+        &self,
+        _volume: VolumeIndex,
+        slot: Slot,
+        bytes: &[u8],
+        writes: &mut KVVec<LoggedWrite>,
+    ) -> Result<bool> {
+        self.read_left_log_of(slot, bytes, writes)
+    }
 }
 
 impl ImsmSet {
@@ -213,7 +240,8 @@ impl ImsmSet {
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
             // There is no place for it.
             Event::ScrubProgress(..) => Ok(()),
-            Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
+            Event::CrashPolicySet(volume, policy) if policy == self.crash_policy(volume) => Ok(()),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
                 EOPNOTSUPP,
                 "EMD has no place for its log in Intel metadata"

@@ -3,6 +3,7 @@
 //! Volumes of an MPB to volumes of the model, and what may be done with them.
 
 use super::layout::*;
+use super::left_log::log_sectors;
 use super::model::{mark_of, place_of, sync_end, Place};
 use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
@@ -69,14 +70,6 @@ impl ImsmSet {
                 self.read_member(raw, at, source, slot, mark, place.start_sectors),
                 GFP_KERNEL,
             )?;
-        }
-        if let (Access::ReadOnly(_), true) = (access, log_in_doubt(raw, at, &place.shape, &members))
-        {
-            access = Access::Refused(reason!(
-                EIO,
-                "degraded, and writes were in flight: only its partial parity log, which is not read, \
-                 knows what they were"
-            ));
         }
         Ok(Volume {
             id: volume_identity(raw, at),
@@ -218,10 +211,14 @@ impl ImsmSet {
                 "the metadata needs features {unknown:#x} that are not known"
             ));
         }
+        if log_sectors(raw, at, place.shape.level).is_some() {
+            return Access::ReadOnly(reason!(
+                EROFS,
+                "its partial parity log is not kept up: stop it, and emdadm policy VOLUME resync \
+                 takes that off"
+            ));
+        }
         match raw.u8(at + volume::HOLE_POLICY) {
-            1 | 3 if place.shape.level == Level::Raid5 => {
-                Access::ReadOnly(policy("a partial parity log"))
-            }
             2 | 4 => Access::ReadOnly(policy("a journaling drive")),
             6 => Access::ReadOnly(policy("a bitmap")),
             _ => Access::ReadWrite,
@@ -271,17 +268,6 @@ fn policy(what: &str) -> Reason {
         EROFS,
         "{what} is not kept: mdadm --grow --consistency-policy=resync turns it off"
     )
-}
-
-/// Whether a volume lacks a member, and what that would have in stripes that were being written only the
-/// partial parity log tells.
-fn log_in_doubt(raw: Raw<'_>, at: usize, shape: &Shape, members: &[Member]) -> bool {
-    shape.level == Level::Raid5
-        && matches!(raw.u8(at + volume::HOLE_POLICY), 1 | 3)
-        && raw.u8(at + volume::DIRTY) & (volume::IN_FLIGHT | volume::LOG_VALID) != 0
-        && members
-            .iter()
-            .any(|member| member.state != MemberState::InSync)
 }
 
 /// What may be done with a volume that changes its shape.

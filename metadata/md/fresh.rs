@@ -85,6 +85,7 @@ pub(super) fn home_from(
         bitmap_whole: false,
         missed: false,
         unsure: false,
+        left_log: None,
     };
     if version == Version::V090 {
         let state = get32(&images, v0::STATE);

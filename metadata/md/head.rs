@@ -56,6 +56,8 @@ pub struct Head {
     pub log: Option<Stretch>,
     /// Unit of the bad-block log: sectors, as a power of two.
     pub log_shift: u8,
+    /// The partial parity log.
+    pub ppl: Option<Stretch>,
     /// Event count.
     pub events: u64,
     /// How far redundancy agrees; `u64::MAX`: everywhere.
@@ -192,6 +194,8 @@ fn decode_1(version: Version, sector: u64, bytes: &[u8]) -> Checked<Head> {
     let bitmap = (features & feature::BITMAP != 0)
         .then(|| moved(sector, signed(v1::BITMAP)))
         .flatten();
+    let ppl = moved(sector, i64::from(get16(bytes, v1::PPL_OFFSET) as i16))
+        .filter(|_| features & feature::LOGS != 0);
     Ok(Head {
         version,
         sector,
@@ -214,6 +218,10 @@ fn decode_1(version: Version, sector: u64, bytes: &[u8]) -> Checked<Head> {
             sectors: u32::from(log_sectors),
         }),
         log_shift: bytes.get(v1::LOG_SHIFT).copied().unwrap_or(0),
+        ppl: ppl.map(|sector| Stretch {
+            sector,
+            sectors: u32::from(get16(bytes, v1::PPL_SECTORS)),
+        }),
         events: get64(bytes, v1::EVENTS),
         resync: get64(bytes, v1::RESYNC),
         roles_max,
@@ -288,6 +296,7 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
             .flatten(),
         log: None,
         log_shift: 0,
+        ppl: None,
         events: get64(bytes, v0::EVENTS),
         resync,
         roles_max: v0::DEVICES_MAX,
@@ -316,6 +325,7 @@ impl Head {
             bitmap: None,
             log: None,
             log_shift: 0,
+            ppl: None,
             events: 0,
             resync: u64::MAX,
             roles_max: match version {

@@ -81,6 +81,10 @@ pub mod v1 {
     pub const RAID_DISKS: usize = 0x5C;
     /// Bitmap: signed sectors from the superblock.
     pub const BITMAP: usize = 0x60;
+    /// Partial parity log, at the same place: signed sectors from the superblock, 16 bits.
+    pub const PPL_OFFSET: usize = 0x60;
+    /// Its length in sectors, 16 bits.
+    pub const PPL_SECTORS: usize = 0x62;
     /// First sector of data.
     pub const DATA_OFFSET: usize = 0x80;
     /// Sectors for data.
@@ -145,6 +149,8 @@ pub mod feature {
     pub const PPL: u32 = 0x400;
     /// There are several partial parity logs.
     pub const PPLS: u32 = 0x800;
+    /// The two above: there is a partial parity log.
+    pub const LOGS: u32 = PPL | PPLS;
     /// The layout of RAID 0 is given.
     pub const RAID0_LAYOUT: u32 = 0x1000;
     /// All that are known.

@@ -13,7 +13,8 @@
 //! | `words` | levels, layouts and sizes in md's words and the model's |
 //! | `bitmap`, `badblocks` | the write-intent bitmap, the bad-block log |
 //! | `probe` | finding a superblock, and whose it is |
-//! | `assemble` | disks of an array to a set: which superblock counts, which disks are old |
+//! | `assemble`, `standing` | disks of an array to a set: which superblock counts, which disks are old |
+//! | `read_disks`, `read_volume` | what such a set has |
 //! | `set` | the metadata of an array in memory |
 //! | `disks`, `sync` | events about disks, redundancy |
 //! | `create` | new sets and arrays, renaming, deletion |
@@ -34,15 +35,19 @@ pub mod head;
 pub mod layout;
 mod plan;
 pub mod probe;
+mod read_disks;
+mod read_volume;
 mod render;
 pub mod set;
+mod standing;
 mod sync;
 pub mod words;
 
+use super::ppl::{self, Dialect};
 use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, Level, Rotation, Set,
-    Source, UpdatePlan, VolumeSpec,
+    Checked, Consistency, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog, Level,
+    LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -266,6 +271,41 @@ impl MetadataSet for MdSet {
     fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
         self.largest(spec)
     }
+
+    fn crash_policy(&self, _volume: VolumeIndex) -> CrashPolicy {
+        match self.left_log {
+            true => CrashPolicy::Log,
+            false => CrashPolicy::Resync,
+        }
+    }
+
+    fn left_log(&self, volume: VolumeIndex) -> Option<LeftLog> {
+        let model = self.set.volume(volume).filter(|_| self.left_log)?;
+        Some(LeftLog {
+            is_due: model.consistency != Consistency::Clean,
+        })
+    }
+
+    fn left_log_place(&self, volume: VolumeIndex, slot: Slot) -> Option<(u64, u32)> {
+        let model = self.set.volume(volume).filter(|_| self.left_log)?;
+        let disk = model.members.get(usize::from(slot))?.disk?;
+        let place = self.home(disk)?.left_log?;
+        Some((place.sector, place.sectors))
+    }
+
+    fn read_left_log(
+        &self,
+        _volume: VolumeIndex,
+        slot: Slot,
+        bytes: &[u8],
+        writes: &mut KVVec<LoggedWrite>,
+    ) -> Result<bool> {
+        let dialect = Dialect {
+            signature: ppl::signature_of(&self.head.uuid),
+            unit_sectors: 1,
+        };
+        ppl::read(dialect, slot, bytes, writes)
+    }
 }
 
 impl MdSet {
@@ -277,7 +317,7 @@ impl MdSet {
                 | Event::DiskMissing(_)
                 | Event::BadRangeAdded(_)
                 | Event::BadRangeCleared(_)
-        );
+        ) || (self.left_log && matches!(event, Event::LeftLogOff { .. }));
         match self.frozen.as_ref().filter(|_| !harmless) {
             Some(why) => Err(reason!(EROFS, "nothing is written to it: {}", why.text())),
             None => Ok(()),
@@ -326,6 +366,7 @@ impl MdSet {
             // There is no place for it.
             Event::ScrubProgress(..) => Ok(()),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
                 EOPNOTSUPP,
                 "EMD has no place for its log in md's metadata"

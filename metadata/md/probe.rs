@@ -9,7 +9,7 @@
 //!   place as the disk's own. It is left to the partition when the disk's partition table says so.
 //! * Two versions on one disk: the array that was created later counts, as for mdadm.
 
-use super::super::{DiskImage, Probe, Region};
+use super::super::{ppl, DiskImage, Probe, Region};
 use super::bitmap;
 use super::head::{decode, Found, Head, Stretch};
 use super::layout::*;
@@ -386,4 +386,11 @@ pub fn bitmap_place(view: &View<'_>, regions: u32) -> Option<u64> {
     view.head
         .bitmap
         .filter(|&sector| own_place(view, Stretch { sector, sectors }))
+}
+
+/// The stretch of a disk's partial parity log, when it may be there.
+pub fn left_log_place(view: &View<'_>) -> Option<Stretch> {
+    view.head
+        .ppl
+        .filter(|&log| log.sectors >= ppl::AREA_SECTORS_MIN && own_place(view, log))
 }

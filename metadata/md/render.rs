@@ -221,6 +221,9 @@ impl MdSet {
                 features |= feature::BAD_BLOCKS;
             }
         }
+        if self.head.features & feature::LOGS == 0 {
+            features &= !feature::LOGS;
+        }
         put32(bytes, v1::FEATURES, features);
         let sum = checksum_1(bytes, get32(bytes, v1::ROLES_MAX));
         put32(bytes, v1::CHECKSUM, sum);

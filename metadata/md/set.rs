@@ -84,6 +84,8 @@ pub struct Home {
     pub missed: bool,
     /// What is on the disk may be of any age, and torn: the current plan writes all of it.
     pub unsure: bool,
+    /// Where its partial parity log is.
+    pub left_log: Option<Stretch>,
 }
 
 impl Home {
@@ -175,6 +177,8 @@ pub struct MdSet {
     pub in_flight: bool,
     /// Nothing is written, because …
     pub frozen: Option<Reason>,
+    /// That is because of a partial parity log, and of nothing else.
+    pub left_log: bool,
     /// The bitmap.
     pub bitmap: Option<Bitmap>,
     /// Zeros.

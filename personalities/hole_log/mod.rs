@@ -38,12 +38,14 @@
 //! | `ring` | where the next one goes on its member, and when it may |
 //! | `watch` | lanes with entries, and lanes whose data may be in a cache |
 //! | `replay` | after a crash: what to put right, and how |
+//! | `left` | the same, when the log is another driver's |
 //!
 //! Each member has a ring of its own, in a place that the format gives. Entries carry the *session*: a
 //! random number that the metadata keeps, new at every start, so that nothing that was left behind, and
 //! nothing that users wrote, is taken for an entry.
 
 pub mod entry;
+pub mod left;
 pub mod replay;
 pub mod ring;
 pub mod watch;

@@ -8,7 +8,7 @@
 //! and done again: data that is in use is never written.
 
 use super::entry::{Found, Sum};
-use super::SECTORS_MAX;
+use super::{SECTORS_MAX, UNIT_SECTORS};
 use crate::model::{Checked, Slot};
 use crate::personalities::{gf256, Geometry, Kind, LaneRoles, Mask};
 use crate::reason;
@@ -19,9 +19,9 @@ use kernel::prelude::*;
 pub struct SumAt {
     /// The member.
     pub slot: Slot,
-    /// The entry's first unit; the sum begins a unit later, and goes on at the ring's start when it reaches
-    /// the end.
-    pub unit: u32,
+    /// Where in the ring the sum begins, in sectors; it goes on at the ring's start when it reaches the end. (May be
+    /// the end itself.)
+    pub start_sectors: u32,
     /// Sectors of the sum in front of the part.
     pub skip_sectors: u32,
 }
@@ -154,7 +154,7 @@ impl Write {
                 == (first.column, first.sectors, first.covers, first.on);
             let sum = Some(SumAt {
                 slot: entry.slot,
-                unit: found.unit,
+                start_sectors: found.unit.saturating_add(1).saturating_mul(UNIT_SECTORS),
                 skip_sectors: 0,
             });
             match entry.sum {

@@ -155,4 +155,13 @@ pub enum Event<'a> {
     /// A volume with a log is about to be written: a new session begins, and nothing that is in the log
     /// counts any more. Refused with `EINVAL` for volumes without.
     HoleLogStarted(VolumeIndex),
+    /// The log that another driver kept for a volume ([`super::LeftLog`]) is taken off: what it told of, if that was
+    /// due, is right on the disks. `is_settled`: nothing that was in flight is left in doubt, so a dirty volume is
+    /// clean with that. Refused with `EINVAL` for volumes without.
+    LeftLogOff {
+        /// The volume.
+        volume: VolumeIndex,
+        /// Nothing is left in doubt.
+        is_settled: bool,
+    },
 }

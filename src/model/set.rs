@@ -229,6 +229,30 @@ pub struct HoleLog {
     pub session: Option<[u64; 2]>,
 }
 
+/// A log of partial parity that another driver keeps for a volume, and EMD does not keep up: what it tells of is put
+/// right before EMD writes to the volume, and then it is taken off ([`super::Event::LeftLogOff`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftLog {
+    /// Writes may have been in flight: what it says counts.
+    pub is_due: bool,
+}
+
+/// A write that such a log tells of. It covered the same columns of data chunks that follow one another in a stripe; for
+/// the few shapes that are none of these see `personalities/hole_log/left.rs`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoggedWrite {
+    /// The member whose log says so, which is the one with the stripe's parity.
+    pub slot: Slot,
+    /// First sector of the volume that was written.
+    pub first_sector: u64,
+    /// Sectors that were written, on all members together.
+    pub data_sectors: u32,
+    /// Length of the sum of the data that was left alone; 0 when none was.
+    pub sum_sectors: u32,
+    /// Where in the log's place the sum starts, in sectors.
+    pub sum_start: u32,
+}
+
 /// What may be done with a volume.
 #[derive(Clone, Copy, Debug)]
 pub enum Access {

@@ -189,10 +189,7 @@ impl Engine for Manager {
                 "emd{} runs; its policy can be changed while it is stopped",
                 running.number.get()
             )),
-            None => {
-                let event = Event::CrashPolicySet(volume, request.policy);
-                inner.record(&self.shared, &event)
-            }
+            None => inner.set_policy(&set, volume, request.policy),
         };
         drop(inner);
         set.release_if_idle();

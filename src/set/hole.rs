@@ -34,19 +34,16 @@ struct Seat {
     device: Arc<BlockDevice>,
     offset_sectors: u64,
     ring_sector: u64,
+    ring_sectors: u64,
     /// Sectors of the member that hold what they should.
     right_sectors: u64,
 }
 
 /// A replay at work.
-struct Replay<'a> {
-    inner: &'a mut Inner,
-    geometry: Geometry,
-    session: Session,
-    units: u32,
+pub(super) struct Replay<'a> {
+    pub(super) inner: &'a mut Inner,
+    pub(super) geometry: Geometry,
     seats: KVec<Option<Seat>>,
-    /// Members whose rings are read: those in sync.
-    in_sync: Mask,
     blocks: KVVec<KVVec<u8>>,
     sums: [KVVec<u8>; 2],
 }
@@ -96,6 +93,42 @@ impl Inner {
         if !is_due {
             return Ok(());
         }
+        let sectors = u64::from(log.units.min(UNITS_MAX)) * u64::from(UNIT_SECTORS);
+        let ring = |inner: &Self, slot| (inner.hole_ring_sector(volume, slot), sectors);
+        let mut replay = Replay::new(self, volume, usable, ring)?;
+        let (mut found, read) = replay.read_rings(session, usable)?;
+        let stretches = plan(&replay.geometry, &mut found, read)?;
+        replay.mend_all(&stretches)?;
+        tell(volume, stretches.len());
+        Ok(())
+    }
+}
+
+/// Says what came of a replay.
+pub(super) fn tell(volume: VolumeIndex, mended: usize) {
+    if mended > 0 {
+        log!(
+            pr_info,
+            "volume {}: {} stretches that were being written are put right by the log",
+            volume,
+            mended
+        );
+    }
+}
+
+impl<'a> Replay<'a> {
+    /// For a volume whose members in `usable` are in sync, and their disks claimed. `ring` says where a member has its
+    /// ring: first sector (0: nowhere) and length.
+    #[inline(never)]
+    pub(super) fn new(
+        inner: &'a mut Inner,
+        volume: VolumeIndex,
+        usable: Mask,
+        ring: impl Fn(&Inner, Slot) -> (u64, u64),
+    ) -> Checked<Self> {
+        let Some(model) = inner.model().and_then(|set| set.volume(volume)) else {
+            return Err(reason!(ENOENT, "there is no volume {volume}"));
+        };
         let geometry = Geometry::new(&model.shape, model.size_sectors)?;
         let mut seats = KVec::with_capacity(model.members.len(), GFP_KERNEL)?;
         for (slot, member) in (0u16..).zip(model.members.iter()) {
@@ -104,11 +137,13 @@ impl Inner {
                 MemberState::Rebuilding { done_sectors } => done_sectors,
                 _ => 0,
             };
-            let device = member.disk.and_then(|disk| self.device(disk)).cloned();
+            let device = member.disk.and_then(|disk| inner.device(disk)).cloned();
+            let (ring_sector, ring_sectors) = ring(inner, slot);
             let seat = device.filter(|_| right_sectors > 0).map(|device| Seat {
                 device,
                 offset_sectors: member.offset_sectors,
-                ring_sector: self.hole_ring_sector(volume, slot),
+                ring_sector,
+                ring_sectors,
                 right_sectors,
             });
             seats.push(seat, GFP_KERNEL)?;
@@ -122,66 +157,71 @@ impl Inner {
             KVVec::from_elem(0, len, GFP_KERNEL)?,
             KVVec::from_elem(0, len, GFP_KERNEL)?,
         ];
-        let mut replay = Replay {
-            inner: self,
+        Ok(Self {
+            inner,
             geometry,
-            session,
-            units: log.units.min(UNITS_MAX),
             seats,
-            in_sync: usable,
             blocks,
             sums,
-        };
-        let mended = replay.run()?;
-        if mended > 0 {
-            log!(
-                pr_info,
-                "volume {}: {} stretches that were being written are put right by the log",
-                volume,
-                mended
-            );
-        }
-        Ok(())
+        })
     }
-}
 
-impl Replay<'_> {
-    /// Mends all there is to mend, and makes it durable; how many stretches.
-    fn run(&mut self) -> Checked<usize> {
-        let (mut found, read) = self.read_rings()?;
-        let stretches = plan(&self.geometry, &mut found, read)?;
-        for stretch in stretches.iter() {
+    /// Mends all there is to mend, in this order, and makes it durable.
+    pub(super) fn mend_all(&mut self, stretches: &[Stretch]) -> Checked {
+        for stretch in stretches {
             self.mend(stretch)?;
         }
         if !stretches.is_empty() {
             self.flush()?;
         }
-        Ok(stretches.len())
+        Ok(())
     }
 
-    /// All entries that count, and the members whose rings could be read.
-    fn read_rings(&mut self) -> Checked<(KVVec<Found>, Mask)> {
+    /// All entries of a session that count, and the members whose rings could be read.
+    fn read_rings(&mut self, session: Session, in_sync: Mask) -> Checked<(KVVec<Found>, Mask)> {
         let mut found = KVVec::new();
         let mut read = Mask::EMPTY;
-        let mut ring = KVVec::from_elem(0, self.units as usize * UNIT_BYTES, GFP_KERNEL)?;
-        for slot in self.in_sync.iter() {
-            let Some(seat) = self.seats.get(usize::from(slot)).and_then(Option::as_ref) else {
-                continue;
-            };
-            let io = self.inner.io.as_mut();
-            if seat.ring_sector == 0 || io.read(&seat.device, seat.ring_sector, &mut ring).is_err()
-            {
-                log!(
-                    pr_warn,
-                    "the log on disk {} cannot be read",
-                    seat.device.dev()
-                );
-                continue;
+        let mut ring = KVVec::new();
+        for slot in in_sync.iter() {
+            if self.read_ring(slot, &mut ring)? {
+                read = read.with(slot);
+                scan(session, slot, &ring, crc::crc32c, &mut found)?;
             }
-            read = read.with(slot);
-            scan(self.session, slot, &ring, crc::crc32c, &mut found)?;
         }
         Ok((found, read))
+    }
+
+    /// The members whose disks are here.
+    pub(super) fn here(&self) -> Mask {
+        let seats = (0u16..).zip(self.seats.iter());
+        seats
+            .filter(|(_, seat)| seat.is_some())
+            .fold(Mask::EMPTY, |here, (slot, _)| here.with(slot))
+    }
+
+    /// Reads a member's ring; false, and it is said, when it cannot be read.
+    pub(super) fn read_ring(&mut self, slot: Slot, ring: &mut KVVec<u8>) -> Checked<bool> {
+        let Some(seat) = self.seats.get(usize::from(slot)).and_then(Option::as_ref) else {
+            return Ok(false);
+        };
+        let bytes = usize::try_from(seat.ring_sectors)
+            .ok()
+            .and_then(|sectors| sectors.checked_mul(512))
+            .unwrap_or(0);
+        ring.resize(bytes, 0, GFP_KERNEL)?;
+        let io = self.inner.io.as_mut();
+        if seat.ring_sector == 0
+            || bytes == 0
+            || io.read(&seat.device, seat.ring_sector, ring).is_err()
+        {
+            log!(
+                pr_warn,
+                "the log on disk {} cannot be read",
+                seat.device.dev()
+            );
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Mends a stretch; block by block when something in it cannot be read, so that no more is made of that
@@ -282,9 +322,8 @@ impl Replay<'_> {
         else {
             return false;
         };
-        let ring_sectors = u64::from(self.units) * u64::from(UNIT_SECTORS);
-        let start =
-            (u64::from(sum.unit) + 1) * u64::from(UNIT_SECTORS) + u64::from(sum.skip_sectors);
+        let ring_sectors = seat.ring_sectors;
+        let start = u64::from(sum.start_sectors) + u64::from(sum.skip_sectors);
         let start = start.checked_rem(ring_sectors).unwrap_or(0);
         let before = usize::try_from(ring_sectors - start)
             .unwrap_or(usize::MAX)

@@ -63,6 +63,7 @@ mod fill;
 mod hole;
 mod info;
 mod keeper;
+mod left;
 mod lend;
 mod links;
 mod managed;

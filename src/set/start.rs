@@ -272,6 +272,10 @@ impl Inner {
         if lost > 0 && !model.stretches.is_empty() {
             return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
         }
+        let log_is_due = self.left_log(volume).is_some_and(|log| log.is_due);
+        if lost > 0 && log_is_due && !policy.force {
+            return Err(super::left::in_doubt());
+        }
         let has_parity = shape.level.parity_members() > 0;
         let is_exposed = match self.crash_policy(volume) {
             CrashPolicy::None => false,
@@ -307,7 +311,7 @@ impl Inner {
     /// that are here and old already, as it may be one disk only that knows.
     /// That it cannot be recorded now does no harm: nothing is written before the dirty mark is.
     #[inline(never)]
-    fn record_absent(&mut self, set: &ManagedSet, volume: VolumeIndex) {
+    pub(super) fn record_absent(&mut self, set: &ManagedSet, volume: VolumeIndex) {
         let Some(members) = self
             .model()
             .and_then(|model| model.volume(volume))

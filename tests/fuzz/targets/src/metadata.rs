@@ -6,12 +6,15 @@
 use crate::cases::{self, Case};
 use crate::input::Input;
 use crate::{repair, shell};
-use emd_core::metadata::MetadataSet;
+use emd_core::metadata::{MetadataSet, LEFT_LOG_SECTORS_MAX};
 use emd_core::model::{
     BadRange, CrashPolicy, DiskOffer, Event, Layout, Level, Rotation, Scrub, Set, SpareRole, Text,
     VolumeSpec,
 };
+use emd_core::personalities::hole_log::left;
+use emd_core::personalities::Geometry;
 use host_tests::samples::Disk;
+use kernel::prelude::KVVec;
 use std::fmt::Write as _;
 
 /// Most steps of an input.
@@ -228,6 +231,7 @@ impl Run<'_> {
                 assert!(log.units > 0, "an empty log");
             }
             for (slot, member) in (0u16..).zip(volume.members.iter()) {
+                self.look_at_left_log(set.as_ref(), index, slot);
                 let sector = set.hole_log_sector(index, slot);
                 let disk = member.disk.and_then(|disk| set.set().disk(disk));
                 if let (Some(sector), Some(facts)) = (sector, disk.and_then(|disk| disk.facts)) {
@@ -235,6 +239,40 @@ impl Run<'_> {
                     assert!(sector < facts.size_sectors);
                 }
             }
+        }
+    }
+
+    /// What the module asks of a log that another driver left.
+    fn look_at_left_log(&self, set: &dyn MetadataSet, volume: u16, slot: u16) {
+        let Some((sector, sectors)) = set.left_log_place(volume, slot) else {
+            return;
+        };
+        assert!(set.left_log(volume).is_some(), "a place, and no log");
+        assert!(sectors > 0 && sectors <= LEFT_LOG_SECTORS_MAX);
+        let model = set.set().volume(volume);
+        let member = model.and_then(|model| model.members.get(usize::from(slot)));
+        let disk = member.and_then(|member| set.set().disk(member.disk?));
+        let facts = disk
+            .and_then(|disk| disk.facts)
+            .expect("a disk that is here");
+        let block = u64::from(facts.logical_block_bytes / 512);
+        assert!(sector + u64::from(sectors) <= facts.size_sectors);
+        assert!(sector % block == 0 && u64::from(sectors) % block == 0);
+        let Some(disk) = self.disks.get(facts.key as usize) else {
+            return;
+        };
+        let bytes = disk.read(sector, sectors as usize);
+        let mut writes = KVVec::new();
+        let _ = set.read_left_log(volume, slot, &bytes, &mut writes);
+        let geometry = model.and_then(|model| Geometry::new(&model.shape, model.size_sectors).ok());
+        let Some(geometry) = geometry else { return };
+        let mut stretches = KVVec::new();
+        for write in writes.iter() {
+            let _ = left::stretches(&geometry, write, &mut stretches);
+        }
+        for stretch in stretches.iter() {
+            assert!(stretch.column + stretch.sectors <= geometry.chunk_sectors());
+            assert!(stretch.stripe < geometry.stripes());
         }
     }
 
@@ -341,6 +379,10 @@ impl Run<'_> {
             ),
             22 => Event::HoleLogStarted(volume),
             23 => Event::VolumeCreated(spec(input, slots)),
+            25 => Event::LeftLogOff {
+                volume,
+                is_settled: input.u8() & 1 == 0,
+            },
             _ => return None,
         };
         Some(event)

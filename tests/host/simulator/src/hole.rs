@@ -428,7 +428,7 @@ impl Sim {
         let sum = |at: Option<SumAt>| {
             let at = at?;
             let ring = &rings[usize::from(at.slot)];
-            let start = (at.unit as usize + 1) * UNIT_BYTES + at.skip_sectors as usize * 512;
+            let start = (at.start_sectors + at.skip_sectors) as usize * 512;
             let bytes = (start..start + len).map(|at| ring[at % ring.len()]);
             Some(bytes.collect::<Vec<u8>>())
         };

@@ -4,6 +4,7 @@
 
 pub mod counting;
 pub mod crash;
+pub mod ppl;
 pub mod samples;
 pub mod shell;
 pub mod world;

@@ -411,7 +411,7 @@ impl World {
             let sum = |at: Option<emd_core::personalities::hole_log::replay::SumAt>| {
                 let at = at?;
                 let ring = &self.rings[usize::from(at.slot)];
-                let first = (at.unit as usize + 1) * UNIT_BYTES + at.skip_sectors as usize * 512;
+                let first = (at.start_sectors + at.skip_sectors) as usize * 512;
                 Some(
                     (first..first + len)
                         .map(|at| ring[at % ring.len()])

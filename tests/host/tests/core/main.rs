@@ -9,6 +9,7 @@ mod gf256;
 mod hole_log;
 mod likeness;
 mod loss;
+mod left_log;
 mod mirror_copies;
 mod mirror_exhaustive;
 mod mirror_mutants;

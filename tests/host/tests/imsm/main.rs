@@ -6,6 +6,7 @@ mod bad_log;
 mod events;
 mod hostile;
 mod imsm_common;
+mod left_log;
 mod mdadm;
 mod noalloc;
 mod readings;

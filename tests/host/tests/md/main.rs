@@ -6,6 +6,7 @@ mod bitmaps;
 mod events;
 mod hostile;
 mod losses;
+mod left_log;
 mod md_common;
 mod mdadm;
 mod missed;

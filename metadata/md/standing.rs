@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What each disk of an array is.
+//!
+//! The newest superblock's roles decide who is what. A disk is current when its event count is at most
+//! one behind and it agrees that it has its role; everything else is old, and shown as such.
+
+use super::assemble::Reader;
+use super::layout::*;
+use super::probe::View;
+use crate::model::Checked;
+use crate::reason;
+use kernel::prelude::*;
+
+/// What a disk turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Current member in this slot.
+    Member(u16),
+    /// About to replace the member in this slot.
+    Replacement(u16),
+    /// Spare.
+    Spare,
+    /// Recorded as failed.
+    Failed,
+    /// Journal.
+    Journal,
+    /// Old.
+    Stale,
+}
+
+/// Whether two disks are not known to be copies of each other: by their own identities, which 0.90 does not
+/// have.
+fn is_other_device(one: &View<'_>, other: &View<'_>) -> bool {
+    let uuid = |view: &View<'_>| super::super::bytes::array::<16>(view.bytes, v1::DEVICE_UUID);
+    one.head.version == Version::V090 || uuid(one) != uuid(other)
+}
+
+/// Whether a disk holds more than a spare does: 2, all of a member; 1, a part of it.
+fn worth(standing: Standing, view: &View<'_>) -> u8 {
+    match standing {
+        Standing::Spare | Standing::Stale => 0,
+        Standing::Member(_) if view.head.recovery.is_some() => 1,
+        _ => 2,
+    }
+}
+
+impl Reader<'_> {
+    /// Finds out what every disk is.
+    #[inline(never)]
+    pub(super) fn judge(&mut self) -> Checked {
+        let newest = self.views.get(self.newest);
+        let Some((head, bytes)) = newest.map(|view| (view.head, view.bytes)) else {
+            return Ok(());
+        };
+        self.verdict.add(&head, head.events);
+        for view in self.views.iter() {
+            let number = view.head.number;
+            let own = view.head.role(view.bytes, number);
+            let current = view.head.events.saturating_add(1) >= head.events;
+            let same = view.head.same_array(&head);
+            let replaces = view.head.features & feature::REPLACEMENT != 0;
+            let standing = match (head.role(bytes, number), own) {
+                (Role::Member(slot), Role::Member(mine)) if current && same && slot == mine => {
+                    if replaces {
+                        Standing::Replacement(slot)
+                    } else {
+                        Standing::Member(slot)
+                    }
+                }
+                (Role::Spare, Role::Spare) if head.may_be_spare(bytes, number) => Standing::Spare,
+                (Role::Journal, _) | (_, Role::Journal) => Standing::Journal,
+                (Role::Faulty, _) if head.version != Version::V090 => Standing::Failed,
+                _ => Standing::Stale,
+            };
+            if current {
+                self.verdict.add(&view.head, head.events);
+            }
+            self.standings.push(standing, GFP_KERNEL)?;
+        }
+        self.find_old_spares();
+        self.find_twins()
+    }
+
+    /// A spare, or one that was to be filled, was away and comes back when its number is another disk's: it is
+    /// old, as nothing depends on it. Of two of one kind the one that is further counts. (Old spares whose
+    /// number is free still are spares: md does not keep their count up to date.) What may be a copy of that
+    /// disk, and is not older, is left for [`Self::find_twins`].
+    #[inline(never)]
+    fn find_old_spares(&mut self) {
+        let newest = self.head().events;
+        for index in 0..self.views.len() {
+            let (Some(own), Some(&mine)) = (self.views.get(index), self.standings.get(index))
+            else {
+                continue;
+            };
+            // 0.90 does not say which members are being rebuilt: those are spares there.
+            if mine == Standing::Stale || worth(mine, own) > 1 {
+                continue;
+            }
+            let old = own.head.events.saturating_add(1) < newest;
+            let others = self.views.iter().zip(self.standings.iter()).enumerate();
+            let replaced = others
+                .filter(|(other, (view, standing))| {
+                    *other != index
+                        && **standing != Standing::Stale
+                        && view.head.number == own.head.number
+                })
+                .any(|(other, (view, standing))| {
+                    let further = view.head.events > own.head.events;
+                    let first = view.head.events == own.head.events && other < index;
+                    let (its, own_worth) = (worth(*standing, view), worth(mine, own));
+                    let takes_it = its > own_worth || its == own_worth && (further || first);
+                    takes_it && is_other_device(own, view) || old && further
+                });
+            if replaced {
+                if let Some(standing) = self.standings.get_mut(index) {
+                    *standing = Standing::Stale;
+                }
+            }
+        }
+    }
+
+    /// No two disks may be the same one; what cannot be decided is not decided.
+    #[inline(never)]
+    fn find_twins(&mut self) -> Checked {
+        let mut twice = false;
+        for (index, view) in self.views.iter().enumerate() {
+            let standing = self.standings.get(index).copied();
+            for (other, standing_of_other) in self.standings.iter().enumerate().skip(index + 1) {
+                let number = self.views.get(other).map(|view| view.head.number);
+                let live =
+                    standing != Some(Standing::Stale) && *standing_of_other != Standing::Stale;
+                let clash = matches!(
+                    (standing, standing_of_other),
+                    (Some(Standing::Member(one)), Standing::Member(two)) if one == *two
+                );
+                twice |= live && (clash || number == Some(view.head.number));
+            }
+        }
+        if twice {
+            self.verdict.refused = Some(reason!(
+                EINVAL,
+                "a device of the array is here twice: take the copy away"
+            ));
+        }
+        let replaced = self
+            .standings
+            .iter()
+            .any(|standing| matches!(standing, Standing::Replacement(_)));
+        if replaced {
+            self.note(format_args!(
+                "a replacement of a member is under way: its device is left alone"
+            ))?;
+            self.verdict.read_only = self.verdict.read_only.or(Some(reason!(
+                EROFS,
+                "a member is being replaced: let md finish it, or take the replacement off"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The partial parity log of a volume: where it is, and how it is taken off. mdadm's samples have none: they get one here.
+
+use crate::imsm_common::world::World;
+use crate::imsm_common::{open, sample};
+use crate::readings::change;
+use emd_core::metadata::imsm::layout::{header, volume};
+use emd_core::metadata::imsm::ImsmSet;
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{Access, Consistency, CrashPolicy, Event};
+use host_tests::ppl::{Area, Entry};
+use host_tests::samples::Disk;
+use kernel::prelude::*;
+
+/// RAID 5 of three disks with a log of `policy`.
+fn with_log(policy: u8, dirty: u8) -> Vec<Disk> {
+    let mut disks = sample("gen/raid5-3");
+    change(&mut disks, 0, &|record| {
+        record[volume::HOLE_POLICY] = policy;
+        record[volume::DIRTY] = dirty;
+    });
+    disks
+}
+
+fn record(set: &ImsmSet) -> (u8, u8) {
+    let raw = set.mpb.raw();
+    let at = raw.volume_at(0);
+    (raw.u8(at + volume::HOLE_POLICY), raw.u8(at + volume::DIRTY))
+}
+
+#[test]
+fn where_it_is_and_what_it_says() {
+    for (policy, sectors) in [(1u8, 264u32), (3, 2048)] {
+        let mut disks = with_log(policy, 3);
+        let set = open(&disks).unwrap();
+        assert_eq!(set.crash_policy(0), CrashPolicy::Log);
+        let signature = set.mpb.raw().u32(header::ORIG_FAMILY);
+        assert_ne!(signature, 0);
+        let members: Vec<(u16, u64)> = set
+            .set()
+            .volume(0)
+            .unwrap()
+            .members
+            .iter()
+            .map(|member| (member.disk.unwrap(), member.offset_sectors))
+            .collect();
+        let member_sectors = set.set().volume(0).unwrap().shape.member_sectors;
+        for (slot, (disk, offset)) in (0u16..).zip(members) {
+            // Behind the data: `ppl_sector` of a member that mdadm made is 118784 where it has 59 MiB less 1 MiB.
+            let place = (offset + member_sectors, sectors);
+            assert_eq!(set.left_log_place(0, slot), Some(place));
+            let key = set.set().disk(disk).unwrap().facts.unwrap().key as usize;
+            let mut area = Area::new(signature, sectors as usize);
+            let entry = Entry {
+                first: 8,
+                data_bytes: 4096,
+                parity: slot.into(),
+                sum: vec![7; 4096],
+            };
+            area.write(5, &[entry], usize::MAX);
+            disks[key].write(place.0, &area.bytes);
+            let mut writes = KVVec::new();
+            let bytes = disks[key].read(place.0, sectors as usize);
+            assert!(set.read_left_log(0, slot, &bytes, &mut writes).unwrap());
+            assert_eq!((writes[0].first_sector, writes[0].slot), (8, slot));
+            // Of another set it is none.
+            let mut other = Area::new(signature ^ 1, sectors as usize);
+            other.write(5, &[], usize::MAX);
+            assert!(!set
+                .read_left_log(0, slot, &other.bytes, &mut writes)
+                .unwrap());
+        }
+    }
+}
+
+#[test]
+fn it_is_taken_off() {
+    for policy in [1, 3] {
+        for (dirty, is_settled) in [(0, false), (1, false), (3, false), (3, true), (2, true)] {
+            let what = format!("{policy} {dirty} {is_settled}");
+            let disks = with_log(policy, dirty);
+            let set = open(&disks).unwrap();
+            let mut world = World::new(set, disks, 20);
+            for event in [
+                Event::Dirty(0),
+                Event::CrashPolicySet(0, CrashPolicy::Resync),
+            ] {
+                world.refuse(&event);
+            }
+            world.apply(&Event::LeftLogOff {
+                volume: 0,
+                is_settled,
+            });
+            let set = open(&world.disks).unwrap();
+            let model = set.set().volume(0).unwrap();
+            assert!(matches!(model.access, Access::ReadWrite), "{what}");
+            let is_dirty = dirty & 1 != 0 && !is_settled;
+            let wanted = match is_dirty {
+                true => Consistency::Dirty,
+                false => Consistency::Clean,
+            };
+            assert_eq!(model.consistency, wanted, "{what}");
+            // As mdadm has it for `--consistency-policy=resync`.
+            assert_eq!(record(&set), (5, u8::from(is_dirty)), "{what}");
+            assert_eq!(set.crash_policy(0), CrashPolicy::Resync);
+            assert_eq!(set.left_log(0), None);
+            world.apply(&Event::Dirty(0));
+            let refused = world.refuse(&Event::LeftLogOff {
+                volume: 0,
+                is_settled,
+            });
+            assert!(refused.contains("no partial parity log"), "{refused}");
+        }
+    }
+}
