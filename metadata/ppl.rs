@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The partial parity log ("PPL") of RAID 5 as Intel's metadata and Linux md have it: what is found in the area of
-//! one member. Read only: EMD replays it and takes it off.
+//! one member, and the headers that EMD writes (with one entry; `personalities/hole_log/row.rs` says when).
 //!
 //! An area is a row of logs, each a header of 4096 bytes and the sums (partial parity) of its entries behind it, in
 //! their order; the next log begins where the last sum ends. A writer that comes to the end of the area goes on
@@ -27,14 +27,13 @@
 //! past a count that is too large, and past the area; both are void here.
 
 use super::bytes::{array, slice, Endian};
-use crate::model::{LoggedWrite, Slot};
+use crate::model::{LogRow, LoggedWrite, Slot};
 use crate::personalities::hole_log::entry::crc32c;
 use kernel::prelude::*;
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 4096;
-/// The same in sectors.
-pub const HEADER_SECTORS: u32 = 8;
+pub use crate::personalities::hole_log::row::HEADER_SECTORS;
 /// Least sectors of an area: a header, and a sum of 4 KiB.
 pub const AREA_SECTORS_MIN: u32 = 16;
 /// Most entries of a header.
@@ -51,6 +50,38 @@ mod at {
 }
 
 const LE: Endian = Endian::Little;
+
+/// Writes a header with one entry, or with none, into `unit` (at least [`HEADER_BYTES`] long; else nothing is written).
+/// `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
+pub fn encode(
+    row: &LogRow,
+    generation: u64,
+    entry: Option<(LoggedWrite, u32)>,
+    crc: impl Fn(u32, &[u8]) -> u32,
+    unit: &mut [u8],
+) {
+    let Some(unit) = unit.get_mut(..HEADER_BYTES) else {
+        return;
+    };
+    unit.fill(0);
+    if let Some(reserved) = unit.get_mut(..at::SIGNATURE) {
+        reserved.fill(0xFF);
+    }
+    let _ = LE.put_u32(unit, at::SIGNATURE, row.signature);
+    let _ = LE.put_u64(unit, at::GENERATION, generation);
+    if let Some((write, sum_crc)) = entry {
+        let first = write.first_sector.checked_div(row.unit_sectors.into());
+        let entry = at::ENTRIES;
+        let _ = LE.put_u32(unit, at::COUNT, 1);
+        let _ = LE.put_u64(unit, entry, first.unwrap_or(0));
+        let _ = LE.put_u32(unit, entry + 8, write.sum_sectors.saturating_mul(512));
+        let _ = LE.put_u32(unit, entry + 12, write.data_sectors.saturating_mul(512));
+        let _ = LE.put_u32(unit, entry + 16, write.slot.into());
+        let _ = LE.put_u32(unit, entry + 20, !sum_crc);
+    }
+    let checksum = !crc(u32::MAX, unit);
+    let _ = LE.put_u32(unit, at::CHECKSUM, checksum);
+}
 
 /// How the entries of an array's logs are to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -113,7 +113,7 @@ impl DdfSet {
         meta.hole.ring?;
         // Random numbers of the start and of the volume.
         let volume = get64(self.layout.endian, &meta.guid, 16);
-        Some(HoleLog {
+        Some(HoleLog::Ring {
             units: RING_UNITS,
             session: meta.hole.session.map(|session| [session, volume]),
         })

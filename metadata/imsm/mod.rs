@@ -43,7 +43,7 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog, Level,
+    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level,
     LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
@@ -87,7 +87,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spans_max: 1,
     region_log: false,
     bad_ranges: true,
-    hole_log: false,
+    hole_log: true,
 };
 
 impl Imsm {
@@ -172,6 +172,15 @@ impl MetadataSet for ImsmSet {
         }
     }
 
+    fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {
+        self.hole_log_of(volume)
+    }
+
+    fn hole_log_sector(&self, volume: VolumeIndex, slot: Slot) -> Option<u64> {
+        let (first, _) = self.left_log_at(volume, slot)?;
+        Some(first)
+    }
+
     fn left_log(&self, volume: VolumeIndex) -> Option<LeftLog> {
         self.left_log_of(volume)
     }
@@ -241,11 +250,12 @@ impl ImsmSet {
             // There is no place for it.
             Event::ScrubProgress(..) => Ok(()),
             Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
-            Event::CrashPolicySet(volume, policy) if policy == self.crash_policy(volume) => Ok(()),
-            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
-                EOPNOTSUPP,
-                "EMD has no place for its log in Intel metadata"
-            )),
+            Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
+            // It is emptied; there is nothing to record.
+            Event::HoleLogStarted(volume) => match self.hole_log_of(volume) {
+                Some(_) => Ok(()),
+                None => Err(reason!(EINVAL, "volume {volume} has no log")),
+            },
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Volumes of an MPB to volumes of the model, and what may be done with them.
 
 use super::layout::*;
-use super::left_log::log_sectors;
+use super::left_log::{has_room, log_sectors};
 use super::model::{mark_of, place_of, sync_end, Place};
 use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
@@ -211,11 +211,12 @@ impl ImsmSet {
                 "the metadata needs features {unknown:#x} that are not known"
             ));
         }
-        if log_sectors(raw, at, place.shape.level).is_some() {
+        let log = log_sectors(raw, at, place.shape.level);
+        if log.is_some_and(|sectors| !has_room(raw, map, self.block_sectors(), place, sectors)) {
             return Access::ReadOnly(reason!(
                 EROFS,
-                "its partial parity log is not kept up: stop it, and emdadm policy VOLUME resync \
-                 takes that off"
+                "its partial parity log would be where something else is: stop it, and \
+                 emdadm policy VOLUME resync takes that off"
             ));
         }
         match raw.u8(at + volume::HOLE_POLICY) {

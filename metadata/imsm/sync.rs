@@ -113,7 +113,10 @@ impl ImsmSet {
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
-        let value = if in_flight { volume::IN_FLIGHT } else { 0 };
+        let value = match in_flight {
+            true => self.in_flight_bits(volume),
+            false => 0,
+        };
         // A mark that is on some disks only, because an update was cut, may go with them.
         let uneven = self.disks.iter().any(|meta| {
             meta.entry.is_some() && meta.home.as_ref().is_some_and(|home| !home.synced)

@@ -38,20 +38,26 @@
 //! | `ring` | where the next one goes on its member, and when it may |
 //! | `watch` | lanes with entries, and lanes whose data may be in a cache |
 //! | `replay` | after a crash: what to put right, and how |
-//! | `left` | the same, when the log is another driver's |
+//! | `row` | the other kind of log, which other drivers keep too: when its next header may be written, and what it says |
+//! | `kinds` | a log of either kind |
+//! | `left` | what is to be put right by the other kind |
 //!
 //! Each member has a ring of its own, in a place that the format gives. Entries carry the *session*: a
 //! random number that the metadata keeps, new at every start, so that nothing that was left behind, and
 //! nothing that users wrote, is taken for an entry.
 
 pub mod entry;
+pub mod kinds;
 pub mod left;
 pub mod replay;
 pub mod ring;
+pub mod row;
 pub mod watch;
 
 pub use entry::{Entry, Session, Sum, UNIT_BYTES, UNIT_SECTORS};
+pub use kinds::{Log, Spot};
 pub use ring::{Place, Refusal, Ring};
+pub use row::{Row, RowPlace};
 pub use watch::Watch;
 
 /// Most sectors that one entry covers.

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! An op has its lane all the time, so entries of a lane are numbered in the order of its writes. It waits for
-//! room with its buffers in hand: those that it waits for have all they need, and end without it.
+//! room with its buffers in hand: those that it waits for have all they need, and end without it. Where one op at a
+//! time has a member's log (a row, as other drivers have it), those that wait go before those that come.
 
 use super::lane_op::{Body, LaneOp};
 use super::lane_run;
@@ -22,38 +23,49 @@ use crate::block::context;
 use crate::block::crc;
 use crate::block::pages::{Pages, PAGE_BYTES};
 use crate::block::raw::{REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
-use crate::model::{Checked, Slot};
+use crate::metadata::ppl;
+use crate::model::{Checked, LogRow, LoggedWrite, Slot};
+use crate::personalities::hole_log::row::{is_run, logged};
 use crate::personalities::hole_log::{
-    Entry, Place, Refusal, Ring, Session, Sum, Watch, UNIT_BYTES, UNIT_SECTORS,
+    Entry, Log, Refusal, Ring, Row, Session, Spot, Sum, Watch, UNIT_BYTES, UNIT_SECTORS,
 };
 use crate::personalities::lane::{Job, Step, StepResult};
 use crate::personalities::Mask;
 use crate::uapi::event::EventKind;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::SpinLockIrq;
 
 /// What an array needs to know to keep a log.
 #[derive(Clone, Copy)]
-pub struct HoleParams {
-    /// Tells this start's entries from all others.
-    pub session: Session,
-    /// Length of each member's ring, in units.
-    pub units: u32,
+pub enum HoleParams {
+    /// EMD's own kind.
+    Ring {
+        /// Tells this start's entries from all others.
+        session: Session,
+        /// Length of each member's ring, in units.
+        units: u32,
+    },
+    /// As other drivers have it.
+    Row(LogRow),
 }
 
 /// The log of an array.
 #[pin_data]
 pub(super) struct Hole {
-    session: Session,
+    params: HoleParams,
     pub(super) watch: Watch,
     /// The last entry's number.
     numbers: AtomicU64,
     /// How often room was made in a ring.
     changes: AtomicU64,
+    /// Ops that wait for room.
+    waiters: AtomicU32,
+    /// Where the log is a row: an op flushes all members, and others wait for that.
+    flushing: AtomicBool,
     /// By slot. One lock for all: entries of P and Q get their places together, or not at all.
     #[pin]
-    rings: SpinLockIrq<KVec<Ring>>,
+    rings: SpinLockIrq<KVec<Log>>,
 }
 
 /// Most entries that a run of an op has at a time: P and Q, logged anew when members are lost on the way.
@@ -75,7 +87,7 @@ pub(super) struct OpLog {
     pub(super) phase: Phase,
     /// Room for the heads of two entries, on arrays with a log.
     heads: Option<Pages>,
-    entries: [Option<(Slot, Place)>; ENTRIES_MAX],
+    entries: [Option<(Slot, Spot)>; ENTRIES_MAX],
     /// How many of those are there; and how many of them are on their members.
     len: usize,
     written: usize,
@@ -103,15 +115,15 @@ impl OpLog {
         })
     }
 
-    fn push(&mut self, slot: Slot, place: Place) {
+    fn push(&mut self, slot: Slot, spot: Spot) {
         if let Some(room) = self.entries.get_mut(self.len) {
-            *room = Some((slot, place));
+            *room = Some((slot, spot));
             self.len += 1;
         }
     }
 
     /// Entries that are on their way now.
-    fn unwritten(&self) -> impl Iterator<Item = (Slot, Place)> + '_ {
+    fn unwritten(&self) -> impl Iterator<Item = (Slot, Spot)> + '_ {
         let range = self.entries.get(self.written..self.len).unwrap_or(&[]);
         range.iter().copied().flatten()
     }
@@ -126,14 +138,20 @@ impl Hole {
     ) -> Checked<impl PinInit<Self>> {
         let mut rings = KVec::with_capacity(members, GFP_KERNEL)?;
         for _ in 0..members {
-            rings.push(Ring::new(params.units)?, GFP_KERNEL)?;
+            let log = match params {
+                HoleParams::Ring { units, .. } => Log::Ring(Ring::new(units)?),
+                HoleParams::Row(row) => Log::Row(Row::new(row.sectors)?),
+            };
+            rings.push(log, GFP_KERNEL)?;
         }
         let watch = Watch::new(durable)?;
         Ok(pin_init!(Self {
-            session: params.session,
+            params,
             watch,
             numbers: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            waiters: AtomicU32::new(0),
+            flushing: AtomicBool::new(false),
             rings <- kernel::new_spinlock_irq!(rings, "emd_hole_rings"),
         }))
     }
@@ -149,32 +167,47 @@ impl Hole {
         }
     }
 
-    /// Places for an entry on each of `members`, or none.
+    /// Places for an entry on each of `members`, or none. `log` has the op's earlier ones, and gets these.
     fn place(
         &self,
         members: Mask,
         sectors: u32,
         bucket: u16,
-        mut give: impl FnMut(Slot, Place),
+        log: &mut OpLog,
     ) -> Result<(), Refusal> {
         let flushed = self.watch.flushed();
+        let own = |log: &OpLog, slot| {
+            let mut entries = log.entries.iter().rev().flatten();
+            entries.find(|(on, _)| *on == slot).map(|(_, spot)| *spot)
+        };
         let mut rings = self.rings.lock();
         for slot in members.iter() {
             if let Some(ring) = rings.get_mut(usize::from(slot)) {
-                ring.has_room(sectors, flushed)?;
+                ring.has_room(sectors, flushed, own(log, slot))?;
             }
         }
         for slot in members.iter() {
             if let Some(ring) = rings.get_mut(usize::from(slot)) {
-                give(slot, ring.place(sectors, bucket, flushed)?);
-                self.watch.entry_put(bucket);
+                let spot = ring.place(sectors, bucket, flushed, own(log, slot))?;
+                log.push(slot, spot);
+                if self.row().is_none() {
+                    self.watch.entry_put(bucket);
+                }
             }
         }
         Ok(())
     }
 
+    /// The row that other drivers know, where it is one.
+    fn row(&self) -> Option<&LogRow> {
+        match &self.params {
+            HoleParams::Row(row) => Some(row),
+            HoleParams::Ring { .. } => None,
+        }
+    }
+
     /// Entries are on their members, or those are lost.
-    fn written(&self, entries: impl Iterator<Item = (Slot, Place)>) {
+    fn written(&self, entries: impl Iterator<Item = (Slot, Spot)>) {
         let mut rings = self.rings.lock();
         for (slot, place) in entries {
             if let Some(ring) = rings.get_mut(usize::from(slot)) {
@@ -186,7 +219,7 @@ impl Hole {
     }
 
     /// What they were written for is through.
-    fn done(&self, entries: &[Option<(Slot, Place)>]) {
+    fn done(&self, entries: &[Option<(Slot, Spot)>]) {
         let flush = self.watch.next_flush();
         let mut rings = self.rings.lock();
         for &(slot, place) in entries.iter().flatten() {
@@ -199,8 +232,8 @@ impl Hole {
     }
 }
 
-/// Whether a `Step::Write` has to wait for a void entry: the log may have a sum for this lane that it makes
-/// out of date.
+/// Whether a `Step::Write` has to wait for an entry without a sum: the log may have a sum for this lane that it makes
+/// out of date; or it is a row, in which all writes are.
 pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
     let Some(hole) = pass.hole.as_ref() else {
         return false;
@@ -214,8 +247,14 @@ pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
     };
     changes_data
         && !body.log.covered
-        && hole.watch.has_entry(hole.watch.bucket(body.lane))
+        && (hole.row().is_some() || hole.watch.has_entry(hole.watch.bucket(body.lane)))
         && !roles.parity().intersect(pass.writable()).is_empty()
+}
+
+/// Whether one write may have all of `written` in a stripe: an entry of a row names chunks that follow one another.
+pub(super) fn may_be_one(pass: &ArrayPass, stripe: u64, written: Mask) -> bool {
+    let is_row = pass.hole.as_ref().is_some_and(|hole| hole.row().is_some());
+    !is_row || is_run(&pass.geometry, stripe, written)
 }
 
 /// What is to be logged now, by the machine's step: on which members, with what in the sums, and whether the
@@ -233,7 +272,52 @@ fn wanted(pass: &ArrayPass, body: &Body) -> Option<(Mask, Mask, bool)> {
 }
 
 /// Logs what the op's step asks for, then goes on with it. Process context.
-pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
+pub(super) fn begin(op: Pin<KBox<LaneOp>>) {
+    let pass = op.body.array().map(|pass| pass.again());
+    if let Some(pass) = pass {
+        if let Some(hole) = pass.hole.as_ref().filter(|hole| hole.row().is_some()) {
+            let seen = hole.changes.load(Ordering::SeqCst);
+            // One that logs anew may have what the others wait for.
+            let is_first = op.body.log.len == 0;
+            if is_first && hole.waiters.load(Ordering::SeqCst) > 0 {
+                return wait(&pass, op, seen);
+            }
+        }
+    }
+    try_begin(op);
+}
+
+/// The same for ops that waited, given newest first: the oldest goes first.
+pub(super) fn begin_waiting(mut list: Option<Pin<KBox<LaneOp>>>) {
+    let mut oldest_first = None;
+    while let Some(mut op) = list {
+        list = op.as_mut().take_next();
+        op.as_mut().set_next(oldest_first);
+        oldest_first = Some(op);
+    }
+    while let Some(mut op) = oldest_first {
+        oldest_first = op.as_mut().take_next();
+        if let Some(hole) = op.body.array().and_then(|pass| pass.hole.as_ref()) {
+            hole.waiters.fetch_sub(1, Ordering::SeqCst);
+        }
+        try_begin(op);
+    }
+}
+
+/// What the entry of an op says where the log is a row.
+fn row_entry(
+    pass: &ArrayPass,
+    body: &Body,
+    members: Mask,
+    covers: Option<Mask>,
+) -> Option<LoggedWrite> {
+    pass.hole.as_ref()?.row()?;
+    let columns = (body.run_column, body.run_sectors);
+    let slot = members.first()?;
+    Some(logged(&pass.geometry, body.stripe, columns, covers, slot))
+}
+
+fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     context::may_sleep();
     let body = op.as_mut().body_mut();
     let Some(pass) = body.array().map(|pass| pass.again()) else {
@@ -245,39 +329,39 @@ pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
         return lane_run::fail_op(op);
     };
     let bucket = hole.watch.bucket(body.lane);
-    if hole.watch.is_unflushed(bucket) {
-        return flush(&pass, op);
-    }
     let seen = hole.changes.load(Ordering::SeqCst);
-    let sectors = if with_sums { body.run_sectors } else { 0 };
+    if hole.watch.is_unflushed(bucket) {
+        return flush(&pass, hole, op, seen);
+    }
+    let in_row = row_entry(&pass, body, members, with_sums.then_some(covers));
+    let sectors = match in_row {
+        Some(write) => write.sum_sectors,
+        None if with_sums => body.run_sectors,
+        None => 0,
+    };
     if body.log.len + members.len() as usize > ENTRIES_MAX {
         // Not with the losses that a level bears.
         return lane_run::fail_op(op);
     }
-    let log = &mut body.log;
-    let placed = hole.place(members, sectors, bucket, |slot, place| {
-        log.push(slot, place)
-    });
-    match placed {
+    match hole.place(members, sectors, bucket, &mut body.log) {
         Ok(()) => {}
-        Err(Refusal::Unflushed) => return flush(&pass, op),
+        Err(Refusal::Unflushed) => return flush(&pass, hole, op, seen),
         Err(Refusal::Busy) => return wait(&pass, op, seen),
     }
     let number = hole.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-    write_heads(&pass, body, number, members, covers, with_sums);
+    match in_row {
+        Some(write) => write_row_head(&pass, body, write),
+        None => write_heads(&pass, body, number, members, covers, with_sums),
+    }
     body.log.phase = Phase::Logging;
     launch(op, |op, launcher| {
         let body = &op.body;
         let Some(pass) = body.array() else { return };
-        let sum_bytes = if with_sums {
-            body.run_sectors as usize * 512
-        } else {
-            0
-        };
+        let sum_bytes = sectors as usize * 512;
         let Some(heads) = body.log.heads.as_ref() else {
             return;
         };
-        for (index, (slot, place)) in body.log.unwritten().enumerate() {
+        for (index, (slot, spot)) in body.log.unwritten().enumerate() {
             let sum = body
                 .buffers
                 .get(usize::from(slot))
@@ -293,8 +377,14 @@ pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
                 offset_bytes: index * PAGE_BYTES,
                 len_bytes: UNIT_BYTES,
             };
-            // What does not fit before the ring's end goes to its start.
-            let before = (place.units_before_end as usize - 1) * UNIT_BYTES;
+            // What does not fit before a ring's end goes to its start.
+            let (start_sectors, before) = match spot {
+                Spot::Ring(place) => (
+                    u64::from(place.unit) * u64::from(UNIT_SECTORS),
+                    (place.units_before_end as usize - 1) * UNIT_BYTES,
+                ),
+                Spot::Row(place) => (u64::from(place.sector), sum_bytes),
+            };
             let before = before.min(sum_bytes);
             let first = Part {
                 pages: sum,
@@ -306,13 +396,39 @@ pub(super) fn begin(mut op: Pin<KBox<LaneOp>>) {
                 offset_bytes: before,
                 len_bytes: sum_bytes - before,
             };
-            let at = member.log_sector + u64::from(place.unit) * u64::from(UNIT_SECTORS);
+            let at = member.log_sector + start_sectors;
             launcher.send_parts(slot, &member.device, opf, at, &[head, first]);
             if rest.len_bytes > 0 {
                 launcher.send_parts(slot, &member.device, opf, member.log_sector, &[rest]);
             }
         }
     });
+}
+
+/// Fills in the header of the entry that is on its way, in a row.
+fn write_row_head(pass: &ArrayPass, body: &mut Body, write: LoggedWrite) {
+    let Some(row) = pass.hole.as_ref().and_then(|hole| hole.row()) else {
+        return;
+    };
+    let Some(mut heads) = body.log.heads.take() else {
+        return;
+    };
+    if let Some((slot, Spot::Row(place))) = body.log.unwritten().next() {
+        let buffers = body.buffers.get(usize::from(slot));
+        let new = buffers.and_then(|buffers| buffers.new.as_ref());
+        let len = write.sum_sectors as usize * 512;
+        let sum = new.and_then(|pages| pages.as_slice().get(..len));
+        let sum_crc = crc::crc32c(u32::MAX, sum.unwrap_or(&[]));
+        let entry = Some((write, sum_crc));
+        ppl::encode(
+            row,
+            place.generation,
+            entry,
+            crc::crc32c,
+            heads.as_mut_slice(),
+        );
+    }
+    body.log.heads = Some(heads);
 }
 
 /// Fills in the heads of the entries that are on their way.
@@ -324,7 +440,7 @@ fn write_heads(
     covers: Mask,
     with_sums: bool,
 ) {
-    let Some(hole) = pass.hole.as_ref() else {
+    let Some(HoleParams::Ring { session, .. }) = pass.hole.as_ref().map(|hole| hole.params) else {
         return;
     };
     let Some(mut heads) = body.log.heads.take() else {
@@ -332,7 +448,8 @@ fn write_heads(
     };
     let roles = pass.geometry.roles(body.stripe);
     let pages = heads.as_mut_slice().chunks_exact_mut(PAGE_BYTES);
-    for ((slot, place), head) in body.log.unwritten().zip(pages) {
+    for ((slot, spot), head) in body.log.unwritten().zip(pages) {
+        let Spot::Ring(place) = spot else { continue };
         let sum = match (with_sums, roles.q == Some(slot)) {
             (false, _) => Sum::Void,
             (true, false) => Sum::P,
@@ -353,13 +470,17 @@ fn write_heads(
         let buffers = body.buffers.get(usize::from(slot));
         let new = buffers.and_then(|buffers| buffers.new.as_ref());
         let bytes = new.and_then(|pages| pages.as_slice().get(..entry.sum_bytes()));
-        entry.encode(hole.session, crc::crc32c(0, bytes.unwrap_or(&[])), head);
+        entry.encode(session, crc::crc32c(0, bytes.unwrap_or(&[])), head);
     }
     body.log.heads = Some(heads);
 }
 
-/// Flushes all members, then begins again.
-fn flush(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
+/// Flushes all members, then begins again; or waits for the op that does so.
+fn flush(pass: &ArrayPass, hole: &Hole, mut op: Pin<KBox<LaneOp>>, seen: u64) {
+    // Each write of a row waits for a flush: together, not one after the other.
+    if hole.row().is_some() && hole.flushing.swap(true, Ordering::SeqCst) {
+        return wait(pass, op, seen);
+    }
     let number = pass.flush_begins();
     op.as_mut().body_mut().log.phase = Phase::Flushing(number);
     launch(op, |op, launcher| {
@@ -374,6 +495,9 @@ fn flush(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
 
 /// Keeps an op until there is room. `seen` is how much room had been made when there was none.
 fn wait(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>, seen: u64) {
+    if let Some(hole) = pass.hole.as_ref() {
+        hole.waiters.fetch_add(1, Ordering::SeqCst);
+    }
     {
         let mut waiting = pass.waiting.lock();
         let rest = waiting.for_log.take();
@@ -407,11 +531,18 @@ pub(super) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
     };
     if let Phase::Flushing(number) = phase {
         pass.flush_ended(number, failed);
+        if hole.row().is_some() {
+            hole.flushing.store(false, Ordering::SeqCst);
+            hole.changes.fetch_add(1, Ordering::SeqCst);
+            if pass.someone_waits.load(Ordering::SeqCst) {
+                Background::kick(pass.again());
+            }
+        }
         if !failed.intersect(pass.writable()).is_empty() {
             // It stays in use, and its cache cannot be relied on.
             return lane_run::fail_op(op);
         }
-        return begin(op);
+        return try_begin(op);
     }
     hole.written(body.log.unwritten());
     body.log.written = body.log.len;

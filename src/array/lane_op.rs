@@ -2,7 +2,7 @@
 
 //! An op: one piece of work on one lane, with its buffers, from a pool.
 
-use super::hole::OpLog;
+use super::hole::{self, OpLog};
 use super::lane_zero::Zeroing;
 use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
@@ -233,10 +233,13 @@ impl Body {
         let follows = self.column + self.sectors == other.column;
         let precedes = other.column + other.sectors == self.column;
         let lane_of = |column: u32| column / LANE_SECTORS;
+        let both = mine.union(theirs);
+        let may_be_one = |pass: &ArrayPass| hole::may_be_one(pass, self.stripe, both);
         if same_columns && mine.intersect(theirs).is_empty() {
-            self.job = Job::Write {
-                written: mine.union(theirs),
-            };
+            if !self.pass.as_ref().is_some_and(may_be_one) {
+                return false;
+            }
+            self.job = Job::Write { written: both };
         } else if mine == theirs
             && (follows || precedes)
             && lane_of(self.column) == lane_of(other.column)

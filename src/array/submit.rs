@@ -219,7 +219,7 @@ impl WorkItem for Background {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        let (mut starved, mut for_log, mut stalled) = {
+        let (mut starved, for_log, mut stalled) = {
             let mut waiting = pass.waiting.lock();
             pass.someone_waits.store(false, Ordering::SeqCst);
             (
@@ -230,10 +230,7 @@ impl WorkItem for Background {
         };
         let mut writes = pass.take_writes();
         // Those that wait for room in the log have lanes and buffers.
-        while let Some(mut op) = for_log {
-            for_log = op.as_mut().take_next();
-            super::hole::begin(op);
-        }
+        super::hole::begin_waiting(for_log);
         // Ops that wait for buffers first: they hold lanes.
         while let Some(mut op) = starved {
             starved = op.as_mut().take_next();

@@ -22,7 +22,8 @@ pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
     Access, BadRange, Consistency, CrashPolicy, Disk, DiskFacts, DiskRole, DiskState, HoleLog,
-    Identity, LeftLog, LoggedWrite, Member, MemberState, RegionLog, Scrub, Set, Stretch, Volume,
+    Identity, LeftLog, LogRow, LoggedWrite, Member, MemberState, RegionLog, Scrub, Set, Stretch,
+    Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
 pub use text::{Checked, Reason, Text};

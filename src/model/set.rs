@@ -222,15 +222,32 @@ impl CrashPolicy {
 
 /// The log of partial parity of a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HoleLog {
-    /// Length of each member's ring, in units of 4 KiB.
-    pub units: u32,
-    /// What tells the entries that count from all others; `None` when none do.
-    pub session: Option<[u64; 2]>,
+pub enum HoleLog {
+    /// EMD's own: a ring of entries on each member.
+    Ring {
+        /// Length of each member's ring, in units of 4 KiB.
+        units: u32,
+        /// What tells the entries that count from all others; `None` when none do.
+        session: Option<[u64; 2]>,
+    },
+    /// One that other drivers of the format keep too.
+    Row(LogRow),
 }
 
-/// A log of partial parity that another driver keeps for a volume, and EMD does not keep up: what it tells of is put
-/// right before EMD writes to the volume, and then it is taken off ([`super::Event::LeftLogOff`]).
+/// A log of partial parity as other drivers have it: a row of headers and sums on each member (`metadata/ppl.rs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogRow {
+    /// Length of each member's row.
+    pub sectors: u32,
+    /// What headers carry.
+    pub signature: u32,
+    /// Sectors of the unit in which entries give the place in the volume.
+    pub unit_sectors: u32,
+}
+
+/// A log of partial parity that another driver keeps for a volume, or EMD as that does: what it tells of is put
+/// right before the volume gets another policy, and then it is taken off ([`super::Event::LeftLogOff`]). Where EMD does
+/// not keep it up, the volume is only read until then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeftLog {
     /// Writes may have been in flight: what it says counts.

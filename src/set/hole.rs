@@ -15,12 +15,14 @@ use super::state::Inner;
 use crate::array::HoleParams;
 use crate::block::bdev::BlockDevice;
 use crate::block::crc;
+use crate::metadata::ppl;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, Event, MemberState, Slot, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, Event, HoleLog, LogRow, MemberState, Slot,
+    VolumeIndex,
 };
 use crate::personalities::hole_log::entry::{scan, Found};
 use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
-use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_BYTES, UNIT_SECTORS};
+use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_SECTORS};
 use crate::personalities::{Geometry, Mask};
 use crate::reason;
 use kernel::prelude::*;
@@ -49,13 +51,20 @@ pub(super) struct Replay<'a> {
 }
 
 impl Inner {
+    /// The log that EMD keeps for a volume.
+    fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {
+        self.metadata.as_ref()?.hole_log(volume)
+    }
+
     /// What an array needs of its log; `None` when it has none.
     pub fn hole_params(&self, volume: VolumeIndex) -> Option<HoleParams> {
-        let log = self.metadata.as_ref()?.hole_log(volume)?;
-        Some(HoleParams {
-            session: Session(log.session?),
-            units: log.units,
-        })
+        match self.hole_log(volume)? {
+            HoleLog::Ring { units, session } => Some(HoleParams::Ring {
+                session: Session(session?),
+                units,
+            }),
+            HoleLog::Row(row) => Some(HoleParams::Row(row)),
+        }
     }
 
     /// Where the ring of a member starts on its disk; 0 when there is none.
@@ -78,22 +87,34 @@ impl Inner {
     /// are claimed.
     #[inline(never)]
     pub fn replay_hole(&mut self, volume: VolumeIndex, usable: Mask) -> Checked {
-        let log = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.hole_log(volume));
-        let Some((log, session)) = log.and_then(|log| Some((log, Session(log.session?)))) else {
+        let Some(log) = self.hole_log(volume) else {
             return Ok(());
         };
         let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
             return Ok(());
         };
-        let is_due =
-            model.consistency != Consistency::Clean && matches!(model.access, Access::ReadWrite);
-        if !is_due {
-            return Ok(());
-        }
-        let sectors = u64::from(log.units.min(UNITS_MAX)) * u64::from(UNIT_SECTORS);
+        let is_due = match log {
+            HoleLog::Row(_) => self.left_log(volume).is_some_and(|log| log.is_due),
+            HoleLog::Ring { .. } => model.consistency != Consistency::Clean,
+        } && matches!(model.access, Access::ReadWrite);
+        let members = model.members.len() as u32;
+        let (units, session) = match log {
+            _ if !is_due => return Ok(()),
+            HoleLog::Ring {
+                units,
+                session: Some(session),
+            } => (units, Session(session)),
+            HoleLog::Ring { session: None, .. } => return Ok(()),
+            HoleLog::Row(_) => {
+                let is_whole = self.replay_row(volume)?;
+                // With all members here the resync makes sure.
+                return match is_whole || usable.len() == members {
+                    true => Ok(()),
+                    false => Err(super::left::not_all_told()),
+                };
+            }
+        };
+        let sectors = u64::from(units.min(UNITS_MAX)) * u64::from(UNIT_SECTORS);
         let ring = |inner: &Self, slot| (inner.hole_ring_sector(volume, slot), sectors);
         let mut replay = Replay::new(self, volume, usable, ring)?;
         let (mut found, read) = replay.read_rings(session, usable)?;
@@ -380,59 +401,99 @@ impl<'a> Replay<'a> {
 }
 
 impl Inner {
-    /// Begins a new session of a volume's log, if it has one: what is in it counts no more.
+    /// Begins a volume's log anew, if it has one: what is in it counts no more.
     #[inline(never)]
     pub fn start_hole(&mut self, set: &super::managed::ManagedSet, volume: VolumeIndex) -> Checked {
-        let has_log = self
-            .metadata
-            .as_ref()
-            .is_some_and(|metadata| metadata.hole_log(volume).is_some());
         let writable = self
             .model()
             .and_then(|model| model.volume(volume))
             .is_some_and(|model| matches!(model.access, Access::ReadWrite));
-        if has_log && writable {
-            self.record(&set.shared, &Event::HoleLogStarted(volume))?;
+        match self.hole_log(volume).filter(|_| writable) {
+            None => Ok(()),
+            Some(HoleLog::Ring { .. }) => self.record(&set.shared, &Event::HoleLogStarted(volume)),
+            Some(HoleLog::Row(row)) => {
+                let members = self.model().and_then(|model| model.volume(volume));
+                let members = members.map_or(0, |volume| volume.members.len() as u16);
+                for slot in 0..members {
+                    let disk = self.disk_in(volume, slot);
+                    if disk.is_some_and(|disk| self.is_online(disk)) {
+                        self.empty_row(volume, slot, &row)?;
+                    }
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Empties the ring of a member that is about to join: it may have been one before, in this session.
     #[inline(never)]
     pub fn clear_ring(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
-        let Some(log) = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.hole_log(volume))
-        else {
-            return Ok(());
+        let units = match self.hole_log(volume) {
+            None => return Ok(()),
+            Some(HoleLog::Row(row)) => return self.empty_row(volume, slot, &row),
+            Some(HoleLog::Ring { units, .. }) => units,
         };
+        let (device, first) = self.ring_of(volume, slot)?;
+        let sectors = u64::from(units) * u64::from(UNIT_SECTORS);
+        self.fill_ring(&device, first, first + sectors, &[])
+    }
+
+    /// Makes an empty log of the row of a member.
+    #[inline(never)]
+    fn empty_row(&mut self, volume: VolumeIndex, slot: Slot, row: &LogRow) -> Checked {
+        let (device, first) = self.ring_of(volume, slot)?;
+        let mut start = KVVec::from_elem(0u8, 2 * ppl::HEADER_BYTES, GFP_KERNEL)?;
+        ppl::encode(row, 0, None, crc::crc32c, &mut start);
+        // An old header may be behind the one at the start; those further away are found by nobody then.
+        let behind = first + u64::from(2 * ppl::HEADER_SECTORS);
+        self.fill_ring(&device, first, behind, &start)?;
+        self.fill_ring(&device, behind, first + u64::from(row.sectors), &[])
+    }
+
+    /// The disk of a member, and where the log starts on it.
+    fn ring_of(&self, volume: VolumeIndex, slot: Slot) -> Checked<(Arc<BlockDevice>, u64)> {
         let first = self.hole_ring_sector(volume, slot);
         let device = self
             .disk_in(volume, slot)
             .and_then(|disk| self.device(disk))
             .cloned();
-        let Some(device) = device.filter(|_| first > 0) else {
-            return Err(reason!(
-                EOPNOTSUPP,
-                "the disk in slot {slot} has no place for the log"
-            ));
-        };
-        let mut left = log.units as usize * UNIT_BYTES;
+        device
+            .filter(|_| first > 0)
+            .map(|device| (device, first))
+            .ok_or_else(|| {
+                reason!(
+                    EOPNOTSUPP,
+                    "the disk in slot {slot} has no place for the log"
+                )
+            })
+    }
+
+    /// Writes `bytes`, or zeros where there are none, to the sectors from `first` to `end` of a log, and flushes.
+    fn fill_ring(
+        &mut self,
+        device: &Arc<BlockDevice>,
+        first: u64,
+        end: u64,
+        bytes: &[u8],
+    ) -> Checked {
+        let mut left = usize::try_from(end.saturating_sub(first)).unwrap_or(0) * 512;
         let zeroes = KVVec::from_elem(0u8, left.min(1 << 18), GFP_KERNEL)?;
+        let mut rest = bytes;
         let mut sector = first;
         let mut outcome = Ok(());
         while left > 0 && outcome.is_ok() {
+            let from: &[u8] = if rest.is_empty() { &zeroes } else { rest };
+            let part = from.get(..left.min(from.len())).unwrap_or(&[]);
             let mut round = self.io.as_mut().round();
-            let part = zeroes.get(..left.min(zeroes.len())).unwrap_or(&[]);
-            let taken = round.write(0, &device, sector, part).max(512).min(left);
+            let taken = round.write(0, device, sector, part).max(512).min(left);
             round.finish(|_, result, _| outcome = outcome.and(result));
             left -= taken;
+            rest = rest.get(taken..).unwrap_or(&[]);
             sector += taken as u64 >> 9;
         }
         if outcome.is_ok() {
             let mut round = self.io.as_mut().round();
-            round.flush(0, &device);
+            round.flush(0, device);
             round.finish(|_, result, _| outcome = outcome.and(result));
         }
         outcome

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log of partial parity that another driver kept for a volume, and EMD does not: what it tells of is put right,
-//! and it is taken off, when a person says so.
+//! The log of partial parity as other drivers keep it: what it tells of is put right, and it is taken off, when a
+//! person says so.
 //!
 //! ```text
 //!  policy RESYNC, the volume is stopped ─► members that are not here recorded ─┐
@@ -9,7 +9,7 @@
 //!   └─► due? logs read ─► stretches mended on the disks ─► flush ─► LeftLogOff on disk
 //! ```
 //!
-//! Until then the volume is only read. Cut anywhere before the last step, it is all done again: mending
+//! Where EMD does not keep such a log up, the volume is only read until then. Cut anywhere before the last step, it is all done again: mending
 //! changes parity only, and what the log goes by is data that mending leaves alone.
 
 use super::hole::{tell, Replay};
@@ -27,7 +27,7 @@ impl Inner {
         self.metadata.as_ref()?.left_log(volume)
     }
 
-    /// Where that log is on a member's disk: first sector and length; 0 when it is nowhere.
+    /// Where such a log is on a member's disk: first sector and length; 0 when it is nowhere.
     fn left_log_place(&self, volume: VolumeIndex, slot: Slot) -> (u64, u64) {
         let metadata = self.metadata.as_ref();
         let place = metadata.and_then(|metadata| metadata.left_log_place(volume, slot));
@@ -62,7 +62,7 @@ impl Inner {
         self.may_start(volume, Policy::ANY)?;
         // Who is not here now has another parity than the rest, and must not be one of them when it is back.
         self.record_absent(set, volume);
-        let is_whole = !log.is_due || self.replay_left_log(volume)?;
+        let is_whole = !log.is_due || self.replay_row(volume)?;
         if !is_whole {
             log!(
                 pr_warn,
@@ -84,7 +84,7 @@ impl Inner {
 
     /// Replays the log; says whether it was all there.
     #[inline(never)]
-    fn replay_left_log(&mut self, volume: VolumeIndex) -> Checked<bool> {
+    pub fn replay_row(&mut self, volume: VolumeIndex) -> Checked<bool> {
         let usable = self.usable(volume);
         let place = |inner: &Self, slot| inner.left_log_place(volume, slot);
         let mut replay = Replay::new(self, volume, usable, place)?;
@@ -110,6 +110,15 @@ impl Inner {
         tell(volume, stretches.len());
         Ok(is_whole)
     }
+}
+
+/// Why a volume that lacks members and whose log is damaged is not started.
+pub fn not_all_told() -> crate::model::Reason {
+    reason!(
+        EUCLEAN,
+        "degraded, and its log does not tell all that was being written: some of it may be wrong; \
+         start it by force"
+    )
 }
 
 /// Why a volume that lacks members and has such a log with writes in flight is not started.

@@ -272,8 +272,9 @@ impl Inner {
         if lost > 0 && !model.stretches.is_empty() {
             return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
         }
+        let is_kept = matches!(model.access, Access::ReadWrite);
         let log_is_due = self.left_log(volume).is_some_and(|log| log.is_due);
-        if lost > 0 && log_is_due && !policy.force {
+        if lost > 0 && log_is_due && !is_kept && !policy.force {
             return Err(super::left::in_doubt());
         }
         let has_parity = shape.level.parity_members() > 0;

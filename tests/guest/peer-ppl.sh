@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Partial parity logs that md left when power was cut: an array that lacks a member is not started without its log; when told to, EMD has the log replayed and takes it off, and
-# what was not being written is all there. An array with all members is only read until then, and resynced. md goes on with what EMD made of them.
+# Partial parity logs when power was cut. Intel's, which md left: EMD replays it when the array starts, without a member, and keeps it up; and md replays what EMD left. md's own: an array that lacks a member is not
+# started without its log; when told to, EMD has the log replayed and takes it off. An array with all members is only read until then, and resynced. All that was not being written is there.
 # disks: 9x36M scsi
 # cpus: 1
 # emd: manual
@@ -79,7 +79,6 @@ lost() {
   for disk in $EMD_DISKS; do
     [[ $(disk "$disk") == "$1" ]] || continue
     unplug "$disk"
-    LOST+=("$disk")
     return
   done
   fail "no disk is $1"
@@ -94,26 +93,30 @@ all_there() {
 
 boot_2() {
   declare -gA SPOT
-  declare -ga LOST
   local name text
   step "after the cut"
   for name in ip mp mh; do
-    expect_equal "$name: on the disks" "$(its_record $name '"\(.level) \(.consistency) \(.access)"')" "raid5 dirty read-only"
+    text=read-only
+    [[ $name != ip ]] || text=read-write
+    expect_equal "$name: on the disks" "$(its_record $name '"\(.level) \(.consistency) \(.access)"')" "raid5 dirty $text"
     damaged $name
     [[ $name == mh ]] || lost "$THIRD"
   done
   modprobe emd auto=0 clean_ms=300
   emdadm scan --degraded >/dev/null 2>&1 || true
-  step "what lacks a member is not started without its log"
-  for name in ip mp; do
-    expect_failure "$name is not started" its_array $name
-    text=$(its $name .reason)
-    [[ $text == *"emdadm policy VOLUME resync"* ]] || fail "$name: the reason does not say what to do: $text"
-    expect_equal "$name: policy" "$(its $name .crash_policy)" log
-    expect "$name: parity is as it was" untouched $name
-    expect "$name: its log is replayed and taken off" emdadm policy "$(its $name .id)" resync
-    expect_failure "$name: parity is right" untouched $name
-  done
+  step "Intel's log is replayed when the array starts, and kept"
+  wait_for 20 its_array ip
+  expect_equal "ip: state, policy, access" "$(its ip '"\(.state) \(.crash_policy) \(.access)"')" "degraded log read-write"
+  all_there ip
+  expect_failure "ip: parity is right" untouched ip
+  step "what lacks a member is not started without md's log"
+  expect_failure "mp is not started" its_array mp
+  text=$(its mp .reason)
+  [[ $text == *"emdadm policy VOLUME resync"* ]] || fail "mp: the reason does not say what to do: $text"
+  expect_equal "mp: policy" "$(its mp .crash_policy)" log
+  expect "mp: parity is as it was" untouched mp
+  expect "mp: its log is replayed and taken off" emdadm policy "$(its mp .id)" resync
+  expect_failure "mp: parity is right" untouched mp
   step "what has all members is only read"
   wait_for 20 its_array mh
   all_there mh
@@ -126,16 +129,18 @@ boot_2() {
   for name in ip mp mh; do
     wait_for 20 its_array $name
     all_there $name
-    expect_equal "$name: policy, access" "$(its $name '"\(.crash_policy) \(.access)"')" "resync read-write"
     expect "$name: it is written" /emd/bin/pattern write "$NODE" 3 64 256
+  done
+  for name in mp mh; do
+    expect_equal "$name: policy, access" "$(its $name '"\(.crash_policy) \(.access)"')" "resync read-write"
   done
   wait_for 60 settled mh optimal
   expect_failure "mh: it was resynced" untouched mh
   wait_for 30 settled ip degraded
   wait_for 30 settled mp degraded
   emd_leaves
-  step "md goes on without a log"
-  for name in ip mp mh; do
+  step "md goes on, without a log where it was taken off"
+  for name in mp mh; do
     # shellcheck disable=SC2046 # several devices
     mdadm -E $(of $name) >/run/examined
     expect_failure "$name: mdadm sees no log" grep PPL /run/examined
@@ -144,13 +149,50 @@ boot_2() {
   md_tells $(of ip) $(of mp) $(of mh)
   for name in ip mp mh; do
     wait_for 20 md_runs $name
-    expect_equal "$name: md's policy" "$(md_sysfs $name consistency_policy)" resync
+    text=resync
+    [[ $name != ip ]] || text=ppl
+    expect_equal "$name: md's policy" "$(md_sysfs $name consistency_policy)" $text
     md_find $name
     expect "$name: md has what was written last" /emd/bin/pattern verify "/dev/$REPLY" 2 0 4
     expect "$name: what was written under EMD" /emd/bin/pattern verify "/dev/$REPLY" 3 64 256
     expect "$name: and the rest" /emd/bin/pattern verify "/dev/$REPLY" 1 320 3776
   done
   expect_equal "mh: md finds no mismatch" "$(md_mismatches mh)" 0
+  md_stop
+  step "power is cut when EMD has just written to Intel's"
+  modprobe emd auto=0 clean_ms=3600000
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan --degraded $(of ip) >/dev/null 2>&1 || true
+  wait_for 20 its_array ip
+  emdadm stop "${NODE#/dev/}" >/dev/null
+  expect "its log is taken off" emdadm policy ip resync
+  expect_equal "policy" "$(its ip .crash_policy)" resync
+  expect "and put on again, by EMD" emdadm policy ip log
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan --degraded $(of ip) >/dev/null 2>&1 || true
+  wait_for 20 its_array ip
+  expect_equal "policy" "$(its ip .crash_policy)" log
+  expect "it is written" /emd/bin/pattern write "$NODE" 4 512 1024
+  # In one piece: that is what the newest header tells of.
+  known 7 4096 | dd of="$NODE" bs=4096 count=1 iflag=fullblock oflag=direct status=none
+  host powercut
+}
+
+boot_3() {
+  declare -gA SPOT
+  step "md replays what EMD logged"
+  # (The disk that was lost is there again, and md fills it from the others at once: from parity, for the row that was damaged.)
+  expect_equal "on the disks" "$(its_record ip '"\(.level) \(.consistency) \(.access)"')" "raid5 dirty read-write"
+  damaged ip
+  # shellcheck disable=SC2046 # several devices
+  md_tells $(of ip)
+  wait_for 20 md_runs ip
+  expect_equal "md's policy" "$(md_sysfs ip consistency_policy)" ppl
+  md_find ip
+  expect "what was written last" cmp -n 4096 "/dev/$REPLY" <(known 7 4096)
+  expect "what shares the stripe with it" /emd/bin/pattern verify "/dev/$REPLY" 1 4 60
+  expect "the rest" /emd/bin/pattern verify "/dev/$REPLY" 3 64 256
+  expect "what was written under EMD last" /emd/bin/pattern verify "/dev/$REPLY" 4 512 1024
 }
 
 settled() { [[ $(its "$1" '[.state, .consistency, .task.kind // "-"] | join(" ")') == "$2 clean -" ]]; }

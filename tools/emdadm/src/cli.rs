@@ -363,8 +363,8 @@ Policies:
           be wrong in stripes that were being written (the write hole)
   log     the same, and partial parity is logged before a stripe is written: the hole is closed
 
-The array must be stopped; it has the new policy from its next start on. An array that has a log of
-another driver (a PPL) is only read, until `resync` has what is in its log put right, and takes it off.
+The array must be stopped; it has the new policy from its next start on. An md array that has a log
+(a PPL) is only read, until `resync` has what is in its log put right, and takes it off.
 
 Examples:
   emdadm show data

@@ -8,8 +8,8 @@ use crate::input::Input;
 use crate::{repair, shell};
 use emd_core::metadata::{MetadataSet, LEFT_LOG_SECTORS_MAX};
 use emd_core::model::{
-    BadRange, CrashPolicy, DiskOffer, Event, Layout, Level, Rotation, Scrub, Set, SpareRole, Text,
-    VolumeSpec,
+    BadRange, CrashPolicy, DiskOffer, Event, HoleLog, Layout, Level, Rotation, Scrub, Set,
+    SpareRole, Text, VolumeSpec,
 };
 use emd_core::personalities::hole_log::left;
 use emd_core::personalities::Geometry;
@@ -227,15 +227,19 @@ impl Run<'_> {
         let Some(set) = self.set.as_ref() else { return };
         for (index, volume) in set.set().live_volumes() {
             let _ = set.crash_policy(index);
-            if let Some(log) = set.hole_log(index) {
-                assert!(log.units > 0, "an empty log");
+            match set.hole_log(index) {
+                Some(HoleLog::Ring { units, .. }) => assert!(units > 0, "an empty log"),
+                Some(HoleLog::Row(row)) => assert!(row.sectors > 0, "an empty log"),
+                None => {}
             }
             for (slot, member) in (0u16..).zip(volume.members.iter()) {
                 self.look_at_left_log(set.as_ref(), index, slot);
                 let sector = set.hole_log_sector(index, slot);
                 let disk = member.disk.and_then(|disk| set.set().disk(disk));
                 if let (Some(sector), Some(facts)) = (sector, disk.and_then(|disk| disk.facts)) {
-                    assert_eq!(sector % 8, 0);
+                    assert!(
+                        matches!(set.hole_log(index), Some(HoleLog::Row(_))) || sector % 8 == 0
+                    );
                     assert!(sector < facts.size_sectors);
                 }
             }

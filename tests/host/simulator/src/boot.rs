@@ -9,7 +9,9 @@ use crate::rng::Rng;
 use crate::setup;
 use crate::sim::Sim;
 use crate::worker::{Action, Step};
-use emd_core::model::{Access, Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
+use emd_core::model::{
+    Access, Consistency, DiskIndex, DiskState, Event, HoleLog, MemberState, Slot,
+};
 use emd_core::personalities::rebuild::{Late, Marks};
 use emd_core::personalities::{Health, Mask};
 use std::collections::{BTreeMap, VecDeque};
@@ -119,6 +121,8 @@ impl Sim {
             let keeps = self.has(Mistake::SessionKept) && volume_has_session(self.set.as_deref());
             if !keeps {
                 steps.push(Step::TryRecord(Event::HoleLogStarted(0)));
+                steps.push(Step::Do(Action::EmptyRows));
+                steps.push(Step::FlushDisks);
             }
         }
         steps.push(Step::Do(Action::StartArray));
@@ -338,5 +342,11 @@ impl Sim {
 /// Whether entries of some session count.
 fn volume_has_session(set: Option<&dyn emd_core::metadata::MetadataSet>) -> bool {
     let log = set.and_then(|set| set.hole_log(0));
-    log.is_some_and(|log| log.session.is_some())
+    matches!(
+        log,
+        Some(HoleLog::Ring {
+            session: Some(_),
+            ..
+        })
+    )
 }

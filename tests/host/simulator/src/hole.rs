@@ -7,11 +7,13 @@ use crate::disk::{IoError, Token};
 use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, MemberState, Slot};
+use emd_core::metadata::ppl;
+use emd_core::model::{Consistency, HoleLog, LogRow, MemberState, Slot};
 use emd_core::personalities::hole_log::entry::{crc32c, scan};
 use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
+use emd_core::personalities::hole_log::row::logged;
 use emd_core::personalities::hole_log::{
-    Entry, Place, Refusal, Ring, Session, Sum, Watch, UNITS_MIN, UNIT_BYTES,
+    left, Entry, Log, Refusal, Ring, Row, Session, Spot, Sum, Watch, UNITS_MIN, UNIT_BYTES,
 };
 use emd_core::personalities::lane::{Job, Step, StepResult};
 use emd_core::personalities::Mask;
@@ -21,13 +23,17 @@ use std::collections::VecDeque;
 /// Units of a ring that are used here: few, so that it goes around.
 const UNITS: u32 = UNITS_MIN;
 
+/// Sectors of a row that are used here.
+const ROW_SECTORS: u32 = 3 * (8 + 128);
+
 /// The log of the running volume.
 #[derive(Debug)]
 pub struct Hole {
     session: Session,
+    row: Option<LogRow>,
     /// Lanes with entries, and lanes in caches.
     pub watch: Watch,
-    rings: Vec<Ring>,
+    rings: Vec<Log>,
     /// First sector of each member's ring on its disk.
     sectors: Vec<u64>,
     number: u64,
@@ -50,7 +56,7 @@ pub enum Phase {
 pub struct OpLog {
     /// See there.
     pub phase: Phase,
-    entries: Vec<(Slot, Place)>,
+    entries: Vec<(Slot, Spot)>,
     written: usize,
     covered: bool,
 }
@@ -90,8 +96,43 @@ fn token_of(sector: &[u8]) -> Token {
 impl Sim {
     /// The log of the volume as the metadata has it: the session that counts.
     fn session(&self) -> Option<Session> {
-        let log = self.set.as_ref()?.hole_log(0)?;
-        log.session.map(Session)
+        match self.set.as_ref()?.hole_log(0)? {
+            HoleLog::Ring { session, .. } => session.map(Session),
+            HoleLog::Row(_) => Some(Session([0; 2])),
+        }
+    }
+
+    /// The row that other drivers know, where the log is one.
+    fn log_row(&self) -> Option<LogRow> {
+        match self.set.as_ref()?.hole_log(0)? {
+            HoleLog::Ring { .. } => None,
+            HoleLog::Row(row) => Some(LogRow {
+                sectors: row.sectors.min(ROW_SECTORS),
+                ..row
+            }),
+        }
+    }
+
+    /// `Inner::start_hole`, where the log is a row.
+    pub fn empty_rows(&mut self) {
+        let Some(row) = self.log_row() else { return };
+        for slot in 0..self.geometry.members() {
+            let set = self.set.as_ref();
+            let sector = set.and_then(|set| set.hole_log_sector(0, slot));
+            let disk = self.disk_in(slot);
+            let disk = disk.and_then(|disk| self.devices[usize::from(disk)]);
+            let disk = disk.filter(|&disk| self.disks[disk].answers());
+            if let (Some(sector), Some(disk)) = (sector, disk) {
+                self.empty_row(disk, sector, &row);
+            }
+        }
+    }
+
+    fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow) {
+        self.disks[disk].wipe(sector, row.sectors.into());
+        let mut header = vec![0; UNIT_BYTES];
+        ppl::encode(row, 0, None, crc32c, &mut header);
+        let _ = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
     }
 
     /// Whether the volume has a log.
@@ -106,6 +147,7 @@ impl Sim {
             self.hole = None;
             return;
         };
+        let row = self.log_row();
         let members = self.geometry.members();
         let sector = |slot| {
             self.set
@@ -114,9 +156,13 @@ impl Sim {
         };
         self.hole = Some(Hole {
             session,
+            row,
             watch: Watch::new(false).expect("memory"),
             rings: (0..members)
-                .map(|_| Ring::new(UNITS).expect("memory"))
+                .map(|_| match row {
+                    Some(row) => Log::Row(Row::new(row.sectors).expect("memory")),
+                    None => Log::Ring(Ring::new(UNITS).expect("memory")),
+                })
                 .collect(),
             sectors: (0..members).map(|slot| sector(slot).unwrap_or(0)).collect(),
             number: 0,
@@ -135,8 +181,11 @@ impl Sim {
         ring.clear(|bucket| watch.entry_gone(bucket));
         hole.sectors[usize::from(slot)] = sector.unwrap_or(0);
         let sector = hole.sectors[usize::from(slot)];
-        if !self.has(Mistake::RingNotCleared) {
-            self.disks[disk].wipe(sector, u64::from(UNITS) * 8);
+        let row = hole.row;
+        match row {
+            _ if self.has(Mistake::RingNotCleared) => {}
+            Some(row) => self.empty_row(disk, sector, &row),
+            None => self.disks[disk].wipe(sector, u64::from(UNITS) * 8),
         }
     }
 
@@ -158,7 +207,7 @@ impl Sim {
         let Some(hole) = &self.hole else { return false };
         changes_data
             && !covered
-            && hole.watch.has_entry(hole.watch.bucket(lane))
+            && (hole.row.is_some() || hole.watch.has_entry(hole.watch.bucket(lane)))
             && !roles.parity().intersect(writable).is_empty()
     }
 
@@ -180,16 +229,38 @@ impl Sim {
             return self.perform(op);
         }
         let no_flush = self.has(Mistake::LogWithoutFlush);
+        let geometry = self.geometry;
         let Some(hole) = &mut self.hole else { return };
         let bucket = hole.watch.bucket(lane);
         if hole.watch.is_unflushed(bucket) && !no_flush {
             return self.log_flush(op);
         }
         let flushed = hole.watch.flushed();
-        let of = if with_sums { sectors } else { 0 };
+        let in_row = hole.row.zip(members.first()).map(|(row, slot)| {
+            let covers = with_sums.then_some(covers);
+            (
+                row,
+                logged(&geometry, stripe, (column, sectors), covers, slot),
+            )
+        });
+        let of = match in_row {
+            Some((_, write)) => write.sum_sectors,
+            None if with_sums => sectors,
+            None => 0,
+        };
+        let flushed = match hole.row {
+            Some(_) if no_flush => u64::MAX,
+            _ => flushed,
+        };
+        let earlier = self.op(op).log.entries.clone();
+        let own = |slot| {
+            let mut entries = earlier.iter().rev();
+            entries.find(|(on, _)| *on == slot).map(|(_, spot)| *spot)
+        };
+        let Some(hole) = &mut self.hole else { return };
         let refused = members.iter().find_map(|slot| {
             let ring = &mut hole.rings[usize::from(slot)];
-            ring.has_room(of, flushed).err()
+            ring.has_room(of, flushed, own(slot)).err()
         });
         match refused {
             Some(Refusal::Busy) => return hole.waiting.push_back(op),
@@ -198,9 +269,11 @@ impl Sim {
         }
         let mut places = Vec::new();
         for slot in members.iter() {
-            let place = hole.rings[usize::from(slot)].place(of, bucket, flushed);
-            places.push((slot, place.expect("there is room")));
-            hole.watch.entry_put(bucket);
+            let spot = hole.rings[usize::from(slot)].place(of, bucket, flushed, own(slot));
+            places.push((slot, spot.expect("there is room")));
+            if hole.row.is_none() {
+                hole.watch.entry_put(bucket);
+            }
         }
         hole.number += 1;
         let (number, session, starts) = (hole.number, hole.session, hole.sectors.clone());
@@ -210,38 +283,48 @@ impl Sim {
         body.log.phase = Phase::Logging;
         body.log.entries.extend(&places);
         body.begin_batch();
-        for (slot, place) in places {
-            let entry = Entry {
-                number,
-                stripe,
-                column,
-                sectors,
-                covers,
-                on: members,
-                slot,
-                sum: match (with_sums, roles.q == Some(slot)) {
-                    (false, _) => Sum::Void,
-                    (true, false) => Sum::P,
-                    (true, true) => Sum::Q,
-                },
-                position: place.position,
-                oldest: place.oldest,
-            };
-            let sum = match with_sums {
+        for (slot, spot) in places {
+            let sum = match of > 0 {
                 true => bytes_of(&self.op(op).new_of(slot)),
                 false => Vec::new(),
             };
             let mut bytes = vec![0; UNIT_BYTES];
-            entry.encode(session, crc32c(0, &sum), &mut bytes);
-            bytes.extend(sum);
-            let before = (place.units_before_end as usize * UNIT_BYTES).min(bytes.len());
-            let rest = bytes.split_off(before);
             let start = starts[usize::from(slot)];
+            let (first, before) = match (spot, in_row) {
+                (Spot::Ring(place), _) => {
+                    let entry = Entry {
+                        number,
+                        stripe,
+                        column,
+                        sectors,
+                        covers,
+                        on: members,
+                        slot,
+                        sum: match (with_sums, roles.q == Some(slot)) {
+                            (false, _) => Sum::Void,
+                            (true, false) => Sum::P,
+                            (true, true) => Sum::Q,
+                        },
+                        position: place.position,
+                        oldest: place.oldest,
+                    };
+                    entry.encode(session, crc32c(0, &sum), &mut bytes);
+                    let before = place.units_before_end as usize * UNIT_BYTES;
+                    (start + u64::from(place.unit) * 8, before)
+                }
+                (Spot::Row(place), Some((row, write))) => {
+                    let entry = Some((write, crc32c(!0, &sum)));
+                    ppl::encode(&row, place.generation, entry, crc32c, &mut bytes);
+                    (start + u64::from(place.sector), usize::MAX)
+                }
+                (Spot::Row(_), None) => unreachable!("a place in a row"),
+            };
+            bytes.extend(sum);
+            let rest = bytes.split_off(before.min(bytes.len()));
             let Some((disk, _)) = self.arr().table[usize::from(slot)] else {
                 self.op(op).fail_in_batch(slot);
                 continue;
             };
-            let first = start + u64::from(place.unit) * 8;
             let mut parts = vec![(first, bytes)];
             if !rest.is_empty() {
                 parts.push((start, rest));
@@ -348,7 +431,14 @@ impl Sim {
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
             return;
         };
-        if volume.consistency == Consistency::Clean || self.has(Mistake::ReplaySkipped) {
+        let is_due = match self.log_row() {
+            Some(_) => {
+                let log = self.set.as_ref().and_then(|set| set.left_log(0));
+                log.is_some_and(|log| log.is_due)
+            }
+            None => volume.consistency != Consistency::Clean,
+        };
+        if !is_due || self.has(Mistake::ReplaySkipped) {
             return;
         }
         let mut seats = Vec::new();
@@ -361,6 +451,9 @@ impl Sim {
             let disk = member.disk.and_then(|disk| self.devices[usize::from(disk)]);
             let disk = disk.filter(|&disk| right > 0 && self.disks[disk].answers());
             seats.push(disk.map(|disk| (disk, member.offset_sectors, right)));
+        }
+        if self.log_row().is_some() {
+            return self.replay_row(&seats);
         }
         let mut found = KVVec::new();
         let mut read = Mask::EMPTY;
@@ -381,6 +474,31 @@ impl Sim {
         let stretches = plan(&self.geometry, &mut found, read).expect("memory");
         for stretch in &stretches {
             self.mend(stretch, &seats, &rings);
+        }
+    }
+
+    /// The same, where the log is a row.
+    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>]) {
+        let Some(row) = self.log_row() else { return };
+        let mut writes = KVVec::new();
+        let mut areas = vec![Vec::new(); seats.len()];
+        for (slot, seat) in (0u16..).zip(seats) {
+            let Some(set) = self.set.as_ref() else { return };
+            if let (Some((disk, ..)), Some(sector)) = (seat, set.hole_log_sector(0, slot)) {
+                let bytes = self.disks[*disk].read_bytes(sector, row.sectors);
+                let is_whole = set.read_left_log(0, slot, &bytes, &mut writes);
+                let is_whole = is_whole.expect("memory");
+                areas[usize::from(slot)] = bytes;
+                self.tell(|_| format!("   the log of member {slot}: whole: {is_whole}"));
+            }
+        }
+        let mut stretches = KVVec::new();
+        for write in &writes {
+            let fits = left::stretches(&self.geometry, write, &mut stretches);
+            assert!(fits.expect("memory"), "{write:?} does not fit");
+        }
+        for stretch in &stretches {
+            self.mend(stretch, seats, &areas);
         }
     }
 

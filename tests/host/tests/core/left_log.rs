@@ -3,10 +3,12 @@
 //! A partial parity log of another driver: what is found in it, and what is made of that after a crash, beside what md makes
 //! of it. Here a sector is a byte that fills it.
 
-use emd_core::metadata::ppl::{read, signature_of, Dialect};
-use emd_core::model::{Layout, Level, LoggedWrite, Rotation, Shape, Slot};
-use emd_core::personalities::hole_log::left;
+use emd_core::metadata::ppl::{encode, read, signature_of, Dialect};
+use emd_core::model::{Layout, Level, LogRow, LoggedWrite, Rotation, Shape, Slot};
+use emd_core::personalities::hole_log::entry::crc32c;
 use emd_core::personalities::hole_log::replay::mend;
+use emd_core::personalities::hole_log::row::{is_run, logged};
+use emd_core::personalities::hole_log::{left, Refusal, Row};
 use emd_core::personalities::{Geometry, Mask};
 use host_tests::crash::Random;
 use host_tests::ppl::{crc, log, recover_as_md, seal, Area, Entry};
@@ -697,4 +699,113 @@ proptest! {
             }
         }
     }
+}
+
+/// What EMD writes is what it reads, and what md reads.
+#[test]
+fn emd_writes_such_a_log() {
+    let geometry = raid5(5, 128);
+    let row = LogRow {
+        sectors: 400,
+        signature: SIGNATURE,
+        unit_sectors: 1,
+    };
+    let mut area = vec![0; 400 * 512];
+    encode(&row, 0, None, crc32c, &mut area);
+    assert_eq!(area[..4096], log(SIGNATURE, 0, &[]));
+    let stripe = 7;
+    let roles = geometry.roles(stripe);
+    let slot = roles.p.expect("parity");
+    let chunk = |indices: &[u16]| {
+        let slots = indices
+            .iter()
+            .map(|&index| geometry.data_slot(stripe, index));
+        slots.fold(Mask::EMPTY, |mask, slot| mask.with(slot))
+    };
+    let start = geometry.stripe_start(stripe);
+    // What is written, and what that comes to: first chunk, chunks, whether there is a sum.
+    for (written, first, count, has_sum) in [
+        (&[0u16][..], 0, 1, true),
+        (&[3], 3, 1, true),
+        (&[1, 2], 1, 2, true),
+        (&[0, 1, 2, 3], 0, 4, true),
+        // Chunks that do not follow one another; nothing.
+        (&[0, 2], 0, 4, false),
+        (&[], 0, 4, false),
+    ] {
+        for (column, sectors) in [(0, 128u32), (8, 5), (127, 1)] {
+            let covers = roles.data.minus(chunk(written));
+            let write = logged(&geometry, stripe, (column, sectors), Some(covers), slot);
+            let sum_sectors = if has_sum { sectors } else { 0 };
+            assert_eq!(write.first_sector, start + 128 * first + u64::from(column));
+            assert_eq!(write.data_sectors, count * sectors);
+            assert_eq!(write.sum_sectors, sum_sectors);
+            let sum = sectors_of_noise(sum_sectors);
+            encode(
+                &row,
+                5,
+                Some((write, crc32c(!0, &sum))),
+                crc32c,
+                &mut area[4096..],
+            );
+            area[8192..][..sum.len()].copy_from_slice(&sum);
+            let entry = Entry {
+                first: write.first_sector,
+                data_bytes: write.data_sectors * 512,
+                parity: slot.into(),
+                sum,
+            };
+            let as_md = log(SIGNATURE, 5, &[entry]);
+            assert_eq!(area[4096..][..as_md.len()], as_md, "{written:?}");
+            let (is_whole, writes) = found(&area, slot);
+            assert!(is_whole, "{written:?}");
+            let wanted = LoggedWrite {
+                sum_start: 16,
+                ..write
+            };
+            assert_eq!(writes, [wanted]);
+            let mut stretches = KVVec::new();
+            assert!(left::stretches(&geometry, &write, &mut stretches).expect("memory"));
+            let covers = if has_sum { covers } else { Mask::EMPTY };
+            assert!(stretches.iter().all(|stretch| stretch.covers == covers));
+        }
+    }
+    assert!(is_run(&geometry, stripe, chunk(&[1, 2, 3])));
+    assert!(!is_run(&geometry, stripe, chunk(&[1, 3])));
+}
+
+fn sectors_of_noise(count: u32) -> Vec<u8> {
+    let mut random = Random(77);
+    (0..count * 512).map(|_| random.next() as u8).collect()
+}
+
+/// One write at a time has a row, and the next one waits until that is durable.
+#[test]
+fn a_row_has_one_write_at_a_time() {
+    assert!(Row::new(135).is_err());
+    let mut row = Row::new(8 + 2 * 136).expect("a row");
+    let first = row.place(128, 0, None).expect("nothing is there");
+    assert_eq!((first.sector, first.generation), (8, 1));
+    assert_eq!(row.place(1, u64::MAX, None), Err(Refusal::Busy));
+    // Who logs anew goes over its own.
+    let again = row.place(128, 0, Some(first)).expect("its own");
+    assert_eq!((again.sector, again.generation), (144, 2));
+    assert_eq!(row.has_room(u64::MAX, Some(first)), Err(Refusal::Busy));
+    row.done(first, 0);
+    assert_eq!(
+        row.has_room(u64::MAX, None),
+        Err(Refusal::Busy),
+        "not the last"
+    );
+    row.done(again, 4);
+    assert_eq!(row.place(128, 3, None), Err(Refusal::Unflushed));
+    // What does not fit any more goes to the start.
+    let next = row.place(128, 4, None).expect("flushed");
+    assert_eq!((next.sector, next.generation), (0, 3));
+    row.done(next, 5);
+    let next = row.place(0, 5, None).expect("flushed");
+    assert_eq!((next.sector, next.generation), (136, 4));
+    row.clear();
+    let next = row.place(0, 0, None).expect("another member");
+    assert_eq!((next.sector, next.generation), (8, 1));
 }

@@ -8,7 +8,7 @@ use crate::readings::change;
 use emd_core::metadata::imsm::layout::{header, volume};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, CrashPolicy, Event};
+use emd_core::model::{Access, Consistency, CrashPolicy, Event, HoleLog};
 use host_tests::ppl::{Area, Entry};
 use host_tests::samples::Disk;
 use kernel::prelude::*;
@@ -82,11 +82,9 @@ fn it_is_taken_off() {
             let disks = with_log(policy, dirty);
             let set = open(&disks).unwrap();
             let mut world = World::new(set, disks, 20);
-            for event in [
-                Event::Dirty(0),
-                Event::CrashPolicySet(0, CrashPolicy::Resync),
-            ] {
-                world.refuse(&event);
+            if dirty != 0 {
+                let why = world.refuse(&Event::CrashPolicySet(0, CrashPolicy::Resync));
+                assert!(why.contains("put right first"), "{why}");
             }
             world.apply(&Event::LeftLogOff {
                 volume: 0,
@@ -113,4 +111,43 @@ fn it_is_taken_off() {
             assert!(refused.contains("no partial parity log"), "{refused}");
         }
     }
+}
+
+#[test]
+fn it_is_put_on_and_kept_up() {
+    let disks = with_log(5, 0);
+    let set = open(&disks).unwrap();
+    let mut world = World::new(set, disks, 20);
+    let why = world.refuse(&Event::HoleLogStarted(0));
+    assert!(why.contains("no log"), "{why}");
+    world.refuse(&Event::CrashPolicySet(0, CrashPolicy::None));
+    // Old logs may be there, and would count.
+    world.apply(&Event::Dirty(0));
+    assert_eq!(record(&world.set), (5, 1));
+    let why = world.refuse(&Event::CrashPolicySet(0, CrashPolicy::Log));
+    assert!(why.contains("in flight"), "{why}");
+    world.apply(&Event::Clean(0));
+    world.apply(&Event::CrashPolicySet(0, CrashPolicy::Log));
+    assert_eq!(record(&open(&world.disks).unwrap()), (3, 0));
+    let Some(HoleLog::Row(row)) = world.set.hole_log(0) else {
+        panic!("no row");
+    };
+    let signature = world.set.mpb.raw().u32(header::ORIG_FAMILY);
+    assert_eq!(
+        (row.sectors, row.signature, row.unit_sectors),
+        (2048, signature, 1)
+    );
+    assert_eq!(world.set.hole_log_sector(0, 1), Some(118784));
+    assert_eq!(world.set.left_log(0).map(|log| log.is_due), Some(false));
+    world.apply(&Event::HoleLogStarted(0));
+    // Dirty, and the log counts.
+    world.apply(&Event::Dirty(0));
+    let again = open(&world.disks).unwrap();
+    assert_eq!(record(&again), (3, 3));
+    assert_eq!(again.left_log(0).map(|log| log.is_due), Some(true));
+    world.apply(&Event::Clean(0));
+    assert_eq!(record(&open(&world.disks).unwrap()), (3, 0));
+    world.apply(&Event::CrashPolicySet(0, CrashPolicy::Resync));
+    assert_eq!(record(&open(&world.disks).unwrap()), (5, 0));
+    assert_eq!(world.set.hole_log(0), None);
 }

@@ -175,26 +175,45 @@ fn write_hole_policies() {
         disks
     };
     for policy in [1, 3] {
-        read_only(&with("gen/raid5-3", policy, 0), 0, "partial parity log");
-        // Data is where it should be whatever the log says; only parity may be old.
-        let dirty = with("gen/raid5-3", policy, 3);
-        read_only(&dirty, 0, "partial parity log");
-        let set = open(&dirty).unwrap();
-        assert_eq!(set.set().volume(0).unwrap().consistency, Consistency::Dirty);
-        // Without a member, only the log knows what parity was to be: it is due.
         for dirty in [0u8, 1, 2, 3] {
             let disks = with("gen/raid5-3", policy, dirty);
-            let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).skip(1).collect();
-            let set = open_keyed(&keyed).unwrap();
-            match set.set().volume(0).unwrap().access {
-                Access::ReadOnly(why) => {
-                    assert!(why.text().contains("emdadm policy VOLUME resync"), "{why}")
-                }
-                other => panic!("{policy} {dirty}: {other:?}"),
+            // With all members, and without one.
+            for skip in [0, 1] {
+                let keyed: Vec<(u64, &Disk)> = (0u64..).zip(disks.iter()).skip(skip).collect();
+                let set = open_keyed(&keyed).unwrap();
+                let volume = set.set().volume(0).unwrap();
+                assert!(
+                    matches!(volume.access, Access::ReadWrite),
+                    "{policy} {dirty}"
+                );
+                let consistency = match dirty & 1 {
+                    0 => Consistency::Clean,
+                    _ => Consistency::Dirty,
+                };
+                assert_eq!(volume.consistency, consistency);
+                let is_due = set.left_log(0).map(|log| log.is_due);
+                assert_eq!(is_due, Some(dirty != 0), "{policy} {dirty}");
+                assert!(set.hole_log(0).is_some(), "{policy} {dirty}");
             }
-            let is_due = set.left_log(0).map(|log| log.is_due);
-            assert_eq!(is_due, Some(dirty != 0), "{policy} {dirty}");
         }
+        // Nothing is set aside for it: it would be in the next volume.
+        let mut disks = with("gen/raid5-3", policy, 0);
+        for disk in &mut disks {
+            reseal(disk, &mut |mpb| {
+                let at = raw(mpb).volume_at(0);
+                let map = raw(mpb).map_at(at, Which::First);
+                let (stripes, strip) = (
+                    raw(mpb).u32(map + map::STRIPES_LO),
+                    raw(mpb).u16(map + map::STRIP),
+                );
+                let blocks = stripes * u32::from(strip) + 8;
+                mpb[map + map::BLOCKS_LO..][..4].copy_from_slice(&blocks.to_le_bytes());
+            });
+        }
+        read_only(&disks, 0, "partial parity log");
+        let set = open(&disks).unwrap();
+        assert_eq!(set.hole_log(0), None);
+        assert!(set.left_log(0).is_some());
         // Where there is no parity there is no such log.
         let mirror = with("gen/raid1", policy, 0);
         assert!(matches!(access(&mirror, 0), Access::ReadWrite));

@@ -86,6 +86,7 @@ impl Sim {
                     (task.cancelled, task.joined) = (true, true);
                 }
             }
+            Action::EmptyRows => self.empty_rows(),
             Action::ReplayHole => {
                 let usable = self.usable_members();
                 self.replay_hole(usable);

@@ -76,6 +76,8 @@ pub enum Action {
     LetJoin,
     /// What the log says is put right.
     ReplayHole,
+    /// The logs of all members are emptied, where they are rows.
+    EmptyRows,
     /// The volume starts.
     StartArray,
 }
