@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # A power cut leaves volumes dirty under EMD, and md resyncs what it must and nothing else; then another leaves them dirty under md, and EMD does.
-# Volumes that nobody wrote to stay as they are, and with a bitmap all regions but the dirty one.
-# disks: 10x36M scsi, 2x101G scsi unplugged
+# Volumes that nobody wrote to stay as they are, and with a bitmap all regions but the dirty one. Those that lack a member are started by either, with parity only by force.
+# disks: 15x36M scsi, 2x101G scsi unplugged
 # cpus: 1
 # emd: manual
 # timeout: 120
@@ -13,14 +13,18 @@ source /emd/tests/guest/lib-imsm.sh
 # What a cut leaves behind when it comes between two writes, put in its place by hand: 4 KiB of other data in the redundancy (the last member of a row whose parity is there,
 # or of a mirror). Who resyncs that place makes it right; who does not leaves it as it is. So it tells which places were resynced.
 
-# Volumes: name, format, maker, first disk, disks, level, kind. Kinds: written when power goes; left alone; regions: written, and there is a bitmap.
+# Volumes: name, format, maker, first disk, disks, level, kind. Kinds: written when power goes; left alone; regions: written, and there is a bitmap;
+# lost: written, and its second member is lost.
 CASES=(
   "dw ddf mdadm 1 2 1 written"
   "dl ddf mdadm 1 2 1 left"
   "iw imsm emd 3 3 5 written"
   "il imsm emd 3 3 5 left"
-  "mr 1.2 mdadm 6 3 5 regions"
   "mw 1.0 emd 9 2 1 written"
+  "ma 1.2 mdadm 11 2 1 lost"
+  "mp 1.2 emd 13 3 5 lost"
+  # The last one: what is not written for some seconds is clean again.
+  "mr 1.2 mdadm 6 3 5 regions"
 )
 # Further rounds on the same disks, of the whole run.
 ROUND_2=(
@@ -30,7 +34,7 @@ ROUND_2=(
   "il imsm mdadm 4 2 1 left"
   "mr 1.0 mdadm 6 2 1 regions"
   "mw 0.90 mdadm 8 3 5 written"
-  "mb 1.2 emd 11 2 1 regions"
+  "mb 1.2 emd 16 2 1 regions"
 )
 ROUND_3=(
   "dw ddf mdadm 1 4 6 written"
@@ -74,7 +78,7 @@ emd_leaves_dirt() {
   step "made by mdadm or by EMD, and filled"
   local device
   for device in $(disks); do blkdiscard -f -z "$device" 2>/dev/null; done
-  [[ ${CASES[*]} != *" 11 2 "* ]] || { plug disk11 && plug disk12; }
+  [[ ${CASES[*]} != *" 16 2 "* ]] || { plug disk16 && plug disk17; }
   md_load
   each md_makes
   md_stop
@@ -83,6 +87,7 @@ emd_leaves_dirt() {
   each filled
   step "power is cut when EMD has just written to some"
   each wait_for 20 is_clean
+  each loses_a_member
   emd_leaves
   # What was written stays dirty.
   modprobe emd clean_ms=3600000
@@ -91,7 +96,7 @@ emd_leaves_dirt() {
 }
 
 md_resyncs_and_leaves_dirt() {
-  [[ ${CASES[*]} != *" 11 2 "* ]] || { plug disk11 && plug disk12; }
+  [[ ${CASES[*]} != *" 16 2 "* ]] || { plug disk16 && plug disk17; }
   step "mdadm reads what is dirty, md resyncs that"
   md_load
   each is_recorded
@@ -100,19 +105,20 @@ md_resyncs_and_leaves_dirt() {
   each md_assembles
   each wait_for 60 md_settled
   each resynced 2
-  expect_equal "md has begun as many resyncs as there are dirty volumes" \
-    "$(dmesg | grep -c 'resync of RAID array')" "$(printf '%s\n' "${CASES[@]}" | grep -c -v ' left$')"
+  expect_equal "md has begun as many resyncs as there are dirty volumes with something to resync" \
+    "$(dmesg | sed -n 's/.*resync of RAID array \(md[0-9]*\).*/\1/p' | { grep -vxF "$(each lost_node)" || true; } | wc -l)" "$(each has_to_agree | wc -l)"
   step "power is cut when md has just written to some"
   each md_writes
   host powercut
 }
 
 emd_resyncs_what_it_must() {
-  [[ ${CASES[*]} != *" 11 2 "* ]] || { plug disk11 && plug disk12; }
+  [[ ${CASES[*]} != *" 16 2 "* ]] || { plug disk16 && plug disk17; }
   step "EMD resyncs what md left dirty"
   each is_recorded
   each damaged
   emd_load
+  each emd_starts
   each wait_for 60 emd_is_done
   each emd_has_resynced
   each resynced 3
@@ -128,6 +134,19 @@ each() {
     "$@"
   done
 }
+
+# What is left of a mirror of two, or of one parity, has nothing to agree with. (Those of md's that are started by force are clean.)
+has_to_agree() { case $kind,$level in left,* | lost,[145]) ;; *) echo "$name" ;; esac; }
+
+# md begins one for what is left of a mirror, and it ends at once.
+lost_node() {
+  local device
+  [[ $kind == lost && -z $(has_to_agree) ]] || return 0
+  device=$(md_device "$name") && echo "${device#/dev/}"
+}
+
+# Parity may be wrong where it was written, and a lost member's data follows from it: so nobody starts that by himself.
+by_force() { [[ $kind == lost && $level == [45] ]]; }
 
 own_set() { [[ $format == ddf || $format == imsm ]]; }
 
@@ -176,6 +195,12 @@ kib() {
   echo $((kib < 4096 ? kib : 4096))
 }
 
+loses_a_member() {
+  [[ $kind == lost ]] || return 0
+  expect "$name loses a member" emdadm fail "$(its_array)" "${MINE[1]}"
+  wait_for 20 emd_is_done degraded
+}
+
 is_clean() { [[ $(its .consistency) == clean ]]; }
 
 emd_writes() {
@@ -216,12 +241,24 @@ its_array() {
 # its_record FILTER: a field, as it is on disks that nobody has started.
 its_record() { emdadm examine --json "${MINE[@]}" | picked "$1"; }
 
-emd_is_done() { [[ $(its '[.state, .consistency, .task.kind // "-"] | join(" ")') == "optimal clean -" ]]; }
+emd_starts() {
+  by_force || return 0
+  wait_for 20 is_refused
+  say "ok: $name: $(its .reason)"
+  expect "$name: started by force" emdadm scan --force "${MINE[@]}"
+}
+
+is_refused() { [[ $(its .reason) == "degraded, and writes were in flight"* ]]; }
+
+# emd_is_done [STATE]
+emd_is_done() { [[ $(its '[.state, .consistency, .task.kind // "-"] | join(" ")') == "${1:-optimal} clean -" ]]; }
 
 emd_has_resynced() {
   local array wanted="task-started resync, task-done"
   array=$(its_array)
   [[ $kind != left ]] || wanted=
+  # Of those that lack a member md says that it was removed, not that it failed: so the disk is taken back.
+  [[ $kind != lost ]] || wanted="task-started rebuild, task-done, $wanted"
   expect_equal "$name: what EMD did" "$(emdadm monitor --from 0 --once --json |
     jq -rs --arg a "$array" '[.[] | select((.array // "") == $a and (.kind | startswith("task-started") or startswith("task-done"))) | .kind + if .word then " " + .word else "" end] | join(", ")')" "$wanted"
 }
@@ -254,6 +291,8 @@ damaged() {
   # In each level and layout here, the last member has no data but redundancy in row 0 and each count-th one after it.
   echo "$device $offset $((offset + (rows - 1) / count * count * chunk))" >"/run/spots.$name"
   known 9 4096 >/run/other
+  # What is left of these has no redundancy.
+  [[ $kind != lost || $level == 10 ]] || return 0
   [[ $kind == left ]] || spot 0 of=
   spot 1 of=
 }
@@ -282,9 +321,11 @@ resynced() {
     expect_failure "$name: the region that was written was resynced" untouched 0
     expect "$name: no other region was" untouched 1
     ;;
-  written)
-    expect_failure "$name: it was resynced at its start" untouched 0
-    expect_failure "$name: and to its end" untouched 1
+  written | lost)
+    if [[ -n $(has_to_agree) ]]; then
+      expect_failure "$name: it was resynced at its start" untouched 0
+      expect_failure "$name: and to its end" untouched 1
+    fi
     ;;
   esac
   node=$(md_device "$name") || node=$(its_array)
@@ -299,7 +340,15 @@ md_assembles() {
   if own_set; then
     another || md_tells "${MINE[@]}"
   else
-    mdadm -A --run "/dev/md/$name" "${MINE[@]}" >/run/mdadm.out 2>&1 || fail "mdadm -A: $(</run/mdadm.out)"
+    local holder force=()
+    if by_force; then
+      expect_failure "$name: md does not start it" mdadm -A --run "/dev/md/$name" "${MINE[@]}"
+      for holder in "/sys/block/${MINE[0]#/dev/}/holders"/md*; do
+        [[ ! -e $holder ]] || mdadm -S "/dev/${holder##*/}" 2>/dev/null
+      done
+      force=(--force)
+    fi
+    mdadm -A --run "${force[@]}" "/dev/md/$name" "${MINE[@]}" >/run/mdadm.out 2>&1 || fail "mdadm -A: $(</run/mdadm.out)"
   fi
 }
 
@@ -310,4 +359,4 @@ md_tells() {
   for device in $(md_nodes inactive); do mdadm -IR "/dev/$device" >>/run/mdadm.out 2>&1 || true; done
 }
 
-md_settled() { md_gets_synced "$name"; }
+md_settled() { md_gets_synced "$name" "$([[ $kind == lost ]] && echo 1 || echo 0)"; }
