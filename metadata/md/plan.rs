@@ -250,9 +250,12 @@ impl MdSet {
             .homes()
             .filter(|(_, home)| chosen(home))
             .any(|(_, home)| !whole(home) && changed_blocks(home, self.used(home), images) > 1);
-        let has_copy = torn && self.push_copies(plan, phase, images, &chosen)?;
-        let torn = torn && !has_copy;
-        phase = phase.saturating_add(u16::from(has_copy));
+        let copies = match torn {
+            true => self.push_copies(plan, phase, images, &chosen)?,
+            false => 0,
+        };
+        let torn = torn && copies == 0;
+        phase = phase.saturating_add(copies);
         let before = plan.writes().len();
         for (disk, home) in self.homes().filter(|(_, home)| chosen(home)) {
             if self.touched.all && self.keeps_bitmap(disk) && !home.bitmap_whole && !home.fresh {
@@ -277,31 +280,42 @@ impl MdSet {
         Ok(phase)
     }
 
-    /// Copies of the superblocks that a cut may tear, where there is room for them on all disks.
+    /// Copies of the superblocks that a cut may tear, where there is room for them on all disks; gives the
+    /// phases that they take. A superblock that may be torn already is made whole before its copy changes.
     #[inline(never)]
     fn push_copies(
         &self,
         plan: &mut UpdatePlan,
-        phase: u16,
+        start: u16,
         images: Images,
         chosen: &dyn Fn(&Home) -> bool,
-    ) -> Checked<bool> {
+    ) -> Checked<u16> {
         if self.version != Version::V090 || self.bitmap.is_some() {
-            return Ok(false);
+            return Ok(0);
+        }
+        let whole = |phase, disk, sector, which: usize| PlanWrite {
+            phase,
+            disk,
+            sector,
+            source: Source {
+                buffer: own_buffer(disk, buffer::SUPER),
+                offset_bytes: (which * SUPER_BYTES) as u32,
+                len_bytes: SUPER_BYTES as u32,
+            },
+        };
+        let mut phase = start;
+        let may_be_torn = |home: &Home| home.unsure && !home.fresh && images.0 == image::OLD;
+        for (disk, home) in self.homes() {
+            if chosen(home) && may_be_torn(home) {
+                plan.push(whole(start, disk, home.sector, image::OLD))?;
+                phase = start.saturating_add(1);
+            }
         }
         for (disk, home) in self.homes().filter(|(_, home)| chosen(home)) {
-            plan.push(PlanWrite {
-                phase,
-                disk,
-                sector: home.sector.saturating_add(u64::from(SUPER_SECTORS)),
-                source: Source {
-                    buffer: own_buffer(disk, buffer::SUPER),
-                    offset_bytes: (images.1 * SUPER_BYTES) as u32,
-                    len_bytes: SUPER_BYTES as u32,
-                },
-            })?;
+            let copy = home.sector.saturating_add(u64::from(SUPER_SECTORS));
+            plan.push(whole(phase, disk, copy, images.1))?;
         }
-        Ok(true)
+        Ok(phase.saturating_add(1).saturating_sub(start))
     }
 
     fn regions(&self) -> u32 {

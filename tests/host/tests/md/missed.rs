@@ -143,6 +143,29 @@ fn the_only_superblock_is_not_torn() {
     }
 }
 
+/// The update after one that was cut is cut, too: the copy is all that there is of a torn superblock, and is
+/// not touched before that one is whole. (Found by the simulator.)
+#[test]
+fn a_superblock_is_not_torn_by_two_cuts() {
+    let (mut set, mut disks) = made(&MD_090, Level::Raid1, 2);
+    disks.push(blanks(1, 40, 512).remove(0));
+    set.apply(&Event::DiskMissing(1), &context(2)).unwrap();
+    let plan = writes(Of(&MD_090), &set);
+    disks[0].write(plan[0].sector, &plan[0].bytes);
+    disks[0].write(plan[1].sector, &plan[1].bytes[..512]);
+    let mut set = open_keyed(&MD_090, &[(0, &disks[0])]).unwrap();
+    let offer = DiskOffer {
+        facts: facts(&disks[2], 2),
+        role: SpareRole::Global,
+    };
+    set.apply(&Event::DiskAdded(offer), &context(3)).unwrap();
+    let plan = writes(Of(&MD_090), &set);
+    cut_everywhere(&disks, &plan, &mut Random(9), 200, &mut |cut, at| {
+        let again = open_keyed(&MD_090, &[(0, &cut[0])]);
+        assert!(again.is_ok(), "{at}");
+    });
+}
+
 /// A copy of another array, or one that is older than the superblock, does not stand in for it.
 #[test]
 fn a_copy_counts_for_its_own_superblock_only() {
