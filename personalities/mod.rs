@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bad;
 pub mod choice;
 pub mod concat;
 pub mod geometry;

@@ -2,7 +2,6 @@
 
 //! What the set that owns an array does with it. Process context only, except where said.
 
-use super::bad::{BadSpot, BadSpots};
 use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
 use super::task::{Scope, Task, TaskResult, TaskStatus};
@@ -16,6 +15,7 @@ use crate::block::gendisk::{Limits, LARGE_SECTORS};
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, Slot, Text};
+use crate::personalities::bad::{BadSpot, BadSpots};
 use crate::personalities::choice::Choice;
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;

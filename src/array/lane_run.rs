@@ -13,7 +13,6 @@
 //! A write that covers all data of its lane never reads, and starts and computes in the submitter's
 //! own context: no queue, no other thread.
 
-use super::bad::BadSpot;
 use super::hole::{self, Phase};
 use super::lane_buffers;
 use super::lane_compute;
@@ -28,6 +27,7 @@ use crate::block::bio::Status;
 use crate::block::context;
 use crate::block::raw::{REQ_FUA, REQ_OP_READ, REQ_OP_WRITE, REQ_SYNC};
 use crate::model::Slot;
+use crate::personalities::bad::BadSpot;
 use crate::personalities::lane::{Job, LaneResult, Outcome, Step, StepResult, Usable};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::{Kind, Mask};
@@ -97,7 +97,11 @@ pub(super) fn start(mut op: Pin<KBox<LaneOp>>) {
     let body = op.as_mut().body_mut();
     if body.run_sectors == 0 {
         body.run_column = body.column;
-        body.run_sectors = body.sectors;
+        body.run_sectors = match body.array() {
+            // The rest of it is not to count as missing.
+            Some(pass) if pass.is_bad_in(body) => body.sectors.min(pass.block_sectors()),
+            _ => body.sectors,
+        };
     }
     begin_run(op);
 }
@@ -505,6 +509,15 @@ impl Array {
     /// Where what a run covers starts on a member.
     pub(super) fn run_sector(&self, body: &Body, slot: Slot) -> u64 {
         self.row_sector(body.stripe, slot) + u64::from(body.run_column)
+    }
+
+    /// Whether a member is bad somewhere in what an op covers.
+    fn is_bad_in(&self, body: &Body) -> bool {
+        let is_bad = |slot| {
+            let first = self.row_sector(body.stripe, slot) + u64::from(body.column);
+            self.is_bad(slot, first, u64::from(body.sectors))
+        };
+        self.has_bad_spots() && self.geometry.roles(body.stripe).all().iter().any(is_bad)
     }
 
     /// Members that took a run's write hold there what they should: no bad ranges any more. False when

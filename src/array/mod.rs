@@ -44,7 +44,6 @@ mod submit;
 mod task;
 mod write;
 
-pub use bad::{BadChange, BadSpot};
 pub use control::{ArrayParams, Notify};
 pub use hole::HoleParams;
 pub use pace::set_general_limits;
@@ -58,6 +57,7 @@ use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
 use crate::personalities::loss::Loss;
+use crate::personalities::bad::BadSpots;
 use crate::personalities::rebuild::Marks;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -169,7 +169,7 @@ pub struct Array {
     limits: pace::Limits,
     /// See `bad.rs`. How many ranges there are, and whether changes wait to be recorded.
     #[pin]
-    bad: SpinLockIrq<bad::BadSpots>,
+    bad: SpinLockIrq<BadSpots>,
     bad_count: AtomicUsize,
     bad_unrecorded: AtomicBool,
     /// Copies that could not be read, to be written again (in the space in which syncs count).

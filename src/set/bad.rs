@@ -10,9 +10,10 @@
 use super::recorder::{Wishes, STRETCHES_MAX};
 use super::shared::Shared;
 use super::state::Inner;
-use crate::array::{Array, BadChange};
+use crate::array::Array;
 use crate::block::gate::Gated;
-use crate::model::{BadRange, Checked, Event, MemberState, Slot, Text, VolumeIndex};
+use crate::model::{Checked, Event, MemberState, Slot, Text, VolumeIndex};
+use crate::personalities::bad::BadChange;
 use crate::personalities::Mask;
 use crate::uapi::EventKind;
 use kernel::prelude::*;
@@ -70,28 +71,23 @@ impl Inner {
         volume: VolumeIndex,
         change: BadChange,
     ) -> Checked<bool> {
-        let (BadChange::Added(spot) | BadChange::Cleared(spot)) = change;
-        let member = self
-            .model()
-            .and_then(|set| set.volume(volume))
-            .and_then(|model| model.members.get(usize::from(spot.slot)).copied());
-        // A member that is gone has nothing to be recorded of.
-        let Some((disk, offset)) =
-            member.and_then(|member| Some((member.disk?, member.offset_sectors)))
-        else {
+        let model = self.model().and_then(|set| set.volume(volume));
+        let Some(event) = model.and_then(|model| change.event(&model.members)) else {
+            // A member that is gone has nothing to be recorded of.
             return Ok(true);
         };
-        let range = BadRange {
-            disk,
-            sector: offset.saturating_add(spot.first),
-            sectors: u32::try_from(spot.sectors).unwrap_or(u32::MAX),
+        let (Event::BadRangeAdded(range) | Event::BadRangeCleared(range)) = event else {
+            return Ok(true);
         };
-        match change {
-            BadChange::Added(_) => self.record(shared, &Event::BadRangeAdded(range))?,
-            BadChange::Cleared(_) => self.record(shared, &Event::BadRangeCleared(range))?,
+        if let BadChange::Cleared(spot) = change {
+            // What was written there is on the medium before it counts. Else it stays on record as bad.
+            if !self.flush_member(volume, spot.slot) {
+                return Ok(true);
+            }
         }
+        self.record(shared, &event)?;
         let metadata = self.metadata.as_ref();
-        Ok(metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(disk)))
+        Ok(metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(range.disk)))
     }
 
     /// A rebuild is over whose end must not be recorded yet.

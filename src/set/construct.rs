@@ -9,10 +9,11 @@
 use super::managed::Bell;
 use super::shared::{now, Number};
 use super::state::{Asked, Inner, Running};
-use crate::array::{Array, ArrayParams, BadSpot, MemberSlot};
+use crate::array::{Array, ArrayParams, MemberSlot};
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, Member, MemberState, Set, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, MemberState, VolumeIndex,
 };
+use crate::personalities::bad;
 use crate::personalities::rebuild::{Late, Marks};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Mask, Stretches};
@@ -142,7 +143,7 @@ impl Inner {
         let hole = self.hole_params(index);
         let redundant = volume.shape.level.is_redundant();
         // Who wants nothing done about crashes takes redundancy as right after one.
-        let is_trusted = self.crash_policy(index) == CrashPolicy::None;
+        let is_trusted = volume.crash_policy == CrashPolicy::None;
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
             Consistency::Dirty if redundant && !is_trusted => Some(0),
@@ -163,7 +164,7 @@ impl Inner {
             // recorded before it starts, the first write waits for that, as for the mark.
             dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
             regions: regions.map(Regions::new).transpose()?,
-            bad: bad_spots(set, &volume.members, volume.shape.member_sectors)?,
+            bad: bad::known(set, &volume.members, volume.shape.member_sectors)?,
             hole: hole.filter(|_| !read_only),
             read_only,
             notify: bell,
@@ -235,7 +236,7 @@ impl Inner {
             unsynced_from: None,
             dirty: true,
             regions: None,
-            bad: bad_spots(set, &table, u64::MAX)?,
+            bad: bad::known(set, &table, u64::MAX)?,
             hole: None,
             read_only: true,
             notify: bell,
@@ -248,34 +249,4 @@ impl Inner {
             resync_from_sectors: None,
         })
     }
-}
-
-/// What is bad on `members`, as far as they have `member_sectors`.
-#[inline(never)]
-fn bad_spots(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
-    let mut spots = KVec::new();
-    for bad in set.bad_ranges.iter() {
-        let end = bad.sector.saturating_add(u64::from(bad.sectors));
-        for (slot, member) in (0u16..).zip(members.iter()) {
-            if member.disk != Some(bad.disk) {
-                continue;
-            }
-            let start = member.offset_sectors;
-            let member_end = start.saturating_add(member_sectors);
-            let first = bad.sector.max(start);
-            let sectors = end.min(member_end).saturating_sub(first);
-            if sectors > 0 {
-                let first = first - start;
-                spots.push(
-                    BadSpot {
-                        slot,
-                        first,
-                        sectors,
-                    },
-                    GFP_KERNEL,
-                )?;
-            }
-        }
-    }
-    Ok(spots)
 }

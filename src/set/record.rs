@@ -14,7 +14,7 @@ use crate::block::gate::Gated;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::MetadataSet;
 use crate::model::{
-    Checked, Context, DiskIndex, Event, PlanWrite, Text, VolumeIndex, DISKS_MAX, MEMBERS_MAX,
+    Checked, Context, DiskIndex, Event, PlanWrite, Slot, Text, VolumeIndex, DISKS_MAX, MEMBERS_MAX,
 };
 use crate::personalities::Mask;
 use crate::reason;
@@ -305,6 +305,26 @@ impl Inner {
             }
         });
         result
+    }
+
+    /// The same for one member; false when it cannot.
+    #[inline(never)]
+    pub fn flush_member(&mut self, volume: VolumeIndex, slot: Slot) -> bool {
+        let array = self.running(volume).map(|running| running.array.clone());
+        let Some((array, disk)) = array.zip(self.disk_in(volume, slot)) else {
+            return false;
+        };
+        let Self { devices, io, .. } = self;
+        let device = devices.get(usize::from(disk)).and_then(Option::as_ref);
+        let mut is_flushed = false;
+        let due = device.map(|device| (slot, &**device));
+        flush_together(io.as_mut(), due.into_iter(), |slot, flushed| {
+            is_flushed = flushed.is_ok();
+            if !is_flushed {
+                array.fail_member(slot, false);
+            }
+        });
+        is_flushed
     }
 }
 

@@ -9,6 +9,14 @@ use std::ops::{Deref, DerefMut};
 #[derive(PartialEq, Eq)]
 pub struct KVec<T>(Vec<T>);
 
+/// There was no room for this.
+#[derive(Debug)]
+pub struct PushError<T>(pub T);
+
+/// There was none.
+#[derive(Debug)]
+pub struct RemoveError;
+
 /// The same, with vmalloc behind it in the kernel.
 pub type KVVec<T> = KVec<T>;
 
@@ -35,6 +43,23 @@ impl<T> KVec<T> {
     pub fn push(&mut self, value: T, _flags: Flags) -> Result<(), AllocError> {
         self.0.push(value);
         Ok(())
+    }
+
+    /// Appends, where there is room.
+    pub fn push_within_capacity(&mut self, value: T) -> Result<(), PushError<T>> {
+        if self.0.len() >= self.0.capacity() {
+            return Err(PushError(value));
+        }
+        self.0.push(value);
+        Ok(())
+    }
+
+    /// Takes one out; those behind it move up.
+    pub fn remove(&mut self, at: usize) -> Result<T, RemoveError> {
+        if at >= self.0.len() {
+            return Err(RemoveError);
+        }
+        Ok(self.0.remove(at))
     }
 
     /// Removes the last.

@@ -2,6 +2,7 @@
 
 //! What is no format: geometry, mirrors, logs, tasks.
 
+mod bad_spots;
 mod geometry_levels;
 mod geometry_props;
 mod geometry_reference;

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bad ranges: stretches of members that hold nothing usable, though the member is in use.
+//!
+//! They come up when a rebuild meets what can neither be read nor worked out: the member being filled
+//! has a hole there. Reads go around it as long as redundancy has the data, and fail for just those
+//! sectors when it has not; a write fills the hole. Both are recorded by the set's worker: a new range
+//! before the rebuild counts as done (and before its mark passes the range), a filled one before the
+//! write that filled it is acknowledged, and after what was written is on the medium.
+//!
+//! Where the metadata has no place for a new range, it is known here only ([`BadSpots::unkept_from`]): then
+//! nothing may be recorded that would have the member read there after a restart.
+
+use crate::model::{BadRange, Checked, Event, Member, Set, Slot};
+use kernel::prelude::*;
+
+/// Most ranges of an array, and most changes that wait to be recorded.
+const RANGES_MAX: usize = 1024;
+const CHANGES_MAX: usize = 256;
+
+/// A stretch of a member, in sectors from its start in the volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadSpot {
+    /// The member.
+    pub slot: Slot,
+    /// First sector.
+    pub first: u64,
+    /// Length.
+    pub sectors: u64,
+}
+
+impl BadSpot {
+    fn end(&self) -> u64 {
+        self.first.saturating_add(self.sectors)
+    }
+
+    fn overlaps(&self, other: &BadSpot) -> bool {
+        self.slot == other.slot && self.first < other.end() && other.first < self.end()
+    }
+}
+
+/// What has to be recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadChange {
+    /// It is bad from now on.
+    Added(BadSpot),
+    /// It holds what it should again.
+    Cleared(BadSpot),
+}
+
+impl BadChange {
+    /// The event that says so of the disk in that slot of `members`; `None` where there is none any more:
+    /// a member that is gone has nothing to be recorded of.
+    pub fn event(&self, members: &[Member]) -> Option<Event<'static>> {
+        let (BadChange::Added(spot) | BadChange::Cleared(spot)) = self;
+        let member = members.get(usize::from(spot.slot))?;
+        let range = BadRange {
+            disk: member.disk?,
+            sector: member.offset_sectors.saturating_add(spot.first),
+            sectors: u32::try_from(spot.sectors).unwrap_or(u32::MAX),
+        };
+        Some(match self {
+            BadChange::Added(_) => Event::BadRangeAdded(range),
+            BadChange::Cleared(_) => Event::BadRangeCleared(range),
+        })
+    }
+}
+
+/// What the metadata knows to be bad on `members`, as far as they have `member_sectors`. Allocates; fails
+/// with `ENOMEM` only.
+#[inline(never)]
+pub fn known(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
+    let mut spots = KVec::new();
+    for bad in set.bad_ranges.iter() {
+        let end = bad.sector.saturating_add(u64::from(bad.sectors));
+        for (slot, member) in (0u16..).zip(members.iter()) {
+            if member.disk != Some(bad.disk) {
+                continue;
+            }
+            let start = member.offset_sectors;
+            let member_end = start.saturating_add(member_sectors);
+            let first = bad.sector.max(start);
+            let sectors = end.min(member_end).saturating_sub(first);
+            if sectors > 0 {
+                let first = first - start;
+                let spot = BadSpot {
+                    slot,
+                    first,
+                    sectors,
+                };
+                spots.push(spot, GFP_KERNEL)?;
+            }
+        }
+    }
+    Ok(spots)
+}
+
+/// One that is known.
+struct Known {
+    at: BadSpot,
+    /// The metadata has no place for it.
+    unkept: bool,
+}
+
+/// The bad ranges of an array.
+pub struct BadSpots {
+    spots: KVec<Known>,
+    /// Not recorded yet, oldest first.
+    changes: KVec<BadChange>,
+}
+
+impl BadSpots {
+    /// Those that are known. Allocates room for more; fails with `ENOMEM` only.
+    pub fn new(known: &[BadSpot]) -> Result<Self> {
+        let mut spots = KVec::with_capacity(RANGES_MAX, GFP_KERNEL)?;
+        for &at in known.iter().take(RANGES_MAX) {
+            let unkept = false;
+            spots.push(Known { at, unkept }, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            spots,
+            changes: KVec::with_capacity(CHANGES_MAX, GFP_KERNEL)?,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.spots.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.spots.is_empty()
+    }
+
+    /// Whether part of a stretch is bad.
+    pub fn has(&self, spot: &BadSpot) -> bool {
+        self.spots.iter().any(|bad| bad.at.overlaps(spot))
+    }
+
+    /// Another disk takes the member's place.
+    pub fn forget(&mut self, slot: Slot) {
+        self.spots.retain(|bad| bad.at.slot != slot);
+    }
+
+    /// The metadata has no place for what the oldest change adds.
+    pub fn leave_unkept(&mut self) {
+        let Some(&BadChange::Added(spot)) = self.changes.first() else {
+            return;
+        };
+        for bad in self.spots.iter_mut() {
+            bad.unkept |= bad.at.overlaps(&spot);
+        }
+    }
+
+    /// Where the first range of a member begins that the metadata does not have, or not yet: in sectors of the
+    /// member. Up to there it may be recorded as holding what it should.
+    pub fn unkept_from(&self, slot: Slot) -> Option<u64> {
+        let unkept = self.spots.iter().filter(|bad| bad.unkept);
+        let waiting = self.changes.iter().filter_map(|change| match change {
+            BadChange::Added(spot) => Some(spot),
+            BadChange::Cleared(_) => None,
+        });
+        Iterator::chain(unkept.map(|bad| &bad.at), waiting)
+            .filter(|at| at.slot == slot)
+            .map(|at| at.first)
+            .min()
+    }
+
+    /// Adds a range; false when there is no room. What is all known to be bad is no change.
+    pub fn add(&mut self, spot: BadSpot) -> bool {
+        let covers = |bad: &BadSpot| {
+            bad.slot == spot.slot && bad.first <= spot.first && spot.end() <= bad.end()
+        };
+        if self.spots.iter().any(|bad| covers(&bad.at)) {
+            return true;
+        }
+        if self.spots.len() >= RANGES_MAX || self.changes.len() >= CHANGES_MAX {
+            return false;
+        }
+        let joined = self
+            .spots
+            .iter_mut()
+            .find(|bad| bad.at.slot == spot.slot && bad.at.end() == spot.first);
+        match joined {
+            Some(bad) => bad.at.sectors += spot.sectors,
+            // There is room for both.
+            None => {
+                let (at, unkept) = (spot, false);
+                drop(self.spots.push_within_capacity(Known { at, unkept }));
+            }
+        }
+        self.note_added(spot);
+        true
+    }
+
+    /// Has it recorded, along with its neighbour if that waits too: logs have room for few ranges. There is room for
+    /// a change.
+    fn note_added(&mut self, spot: BadSpot) {
+        // The first one may be on its way into the metadata.
+        let is_waiting = self.changes.len() > 1;
+        if let Some(BadChange::Added(last)) = self.changes.last_mut().filter(|_| is_waiting) {
+            if last.slot == spot.slot && last.end() == spot.first {
+                last.sectors += spot.sectors;
+                return;
+            }
+        }
+        let _ = self.changes.push_within_capacity(BadChange::Added(spot));
+    }
+
+    /// Takes a range out; false when there is no room to do so.
+    pub fn clear(&mut self, spot: BadSpot) -> bool {
+        let is_cut = |bad: &Known| {
+            bad.at.overlaps(&spot) && bad.at.first < spot.first && spot.end() < bad.at.end()
+        };
+        let no_room = self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut);
+        if no_room || self.changes.len() >= CHANGES_MAX {
+            return false;
+        }
+        let mut rest = None;
+        for bad in self.spots.iter_mut().filter(|bad| bad.at.overlaps(&spot)) {
+            let (first, end) = (bad.at.first, bad.at.end());
+            bad.at.sectors = spot.first.saturating_sub(first);
+            if end > spot.end() {
+                let after = BadSpot {
+                    slot: spot.slot,
+                    first: spot.end(),
+                    sectors: end - spot.end(),
+                };
+                if bad.at.sectors == 0 {
+                    bad.at = after;
+                } else {
+                    // At most one reaches beyond both ends.
+                    rest = Some(Known {
+                        at: after,
+                        unkept: bad.unkept,
+                    });
+                }
+            }
+        }
+        self.spots.retain(|bad| bad.at.sectors > 0);
+        if let Some(after) = rest {
+            let _ = self.spots.push_within_capacity(after);
+        }
+        let _ = self.changes.push_within_capacity(BadChange::Cleared(spot));
+        true
+    }
+
+    /// The oldest change that is not recorded.
+    pub fn change(&self) -> Option<BadChange> {
+        self.changes.first().copied()
+    }
+
+    /// That one is recorded; true when it was the last.
+    pub fn change_recorded(&mut self) -> bool {
+        if !self.changes.is_empty() {
+            let _ = self.changes.remove(0);
+        }
+        self.changes.is_empty()
+    }
+}
