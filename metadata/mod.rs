@@ -20,8 +20,8 @@ pub mod ppl;
 pub mod registry;
 
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog,
-    Level, LoggedWrite, Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
+    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog, Level,
+    LoggedWrite, Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -226,12 +226,7 @@ pub trait MetadataSet: Send + Sync {
     /// the reason when none is.
     fn largest_volume(&self, spec: &crate::model::VolumeSpec<'_>) -> Checked<u64>;
 
-    /// What is done about crashes in the middle of a write to a volume.
-    fn crash_policy(&self, _volume: VolumeIndex) -> CrashPolicy {
-        CrashPolicy::Resync
-    }
-
-    /// The log of partial parity of a volume whose policy is [`CrashPolicy::Log`].
+    /// The log of partial parity of a volume whose policy is [`crate::model::CrashPolicy::Log`].
     fn hole_log(&self, _volume: VolumeIndex) -> Option<HoleLog> {
         None
     }
@@ -242,7 +237,7 @@ pub trait MetadataSet: Send + Sync {
         None
     }
 
-    /// The log that another driver keeps for a volume, when it has one. Its policy is [`CrashPolicy::Log`] then, and
+    /// The log that another driver keeps for a volume, when it has one. Its policy is [`crate::model::CrashPolicy::Log`] then, and
     /// it is not written to.
     fn left_log(&self, _volume: VolumeIndex) -> Option<LeftLog> {
         None

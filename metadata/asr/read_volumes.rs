@@ -7,8 +7,8 @@ use super::layout::*;
 use super::set::{Form, VolumeMeta};
 use super::table::Table;
 use crate::model::{
-    Access, Checked, Consistency, DiskState, Identity, Layout, Level, Member, MemberState, Shape,
-    Slot, Volume, MEMBERS_MAX, VOLUMES_MAX,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Identity, Layout, Level, Member,
+    MemberState, Shape, Slot, Volume, MEMBERS_MAX, VOLUMES_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -62,6 +62,7 @@ impl Reader<'_> {
             regions: None,
             stretches: KVec::new(),
             scrub: None,
+            crash_policy: CrashPolicy::Resync,
             deleted: false,
         };
         let form = form_of(line);

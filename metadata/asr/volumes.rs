@@ -8,8 +8,8 @@ use super::layout::*;
 pub use super::read_volumes::capacity_sectors;
 use super::set::{AsrSet, Form, Touched, VolumeMeta};
 use crate::model::{
-    Access, Checked, Consistency, Context, DiskIndex, Identity, Layout, Level, Member, MemberState,
-    Shape, Text, Volume, VolumeIndex, VolumeSpec,
+    Access, Checked, Consistency, Context, CrashPolicy, DiskIndex, Identity, Layout, Level, Member,
+    MemberState, Shape, Text, Volume, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -247,6 +247,7 @@ impl AsrSet {
                 regions: None,
                 stretches: KVec::new(),
                 scrub: None,
+                crash_policy: CrashPolicy::Resync,
                 deleted: false,
             },
             GFP_KERNEL,

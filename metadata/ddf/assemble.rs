@@ -196,15 +196,10 @@ fn freshest(found: &[Found<'_>], generation: u32) -> usize {
             copy.map_or(0, newest_record),
         )
     };
-    let mut best = 0;
-    for index in 1..found.len() {
-        if let (Some(one), Some(other)) = (found.get(index), found.get(best)) {
-            if key(one) > key(other) {
-                best = index;
-            }
-        }
-    }
-    best
+    // Of equals the first.
+    let keys = (0..).zip(found).map(|(index, disk)| (key(disk), index));
+    let best = keys.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map_or(0, |(_, index)| index)
 }
 
 /// Highest counter of the sound volume records in a copy. It orders copies of graid, which never

@@ -19,6 +19,9 @@ pub enum Crc {
     Std,
 }
 
+/// The polynomial 0x04C11DB7, the highest power last.
+const POLYNOMIAL: u32 = 0xEDB8_8320;
+
 /// Tables for eight bytes at a time: `TABLES[k][b]` is byte `b` followed by `k` zero bytes.
 static TABLES: [[u32; 256]; 8] = tables();
 
@@ -30,7 +33,7 @@ const fn tables() -> [[u32; 256]; 8] {
         let mut bit = 0;
         while bit < 8 {
             value = if value & 1 == 1 {
-                0xEDB8_8320 ^ (value >> 1)
+                POLYNOMIAL ^ (value >> 1)
             } else {
                 value >> 1
             };
@@ -69,8 +72,68 @@ fn step8(register: u32, bytes: [u8; 8]) -> u32 {
         ^ TABLES[0][usize::from(h)]
 }
 
+/// The product of two polynomials modulo the CRC's. Powers stand as in the register: x⁰ is the highest bit.
+const fn product(one: u32, other: u32) -> u32 {
+    let (mut sum, mut shifted) = (0, other);
+    let mut bit = 32;
+    while bit > 0 {
+        bit -= 1;
+        if (one >> bit) & 1 == 1 {
+            sum ^= shifted;
+        }
+        shifted = if shifted & 1 == 1 {
+            POLYNOMIAL ^ (shifted >> 1)
+        } else {
+            shifted >> 1
+        };
+    }
+    sum
+}
+
+/// What 2ᵏ bytes of FF make of a register: it is multiplied by the first, and the second is added.
+static UNUSED: [(u32, u32); 32] = unused();
+
+const fn unused() -> [(u32, u32); 32] {
+    // One byte multiplies by x⁸.
+    let mut powers = [(1 << 23, tables()[0][0xFF]); 32];
+    let mut k = 1;
+    while k < 32 {
+        let (factor, term) = powers[k - 1];
+        powers[k] = (product(factor, factor), product(factor, term) ^ term);
+        k += 1;
+    }
+    powers
+}
+
+/// What becomes of `register` when `count` bytes of FF follow.
+fn after_unused(register: u32, count: usize) -> u32 {
+    let powers = UNUSED.iter().enumerate();
+    let due = powers.filter(|(k, _)| (count >> k) & 1 == 1);
+    due.fold(register, |register, (_, &(factor, term))| {
+        product(factor, register) ^ term
+    })
+}
+
 /// Plain CRC over `bytes` from register `start`, without a final inversion.
+///
+/// Tables are long and mostly unused, which is FF: such stretches are not gone through byte by byte.
 pub fn run(start: u32, bytes: &[u8]) -> u32 {
+    const STRETCH: [u8; 512] = [0xFF; 512];
+    let mut register = start;
+    let mut unused = 0;
+    let mut stretches = bytes.chunks_exact(STRETCH.len());
+    for stretch in stretches.by_ref() {
+        if stretch == STRETCH {
+            unused += STRETCH.len();
+            continue;
+        }
+        register = run_through(after_unused(register, unused), stretch);
+        unused = 0;
+    }
+    run_through(after_unused(register, unused), stretches.remainder())
+}
+
+fn run_through(start: u32, bytes: &[u8]) -> u32 {
     let mut eights = bytes.chunks_exact(8);
     let mut register = start;
     for eight in eights.by_ref() {

@@ -31,12 +31,23 @@ const RESERVE_BYTES: u64 = 32 << 20;
 const PRIMARY_BYTES: u64 = 16 << 20;
 /// Least bytes in front of the reserve.
 const DATA_BYTES_MIN: u64 = 1 << 20;
-/// Entries of the disk table.
-const PD_ENTRIES: u16 = 1023;
-/// Entries of the volume table.
-const VD_ENTRIES: u16 = 255;
-/// Configuration records of a disk, but for the spare's.
-const PARTITIONS: u16 = 64;
+/// How much a set's metadata has room for; it says so itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Entries of the disk table.
+    pub disks: u16,
+    /// Entries of the volume table.
+    pub volumes: u16,
+    /// Configuration records of a disk, but for the spare's.
+    pub partitions: u16,
+}
+
+/// What sets are made with.
+const USUAL: Room = Room {
+    disks: 1023,
+    volumes: 255,
+    partitions: 64,
+};
 /// Members of a record.
 const MPPE: u16 = 64;
 /// Who writes this: the T10 vendor id of GUIDs.
@@ -44,8 +55,18 @@ pub const VENDOR: &[u8; 8] = b"EMD     ";
 
 /// [`crate::metadata::Format::create`].
 pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBox<DdfSet>> {
+    create_with(&USUAL, disks, name, context)
+}
+
+/// The same, with room for more or less.
+pub fn create_with(
+    room: &Room,
+    disks: &[DiskFacts],
+    name: &str,
+    context: &Context,
+) -> Checked<KBox<DdfSet>> {
     let block_bytes = check_disks(disks)?;
-    let mut set = empty_set(block_bytes, name, context)?;
+    let mut set = empty_set(room, block_bytes, name, context)?;
     set.set.disks.reserve(disks.len(), GFP_KERNEL)?;
     set.disks.reserve(disks.len(), GFP_KERNEL)?;
     for facts in disks {
@@ -59,8 +80,13 @@ pub fn create(disks: &[DiskFacts], name: &str, context: &Context) -> Checked<KBo
 
 /// A set without disks.
 #[inline(never)]
-fn empty_set(block_bytes: u32, name: &str, context: &Context) -> Checked<KBox<DdfSet>> {
-    let header = first_header(block_bytes, context)?;
+fn empty_set(
+    room: &Room,
+    block_bytes: u32,
+    name: &str,
+    context: &Context,
+) -> Checked<KBox<DdfSet>> {
+    let header = first_header(room, block_bytes, context)?;
     let head = Header::decode(&header, Kind::Primary)?;
     let layout = layout_of(&header, &head, block_bytes)?;
     let from_end = |bytes: u64| Some(layout.blocks(bytes / 512).saturating_sub(1));
@@ -165,7 +191,7 @@ fn check_size(disk: &DiskFacts, reserve_bytes: u64) -> Checked {
 
 /// The header that all disks' headers are made from; places are filled in later.
 #[inline(never)]
-fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
+fn first_header(room: &Room, block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     let mut block = KVVec::from_elem(0xFFu8, block_bytes as usize, GFP_KERNEL)?;
     let endian = Endian::Big;
     let time = ddf_time(context);
@@ -183,9 +209,9 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     };
     let workspace = blocks(RESERVE_BYTES - PRIMARY_BYTES - DATA_BYTES_MIN);
     put32(endian, &mut block, header::WORKSPACE_LEN, workspace);
-    put16(endian, &mut block, header::PD_MAX, PD_ENTRIES);
-    put16(endian, &mut block, header::VD_MAX, VD_ENTRIES);
-    put16(endian, &mut block, header::PARTITIONS_MAX, PARTITIONS);
+    put16(endian, &mut block, header::PD_MAX, room.disks);
+    put16(endian, &mut block, header::VD_MAX, room.volumes);
+    put16(endian, &mut block, header::PARTITIONS_MAX, room.partitions);
     put16(endian, &mut block, header::MPPE, MPPE);
     let table = |entries: u16| (TABLE_HEAD + ENTRY_BYTES * usize::from(entries)) as u64;
     let record = (512 + 12 * u64::from(MPPE)).div_ceil(u64::from(block_bytes.max(512)));
@@ -193,9 +219,9 @@ fn first_header(block_bytes: u32, context: &Context) -> Checked<KVVec<u8>> {
     put16(endian, &mut block, header::RECORD_BLOCKS, record);
     let lengths = [
         1,
-        blocks(table(PD_ENTRIES)),
-        blocks(table(VD_ENTRIES)),
-        u32::from(record) * (u32::from(PARTITIONS) + 1),
+        blocks(table(room.disks)),
+        blocks(table(room.volumes)),
+        u32::from(record) * (u32::from(room.partitions) + 1),
         1,
     ];
     let mut offset = 1u32;

@@ -35,8 +35,6 @@ mod field {
 /// What the format knows of a volume's log.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct HoleMeta {
-    /// The policy.
-    pub policy: CrashPolicy,
     /// The number of its rings, when it has a log.
     pub ring: Option<u16>,
     /// The session whose entries count.
@@ -62,8 +60,8 @@ pub fn rings_sector(plan: &Plan, first: u64, blocks: u32) -> Option<u64> {
 }
 
 impl HoleMeta {
-    /// As the block of marks in `bytes` has it.
-    pub fn read(layout: &Layout, bytes: &[u8]) -> Self {
+    /// As the block of marks in `bytes` has it, with the volume's policy.
+    pub fn read(layout: &Layout, bytes: &[u8]) -> (CrashPolicy, Self) {
         let session = get64(layout.endian, bytes, field::SESSION);
         let policy = match get8(bytes, field::POLICY) {
             0 => CrashPolicy::None,
@@ -72,21 +70,16 @@ impl HoleMeta {
         };
         let ring = u16::from(get8(bytes, field::RING));
         let ring = (policy == CrashPolicy::Log && ring < RINGS).then_some(ring);
-        match (policy, ring) {
-            (CrashPolicy::Log, None) => Self::default(),
-            _ => Self {
-                policy,
-                ring,
-                session: (session != u64::MAX)
-                    .then_some(session)
-                    .filter(|_| ring.is_some()),
-            },
+        if policy == CrashPolicy::Log && ring.is_none() {
+            return Default::default();
         }
+        let session = Some(session).filter(|&of| of != u64::MAX && ring.is_some());
+        (policy, Self { ring, session })
     }
 
     /// Writes it into a block of marks; says whether that changed anything.
-    pub fn write(&self, layout: &Layout, bytes: &mut [u8]) -> bool {
-        let policy = match self.policy {
+    pub fn write(&self, policy: CrashPolicy, layout: &Layout, bytes: &mut [u8]) -> bool {
+        let policy = match policy {
             CrashPolicy::None => 0,
             CrashPolicy::Resync => 0xFF,
             CrashPolicy::Log => 2,
@@ -139,11 +132,7 @@ impl DdfSet {
                 model.shape.level
             ));
         }
-        let now = self
-            .volume_meta(volume)
-            .map(|meta| meta.hole)
-            .unwrap_or_default();
-        if now.policy == policy {
+        if model.crash_policy == policy {
             return Ok(());
         }
         let has_records = self.log.is_some()
@@ -160,14 +149,8 @@ impl DdfSet {
             CrashPolicy::Log => Some(self.free_ring(volume)?),
             CrashPolicy::None | CrashPolicy::Resync => None,
         };
-        self.record_hole(
-            volume,
-            HoleMeta {
-                policy,
-                ring,
-                session: None,
-            },
-        );
+        let session = None;
+        self.record_hole(volume, policy, HoleMeta { ring, session });
         Ok(())
     }
 
@@ -214,24 +197,34 @@ impl DdfSet {
         }
         let [random, _] = context.random;
         let session = Some(random & !1);
-        self.record_hole(volume, HoleMeta { session, ..hole });
+        self.record_hole(volume, CrashPolicy::Log, HoleMeta { session, ..hole });
         Ok(())
     }
 
-    fn record_hole(&mut self, volume: VolumeIndex, hole: HoleMeta) {
-        let layout = self.layout;
-        let (Some(meta), Some(log)) =
-            (self.volumes.get_mut(usize::from(volume)), self.log.as_mut())
-        else {
-            return;
-        };
-        meta.hole = hole;
-        let Some(slot) = meta.log_slot else { return };
-        let index = log.plan.marks(slot);
-        if hole.write(&layout, log.block_mut(index)) {
-            log.seal(&layout, index);
+    fn record_hole(&mut self, volume: VolumeIndex, policy: CrashPolicy, hole: HoleMeta) {
+        if let Some(index) = self.keep_hole(volume, policy, hole) {
             self.lacks(index, Some(volume));
         }
+    }
+
+    /// Takes it into the model and into the block of marks, whose number it gives if that has changed.
+    fn keep_hole(
+        &mut self,
+        volume: VolumeIndex,
+        policy: CrashPolicy,
+        hole: HoleMeta,
+    ) -> Option<u32> {
+        let at = usize::from(volume);
+        self.set.volumes.get_mut(at)?.crash_policy = policy;
+        let meta = self.volumes.get_mut(at)?;
+        meta.hole = hole;
+        let (slot, log) = (meta.log_slot?, self.log.as_mut()?);
+        let index = log.plan.marks(slot);
+        let changed = hole.write(policy, &self.layout, log.block_mut(index));
+        changed.then(|| {
+            log.seal(&self.layout, index);
+            index
+        })
     }
 
     /// Reads what the chosen block of marks says of a volume's log. When the disks' records do not count, only
@@ -239,19 +232,15 @@ impl DdfSet {
     #[inline(never)]
     pub fn read_hole(&mut self, volume: VolumeIndex, others: &[Section<'_>]) {
         let layout = self.layout;
-        let Some(meta) = self.volumes.get_mut(usize::from(volume)) else {
+        let meta = self.volumes.get(usize::from(volume));
+        let place = meta.and_then(|meta| Some((meta.guid, meta.log_slot?)));
+        let (Some((guid, slot)), Some(log)) = (place, self.log.as_ref()) else {
             return;
         };
-        let guid = meta.guid;
-        let (Some(slot), Some(log)) = (meta.log_slot, self.log.as_mut()) else {
-            return;
-        };
-        let index = log.plan.marks(slot);
-        let counts = others.iter().any(|section| section.counts);
-        meta.hole = if counts {
-            HoleMeta::read(&layout, log.block(index))
+        let (policy, hole) = if others.iter().any(|section| section.counts) {
+            HoleMeta::read(&layout, log.block(log.plan.marks(slot)))
         } else {
-            let mut newest = (0, HoleMeta::default());
+            let mut newest = (0, Default::default());
             for section in others.iter().filter(|section| section.own) {
                 for at in 0..log.plan.slots {
                     let body = section.body(&layout, log.plan.marks(at));
@@ -259,33 +248,23 @@ impl DdfSet {
                         continue;
                     };
                     if body.generation() >= newest.0 {
-                        let read = HoleMeta::read(&layout, body.bytes());
-                        let of = HoleMeta {
-                            session: None,
-                            ..read
-                        };
-                        newest = (body.generation(), of);
+                        let (policy, mut hole) = HoleMeta::read(&layout, body.bytes());
+                        hole.session = None;
+                        newest = (body.generation(), (policy, hole));
                     }
                 }
             }
             newest.1
         };
-        let hole = meta.hole;
         let taken = hole.ring.is_some_and(|ring| {
             let before = self.volumes.get(..usize::from(volume)).unwrap_or(&[]);
             before.iter().any(|other| other.hole.ring == Some(ring))
         });
-        if taken {
-            // Two volumes cannot have one; nobody writes that.
-            if let Some(meta) = self.volumes.get_mut(usize::from(volume)) {
-                meta.hole = HoleMeta::default();
-            }
-        }
-        let hole = self.volumes.get(usize::from(volume)).map(|meta| meta.hole);
-        if let (Some(log), Some(hole)) = (self.log.as_mut(), hole) {
-            if hole.write(&layout, log.block_mut(index)) {
-                log.seal(&layout, index);
-            }
-        }
+        // Two volumes cannot have one ring; nobody writes that.
+        let (policy, hole) = match taken {
+            true => Default::default(),
+            false => (policy, hole),
+        };
+        let _ = self.keep_hole(volume, policy, hole);
     }
 }

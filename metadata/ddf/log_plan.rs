@@ -93,6 +93,7 @@ impl DdfSet {
             };
             match part {
                 Part::Head => plan.push(head_write(phase, disk, home, section))?,
+                Part::Early | Part::Late if section.pending.iter().all(|&word| word == 0) => {}
                 Part::Early | Part::Late => {
                     let late = part == Part::Late;
                     let wanted = |block: u32| {

@@ -10,8 +10,8 @@ use super::assemble::Reader;
 use super::layout::*;
 use super::probe::Found;
 use super::vendor_log::{
-    check_head, has_bit, is_ours, region_log, set_bit, Body, DiskLog, Kind, Plan, VendorLog,
-    NO_MARK,
+    check_head, has_bit, is_ours, recorded_log, region_log, set_bit, Body, DiskLog, Kind, Plan,
+    VendorLog, NO_MARK,
 };
 use crate::model::{
     Access, BadRange, Checked, Consistency, DiskIndex, MemberState, RegionLog, VolumeIndex,
@@ -262,7 +262,14 @@ impl Reader<'_> {
         if matches!(model.access, Access::Refused(_)) {
             return Ok(());
         }
-        let mut log = region_log(&model.shape, model.size_sectors)?;
+        let recorded = match self.recorded_region(volume, slot) {
+            Some(sectors) => recorded_log(&model.shape, model.size_sectors, sectors)?,
+            None => None,
+        };
+        let mut log = match recorded {
+            Some(log) => log,
+            None => region_log(&model.shape, model.size_sectors)?,
+        };
         let clean = model.consistency == Consistency::Clean;
         self.read_regions(volume, slot, &mut log, clean);
         self.read_marks(volume, slot, &log);
@@ -279,6 +286,14 @@ impl Reader<'_> {
             model.regions = Some(log);
         }
         Ok(())
+    }
+
+    /// The length of the regions that are on record for a volume.
+    fn recorded_region(&self, volume: VolumeIndex, slot: u16) -> Option<u64> {
+        let log = self.set.log.as_ref()?;
+        let guid = self.set.volume_meta(volume)?.guid;
+        let body = log.body(&self.set.layout, log.plan.region(slot, 0))?;
+        body.is(Kind::Regions, &guid).then(|| body.region_sectors())
     }
 
     /// Fills `log`; blocks that do not say it get to say the safe thing.

@@ -57,8 +57,8 @@ mod volumes;
 use super::bytes::Endian;
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Layout, Level, Rotation,
-    Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, Level, Rotation, Set, Slot,
+    Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -204,11 +204,6 @@ impl MetadataSet for DdfSet {
 
     fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
         self.largest(spec)
-    }
-
-    fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
-        self.volume_meta(volume)
-            .map_or(CrashPolicy::Resync, |meta| meta.hole.policy)
     }
 
     fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {

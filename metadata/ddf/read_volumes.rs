@@ -10,8 +10,8 @@ use super::probe::{CopyView, Found};
 use super::set::VolumeMeta;
 use super::tables;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, DiskState, Identity, Layout as Placement, Level,
-    Member, MemberState, Reason, Shape, Text, Volume, MEMBERS_MAX, VOLUMES_MAX,
+    Access, Checked, Consistency, CrashPolicy, DiskIndex, DiskState, Identity, Layout as Placement,
+    Level, Member, MemberState, Reason, Shape, Text, Volume, MEMBERS_MAX, VOLUMES_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -66,6 +66,7 @@ impl Reader<'_> {
             regions: None,
             stretches: KVec::new(),
             scrub: None,
+            crash_policy: CrashPolicy::Resync,
             deleted: false,
         };
         let mut meta = VolumeMeta {

@@ -198,7 +198,11 @@ pub fn entries_of(
     entries: u16,
     reference: u32,
 ) -> impl Iterator<Item = u16> + '_ {
-    (0..entries).filter(move |&index| entry(table, endian, index).reference() == reference)
+    let bytes = table.get(TABLE_HEAD..).unwrap_or(&[]);
+    (0..entries)
+        .zip(bytes.chunks_exact(ENTRY_BYTES))
+        .filter(move |(_, bytes)| get32(endian, bytes, pde::REFERENCE) == reference)
+        .map(|(index, _)| index)
 }
 
 /// State of the disk with this reference, from what `state` says of each of its entries: the worst of

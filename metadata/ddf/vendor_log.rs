@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 const BODY_HEAD: usize = 64;
 /// Most regions of a volume.
 pub const REGIONS_MAX: u64 = 8192;
-/// Least length of a region: 4 MiB.
+/// Least length of a region of a new volume: 4 MiB.
 pub const REGION_SECTORS_MIN: u64 = 8192;
 /// Bytes at the end of a block of marks that say which check or repair has not ended.
 const SCRUB_BYTES: usize = 24;
@@ -327,8 +327,13 @@ impl<'a> Body<'a> {
 
     /// Whether its region log has these measures.
     pub fn fits(&self, log: &RegionLog) -> bool {
-        get64(self.layout.endian, self.bytes, body::REGION_SECTORS) == log.region_sectors
+        self.region_sectors() == log.region_sectors
             && get32(self.layout.endian, self.bytes, body::REGIONS) == log.regions
+    }
+
+    /// The length of its regions.
+    pub fn region_sectors(&self) -> u64 {
+        get64(self.layout.endian, self.bytes, body::REGION_SECTORS)
     }
 
     /// Bit `bit` of a block of a region log.
@@ -531,19 +536,41 @@ impl VendorLog {
     }
 }
 
-/// An empty region log for a volume. Allocates.
+/// An empty region log for a new volume. Allocates.
 pub fn region_log(shape: &Shape, size_sectors: u64) -> Checked<RegionLog> {
-    let extent = if shape.syncs_by_volume() {
-        size_sectors
-    } else {
-        shape.member_sectors
-    };
+    let extent = sync_extent(shape, size_sectors);
     let least = extent
         .div_ceil(REGIONS_MAX)
         .max(REGION_SECTORS_MIN)
         .max(u64::from(shape.chunk_sectors));
-    let region_sectors = least.checked_next_power_of_two().unwrap_or(1 << 63);
-    let regions = u32::try_from(extent.div_ceil(region_sectors)).unwrap_or(0);
+    log_with(least.checked_next_power_of_two().unwrap_or(1 << 63), extent)
+}
+
+/// The same with the regions that a volume was made with, which may be of another length; `None` when
+/// they are none that a volume of this size could have.
+pub fn recorded_log(
+    shape: &Shape,
+    size_sectors: u64,
+    region_sectors: u64,
+) -> Checked<Option<RegionLog>> {
+    let extent = sync_extent(shape, size_sectors);
+    if !region_sectors.is_power_of_two() || extent.div_ceil(region_sectors) > REGIONS_MAX {
+        return Ok(None);
+    }
+    log_with(region_sectors, extent).map(Some)
+}
+
+/// What regions are counted over: sectors of each member, or of the volume.
+fn sync_extent(shape: &Shape, size_sectors: u64) -> u64 {
+    if shape.syncs_by_volume() {
+        size_sectors
+    } else {
+        shape.member_sectors
+    }
+}
+
+fn log_with(region_sectors: u64, extent: u64) -> Checked<RegionLog> {
+    let regions = u32::try_from(extent.div_ceil(region_sectors.max(1))).unwrap_or(0);
     let words = (regions as usize).div_ceil(64);
     Ok(RegionLog {
         region_sectors,

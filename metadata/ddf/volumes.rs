@@ -10,8 +10,8 @@ use super::set::{ddf_time, DdfSet, VolumeMeta};
 use super::tables;
 use super::vendor_log::region_log;
 use crate::model::{
-    Access, Checked, Consistency, Context, DiskIndex, Identity, Member, MemberState, Shape, Text,
-    Volume, VolumeIndex, VolumeSpec, VOLUMES_MAX,
+    Access, Checked, Consistency, Context, CrashPolicy, DiskIndex, Identity, Member, MemberState,
+    Shape, Text, Volume, VolumeIndex, VolumeSpec, VOLUMES_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -117,6 +117,7 @@ impl DdfSet {
             regions: None,
             stretches: KVec::new(),
             scrub: None,
+            crash_policy: CrashPolicy::Resync,
             deleted: false,
         };
         self.volumes.push(meta, GFP_KERNEL)?;

@@ -474,6 +474,7 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
             model.access = Access::Refused(reason!(EINVAL, "the volume overlaps volume {other}"));
         }
     }
+    set.note_policies();
     Ok(())
 }
 

@@ -74,6 +74,19 @@ impl ImsmSet {
         })
     }
 
+    /// Has the model say which volumes have one.
+    pub fn note_policies(&mut self) {
+        for volume in 0..self.set.volumes.len() as VolumeIndex {
+            let policy = match self.left_log_of(volume) {
+                Some(_) => CrashPolicy::Log,
+                None => CrashPolicy::Resync,
+            };
+            if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+                model.crash_policy = policy;
+            }
+        }
+    }
+
     /// [`crate::metadata::MetadataSet::hole_log`].
     pub fn hole_log_of(&self, volume: VolumeIndex) -> Option<HoleLog> {
         let (model, _, sectors) = self.with_log(volume)?;
@@ -166,6 +179,7 @@ impl ImsmSet {
             ));
         }
         self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_LOGS);
+        self.note_policies();
         self.changed = true;
         Ok(())
     }
@@ -195,6 +209,7 @@ impl ImsmSet {
         self.mpb
             .put8(at + volume::DIRTY, if is_clean { 0 } else { dirty });
         self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
+        self.note_policies();
         self.changed = true;
         Ok(())
     }

@@ -43,7 +43,7 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, CrashPolicy, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level,
+    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level,
     LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
@@ -163,13 +163,6 @@ impl MetadataSet for ImsmSet {
 
     fn largest_volume(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
         self.largest(spec)
-    }
-
-    fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
-        match self.left_log_of(volume) {
-            Some(_) => CrashPolicy::Log,
-            None => CrashPolicy::Resync,
-        }
     }
 
     fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {

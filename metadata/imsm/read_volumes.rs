@@ -8,8 +8,8 @@ use super::model::{mark_of, place_of, sync_end, Place};
 use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
-    Access, Checked, Consistency, DiskState, Identity, Level, Member, MemberState, Reason, Shape,
-    Text, Volume,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Identity, Level, Member, MemberState,
+    Reason, Shape, Text, Volume,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -82,6 +82,7 @@ impl ImsmSet {
             regions: None,
             stretches,
             scrub: None,
+            crash_policy: CrashPolicy::Resync,
             deleted: false,
         })
     }

@@ -10,7 +10,7 @@ use super::probe::{examine, identity, Exam, View};
 use super::set::{MdSet, Touched};
 use super::standing::Standing;
 use crate::model::alloc::boxed;
-use crate::model::{Access, Checked, Identity, Reason, Set, Text, UpdatePlan, DISKS_MAX};
+use crate::model::{Access, Checked, CrashPolicy, Identity, Reason, Set, Text, UpdatePlan, DISKS_MAX};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -268,8 +268,13 @@ impl Reader<'_> {
             (None, None) => Access::ReadWrite,
         };
         self.set.frozen = refused.or(read_only);
+        let policy = match self.set.left_log {
+            true => CrashPolicy::Log,
+            false => CrashPolicy::Resync,
+        };
         if let Some(volume) = self.set.array_mut() {
             volume.access = access;
+            volume.crash_policy = policy;
         }
         self.set.reserve_plan()?;
         Ok(self.set)

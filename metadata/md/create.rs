@@ -16,7 +16,7 @@ use super::layout::*;
 use super::set::{Bitmap, Home, MdSet, Meta};
 use super::words;
 use crate::model::{
-    Access, Checked, Consistency, Context, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Level,
+    Access, Checked, Consistency, Context, CrashPolicy, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Level,
     Member, MemberState, RegionLog, Text, Volume, VolumeIndex, VolumeSpec, DISKS_MAX,
 };
 use crate::reason;
@@ -204,6 +204,7 @@ impl MdSet {
                 regions,
                 stretches: KVec::new(),
                 scrub: None,
+                crash_policy: CrashPolicy::Resync,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -272,13 +272,6 @@ impl MetadataSet for MdSet {
         self.largest(spec)
     }
 
-    fn crash_policy(&self, _volume: VolumeIndex) -> CrashPolicy {
-        match self.left_log {
-            true => CrashPolicy::Log,
-            false => CrashPolicy::Resync,
-        }
-    }
-
     fn left_log(&self, volume: VolumeIndex) -> Option<LeftLog> {
         let model = self.set.volume(volume).filter(|_| self.left_log)?;
         Some(LeftLog {

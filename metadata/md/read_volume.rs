@@ -10,7 +10,7 @@ use super::set::Bitmap;
 use super::standing::Standing;
 use super::words;
 use crate::model::{
-    Access, BadRange, Checked, Consistency, DiskIndex, Member, MemberState, Shape, Volume,
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskIndex, Member, MemberState, Shape, Volume,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -89,6 +89,7 @@ impl<'a> Reader<'a> {
                 regions: None,
                 stretches: KVec::new(),
                 scrub: None,
+                crash_policy: CrashPolicy::Resync,
                 deleted: false,
             },
             GFP_KERNEL,

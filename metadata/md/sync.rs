@@ -10,7 +10,7 @@ use super::bitmap;
 use super::layout::*;
 use super::set::MdSet;
 use super::words;
-use crate::model::{Access, BadRange, Checked, Consistency, DiskState, Level, VolumeIndex};
+use crate::model::{Access, BadRange, Checked, Consistency, CrashPolicy, DiskState, Level, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -82,6 +82,7 @@ impl MdSet {
         }
         if let Some(model) = self.array_mut() {
             model.access = Access::ReadWrite;
+            model.crash_policy = CrashPolicy::Resync;
         }
         self.touched.all = true;
         Ok(())

@@ -307,6 +307,8 @@ pub struct Volume {
     /// A check or repair that a person asked for and that has not ended, as far as the format has a place
     /// to remember it.
     pub scrub: Option<Scrub>,
+    /// What is done about crashes in the middle of a write.
+    pub crash_policy: CrashPolicy,
     /// Deleted; the entry only keeps the index stable.
     pub deleted: bool,
 }

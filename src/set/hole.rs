@@ -17,8 +17,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::crc;
 use crate::metadata::ppl;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, Event, HoleLog, LogRow, MemberState, Slot,
-    VolumeIndex,
+    Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Slot, VolumeIndex,
 };
 use crate::personalities::hole_log::entry::{scan, Found};
 use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
@@ -73,14 +72,6 @@ impl Inner {
         metadata
             .and_then(|metadata| metadata.hole_log_sector(volume, slot))
             .unwrap_or(0)
-    }
-
-    /// What is done about crashes in a volume.
-    pub fn crash_policy(&self, volume: VolumeIndex) -> CrashPolicy {
-        let metadata = self.metadata.as_ref();
-        metadata.map_or(CrashPolicy::Resync, |metadata| {
-            metadata.crash_policy(volume)
-        })
     }
 
     /// Puts right what the log of a volume says, if that is due. `usable` are the members in sync whose disks

@@ -41,9 +41,6 @@ impl ManagedSet {
 #[inline(never)]
 fn complete(inner: &Inner, volume: &mut VolumeInfo, keeper_is_busy: bool) {
     volume.state = inner.volume_state(volume.index);
-    if volume.crash_policy.is_some() {
-        volume.crash_policy = Some(inner.crash_policy(volume.index));
-    }
     let Some(entry) = inner.entries.get(usize::from(volume.index)) else {
         return;
     };

@@ -278,7 +278,7 @@ impl Inner {
             return Err(super::left::in_doubt());
         }
         let has_parity = shape.level.parity_members() > 0;
-        let is_exposed = match self.crash_policy(volume) {
+        let is_exposed = match model.crash_policy {
             CrashPolicy::None => false,
             CrashPolicy::Resync => true,
             CrashPolicy::Log => self.hole_params(volume).is_none(),

@@ -387,8 +387,7 @@ impl VolumeInfo {
             size_sectors: volume.size_sectors,
             state: volume_state::of(volume),
             consistency: volume.consistency,
-            // Who knows the metadata better than its model says so.
-            crash_policy: (volume.shape.level.parity_members() > 0).then_some(CrashPolicy::Resync),
+            crash_policy: (volume.shape.level.parity_members() > 0).then_some(volume.crash_policy),
             access,
             reason,
             members,

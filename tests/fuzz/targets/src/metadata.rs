@@ -226,7 +226,6 @@ impl Run<'_> {
     fn look(&self) {
         let Some(set) = self.set.as_ref() else { return };
         for (index, volume) in set.set().live_volumes() {
-            let _ = set.crash_policy(index);
             match set.hole_log(index) {
                 Some(HoleLog::Ring { units, .. }) => assert!(units > 0, "an empty log"),
                 Some(HoleLog::Row(row)) => assert!(row.sectors > 0, "an empty log"),

@@ -3,6 +3,7 @@
 //! DDF: the format, event by event, and against real samples.
 
 mod bad_ranges;
+mod checksums;
 mod contradictions;
 mod copies;
 mod ddf_common;

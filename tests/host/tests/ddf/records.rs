@@ -2,7 +2,7 @@
 
 //! EMD's own records in the vendor log: marks and regions outlive a restart and a crash, and cost little.
 
-use crate::ddf_common::records::{clean, dirty, mark, regions, reopened, unmark};
+use crate::ddf_common::records::{all, clean, dirty, mark, regions, reopened, unmark};
 use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{
     assert_same, carry_out, context, cut_everywhere, open, open_keyed, show, writes, Random,
@@ -42,6 +42,44 @@ fn regions_outlive_a_crash() {
         world.apply(&mark(1, 1));
         let after = dirty(&reopened(&world.disks));
         assert!(after.contains(&1), "{after:?}");
+    }
+}
+
+/// A volume keeps regions of the length with which it was made. What no volume of its size could have counts
+/// as damage: everything may be dirty then.
+#[test]
+fn the_recorded_length_of_regions_counts() {
+    let mut world = clean(Level::Raid5, 3, 512);
+    world.apply(&Event::Dirty(0));
+    world.apply(&mark(3, 1));
+    let usual = regions(&world.set).region_sectors;
+    let extent = world.set.set().volume(0).unwrap().shape.member_sectors;
+    let plan = Plan::new(512);
+    for (sectors, counts) in [(64, true), (1 << 15, true), (3 << 12, false), (8, false)] {
+        let mut disks = world.disks.clone();
+        for (key, disk) in (0u16..).zip(disks.iter_mut()) {
+            let home = world.set.home(key).unwrap();
+            let first = home.vendor.as_ref().unwrap().block;
+            for n in 0..plan.region_blocks {
+                let at = first + u64::from(plan.region(0, n));
+                let mut block = disk.read(at, 1);
+                block[0x30..0x38].copy_from_slice(&u64::to_be_bytes(sectors));
+                let count = extent.div_ceil(sectors) as u32;
+                block[0x38..0x3C].copy_from_slice(&count.to_be_bytes());
+                home.layout.crc.seal(&mut block, home.layout.endian);
+                disk.write(at, &block);
+            }
+        }
+        let set = reopened(&disks);
+        let log = regions(&set);
+        if counts {
+            assert_eq!(log.region_sectors, sectors);
+            assert_eq!(u64::from(log.regions), extent.div_ceil(sectors));
+            assert_eq!(dirty(&set), [3], "{sectors}");
+        } else {
+            assert_eq!(log.region_sectors, usual, "{sectors}");
+            assert_eq!(dirty(&set), all(&set), "{sectors}");
+        }
     }
 }
 

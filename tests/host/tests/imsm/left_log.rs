@@ -34,7 +34,7 @@ fn where_it_is_and_what_it_says() {
     for (policy, sectors) in [(1u8, 264u32), (3, 2048)] {
         let mut disks = with_log(policy, 3);
         let set = open(&disks).unwrap();
-        assert_eq!(set.crash_policy(0), CrashPolicy::Log);
+        assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Log);
         let signature = set.mpb.raw().u32(header::ORIG_FAMILY);
         assert_ne!(signature, 0);
         let members: Vec<(u16, u64)> = set
@@ -101,7 +101,7 @@ fn it_is_taken_off() {
             assert_eq!(model.consistency, wanted, "{what}");
             // As mdadm has it for `--consistency-policy=resync`.
             assert_eq!(record(&set), (5, u8::from(is_dirty)), "{what}");
-            assert_eq!(set.crash_policy(0), CrashPolicy::Resync);
+            assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Resync);
             assert_eq!(set.left_log(0), None);
             world.apply(&Event::Dirty(0));
             let refused = world.refuse(&Event::LeftLogOff {

@@ -42,7 +42,7 @@ fn what_md_left() {
     let set = open(version_of(&disks), &disks).unwrap();
     let volume = set.set().volume(0).unwrap();
     assert!(matches!(volume.access, Access::ReadOnly(_)));
-    assert_eq!(set.crash_policy(0), CrashPolicy::Log);
+    assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Log);
     assert_eq!(set.left_log(0).map(|log| log.is_due), Some(true));
     for slot in 0..3 {
         assert_eq!(set.left_log_place(0, slot), Some((16, 2048)));
@@ -99,7 +99,7 @@ fn it_is_taken_off() {
     let volume = set.set().volume(0).unwrap();
     assert!(matches!(volume.access, Access::ReadWrite));
     assert_eq!(volume.consistency, Consistency::Dirty, "it is resynced");
-    assert_eq!(set.crash_policy(0), CrashPolicy::Resync);
+    assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Resync);
     assert_eq!((set.left_log(0), set.left_log_place(0, 0)), (None, None));
     for (disk, was) in world.disks.iter().zip(&before) {
         assert_eq!(features(disk), features(was) & !feature::LOGS);

@@ -4,8 +4,8 @@
 
 use crate::uapi_support::sample_set;
 use emd_core::model::{
-    Access, Consistency, Identity, Layout, Level, Member, MemberState, Rotation, Shape, Text,
-    Volume,
+    Access, Consistency, CrashPolicy, Identity, Layout, Level, Member, MemberState, Rotation,
+    Shape, Text, Volume,
 };
 use emd_core::uapi::constants::*;
 use emd_core::uapi::layout::EventWire;
@@ -217,6 +217,7 @@ fn volume(level: Level, layout: Layout, spans: u16, lost: &[bool]) -> Volume {
         regions: None,
         stretches: KVec::new(),
         scrub: None,
+        crash_policy: CrashPolicy::Resync,
         deleted: false,
     }
 }
