@@ -6,9 +6,11 @@
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
-use emd_core::personalities::lane::{Job, Usable};
+use emd_core::personalities::bad::{BadSpot, BadSpots};
+use emd_core::personalities::lane::{Job, LaneResult, Outcome, Usable};
 use emd_core::personalities::loss::Loss;
 use emd_core::personalities::rebuild::{Late, Marks, Pass};
+use emd_core::personalities::regions::Regions;
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
@@ -46,6 +48,8 @@ pub struct Task {
     pub cancelled: bool,
     /// It is, so that another member may join.
     pub joined: bool,
+    /// It goes over regions only that may have had writes in flight, where the metadata keeps them.
+    pub dirty_only: bool,
 }
 
 /// How a task ended.
@@ -75,7 +79,6 @@ pub struct LaneLock {
 }
 
 /// A running volume.
-#[derive(Clone, Debug)]
 pub struct Array {
     /// Disk and first sector of each member in use or just lost.
     pub table: Vec<Option<(usize, u64)>>,
@@ -101,7 +104,11 @@ pub struct Array {
     pub lanes_only: bool,
     /// The dirty mark.
     pub dirty: Dirty,
-    /// Writes that wait for it.
+    /// Where the metadata keeps which regions may have writes in flight.
+    pub regions: Option<Regions>,
+    /// What is bad on the members, though they are in use.
+    pub bad: BadSpots,
+    /// Writes that wait for the mark, or for their regions.
     pub for_dirty: VecDeque<usize>,
     /// I/O that waits for the gate.
     pub at_gate: VecDeque<usize>,
@@ -232,15 +239,11 @@ impl Sim {
         let Some(array) = &self.array else {
             return Mask::EMPTY;
         };
-        let mut readable = array.readable;
-        for slot in array.writable.minus(readable).iter() {
+        let held = array.writable.union(array.readable).iter().filter(|&slot| {
             let row = self.row_sector(stripe, slot);
-            let (start, end) = (row + u64::from(column), row + u64::from(end_column));
-            if array.rebuilt.hold(slot, start, end) {
-                readable = readable.with(slot);
-            }
-        }
-        readable
+            self.holds(slot, row + u64::from(column), row + u64::from(end_column))
+        });
+        held.fold(Mask::EMPTY, Mask::with)
     }
 
     /// Whether a member holds what it should in `start .. end`.
@@ -248,8 +251,26 @@ impl Sim {
         let Some(array) = &self.array else {
             return false;
         };
-        array.readable.contains(slot)
-            || array.writable.contains(slot) && array.rebuilt.hold(slot, start, end)
+        let counts = array.readable.contains(slot)
+            || array.writable.contains(slot) && array.rebuilt.hold(slot, start, end);
+        counts && !self.is_bad(slot, start, end - start)
+    }
+
+    /// `Array::is_bad`.
+    pub fn is_bad(&self, slot: Slot, first: u64, sectors: u64) -> bool {
+        let spot = BadSpot {
+            slot,
+            first,
+            sectors,
+        };
+        let array = self.array.as_ref();
+        array.is_some_and(|array| array.bad.has(&spot)) && !self.has(Mistake::BadRangeRead)
+    }
+
+    /// `Array::must_record`.
+    pub fn must_record(&self) -> bool {
+        let array = self.array.as_ref();
+        array.is_some_and(|array| !array.unrecorded.is_empty() || array.bad.change().is_some())
     }
 
     /// `Array::leaders`.
@@ -286,23 +307,60 @@ impl Sim {
         self.let_writes_go();
     }
 
-    /// `Array::admit`: lets a write go on, or keeps it until the mark is recorded.
+    /// `Array::admit`: lets a write go on, or keeps it until the mark is recorded, and its regions are.
     pub fn admit(&mut self, user: usize) -> bool {
-        let redundant = self.is_redundant();
-        let early = self.has(Mistake::DirtyAfterWrite);
+        if !self.is_redundant() {
+            return true;
+        }
+        let dirty = self.arr().dirty;
+        let is_early = match dirty {
+            Dirty::Dirty if self.regions_admit(user) => return true,
+            Dirty::Dirty => self.has(Mistake::WriteBeforeRegion),
+            Dirty::Clean => {
+                // Both are recorded together then.
+                self.regions_admit(user);
+                self.arr().dirty = Dirty::Wanted;
+                self.has(Mistake::DirtyAfterWrite)
+            }
+            Dirty::Wanted | Dirty::Cleaning => self.has(Mistake::DirtyAfterWrite),
+        };
+        if is_early {
+            return true;
+        }
         let array = self.arr();
-        if !redundant || array.dirty == Dirty::Dirty {
-            return true;
-        }
-        if array.dirty == Dirty::Clean {
-            array.dirty = Dirty::Wanted;
-        }
-        if early {
-            return true;
-        }
         array.for_dirty.push_back(user);
         array.inside -= 1;
         false
+    }
+
+    /// `Array::regions_admit`.
+    fn regions_admit(&mut self, user: usize) -> bool {
+        let (sector, sectors) = (self.user(user).sector, self.user(user).sectors);
+        let regions = self.array.as_ref().and_then(|array| array.regions.as_ref());
+        regions.is_none_or(|regions| regions.admit(&self.geometry, sector, sectors))
+    }
+
+    /// `Array::regions_recorded`.
+    pub fn regions_recorded(&mut self, first: u32, count: u32, done: bool) {
+        let Some(regions) = self.arr().regions.as_ref() else {
+            return;
+        };
+        if done {
+            regions.recorded(first, count);
+            self.let_writes_go();
+        } else {
+            regions.not_recorded(first, count);
+        }
+    }
+
+    /// Takes back the marks of regions that no write touched since the last time; `all`: of all.
+    pub fn sweep_regions(&mut self, all: bool) {
+        let ahead = self.has(Mistake::RegionClearedUnsynced);
+        let array = self.arr();
+        let synced = if ahead { u64::MAX } else { array.unsynced_from };
+        if let Some(regions) = &array.regions {
+            regions.sweep(all, synced);
+        }
     }
 
     /// `Array::dirty_recorded`.
@@ -339,11 +397,84 @@ impl Sim {
     pub fn failures_recorded(&mut self, slots: Mask) {
         let array = self.arr();
         array.unrecorded = array.unrecorded.minus(slots);
-        if array.unrecorded.is_empty() {
-            for user in std::mem::take(&mut array.finished) {
+        self.end_finished();
+    }
+
+    /// `Array::bad_change_recorded`.
+    pub fn bad_change_recorded(&mut self) {
+        let _ = self.arr().bad.change_recorded();
+        self.end_finished();
+    }
+
+    /// Writes that waited for a record end, when nothing is left to be recorded.
+    fn end_finished(&mut self) {
+        if !self.must_record() {
+            for user in std::mem::take(&mut self.arr().finished) {
                 self.end_user(user);
             }
         }
+    }
+
+    /// The stretch of a member that an op's run covers.
+    fn run_spot(&self, op: &crate::lanes::LaneOp, slot: Slot) -> BadSpot {
+        BadSpot {
+            slot,
+            first: self.row_sector(op.stripe, slot) + u64::from(op.run_column),
+            sectors: u64::from(op.run_sectors),
+        }
+    }
+
+    /// `Array::is_bad_in`.
+    pub fn is_bad_in(&self, op: usize) -> bool {
+        self.ops[op].as_ref().is_some_and(|body| {
+            self.geometry.roles(body.stripe).all().iter().any(|slot| {
+                let first = self.row_sector(body.stripe, slot) + u64::from(body.column);
+                self.is_bad(slot, first, u64::from(body.sectors))
+            })
+        })
+    }
+
+    /// `Array::note_taken`.
+    pub fn note_taken(&mut self, op: usize) -> bool {
+        let Some(body) = self.ops[op].as_ref() else {
+            return true;
+        };
+        let taken = body.taken.iter().map(|slot| self.run_spot(body, slot));
+        let mut kept = true;
+        for spot in taken.collect::<Vec<_>>() {
+            if self.arr().bad.has(&spot) {
+                kept &= self.arr().bad.clear(spot);
+                self.report.filled += 1;
+                self.tell(|_| format!("   {spot:?} is good again"));
+            }
+        }
+        kept
+    }
+
+    /// `Array::leave_hole`.
+    pub fn leave_hole(&mut self, op: usize, outcome: Outcome) -> bool {
+        let Some(body) = self.ops[op].as_ref() else {
+            return false;
+        };
+        if outcome.result != LaneResult::Unreadable {
+            return false;
+        }
+        let Job::Rebuild { targets } = body.job else {
+            return matches!(body.job, Job::Sync { .. });
+        };
+        let Some(array) = &self.array else {
+            return false;
+        };
+        let targets = targets.intersect(array.writable);
+        let spots: Vec<BadSpot> = targets
+            .iter()
+            .map(|slot| self.run_spot(body, slot))
+            .collect();
+        spots.into_iter().all(|spot| {
+            self.tell(|_| format!("   {spot:?} cannot be filled"));
+            self.report.holes += 1;
+            self.arr().bad.add(spot)
+        })
     }
 
     /// Which members can be used by an op for what its run covers (`Array::usable`), and whether
@@ -366,7 +497,12 @@ impl Sim {
         let is_write = matches!(op.job, Job::Write { .. });
         if is_write && self.is_parity() && !self.has(Mistake::FilledAheadLeftBehind) {
             let ahead = self.filled_ahead(op).intersect(array.writable);
-            readable = readable.union(ahead);
+            for slot in ahead.iter() {
+                let spot = self.run_spot(op, slot);
+                if !self.is_bad(slot, spot.first, spot.sectors) {
+                    readable = readable.with(slot);
+                }
+            }
         }
         let roles = self.geometry.roles(op.stripe);
         if self.has(Mistake::ParityLeftBehind) {
@@ -394,7 +530,23 @@ impl Sim {
         if ending || task.window.is_all_sent() {
             return task.window.flying() == 0 && (array.lanes_only || !self.has_repairs());
         }
-        !array.gate_closed && { task.window }.send(TASK_WINDOW).is_some()
+        let mut window = task.window;
+        match self.clean_until(task) {
+            Some(lane) => window.skip_to(lane),
+            None => !array.gate_closed && window.send(TASK_WINDOW).is_some(),
+        }
+    }
+
+    /// The lane that a task goes on with, where there is nothing to do before (`Task::next_needed`).
+    fn clean_until(&self, task: &Task) -> Option<u64> {
+        let array = self.array.as_ref()?;
+        let regions = array.regions.as_ref().filter(|_| task.dirty_only)?;
+        let next = task.window.next();
+        let lane = match regions.next_dirty(task.walk.mark(next)) {
+            Some(mark) => task.walk.first(mark),
+            None => task.walk.lanes(),
+        };
+        (lane > next).then_some(lane)
     }
 
     /// `Array::repairing`: whether reads of copies in lanes may still write what they read.
@@ -451,6 +603,19 @@ impl Sim {
                 return;
             }
             return self.task_end();
+        }
+        let skipped = self.array.as_ref().and_then(|array| {
+            let task = array.task.as_ref()?;
+            self.clean_until(task)
+        });
+        let Some(task) = self.arr().task.as_mut() else {
+            return;
+        };
+        if let Some(lane) = skipped {
+            let left_out = lane - task.window.next();
+            let _ = task.window.skip_to(lane);
+            self.report.skipped += left_out;
+            return self.publish();
         }
         let Some(lane) = task.window.send(TASK_WINDOW) else {
             return;

@@ -12,7 +12,9 @@ use crate::worker::{Action, Step};
 use emd_core::model::{
     Access, Consistency, DiskIndex, DiskState, Event, HoleLog, MemberState, Slot,
 };
+use emd_core::personalities::bad::BadSpots;
 use emd_core::personalities::rebuild::{Late, Marks};
+use emd_core::personalities::regions::Regions;
 use emd_core::personalities::{Health, Mask};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -63,14 +65,16 @@ impl Sim {
         let format = setup::format_of(&self.history.config);
         let mut images = Vec::new();
         for disk in here {
-            match setup::probe(format, &self.disks[disk], disk, &self.regions) {
-                Ok(Some(image)) => images.push(image),
+            match self.look_at(disk) {
+                Ok(Some(seen)) => images.push(seen),
                 Ok(None) => {}
                 Err(why) => return self.violate("metadata reads back to a legal state", why),
             }
         }
-        let images: Vec<_> = images.iter().collect();
-        let set = match format.assemble(&images) {
+        let seen: Vec<_> = images.iter().map(|seen| &seen.image).collect();
+        let made = format.assemble(&seen);
+        self.have_seen(images);
+        let set = match made {
             Ok(set) => set,
             Err(why) => {
                 if self.health(self.fresh_members()) != Health::Failed {
@@ -90,7 +94,12 @@ impl Sim {
                 key.filter(|_| disk.state != DiskState::Removed)
             })
             .collect();
+        let has_volume = set.set().volume(0).is_some();
         self.set = Some(set);
+        if !has_volume {
+            // Of too few members, torn metadata and spares are left.
+            return self.refuse("nobody knows of the volume".into());
+        }
         self.check_model();
         self.check_promises();
         if self.report.violation.is_some() {
@@ -232,6 +241,10 @@ impl Sim {
         };
         let consistency = volume.consistency;
         let members: Vec<_> = volume.members.iter().copied().collect();
+        let regions = volume.regions.as_ref().filter(|_| self.is_redundant());
+        let regions = regions.map(Regions::new).transpose();
+        let regions = regions.expect("memory for the regions");
+        let bad = BadSpots::new(&self.known_holes()).expect("memory for the bad ranges");
         let mut table = vec![None; members.len()];
         let mut rebuilding = Mask::EMPTY;
         let mut rebuilt = Marks::NONE;
@@ -290,6 +303,8 @@ impl Sim {
             } else {
                 Dirty::Clean
             },
+            regions,
+            bad,
             for_dirty: VecDeque::new(),
             at_gate: VecDeque::new(),
             gate_closed: false,

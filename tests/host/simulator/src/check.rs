@@ -7,7 +7,8 @@ use crate::oracle::Time;
 use crate::parity;
 use crate::setup;
 use crate::sim::Sim;
-use emd_core::model::{Access, Consistency, MemberState, Slot};
+use emd_core::model::{Access, Consistency, MemberState, RegionLog, Slot};
+use emd_core::personalities::bad::BadSpot;
 use emd_core::personalities::{Health, Kind, Mask};
 
 impl Sim {
@@ -18,7 +19,7 @@ impl Sim {
             None => Some("the volume is gone".to_string()),
             Some(volume) => {
                 let same = volume.shape == *self.geometry.shape()
-                    && volume.size_sectors == self.geometry.size_sectors();
+                    && volume.size_sectors >= self.geometry.size_sectors();
                 (!same).then(|| {
                     format!(
                         "it reads {:?} of {} sectors",
@@ -89,16 +90,15 @@ impl Sim {
         if self.is_redundant() && self.health(in_sync) == Health::Failed {
             return;
         }
-        // Rows up to here agree, it says.
-        let agreed = match consistency {
-            Consistency::Clean => u64::MAX,
-            Consistency::Dirty => 0,
-            // Marks of copies count sectors of the volume, not of members.
-            Consistency::Initialising { .. } if self.geometry.kind() == Kind::Copies => 0,
-            Consistency::Initialising { done_sectors } => done_sectors,
-        };
+        let agreed = Agreed::of(consistency, volume.regions.as_ref());
+        let holes = self.known_holes();
         for row in 0..self.geometry.used_member_sectors() {
-            self.check_row(&places, in_sync, &below, row, row < agreed);
+            // Those that are right here, it says.
+            let whole =
+                |&slot: &Slot| row < below[usize::from(slot)] && !is_hole(&holes, slot, row);
+            let right = (0..self.geometry.members()).filter(whole);
+            let right = right.fold(Mask::EMPTY, Mask::with);
+            self.check_row(&places, in_sync, right, row, &agreed, &holes);
             if self.report.violation.is_some() {
                 return;
             }
@@ -115,23 +115,22 @@ impl Sim {
         &mut self,
         places: &[Option<(usize, u64)>],
         in_sync: Mask,
-        below: &[u64],
+        right: Mask,
         row: u64,
-        agreed: bool,
+        agreed: &Agreed,
+        holes: &[BadSpot],
     ) {
         let tokens = self.row(places, row);
         let members = Mask::all(self.geometry.members());
-        // Those that are right here, it says.
-        let right = (0..self.geometry.members())
-            .filter(|&slot| row < below[usize::from(slot)])
-            .fold(Mask::EMPTY, Mask::with);
         let promise = "what the metadata promises holds on the disks";
+        let is_copied = self.geometry.kind() == Kind::Copies;
+        let is_agreed = !is_copied && agreed.has(row) && !self.loose.contains(&row);
         match self.geometry.kind() {
             Kind::Mirrored => {
                 let copies: Vec<Token> =
                     right.iter().map(|slot| tokens[usize::from(slot)]).collect();
                 let differ = copies.windows(2).any(|pair| pair[0] != pair[1]);
-                if agreed && differ && consistent_rebuild(in_sync, right) {
+                if is_agreed && differ && consistent_rebuild(in_sync, right) {
                     let text = format!(
                         "row {row}: copies {} differ, and it is called clean",
                         crate::io::show(&copies)
@@ -144,7 +143,10 @@ impl Sim {
                     let all = self.geometry.roles(stripe).all();
                     let torn = self.torn.contains(&row) && in_sync != members;
                     let whole = all.is_within(right);
-                    if agreed && whole && !torn && !parity::agrees(&self.geometry, stripe, &tokens)
+                    if is_agreed
+                        && whole
+                        && !torn
+                        && !parity::agrees(&self.geometry, stripe, &tokens)
                     {
                         let text = format!(
                             "row {row}: {} does not agree, and it is called clean",
@@ -156,8 +158,9 @@ impl Sim {
             }
             _ => {}
         }
-        if agreed {
-            if let Some(text) = self.differing_copies(places, row, in_sync) {
+        let in_sync = in_sync.intersect(right);
+        if is_copied {
+            if let Some(text) = self.differing_copies(places, row, in_sync, agreed, holes) {
                 return self.violate(promise, format!("{text} differ, and it is called clean"));
             }
         }
@@ -214,18 +217,24 @@ impl Sim {
         places: &[Option<(usize, u64)>],
         row: u64,
         right: Mask,
+        agreed: &Agreed,
+        holes: &[BadSpot],
     ) -> Option<String> {
-        if self.geometry.kind() != Kind::Copies {
+        if self.geometry.kind() != Kind::Copies || self.loose.contains(&row) {
             return None;
         }
         for slot in 0..self.geometry.members() {
             let Some(sector) = self.geometry.logical(slot, row) else {
                 continue;
             };
+            // Marks and regions of copies count sectors of the volume, not of members.
+            if !agreed.has(sector) {
+                continue;
+            }
             let copies = self
                 .copies_of(sector)
                 .into_iter()
-                .filter(|copy| right.contains(copy.0));
+                .filter(|&(slot, at)| right.contains(slot) && !is_hole(holes, slot, at));
             let tokens = copies.filter_map(|(slot, at)| {
                 let (disk, offset) = places[usize::from(slot)]?;
                 Some(self.disks[disk].peek(offset + at))
@@ -278,10 +287,14 @@ impl Sim {
             .filter(answers)
             .fold(Mask::EMPTY, Mask::with);
         let places = array.table.clone();
+        let holes = self.known_holes();
+        let in_use = readable;
         for row in 0..self.geometry.used_member_sectors() {
             let tokens = self.row(&places, row);
             let mut derived = tokens.clone();
             let mut agrees = true;
+            let whole = |&slot: &Slot| !is_hole(&holes, slot, row);
+            let readable = in_use.iter().filter(whole).fold(Mask::EMPTY, Mask::with);
             let mut known = readable;
             if self.is_parity() {
                 for (stripe, _) in setup::rows_at(&self.geometry, row) {
@@ -314,8 +327,9 @@ impl Sim {
                 let first = copies.next();
                 agrees = copies.all(|copy| Some(copy) == first);
             }
-            agrees &= self.differing_copies(&places, row, readable).is_none();
-            if !agrees && !needs_resync {
+            let copies = self.differing_copies(&places, row, readable, &Agreed::ALL, &holes);
+            agrees &= copies.is_none();
+            if !agrees && !needs_resync && !self.loose.contains(&row) {
                 let text = format!("row {row}: {}", crate::io::show(&tokens));
                 self.violate("redundancy agrees when everything has come to rest", text);
             }
@@ -341,12 +355,12 @@ impl Sim {
             .collect();
         let images: Vec<_> = here
             .iter()
-            .filter_map(|&disk| {
-                crate::setup::probe(format, &self.disks[disk], disk, &self.regions).ok()?
-            })
+            .filter_map(|&disk| self.look_at(disk).ok()?)
             .collect();
-        let images: Vec<_> = images.iter().collect();
-        let read = match format.assemble(&images) {
+        let seen: Vec<_> = images.iter().map(|seen| &seen.image).collect();
+        let made = format.assemble(&seen);
+        self.have_seen(images);
+        let read = match made {
             Ok(set) => set,
             Err(why) => {
                 return self.violate(
@@ -392,6 +406,51 @@ impl Sim {
             self.violate("metadata reads back to a legal state", text);
         }
     }
+}
+
+/// Where redundancy agrees, it says: sectors of each member, of the volume for copies.
+struct Agreed {
+    /// Below this mark.
+    below: u64,
+    /// And in regions of this length that are not dirty.
+    region_sectors: u64,
+    dirty: Vec<bool>,
+}
+
+impl Agreed {
+    const ALL: Self = Self {
+        below: u64::MAX,
+        region_sectors: 1,
+        dirty: Vec::new(),
+    };
+
+    fn of(consistency: Consistency, regions: Option<&RegionLog>) -> Self {
+        let below = match consistency {
+            Consistency::Clean => u64::MAX,
+            Consistency::Dirty => 0,
+            Consistency::Initialising { done_sectors } => done_sectors,
+        };
+        let regions = regions.filter(|_| consistency == Consistency::Dirty);
+        Self {
+            below,
+            region_sectors: regions.map_or(1, |log| log.region_sectors),
+            dirty: regions.map_or(Vec::new(), |log| {
+                (0..log.regions).map(|of| log.is_dirty(of)).collect()
+            }),
+        }
+    }
+
+    fn has(&self, sector: u64) -> bool {
+        let region = (sector / self.region_sectors) as usize;
+        sector < self.below || self.dirty.get(region) == Some(&false)
+    }
+}
+
+/// Whether a sector of a member is known to be bad.
+fn is_hole(holes: &[BadSpot], slot: Slot, row: u64) -> bool {
+    holes
+        .iter()
+        .any(|bad| bad.slot == slot && bad.first <= row && row < bad.first + bad.sectors)
 }
 
 /// Copies are compared when they are all in sync, or being rebuilt below the mark.

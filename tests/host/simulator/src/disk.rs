@@ -38,7 +38,7 @@ pub struct Base {
 
 impl Base {
     /// Runs made of single sectors.
-    pub fn new(sectors: &BTreeMap<u64, Box<Sector>>) -> Self {
+    pub fn new(sectors: &BTreeMap<u64, Rc<Sector>>) -> Self {
         let mut runs: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let mut last: Option<(u64, u64)> = None;
         for (&at, bytes) in sectors {
@@ -73,6 +73,12 @@ impl Base {
     }
 }
 
+fn sector_of(bytes: &[u8]) -> Rc<Sector> {
+    let mut sector = [0; 512];
+    sector.copy_from_slice(bytes);
+    Rc::new(sector)
+}
+
 /// Why I/O failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IoError {
@@ -93,7 +99,7 @@ enum Cached {
     Meta {
         seq: u64,
         sector: u64,
-        bytes: Box<Sector>,
+        bytes: Rc<Sector>,
     },
 }
 
@@ -112,8 +118,8 @@ pub struct Disk {
     pub size_sectors: u64,
     base: Rc<Base>,
     /// Sectors outside of the data window that were written since: what reads see, and what is durable.
-    meta_now: BTreeMap<u64, Box<Sector>>,
-    meta_durable: BTreeMap<u64, Box<Sector>>,
+    meta_now: BTreeMap<u64, Rc<Sector>>,
+    meta_durable: BTreeMap<u64, Rc<Sector>>,
     /// First sector of the data window.
     pub data_start: u64,
     now: Vec<Token>,
@@ -164,6 +170,15 @@ impl Disk {
         self.base = Rc::new(Base::new(&self.meta_durable));
         self.meta_durable.clear();
         self.meta_now.clear();
+    }
+
+    /// Changes what is outside of the data window, durably.
+    pub fn edit(&mut self, mut edit: impl FnMut(&mut Sector)) {
+        self.power_off(None);
+        for bytes in self.meta_now.values_mut() {
+            edit(Rc::make_mut(bytes));
+        }
+        self.meta_durable.clone_from(&self.meta_now);
     }
 
     /// Moves the data window.
@@ -263,11 +278,32 @@ impl Disk {
     pub fn read_bytes(&self, sector: u64, sectors: u32) -> Vec<u8> {
         let mut bytes = vec![0; sectors as usize * 512];
         self.base.read(sector, &mut bytes);
-        for (&at, written) in self.meta_now.range(sector..sector + u64::from(sectors)) {
+        self.update(sector, &mut bytes);
+        bytes
+    }
+
+    /// Brings a stretch up to date that holds what it did when the history began.
+    pub fn update(&self, sector: u64, bytes: &mut [u8]) {
+        let end = sector + (bytes.len() / 512) as u64;
+        for (&at, written) in self.meta_now.range(sector..end) {
             let dest = (at - sector) as usize * 512;
             bytes[dest..dest + 512].copy_from_slice(&written[..]);
         }
-        bytes
+    }
+
+    /// Puts back into a stretch what `written` sectors of it held when the history began.
+    pub fn put_back(&self, sector: u64, bytes: &mut [u8], written: &BTreeSet<u64>) {
+        let end = sector + (bytes.len() / 512) as u64;
+        for &at in written.range(sector..end) {
+            let dest = (at - sector) as usize * 512;
+            bytes[dest..dest + 512].fill(0);
+            self.base.read(at, &mut bytes[dest..dest + 512]);
+        }
+    }
+
+    /// Sectors outside of the data window that were written since the history began.
+    pub fn written(&self) -> BTreeSet<u64> {
+        self.meta_now.keys().copied().collect()
     }
 
     /// Writes bytes outside of the data window.
@@ -295,8 +331,7 @@ impl Disk {
                 continue;
             }
             let at = sector + offset as u64;
-            let mut copy = Box::new([0u8; 512]);
-            copy.copy_from_slice(block);
+            let copy = sector_of(block);
             if fua && !fails {
                 self.cache.retain(
                     |cached| !matches!(cached, Cached::Meta { sector, .. } if *sector == at),
@@ -326,7 +361,7 @@ impl Disk {
         for at in stretch {
             for map in [&mut self.meta_now, &mut self.meta_durable] {
                 if map.contains_key(&at) {
-                    map.insert(at, Box::new([0; 512]));
+                    map.insert(at, Rc::new([0; 512]));
                 }
             }
         }
@@ -395,8 +430,7 @@ impl Disk {
     pub fn tear_bytes(&mut self, sector: u64, bytes: &[u8]) {
         self.seq += 1;
         for (offset, block) in bytes.chunks_exact(512).enumerate() {
-            let mut copy = Box::new([0u8; 512]);
-            copy.copy_from_slice(block);
+            let copy = sector_of(block);
             let sector = sector + offset as u64;
             self.cache.push(Cached::Meta {
                 seq: self.seq,

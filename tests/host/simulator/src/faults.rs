@@ -89,7 +89,7 @@ impl Sim {
             return;
         }
         let key = self.disks.len();
-        let window = self.geometry.shape().member_sectors as usize + self.window_slack();
+        let window = self.geometry.used_member_sectors() as usize + self.window_slack();
         self.disks.push(setup::blank(key, &self.disks[0], window));
         self.worker.note_blank(key);
     }
@@ -135,6 +135,7 @@ impl Sim {
     }
 
     pub(crate) fn go_down(&mut self) {
+        self.forget_holes();
         if let Some(array) = self.array.take() {
             self.last_readable = array.readable;
         }

@@ -44,6 +44,8 @@ pub struct Config {
     pub hole: WriteHole,
     /// There is a log, which closes it.
     pub log: bool,
+    /// Length of the regions that the metadata keeps; 0: as the format makes them, if it does.
+    pub region_sectors: u32,
 }
 
 impl Config {
@@ -124,6 +126,11 @@ pub struct History {
     pub schedule: u64,
 }
 
+fn redundant() -> Vec<Level> {
+    let all = Level::ALL.iter().copied();
+    all.filter(|level| level.is_redundant()).collect()
+}
+
 /// So many seeds, from a multiple of it on, have what they set up in common.
 pub const GROUP: u64 = 8;
 
@@ -143,6 +150,10 @@ pub struct Menu {
     pub late_joiners: bool,
     /// Every volume has two levels.
     pub spans: bool,
+    /// Every volume has many regions.
+    pub regions: bool,
+    /// Every history loses a member, and has sectors that cannot be read when it is rebuilt.
+    pub bad_ranges: bool,
 }
 
 impl Menu {
@@ -155,25 +166,44 @@ impl Menu {
             metadata_errors: false,
             late_joiners: false,
             spans: false,
+            regions: false,
+            bad_ranges: false,
         }
     }
 
-    /// RAID 50 and 60.
-    pub fn two_levels() -> Self {
+    /// Volumes with regions that are small enough for some of them to be dirty and others not.
+    pub fn with_regions(self) -> Self {
+        Self {
+            levels: redundant(),
+            regions: true,
+            ..self
+        }
+    }
+
+    /// Rebuilds that meet what can neither be read nor worked out.
+    pub fn with_bad_ranges(self) -> Self {
+        Self {
+            levels: redundant(),
+            bad_ranges: true,
+            ..self
+        }
+    }
+
+    /// RAID 50 and 60 only.
+    pub fn with_two_levels(self) -> Self {
         Self {
             levels: vec![Level::Raid5, Level::Raid6],
             spans: true,
-            ..Self::usual()
+            ..self
         }
     }
 
     /// Volumes that bear the loss of two members, and lose them.
-    pub fn late_joiners() -> Self {
+    pub fn with_late_joiners(self) -> Self {
         Self {
-            formats: vec!["md-1.2"],
             levels: vec![Level::Raid6],
             late_joiners: true,
-            ..Self::usual()
+            ..self
         }
     }
 
@@ -209,7 +239,7 @@ impl Menu {
         for capability in known.capabilities().levels {
             let wanted = self.levels.is_empty() || self.levels.contains(&capability.level);
             let runs = emd_core::personalities::for_level(capability.level).is_some();
-            if !wanted || !runs || !crate::setup::is_simulated(capability.level) {
+            if !wanted || !runs {
                 continue;
             }
             let Some(level) = Level::ALL
@@ -224,6 +254,13 @@ impl Menu {
             }
         }
         out
+    }
+
+    /// Levels that histories of a format may have.
+    pub fn levels_of(&self, format: &'static str) -> impl Iterator<Item = Level> {
+        let mut levels: Vec<usize> = self.choices(format).iter().map(|of| of.0).collect();
+        levels.dedup();
+        levels.into_iter().map(|level| Level::ALL[level])
     }
 
     /// Something to set up; `None` when the format does not make it after all.
@@ -265,7 +302,12 @@ impl Menu {
             assume_clean: rng.chance(75),
             hole: self.hole,
             log: false,
+            region_sectors: 0,
         };
+        let keeps = crate::regions::can_be_small(format) && config.level().is_redundant();
+        if keeps && (self.regions || rng.chance(50)) {
+            config.region_sectors = *rng.pick(&[4, 8, 16]);
+        }
         let has_log = capabilities.is_some_and(|format| format.hole_log);
         config.log = has_log && config.level().parity_members() > 0;
         config.log &= self.hole == WriteHole::Closed;
@@ -342,6 +384,35 @@ fn late_joiner_ops(rng: &mut Rng, disks: usize, size: u64, hot: u64) -> Vec<Op> 
     ops
 }
 
+/// A member goes while others have sectors that cannot be read, and a disk comes for it.
+fn bad_range_ops(rng: &mut Rng, disks: usize, member_sectors: u64, size: u64) -> Vec<Op> {
+    let lost = rng.below(disks);
+    let mut ops = Vec::new();
+    for _ in 0..1 + rng.below(3) {
+        let other = (lost + 1 + rng.below(disks - 1)) % disks;
+        ops.push(Op::Spoil(other, rng.number() % member_sectors));
+    }
+    ops.insert(rng.below(ops.len() + 1), Op::Kill(lost));
+    ops.push(Op::AddBlank);
+    if rng.chance(70) {
+        ops.push(Op::AwaitRebuild);
+    }
+    if rng.chance(50) {
+        ops.push(Op::Settle);
+    }
+    // Wherever there is a hole now, something of this is written near it.
+    for _ in 0..rng.below(4) {
+        let sector = rng.number() % size;
+        ops.push(Op::Write {
+            sector,
+            sectors: (1 + rng.number() % 48).min(size - sector) as u32,
+            fua: rng.chance(15),
+            changing: false,
+        });
+    }
+    ops
+}
+
 impl Menu {
     fn ops(&self, rng: &mut Rng, config: &Config) -> Vec<Op> {
         let size = crate::setup::size_sectors(config);
@@ -355,6 +426,11 @@ impl Menu {
             let count = 4 + rng.below(16);
             if self.late_joiners && boot == 0 {
                 ops.extend(late_joiner_ops(rng, disks, size, hot));
+            }
+            if self.bad_ranges && boot == 0 {
+                let members = usize::from(config.members);
+                let member_sectors = u64::from(config.stripes * config.chunk_sectors);
+                ops.extend(bad_range_ops(rng, members, member_sectors, size));
             }
             for _ in 0..count {
                 ops.push(user_op(rng, size, hot));

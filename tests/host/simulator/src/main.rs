@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [MISTAKE=…] [ALL=1]`.
+//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [KIND=…] [MISTAKE=…] [ALL=1]`.
 //!
 //! With `ALL` a failure is no end: those that were found are listed at the end.
 
@@ -30,6 +30,14 @@ fn main() {
     let mut menu = Menu::usual();
     if let Some(format) = variable("FORMAT") {
         menu = Menu::of(&format).unwrap_or_else(|| panic!("no format is called {format}"));
+    }
+    match variable("KIND").as_deref() {
+        None => {}
+        Some("regions") => menu = menu.with_regions(),
+        Some("bad-ranges") => menu = menu.with_bad_ranges(),
+        Some("two-levels") => menu = menu.with_two_levels(),
+        Some("late-joiners") => menu = menu.with_late_joiners(),
+        Some(other) => panic!("no kind is called {other}"),
     }
     if variable("HOLE").as_deref() == Some("closed") {
         menu.hole = WriteHole::Closed;
@@ -81,7 +89,8 @@ fn main() {
     println!(
         "{count} histories from seed {first} on, {} a second: {} steps, {} writes acknowledged, {} power cuts, \
          {} tasks done, {} starts refused, {} arrays lost; sectors left open: {} by the write hole, {} by \
-         unfinished initialisation",
+         unfinished initialisation, {} by holes that are forgotten; {} lanes \
+         of clean regions left out, {} holes left by rebuilds, {} filled",
         (count as f64 / begin.elapsed().as_secs_f64()) as u64,
         sum.steps,
         sum.writes,
@@ -91,6 +100,10 @@ fn main() {
         sum.broken,
         sum.allowed[0],
         sum.allowed[1],
+        sum.allowed[2],
+        sum.skipped,
+        sum.holes,
+        sum.filled,
     );
     let found = found.into_inner().unwrap_or_else(|lock| lock.into_inner());
     if all {
@@ -112,8 +125,12 @@ fn add(sum: &mut Report, one: &Report) {
     sum.tasks += one.tasks;
     sum.refused += one.refused;
     sum.broken += one.broken;
-    sum.allowed[0] += one.allowed[0];
-    sum.allowed[1] += one.allowed[1];
+    sum.skipped += one.skipped;
+    sum.holes += one.holes;
+    sum.filled += one.filled;
+    for (sum, one) in sum.allowed.iter_mut().zip(one.allowed) {
+        *sum += one;
+    }
 }
 
 /// Runs one seed again; when it fails, makes it small, tells the story and says so.

@@ -90,6 +90,24 @@ pub enum Mistake {
     WrittenWithoutNeeded,
     /// A task ends, and writes go around the lanes, while who read a copy there still writes it again.
     RepairOutlivesTask,
+    /// A write goes to the members while its region is still being recorded.
+    WriteBeforeRegion,
+    /// Regions are taken for quiet while writes to them are in flight.
+    RegionClearedInFlight,
+    /// Regions are recorded as clean while what was written there is in the members' caches.
+    RegionsCleanWithoutFlush,
+    /// Regions are taken for quiet where a resync has not been yet.
+    RegionClearedUnsynced,
+    /// Bad ranges are read as if they were none.
+    BadRangeRead,
+    /// A bad range makes all of its lane count as missing.
+    BadRangeTakesLane,
+    /// What a rebuild could not fill is not recorded.
+    BadRangeNotRecorded,
+    /// The mark of a rebuild is recorded before what it could not fill.
+    MarkPastBadRange,
+    /// A bad range that was written is recorded as good while what was written is in the member's cache.
+    BadRangeClearedInCache,
 }
 
 impl Mistake {
@@ -136,6 +154,15 @@ impl Mistake {
         Mistake::RingNotCleared,
         Mistake::WrittenWithoutNeeded,
         Mistake::RepairOutlivesTask,
+        Mistake::WriteBeforeRegion,
+        Mistake::RegionClearedInFlight,
+        Mistake::RegionsCleanWithoutFlush,
+        Mistake::RegionClearedUnsynced,
+        Mistake::BadRangeRead,
+        Mistake::BadRangeTakesLane,
+        Mistake::BadRangeNotRecorded,
+        Mistake::MarkPastBadRange,
+        Mistake::BadRangeClearedInCache,
     ];
 
     /// The mistake whose `Debug` name is `name`.

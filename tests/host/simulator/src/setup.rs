@@ -4,25 +4,21 @@
 
 use crate::disk::{Disk, Token};
 use crate::history::{Config, WriteHole};
+use crate::images::Images;
 use crate::rng::{mix, Rng};
-use emd_core::metadata::{registry, DiskImage, Extent, Format, MetadataSet, Probe, Region};
-use emd_core::metadata::{PROBE_BYTES_MAX, PROBE_ROUNDS_MAX};
+use emd_core::metadata::ddf::create::{self, Room};
+use emd_core::metadata::{registry, Format, MetadataSet};
 use emd_core::model::{
-    Context, CrashPolicy, DiskFacts, DiskOffer, Event, Layout, Level, SpareRole, Text, VolumeSpec,
+    Checked, Context, CrashPolicy, DiskFacts, DiskOffer, Event, Layout, Level, SpareRole, Text,
+    VolumeSpec,
 };
 use emd_core::personalities::{Geometry, Kind};
-use kernel::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Length of every disk: enough for each format's own needs.
 const DISK_SECTORS: u64 = 34 << 11;
-
-/// Levels that the engine of the simulator runs.
-pub fn is_simulated(level: Level) -> bool {
-    level != Level::Concat
-}
 
 /// Chunk lengths to choose from.
 pub fn chunks(format: &str) -> &'static [u32] {
@@ -55,8 +51,8 @@ pub struct Template {
     pub geometry: Geometry,
     /// Disk and first sector of each member.
     pub places: Vec<Option<(usize, u64)>>,
-    /// What the format reads of a disk of the set.
-    pub regions: Vec<Region>,
+    /// The disks as the format sees them.
+    pub images: Images,
 }
 
 /// What was made, or why it could not be.
@@ -102,55 +98,6 @@ pub fn context(n: u64) -> Context {
     }
 }
 
-/// Reads what the format asks for; `None` when it finds nothing of its own.
-///
-/// `first` is read before it is asked, for speed: what it asked for last time.
-pub fn probe(
-    format: &dyn Format,
-    disk: &Disk,
-    key: usize,
-    first: &[Region],
-) -> Result<Option<DiskImage>, String> {
-    let mut image = DiskImage {
-        facts: facts(key),
-        extents: KVec::new(),
-    };
-    let mut bytes = 0;
-    for &region in first {
-        bytes += read(&mut image, disk, region)?;
-    }
-    for _ in 0..=PROBE_ROUNDS_MAX {
-        match format.probe(&image) {
-            Probe::Read(region) => {
-                bytes += read(&mut image, disk, region)?;
-                if bytes > PROBE_BYTES_MAX {
-                    return Err(format!("disk {key}: probing reads too much"));
-                }
-            }
-            Probe::Found { .. } => return Ok(Some(image)),
-            Probe::NotMine => return Ok(None),
-            Probe::Damaged(why) => return Err(format!("disk {key} is damaged: {why}")),
-        }
-    }
-    Err(format!("disk {key}: the format never has enough"))
-}
-
-fn read(image: &mut DiskImage, disk: &Disk, region: Region) -> Result<usize, String> {
-    let data = disk.read_bytes(region.sector, region.len_sectors);
-    let mut copy = KVVec::with_capacity(data.len(), GFP_KERNEL).map_err(|_| "memory")?;
-    copy.extend_from_slice(&data, GFP_KERNEL)
-        .map_err(|_| "memory")?;
-    let extent = Extent {
-        region,
-        bytes: Some(copy),
-    };
-    image
-        .extents
-        .push(extent, GFP_KERNEL)
-        .map_err(|_| "memory")?;
-    Ok(data.len())
-}
-
 /// The disks that `config` begins with, or why the format does not make such a volume.
 pub fn template(config: &Config) -> Made {
     // What it does not depend on.
@@ -181,11 +128,7 @@ fn make(config: &Config) -> Result<Template, String> {
         .collect();
     let all: Vec<DiskFacts> = (0..members).map(facts).collect();
     let why = |reason: emd_core::model::Reason| reason.to_string();
-    // Some formats have no place for the name of a set.
-    let mut set = format
-        .create(&all, "sim", &context(1))
-        .or_else(|_| format.create(&all, "", &context(1)))
-        .map_err(why)?;
+    let mut set = new_set(format, &all).map_err(why)?;
     carry_out(&mut disks, set.as_ref());
     let capability = format
         .capabilities()
@@ -230,20 +173,30 @@ fn make(config: &Config) -> Result<Template, String> {
         carry_out(&mut disks, set.as_ref());
     }
     let (_, volume) = set.set().live_volumes().next().ok_or("no volume")?;
-    let geometry = Geometry::new(&volume.shape, volume.size_sectors).map_err(why)?;
+    // Some formats make volumes of whole megabytes. Histories use the start of them, and the data path is told
+    // that there is no more.
+    let is_longer = config.level() != Level::Concat && volume.size_sectors > size_sectors(config);
+    let size = match is_longer {
+        true => size_sectors(config),
+        false => volume.size_sectors,
+    };
+    let geometry = Geometry::new(&volume.shape, size).map_err(why)?;
     let offsets: Vec<u64> = volume
         .members
         .iter()
         .map(|member| member.offset_sectors)
         .collect();
     let start = offsets.iter().copied().min().unwrap_or(0);
-    let end = offsets.iter().copied().max().unwrap_or(0) + volume.shape.member_sectors;
+    let end = offsets.iter().copied().max().unwrap_or(0) + geometry.used_member_sectors();
+    if config.region_sectors > 0 {
+        crate::regions::make_small(config, &mut disks, volume)?;
+    }
     for (key, disk) in disks.iter_mut().enumerate() {
         disk.freeze();
         let data = (0..end - start).map(|at| garbage(key, at));
         disk.set_data(start, data.collect());
     }
-    let mut contents = vec![Vec::new(); volume.size_sectors as usize];
+    let mut contents = vec![Vec::new(); geometry.size_sectors() as usize];
     for sector in 0..geometry.used_member_sectors() {
         let at = |slot: usize| offsets[slot] + sector;
         if config.assume_clean {
@@ -267,8 +220,7 @@ fn make(config: &Config) -> Result<Template, String> {
             }
         }
     }
-    let image = probe(format, &disks[0], 0, &[])?.ok_or("what was made is not found")?;
-    let regions = image.extents.iter().map(|extent| extent.region).collect();
+    let images = Images::of(format, &disks[0])?;
     let places = offsets
         .iter()
         .enumerate()
@@ -278,8 +230,23 @@ fn make(config: &Config) -> Result<Template, String> {
         contents,
         geometry,
         places: places.collect(),
-        regions,
+        images,
     })
+}
+
+/// A new set. DDF's tables, of which every start reads and checks each copy, have room for what histories need.
+fn new_set(format: &dyn Format, disks: &[DiskFacts]) -> Checked<Box<dyn MetadataSet>> {
+    if format.name() == "ddf" {
+        let room = Room {
+            disks: 31,
+            volumes: 7,
+            partitions: 4,
+        };
+        return Ok(create::create_with(&room, disks, "sim", &context(1))?);
+    }
+    // Some formats have no place for the name of a set.
+    let named = format.create(disks, "sim", &context(1));
+    named.or_else(|_| format.create(disks, "", &context(1)))
 }
 
 /// Makes one row of a new volume agree.

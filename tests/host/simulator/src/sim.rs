@@ -18,6 +18,7 @@ use emd_core::model::Slot;
 use emd_core::personalities::{Geometry, Mask};
 use emd_core::uapi::TaskKind;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// Steps after which a history counts as stuck.
 const STEPS_MAX: Time = 60_000;
@@ -35,6 +36,9 @@ pub enum Allowance {
     /// The volume was still being initialised when a member was lost: what that one had, where parity
     /// was not there yet, is not known.
     NotInitialised,
+    /// A rebuild met what could neither be read nor worked out, and the format has no place to remember
+    /// that: after a restart, what is there counts as good.
+    HoleForgotten,
 }
 
 /// What a promise was broken by.
@@ -53,8 +57,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Steps of the scheduler.
     pub steps: Time,
-    /// Sectors made free by [`Allowance::WriteHole`], by [`Allowance::NotInitialised`].
-    pub allowed: [u64; 2],
+    /// Sectors made free, by [`Allowance`].
+    pub allowed: [u64; 3],
     /// Power cuts, starts that were refused, arrays that lost more than they bear.
     pub cuts: u64,
     /// See above.
@@ -67,6 +71,13 @@ pub struct Report {
     pub writes: u64,
     /// See above.
     pub tasks: u64,
+    /// Lanes that a resync left out, as their regions were clean; bad ranges that rebuilds left, and those
+    /// that writes filled.
+    pub skipped: u64,
+    /// See above.
+    pub holes: u64,
+    /// See above.
+    pub filled: u64,
     /// What happened, when asked for.
     pub story: Vec<String>,
 }
@@ -109,6 +120,9 @@ pub struct Sim {
     pub torn: BTreeSet<u64>,
     /// Rows of those that were never in agreement.
     pub virgin: BTreeSet<u64>,
+    /// Rows of whose redundancy nothing is promised: a block of theirs can be neither read nor worked out,
+    /// or was forgotten to be so by a format that has no place for it.
+    pub loose: BTreeSet<u64>,
     /// What was being written itself when power went, by slot and row.
     pub under_way: BTreeSet<(Slot, u64)>,
     /// The log of the running volume, if it has one.
@@ -137,8 +151,8 @@ pub struct Sim {
     pub events: u64,
     /// How it went so far.
     pub report: Report,
-    /// What the format reads of a disk of the set.
-    pub regions: Vec<emd_core::metadata::Region>,
+    /// What it began with.
+    pub template: Rc<setup::Template>,
     tracing: bool,
 }
 
@@ -176,6 +190,7 @@ impl Sim {
             refused: None,
             torn: BTreeSet::new(),
             virgin: BTreeSet::new(),
+            loose: BTreeSet::new(),
             under_way: BTreeSet::new(),
             hole: None,
             places: template.places.clone(),
@@ -189,7 +204,7 @@ impl Sim {
             settling: false,
             events: 100,
             report: Report::default(),
-            regions: template.regions.clone(),
+            template: template.clone(),
             tracing,
         };
         sim.oracle.holds_observed = sim.geometry.copies() <= 2;
@@ -339,11 +354,8 @@ impl Sim {
 
     /// Whether a loss is known, and not recorded yet.
     fn awaits_record(&self) -> bool {
-        let unrecorded = self
-            .array
-            .as_ref()
-            .is_some_and(|array| !array.broken && !array.unrecorded.is_empty());
-        unrecorded || self.worker_has_news()
+        let broken = self.array.as_ref().is_some_and(|array| array.broken);
+        !broken && self.must_record() || self.worker_has_news()
     }
 
     /// Mirrors, as everybody's, keep no order between writes that overlap in time, so that copies

@@ -6,6 +6,7 @@ use crate::history::WriteHole;
 use crate::io::Request;
 use crate::sim::Sim;
 use emd_core::model::Slot;
+use emd_core::personalities::bad::{self, BadSpot};
 use emd_core::personalities::Mask;
 
 impl Sim {
@@ -59,6 +60,10 @@ impl Sim {
                 self.under_way.extend(rows.iter().map(|&row| (slot, row)));
                 self.torn.extend(rows);
             }
+        }
+        // What is bad on a member is worked out from the rest of its row, as all of a lost one is.
+        for spot in self.known_holes() {
+            self.taint(spot.slot, Some((spot.first, spot.first + spot.sectors)));
         }
         let Some(array) = &self.array else { return };
         let readable = array.readable;
@@ -152,6 +157,44 @@ impl Sim {
             let rows = (start..start + u64::from(body.sectors)).collect();
             self.unplugged_rows.push((slot, rows));
         }
+    }
+
+    /// The machine goes down: of bad ranges only what the format has a place for is known afterwards.
+    pub(crate) fn forget_holes(&mut self) {
+        let kept = crate::setup::format_of(&self.history.config)
+            .capabilities()
+            .bad_ranges;
+        for spot in self.known_holes().iter().filter(|_| !kept) {
+            for row in spot.first..spot.first + spot.sectors {
+                self.loose.insert(row);
+                // Copies are not side by side.
+                if let Some(sector) = self.geometry.logical(spot.slot, row) {
+                    let copies = self.copies_of(sector).into_iter();
+                    self.loose.extend(copies.map(|(_, at)| at));
+                }
+                self.torn.insert(row);
+                self.virgin.insert(row);
+                for slot in 0..self.geometry.members() {
+                    let sector = self.geometry.logical(slot, row);
+                    let Some(sector) = sector.filter(|&of| !self.oracle.is_wild(of)) else {
+                        continue;
+                    };
+                    self.oracle.make_wild(sector, self.now);
+                    self.report.allowed[2] += 1;
+                }
+            }
+        }
+    }
+
+    /// Bad ranges of the volume, as the model of the set has them.
+    pub(crate) fn known_holes(&self) -> Vec<BadSpot> {
+        let Some(set) = self.set.as_ref().map(|set| set.set()) else {
+            return Vec::new();
+        };
+        let known = set
+            .volume(0)
+            .and_then(|volume| bad::known(set, &volume.members, volume.shape.member_sectors).ok());
+        known.map_or(Vec::new(), |known| known.to_vec())
     }
 
     /// Redundancy of these rows agrees.

@@ -63,6 +63,8 @@ pub struct LaneOp {
     pending: u32,
     failed: Mask,
     offline: Mask,
+    /// Members that took the run's write.
+    pub taken: Mask,
     bad: bool,
     locked: bool,
     distrusted: bool,
@@ -95,6 +97,7 @@ impl Sim {
             pending: 0,
             failed: Mask::EMPTY,
             offline: Mask::EMPTY,
+            taken: Mask::EMPTY,
             bad: false,
             locked: true,
             distrusted: false,
@@ -177,10 +180,11 @@ impl Sim {
     }
 
     fn begin(&mut self, op: usize) {
+        let by_blocks = self.is_bad_in(op) && !self.has(Mistake::BadRangeTakesLane);
         let body = self.op(op);
         if body.run_sectors == 0 {
             body.run_column = body.column;
-            body.run_sectors = body.sectors;
+            body.run_sectors = if by_blocks { 1 } else { body.sectors };
         }
         let body = self.ops[op].as_ref().expect("the op is at work");
         let (usable, distrusted) = self.usable(body);
@@ -198,6 +202,7 @@ impl Sim {
         let body = self.op(op);
         body.work = Some(work);
         body.step = first;
+        body.taken = Mask::EMPTY;
         body.distrusted = distrusted;
         self.fill_new(op);
         self.perform(op);
@@ -325,6 +330,9 @@ impl Sim {
         let body = self.op(op);
         let (failed, offline) = (body.failed, body.offline);
         let is_write = matches!(body.step, Step::Write { .. });
+        if let Step::Write { members } = body.step {
+            body.taken = members.minus(failed);
+        }
         let lost = if is_write { failed } else { offline };
         for slot in lost.iter() {
             self.drop_member(slot);
@@ -352,7 +360,8 @@ impl Sim {
         }
         let readable = self.arr().readable;
         let stale = outcome.write_failed.intersect(readable);
-        let good = outcome.result == LaneResult::Good && stale.is_empty();
+        let kept = self.note_taken(op);
+        let good = outcome.result == LaneResult::Good && stale.is_empty() && kept;
         let body = self.op(op);
         let whole = body.run_sectors == body.sectors;
         if !good && whole && body.sectors > 1 {
@@ -362,6 +371,8 @@ impl Sim {
         if good {
             self.deliver(op, outcome);
             self.note_agreement(op);
+        } else if self.leave_hole(op, outcome) {
+            self.note_loose(op);
         } else {
             self.fail_run(op);
         }
@@ -388,9 +399,29 @@ impl Sim {
         let stripe = self.op(op).stripe;
         let start = self.row_sector(stripe, 0) + u64::from(self.op(op).run_column);
         let body = self.op(op);
-        let end = start + u64::from(body.run_sectors);
-        if matches!(body.job, Job::Write { .. } | Job::Sync { fix: true }) {
-            self.untear(start, end);
+        let (job, end) = (body.job, start + u64::from(body.run_sectors));
+        match job {
+            Job::Sync { fix: true } => {
+                self.loose.retain(|row| !(start..end).contains(row));
+                self.untear(start, end);
+            }
+            // Of what does not agree a write may leave some as it is.
+            Job::Write { .. } if self.loose.range(start..end).next().is_none() => {
+                self.untear(start, end);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing can be made to agree in a run.
+    fn note_loose(&mut self, op: usize) {
+        let body = self.op(op);
+        if matches!(body.job, Job::Sync { .. }) {
+            let (stripe, column, sectors) = (body.stripe, body.run_column, body.run_sectors);
+            for slot in self.geometry.roles(stripe).all().iter() {
+                let start = self.row_sector(stripe, slot) + u64::from(column);
+                self.loose.extend(start..start + u64::from(sectors));
+            }
         }
     }
 

@@ -2,12 +2,14 @@
 
 //! What is done at once.
 
-use super::Action;
+use super::{Action, Step, VOLUME};
 use crate::array::{Dirty, Task};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::model::{MemberState, Slot};
+use emd_core::model::{Event, MemberState, Slot};
+use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::rebuild::Pass;
+use emd_core::personalities::regions::Regions;
 use emd_core::personalities::walk::Walk;
 use emd_core::personalities::window::Window;
 use emd_core::personalities::Mask;
@@ -19,7 +21,63 @@ impl Sim {
             Action::Nothing => {}
             Action::FailuresRecorded(slot) => self.failures_recorded(Mask::single(slot)),
             Action::DirtyRecorded => self.dirty_recorded(),
-            Action::Cleaning => self.arr().dirty = Dirty::Cleaning,
+            Action::RecordRegions => {
+                let regions = self.arr().regions.as_ref();
+                if let Some((first, count)) = regions.and_then(Regions::take_wanted) {
+                    let event = Event::RegionsDirty {
+                        volume: VOLUME,
+                        first,
+                        count,
+                    };
+                    let done = Action::RegionsRecorded(first, count, true);
+                    self.worker.steps = [Step::Record(event), Step::Do(done)].into();
+                    self.worker.on_error = Action::RegionsRecorded(first, count, false);
+                }
+            }
+            Action::RegionsRecorded(first, count, done) => {
+                self.regions_recorded(first, count, done);
+            }
+            Action::Sweep => {
+                self.sweep_regions(false);
+                let regions = self.arr().regions.as_ref();
+                if regions.is_some_and(Regions::are_leaving) {
+                    let leave = Step::Do(Action::RecordLeaving);
+                    self.worker.steps.push_front(leave);
+                    if !self.has(Mistake::RegionsCleanWithoutFlush) {
+                        self.worker.steps.push_front(Step::FlushMembers);
+                    }
+                }
+            }
+            Action::RecordLeaving => {
+                let array = self.array.as_ref();
+                let regions = array.and_then(|array| array.regions.as_ref());
+                if let Some((first, count)) = regions.and_then(Regions::take_leaving) {
+                    let event = Event::RegionsClean {
+                        volume: VOLUME,
+                        first,
+                        count,
+                    };
+                    let again = Step::Do(Action::RecordLeaving);
+                    self.worker.steps.push_front(again);
+                    self.worker.steps.push_front(Step::TryRecord(event));
+                }
+            }
+            Action::BadRecorded => self.bad_change_recorded(),
+            Action::ForgetBad(slot) => {
+                for event in self.holes_of(slot) {
+                    self.worker.steps.push_front(Step::TryRecord(event));
+                }
+            }
+            Action::TakeFinished => {
+                let end = self.arr().finished_task.take();
+                let failed = end.is_some_and(|end| !end.completed && !end.joined);
+                self.worker.griefs += u32::from(failed);
+            }
+            Action::Grief => self.worker.griefs += 1,
+            Action::Cleaning => {
+                self.arr().dirty = Dirty::Cleaning;
+                self.sweep_regions(true);
+            }
             Action::CleanRecorded => {
                 if self
                     .array
@@ -56,9 +114,11 @@ impl Sim {
                 array.resync_from = 0;
                 array.unsynced_from = u64::MAX;
                 array.followers = Mask::EMPTY;
-                self.torn.clear();
-                self.under_way.clear();
-                self.virgin.clear();
+                // But what could not be compared.
+                let loose = &self.loose;
+                self.torn.retain(|row| loose.contains(row));
+                self.under_way.retain(|(_, row)| loose.contains(row));
+                self.virgin.retain(|row| loose.contains(row));
             }
             Action::Detach(slot) => {
                 let array = self.arr();
@@ -95,6 +155,17 @@ impl Sim {
         }
     }
 
+    /// What makes a member's bad ranges good again, that is going to be filled.
+    fn holes_of(&self, slot: Slot) -> Vec<Event<'static>> {
+        let Some(volume) = self.volume() else {
+            return Vec::new();
+        };
+        let holes = self.known_holes().into_iter();
+        let own = holes.filter(|spot| spot.slot == slot);
+        own.filter_map(|spot| BadChange::Cleared(spot).event(&volume.members))
+            .collect()
+    }
+
     pub(super) fn attach(&mut self, slot: Slot) {
         let Some(member) = self
             .volume()
@@ -111,6 +182,7 @@ impl Sim {
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
         array.table[usize::from(slot)] = Some((disk, member.offset_sectors));
+        array.bad.forget(slot);
         array.rebuilt.forget(Mask::single(slot));
         array.writable = array.writable.with(slot);
         array.attached = array.attached.with(slot);
@@ -151,6 +223,7 @@ impl Sim {
             window,
             cancelled: false,
             joined: false,
+            dirty_only: kind == TaskKind::Resync,
         });
         self.worker.check = None;
     }

@@ -81,7 +81,8 @@ impl Sim {
                         slot,
                         disk: index,
                     };
-                    return Some((vec![Step::Record(event)], Action::NoSpare(slot, index)));
+                    let steps = vec![Step::Record(event), Step::Do(Action::ForgetBad(slot))];
+                    return Some((steps, Action::NoSpare(slot, index)));
                 }
             }
         }

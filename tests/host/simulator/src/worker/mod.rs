@@ -30,6 +30,8 @@ pub enum Step {
     FlushMembers,
     /// The same for some.
     FlushSlots(Mask),
+    /// Flush one member; when it fails, the next step is left out.
+    FlushMember(Slot),
     /// Flush the disks of the set before the volume runs; once more when one fails.
     FlushDisks,
     /// Record an event; the end of the activity when that cannot be.
@@ -52,6 +54,22 @@ pub enum Action {
     FailuresRecorded(Slot),
     /// `dirty_recorded`.
     DirtyRecorded,
+    /// Regions that writes wait for are recorded.
+    RecordRegions,
+    /// `regions_recorded`: first, how many, whether it could be.
+    RegionsRecorded(u32, u32, bool),
+    /// `sweep_regions`.
+    Sweep,
+    /// `record_leaving`.
+    RecordLeaving,
+    /// `bad_change_recorded`.
+    BadRecorded,
+    /// `forget_bad`.
+    ForgetBad(Slot),
+    /// A task's end is taken note of.
+    TakeFinished,
+    /// It came to grief: its end could not be recorded.
+    Grief,
     /// The way to clean begins.
     Cleaning,
     /// `clean_recorded`.
@@ -86,7 +104,11 @@ pub enum Action {
 #[derive(Clone, Debug)]
 enum Stage {
     Plan(Plan),
-    Flush { pending: u32, failed: Mask },
+    Flush {
+        pending: u32,
+        failed: Mask,
+        alone: bool,
+    },
     Drain,
 }
 
@@ -202,10 +224,10 @@ impl Sim {
     pub fn worker_can_go(&self) -> bool {
         match &self.worker.stage {
             Some(Stage::Plan(_) | Stage::Flush { .. }) => false,
-            Some(Stage::Drain) => self
-                .array
-                .as_ref()
-                .is_some_and(|array| array.inside == 0 || !array.unrecorded.is_empty()),
+            Some(Stage::Drain) => {
+                let array = self.array.as_ref();
+                array.is_some_and(|array| array.inside == 0) || self.must_record()
+            }
             None if !self.worker.steps.is_empty() => true,
             None => self.worker_has_news() || self.next_activity().is_some(),
         }
@@ -240,7 +262,6 @@ impl Sim {
             if matches!(steps.first(), Some(Step::Do(Action::StartTask(..)))) {
                 self.worker.check = None;
             }
-            self.take_finished(&steps);
             self.worker.begin(steps, on_error);
         }
         self.next_step();
@@ -260,6 +281,12 @@ impl Sim {
                     if self.flush_members(Some(slots)) {
                         return;
                     }
+                }
+                Step::FlushMember(slot) => {
+                    if self.flush_member(slot) {
+                        return;
+                    }
+                    self.worker.steps.pop_front();
                 }
                 Step::FlushDisks => {
                     if self.flush_disks() {

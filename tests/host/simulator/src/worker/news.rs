@@ -62,10 +62,12 @@ impl Sim {
         if self.devices.contains(&Some(disk)) || !self.disks[disk].answers() {
             return false;
         }
-        let Ok(Some(image)) = setup::probe(format, &self.disks[disk], disk, &self.regions) else {
+        let Ok(Some(seen)) = self.look_at(disk) else {
             return false;
         };
-        let Ok(alone) = format.assemble(&[&image]) else {
+        let made = format.assemble(&[&seen.image]);
+        self.have_seen([seen]);
+        let Ok(alone) = made else {
             return false;
         };
         let index = alone.set().disk_by_key(disk as u64);

@@ -227,12 +227,29 @@ impl Sim {
             }
         }
         if pending > 0 {
-            self.worker.stage = Some(Stage::Flush {
-                pending,
-                failed: Mask::EMPTY,
-            });
+            self.flush_sent(pending, false);
         }
         pending > 0
+    }
+
+    fn flush_sent(&mut self, pending: u32, alone: bool) {
+        self.worker.stage = Some(Stage::Flush {
+            pending,
+            failed: Mask::EMPTY,
+            alone,
+        });
+    }
+
+    /// True when it is on the way.
+    pub(super) fn flush_member(&mut self, slot: Slot) -> bool {
+        let disk = self
+            .disk_in(slot)
+            .and_then(|disk| *self.devices.get(usize::from(disk))?);
+        if let Some(disk) = disk {
+            self.send_flush(disk, Owner::MemberFlush(slot));
+            self.flush_sent(1, true);
+        }
+        disk.is_some()
     }
 
     /// True when something is on the way. `only` some members; all that are attached.
@@ -252,15 +269,19 @@ impl Sim {
             }
         }
         if pending > 0 {
-            let failed = Mask::EMPTY;
-            self.worker.stage = Some(Stage::Flush { pending, failed });
+            self.flush_sent(pending, false);
         }
         pending > 0
     }
 
     /// A flush of a member is back.
     pub fn member_flush_done(&mut self, slot: Slot, result: Result<(), IoError>) {
-        let Some(Stage::Flush { pending, failed }) = &mut self.worker.stage else {
+        let Some(Stage::Flush {
+            pending,
+            failed,
+            alone,
+        }) = &mut self.worker.stage
+        else {
             return;
         };
         *pending -= 1;
@@ -270,7 +291,7 @@ impl Sim {
         if *pending > 0 {
             return;
         }
-        let failed = *failed;
+        let (failed, alone) = (*failed, *alone);
         self.worker.stage = None;
         if self.array.is_none() {
             // The start comes to grief, and is tried again.
@@ -282,10 +303,13 @@ impl Sim {
         for slot in failed.iter() {
             self.drop_member(slot);
         }
-        if failed.is_empty() {
-            self.next_step();
-        } else {
-            self.abort();
+        match failed.is_empty() {
+            true => self.next_step(),
+            false if alone => {
+                self.worker.steps.pop_front();
+                self.next_step();
+            }
+            false => self.abort(),
         }
     }
 }

@@ -8,8 +8,12 @@ use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
 use emd_core::model::{Consistency, Event, MemberState, Slot};
+use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
+
+/// Steps between two sweeps of the regions.
+const SWEEP_STEPS: u64 = 24;
 
 impl Sim {
     /// What `look` or `keep` would do next.
@@ -30,7 +34,7 @@ impl Sim {
                 // Below a mark that is recorded writes may be torn from now on.
                 let mark = self.volume().map(|volume| volume.consistency);
                 let marked = matches!(mark, Some(Consistency::Initialising { done_sectors: 1.. }));
-                if marked && !self.has(Mistake::MarkKeptWhileDirty) {
+                if marked && array.regions.is_none() && !self.has(Mistake::MarkKeptWhileDirty) {
                     let (volume, done_sectors) = (VOLUME, 0);
                     steps.push(Step::TryRecord(Event::ResyncProgress {
                         volume,
@@ -41,6 +45,15 @@ impl Sim {
             }
             steps.push(Step::Do(Action::DirtyRecorded));
             return Some((steps, Action::Nothing));
+        }
+        if self.has(Mistake::MarkPastBadRange) {
+            if let Some(mark) = self.checkpoint() {
+                return Some(mark);
+            }
+        }
+        let noted = self.note_regions().or_else(|| self.note_bad());
+        if noted.is_some() {
+            return noted;
         }
         if let Some(end) = array.finished_task {
             return Some(self.record_end(&end));
@@ -67,10 +80,10 @@ impl Sim {
 
     /// `record_finished`, or `record_progress` of a task that did not get to its end.
     pub(super) fn record_end(&self, end: &crate::array::TaskEnd) -> Activity {
-        let mut steps = Vec::new();
+        let mut steps = vec![Step::Do(Action::TakeFinished)];
         if !end.completed {
             steps.extend(self.progress(end.kind, end.pass.marked, end.done_sectors));
-            return (steps, Action::Nothing);
+            return (steps, Action::Grief);
         }
         let flushed = !self.has(Mistake::RebuiltWithoutFlush);
         let array = self
@@ -109,22 +122,45 @@ impl Sim {
             }
             _ => {}
         }
-        (steps, Action::Nothing)
+        (steps, Action::Grief)
     }
 
-    /// The end of a task is taken note of as soon as its activity begins.
-    pub(super) fn take_finished(&mut self, steps: &[Step]) {
-        let failing = matches!(
-            steps.first(),
-            Some(Step::Record(Event::DiskFailed(_) | Event::DiskMissing(_)))
-        );
-        let Some(array) = self.array.as_mut() else {
-            return;
+    /// `note_regions`.
+    fn note_regions(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        let regions = array.regions.as_ref()?;
+        let steps = if regions.are_wanted() {
+            vec![Step::Do(Action::RecordRegions)]
+        } else if self.now % SWEEP_STEPS == 5 && array.dirty == Dirty::Dirty && !array.broken {
+            let sweep = Step::Do(Action::Sweep);
+            match self.has(Mistake::RegionClearedInFlight) {
+                true => vec![sweep],
+                false => vec![Step::Drain, sweep],
+            }
+        } else {
+            return None;
         };
-        if array.unrecorded.is_empty() && array.dirty != Dirty::Wanted && !failing {
-            let end = array.finished_task.take();
-            self.worker.griefs += u32::from(end.is_some_and(|end| !end.completed && !end.joined));
+        Some((steps, Action::Nothing))
+    }
+
+    /// `note_bad`.
+    fn note_bad(&self) -> Option<Activity> {
+        let change = self.array.as_ref()?.bad.change()?;
+        let event = change.event(&self.volume()?.members);
+        let mut steps = Vec::new();
+        match (change, event) {
+            (_, None) => {}
+            (BadChange::Added(_), Some(_)) if self.has(Mistake::BadRangeNotRecorded) => {}
+            (BadChange::Added(_), Some(event)) => steps.push(Step::Record(event)),
+            (BadChange::Cleared(spot), Some(event)) => {
+                if !self.has(Mistake::BadRangeClearedInCache) {
+                    steps.push(Step::FlushMember(spot.slot));
+                }
+                steps.push(Step::Record(event));
+            }
         }
+        steps.push(Step::Do(Action::BadRecorded));
+        Some((steps, Action::Nothing))
     }
 
     pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
@@ -152,7 +188,9 @@ impl Sim {
             }
             TaskKind::Initialise
                 if array.needs_resync
-                    && (array.dirty == Dirty::Clean || self.has(Mistake::MarkKeptWhileDirty)) =>
+                    && (array.dirty == Dirty::Clean
+                        || array.regions.is_some()
+                        || self.has(Mistake::MarkKeptWhileDirty)) =>
             {
                 let event = Event::ResyncProgress {
                     volume: VOLUME,
@@ -206,6 +244,9 @@ impl Sim {
         steps.push(Step::Do(Action::Cleaning));
         if !self.has(Mistake::CleanWithoutFlush) {
             steps.push(Step::FlushMembers);
+        }
+        if array.regions.is_some() {
+            steps.push(Step::Do(Action::RecordLeaving));
         }
         steps.push(Step::Record(Event::Clean(VOLUME)));
         steps.push(Step::Do(Action::CleanRecorded));
