@@ -43,8 +43,8 @@ mod volumes;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
 use crate::model::{
-    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level,
-    LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level, LoggedWrite,
+    Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;

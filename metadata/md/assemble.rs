@@ -10,7 +10,9 @@ use super::probe::{examine, identity, Exam, View};
 use super::set::{MdSet, Touched};
 use super::standing::Standing;
 use crate::model::alloc::boxed;
-use crate::model::{Access, Checked, CrashPolicy, Identity, Reason, Set, Text, UpdatePlan, DISKS_MAX};
+use crate::model::{
+    Access, Checked, CrashPolicy, Identity, Reason, Set, Text, UpdatePlan, DISKS_MAX,
+};
 use crate::reason;
 use kernel::prelude::*;
 

@@ -16,8 +16,9 @@ use super::layout::*;
 use super::set::{Bitmap, Home, MdSet, Meta};
 use super::words;
 use crate::model::{
-    Access, Checked, Consistency, Context, CrashPolicy, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Level,
-    Member, MemberState, RegionLog, Text, Volume, VolumeIndex, VolumeSpec, DISKS_MAX,
+    Access, Checked, Consistency, Context, CrashPolicy, Disk, DiskFacts, DiskIndex, DiskRole,
+    DiskState, Level, Member, MemberState, RegionLog, Text, Volume, VolumeIndex, VolumeSpec,
+    DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;

@@ -46,8 +46,8 @@ pub mod words;
 use super::ppl::{self, Dialect};
 use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{
-    Checked, Consistency, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog, Level,
-    LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Checked, Consistency, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog,
+    Level, LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;

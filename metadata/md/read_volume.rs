@@ -10,7 +10,8 @@ use super::set::Bitmap;
 use super::standing::Standing;
 use super::words;
 use crate::model::{
-    Access, BadRange, Checked, Consistency, CrashPolicy, DiskIndex, Member, MemberState, Shape, Volume,
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskIndex, Member, MemberState, Shape,
+    Volume,
 };
 use crate::reason;
 use kernel::prelude::*;

@@ -10,7 +10,9 @@ use super::bitmap;
 use super::layout::*;
 use super::set::MdSet;
 use super::words;
-use crate::model::{Access, BadRange, Checked, Consistency, CrashPolicy, DiskState, Level, VolumeIndex};
+use crate::model::{
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskState, Level, VolumeIndex,
+};
 use crate::reason;
 use kernel::prelude::*;
 

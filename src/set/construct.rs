@@ -10,9 +10,7 @@ use super::managed::Bell;
 use super::shared::{now, Number};
 use super::state::{Asked, Inner, Running};
 use crate::array::{Array, ArrayParams, MemberSlot};
-use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, MemberState, VolumeIndex,
-};
+use crate::model::{Access, Checked, Consistency, CrashPolicy, MemberState, VolumeIndex};
 use crate::personalities::bad;
 use crate::personalities::rebuild::{Late, Marks};
 use crate::personalities::regions::Regions;

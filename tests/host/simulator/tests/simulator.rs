@@ -119,7 +119,7 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::StaleTrusted, "asr", 400),
     (Mistake::MarkAheadOfData, "asr", 1500),
     (Mistake::AcknowledgedBeforeRecorded, "asr", 1500),
-    (Mistake::RebuildNotWritten, "md-0.90", 1600),
+    (Mistake::RebuildNotWritten, "asr", 1500),
     (Mistake::PhasesReordered, "ddf", 150),
     (Mistake::ResyncSkipped, "asr", 400),
     (Mistake::LanesNotLocked, "imsm", 400),

@@ -101,7 +101,10 @@ fn it_is_taken_off() {
             assert_eq!(model.consistency, wanted, "{what}");
             // As mdadm has it for `--consistency-policy=resync`.
             assert_eq!(record(&set), (5, u8::from(is_dirty)), "{what}");
-            assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Resync);
+            assert_eq!(
+                set.set().volume(0).unwrap().crash_policy,
+                CrashPolicy::Resync
+            );
             assert_eq!(set.left_log(0), None);
             world.apply(&Event::Dirty(0));
             let refused = world.refuse(&Event::LeftLogOff {

@@ -99,7 +99,10 @@ fn it_is_taken_off() {
     let volume = set.set().volume(0).unwrap();
     assert!(matches!(volume.access, Access::ReadWrite));
     assert_eq!(volume.consistency, Consistency::Dirty, "it is resynced");
-    assert_eq!(set.set().volume(0).unwrap().crash_policy, CrashPolicy::Resync);
+    assert_eq!(
+        set.set().volume(0).unwrap().crash_policy,
+        CrashPolicy::Resync
+    );
     assert_eq!((set.left_log(0), set.left_log_place(0, 0)), (None, None));
     for (disk, was) in world.disks.iter().zip(&before) {
         assert_eq!(features(disk), features(was) & !feature::LOGS);

@@ -5,8 +5,8 @@
 mod bitmaps;
 mod events;
 mod hostile;
-mod losses;
 mod left_log;
+mod losses;
 mod md_common;
 mod mdadm;
 mod missed;
