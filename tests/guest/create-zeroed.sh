@@ -37,8 +37,8 @@ boot_1() {
   done
 
   step "disks that take their time: others go on meanwhile, the volume is left alone, and an end of the program ends it"
-  # Each command fills 32 KiB, and takes a tick.
-  modprobe scsi_debug add_host=2 per_host_store=1 dev_size_mb=256 lbpu=1 lbpws=1 write_same_length=64 delay=1
+  # Each command fills 32 KiB, and takes a tick, one after the other: half a minute for each disk.
+  modprobe scsi_debug add_host=2 per_host_store=1 dev_size_mb=256 lbpu=1 lbpws=1 write_same_length=64 delay=1 max_queue=1
   wait_for 10 all_debug_disks
   mapfile -t slow < <(debug_disks)
   emdadm create -e ddf -l raid1 -n slow --zero "${slow[@]}" >/tmp/slow 2>&1 &
