@@ -261,3 +261,20 @@ pub trait MetadataSet: Send + Sync {
         Ok(false)
     }
 }
+
+/// [`MetadataSet::largest_volume`] of a format whose `draft` checks a specification and gives the size, in sectors, that
+/// it comes to: with 0 asked for, the largest.
+pub(crate) fn largest_of(
+    spec: &crate::model::VolumeSpec<'_>,
+    draft: impl Fn(&crate::model::VolumeSpec<'_>) -> Checked<u64>,
+) -> Checked<u64> {
+    let largest = draft(&crate::model::VolumeSpec {
+        size_sectors: 0,
+        ..*spec
+    })?;
+    // What is refused is refused here, before a new set is written.
+    if spec.size_sectors <= largest {
+        draft(spec)?;
+    }
+    Ok(largest)
+}

@@ -32,16 +32,7 @@ struct Draft {
 impl AsrSet {
     /// [`crate::metadata::MetadataSet::largest_volume`].
     pub fn largest(&self, spec: &VolumeSpec<'_>) -> Checked<u64> {
-        let all = VolumeSpec {
-            size_sectors: 0,
-            ..*spec
-        };
-        let largest = self.draft(&all)?.size_sectors;
-        // What is refused is refused here, before a new set is written.
-        if spec.size_sectors <= largest {
-            self.draft(spec)?;
-        }
-        Ok(largest)
+        crate::metadata::largest_of(spec, |spec| Ok(self.draft(spec)?.size_sectors))
     }
 
     /// Checks a specification and works out what it comes to.

@@ -48,6 +48,7 @@ pub mod rng;
 pub mod setup;
 pub mod shrink;
 pub mod sim;
+pub mod task;
 pub mod torn;
 pub mod users;
 pub mod worker;

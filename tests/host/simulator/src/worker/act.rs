@@ -3,9 +3,10 @@
 //! What is done at once.
 
 use super::{Action, Step, VOLUME};
-use crate::array::{Dirty, Task};
+use crate::array::Dirty;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
+use crate::task::Task;
 use emd_core::model::{Event, MemberState, Slot};
 use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::rebuild::Pass;

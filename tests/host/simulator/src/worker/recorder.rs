@@ -79,7 +79,7 @@ impl Sim {
     }
 
     /// `record_finished`, or `record_progress` of a task that did not get to its end.
-    pub(super) fn record_end(&self, end: &crate::array::TaskEnd) -> Activity {
+    pub(super) fn record_end(&self, end: &crate::task::TaskEnd) -> Activity {
         let mut steps = vec![Step::Do(Action::TakeFinished)];
         if !end.completed {
             steps.extend(self.progress(end.kind, end.pass.marked, end.done_sectors));
