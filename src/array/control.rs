@@ -163,6 +163,7 @@ impl Array {
                     stalled: StalledList::new(),
                     starved: None,
                     for_log: None,
+                    for_record: None,
                     held,
                 },
                 "emd_waiting"
@@ -255,9 +256,18 @@ impl Array {
         Mask(self.unrecorded.load(Ordering::Acquire))
     }
 
-    /// The metadata says on disk that `slots` failed: writes that waited for that end now.
+    /// The metadata says on disk that `slots` failed: writes that waited for that end now, or go on.
     pub fn failures_recorded(&self, slots: Mask) {
         self.unrecorded.fetch_and(!slots.0, Ordering::AcqRel);
+        if self.unrecorded().is_empty() {
+            let waiting = self.waiting.lock();
+            let first = waiting.for_record.as_ref();
+            let pass = first.and_then(|op| op.body.array()).map(|pass| pass.again());
+            drop(waiting);
+            if let Some(pass) = pass {
+                submit::Background::kick(pass);
+            }
+        }
         if !self.must_record() {
             let list = self.waiting.lock().finished.take();
             end_all(list);

@@ -107,13 +107,19 @@ impl Array {
         }
         let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
         let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
-        if drained.is_some() {
+        if drained.is_some() && !this.has_left_behind() {
             regions.sweep(false, this.unsynced_from.load(Ordering::Acquire));
         }
         // When it did not work, the next try is as far off.
         this.swept.store(now, Ordering::Relaxed);
         drop(drained);
         Self::release_gate(this);
+    }
+
+    /// Whether a lost member may lack writes that others have, and counts as in sync as far as the metadata knows: its
+    /// loss is not recorded yet, or, where more is lost than redundancy bears, never will be.
+    fn has_left_behind(&self) -> bool {
+        self.is_broken() || !self.unrecorded().is_empty()
     }
 
     /// Whether there are regions that may be recorded as clean once the members are flushed.
@@ -179,7 +185,8 @@ impl Array {
         }
         let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
         let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
-        let is_idle = drained.is_some();
+        // Nobody is inside any more; but what they came to may be known only now.
+        let is_idle = drained.is_some() && !this.has_left_behind();
         if is_idle {
             this.dirty.store(CLEANING, Ordering::Release);
             if let Some(regions) = &this.regions {

@@ -10,6 +10,10 @@
 //!                 └─► heads, sums ──► one bio a parity, FUA ──► batch_back ─► the machine's next step
 //! ```
 //!
+//! Entries, and what writes do after them, wait in `for_record` while a member's loss is not recorded. On an array
+//! that lost more than it bears, a loss that nobody will record, nothing is logged any more, and what a member
+//! did not take stays logged.
+//!
 //! An op has its lane all the time, so entries of a lane are numbered in the order of its writes. It waits for
 //! room with its buffers in hand: those that it waits for have all they need, and end without it. Where one op at a
 //! time has a member's log (a row, as other drivers have it), those that wait go before those that come.
@@ -93,6 +97,8 @@ pub(super) struct OpLog {
     written: usize,
     /// Earlier entries of this run's columns are void, or its own are there.
     covered: bool,
+    /// A member did not take this run's write.
+    pub(super) left_behind: bool,
 }
 
 impl OpLog {
@@ -112,6 +118,7 @@ impl OpLog {
             len: 0,
             written: 0,
             covered: false,
+            left_behind: false,
         })
     }
 
@@ -251,6 +258,48 @@ pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
         && !roles.parity().intersect(pass.writable()).is_empty()
 }
 
+/// Whether an op's step has to wait until a member's loss is recorded ([`wait_for_record`]).
+///
+/// Power that goes before the record makes the member one like any other again. What is left of the lane then must
+/// not hinge on its being lost: no sum that has it among what is missing, no write of parity that goes without it,
+/// and of a write that it did not take the entry has to stay. Writes that were planned before the loss, and their
+/// entries, may be on their way: they count it as here.
+pub(super) fn must_wait(pass: &ArrayPass, body: &Body) -> bool {
+    let hinges = match (body.step, body.job) {
+        (Some(Step::Log { .. } | Step::Write { .. }), Job::Write { .. }) => true,
+        (Some(Step::Done(_)), _) => body.log.left_behind,
+        _ => false,
+    };
+    hinges && pass.hole.is_some() && !pass.unrecorded().is_empty()
+}
+
+/// Keeps an op until losses are recorded; gives it back when they are. Its lane and its buffers stay its own: who
+/// records needs neither.
+pub(super) fn wait_for_record(mut op: Pin<KBox<LaneOp>>) -> Option<Pin<KBox<LaneOp>>> {
+    let pass = op.body.array().map(|pass| pass.again())?;
+    {
+        let mut waiting = pass.waiting.lock();
+        // Who records clears the mark before it looks at the list.
+        if pass.unrecorded().is_empty() {
+            drop(waiting);
+            return Some(op);
+        }
+        let rest = waiting.for_record.take();
+        op.as_mut().set_next(rest);
+        waiting.for_record = Some(op);
+    }
+    pass.notify.kick();
+    None
+}
+
+/// Goes on with ops that waited for a record. Process context.
+pub(super) fn go_on_recorded(mut list: Option<Pin<KBox<LaneOp>>>) {
+    while let Some(mut op) = list {
+        list = op.as_mut().take_next();
+        lane_run::perform(op);
+    }
+}
+
 /// Whether one write may have all of `written` in a stripe: an entry of a row names chunks that follow one another.
 pub(super) fn may_be_one(pass: &ArrayPass, stripe: u64, written: Mask) -> bool {
     let is_row = pass.hole.as_ref().is_some_and(|hole| hole.row().is_some());
@@ -328,6 +377,17 @@ fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     else {
         return lane_run::fail_op(op);
     };
+    if !pass.unrecorded().is_empty() {
+        // An entry may take the place of one that is needed if the member is here again.
+        if let Some(ready) = wait_for_record(op) {
+            lane_run::perform(ready);
+        }
+        return;
+    }
+    if pass.is_broken() {
+        // Nor may any, where a loss is not to be recorded.
+        return lane_run::fail_op(op);
+    }
     let bucket = hole.watch.bucket(body.lane);
     let seen = hole.changes.load(Ordering::SeqCst);
     if hole.watch.is_unflushed(bucket) {
@@ -572,13 +632,19 @@ pub(super) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
     hole.watch.lane_written(hole.watch.bucket(body.lane));
     let log = &mut body.log;
     if log.len > 0 {
-        hole.done(log.entries.get(..log.len).unwrap_or(&[]));
+        // Of what a lost member did not take the entries stay as they are when nobody records the loss.
+        if log.left_behind && pass.is_broken() {
+            hole.changes.fetch_add(1, Ordering::SeqCst);
+        } else {
+            hole.done(log.entries.get(..log.len).unwrap_or(&[]));
+        }
         log.entries = [None; ENTRIES_MAX];
         (log.len, log.written) = (0, 0);
         if pass.someone_waits.load(Ordering::SeqCst) {
             Background::kick(pass.again());
         }
     }
+    log.left_behind = false;
     log.covered = false;
 }
 
@@ -590,10 +656,12 @@ impl Array {
             .map_or(0, |hole| hole.watch.flush_begins())
     }
 
-    /// A flush of all members came to its end. It counts when none that is still in use failed.
+    /// A flush of all members came to its end. It counts when none that is still in use failed, and none is lost
+    /// without a record: what that one had in its cache may be missing when it is one like any other again.
     pub fn flush_ended(&self, number: u64, failed: Mask) {
         if let Some(hole) = self.hole.as_ref() {
-            if failed.intersect(self.writable()).is_empty() {
+            let is_known = self.unrecorded().is_empty() && !self.is_broken();
+            if is_known && failed.intersect(self.writable()).is_empty() {
                 hole.watch.flush_ended(number);
             }
         }

@@ -167,6 +167,13 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
     loop {
         let body = op.as_mut().body_mut();
         let Some(step) = body.step else { return };
+        if body.array().is_some_and(|pass| hole::must_wait(pass, body)) {
+            match hole::wait_for_record(op) {
+                Some(ready) => op = ready,
+                None => return,
+            }
+            continue;
+        }
         match step {
             Step::Read { members } => return send(op, members, false),
             Step::Log { .. } => return hole::begin(op),
@@ -301,6 +308,7 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     let lost = if is_write { failed } else { offline };
     if is_write {
         body.taken = members.minus(failed);
+        body.log.left_behind |= !failed.is_empty();
     }
     // Where parity may not agree, what cannot be read is worked out block by block: not more than that
     // is made of it.

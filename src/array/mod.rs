@@ -115,6 +115,8 @@ struct Waiting {
     starved: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Ops that wait for room in the log.
     for_log: Option<Pin<KBox<lane_op::LaneOp>>>,
+    /// Ops that wait until a member's loss is recorded, on arrays with a log.
+    for_record: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Lanes with a write that is held back for its neighbours (see `gather.rs`).
     held: KVec<u64>,
 }

@@ -219,17 +219,19 @@ impl WorkItem for Background {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        let (mut starved, for_log, mut stalled) = {
+        let (mut starved, for_log, for_record, mut stalled) = {
             let mut waiting = pass.waiting.lock();
             pass.someone_waits.store(false, Ordering::SeqCst);
             (
                 waiting.starved.take(),
                 waiting.for_log.take(),
+                waiting.for_record.take(),
                 waiting.stalled.take(),
             )
         };
         let mut writes = pass.take_writes();
-        // Those that wait for room in the log have lanes and buffers.
+        // Those that wait for a record, or for room in the log, have lanes and buffers.
+        super::hole::go_on_recorded(for_record);
         super::hole::begin_waiting(for_log);
         // Ops that wait for buffers first: they hold lanes.
         while let Some(mut op) = starved {

@@ -359,6 +359,9 @@ impl Sim {
     pub fn failures_recorded(&mut self, slots: Mask) {
         let array = self.arr();
         array.unrecorded = array.unrecorded.minus(slots);
+        if array.unrecorded.is_empty() {
+            self.go_on_recorded();
+        }
         self.end_finished();
     }
 

@@ -106,13 +106,6 @@ impl Sim {
     /// Power is cut, and comes back.
     pub(crate) fn power_cut(&mut self, absent: Absent) {
         self.report.cuts += 1;
-        // A member that was lost, and whose loss nobody recorded before power went, is a member like any other
-        // at the next start. Another one less is more than the log closes the hole for.
-        let unrecorded = (self.array.as_ref()).is_some_and(|array| !array.unrecorded.is_empty());
-        let absent = match self.history.config.log && unrecorded {
-            true => Absent(0),
-            false => absent,
-        };
         for disk in 0..self.disks.len() {
             self.tear_flying(disk);
         }

@@ -38,6 +38,8 @@ pub struct Hole {
     sectors: Vec<u64>,
     number: u64,
     waiting: VecDeque<usize>,
+    /// Ops that wait until a loss is recorded.
+    for_record: Vec<usize>,
 }
 
 /// What an op waits for, beside its steps.
@@ -59,6 +61,8 @@ pub struct OpLog {
     entries: Vec<(Slot, Spot)>,
     written: usize,
     covered: bool,
+    /// A member did not take this run's write.
+    pub left_behind: bool,
 }
 
 impl OpLog {
@@ -69,6 +73,7 @@ impl OpLog {
             entries: Vec::new(),
             written: 0,
             covered: false,
+            left_behind: false,
         }
     }
 }
@@ -167,6 +172,7 @@ impl Sim {
             sectors: (0..members).map(|slot| sector(slot).unwrap_or(0)).collect(),
             number: 0,
             waiting: VecDeque::new(),
+            for_record: Vec::new(),
         });
     }
 
@@ -186,6 +192,36 @@ impl Sim {
             _ if self.has(Mistake::RingNotCleared) => {}
             Some(row) => self.empty_row(disk, sector, &row),
             None => self.disks[disk].wipe(sector, u64::from(UNITS) * 8),
+        }
+    }
+
+    /// `hole::must_wait` and `wait_for_record`: whether an op is kept until a loss is recorded.
+    pub fn waits_for_record(&mut self, op: usize) -> bool {
+        let body = self.op(op);
+        let hinges = match (body.step, body.job) {
+            (Step::Log { .. } | Step::Write { .. }, Job::Write { .. }) => true,
+            (Step::Done(_), _) => body.log.left_behind,
+            _ => false,
+        };
+        hinges && self.keep_for_record(op)
+    }
+
+    fn keep_for_record(&mut self, op: usize) -> bool {
+        if self.arr().unrecorded.is_empty() || self.has(Mistake::LossNotWaitedFor) {
+            return false;
+        }
+        let Some(hole) = &mut self.hole else {
+            return false;
+        };
+        hole.for_record.push(op);
+        true
+    }
+
+    /// `hole::go_on_recorded`.
+    pub fn go_on_recorded(&mut self) {
+        let Some(hole) = &mut self.hole else { return };
+        for op in std::mem::take(&mut hole.for_record) {
+            self.perform(op);
         }
     }
 
@@ -213,6 +249,12 @@ impl Sim {
 
     /// `hole::begin`.
     pub fn log_begin(&mut self, op: usize) {
+        if self.keep_for_record(op) {
+            return;
+        }
+        if self.arr().broken {
+            return self.fail_op(op);
+        }
         let body = self.op(op);
         let (lane, stripe, step) = (body.lane, body.stripe, body.step);
         let (column, sectors) = (body.run_column, body.run_sectors);
@@ -368,9 +410,7 @@ impl Sim {
         let phase = std::mem::replace(&mut body.log.phase, Phase::Idle);
         if let Phase::Flushing(number) = phase {
             if failed.intersect(writable).is_empty() {
-                if let Some(hole) = &self.hole {
-                    hole.watch.flush_ended(number);
-                }
+                self.log_flushed(number);
             }
             return self.log_begin(op);
         }
@@ -395,6 +435,15 @@ impl Sim {
         self.log_wake();
     }
 
+    /// `Array::flush_ended`.
+    pub fn log_flushed(&mut self, number: u64) {
+        let array = self.arr();
+        let is_known = array.unrecorded.is_empty() && !array.broken;
+        if let Some(hole) = self.hole.as_ref().filter(|_| is_known) {
+            hole.watch.flush_ended(number);
+        }
+    }
+
     /// `hole::run_is_through`.
     pub fn log_run_is_through(&mut self, op: usize) {
         if self.hole.is_none() || self.op(op).shared {
@@ -404,10 +453,12 @@ impl Sim {
         let lane = body.lane;
         let entries = std::mem::take(&mut body.log.entries);
         (body.log.written, body.log.covered) = (0, false);
+        let left_behind = std::mem::take(&mut body.log.left_behind);
+        let stays = left_behind && self.arr().broken;
         let Some(hole) = &mut self.hole else { return };
         hole.watch.lane_written(hole.watch.bucket(lane));
         let flush = hole.watch.next_flush();
-        for (slot, place) in &entries {
+        for (slot, place) in entries.iter().filter(|_| !stays) {
             hole.rings[usize::from(*slot)].done(*place, flush);
         }
         if !entries.is_empty() {

@@ -106,6 +106,8 @@ pub enum Mistake {
     BadRangeNotRecorded,
     /// The mark of a rebuild is recorded before what it could not fill.
     MarkPastBadRange,
+    /// With a log, writes go on without a member while nobody recorded that it is lost.
+    LossNotWaitedFor,
     /// A bad range that was written is recorded as good while what was written is in the member's cache.
     BadRangeClearedInCache,
 }
@@ -148,6 +150,7 @@ impl Mistake {
         Mistake::LogInCache,
         Mistake::LogWithoutFlush,
         Mistake::VoidLeftOut,
+        Mistake::LossNotWaitedFor,
         Mistake::ReplaySkipped,
         Mistake::ReplayNotFlushed,
         Mistake::SessionKept,

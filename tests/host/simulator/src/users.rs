@@ -509,14 +509,8 @@ impl Sim {
         }
         let (broken, writable) = (self.arr().broken, self.arr().writable);
         let number = self.user(user).flush;
-        if let Some(hole) = self
-            .hole
-            .as_ref()
-            .filter(|_| !self.has(Mistake::FlushLeftOut))
-        {
-            if failed.intersect(writable).is_empty() {
-                hole.watch.flush_ended(number);
-            }
+        if !self.has(Mistake::FlushLeftOut) && failed.intersect(writable).is_empty() {
+            self.log_flushed(number);
         }
         let redundant = self.is_redundant();
         let lost =

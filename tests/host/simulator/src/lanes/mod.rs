@@ -240,6 +240,9 @@ impl Sim {
     /// Carries out the current step, and those after it, until one has to wait.
     pub fn perform(&mut self, op: usize) {
         loop {
+            if self.waits_for_record(op) {
+                return;
+            }
             let step = self.op(op).step;
             match step {
                 Step::Read { members } => return self.send_lane(op, members, false),
@@ -336,6 +339,7 @@ impl Sim {
         let is_write = matches!(body.step, Step::Write { .. });
         if let Step::Write { members } = body.step {
             body.taken = members.minus(failed);
+            body.log.left_behind |= !failed.is_empty();
         }
         let lost = if is_write { failed } else { offline };
         for slot in lost.iter() {
@@ -355,6 +359,20 @@ impl Sim {
             ..StepResult::default()
         });
         self.perform(op);
+    }
+
+    /// `lane_run::fail_op`.
+    pub fn fail_op(&mut self, op: usize) {
+        let outcome = Outcome {
+            result: LaneResult::Unwritten,
+            mismatch: false,
+            repaired: Mask::EMPTY,
+            corrected: Mask::EMPTY,
+            unreadable: Mask::EMPTY,
+            write_failed: Mask::EMPTY,
+            source: None,
+        };
+        self.finish_run(op, outcome);
     }
 
     fn finish_run(&mut self, op: usize, outcome: Outcome) {
