@@ -141,6 +141,11 @@ impl Sim {
     fn refuse(&mut self, why: String) {
         self.tell(|_| format!("   not started: {why}"));
         self.judge_refusal(&why);
+        self.refuse_for_disk(why);
+    }
+
+    /// The same where a disk is to blame that was not known to be.
+    pub fn refuse_for_disk(&mut self, why: String) {
         self.report.refused += 1;
         self.refused = Some(why);
         self.set = None;

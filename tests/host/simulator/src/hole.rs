@@ -42,6 +42,16 @@ pub struct Hole {
     for_record: Vec<usize>,
 }
 
+/// What became of putting a stretch right.
+#[derive(PartialEq, Eq)]
+enum Mended {
+    Yes,
+    /// Something in it cannot be read, and it is not the last try.
+    Unreadable,
+    /// A disk did not take it.
+    NotTaken,
+}
+
 /// What an op waits for, beside its steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -474,13 +484,13 @@ impl Sim {
         }
     }
 
-    /// `Inner::replay_hole`.
-    pub fn replay_hole(&mut self, usable: Mask) {
+    /// `Inner::replay_hole`. False: a disk did not take what the log says, so the volume is not started.
+    pub fn replay_hole(&mut self, usable: Mask) -> bool {
         let Some(session) = self.session() else {
-            return;
+            return true;
         };
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
-            return;
+            return true;
         };
         let is_due = match self.log_row() {
             Some(_) => {
@@ -490,7 +500,7 @@ impl Sim {
             None => volume.consistency != Consistency::Clean,
         };
         if !is_due || self.has(Mistake::ReplaySkipped) {
-            return;
+            return true;
         }
         let mut seats = Vec::new();
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
@@ -523,18 +533,21 @@ impl Sim {
             rings[usize::from(slot)] = bytes;
         }
         let stretches = plan(&self.geometry, &mut found, read).expect("memory");
-        for stretch in &stretches {
-            self.mend(stretch, &seats, &rings);
-        }
+        let mut stretches = stretches.iter();
+        stretches.all(|stretch| self.mend(stretch, &seats, &rings))
     }
 
     /// The same, where the log is a row.
-    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>]) {
-        let Some(row) = self.log_row() else { return };
+    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>]) -> bool {
+        let Some(row) = self.log_row() else {
+            return true;
+        };
         let mut writes = KVVec::new();
         let mut areas = vec![Vec::new(); seats.len()];
         for (slot, seat) in (0u16..).zip(seats) {
-            let Some(set) = self.set.as_ref() else { return };
+            let Some(set) = self.set.as_ref() else {
+                return true;
+            };
             if let (Some((disk, ..)), Some(sector)) = (seat, set.hole_log_sector(0, slot)) {
                 let bytes = self.disks[*disk].read_bytes(sector, row.sectors);
                 let is_whole = set.read_left_log(0, slot, &bytes, &mut writes);
@@ -548,18 +561,25 @@ impl Sim {
             let fits = left::stretches(&self.geometry, write, &mut stretches);
             assert!(fits.expect("memory"), "{write:?} does not fit");
         }
-        for stretch in &stretches {
-            self.mend(stretch, seats, &areas);
-        }
+        let mut stretches = stretches.iter();
+        stretches.all(|stretch| self.mend(stretch, seats, &areas))
     }
 
-    fn mend(&mut self, stretch: &Stretch, seats: &[Option<(usize, u64, u64)>], rings: &[Vec<u8>]) {
-        if self.mend_piece(stretch, seats, rings, stretch.sectors == 1) {
-            return;
+    fn mend(
+        &mut self,
+        stretch: &Stretch,
+        seats: &[Option<(usize, u64, u64)>],
+        rings: &[Vec<u8>],
+    ) -> bool {
+        match self.mend_piece(stretch, seats, rings, stretch.sectors == 1) {
+            Mended::Yes => return true,
+            Mended::NotTaken => return false,
+            Mended::Unreadable => {}
         }
-        for skip in 0..stretch.sectors {
-            self.mend_piece(&stretch.piece(skip, 1), seats, rings, true);
-        }
+        (0..stretch.sectors).all(|skip| {
+            let mended = self.mend_piece(&stretch.piece(skip, 1), seats, rings, true);
+            mended != Mended::NotTaken
+        })
     }
 
     fn mend_piece(
@@ -568,7 +588,7 @@ impl Sim {
         seats: &[Option<(usize, u64, u64)>],
         rings: &[Vec<u8>],
         is_last: bool,
-    ) -> bool {
+    ) -> Mended {
         let len = stretch.sectors as usize * 512;
         let (mut readable, mut targets) = (Mask::EMPTY, Mask::EMPTY);
         let mut blocks: Vec<KVVec<u8>> = Vec::new();
@@ -582,7 +602,7 @@ impl Sim {
                     (0..4).map(|_| self.disks[disk].read(offset + sector, stretch.sectors));
                 let tokens = tries.find(Result::is_ok).unwrap_or(Err(IoError::Medium));
                 if is_right && tokens.is_err() && !is_last {
-                    return false;
+                    return Mended::Unreadable;
                 }
                 match tokens {
                     Ok(tokens) if is_right => {
@@ -615,7 +635,7 @@ impl Sim {
             Ok(write) => write,
             Err(why) => {
                 self.tell(|_| format!("   the log does not help: {why}"));
-                return true;
+                return Mended::Yes;
             }
         };
         self.tell(|_| format!("   the log puts members {:b} right: {stretch:?}", write.0));
@@ -627,9 +647,12 @@ impl Sim {
                     .map(token_of)
                     .collect();
                 let sector = offset + start + u64::from(stretch.column);
-                let _ = self.disks[disk].write(&mut self.rng, sector, &tokens, false);
+                let taken = self.disks[disk].write(&mut self.rng, sector, &tokens, false);
+                if taken.is_err() {
+                    return Mended::NotTaken;
+                }
             }
         }
-        true
+        Mended::Yes
     }
 }

@@ -150,7 +150,10 @@ impl Sim {
             Action::EmptyRows => self.empty_rows(),
             Action::ReplayHole => {
                 let usable = self.usable_members();
-                self.replay_hole(usable);
+                if !self.replay_hole(usable) {
+                    self.worker.steps.clear();
+                    self.refuse_for_disk("a disk does not take what the log says".into());
+                }
             }
             Action::StartArray => self.start_array(),
         }
