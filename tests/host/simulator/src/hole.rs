@@ -484,7 +484,8 @@ impl Sim {
         }
     }
 
-    /// `Inner::replay_hole`. False: a disk did not take what the log says, so the volume is not started.
+    /// `Inner::replay_hole`. False: a disk did not take what the log says, or the log is damaged and a member
+    /// missing, so the volume is not started.
     pub fn replay_hole(&mut self, usable: Mask) -> bool {
         let Some(session) = self.session() else {
             return true;
@@ -514,7 +515,8 @@ impl Sim {
             seats.push(disk.map(|disk| (disk, member.offset_sectors, right)));
         }
         if self.log_row().is_some() {
-            return self.replay_row(&seats);
+            let all_here = usable.len() == u32::from(self.geometry.members());
+            return self.replay_row(&seats, all_here);
         }
         let mut found = KVVec::new();
         let mut read = Mask::EMPTY;
@@ -538,12 +540,13 @@ impl Sim {
     }
 
     /// The same, where the log is a row.
-    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>]) -> bool {
+    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>], all_here: bool) -> bool {
         let Some(row) = self.log_row() else {
             return true;
         };
         let mut writes = KVVec::new();
         let mut areas = vec![Vec::new(); seats.len()];
+        let mut all_whole = true;
         for (slot, seat) in (0u16..).zip(seats) {
             let Some(set) = self.set.as_ref() else {
                 return true;
@@ -553,6 +556,7 @@ impl Sim {
                 let is_whole = set.read_left_log(0, slot, &bytes, &mut writes);
                 let is_whole = is_whole.expect("memory");
                 areas[usize::from(slot)] = bytes;
+                all_whole &= is_whole;
                 self.tell(|_| format!("   the log of member {slot}: whole: {is_whole}"));
             }
         }
@@ -562,7 +566,7 @@ impl Sim {
             assert!(fits.expect("memory"), "{write:?} does not fit");
         }
         let mut stretches = stretches.iter();
-        stretches.all(|stretch| self.mend(stretch, seats, &areas))
+        stretches.all(|stretch| self.mend(stretch, seats, &areas)) && (all_whole || all_here)
     }
 
     fn mend(
@@ -603,6 +607,9 @@ impl Sim {
                 let tokens = tries.find(Result::is_ok).unwrap_or(Err(IoError::Medium));
                 if is_right && tokens.is_err() && !is_last {
                     return Mended::Unreadable;
+                }
+                if is_right && tokens.is_err() {
+                    self.taint(slot, Some((sector, sector + u64::from(stretch.sectors))));
                 }
                 match tokens {
                     Ok(tokens) if is_right => {

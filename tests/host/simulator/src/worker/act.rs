@@ -152,7 +152,7 @@ impl Sim {
                 let usable = self.usable_members();
                 if !self.replay_hole(usable) {
                     self.worker.steps.clear();
-                    self.refuse_for_disk("a disk does not take what the log says".into());
+                    self.refuse_for_disk("the log is damaged, or a disk does not take what it says".into());
                 }
             }
             Action::StartArray => self.start_array(),
