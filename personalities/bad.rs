@@ -34,7 +34,8 @@ impl BadSpot {
         self.first.saturating_add(self.sectors)
     }
 
-    fn overlaps(&self, other: &BadSpot) -> bool {
+    /// Whether they are of one member and have sectors in common.
+    pub fn overlaps(&self, other: &BadSpot) -> bool {
         self.slot == other.slot && self.first < other.end() && other.first < self.end()
     }
 }

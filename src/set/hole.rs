@@ -19,6 +19,7 @@ use crate::metadata::ppl;
 use crate::model::{
     Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Slot, VolumeIndex,
 };
+use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
 use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
 use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_SECTORS};
@@ -45,6 +46,8 @@ pub(super) struct Replay<'a> {
     pub(super) inner: &'a mut Inner,
     pub(super) geometry: Geometry,
     seats: KVec<Option<Seat>>,
+    /// What members are known not to hold as they should.
+    bad: KVec<BadSpot>,
     blocks: KVVec<KVVec<u8>>,
     sums: [KVVec<u8>; 2],
 }
@@ -142,6 +145,10 @@ impl<'a> Replay<'a> {
             return Err(reason!(ENOENT, "there is no volume {volume}"));
         };
         let geometry = Geometry::new(&model.shape, model.size_sectors)?;
+        let bad = match inner.model() {
+            Some(set) => bad::known(set, &model.members, model.shape.member_sectors)?,
+            None => KVec::new(),
+        };
         let mut seats = KVec::with_capacity(model.members.len(), GFP_KERNEL)?;
         for (slot, member) in (0u16..).zip(model.members.iter()) {
             let right_sectors = match member.state {
@@ -173,6 +180,7 @@ impl<'a> Replay<'a> {
             inner,
             geometry,
             seats,
+            bad,
             blocks,
             sums,
         })
@@ -291,6 +299,18 @@ impl<'a> Replay<'a> {
             };
             let sector = start + u64::from(stretch.column);
             let is_right = sector + u64::from(stretch.sectors) <= seat.right_sectors;
+            let spot = BadSpot {
+                slot,
+                first: sector,
+                sectors: u64::from(stretch.sectors),
+            };
+            if is_right && self.bad.iter().any(|bad| bad.overlaps(&spot)) {
+                if !is_last {
+                    return Ok(false);
+                }
+                // Whatever can be read there; and it stays bad as it is.
+                continue;
+            }
             if is_right && self.read_block(at, sector) {
                 readable = readable.with(slot);
                 continue;

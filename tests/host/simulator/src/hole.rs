@@ -9,6 +9,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::metadata::ppl;
 use emd_core::model::{Consistency, HoleLog, LogRow, MemberState, Slot};
+use emd_core::personalities::bad::BadSpot;
 use emd_core::personalities::hole_log::entry::{crc32c, scan};
 use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
 use emd_core::personalities::hole_log::row::logged;
@@ -48,8 +49,8 @@ enum Mended {
     Yes,
     /// Something in it cannot be read, and it is not the last try.
     Unreadable,
-    /// A disk did not take it.
-    NotTaken,
+    /// A disk did not take it, or the log does not tell.
+    No,
 }
 
 /// What an op waits for, beside its steps.
@@ -577,13 +578,22 @@ impl Sim {
     ) -> bool {
         match self.mend_piece(stretch, seats, rings, stretch.sectors == 1) {
             Mended::Yes => return true,
-            Mended::NotTaken => return false,
+            Mended::No => return false,
             Mended::Unreadable => {}
         }
         (0..stretch.sectors).all(|skip| {
             let mended = self.mend_piece(&stretch.piece(skip, 1), seats, rings, true);
-            mended != Mended::NotTaken
+            mended != Mended::No
         })
+    }
+
+    fn is_known_bad(&self, slot: Slot, first: u64, sectors: u32) -> bool {
+        let spot = BadSpot {
+            slot,
+            first,
+            sectors: sectors.into(),
+        };
+        self.known_holes().iter().any(|bad| bad.overlaps(&spot))
     }
 
     fn mend_piece(
@@ -602,6 +612,13 @@ impl Sim {
             if let (Some((disk, offset, right)), Some(start)) = (seat, start) {
                 let sector = start + u64::from(stretch.column);
                 let is_right = sector + u64::from(stretch.sectors) <= right;
+                if is_right && self.is_known_bad(slot, sector, stretch.sectors) {
+                    if !is_last {
+                        return Mended::Unreadable;
+                    }
+                    blocks.push(block);
+                    continue;
+                }
                 let mut tries =
                     (0..4).map(|_| self.disks[disk].read(offset + sector, stretch.sectors));
                 let tokens = tries.find(Result::is_ok).unwrap_or(Err(IoError::Medium));
@@ -642,7 +659,7 @@ impl Sim {
             Ok(write) => write,
             Err(why) => {
                 self.tell(|_| format!("   the log does not help: {why}"));
-                return Mended::Yes;
+                return Mended::No;
             }
         };
         self.tell(|_| format!("   the log puts members {:b} right: {stretch:?}", write.0));
@@ -656,7 +673,7 @@ impl Sim {
                 let sector = offset + start + u64::from(stretch.column);
                 let taken = self.disks[disk].write(&mut self.rng, sector, &tokens, false);
                 if taken.is_err() {
-                    return Mended::NotTaken;
+                    return Mended::No;
                 }
             }
         }
