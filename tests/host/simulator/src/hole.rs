@@ -129,9 +129,12 @@ impl Sim {
         }
     }
 
-    /// `Inner::start_hole`, where the log is a row.
-    pub fn empty_rows(&mut self) {
-        let Some(row) = self.log_row() else { return };
+    /// `Inner::start_hole`, where the log is a row. False: a disk did not take it.
+    pub fn empty_rows(&mut self) -> bool {
+        let Some(row) = self.log_row() else {
+            return true;
+        };
+        let mut taken = true;
         for slot in 0..self.geometry.members() {
             let set = self.set.as_ref();
             let sector = set.and_then(|set| set.hole_log_sector(0, slot));
@@ -139,16 +142,18 @@ impl Sim {
             let disk = disk.and_then(|disk| self.devices[usize::from(disk)]);
             let disk = disk.filter(|&disk| self.disks[disk].answers());
             if let (Some(sector), Some(disk)) = (sector, disk) {
-                self.empty_row(disk, sector, &row);
+                taken &= self.empty_row(disk, sector, &row);
             }
         }
+        taken
     }
 
-    fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow) {
+    fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow) -> bool {
         self.disks[disk].wipe(sector, row.sectors.into());
         let mut header = vec![0; UNIT_BYTES];
         ppl::encode(row, 0, None, crc32c, &mut header);
-        let _ = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
+        let written = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
+        written.is_ok()
     }
 
     /// Whether the volume has a log.
@@ -188,21 +193,27 @@ impl Sim {
     }
 
     /// A member joins: its ring is emptied.
-    pub fn hole_member_joins(&mut self, slot: Slot, disk: usize) {
+    /// False: it does not take that, and does not join.
+    pub fn hole_member_joins(&mut self, slot: Slot, disk: usize) -> bool {
         let sector = self
             .set
             .as_ref()
             .and_then(|set| set.hole_log_sector(0, slot));
-        let Some(hole) = &mut self.hole else { return };
+        let Some(hole) = &mut self.hole else {
+            return true;
+        };
         let (ring, watch) = (&mut hole.rings[usize::from(slot)], &hole.watch);
         ring.clear(|bucket| watch.entry_gone(bucket));
         hole.sectors[usize::from(slot)] = sector.unwrap_or(0);
         let sector = hole.sectors[usize::from(slot)];
         let row = hole.row;
         match row {
-            _ if self.has(Mistake::RingNotCleared) => {}
+            _ if self.has(Mistake::RingNotCleared) => true,
             Some(row) => self.empty_row(disk, sector, &row),
-            None => self.disks[disk].wipe(sector, u64::from(UNITS) * 8),
+            None => {
+                self.disks[disk].wipe(sector, u64::from(UNITS) * 8);
+                true
+            }
         }
     }
 

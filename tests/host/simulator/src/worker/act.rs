@@ -147,7 +147,12 @@ impl Sim {
                     (task.cancelled, task.joined) = (true, true);
                 }
             }
-            Action::EmptyRows => self.empty_rows(),
+            Action::EmptyRows => {
+                if !self.empty_rows() {
+                    self.worker.steps.clear();
+                    self.refuse_for_disk("a disk does not take an empty log".into());
+                }
+            }
             Action::ReplayHole => {
                 let usable = self.usable_members();
                 if !self.replay_hole(usable) {
@@ -182,7 +187,10 @@ impl Sim {
             .disk
             .and_then(|disk| *self.devices.get(usize::from(disk))?);
         let Some(disk) = disk else { return };
-        self.hole_member_joins(slot, disk);
+        if !self.hole_member_joins(slot, disk) {
+            // The next try, after a while.
+            return;
+        }
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
         let array = self.arr();
         array.table[usize::from(slot)] = Some((disk, member.offset_sectors));
