@@ -262,7 +262,9 @@ impl Array {
         if self.unrecorded().is_empty() {
             let waiting = self.waiting.lock();
             let first = waiting.for_record.as_ref();
-            let pass = first.and_then(|op| op.body.array()).map(|pass| pass.again());
+            let pass = first
+                .and_then(|op| op.body.array())
+                .map(|pass| pass.again());
             drop(waiting);
             if let Some(pass) = pass {
                 submit::Background::kick(pass);

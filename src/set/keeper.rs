@@ -13,7 +13,8 @@ use crate::block::bdev::BlockDevice;
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{
-    Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, MemberState, Slot, VolumeIndex,
+    Checked, Consistency, DiskIndex, DiskRole, DiskState, Event, MemberState, Reason, Slot,
+    VolumeIndex,
 };
 use crate::personalities::rebuild::Pass;
 use crate::personalities::Health;
@@ -178,7 +179,12 @@ impl ManagedSet {
                 offset_sectors,
                 log_sector,
             } = first;
-            self.lock().clear_ring(volume, slot)?;
+            let cleared = self.lock().clear_ring(volume, slot);
+            if let Err(reason) = cleared {
+                self.lock()
+                    .give_up_joining(&self.shared, volume, slot, reason)?;
+                continue;
+            }
             self.change_members(|| {
                 let member = MemberSlot {
                     device: device.clone(),
@@ -267,6 +273,33 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// A disk that was to join does not take an empty log, so it would not take writes either: it counts as failed.
+    /// `reason` when that cannot be recorded.
+    #[inline(never)]
+    fn give_up_joining(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        slot: Slot,
+        reason: Reason,
+    ) -> Checked {
+        let disk = self.disk_in(volume, slot);
+        let Some(disk) = disk.filter(|&disk| self.bears_loss(disk)) else {
+            return Err(reason);
+        };
+        self.fail_on_arrays(disk);
+        let event = self.loss_event(disk);
+        self.record(shared, &event)?;
+        log!(
+            pr_warn,
+            "disk {} cannot join volume {}: {}",
+            disk,
+            volume,
+            reason
+        );
+        Ok(())
+    }
+
     /// A member that an array still has and the metadata calls lost.
     fn next_lost(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
         for volume in 0..self.entries_len() {

@@ -157,7 +157,9 @@ impl Sim {
                 let usable = self.usable_members();
                 if !self.replay_hole(usable) {
                     self.worker.steps.clear();
-                    self.refuse_for_disk("the log is damaged, or a disk does not take what it says".into());
+                    self.refuse_for_disk(
+                        "the log is damaged, or a disk does not take what it says".into(),
+                    );
                 }
             }
             Action::StartArray => self.start_array(),
@@ -188,7 +190,11 @@ impl Sim {
             .and_then(|disk| *self.devices.get(usize::from(disk))?);
         let Some(disk) = disk else { return };
         if !self.hole_member_joins(slot, disk) {
-            // The next try, after a while.
+            // `Inner::give_up_joining`.
+            if let Some(disk) = member.disk.filter(|&disk| self.bears_loss(disk)) {
+                let event = self.loss_event(disk);
+                self.worker.steps.push_back(Step::Record(event));
+            }
             return;
         }
         let trusted = self.has(Mistake::SpareTrustedAtOnce);
