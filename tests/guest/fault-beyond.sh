@@ -14,11 +14,12 @@ BYTES=60000 # of each file
 
 boot_1() {
   modprobe emd clean_ms=200 start_timeout_ms=1500
-  beyond raid6 4 "disk1 disk3 disk4" --chunk 16K --size 24M
+  beyond raid6 4 "disk1 disk3 disk4" --chunk 16K --size 24M --log
   beyond raid1 2 "disk1 disk2" --size 16M
   whole || return 0
   beyond raid10 4 "disk1 disk2" --chunk 16K --size 24M
   beyond raid5 3 "disk2 disk3" --chunk 16K --size 24M
+  beyond raid5 4 "disk2 disk3" --chunk 16K --size 24M --log
   beyond raid50 6 "disk1 disk2" --chunk 16K --size 40M --spans 2
 }
 

@@ -270,6 +270,7 @@ const FOUND_WITH_LOG: &[(Mistake, u64)] = &[
     (Mistake::VoidLeftOut, 2000),
     (Mistake::ReplaySkipped, 400),
     (Mistake::SessionKept, 2000),
+    (Mistake::LossNotWaitedFor, 2000),
 ];
 
 #[test]
