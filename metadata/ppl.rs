@@ -180,7 +180,10 @@ fn newest(area: &[u8], signature: u32) -> Option<Header<'_>> {
 }
 
 /// Adds the writes that the log in `area`, on the member in `slot`, tells of to `writes`, in their order. False
-/// when there is no log, or some of it is damaged: what it says then is not all that was in flight. Allocates.
+/// when there is no log, or what some of it says cannot be: then it is not all that was in flight. Allocates.
+///
+/// An entry whose sum is not what its checksum says is left out: the write of the log was cut. What it is about had
+/// not begun then, as members are written after that only, and what the logs before told of was through.
 pub fn read(
     dialect: Dialect,
     slot: Slot,
@@ -197,15 +200,16 @@ pub fn read(
         sum_start = start.saturating_add(entry.sum_bytes / 512);
         let from = (start as usize).saturating_mul(512);
         let sum = slice(area, from, entry.sum_bytes as usize);
-        let is_right = sum.is_some_and(|sum| crc(&[sum]) == entry.checksum)
+        let is_torn = sum.is_some_and(|sum| crc(&[sum]) != entry.checksum);
+        let is_of_none = entry.data_bytes == 0 && entry.sum_bytes == 0;
+        let can_be = sum.is_some()
             && entry.sum_bytes % 512 == 0
-            && entry.data_bytes % 512 == 0;
-        if is_right && entry.data_bytes == 0 && entry.sum_bytes == 0 {
-            // mdadm puts one of these where it wants it known that nothing was in flight.
-            continue;
-        }
+            && entry.data_bytes % 512 == 0
+            && (is_of_none || entry.parity == u32::from(slot));
         let first_sector = entry.first.checked_mul(u64::from(dialect.unit_sectors));
-        match first_sector.filter(|_| is_right && entry.parity == u32::from(slot)) {
+        match first_sector.filter(|_| can_be) {
+            // mdadm puts one of none where it wants it known that nothing was in flight.
+            Some(_) if is_torn || is_of_none => {}
             Some(first_sector) => writes.push(
                 LoggedWrite {
                     slot,

@@ -273,6 +273,15 @@ pub(super) fn must_wait(pass: &ArrayPass, body: &Body) -> bool {
     hinges && pass.hole.is_some() && !pass.unrecorded().is_empty()
 }
 
+/// Whether a write must not go on: more is lost than the level bears, so nobody will record the last loss, and what that
+/// member does not get is to stay logged. Its log may be on that member.
+pub(super) fn must_end(pass: &ArrayPass, body: &Body) -> bool {
+    pass.hole.is_some()
+        && matches!(body.job, Job::Write { .. })
+        && matches!(body.step, Some(Step::Log { .. } | Step::Write { .. }))
+        && pass.is_broken()
+}
+
 /// Keeps an op until losses are recorded; gives it back when they are. Its lane and its buffers stay its own: who
 /// records needs neither.
 pub(super) fn wait_for_record(mut op: Pin<KBox<LaneOp>>) -> Option<Pin<KBox<LaneOp>>> {

@@ -174,6 +174,9 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
             }
             continue;
         }
+        if body.array().is_some_and(|pass| hole::must_end(pass, body)) {
+            return fail_op(op);
+        }
         match step {
             Step::Read { members } => return send(op, members, false),
             Step::Log { .. } => return hole::begin(op),

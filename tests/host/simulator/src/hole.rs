@@ -228,6 +228,14 @@ impl Sim {
         hinges && self.keep_for_record(op)
     }
 
+    /// `hole::must_end`.
+    pub fn write_must_end(&mut self, op: usize) -> bool {
+        let body = self.op(op);
+        let is_step = matches!(body.step, Step::Log { .. } | Step::Write { .. });
+        let is_write = is_step && matches!(body.job, Job::Write { .. });
+        is_write && self.hole.is_some() && self.arr().broken
+    }
+
     fn keep_for_record(&mut self, op: usize) -> bool {
         if self.arr().unrecorded.is_empty() || self.has(Mistake::LossNotWaitedFor) {
             return false;

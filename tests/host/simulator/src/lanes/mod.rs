@@ -243,6 +243,9 @@ impl Sim {
             if self.waits_for_record(op) {
                 return;
             }
+            if self.write_must_end(op) {
+                return self.fail_op(op);
+            }
             let step = self.op(op).step;
             match step {
                 Step::Read { members } => return self.send_lane(op, members, false),
