@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the disks of a group to a set: which generation counts, which disks belong, what is stale.
+//! From the disks of a group to a set: which disks belong. (Which generation counts, and what is stale: `generation.rs`.)
 //!
 //! The rules are those of `docs/formats/ddf.md`. Nothing is guessed: what contradicts itself is
 //! shown with the reason and not assembled (`read_volumes.rs`).
 
 use super::super::DiskImage;
-use super::config::{self, Content, Record};
+use super::config::Content;
+use super::generation::{freshest, settle_generation};
 use super::layout::*;
 use super::model::{disk_state, Quirks};
-use super::probe::{examine, identity, CopyView, Exam, Found};
-use super::read_volumes::recorded_state;
+use super::probe::{examine, identity, Exam, Found};
 use super::set::{token_of, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
-    Checked, Disk, DiskIndex, DiskRole, DiskState, MemberState, Reason, Set, Text, UpdatePlan,
-    DISKS_MAX,
+    Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -115,109 +114,6 @@ fn take<'a>(image: &'a DiskImage, found: &mut KVec<Found<'a>>) -> Checked<Option
         Exam::Damaged(reason) => Ok(Some(reason)),
         Exam::NotMine | Exam::Read(_) => Ok(Some(reason!(ENODEV, "it carries no DDF metadata"))),
     }
-}
-
-/// The generation to use. Goes back when an update did not get its first copy onto all disks and every
-/// disk still has the state before it whole (`plan.rs`).
-///
-/// Disks that the newest tables call lost (or do not list) have no say: they were left out of the
-/// update on purpose, and going back for their sake would make old data good again.
-fn settle_generation(found: &mut [Found<'_>]) -> u32 {
-    let newest = found.iter().map(Found::generation).max().unwrap_or(0);
-    let source = freshest(found, newest);
-    let Some(tables) = found.get(source).and_then(Found::best) else {
-        return newest;
-    };
-    let late = |disk: &Found<'_>| {
-        disk.generation() < newest
-            && disk.best().is_some_and(|copy| {
-                let state = recorded_state(tables, copy.reference());
-                state.is_some_and(|bits| bits & (pde::FAILED | pde::MISSING) == 0)
-            })
-    };
-    let before = found
-        .iter()
-        .filter(|disk| late(disk))
-        .map(Found::generation)
-        .max();
-    let Some(before) = before else {
-        return newest;
-    };
-    // One that the newest tables call lost wrote its own newest ones apart from them.
-    let lost = |disk: &Found<'_>| disk.best().is_some_and(|copy| calls_lost(tables, copy));
-    let whole = found
-        .iter()
-        .filter(|disk| {
-            let newest = disk.generation() == newest && !lost(disk);
-            newest || (late(disk) && disk.generation() == before)
-        })
-        .all(|disk| disk.with_generation(before).is_some());
-    if !whole {
-        return newest;
-    }
-    for disk in found.iter_mut() {
-        if let Some(which) = disk.with_generation(before) {
-            disk.chosen = which;
-        }
-    }
-    before
-}
-
-/// Whether the tables of `copy` call the disk with `other` lost.
-fn calls_lost(copy: &CopyView<'_>, other: &CopyView<'_>) -> bool {
-    recorded_state(copy, other.reference())
-        .is_some_and(|bits| bits & (pde::FAILED | pde::MISSING) != 0)
-}
-
-/// Whether another disk of the same generation calls `disk` lost, and not the other way round.
-///
-/// Generations are numbers, and a number can be given twice: an update reaches one disk only, power
-/// fails, and the others, which start without it, record its loss with the number that it has already.
-fn is_outvoted(found: &[Found<'_>], disk: &Found<'_>) -> bool {
-    let Some(mine) = disk.best() else {
-        return false;
-    };
-    found
-        .iter()
-        .filter(|other| other.generation() == disk.generation())
-        .filter_map(Found::best)
-        .any(|theirs| theirs.intact && calls_lost(theirs, mine) && !calls_lost(mine, theirs))
-}
-
-/// The disk whose tables are used.
-fn freshest(found: &[Found<'_>], generation: u32) -> usize {
-    let key = |disk: &Found<'_>| {
-        let copy = disk.best();
-        (
-            disk.generation() == generation,
-            copy.is_some_and(|copy| copy.intact),
-            !is_outvoted(found, disk),
-            copy.is_some_and(|copy| !copy.head.open),
-            copy.map_or(0, newest_record),
-        )
-    };
-    // Of equals the first.
-    let keys = (0..).zip(found).map(|(index, disk)| (key(disk), index));
-    let best = keys.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map_or(0, |(_, index)| index)
-}
-
-/// Highest counter of the sound volume records in a copy. It orders copies of graid, which never
-/// counts its headers.
-fn newest_record(copy: &CopyView<'_>) -> u32 {
-    let section = copy.section(Section::Config);
-    (0..copy.layout.config_slots)
-        .filter_map(|index| {
-            Record::new(
-                config::slot_bytes(section, &copy.layout, index),
-                &copy.layout,
-            )
-        })
-        .filter(Record::intact)
-        .map(|record| record.sequence())
-        .filter(|&sequence| sequence != u32::MAX)
-        .max()
-        .unwrap_or(0)
 }
 
 /// A copy of `bytes` on the heap.
@@ -505,93 +401,6 @@ impl Reader<'_> {
     /// The present disk that is disk `index` of the model.
     pub fn found_of(&self, index: DiskIndex) -> Option<usize> {
         self.disk_of.iter().position(|disk| *disk == Some(index))
-    }
-
-    /// Notes which disks were left out of at least two updates. One may be missing after a crash.
-    #[inline(never)]
-    fn find_behind(&mut self, generation: u32) -> Checked {
-        let newest = self
-            .found
-            .iter()
-            .filter_map(Found::best)
-            .map(newest_record)
-            .max();
-        let newest = newest.unwrap_or(0);
-        for disk in self.found.iter() {
-            // A header that was left open has its last whole update's number.
-            let sequence = disk.best().map_or(0, |copy| copy.head.sequence);
-            let late = generation.saturating_sub(sequence) >= 2;
-            // graid counts its records only.
-            let records = disk.best().map_or(0, newest_record);
-            let late_records = self.quirks.freebsd
-                && disk.generation() == generation
-                && records != 0
-                && self.found.len() > 1
-                && newest.saturating_sub(records) >= 2
-                && self.set.layout.partitions == 1;
-            self.behind.push(late || late_records, GFP_KERNEL)?;
-        }
-        Ok(())
-    }
-
-    /// Disks that are behind, and members of redundant volumes, are stale: their data is old.
-    #[inline(never)]
-    fn mark_stale(&mut self) -> Checked {
-        for at in 0..self.found.len() {
-            let late = self.behind.get(at).copied().unwrap_or(false);
-            let Some(index) = self.disk_of.get(at).copied().flatten() else {
-                continue;
-            };
-            let Some(model) = self.set.set.disk(index) else {
-                continue;
-            };
-            let label = model.label;
-            let fits = self
-                .found
-                .get(at)
-                .and_then(Found::best)
-                .is_some_and(|copy| copy.layout.fits(&self.set.layout));
-            if model.state != DiskState::Online {
-                continue;
-            }
-            if !fits {
-                self.set_stale(index, false);
-                self.note(format_args!(
-                    "disk {label}: its tables are laid out differently"
-                ))?;
-            } else if late {
-                let redundant = self.set.set.memberships(index).any(|(volume, _, _)| {
-                    self.set
-                        .set
-                        .volume(volume)
-                        .is_some_and(|volume| volume.shape.level.is_redundant())
-                });
-                self.note(format_args!(
-                    "disk {label} was left out of the last updates"
-                ))?;
-                if redundant {
-                    self.set_stale(index, true);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn set_stale(&mut self, index: DiskIndex, redundant_only: bool) {
-        let set = &mut self.set.set;
-        if let Some(model) = set.disks.get_mut(usize::from(index)) {
-            model.state = DiskState::Stale;
-        }
-        for volume in set.volumes.iter_mut() {
-            if redundant_only && !volume.shape.level.is_redundant() {
-                continue;
-            }
-            for member in volume.members.iter_mut() {
-                if member.disk == Some(index) && member.state != MemberState::Missing {
-                    member.state = MemberState::Failed;
-                }
-            }
-        }
     }
 
     /// Recomputes roles and reserves the plan.

@@ -11,7 +11,7 @@
 //! | `tables` | physical and virtual disk table, disk data, bad block log |
 //! | `config` | configuration records of volumes and spares |
 //! | `probe` | finding DDF on a disk, choosing the better copy |
-//! | `assemble` | disks of a group to a set: generations, stale disks |
+//! | `assemble`, `generation` | disks of a group to a set; which state counts, who is too old for it |
 //! | `read_volumes`, `judge` | records to volumes, and what may be done with them |
 //! | `model` | levels, states and sizes in DDF's words and the model's |
 //! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
@@ -33,6 +33,7 @@ pub mod crc;
 pub mod create;
 mod disks;
 mod draft;
+mod generation;
 pub mod header;
 pub mod hole;
 pub mod home;

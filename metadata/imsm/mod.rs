@@ -15,7 +15,8 @@
 //! | `left_log` | the partial parity log: where it is, and how it is taken off |
 //! | `reshape` | volumes that mdadm or the firmware is reshaping: what lies where |
 //! | `set` | the metadata of a set in memory |
-//! | `disks`, `volumes`, `sync`, `bad_log` | events about disks, volumes, redundancy, bad blocks |
+//! | `disks`, `losses` | events about disks that join, and that go |
+//! | `volumes`, `sync`, `bad_log` | events about volumes, redundancy, bad blocks |
 //! | `states` | what a volume's maps say, from the model |
 //! | `plan` | the order of writes |
 //! | `create` | new sets |
@@ -28,6 +29,7 @@ pub mod create;
 mod disks;
 pub mod layout;
 mod left_log;
+mod losses;
 pub mod model;
 pub mod mpb;
 pub mod plan;

@@ -6,7 +6,7 @@ use super::EventRing;
 use crate::block::chardev::{may_administer, CharDevice, CharFile, Wait};
 use crate::model::Checked;
 use crate::reason;
-use crate::uapi::decode::UserMemory;
+use crate::uapi::fields::UserMemory;
 use crate::uapi::layout::EventWire;
 use crate::uapi::wire::Wire;
 use crate::uapi::{self, Caller, Engine, EventsReply};

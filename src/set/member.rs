@@ -2,7 +2,7 @@
 
 //! Disks that people add, take out, fail, and make spares.
 
-use super::create::Candidate;
+use super::candidate::Candidate;
 use super::managed::ManagedSet;
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};

@@ -31,6 +31,7 @@
 //! | [`fill`] | new volumes whose disks fill themselves with zeroes |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
+//! | [`candidate`] | disks that are about to become part of a set |
 //!
 //! # Locks
 //!
@@ -55,6 +56,7 @@ macro_rules! log {
 }
 
 mod bad;
+mod candidate;
 mod construct;
 mod create;
 mod discover;

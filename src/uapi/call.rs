@@ -6,7 +6,8 @@ use super::args::{
     CreateArg, EventsArg, Head, ListArg, MemberArg, Out, QueryArg, ScanArg, StopArg, VersionArg,
 };
 use super::constants::*;
-use super::decode::{arg_bytes, decode, CallKind, UserMemory};
+use super::decode::{arg_bytes, decode, CallKind};
+use super::fields::UserMemory;
 use super::info::{FormatInfo, SetInfo};
 use super::records::{put_text, Sink};
 use super::request::{

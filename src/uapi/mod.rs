@@ -18,8 +18,9 @@
 //! | [`event_log`] | the last events, and where a reader stands among them |
 //! | [`volume_state`] | optimal, degraded, failed: from the members' states |
 //! | [`request`] | what may be asked for |
-//! | [`decode`] | bytes to requests: all checks |
-//! | [`records`] | replies of any length: records to bytes and back |
+//! | [`decode`], [`fields`] | bytes to requests: all checks; those of a field, whichever call it is of |
+//! | [`words`] | words and codes of levels, layouts and policies |
+//! | [`records`], [`read_records`] | replies of any length: records to bytes; and back |
 //! | [`call`] | one ioctl from start to end; the [`Engine`] trait |
 //! | `emd.h` | the same for C; a host test compares every size, offset and constant |
 
@@ -34,11 +35,14 @@ pub mod constants;
 pub mod decode;
 pub mod event;
 pub mod event_log;
+pub mod fields;
 pub mod info;
 pub mod layout;
+pub mod read_records;
 pub mod records;
 pub mod request;
 pub mod volume_state;
+pub mod words;
 
 // The module and the tools each use a part of these.
 #[allow(unused_imports)]

@@ -7,10 +7,11 @@ use crate::sys;
 use emd_core::model::CrashPolicy;
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
-use emd_core::uapi::decode::policy_code;
 use emd_core::uapi::layout::EventWire;
-use emd_core::uapi::records::{self, Decoded};
+use emd_core::uapi::read_records::{self, Decoded};
+use emd_core::uapi::records;
 use emd_core::uapi::wire::Wire;
+use emd_core::uapi::words::policy_code;
 use emd_core::uapi::{DevNumber, EventRecord, MemberOp, Target, TaskOp};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -191,7 +192,7 @@ impl Device {
             // A scan is not done twice for a longer answer.
             if needed <= room || cmd == IOC_SCAN {
                 buffer.truncate(needed.min(room));
-                let records = records::decode(&buffer)
+                let records = read_records::decode(&buffer)
                     .map_err(|reason| Failure::Io(reason.text().to_owned()))?;
                 return Ok((arg, records));
             }

@@ -7,7 +7,7 @@ use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::CallKind;
 use emd_core::uapi::wire::Wire;
-use emd_core::uapi::{call, records};
+use emd_core::uapi::{call, read_records};
 use kernel::prelude::*;
 use proptest::prelude::*;
 
@@ -104,7 +104,7 @@ fn list_and_query_with_any_room() {
         for room in [needed, needed + 100] {
             let (out, bytes) = ask(cmd, target, room);
             assert_eq!(out.needed as usize, needed);
-            let decoded = records::decode(&bytes[..needed]).unwrap();
+            let decoded = read_records::decode(&bytes[..needed]).unwrap();
             match target {
                 None => {
                     assert_eq!(decoded.sets.len(), 2);
@@ -117,7 +117,7 @@ fn list_and_query_with_any_room() {
                 }
             }
             assert_eq!(
-                records::Records::new(&bytes[..needed]).count(),
+                read_records::Records::new(&bytes[..needed]).count(),
                 out.count as usize
             );
         }
@@ -125,12 +125,15 @@ fn list_and_query_with_any_room() {
         for room in (0..needed).step_by(41) {
             let (out, bytes) = ask(cmd, target, room);
             assert_eq!(out.needed as usize, needed);
-            let whole: usize = records::Records::new(&bytes)
+            let whole: usize = read_records::Records::new(&bytes)
                 .map(|(_, record)| record.len())
                 .sum();
             assert!(whole <= room);
             assert!(bytes[whole..].iter().all(|&byte| byte == 0));
-            assert_eq!(records::Records::new(&bytes).count(), out.count as usize);
+            assert_eq!(
+                read_records::Records::new(&bytes).count(),
+                out.count as usize
+            );
         }
     }
 }
@@ -282,7 +285,7 @@ fn replies_come_back() {
         ),
         (7, 2, 3)
     );
-    let decoded = records::decode(&program.bytes(OUT)[..scanned.out.needed as usize]).unwrap();
+    let decoded = read_records::decode(&program.bytes(OUT)[..scanned.out.needed as usize]).unwrap();
     assert_eq!(decoded.sets.len(), 2);
     assert_eq!(decoded.notes.len(), 1);
     assert_eq!(decoded.notes[0].dev.unwrap().to_string(), "8:16");
@@ -303,7 +306,7 @@ fn formats_are_the_registrys() {
     .with(OUT, vec![0; 1 << 16]);
     assert_eq!(call(&engine, &mut program, IOC_FORMATS, ARG), Ok(()));
     let needed = reply::<ListArg>(&program).out.needed as usize;
-    let formats = records::decode(&program.bytes(OUT)[..needed])
+    let formats = read_records::decode(&program.bytes(OUT)[..needed])
         .unwrap()
         .formats;
     let registry = emd_core::metadata::registry::FORMATS;

@@ -9,7 +9,8 @@ use emd_core::model::{
 };
 use emd_core::uapi::constants::*;
 use emd_core::uapi::layout::EventWire;
-use emd_core::uapi::records::{decode, put_text, Records, Sink};
+use emd_core::uapi::read_records::{decode, Records};
+use emd_core::uapi::records::{put_text, Sink};
 use emd_core::uapi::volume_state;
 use emd_core::uapi::wire::Wire;
 use emd_core::uapi::{DevNumber, EventKind, EventLog, EventRecord, VolumeState};

@@ -9,7 +9,7 @@ use emd_core::model::{
     Rotation, Text,
 };
 use emd_core::reason;
-use emd_core::uapi::decode::UserMemory;
+use emd_core::uapi::fields::UserMemory;
 use emd_core::uapi::*;
 use kernel::prelude::*;
 use std::cell::RefCell;

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about disks that go: failed, missing, removed; and what becomes of their entries.
+//!
+//! Slots always name an entry of the table, so the entry of a lost disk stays until another disk has
+//! its places.
+
+use super::layout::*;
+use super::model::is_empty;
+use super::serial;
+use super::set::{random_number, ImsmSet};
+use crate::model::{Checked, Context, DiskIndex, DiskRole, DiskState, MemberState, VolumeIndex};
+use crate::reason;
+use kernel::prelude::*;
+
+impl ImsmSet {
+    /// [`crate::model::Event::DiskFailed`] and [`crate::model::Event::DiskMissing`].
+    #[inline(never)]
+    pub fn disk_lost(&mut self, disk: DiskIndex, gone: bool) -> Checked {
+        self.live_disk(disk)?;
+        let entry = self.entry(disk);
+        let before = self.live_disk(disk)?.state;
+        let state = match (gone, entry, before) {
+            // The set does not list it: it only happened to be here.
+            (true, None, _) => DiskState::Removed,
+            (true, Some(_), _) => DiskState::Missing,
+            // It counts for nothing already.
+            (false, _, DiskState::Missing | DiskState::Stale) => before,
+            (false, _, _) => DiskState::Failed,
+        };
+        if let (Some(entry), None) = (entry, self.frozen) {
+            self.mark_entry(entry, gone);
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = state;
+            if gone {
+                model.facts = None;
+            }
+        }
+        if let Some(meta) = self.disk_meta_mut(disk) {
+            // It keeps its last words; they are no longer kept up to date.
+            meta.home = None;
+            if gone {
+                meta.anchor = None;
+            }
+        }
+        let member_state = match state {
+            DiskState::Missing | DiskState::Removed => MemberState::Missing,
+            _ => MemberState::Failed,
+        };
+        self.forget_bad_ranges(disk)?;
+        for volume in 0..self.set.volumes.len() as VolumeIndex {
+            if self.lose_members(volume, disk, member_state) {
+                self.refresh_volume(volume)?;
+            }
+        }
+        self.refresh_role(disk);
+        Ok(())
+    }
+
+    /// Sets the state of the members of a volume that are on a lost disk, or whose place was kept for it;
+    /// says whether there are any.
+    fn lose_members(&mut self, volume: VolumeIndex, disk: DiskIndex, state: MemberState) -> bool {
+        let entry = self.entry(disk);
+        let Some(at) = self.record(volume) else {
+            return false;
+        };
+        let raw = self.mpb.raw();
+        let map = raw.map_at(at, Which::First);
+        let mut any = false;
+        let Some(model) = self.set.volumes.get_mut(usize::from(volume)) else {
+            return false;
+        };
+        for (slot, member) in (0u16..).zip(model.members.iter_mut()) {
+            let named =
+                entry.is_some_and(|entry| raw.order(map, slot) & map::DISK == u32::from(entry));
+            let kept = member.disk.is_none() && named;
+            if member.disk == Some(disk) || kept {
+                member.disk = Some(disk);
+                member.state = state;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Marks an entry as that of a disk that failed, or is gone.
+    fn mark_entry(&mut self, entry: u8, gone: bool) {
+        let raw = self.mpb.raw();
+        let (old, status) = (raw.serial(entry), raw.status(entry));
+        let scsi = raw.u32(raw.disk_at(entry) + disk::SCSI);
+        let done = status & disk::FAILED != 0 && (scsi == disk::GONE || !gone);
+        if done {
+            return;
+        }
+        let (serial, scsi) = match gone {
+            true => (serial::mark_gone(&old), disk::GONE),
+            false => (serial::mark_failed(&old), scsi),
+        };
+        self.mpb
+            .set_disk(entry, &serial, scsi, status | disk::FAILED);
+        self.changed = true;
+    }
+
+    /// Refuses when `disk` holds data that is in use.
+    pub(super) fn check_idle(&self, disk: DiskIndex) -> Checked {
+        let busy = self
+            .set
+            .memberships(disk)
+            .find(|(_, _, member)| !is_empty(member));
+        match busy {
+            Some((volume, slot, _)) => Err(reason!(
+                EBUSY,
+                "disk {disk} is member {slot} of volume {volume}: fail it first"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `disk` out of every volume whose lost member it was.
+    pub(super) fn forget(&mut self, disk: DiskIndex) {
+        for model in self.set.volumes.iter_mut().filter(|model| !model.deleted) {
+            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                member.disk = None;
+                member.state = MemberState::Missing;
+            }
+        }
+    }
+
+    /// Whether some volume names an entry.
+    fn is_named(&self, entry: u8) -> bool {
+        let raw = self.mpb.raw();
+        (0..raw.volumes()).any(|index| {
+            let at = raw.volume_at(index);
+            [Which::First, Which::Second].into_iter().any(|which| {
+                let map = raw.map_at(at, which);
+                (0..u16::from(raw.u8(map + map::MEMBERS)))
+                    .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry))
+            })
+        })
+    }
+
+    /// Where the last member ends that an entry has a slot of.
+    pub(super) fn named_end(&self, entry: u8) -> Option<u64> {
+        let raw = self.mpb.raw();
+        let ends = self.set.live_volumes().filter_map(|(index, model)| {
+            let map = raw.map_at(self.record(index)?, Which::First);
+            let named = (0..model.shape.members)
+                .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry));
+            let start = model.members.first()?.offset_sectors;
+            named.then_some(start.saturating_add(model.shape.member_sectors))
+        });
+        ends.max()
+    }
+
+    /// Takes an entry out of the table.
+    pub fn drop_entry(&mut self, entry: u8) {
+        self.mpb.drop_disk(entry);
+        for meta in self.disks.iter_mut() {
+            meta.entry = match meta.entry {
+                Some(index) if index == entry => None,
+                Some(index) if index > entry => Some(index - 1),
+                other => other,
+            };
+        }
+        self.changed = true;
+    }
+
+    /// Takes entries out that no volume names any more. Disks that are here and work become spares,
+    /// others are not known to the set any more.
+    #[inline(never)]
+    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) {
+        for entry in (0..self.mpb.raw().disks()).rev() {
+            if self.is_named(entry) {
+                continue;
+            }
+            let disk = self.disk_of_entry(u32::from(entry));
+            self.drop_entry(entry);
+            if let Some(disk) = disk {
+                self.unlist(disk, context, generation);
+            }
+        }
+    }
+
+    /// What becomes of a disk whose entry was taken out.
+    fn unlist(&mut self, disk: DiskIndex, context: &Context, generation: u32) {
+        self.set.bad_ranges.retain(|range| range.disk != disk);
+        self.forget(disk);
+        let here = self.disk_meta(disk).is_some_and(|meta| meta.home.is_some());
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = match (here, model.facts.is_some()) {
+                (true, _) => DiskState::Online,
+                (false, true) => DiskState::Stale,
+                (false, false) => DiskState::Removed,
+            };
+        }
+        if here {
+            let family = random_number(context, 0x5350_0000 + u64::from(disk));
+            self.fill_own(disk, family, generation);
+        }
+        self.refresh_role(disk);
+    }
+
+    /// [`crate::model::Event::DiskRemoved`].
+    #[inline(never)]
+    pub fn disk_removed(&mut self, disk: DiskIndex) -> Checked {
+        let present = self.live_disk(disk)?.facts.is_some();
+        self.check_idle(disk)?;
+        self.forget_bad_ranges(disk)?;
+        self.forget(disk);
+        if let Some(entry) = self.entry(disk) {
+            if self.is_named(entry) {
+                self.mark_entry(entry, true);
+                for volume in 0..self.set.volumes.len() {
+                    self.refresh_volume(volume as VolumeIndex)?;
+                }
+            } else {
+                self.drop_entry(entry);
+            }
+        }
+        if let Some(meta) = self.disk_meta_mut(disk) {
+            // The entry stays behind, for the slots that name it; it is nobody's.
+            meta.entry = None;
+            meta.home = None;
+        }
+        if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
+            model.state = DiskState::Removed;
+            model.role = DiskRole::Unused;
+        }
+        if present {
+            self.leaving = Some(disk);
+        }
+        Ok(())
+    }
+}

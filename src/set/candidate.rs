@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that are about to become part of a set: claimed, and looked at for what others have on them.
+
+use super::managed::{assemble, claim};
+use super::probe::{self, Found};
+use crate::block::bdev::{BlockDevice, Dev};
+use crate::block::sync_io::SyncIo;
+use crate::metadata::{registry, DiskImage, Format};
+use crate::model::{Checked, Identity};
+use crate::reason;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A disk that is claimed for a set, and what of other users has to be erased from it.
+pub struct Candidate {
+    /// The disk.
+    pub device: Arc<BlockDevice>,
+    old: KVec<DiskImage>,
+}
+
+impl Candidate {
+    /// Claims a disk and looks at what is on it. Refused when it is in use, or, without `force`,
+    /// when something known is on it.
+    #[inline(never)]
+    pub fn claim(dev: Dev, force: bool, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
+        let device = claim(dev)?;
+        if device.size_sectors() < probe::DISK_SECTORS_MIN {
+            return Err(reason!(EINVAL, "disk {dev} is too small"));
+        }
+        let mut old = KVec::new();
+        for &format in registry::FORMATS {
+            match probe::probe_one(format, &device, io.as_mut())? {
+                Found::Nothing => {}
+                Found::Set { format, image, .. } | Found::Damaged { format, image, .. } => {
+                    if !force {
+                        return Err(reason!(
+                            EEXIST,
+                            "disk {dev} carries {} metadata; use it by force",
+                            format.name()
+                        ));
+                    }
+                    old.push(image, GFP_KERNEL)?;
+                }
+            }
+        }
+        if !force {
+            if let Some(what) = probe::signature(&device, io)? {
+                return Err(reason!(EEXIST, "disk {dev} holds {what}; use it by force"));
+            }
+        }
+        Ok(Self { device, old })
+    }
+
+    /// Claims a disk that its metadata calls a spare of the set `from`, which lends its spares. Refused
+    /// when it is in use, is that spare no more, or when anything else known is on it.
+    #[inline(never)]
+    pub fn claim_spare(
+        dev: Dev,
+        format: &'static dyn Format,
+        from: &Identity,
+        mut io: Pin<&mut SyncIo>,
+    ) -> Checked<Self> {
+        let device = claim(dev)?;
+        let mut old = KVec::new();
+        match probe::probe(&device, io.as_mut())? {
+            Found::Set {
+                format: found,
+                id,
+                image,
+            } if found.name() == format.name() && id == *from => old.push(image, GFP_KERNEL)?,
+            _ => return Err(reason!(EBUSY, "disk {dev} is not the spare that it was")),
+        }
+        if !assemble(format, &old)?.set().lends_spares {
+            return Err(reason!(EBUSY, "disk {dev} is not the spare that it was"));
+        }
+        if let Some(what) = probe::signature(&device, io)? {
+            return Err(reason!(EEXIST, "disk {dev} is a spare, and holds {what}"));
+        }
+        Ok(Self { device, old })
+    }
+
+    /// Erases old metadata. From here on the disk is changed.
+    #[inline(never)]
+    pub fn erase_old(&self, mut io: Pin<&mut SyncIo>) -> Checked {
+        for image in self.old.iter() {
+            probe::erase(&self.device, image, io.as_mut())?;
+        }
+        Ok(())
+    }
+}
