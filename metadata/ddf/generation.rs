@@ -9,7 +9,9 @@ use super::config::{self, Record};
 use super::layout::*;
 use super::probe::{CopyView, Found};
 use super::read_volumes::recorded_state;
+use super::vendor_log::is_ours;
 use crate::model::{Checked, DiskIndex, DiskState, MemberState};
+use crate::personalities::{for_level, Health, Mask};
 use kernel::prelude::*;
 
 /// The generation to use. Goes back when an update did not get its first copy onto all disks and every
@@ -143,11 +145,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Disks that are behind, and members of redundant volumes, are stale: their data is old.
+    /// Disks that are behind, and members of redundant volumes that can do without them, are stale: their data is old.
     #[inline(never)]
     pub(super) fn mark_stale(&mut self) -> Checked {
+        let mut needed = KVec::with_capacity(self.found.len(), GFP_KERNEL)?;
+        for at in 0..self.found.len() {
+            needed.push(self.was_needed(at), GFP_KERNEL)?;
+        }
         for at in 0..self.found.len() {
             let late = self.behind.get(at).copied().unwrap_or(false);
+            let needed = needed.get(at).copied().unwrap_or(false);
             let Some(index) = self.disk_of.get(at).copied().flatten() else {
                 continue;
             };
@@ -178,12 +185,42 @@ impl Reader<'_> {
                 self.note(format_args!(
                     "disk {label} was left out of the last updates"
                 ))?;
-                if redundant {
+                if redundant && !needed {
                     self.set_stale(index, true);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether no redundant volume that a disk is a member of could have run without it, by the newest tables: so it
+    /// was not written without it, and the disk did not take its metadata. Only where losses are recorded
+    /// before anything is written without the disk, as EMD and mdadm do: on EMD's own sets.
+    fn was_needed(&self, at: usize) -> bool {
+        let copy = self.found.get(at).and_then(Found::best);
+        let index = self.disk_of.get(at).copied().flatten();
+        let Some((copy, index)) = copy.zip(index) else {
+            return false;
+        };
+        let set = &self.set.set;
+        let mut members = set.memberships(index);
+        is_ours(&copy.head.guid)
+            && members.all(|(volume, slot, member)| {
+                let Some(volume) = set.volume(volume) else {
+                    return false;
+                };
+                if !volume.shape.level.is_redundant() {
+                    return true;
+                }
+                let in_sync = (0..)
+                    .zip(volume.members.iter())
+                    .filter(|(other, member)| *other != slot && member.state == MemberState::InSync)
+                    .fold(Mask::EMPTY, |mask, (other, _)| mask.with(other));
+                let level = for_level(volume.shape.level);
+                member.state == MemberState::InSync
+                    && level
+                        .is_some_and(|level| level.health(&volume.shape, in_sync) == Health::Failed)
+            })
     }
 
     fn set_stale(&mut self, index: DiskIndex, redundant_only: bool) {

@@ -186,6 +186,58 @@ fn a_disk_left_behind_is_stale() {
     );
 }
 
+/// What could not run without a disk was not written without it: a disk that took its data and none of the last
+/// updates counts, and hears of all of them. Where there is another way that it may have been, it does not.
+#[test]
+fn a_disk_that_could_not_be_done_without_is_not_stale() {
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    for (level, lost, late, counts) in [
+        (Level::Raid5, vec![1], vec![2], true),
+        (Level::Raid5, vec![], vec![2], false),
+        (Level::Raid5, vec![1], vec![2, 3], true),
+        // One of them may have been there without the other.
+        (Level::Raid5, vec![], vec![2, 3], false),
+        (Level::Raid6, vec![1], vec![2, 3], false),
+        (Level::Raid6, vec![0, 1], vec![2], true),
+        (Level::Raid1, vec![0, 1, 2], vec![3], true),
+        (Level::Raid1, vec![0, 1], vec![3], false),
+    ] {
+        let case = format!("{level} without {lost:?}, {late:?} late");
+        // The last one has the news, whoever else does.
+        let mut world = World::created(5, 64, 512, 0);
+        world.apply(&Event::VolumeCreated(spec("v", level, &all)));
+        for &disk in &lost {
+            world.apply(&Event::DiskFailed(disk));
+        }
+        let before = world.disks.clone();
+        for name in ["v1", "v2", "v3"] {
+            world.apply(&Event::VolumeRenamed(0, Text::from_text(name)));
+        }
+        for &disk in &late {
+            world.disks[usize::from(disk)] = before[usize::from(disk)].clone();
+        }
+        let mut set = open(&world.disks).unwrap();
+        let wanted = match counts {
+            true => (DiskState::Online, MemberState::InSync),
+            false => (DiskState::Stale, MemberState::Failed),
+        };
+        for &disk in &late {
+            let member = set.set().volume(0).unwrap().members[usize::from(disk)];
+            let found = (set.set().disk(disk).unwrap().state, member.state);
+            assert_eq!(found, wanted, "{case}");
+        }
+        if counts {
+            apply(&mut set, &mut world.disks, &Event::Dirty(0), 90).unwrap();
+            for &disk in &late {
+                let key = usize::from(disk);
+                let alone = open_keyed(&[(u64::from(disk), &world.disks[key])]).unwrap();
+                assert_eq!(alone.set().generation, set.set().generation, "{case}");
+                assert_eq!(alone.set().volumes[0].name.as_str(), "v3", "{case}");
+            }
+        }
+    }
+}
+
 /// One disk that is left behind is old and said to be so by all, before anything is written without it; it may
 /// return.
 #[test]
