@@ -239,6 +239,8 @@ impl ManagedSet {
                 ));
             }
         }
+        // While no disk takes metadata it could not be recorded: then nothing has happened.
+        inner.catch_up(&self.shared)?;
         inner.fail_on_arrays(index);
         if inner.bears_loss(index) {
             inner.record(&self.shared, &Event::DiskFailed(index))?;
