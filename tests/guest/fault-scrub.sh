@@ -13,18 +13,6 @@ source /emd/tests/guest/lib-faults.sh
 
 NAMES=(one five six ten)
 
-# make_disks KIB COUNT: nbd0 ..., whose bad sectors are good when they were written (programs/baddisk.c).
-make_disks() {
-  local n
-  modprobe nbd nbds_max="$2" max_part=0
-  DISKS=()
-  for ((n = 0; n < $2; n++)); do
-    mkdir -p "/run/nbd$n"
-    /emd/bin/baddisk "/dev/nbd$n" "$1" "/run/nbd$n" </dev/null >/dev/null
-    DISKS+=("/dev/nbd$n")
-  done
-}
-
 # bad NAME SLOT SECTOR COUNT: sectors of a member cannot be read. What was there is lost: other bytes are.
 bad() {
   local disk first

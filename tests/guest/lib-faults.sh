@@ -43,6 +43,18 @@ events() {
 # happened KIND: for wait_for.
 happened() { [[ -n $(events "$1") ]]; }
 
+# make_disks KIB COUNT: nbd0 ..., in $DISKS, whose bad sectors are good when they were written, and which can refuse writes (programs/baddisk.c).
+make_disks() {
+  local n
+  modprobe nbd nbds_max="$2" max_part=0
+  DISKS=()
+  for ((n = 0; n < $2; n++)); do
+    mkdir -p "/run/nbd$n"
+    /emd/bin/baddisk "/dev/nbd$n" "$1" "/run/nbd$n" </dev/null >/dev/null
+    DISKS+=("/dev/nbd$n")
+  done
+}
+
 # range DEVICE FIRST COUNT: sectors of it.
 range() { dd if="$1" bs=512 skip="$2" count="$3" iflag=direct status=none; }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A disk with sectors that cannot be read until they are written, as a disk of today has them (its own server of the kernel's nbd).
+ * A disk with sectors that cannot be read until they are written, as a disk of today has them, or that refuse to be written (its own server of the kernel's nbd).
  *
  *   baddisk DEVICE KIB FOLDER
  *
- * FOLDER/data is what it holds, FOLDER/bad has a byte for each sector of 512 bytes: not 0, and the sector cannot be read. Both may be looked at and changed by
- * others at any time. Returns when DEVICE is there; the server ends when DEVICE is disconnected (or the machine is gone).
+ * FOLDER/data is what it holds, FOLDER/bad has a byte for each sector of 512 bytes: not 0, and the sector cannot be read. FOLDER/fixed has one, too: not 0, and
+ * a write that touches the sector may be refused, and changes nothing then; FOLDER/refusals, a single byte, says how many of these are (255: all), and counts down.
+ * All may be looked at and changed by others at any time (but not made shorter). Returns when DEVICE is there; the server ends when DEVICE is disconnected (or the machine is gone).
  */
 #include <endian.h>
 #include <errno.h>
@@ -20,7 +21,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SECTOR = 512 };
+enum { SECTOR = 512, ALL = 255 };
+
+struct disk {
+	unsigned char *data, *bad, *fixed;
+	volatile unsigned char *refusals;
+	uint64_t size;
+};
 
 static void fail(const char *what)
 {
@@ -66,8 +73,37 @@ static ssize_t put(int wire, void *bytes, size_t left)
 	return write(wire, bytes, left);
 }
 
-static void serve(int wire, unsigned char *data, unsigned char *bad, uint64_t size)
+/* Whether a write of these sectors is one of those that are refused. */
+static int refuses(const struct disk *disk, uint64_t first, uint64_t sectors)
 {
+	int touches = 0;
+
+	for (uint64_t sector = first; sector < first + sectors; sector++)
+		touches |= disk->fixed[sector];
+	if (!touches || !*disk->refusals)
+		return 0;
+	if (*disk->refusals != ALL)
+		--*disk->refusals;
+	return 1;
+}
+
+/* Bytes from the wire that go nowhere. */
+static int skip(int wire, size_t left)
+{
+	static unsigned char nowhere[4096];
+
+	for (size_t part; left; left -= part) {
+		part = left < sizeof(nowhere) ? left : sizeof(nowhere);
+		if (!whole(read, wire, nowhere, part))
+			return 0;
+	}
+	return 1;
+}
+
+static void serve(int wire, const struct disk *disk)
+{
+	unsigned char *data = disk->data, *bad = disk->bad;
+	uint64_t size = disk->size;
 	struct nbd_request request;
 
 	while (whole(read, wire, &request, sizeof(request))) {
@@ -79,7 +115,11 @@ static void serve(int wire, unsigned char *data, unsigned char *bad, uint64_t si
 		memcpy(&reply.handle, &request.handle, sizeof(reply.handle));
 		if (be32toh(request.magic) != NBD_REQUEST_MAGIC || type == NBD_CMD_DISC || !inside)
 			return;
-		if (type == NBD_CMD_WRITE) {
+		if (type == NBD_CMD_WRITE && refuses(disk, first, sectors)) {
+			if (!skip(wire, len))
+				return;
+			reply.error = htobe32(EIO);
+		} else if (type == NBD_CMD_WRITE) {
 			if (!whole(read, wire, data + from, len))
 				return;
 			memset(bad + first, 0, sectors);
@@ -96,7 +136,7 @@ static void serve(int wire, unsigned char *data, unsigned char *bad, uint64_t si
 
 int main(int argc, char **argv)
 {
-	unsigned char *data, *bad;
+	struct disk disk;
 	uint64_t size;
 	int wires[2], device;
 
@@ -105,8 +145,13 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	size = strtoull(argv[2], 0, 10) * 1024;
-	data = mapped(argv[3], "data", size);
-	bad = mapped(argv[3], "bad", size / SECTOR);
+	disk = (struct disk){
+		.data = mapped(argv[3], "data", size),
+		.bad = mapped(argv[3], "bad", size / SECTOR),
+		.fixed = mapped(argv[3], "fixed", size / SECTOR),
+		.refusals = mapped(argv[3], "refusals", 1),
+		.size = size,
+	};
 	device = open(argv[1], O_RDWR);
 	if (device < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, wires))
 		fail(argv[1]);
@@ -117,7 +162,7 @@ int main(int argc, char **argv)
 	if (!fork()) {
 		close(wires[0]);
 		close(device);
-		serve(wires[1], data, bad, size);
+		serve(wires[1], &disk);
 		_exit(0);
 	}
 	close(wires[1]);

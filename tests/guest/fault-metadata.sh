@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Disks that take data and not metadata. One that can be done without is failed; one that cannot is written again and waited for, stays, and catches up; when no disk takes
+# metadata, writes wait, and everything else comes to an end: what is asked is refused, what is stopped stops. Nothing that was acknowledged is lost, and people are told.
+# cpus: 1
+# emd: manual
+# timeout: 120
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+
+KIB=40960 # of each disk
+
+# fix_metadata MEMBER_KIB: what lies beside the member is what may refuse to be written (see `refuses`).
+fix_metadata() {
+  local slot disk first sectors=$(($1 * 2))
+  for slot in 0 1 2; do
+    disk=$(emd_member_device emd0 $slot)
+    first=$(emd_get emd0 ".members[$slot].offset_sectors")
+    {
+      head -c "$first" /dev/zero | tr '\0' x
+      head -c $sectors /dev/zero
+      head -c $((KIB * 2 - first - sectors)) /dev/zero | tr '\0' x
+    } | dd of="/run/${disk#/dev/}/fixed" conv=notrunc bs=64k iflag=fullblock status=none
+  done
+}
+
+# refuses DISK COUNT: so many writes of metadata from now on. 255: all; 0: none any more.
+refuses() { printf "\\x$(printf %x "$2")" 1<>"/run/${1#/dev/}/refusals"; }
+
+# left DISK: refusals that are left.
+left() { printf '%d\n' "'$(LC_ALL=C head -c 1 "/run/${1#/dev/}/refusals")"; }
+
+# written SEED: 64 KiB at another place each time, on disk when this returns; what the whole of it has to be is in /run/wanted.
+written() {
+  known "$1" 65536 >/run/new
+  dd if=/run/new of=/run/wanted bs=64k seek="$1" conv=notrunc status=none
+  expect "a write is acknowledged" dd if=/run/new of=/dev/emd0 bs=64k seek="$1" oflag=direct conv=notrunc status=none
+}
+
+right() { expect "all that was acknowledged is there" cmp <(dd if=/dev/emd0 bs=256k iflag=direct status=none) /run/wanted; }
+
+# complaints DISK: how often it was told that it does not take its metadata.
+complaints() {
+  local line count=0
+  while read -r line; do
+    [[ $line != *"\"$1\""* ]] || count=$((count + 1))
+  done < <(events metadata-error)
+  echo $count
+}
+
+# on_disk DISK FILTER: what its metadata says, alone: jq's FILTER of the set.
+on_disk() { emdadm examine --json "/run/${1#/dev/}/data" | jq -r ".sets[0] | $2"; }
+
+# calls_lost FORMAT DISK: the member in slot 1, which is not looked at.
+calls_lost() {
+  case $1 in
+  md*) mdadm -E "$2" | grep -q 'Array State : A\.A ' ;;
+  *) [[ $(on_disk "$2" '.volumes[0].members[1].state') == failed ]] ;;
+  esac
+}
+
+told() { happened "$1" && [[ $(events "$1") == *"$2"* ]]; }
+
+boot_1() {
+  make_disks $KIB 3
+  emd_load start_timeout_ms=500
+  takes_no_metadata ddf
+  takes_no_metadata md-1.2
+}
+
+takes_no_metadata() { # FORMAT
+  local format=$1 a=/dev/nbd0 b=/dev/nbd1 c=/dev/nbd2 before writer
+  step "$format: one of three does not take metadata"
+  expect "created" emdadm create -e "$format" -l raid5 -n data --chunk 16K --size 4M --assume-clean $a $b $c
+  wait_for 10 emd_runs emd0
+  fix_metadata 2048
+  fill /dev/emd0 1 >/run/sum
+  dd if=/dev/emd0 of=/run/wanted bs=256k iflag=direct status=none
+  wait_for 10 emd_is_clean emd0
+  refuses $b 255
+  written 1
+  wait_for 10 emd_is emd0 degraded
+  expect_equal "it is failed" "$(emd_members emd0)" "in-sync failed in-sync"
+  wait_for 10 told metadata-error "\"$b\""
+  wait_for 10 happened member-failed
+  right
+  wait_for 10 emd_is_clean emd0
+  for disk in $a $c; do expect "$disk says so" calls_lost "$format" $disk; done
+
+  step "$format: one that cannot be done without does not at first"
+  before=$(complaints $c)
+  refuses $c 2
+  written 2
+  expect_equal "it was written again until it did" "$(left $c)" 0
+  wait_for 10 emd_is_clean emd0
+  (($(complaints $c) > before)) || fail "it is not told"
+  expect_equal "it stays" "$(emd_members emd0)" "in-sync failed in-sync"
+  right
+
+  step "$format: it does not at all, for a while"
+  refuses $c 255
+  written 3
+  right
+  wait_for 10 emd_is_clean emd0
+  written 4
+  right
+  expect_equal "it stays" "$(emd_state emd0): $(emd_members emd0)" "degraded: in-sync failed in-sync"
+  wait_for 10 emd_is_clean emd0
+  refuses $c 0
+  written 5
+  wait_for 10 emd_is_clean emd0
+  expect_equal "both are of one generation" "$(on_disk $a .generation)" "$(on_disk $c .generation)"
+  reloaded
+
+  step "$format: it does not, and the array is stopped"
+  refuses $c 255
+  written 6
+  wait_for 10 emd_is_clean emd0
+  written 7
+  reloaded
+  refuses $c 0
+
+  step "$format: the failed one is replaced by itself"
+  refuses $b 0
+  expect "added" emdadm add emd0 $b
+  wait_for 30 emd_settled emd0
+  right
+
+  step "$format: none of them takes metadata"
+  for disk in $a $b $c; do refuses $disk 255; done
+  known 8 65536 >/run/new
+  dd if=/run/new of=/run/wanted bs=64k seek=8 conv=notrunc status=none
+  dd if=/run/new of=/dev/emd0 bs=64k seek=8 oflag=direct conv=notrunc status=none &
+  writer=$!
+  wait_for 10 told metadata-error "writes have to wait"
+  expect "reads go on" dd if=/dev/emd0 of=/dev/null bs=64k count=4 iflag=direct status=none
+  refused EIO "written to no disk" "a member is to be failed" fail emd0 $a
+  refused EBUSY "in use" "it is to be stopped" stop emd0
+  expect_failure "the module stays" rmmod emd
+  kill -0 $writer || fail "the write did not wait"
+  expect_equal "nobody is failed for it" "$(emd_members emd0)" "in-sync in-sync in-sync"
+  for disk in $a $b $c; do refuses $disk 0; done
+  wait $writer || fail "the write failed"
+  say "ok: the write was acknowledged"
+  right
+  wait_for 10 emd_settled emd0
+
+  step "$format: none takes that it is clean"
+  written 9
+  for disk in $a $b $c; do refuses $disk 255; done
+  expect "stopped" emdadm stop emd0
+  wait_for 10 told metadata-error "stays marked as dirty"
+  expect "unloaded" rmmod emd
+  for disk in $a $b $c; do refuses $disk 0; done
+  emd_load start_timeout_ms=500
+  wait_for 10 emd_runs emd0
+  wait_for 10 happened task-started
+  wait_for 30 emd_settled emd0
+  right
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+}
+
+# After a restart it runs as before.
+reloaded() {
+  emd_reload start_timeout_ms=500
+  wait_for 10 emd_runs emd0
+  expect_equal "after a restart" "$(emd_state emd0)" degraded
+  right
+}
