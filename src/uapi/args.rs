@@ -246,7 +246,7 @@ wire_struct! {
         pub kind: u16,
         /// `[in]` Least rate in KiB/s, with `EMD_TASK_OP_LIMITS`; else 0.
         pub rate_min_kib: u32,
-        /// `[in]` Most, 0 for no limit; with `EMD_TASK_OP_LIMITS`; else 0.
+        /// `[in]` Most, likewise; 0 is no limit, and of one array what all have.
         pub rate_max_kib: u32,
         /// Must be 0.
         pub reserved: u32,

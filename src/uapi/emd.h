@@ -340,7 +340,7 @@ struct emd_task {
 	__u16 op; /* [in] EMD_TASK_OP_* */
 	__u16 kind; /* [in] EMD_TASK_* with EMD_TASK_OP_START, else 0 */
 	__u32 rate_min_kib; /* [in] Least rate in KiB/s, with EMD_TASK_OP_LIMITS; else 0 */
-	__u32 rate_max_kib; /* [in] Most, 0 for no limit; with EMD_TASK_OP_LIMITS; else 0 */
+	__u32 rate_max_kib; /* [in] Most, likewise; 0 is no limit, and of one array what all have */
 	__u32 reserved; /* Must be 0 */
 };
 

@@ -122,6 +122,9 @@ pub enum Command {
 
 /// `create`
 #[derive(Args)]
+#[command(
+    override_usage = "emdadm create [OPTIONS] --format <FORMAT> <DEVICE>...\n       emdadm create [OPTIONS] --set <SET> --level <LEVEL> [DEVICE]..."
+)]
 #[command(after_help = "\
 Examples:
   emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
@@ -313,6 +316,7 @@ pub struct SpareArgs {
 
 /// `stop`
 #[derive(Args)]
+#[command(override_usage = "emdadm stop [OPTIONS] <TARGET>...\n       emdadm stop [OPTIONS] --all")]
 #[command(after_help = "\
 Examples:
   emdadm stop emd0

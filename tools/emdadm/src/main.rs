@@ -24,7 +24,10 @@ use emd_core::uapi::{TaskKind, TaskOp};
 use failure::Outcome;
 
 fn main() -> std::process::ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => misused(&error),
+    };
     match run(&cli) {
         Ok(Outcome::Done) => failure::EXIT_DONE.into(),
         Ok(Outcome::NotAllWell) => failure::EXIT_NOT_ALL_WELL.into(),
@@ -36,6 +39,20 @@ fn main() -> std::process::ExitCode {
             failure.exit_code().into()
         }
     }
+}
+
+/// Ends the program, as clap does: with help that was asked for, or with what is wrong. Who wants JSON gets that too.
+fn misused(error: &clap::Error) -> ! {
+    let wants_json = std::env::args_os().any(|word| word == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.to_string();
+        // What is behind the first empty line is how it is used.
+        let what = text.split("\n\n").next().unwrap_or_default();
+        let what = what.trim_start_matches("error: ");
+        let words: Vec<_> = what.split_whitespace().collect();
+        println!("{}", failure::Failure::Usage(words.join(" ")).to_json());
+    }
+    error.exit()
 }
 
 fn run(cli: &cli::Cli) -> failure::Result<Outcome> {

@@ -152,7 +152,21 @@ fn wrong_usage_is_2() {
         let output = emdadm(args);
         assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
         assert!(!err(&output).is_empty());
+        let output = emdadm(&[args, &["--json"]].concat());
+        assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
+        assert_eq!(json(&output)["error"]["exit_code"], 2, "{args:?}");
+        let text = json(&output)["error"]["text"].as_str().map(str::to_owned);
+        let text = text.expect("text");
+        let shown = err(&output)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(!text.is_empty() && shown.contains(&text), "{text}");
     }
+    // Help is no failure, whoever asks for it.
+    let output = emdadm(&["--json", "stop", "--help"]);
+    assert_eq!(code(&output), 0);
+    assert!(out(&output).contains("Usage:"));
 }
 
 #[test]
