@@ -28,7 +28,7 @@ fix_metadata() {
 }
 
 # refuses DISK COUNT: so many writes of metadata from now on. 255: all; 0: none any more.
-refuses() { printf "\\x$(printf %x "$2")" 1<>"/run/${1#/dev/}/refusals"; }
+refuses() { printf '%b' "\\x$(printf %x "$2")" 1<>"/run/${1#/dev/}/refusals"; }
 
 # left DISK: refusals that are left.
 left() { printf '%d\n' "'$(LC_ALL=C head -c 1 "/run/${1#/dev/}/refusals")"; }
@@ -88,7 +88,7 @@ takes_no_metadata() { # FORMAT
   wait_for 10 happened member-failed
   right
   wait_for 10 emd_is_clean emd0
-  for disk in $a $c; do expect "$disk says so" calls_lost "$format" $disk; done
+  for disk in $a $c; do expect "$disk says so" calls_lost "$format" "$disk"; done
 
   step "$format: one that cannot be done without does not at first"
   before=$(complaints $c)
@@ -130,7 +130,7 @@ takes_no_metadata() { # FORMAT
   right
 
   step "$format: none of them takes metadata"
-  for disk in $a $b $c; do refuses $disk 255; done
+  for disk in $a $b $c; do refuses "$disk" 255; done
   known 8 65536 >/run/new
   dd if=/run/new of=/run/wanted bs=64k seek=8 conv=notrunc status=none
   dd if=/run/new of=/dev/emd0 bs=64k seek=8 oflag=direct conv=notrunc status=none &
@@ -142,7 +142,7 @@ takes_no_metadata() { # FORMAT
   expect_failure "the module stays" rmmod emd
   kill -0 $writer || fail "the write did not wait"
   expect_equal "nobody is failed for it" "$(emd_members emd0)" "in-sync in-sync in-sync"
-  for disk in $a $b $c; do refuses $disk 0; done
+  for disk in $a $b $c; do refuses "$disk" 0; done
   wait $writer || fail "the write failed"
   say "ok: the write was acknowledged"
   right
@@ -150,11 +150,11 @@ takes_no_metadata() { # FORMAT
 
   step "$format: none takes that it is clean"
   written 9
-  for disk in $a $b $c; do refuses $disk 255; done
+  for disk in $a $b $c; do refuses "$disk" 255; done
   expect "stopped" emdadm stop emd0
   wait_for 10 told metadata-error "stays marked as dirty"
   expect "unloaded" rmmod emd
-  for disk in $a $b $c; do refuses $disk 0; done
+  for disk in $a $b $c; do refuses "$disk" 0; done
   emd_load start_timeout_ms=500
   wait_for 10 emd_runs emd0
   wait_for 10 happened task-started

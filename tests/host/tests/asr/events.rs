@@ -542,3 +542,36 @@ fn bad_ranges_are_not_kept() {
     assert!(world.set.plan().is_empty());
     assert!(!world.set.keeps_bad_ranges(1));
 }
+
+/// A disk that the volume cannot do without takes data and no metadata, however long, and then all stops: it
+/// counts at the next start, and hears of everything.
+#[test]
+fn who_could_not_be_done_without_counts() {
+    let mut world = World::created(4, 40, 512, 0);
+    let slots: Vec<Option<u16>> = (0..4).map(Some).collect();
+    let made = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("v", Level::Raid10, &slots)
+    });
+    world.apply(&made);
+    world.apply(&Event::DiskFailed(0));
+    let old = world.disks[1].clone();
+    for event in [
+        Event::Dirty(0),
+        Event::Clean(0),
+        Event::Dirty(0),
+        Event::Clean(0),
+    ] {
+        world.apply(&event);
+        world.set.missed(1);
+    }
+    let mut disks = world.disks.clone();
+    disks[1] = old;
+    let mut set = open(&disks).unwrap();
+    let volume = set.set().volume(0).unwrap();
+    assert_ne!(volume.members[0].state, MemberState::InSync);
+    let in_sync = |slot: usize| volume.members[slot].state == MemberState::InSync;
+    assert!(in_sync(1) && in_sync(2) && in_sync(3), "{volume:?}");
+    apply(&mut set, &mut disks, &Event::Dirty(0), 92).unwrap();
+    assert_eq!(show(open(&disks).unwrap().set()), show(set.set()));
+}

@@ -176,3 +176,33 @@ fn who_missed_an_update_is_not_torn_by_the_next() {
         assert_eq!(alone.set().volumes[0].members[2].state, MemberState::Failed);
     }
 }
+
+/// A disk that the volume cannot do without takes data and no metadata, however long, and then all stops: it
+/// counts at the next start, and hears of everything.
+#[test]
+fn who_could_not_be_done_without_counts() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    world.apply(&Event::DiskFailed(1));
+    let old = world.disks[2].clone();
+    for event in [
+        Event::Dirty(0),
+        Event::Clean(0),
+        Event::Dirty(0),
+        Event::Clean(0),
+    ] {
+        world.apply(&event);
+        world.set.missed(2);
+    }
+    let mut disks = world.disks.clone();
+    disks[2] = old;
+    let mut set = open(&disks).unwrap();
+    assert_eq!(set.set().volumes[0].members[2].state, MemberState::InSync);
+    assert_eq!(set.set().volumes[0].members[1].state, MemberState::Failed);
+    apply(&mut set, &mut disks, &Event::Dirty(0), 92).unwrap();
+    for key in [0, 2] {
+        let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();
+        assert_eq!(alone.set().generation, set.set().generation, "disk {key}");
+    }
+}
