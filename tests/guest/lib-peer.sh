@@ -180,6 +180,24 @@ emd_rebuilt() {
   done | sort -u
 }
 
+# ddf_newest DISK...: the one that mdmon wrote last. (It may end without having written all of them.)
+ddf_newest() {
+  local device seq newest=-1 chosen
+  for device; do
+    seq=$((16#$(mdadm -E "$device" | sed -n 's/^ *Seq : //p')))
+    ((seq <= newest)) || { newest=$seq && chosen=$device; }
+  done
+  echo "$chosen"
+}
+
+# emd_takes_rebuilt DISK...: EMD finds the DDF volumes that md has rebuilt, on these disks. mdmon 4.4 may have recorded it otherwise (what it did is in DEGRADED): it lists a disk that replaces one in several volumes
+# twice, the second time as rebuilding for good, and may go on to call one of the volumes degraded; or it ends before it has recorded that a rebuild is over (seen on a busy machine). EMD cannot know better, and rebuilds that.
+emd_takes_rebuilt() {
+  DEGRADED=$(mdadm_view "$(ddf_newest "$@")" | sed -n 's/^volume \(.*\): Degraded.*/\1/p')
+  emd_finds optimal
+  expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$DEGRADED"
+}
+
 # there_and_back STATE SEED DISK...: EMD writes to the volumes that it has; md takes them from the disks and writes to them, and EMD
 # has them again.
 there_and_back() {

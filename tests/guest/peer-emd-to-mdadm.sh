@@ -131,7 +131,7 @@ md_takes_the_spare() {
   md_stop
   # It would be the older half of a set of two histories.
   blkdiscard -f -z "${DISKS[1]}"
-  emd_takes optimal
+  emd_takes_rebuilt "$spare" "${DISKS[0]}" "${DISKS[@]:2:members-2}"
   expect "the spare is a member" emd_has "$name" "$spare"
 }
 

@@ -128,13 +128,8 @@ lost_and_rebuilt() {
   md_stop
   # It would be the older half of a set of two histories.
   blkdiscard -f -z "${DISKS[1]}"
-  # mdmon 4.4 lists a disk that replaces one in several volumes twice, the second time as rebuilding for good, and may go on to call
-  # one of the volumes degraded. EMD cannot know better, and rebuilds that.
-  local degraded
-  degraded=$(mdadm_view "${DISKS[0]}" | sed -n 's/^volume \(.*\): Degraded.*/\1/p')
-  emd_finds optimal
-  expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$degraded"
-  [[ ! $degraded ]] || emd_agrees
+  emd_takes_rebuilt "${USED[@]}"
+  [[ ! $DEGRADED ]] || emd_agrees
 }
 
 # takes_the_spare NAME...: the disk of the container that is in none of these takes the place of one that is lost in EMD.
@@ -165,12 +160,9 @@ takes_the_spare() {
 
 md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }
 
-# mdadm reads from the disk that mdmon wrote last the states that EMD tells. (It may end without having written all of them.)
+# mdadm reads from the disk that mdmon wrote last the states that EMD tells.
 emd_agrees() {
-  local device seq newest=0 chosen
-  for device in $(emdadm show --json | jq -r '.sets[].disks[] | select(.state == "online" and .role == "member").device'); do
-    seq=$((16#$(mdadm -E "$device" | sed -n 's/^ *Seq : //p')))
-    ((seq <= newest)) || { newest=$seq && chosen=$device; }
-  done
-  expect_agreement "$(emd_view)" "$chosen"
+  local devices
+  mapfile -t devices < <(emdadm show --json | jq -r '.sets[].disks[] | select(.state == "online" and .role == "member").device')
+  expect_agreement "$(emd_view)" "$(ddf_newest "${devices[@]}")"
 }
