@@ -15,6 +15,7 @@ source /emd/tests/guest/lib-imsm.sh
 #   regions     written, and there is a bitmap. It comes last: its regions are clean again when nobody wrote for some seconds
 #   lost        written, and a member is lost
 #   lost-left   left alone, and a member is lost
+#   rebuilding  written, and what replaces a lost member is being rebuilt. It has two more disks, the first for EMD to rebuild to, the other for md
 ROUNDS=()
 CASES=() # of the round that runs
 
@@ -43,7 +44,8 @@ emd_leaves_dirt() { # ROUND
   emd_leaves
   each lost_is_blanked
   # What was written stays dirty.
-  modprobe emd clean_ms=3600000 start_timeout_ms=500
+  modprobe emd clean_ms=3600000 start_timeout_ms=500 checkpoint_ms=300
+  each emd_rebuilds
   each emd_writes
   each in_flight
   each wait_for 20 is_in_flight
@@ -59,6 +61,7 @@ md_resyncs_and_leaves_dirt() { # ROUND
   each damaged
   dmesg -C
   each md_assembles
+  each md_goes_on
   each wait_for 60 md_settled
   each resynced md 2
   expect_equal "md has begun as many resyncs as there are dirty volumes with something to resync" \
@@ -66,6 +69,7 @@ md_resyncs_and_leaves_dirt() { # ROUND
   each md_begins_check
   each md_finds_all_right
   step "power is cut when md has just written to some, and writes to them"
+  each md_rebuilds
   each md_writes
   each in_flight
   each wait_for 20 is_in_flight
@@ -99,25 +103,28 @@ each() {
   local line name format maker first count level kind MINE
   for line in "${CASES[@]}"; do
     read -r name format maker first count level kind <<<"$line"
-    [[ -n ${DISKS_OF[$name]-} ]] || DISKS_OF[$name]=$(disks $(seq -f "disk%g" "$first" $((first + count - 1))) | tr '\n' ' ')
+    [[ -n ${DISKS_OF[$name]-} ]] || DISKS_OF[$name]=$(its_disks "$count" | tr '\n' ' ')
     read -ra MINE <<<"${DISKS_OF[$name]}"
     "$@"
   done
 }
 
+# its_disks COUNT [SKIPPED]: so many from its first one on.
+its_disks() { disks $(seq -f "disk%g" $((first + ${2-0})) $((first + ${2-0} + $1 - 1))); }
+
 # What is left of a mirror of two, or of one parity, has nothing to agree with. What mdadm starts by force it calls clean.
 # has_to_agree md|emd: prints the name of a volume that has.
-has_to_agree() { case $kind,$level,$1 in *left,* | lost,[145],* | lost,6,md) ;; *) echo "$name" ;; esac }
+has_to_agree() { case $kind,$level,$1 in *left,* | rebuilding,* | lost,[145],* | lost,6,md) ;; *) echo "$name" ;; esac }
 
-# md begins a resync for what is left of a mirror, and it ends at once.
+# md begins a resync for what is left of a mirror, and it ends at once. After a rebuild it may begin one.
 lost_node() {
   local device
-  [[ $kind == lost && -z $(has_to_agree md) ]] || return 0
+  [[ $kind =~ ^(lost|rebuilding)$ && -z $(has_to_agree md) ]] || return 0
   device=$(md_device "$name") && echo "${device#/dev/}"
 }
 
 # Parity may be wrong where it was written, and a lost member's data follows from it: so nobody starts that by himself. (Neither looks at whether a second parity is left.)
-by_force() { [[ $kind == lost && $level == [456] ]]; }
+by_force() { [[ $kind =~ ^(lost|rebuilding)$ && $level == [456] ]]; }
 
 is_written() { [[ $kind != *left ]]; }
 
@@ -179,7 +186,7 @@ kib() {
 }
 
 loses_a_member() {
-  [[ $kind == lost* ]] || return 0
+  [[ $kind == lost* || $kind == rebuilding ]] || return 0
   # It is one of all volumes of its set.
   if ! another; then
     LOST_DISK[$name]=$(its '.members[1].device')
@@ -190,7 +197,7 @@ loses_a_member() {
 
 lost_is_blanked() {
   local lost
-  is_blank || return 0
+  is_blank || [[ $kind == rebuilding ]] || return 0
   lost=${LOST_DISK[${name/%l/w}]-${LOST_DISK[$name]}}
   another || blkdiscard -f -z "$lost" 2>/dev/null
   DISKS_OF[$name]=${DISKS_OF[$name]/"$lost "/}
@@ -198,10 +205,62 @@ lost_is_blanked() {
 
 # In a later boot: which ones these are.
 those_left() {
-  ! is_blank || DISKS_OF[$name]=$({ emdadm examine --json "${MINE[@]}" || true; } | jq -r '[.sets[].disks[].device // empty] | unique | join(" ")')
+  if [[ $kind == rebuilding ]]; then
+    mapfile -t MINE < <(its_disks $((count + 2)))
+  else
+    is_blank || return 0
+  fi
+  DISKS_OF[$name]=$({ emdadm examine --json "${MINE[@]}" || true; } | jq -r '[.sets[].disks[].device // empty] | unique | join(" ")')
 }
 
 is_clean() { [[ $(its .consistency) == clean ]]; }
+
+# To a new disk, so slowly that power goes in the middle.
+emd_rebuilds() {
+  [[ $kind == rebuilding ]] || return 0
+  local new
+  new=$(its_disks 1 "$count")
+  wait_for 20 its_array
+  expect "$name: slow" emdadm limit --max 64K "$(its_array)"
+  expect "$name: a new disk" emdadm add "$(its_array)" "$new"
+  DISKS_OF[$name]+=" $new"
+  wait_for 20 emd_rebuilds_more_than 0
+}
+
+emd_rebuilds_more_than() { its '.task | select(.kind == "rebuild").done_sectors' | grep -q '[1-9]'; }
+
+md_goes_on() { [[ $kind != rebuilding ]] || mdadm --readwrite "$(md_device "$name")" 2>/dev/null || true; }
+
+md_rebuilds() {
+  [[ $kind == rebuilding ]] || return 0
+  local folder node lost new
+  folder=$(md_folder "$name")
+  node=$(md_device "$name")
+  new=$(its_disks 1 $((count + 1)))
+  lost=$(grep -lx 1 "$folder"/dev-*/slot)
+  lost=${lost%/slot}
+  lost=/dev/${lost##*/dev-}
+  expect "$name loses a member" mdadm -f "$node" "$lost"
+  wait_for 20 md_is_synced "$name" 1
+  echo 32 >"$folder/sync_speed_min"
+  echo 64 >"$folder/sync_speed_max"
+  if own_set; then node=/dev/$(container_of); fi
+  expect "$name: a new disk" mdadm --add "$node" "$new"
+  # md starts it when the array is written to.
+  /emd/bin/pattern write "$(md_device "$name")" 1 64 4
+  wait_for 20 md_is_at_it
+  # (While it is in the container mdadm reads it.)
+  blkdiscard -f -z "$lost" 2>/dev/null
+}
+
+md_is_at_it() { [[ $(md_sysfs "$name" sync_action) == recover && $(md_sysfs "$name" sync_completed) =~ ^[1-9] ]]; }
+
+container_of() {
+  local container
+  container=$(md_sysfs "$name" metadata_version)
+  container=${container#external:/}
+  echo "${container%%/*}"
+}
 
 emd_writes() {
   wait_for 20 its_array
@@ -287,6 +346,10 @@ emd_is_done() {
 emd_has_resynced() {
   local array resync="task-started resync, task-done" wanted=
   array=$(its_array)
+  if [[ $kind == rebuilding ]]; then
+    say "$name: EMD: $(emdadm monitor --from 0 --once --json | jq -rs --arg a "$array" '[.[] | select((.array // "") == $a and (.kind | startswith("task-started") or startswith("task-done"))) | .kind + if .word then " " + .word else "" end] | join(", ")')"
+    return
+  fi
   if is_blank; then
     [[ -z $(has_to_agree emd) ]] || wanted=$resync
   else
@@ -301,7 +364,7 @@ emd_has_resynced() {
 }
 
 emd_finds_all_right() {
-  [[ $kind == written ]] || return 0
+  [[ $kind == written || $kind == rebuilding ]] || return 0
   expect "$name: EMD checks it" emdadm check --wait "$(its_array)"
   expect_equal "$name: what does not agree" "$(its '.mismatches | length')" 0
 }
@@ -340,6 +403,7 @@ damaged() {
   echo "$device $offset $((offset + (rows - 1) / count * count * chunk))" >"/run/spots.$name"
   known 9 4096 >/run/other
   # What is left of these has no redundancy.
+  [[ $kind != rebuilding ]] || return 0
   [[ $kind != lost* || $level == 6 || $level == 10 ]] || return 0
   ! is_written || spot 0 of=
   spot 1 of=
@@ -389,7 +453,8 @@ md_assembles() {
   local force=()
   if own_set; then
     another || md_tells "${MINE[@]}"
-    ! by_force || md_is_forced
+    # Of a volume that is being rebuilt mdadm does not look at Intel's mark.
+    ! by_force || [[ $format == imsm && $kind == rebuilding ]] || md_is_forced
     return
   fi
   if by_force; then
@@ -412,10 +477,9 @@ md_lets_go_of() {
 md_is_forced() {
   local container
   expect_equal "$name: md does not start it" "$(md_sysfs "$name" array_state)" inactive
-  container=$(md_sysfs "$name" metadata_version)
-  container=${container#external:/}
+  container=$(container_of)
   mdadm -S "$(md_device "$name")" 2>/dev/null
-  mdadm -A --run --force "/dev/md/$name" "/dev/${container%%/*}" >/run/mdadm.out 2>&1 || fail "mdadm -A --force: $(</run/mdadm.out)"
+  mdadm -A --run --force "/dev/md/$name" "/dev/$container" >/run/mdadm.out 2>&1 || fail "mdadm -A --force: $(</run/mdadm.out)"
 }
 
 # md_tells DISK...: as md_assemble does, beside others.

@@ -144,6 +144,9 @@ md_has_place() {
   read -r slot 2>/dev/null <"$(md_folder "$1")/dev-${2#/dev/}/slot" && [[ $slot != none ]]
 }
 
+# md_gives_place NAME DISK: for wait_for: it gets one. (mdmon may have missed that a member was lost: see md_gets_synced.)
+md_gives_place() { md_has_place "$@" || { ((SECONDS % 5)) || pkill -USR1 mdmon; false; }; }
+
 md_is_synced() { # NAME [LOST]
   local folder level action start degraded
   folder=$(md_folder "$1") || return

@@ -90,6 +90,15 @@ ROUNDS=(
    il imsm emd 5 4 10 lost-left
    mw 1.0 emd 9 4 6 lost
    mv 1.2 emd 13 4 10 lost"
+  # What is being rebuilt. (Not DDF, of which mdmon 4.4 does not always go on with it.)
+  "iw imsm mdadm 6 3 5 rebuilding
+   mw 1.2 mdadm 11 2 1 rebuilding"
+  "iw imsm emd 5 2 1 rebuilding
+   mw 1.2 emd 9 3 5 rebuilding
+   mv 0.90 mdadm 14 3 5 rebuilding"
+  "iw imsm emd 1 4 10 rebuilding
+   mw 1.0 emd 7 4 10 rebuilding
+   mv 1.2 mdadm 13 4 6 rebuilding"
 )
 
 # Three boots of each. (A boot is found by the name of its function.)

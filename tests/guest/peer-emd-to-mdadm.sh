@@ -126,7 +126,7 @@ md_takes_the_spare() {
   run mdadm -f "${MD_NODES[$name]}" "${DISKS[1]}"
   # md starts it when the array is written to.
   md_fill 2
-  wait_for 20 md_has_place "$name" "$spare"
+  wait_for 20 md_gives_place "$name" "$spare"
   md_wait "$name"
   md_stop
   # It would be the older half of a set of two histories.

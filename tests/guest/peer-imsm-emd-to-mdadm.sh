@@ -87,7 +87,7 @@ boot_1() {
   run mdadm -f "${MD_NODES[five]}" "${DISKS[1]}"
   # md starts it when the array is written to.
   md_fill 2
-  for name in "${!SUMS[@]}"; do wait_for 20 md_has_place "$name" "${DISKS[3]}"; done
+  for name in "${!SUMS[@]}"; do wait_for 20 md_gives_place "$name" "${DISKS[3]}"; done
   for name in "${!SUMS[@]}"; do md_wait "$name"; done
   md_stop
   # md has noted that it was away: EMD would take it back.
