@@ -10,7 +10,10 @@
 //!
 //! * [`Job::Write`]: the executor fills `New` of one slot only, the lowest in `written`, and **in
 //!   the `Step::Write` of this job every member's `New` is `New(written.first())`**. One step
-//!   writes all writable members, those being rebuilt too. Nothing is read.
+//!   writes all writable members, those being rebuilt too. Nothing is read, unless the last good member did not
+//!   take it and stays in use ([`StepResult::kept`]): those being rebuilt that took it would differ from it where the
+//!   rebuild has passed. So what it holds is read and written to them: a second `Step::Write`, of `New` that a `Copy`
+//!   filled.
 //! * [`Job::Read`]: any member's block will do. The lowest wanted slot is tried first, then the
 //!   others one at a time, slots ascending. The data is in `Old` of [`Outcome::source`].
 //! * [`Job::Rebuild`]: one member that is not itself a target is read (the next if that fails) and
@@ -31,8 +34,11 @@
 //!   targets, to in-sync members that could not be read, and (`fix`) to those that differ.
 //! * A block that could not be read, on a member that is still in use, is written again, whenever
 //!   another member has it; also by a `Sync` that does not `fix`.
+//! * A `Write` that the last good member did not take is taken back from those being rebuilt. Where that cannot be, as it
+//!   cannot be read there either, it is [`LaneResult::Unreadable`], and [`Outcome::unreadable`] names those: they hold
+//!   what nobody else does, and the range is to be recorded as bad there.
 //! * The machine ends after at most [`STEPS_MAX`] steps, whatever the executor answers: no member
-//!   is read twice, no two members are compared twice, and each job writes once.
+//!   is read twice, no two members are compared twice, and each job writes once, a `Write` that is taken back twice.
 
 use super::lane::{Compute, Job, Lane, LaneResult, Outcome, Step, StepResult, Usable};
 use super::{Geometry, Kind, Mask};
@@ -41,7 +47,7 @@ use crate::model::{Slot, MEMBERS_MAX};
 /// Most calls of [`MirrorLane::step`], from the first to the one that answers `Done`: every member
 /// read, all but one copied or compared (`n` reads and `n − 1` copies; or one read of all,
 /// `n − 1` comparisons and `n − 1` copies), a write, the end. A vote of [`VOTERS_MAX`] stays
-/// below.
+/// below. A write that is taken back: that write, reads and copies (together `n`), a write, the end.
 pub const STEPS_MAX: usize = 2 * MEMBERS_MAX + 1;
 
 /// Most copies among which a `Sync` looks for the one that most members have; of more, the one
@@ -140,7 +146,7 @@ impl Vote {
 /// * `have ∪ bad` has every member that was read; so none is read twice.
 /// * `have` members were in sync when they were read.
 /// * `new` names the members whose `New` the machine's own steps filled.
-/// * Once `wrote` is set, only `Done` follows.
+/// * Once `wrote` is set, only `Done` follows; in a `Write` also what takes it back, once.
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorLane {
     job: Job,
@@ -161,6 +167,10 @@ pub struct MirrorLane {
     /// See [`MirrorLane::led_by`].
     followers: Mask,
     wrote: bool,
+    /// Those that stay in use though they did not take it ([`StepResult::kept`]).
+    kept: Mask,
+    /// The others hold again what these do, or failed.
+    taken_back: bool,
     written_ok: Mask,
     write_failed: Mask,
     /// What the executor is at; `None` before the first call.
@@ -195,6 +205,8 @@ impl MirrorLane {
             overwriting: false,
             followers: Mask::EMPTY,
             wrote: false,
+            kept: Mask::EMPTY,
+            taken_back: false,
             written_ok: Mask::EMPTY,
             write_failed: Mask::EMPTY,
             last: None,
@@ -269,8 +281,10 @@ impl MirrorLane {
             }
             Some(Step::Write { members }) => {
                 let failed = members.intersect(result.failed.union(result.lost));
-                self.write_failed = failed;
-                self.written_ok = members.minus(failed);
+                self.taken_back = self.wrote;
+                self.kept = self.kept.union(result.kept.intersect(failed));
+                self.write_failed = self.write_failed.union(failed);
+                self.written_ok = self.written_ok.union(members).minus(failed);
                 self.wrote = true;
             }
             _ => {}
@@ -283,6 +297,9 @@ impl MirrorLane {
         }
         if self.wrote {
             // Those being rebuilt do not count: their contents are not trusted yet.
+            if !self.kept.is_empty() {
+                return self.take_back();
+            }
             return self.done(
                 good_if(!self.written_ok.intersect(self.readable).is_empty()),
                 Mask::EMPTY,
@@ -293,6 +310,23 @@ impl MirrorLane {
         }
         Step::Write {
             members: self.writable,
+        }
+    }
+
+    /// The last good member did not take what was written: the others are to hold what it does.
+    fn take_back(&self) -> Step {
+        let ahead = self.written_ok.intersect(self.writable);
+        let kept = self.kept.intersect(self.readable);
+        if self.taken_back || ahead.is_empty() || kept.is_empty() {
+            return self.done(LaneResult::Unwritten, Mask::EMPTY);
+        }
+        if let Some(source) = self.have.first() {
+            let step = self.copy(source, ahead);
+            return step.unwrap_or_else(|| self.done(LaneResult::Unwritten, Mask::EMPTY));
+        }
+        match kept.minus(self.bad).first() {
+            Some(slot) => read_one(slot),
+            None => self.done(LaneResult::Unreadable, ahead),
         }
     }
 
@@ -438,6 +472,7 @@ impl MirrorLane {
         };
         let source = match self.job {
             Job::Sync { .. } if self.voting => self.vote.winner(),
+            Job::Write { .. } => None,
             _ => self.have.first(),
         };
         Step::Done(Outcome {

@@ -205,6 +205,9 @@ pub struct StepResult {
     /// These members, whether the step touched them or not, can from now on neither be read nor
     /// written. What was read from them before stays good.
     pub lost: Mask,
+    /// Mirrors: of `failed`, after a write, those that stay in use all the same: the last good member
+    /// ([`Loss::Kept`](crate::personalities::loss::Loss::Kept)).
+    pub kept: Mask,
     /// `Compare` or `Match` found a difference.
     pub differs: bool,
     /// After [`Compute::Locate`]: the data member that is wrong.

@@ -308,8 +308,10 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
     if let Some(pass) = body.array() {
         note_failures(pass, body, failed, offline, is_write);
     }
-    let lost = if is_write { failed } else { offline };
+    let mut kept = Mask::EMPTY;
     if is_write {
+        // A mirror's last good member stays in use.
+        kept = failed.intersect(body.array().map_or(Mask::EMPTY, |pass| pass.readable()));
         body.taken = members.minus(failed);
         body.log.left_behind |= !failed.is_empty();
     }
@@ -327,9 +329,11 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
         clear_run(body);
         return defer(op);
     }
+    let lost = if is_write { failed } else { offline }.minus(kept);
     let result = StepResult {
         failed,
         lost,
+        kept,
         ..StepResult::default()
     };
     body.step = body.work.as_mut().map(|work| work.step(result));
@@ -564,7 +568,25 @@ impl Array {
                 .iter()
                 .all(|slot| self.add_bad_spot(self.run_spot(body, slot))),
             Job::Sync { .. } => true,
-            Job::Read { .. } | Job::Write { .. } => false,
+            Job::Write { .. } => {
+                self.leave_hole_of_write(body, outcome);
+                false
+            }
+            Job::Read { .. } => false,
+        }
+    }
+
+    /// Members of a mirror that are being rebuilt took a write that the last good one did not, which cannot be read there
+    /// either. What has no room among bad ranges counts for nothing.
+    fn leave_hole_of_write(&self, body: &Body, outcome: Outcome) {
+        if self.geometry.kind() != Kind::Mirrored {
+            return;
+        }
+        let ahead = outcome.unreadable.minus(self.readable());
+        for slot in ahead.intersect(self.writable()).iter() {
+            if !self.add_bad_spot(self.run_spot(body, slot)) {
+                self.drop_member(slot, false);
+            }
         }
     }
 

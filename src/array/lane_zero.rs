@@ -59,7 +59,8 @@ pub(super) fn begin(body: &mut Body, members: Mask) -> bool {
         });
     body.zeroing = match (is_told, body.zeroing) {
         (true, _) => Zeroing::Told,
-        (false, Zeroing::Refused) => Zeroing::GivenUp,
+        // A second write, of what a member holds, is none of zeroes.
+        (false, Zeroing::Possible | Zeroing::Refused) => Zeroing::GivenUp,
         (false, zeroing) => zeroing,
     };
     is_told

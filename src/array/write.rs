@@ -28,7 +28,9 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
         Kind::Mirrored | Kind::Copies
             if bio.op() != REQ_OP_WRITE_ZEROES
                 && !pass.task_active.load(Ordering::Acquire)
-                && !pass.has_bad_spots() =>
+                && !pass.has_bad_spots()
+                // What the last good member did not take is taken back from those being rebuilt.
+                && (pass.geometry.kind() != Kind::Mirrored || pass.writable() == pass.readable()) =>
         {
             copied(pass, bio)
         }

@@ -424,22 +424,29 @@ impl Sim {
         if outcome.result != LaneResult::Unreadable {
             return false;
         }
-        let Job::Rebuild { targets } = body.job else {
-            return matches!(body.job, Job::Sync { .. });
-        };
         let Some(array) = &self.array else {
             return false;
+        };
+        let (targets, held_up) = match body.job {
+            Job::Rebuild { targets } => (targets, false),
+            Job::Sync { .. } => return true,
+            // `Array::leave_hole_of_write`.
+            Job::Write { .. } if self.geometry.kind() == Kind::Mirrored => {
+                (outcome.unreadable.minus(array.readable), true)
+            }
+            Job::Read { .. } | Job::Write { .. } => return false,
         };
         let targets = targets.intersect(array.writable);
         let spots: Vec<BadSpot> = targets
             .iter()
             .map(|slot| self.run_spot(body, slot))
             .collect();
-        spots.into_iter().all(|spot| {
+        let kept = spots.into_iter().all(|spot| {
             self.tell(|_| format!("   {spot:?} cannot be filled"));
             self.report.holes += 1;
             self.arr().bad.add(spot)
-        })
+        });
+        kept && !held_up
     }
 
     /// Which members can be used by an op for what its run covers (`Array::usable`), and whether

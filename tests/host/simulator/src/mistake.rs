@@ -53,6 +53,8 @@ pub enum Mistake {
     UnsyncedParityTrusted,
     /// A write that cannot work parity out anew leaves it behind as if a rebuild was to come by.
     ParityLeftBehind,
+    /// What a mirror's last good member did not take stays on the one that is being rebuilt.
+    NotTakenBack,
     /// The mark of a task passes a lane that failed.
     MarkPastFailedLane,
     /// A task on a mirror starts while writes that took no lane locks are in flight.
@@ -139,6 +141,7 @@ impl Mistake {
         Mistake::SpareTrustedAtOnce,
         Mistake::UnsyncedParityTrusted,
         Mistake::ParityLeftBehind,
+        Mistake::NotTakenBack,
         Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,

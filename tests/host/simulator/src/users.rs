@@ -202,7 +202,9 @@ impl Sim {
         };
         match self.geometry.kind() {
             Kind::Mirrored | Kind::Copies
-                if !self.arr().task_active && self.arr().bad.is_empty() =>
+                if !self.arr().task_active
+                    && self.arr().bad.is_empty()
+                    && !self.may_be_taken_back() =>
             {
                 self.write_copies(user, (sector, sectors), fua);
             }
@@ -210,6 +212,13 @@ impl Sim {
             _ => self.spread(user, sector, sector + u64::from(sectors)),
         }
         self.unref_user(user);
+    }
+
+    /// What a mirror's last good member does not take is taken back from those being rebuilt, by lanes.
+    fn may_be_taken_back(&mut self) -> bool {
+        let is_mirror = self.geometry.kind() == Kind::Mirrored && !self.has(Mistake::NotTakenBack);
+        let array = self.arr();
+        is_mirror && array.writable != array.readable
     }
 
     /// `write::copied`: one clone for each copy.

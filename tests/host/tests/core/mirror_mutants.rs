@@ -66,7 +66,8 @@ fn false_reports() {
 /// Changes what the machine learns; none may go unnoticed.
 #[test]
 fn false_answers() {
-    let changes: [Fault<fn(&mut StepResult)>; 5] = [
+    let changes: [Fault<fn(&mut StepResult)>; 6] = [
+        ("nobody is kept", |r| r.kept = Mask::EMPTY),
         ("nothing fails", |r| r.failed = Mask::EMPTY),
         ("nothing is lost", |r| r.lost = Mask::EMPTY),
         ("a failure is a loss", |r| r.lost = r.lost.union(r.failed)),

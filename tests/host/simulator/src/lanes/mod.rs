@@ -219,6 +219,7 @@ impl Sim {
             return;
         };
         let (first, sectors) = (body.run_column, body.run_sectors);
+        body.new.fill(Vec::new());
         for slot in written.iter() {
             body.new[usize::from(slot)] = vec![0; sectors as usize];
         }
@@ -348,6 +349,10 @@ impl Sim {
         for slot in lost.iter() {
             self.drop_member(slot);
         }
+        let kept = match is_write && !self.has(Mistake::NotTakenBack) {
+            true => failed.intersect(self.arr().readable),
+            false => Mask::EMPTY,
+        };
         let whole = self.has(Mistake::LaneFromDistrustedParity);
         let body = self.op(op);
         let parts = body.run_sectors == body.sectors && body.sectors > 1;
@@ -358,7 +363,8 @@ impl Sim {
         }
         body.next(StepResult {
             failed,
-            lost,
+            lost: lost.minus(kept),
+            kept,
             ..StepResult::default()
         });
         self.perform(op);

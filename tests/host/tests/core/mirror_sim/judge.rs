@@ -24,7 +24,7 @@ pub fn judge(before: &Lab, after: &Lab, job: Job, trace: &Trace) -> Verdict {
         );
     }
     ensure!(
-        outcome.repaired == trace.read_failed.intersect(took),
+        outcome.repaired == trace.read_failed.intersect(took).minus(trace.kept),
         "repaired is not what failed to read and took a write"
     );
     if !matches!(job, Job::Write { .. }) {
@@ -89,7 +89,10 @@ fn judge_write(before: &Lab, after: &Lab, written: Mask, trace: &Trace) -> Verdi
     let outcome = &trace.outcome;
     let usable = before.usable();
     let took = trace.write_asked.minus(trace.write_failed);
-    ensure!(trace.reads.is_empty(), "a write that reads");
+    ensure!(
+        trace.reads.iter().all(|&m| trace.kept.contains(m)),
+        "a write that reads who took it, or needs not"
+    );
     if written.is_empty() || usable.readable.intersect(usable.writable).is_empty() {
         ensure!(trace.steps == 1, "wrote nothing, or what cannot hold");
         ensure!(
@@ -108,8 +111,15 @@ fn judge_write(before: &Lab, after: &Lab, written: Mask, trace: &Trace) -> Verdi
     );
     let left_out = usable.readable.minus(trace.write_asked).minus(trace.lost);
     ensure!(
-        outcome.write_failed == trace.write_failed.union(left_out),
+        outcome.write_failed == trace.write_failed.union(left_out).union(trace.back_failed),
         "members that missed the write are not all reported"
+    );
+    if !trace.kept.is_empty() {
+        return judge_taken_back(after, took, trace);
+    }
+    ensure!(
+        trace.back_asked.is_empty(),
+        "taken back though nobody stays who missed it"
     );
     let holds = !took.intersect(usable.readable).is_empty();
     let result = if holds {
@@ -127,6 +137,36 @@ fn judge_write(before: &Lab, after: &Lab, written: Mask, trace: &Trace) -> Verdi
         );
     }
     judge_contents(before, after, Some(FRESH))
+}
+
+/// The last good member missed a write and stays in use: nobody may hold something else than it does and count.
+fn judge_taken_back(after: &Lab, took: Mask, trace: &Trace) -> Verdict {
+    let outcome = &trace.outcome;
+    ensure!(
+        outcome.result != LaneResult::Good,
+        "good, though the last good member missed it"
+    );
+    ensure!(
+        trace.back_asked.is_within(took),
+        "taken back from who did not take it"
+    );
+    let Some(last) = trace.kept.minus(trace.lost).first() else {
+        // It went after all: there is nothing to compare with.
+        return Ok(());
+    };
+    let named = outcome.unreadable.union(outcome.write_failed);
+    for m in took.minus(trace.lost).minus(named) {
+        ensure!(
+            after.at(m).content == after.at(last).content,
+            "{m} holds something else than {last}"
+        );
+    }
+    ensure!(
+        outcome.unreadable.is_empty()
+            || outcome.result == LaneResult::Unreadable && after.at(last).bad,
+        "not taken back, though the last good member can be read"
+    );
+    Ok(())
 }
 
 fn judge_read(usable: &Usable, before: &Lab, wanted: Mask, trace: &Trace) -> Verdict {

@@ -7,7 +7,8 @@
 //! A block is one `u32`. At every step, as far as the budget of faults allows and in every
 //! combination (see [`Script`]):
 //! * the read of a block fails; it stays unreadable until it is written;
-//! * a write fails; what the medium then holds is garbage;
+//! * a write fails; what the medium then holds is garbage. Of the last member in sync the executor says then that it
+//!   stays in use all the same;
 //! * a member is lost, before the step's I/O reaches it (which then fails) or after it; also in
 //!   steps that are no I/O, or not its own.
 //!
@@ -139,6 +140,11 @@ pub struct Trace {
     pub write_asked: Mask,
     /// Members whose write failed, or who were lost in that step.
     pub write_failed: Mask,
+    /// Those of them that stay in use.
+    pub kept: Mask,
+    /// A write that is taken back: who was to be written again, and who failed that.
+    pub back_asked: Mask,
+    pub back_failed: Mask,
     pub lost: Mask,
     pub trouble: bool,
     pub old: Vec<Option<u32>>,
@@ -193,6 +199,9 @@ impl Lab {
             read_failed: Mask::EMPTY,
             write_asked: Mask::EMPTY,
             write_failed: Mask::EMPTY,
+            kept: Mask::EMPTY,
+            back_asked: Mask::EMPTY,
+            back_failed: Mask::EMPTY,
             lost: Mask::EMPTY,
             trouble: false,
             old: Vec::new(),
@@ -255,15 +264,21 @@ impl Lab {
                 Step::Log { .. } => {}
                 Step::Write { members } => {
                     ensure!(!members.is_empty(), "writes nothing");
-                    ensure!(trace.write_asked.is_empty(), "writes a second time");
-                    trace.write_asked = members;
+                    let is_back = !trace.write_asked.is_empty();
+                    if is_back {
+                        ensure!(!trace.kept.is_empty(), "writes a second time");
+                        ensure!(trace.back_asked.is_empty(), "writes a third time");
+                        trace.back_asked = members;
+                    } else {
+                        trace.write_asked = members;
+                    }
                     for m in members {
                         ensure!(
                             trusted.writable.contains(m),
                             "writes {m}, which it must not"
                         );
                         let block = match job {
-                            Job::Write { .. } => FRESH,
+                            Job::Write { .. } if !is_back => FRESH,
                             _ => match new[usize::from(m)] {
                                 Some(block) => block,
                                 None => return Err(format!("writes {m} from an empty buffer")),
@@ -287,7 +302,14 @@ impl Lab {
                             result.lost = result.lost.with(m);
                         }
                     }
-                    trace.write_failed = result.failed.union(result.lost);
+                    let failed = result.failed.union(result.lost);
+                    if is_back {
+                        trace.back_failed = failed;
+                    } else {
+                        trace.write_failed = failed;
+                        result.kept = self.kept(failed);
+                        trace.kept = result.kept;
+                    }
                 }
                 Step::Compute(Compute::Copy { from, to }) => {
                     ensure!(from != to, "copies {from} to itself");
@@ -325,6 +347,17 @@ impl Lab {
         }
     }
 
+    /// The last member in sync, if it is among those that did not take a write (`Loss::Kept`): the others were given up
+    /// one after another.
+    fn kept(&mut self, failed: Mask) -> Mask {
+        let in_sync = self.usable().readable;
+        if in_sync.is_empty() || !in_sync.is_within(failed) {
+            return Mask::EMPTY;
+        }
+        let last = in_sync.iter().last();
+        Mask::option(last)
+    }
+
     /// What the executor owes after `Done`: members that missed a write are out of date, rebuilt
     /// ones are in sync.
     fn settle(&mut self, job: Job, trace: &Trace) {
@@ -348,7 +381,8 @@ pub fn steps_max(n: usize, job: Job) -> usize {
         n * (n - 1) / 2
     };
     match job {
-        Job::Write { .. } => 2,
+        // Taken back: a read, copies for all others, a write.
+        Job::Write { .. } => 2 + 1 + (n - 1) + 1,
         Job::Read { .. } => 2 * n + 1,
         Job::Rebuild { .. } => 2 * n,
         // At least two classes to vote on, so at least one needs no copy; see also `trees`.
