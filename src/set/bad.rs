@@ -129,7 +129,7 @@ impl Inner {
                     continue;
                 }
                 let recorded = self
-                    .flush_members(volume)
+                    .flush_rebuilt(volume, array, Mask::single(slot))
                     .and_then(|()| self.record(shared, &Event::RebuildDone { volume, slot }));
                 self.complain_once(shared, volume, &recorded);
                 if recorded.is_err() {

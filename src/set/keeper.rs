@@ -676,8 +676,9 @@ impl Inner {
     /// Whether so much is lost that every sector is there just once.
     fn nothing_to_agree(&self, volume: VolumeIndex) -> bool {
         let in_sync = self.in_sync(volume, None);
-        self.running(volume)
-            .is_some_and(|running| !running.array.geometry().can_compare(in_sync))
-            && self.health(volume, in_sync) != Health::Failed
+        // A member that is withheld is read below its mark: it has to agree there.
+        self.running(volume).is_some_and(|running| {
+            running.withheld.is_empty() && !running.array.geometry().can_compare(in_sync)
+        }) && self.health(volume, in_sync) != Health::Failed
     }
 }

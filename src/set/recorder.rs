@@ -373,13 +373,7 @@ impl Inner {
     ) -> Checked {
         match result.kind {
             TaskKind::Rebuild => {
-                if matches!(array.geometry().kind(), Kind::Mirrored | Kind::Copies) {
-                    // A copy is right by itself; the one that it was made from may be gone by now, and
-                    // kept in use as a mirror's last.
-                    self.flush_slots(volume, array, result.pass.marked)?;
-                } else {
-                    self.flush_members(volume)?;
-                }
+                self.flush_rebuilt(volume, array, result.pass.marked)?;
                 let mut rebuilt = Mask::EMPTY;
                 for slot in result.pass.marked.iter() {
                     let is_rebuilding = matches!(
@@ -428,6 +422,21 @@ impl Inner {
             TaskKind::Check | TaskKind::Repair => {}
         }
         Ok(())
+    }
+
+    /// Flushes what a rebuild of `slots` made right.
+    pub(super) fn flush_rebuilt(
+        &mut self,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        slots: Mask,
+    ) -> Checked {
+        match array.geometry().kind() {
+            // A copy is right by itself; the one that it was made from may be gone by now, and kept in use as a
+            // mirror's last.
+            Kind::Mirrored | Kind::Copies => self.flush_slots(volume, array, slots),
+            _ => self.flush_members(volume),
+        }
     }
 
     #[inline(never)]

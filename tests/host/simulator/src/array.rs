@@ -56,6 +56,8 @@ pub struct Array {
     pub rebuilt: Rc<Marks>,
     /// Members with a second pass of their rebuild before them.
     pub late: Late,
+    /// Members whose rebuild is over and must not be recorded as done (`set/bad.rs`).
+    pub withheld: Mask,
     /// Redundancy is not known to agree from here on.
     pub unsynced_from: u64,
     /// Members that were rebuilt while a sync was due.

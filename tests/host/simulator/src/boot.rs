@@ -297,6 +297,7 @@ impl Sim {
             broken: false,
             rebuilt: Rc::new(rebuilt),
             late: Late::NONE,
+            withheld: Mask::EMPTY,
             unsynced_from: unsynced,
             followers: Mask::EMPTY,
             task_active: false,

@@ -135,7 +135,6 @@ impl Sim {
     }
 
     pub(crate) fn go_down(&mut self) {
-        self.forget_holes();
         if let Some(array) = self.array.take() {
             self.last_readable = array.readable;
         }

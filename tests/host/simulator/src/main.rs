@@ -89,8 +89,8 @@ fn main() {
     println!(
         "{count} histories from seed {first} on, {} a second: {} steps, {} writes acknowledged, {} power cuts, \
          {} tasks done, {} starts refused, {} arrays lost; sectors left open: {} by the write hole, {} by \
-         unfinished initialisation, {} by holes that are forgotten; {} lanes \
-         of clean regions left out, {} holes left by rebuilds, {} filled",
+         unfinished initialisation; {} lanes of clean regions left out, {} holes left by rebuilds, {} filled, {} rebuilds \
+         withheld",
         (count as f64 / begin.elapsed().as_secs_f64()) as u64,
         sum.steps,
         sum.writes,
@@ -100,10 +100,10 @@ fn main() {
         sum.broken,
         sum.allowed[0],
         sum.allowed[1],
-        sum.allowed[2],
         sum.skipped,
         sum.holes,
         sum.filled,
+        sum.withheld,
     );
     let found = found.into_inner().unwrap_or_else(|lock| lock.into_inner());
     if all {
@@ -128,6 +128,7 @@ fn add(sum: &mut Report, one: &Report) {
     sum.skipped += one.skipped;
     sum.holes += one.holes;
     sum.filled += one.filled;
+    sum.withheld += one.withheld;
     for (sum, one) in sum.allowed.iter_mut().zip(one.allowed) {
         *sum += one;
     }

@@ -106,6 +106,8 @@ pub enum Mistake {
     BadRangeTakesLane,
     /// What a rebuild could not fill is not recorded.
     BadRangeNotRecorded,
+    /// A rebuild is called done that left what the format has no place for.
+    UnkeptCounts,
     /// The mark of a rebuild is recorded before what it could not fill.
     MarkPastBadRange,
     /// With a log, writes go on without a member while nobody recorded that it is lost.
@@ -167,6 +169,7 @@ impl Mistake {
         Mistake::BadRangeRead,
         Mistake::BadRangeTakesLane,
         Mistake::BadRangeNotRecorded,
+        Mistake::UnkeptCounts,
         Mistake::MarkPastBadRange,
         Mistake::BadRangeClearedInCache,
     ];

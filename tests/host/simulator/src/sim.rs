@@ -36,9 +36,6 @@ pub enum Allowance {
     /// The volume was still being initialised when a member was lost: what that one had, where parity
     /// was not there yet, is not known.
     NotInitialised,
-    /// A rebuild met what could neither be read nor worked out, and the format has no place to remember
-    /// that: after a restart, what is there counts as good.
-    HoleForgotten,
 }
 
 /// What a promise was broken by.
@@ -58,7 +55,7 @@ pub struct Report {
     /// Steps of the scheduler.
     pub steps: Time,
     /// Sectors made free, by [`Allowance`].
-    pub allowed: [u64; 3],
+    pub allowed: [u64; 2],
     /// Power cuts, starts that were refused, arrays that lost more than they bear.
     pub cuts: u64,
     /// See above.
@@ -78,6 +75,8 @@ pub struct Report {
     pub holes: u64,
     /// See above.
     pub filled: u64,
+    /// Rebuilds that were not called done, as the format has no place for what they left.
+    pub withheld: u64,
     /// What happened, when asked for.
     pub story: Vec<String>,
 }

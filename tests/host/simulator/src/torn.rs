@@ -159,33 +159,6 @@ impl Sim {
         }
     }
 
-    /// The machine goes down: of bad ranges only what the format has a place for is known afterwards.
-    pub(crate) fn forget_holes(&mut self) {
-        let kept = crate::setup::format_of(&self.history.config)
-            .capabilities()
-            .bad_ranges;
-        for spot in self.known_holes().iter().filter(|_| !kept) {
-            for row in spot.first..spot.first + spot.sectors {
-                self.loose.insert(row);
-                // Copies are not side by side.
-                if let Some(sector) = self.geometry.logical(spot.slot, row) {
-                    let copies = self.copies_of(sector).into_iter();
-                    self.loose.extend(copies.map(|(_, at)| at));
-                }
-                self.torn.insert(row);
-                self.virgin.insert(row);
-                for slot in 0..self.geometry.members() {
-                    let sector = self.geometry.logical(slot, row);
-                    let Some(sector) = sector.filter(|&of| !self.oracle.is_wild(of)) else {
-                        continue;
-                    };
-                    self.oracle.make_wild(sector, self.now);
-                    self.report.allowed[2] += 1;
-                }
-            }
-        }
-    }
-
     /// Bad ranges of the volume, as the model of the set has them.
     pub(crate) fn known_holes(&self) -> Vec<BadSpot> {
         let Some(set) = self.set.as_ref().map(|set| set.set()) else {

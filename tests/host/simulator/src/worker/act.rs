@@ -63,7 +63,32 @@ impl Sim {
                     self.worker.steps.push_front(Step::TryRecord(event));
                 }
             }
-            Action::BadRecorded => self.bad_change_recorded(),
+            Action::BadRecorded => {
+                if !self.is_bad_change_kept() && !self.has(Mistake::UnkeptCounts) {
+                    self.arr().bad.leave_unkept();
+                }
+                self.bad_change_recorded();
+            }
+            Action::Withhold(slot) => {
+                let array = self.arr();
+                array.withheld = array.withheld.with(slot);
+                self.report.withheld += 1;
+                self.tell(|_| format!("   member {slot} is not called rebuilt"));
+            }
+            Action::RebuiltAtLast(slot) => {
+                let array = self.arr();
+                let present = Mask::single(slot).intersect(array.writable);
+                if array.unsynced_from != u64::MAX {
+                    array.followers = array.followers.union(present);
+                }
+                array.readable = array.readable.union(present);
+                array.rebuilt.forget(Mask::single(slot));
+                array.withheld = array.withheld.without(slot);
+            }
+            Action::ForgetWithheld(slot) => {
+                let array = self.arr();
+                array.withheld = array.withheld.without(slot);
+            }
             Action::ForgetBad(slot) => {
                 for event in self.holes_of(slot) {
                     self.worker.steps.push_front(Step::TryRecord(event));
@@ -126,6 +151,7 @@ impl Sim {
                 array.table[usize::from(slot)] = None;
                 array.attached = array.attached.without(slot);
                 array.late.forget(slot);
+                array.withheld = array.withheld.without(slot);
                 self.worker.unfit.clear();
             }
             Action::Release(disk) => {
@@ -164,6 +190,17 @@ impl Sim {
             }
             Action::StartArray => self.start_array(),
         }
+    }
+
+    /// `MetadataSet::keeps_bad_ranges` of the disk that the oldest change is about.
+    fn is_bad_change_kept(&self) -> bool {
+        let array = self.array.as_ref();
+        let Some(BadChange::Added(spot)) = array.and_then(|array| array.bad.change()) else {
+            return true;
+        };
+        let disk = self.disk_in(spot.slot);
+        // A member that is gone has nothing to be recorded of.
+        (self.set.as_ref().zip(disk)).is_none_or(|(set, disk)| set.keeps_bad_ranges(disk))
     }
 
     /// What makes a member's bad ranges good again, that is going to be filled.

@@ -134,7 +134,7 @@ impl Sim {
                 let in_sync = self.model_in_sync(None);
                 let alone =
                     !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
-                if array.needs_resync && dirty && alone {
+                if array.needs_resync && dirty && alone && array.withheld.is_empty() {
                     let steps = vec![
                         Step::Record(Event::ResyncDone(VOLUME)),
                         Step::Do(Action::Resynced),
@@ -172,7 +172,9 @@ impl Sim {
         let members = (0u16..).zip(volume.members.iter());
         let rebuilding = members.filter_map(|(slot, member)| match member.state {
             MemberState::Rebuilding { done_sectors }
-                if array.attached.contains(slot) && array.writable.contains(slot) =>
+                if array.attached.contains(slot)
+                    && array.writable.contains(slot)
+                    && !array.withheld.contains(slot) =>
             {
                 Some((slot, done_sectors))
             }

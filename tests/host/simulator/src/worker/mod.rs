@@ -62,8 +62,14 @@ pub enum Action {
     Sweep,
     /// `record_leaving`.
     RecordLeaving,
-    /// `bad_change_recorded`.
+    /// `bad_change_recorded`, or `bad_change_unkept` where the format has no place for it.
     BadRecorded,
+    /// `withhold`.
+    Withhold(Slot),
+    /// A member that was withheld is recorded as rebuilt.
+    RebuiltAtLast(Slot),
+    /// It was lost meanwhile.
+    ForgetWithheld(Slot),
     /// `forget_bad`.
     ForgetBad(Slot),
     /// A task's end is taken note of.

@@ -58,7 +58,8 @@ impl Sim {
         if let Some(end) = array.finished_task {
             return Some(self.record_end(&end));
         }
-        self.checkpoint()
+        self.note_withheld()
+            .or_else(|| self.checkpoint())
             .or_else(|| self.clean())
             .or_else(|| self.keep())
     }
@@ -94,11 +95,7 @@ impl Sim {
         match end.kind {
             TaskKind::Rebuild => {
                 if flushed {
-                    // A copy is right by itself.
-                    steps.push(match self.is_copied() {
-                        true => Step::FlushSlots(end.pass.marked),
-                        false => Step::FlushMembers,
-                    });
+                    steps.push(self.flush_rebuilt(end.pass.marked));
                 }
                 let mut rebuilt = Mask::EMPTY;
                 for slot in end.pass.marked.minus(unrecorded).iter() {
@@ -106,6 +103,12 @@ impl Sim {
                         self.member_state(slot),
                         Some(MemberState::Rebuilding { .. })
                     ) {
+                        if self.unkept_from(slot).is_some() {
+                            let mask = Mask::single(slot);
+                            steps.extend(self.progress(end.kind, mask, u64::MAX));
+                            steps.push(Step::Do(Action::Withhold(slot)));
+                            continue;
+                        }
                         steps.push(Step::Record(Event::RebuildDone {
                             volume: VOLUME,
                             slot,
@@ -163,6 +166,43 @@ impl Sim {
         Some((steps, Action::Nothing))
     }
 
+    /// `flush_rebuilt`.
+    fn flush_rebuilt(&self, slots: Mask) -> Step {
+        match self.is_copied() {
+            // A copy is right by itself.
+            true => Step::FlushSlots(slots),
+            false => Step::FlushMembers,
+        }
+    }
+
+    /// See [`BadSpots::unkept_from`](emd_core::personalities::bad::BadSpots::unkept_from).
+    fn unkept_from(&self, slot: Slot) -> Option<u64> {
+        self.array.as_ref()?.bad.unkept_from(slot)
+    }
+
+    /// `note_withheld`.
+    fn note_withheld(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        for slot in array.withheld.iter() {
+            let state = self.member_state(slot);
+            let is_rebuilding = matches!(state, Some(MemberState::Rebuilding { .. }));
+            let steps = if !is_rebuilding || !array.writable.contains(slot) {
+                vec![Step::Do(Action::ForgetWithheld(slot))]
+            } else if self.unkept_from(slot).is_none() && array.bad.change().is_none() {
+                let volume = VOLUME;
+                vec![
+                    self.flush_rebuilt(Mask::single(slot)),
+                    Step::Record(Event::RebuildDone { volume, slot }),
+                    Step::Do(Action::RebuiltAtLast(slot)),
+                ]
+            } else {
+                continue;
+            };
+            return Some((steps, Action::Grief));
+        }
+        None
+    }
+
     pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
         let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
@@ -175,7 +215,10 @@ impl Sim {
                         done_sectors: before,
                     }) = self.member_state(slot)
                     {
-                        if before < done_sectors {
+                        // `record_rebuilt_to`.
+                        let done_sectors =
+                            done_sectors.min(self.unkept_from(slot).unwrap_or(u64::MAX));
+                        if before < done_sectors && done_sectors != u64::MAX {
                             let event = Event::RebuildProgress {
                                 volume: VOLUME,
                                 slot,
