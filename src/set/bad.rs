@@ -118,6 +118,10 @@ impl Inner {
         let Some(withheld) = self.running(volume).map(|running| running.withheld) else {
             return;
         };
+        if array.is_broken() {
+            // Its members cannot be flushed any more, and nothing is recorded of it.
+            return;
+        }
         for slot in withheld.iter() {
             let is_rebuilding = matches!(
                 self.member_state(volume, slot),

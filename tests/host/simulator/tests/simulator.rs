@@ -186,6 +186,7 @@ const FOUND_WITH_BAD_RANGES: &[(Mistake, &str, u64)] = &[
     (Mistake::BadRangeRead, "md-1.2", 400),
     (Mistake::BadRangeTakesLane, "imsm", 400),
     (Mistake::BadRangeNotRecorded, "md-1.2", 400),
+    (Mistake::UnkeptCounts, "asr", 100),
 ];
 
 /// What a rebuild could not fill is an error until it is written, also after a crash.

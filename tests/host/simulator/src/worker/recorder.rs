@@ -182,7 +182,7 @@ impl Sim {
 
     /// `note_withheld`.
     fn note_withheld(&self) -> Option<Activity> {
-        let array = self.array.as_ref()?;
+        let array = self.array.as_ref().filter(|array| !array.broken)?;
         for slot in array.withheld.iter() {
             let state = self.member_state(slot);
             let is_rebuilding = matches!(state, Some(MemberState::Rebuilding { .. }));
