@@ -51,12 +51,18 @@ mod at {
 
 const LE: Endian = Endian::Little;
 
+/// Of an entry that tells of no write and that EMD puts into its headers while parity does not agree everywhere: what
+/// stands where the checksum of its sum would be. md takes it for damage, so it does not call the array clean when it has
+/// replayed the rest, and establishes parity.
+const NOT_CLEAN: u32 = u32::from_le_bytes(*b"EMD!");
+
 /// Writes a header with one entry, or with none, into `unit` (at least [`HEADER_BYTES`] long; else nothing is written).
-/// `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
+/// `is_synced`: when that is put right, parity agrees everywhere. `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
 pub fn encode(
     row: &LogRow,
     generation: u64,
     entry: Option<(LoggedWrite, u32)>,
+    is_synced: bool,
     crc: impl Fn(u32, &[u8]) -> u32,
     unit: &mut [u8],
 ) {
@@ -72,12 +78,17 @@ pub fn encode(
     if let Some((write, sum_crc)) = entry {
         let first = write.first_sector.checked_div(row.unit_sectors.into());
         let entry = at::ENTRIES;
-        let _ = LE.put_u32(unit, at::COUNT, 1);
+        let _ = LE.put_u32(unit, at::COUNT, if is_synced { 1 } else { 2 });
         let _ = LE.put_u64(unit, entry, first.unwrap_or(0));
         let _ = LE.put_u32(unit, entry + 8, write.sum_sectors.saturating_mul(512));
         let _ = LE.put_u32(unit, entry + 12, write.data_sectors.saturating_mul(512));
         let _ = LE.put_u32(unit, entry + 16, write.slot.into());
         let _ = LE.put_u32(unit, entry + 20, !sum_crc);
+        if !is_synced {
+            let next = entry + at::ENTRY_BYTES;
+            let _ = LE.put_u32(unit, next + 16, write.slot.into());
+            let _ = LE.put_u32(unit, next + 20, NOT_CLEAN);
+        }
     }
     let checksum = !crc(u32::MAX, unit);
     let _ = LE.put_u32(unit, at::CHECKSUM, checksum);

@@ -53,6 +53,8 @@ pub fn empty_set(head: &Head, name: [u8; 32]) -> Checked<KBox<MdSet>> {
         in_flight: false,
         frozen: None,
         left_log: false,
+        row_sectors: 0,
+        log_head: KVVec::from_elem(0, super::left_log::HEAD_BYTES, GFP_KERNEL)?,
         bitmap: None,
         zeros: KVVec::from_elem(0, SUPER_BYTES, GFP_KERNEL)?,
         disks: KVec::new(),
@@ -77,7 +79,7 @@ pub(super) struct Verdict {
     pub(super) refused: Option<Reason>,
     /// It is only read, because …
     pub(super) read_only: Option<Reason>,
-    /// It has a partial parity log: it is only read until that is taken off.
+    /// It has a partial parity log.
     pub(super) has_log: bool,
 }
 
@@ -258,11 +260,8 @@ impl Reader<'_> {
         } = self.verdict;
         self.set.left_log = has_log && refused.is_none() && read_only.is_none();
         if self.set.left_log {
-            read_only = Some(reason!(
-                EROFS,
-                "its partial parity log is not kept up: stop it, and emdadm policy VOLUME resync \
-                 takes that off"
-            ));
+            read_only = self.set.take_log();
+            self.set.fill_log_head();
         }
         let access = match (refused, read_only) {
             (Some(why), _) => Access::Refused(why),
@@ -270,7 +269,7 @@ impl Reader<'_> {
             (None, None) => Access::ReadWrite,
         };
         self.set.frozen = refused.or(read_only);
-        let policy = match self.set.left_log {
+        let policy = match has_log {
             true => CrashPolicy::Log,
             false => CrashPolicy::Resync,
         };

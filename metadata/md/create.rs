@@ -9,7 +9,7 @@
 use super::super::bytes::put;
 use super::assemble::{empty_set, label_of, volume_identity};
 use super::bitmap;
-use super::draft::{data_offset, data_size, tail, Draft, ROUND_SECTORS};
+use super::draft::{bitmap_room, data_offset, data_size, tail, Draft, ROUND_SECTORS};
 use super::fresh::{home_from, made_uuid};
 use super::head::Head;
 use super::layout::*;
@@ -41,8 +41,18 @@ pub fn create(
     set.set.disks.reserve(disks.len(), GFP_KERNEL)?;
     set.disks.reserve(disks.len(), GFP_KERNEL)?;
     for (number, facts) in (0u32..).zip(disks) {
-        let offset = data_offset(version, facts.size_sectors, 0);
-        let room = data_size(version, facts.size_sectors, offset, tail(version, facts));
+        let offset = data_offset(
+            version,
+            facts.size_sectors,
+            0,
+            bitmap_room(facts.size_sectors),
+        );
+        let room = data_size(
+            version,
+            facts.size_sectors,
+            offset,
+            tail(version, facts, false),
+        );
         set.set.disks.push(
             Disk {
                 facts: Some(*facts),
@@ -104,8 +114,18 @@ fn check_disks(version: Version, disks: &[DiskFacts]) -> Checked {
                 disk.logical_block_bytes
             ));
         }
-        let offset = data_offset(version, disk.size_sectors, 0);
-        let room = data_size(version, disk.size_sectors, offset, tail(version, disk));
+        let offset = data_offset(
+            version,
+            disk.size_sectors,
+            0,
+            bitmap_room(disk.size_sectors),
+        );
+        let room = data_size(
+            version,
+            disk.size_sectors,
+            offset,
+            tail(version, disk, false),
+        );
         if version.sector(disk.size_sectors).is_none() || room < ROUND_SECTORS {
             return Err(reason!(
                 ENOSPC,
@@ -205,11 +225,20 @@ impl MdSet {
                 regions,
                 stretches: KVec::new(),
                 scrub: None,
-                crash_policy: CrashPolicy::Resync,
+                crash_policy: match spec.log {
+                    true => CrashPolicy::Log,
+                    false => CrashPolicy::Resync,
+                },
                 deleted: false,
             },
             GFP_KERNEL,
         )?;
+        if spec.log {
+            self.head.features |= feature::PPLS;
+            self.left_log = true;
+            self.row_sectors = super::left_log::LOG_SECTORS;
+            self.fill_log_head();
+        }
         self.touched.all = true;
         Ok(())
     }
@@ -323,6 +352,7 @@ impl MdSet {
         }
         self.in_flight = false;
         self.bitmap = None;
+        self.left_log = false;
         self.set.bad_ranges.clear();
         for (meta, model) in self.disks.iter_mut().zip(self.set.disks.iter_mut()) {
             meta.home = None;

@@ -224,6 +224,12 @@ impl MdSet {
     /// What is written to a disk that becomes a spare.
     fn fresh_meta(&self, facts: &DiskFacts, number: u32, context: &Context) -> Checked<Meta> {
         let home = fresh_home(self, facts, number, context)?;
+        if !self.has_log_like_members(&home) {
+            return Err(reason!(
+                ENOSPC,
+                "the disk has no place for a partial parity log like those of the members"
+            ));
+        }
         let needed = self.array().map_or(0, |volume| volume.shape.member_sectors);
         if home.data_size < needed {
             return Err(reason!(
@@ -382,6 +388,12 @@ impl MdSet {
             return Err(reason!(
                 ENOSPC,
                 "disk {disk} has no room for the array's bitmap"
+            ));
+        }
+        if !self.has_log_like_members(home) {
+            return Err(reason!(
+                ENOSPC,
+                "disk {disk} has no place for a partial parity log like those of the members"
             ));
         }
         if home.data_size < model.shape.member_sectors {

@@ -58,8 +58,21 @@ pub(super) fn bitmap_room(size_sectors: u64) -> u64 {
     }
 }
 
-/// Where data starts on a new array's smallest disk.
-pub(super) fn data_offset(version: Version, size_sectors: u64, chunk_sectors: u64) -> u64 {
+/// The same where the array has a partial parity log, which takes the bitmap's place.
+pub(super) fn own_room(size_sectors: u64, has_log: bool) -> u64 {
+    match has_log {
+        true => super::left_log::LOG_SECTORS.into(),
+        false => bitmap_room(size_sectors),
+    }
+}
+
+/// Where data starts on a new array's smallest disk. `room` is for its bitmap or partial parity log.
+pub(super) fn data_offset(
+    version: Version,
+    size_sectors: u64,
+    chunk_sectors: u64,
+    room: u64,
+) -> u64 {
     if matches!(version, Version::V090 | Version::V10) {
         return 0;
     }
@@ -67,7 +80,7 @@ pub(super) fn data_offset(version: Version, size_sectors: u64, chunk_sectors: u6
     while headroom << 10 > size_sectors && headroom > chunk_sectors.max(1) {
         headroom >>= 1;
     }
-    let before = 24 + bitmap_room(size_sectors) + headroom;
+    let before = 24 + room + headroom;
     before.next_multiple_of(ALIGN_SECTORS)
 }
 
@@ -81,9 +94,9 @@ pub(super) fn data_size(version: Version, size_sectors: u64, offset: u64, tail: 
 }
 
 /// What 1.0 keeps between data and superblock on a new disk.
-pub(super) fn tail(version: Version, facts: &DiskFacts) -> u64 {
+pub(super) fn tail(version: Version, facts: &DiskFacts, has_log: bool) -> u64 {
     match version {
-        Version::V10 => u64::from(LOG_SECTORS) + bitmap_room(facts.size_sectors),
+        Version::V10 => u64::from(LOG_SECTORS) + own_room(facts.size_sectors, has_log),
         _ => 0,
     }
 }
@@ -105,18 +118,27 @@ impl MdSet {
         }
         check_name(self.version, spec.name.as_str())?;
         let mut draft = self.draft_level(spec)?;
+        if spec.log && (spec.level != Level::Raid5 || self.version == Version::V090) {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "md has a partial parity log for RAID 5 with superblocks 1.x only, not for {} in {}",
+                spec.level,
+                self.version.name()
+            ));
+        }
         self.check_spec_disks(spec, draft.shape.level)?;
         let smallest = spec
             .disks
             .iter()
             .flatten()
             .filter_map(|&disk| self.set.disk(disk)?.facts)
-            .map(|facts| (facts.size_sectors, tail(self.version, &facts)))
+            .map(|facts| (facts.size_sectors, tail(self.version, &facts, spec.log)))
             .min()
             .unwrap_or((0, 0));
         let chunk = u64::from(draft.shape.chunk_sectors);
         let unit = if chunk == 0 { ROUND_SECTORS } else { chunk };
-        draft.data_offset = data_offset(self.version, smallest.0, chunk);
+        let room = own_room(smallest.0, spec.log);
+        draft.data_offset = data_offset(self.version, smallest.0, chunk, room);
         let room = data_size(self.version, smallest.0, draft.data_offset, smallest.1);
         let room = match self.version {
             Version::V090 => room.min(v0::MEMBER_SECTORS_MAX),
@@ -148,7 +170,10 @@ impl MdSet {
             // md has no size but that which follows: whole rows.
             draft.size_sectors = words::capacity_sectors(&draft.shape);
         }
-        draft.bitmap = self.draft_bitmap(&draft.shape, draft.size_sectors, smallest.0);
+        draft.bitmap = match spec.log {
+            true => None,
+            false => self.draft_bitmap(&draft.shape, draft.size_sectors, smallest.0),
+        };
         Ok(draft)
     }
 

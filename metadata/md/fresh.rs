@@ -3,7 +3,7 @@
 //! Superblocks of disks that have none: of a new array's, and of one that joins an array.
 
 use super::super::bytes::{array, put};
-use super::draft::{bitmap_room, data_size, Draft, LOG_SECTORS, ROUND_SECTORS};
+use super::draft::{data_size, own_room, Draft, LOG_SECTORS, ROUND_SECTORS};
 use super::head::Stretch;
 use super::layout::*;
 use super::set::{image, Home, MdSet};
@@ -143,13 +143,21 @@ fn place_1(
             sectors: log_sectors,
         });
     }
+    if features & feature::LOGS != 0 {
+        let by = i64::from(get16(bytes, v1::PPL_OFFSET) as i16);
+        let log = sector.checked_add_signed(by).map(|sector| Stretch {
+            sector,
+            sectors: u32::from(get16(bytes, v1::PPL_SECTORS)),
+        });
+        let end = |log: &Stretch| log.sector.checked_add(u64::from(log.sectors));
+        home.left_log = log.filter(|log| end(log).is_some_and(|end| end <= facts.size_sectors));
+    }
     home.log_shift = array::<1>(bytes, v1::LOG_SHIFT).map_or(0, |[shift]| shift);
     home.data_offset = get64(bytes, v1::DATA_OFFSET);
     let tail = if version == Version::V10 {
-        let first = [home.bitmap, home.log.map(|log| log.sector)]
-            .into_iter()
-            .flatten()
-            .fold(sector, u64::min);
+        let logs = [home.log, home.left_log].map(|log| log.map(|log| log.sector));
+        let places = [home.bitmap].into_iter().flatten();
+        let first = Iterator::chain(places, logs.into_iter().flatten()).fold(sector, u64::min);
         sector.saturating_sub(first)
     } else {
         0
@@ -214,7 +222,20 @@ impl MdSet {
             put32(&mut bytes, v1::BITMAP, new.offset as u32);
         }
         let bitmap = draft.bitmap.map_or(0, |_| feature::BITMAP);
-        put32(&mut bytes, v1::FEATURES, features | bitmap);
+        let own_room = own_room(smallest, spec.log) as i32;
+        let ppl = match spec.log {
+            true => {
+                let offset = match self.version {
+                    Version::V10 => (own_room + LOG_SECTORS as i32).wrapping_neg(),
+                    _ => 8,
+                };
+                put16(&mut bytes, v1::PPL_OFFSET, offset as u16);
+                put16(&mut bytes, v1::PPL_SECTORS, own_room as u16);
+                feature::PPLS
+            }
+            false => 0,
+        };
+        put32(&mut bytes, v1::FEATURES, features | bitmap | ppl);
         let _ = put(&mut bytes, v1::UUID, &self.head.uuid);
         put64(&mut bytes, v1::CTIME, context.now_seconds & 0xFF_FFFF_FFFF);
         put32(&mut bytes, v1::LEVEL, level as u32);
@@ -227,7 +248,7 @@ impl MdSet {
         put16(&mut bytes, v1::LOG_SECTORS, LOG_SECTORS as u16);
         let log = match self.version {
             Version::V10 => (LOG_SECTORS as i32).wrapping_neg(),
-            _ => 8 + bitmap_room(smallest) as i32,
+            _ => 8 + own_room,
         };
         put32(&mut bytes, v1::LOG_OFFSET, log as u32);
         let roles = v1::ROLES_NEW.max((self.disks.len() as u32).next_multiple_of(64));

@@ -17,6 +17,7 @@
 //! | `read_disks`, `read_volume` | what such a set has |
 //! | `set` | the metadata of an array in memory |
 //! | `disks`, `sync` | events about disks, redundancy |
+//! | `left_log` | the partial parity log: where it is, and how it is put on and taken off |
 //! | `create` | new sets and arrays, renaming, deletion |
 //! | `draft` | what a new array comes to |
 //! | `fresh` | superblocks of disks that have none |
@@ -33,6 +34,7 @@ mod draft;
 mod fresh;
 pub mod head;
 pub mod layout;
+mod left_log;
 mod plan;
 pub mod probe;
 mod read_disks;
@@ -43,11 +45,10 @@ mod standing;
 mod sync;
 pub mod words;
 
-use super::ppl::{self, Dialect};
 use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{
-    Checked, Consistency, Context, CrashPolicy, DiskFacts, DiskIndex, Event, Layout, LeftLog,
-    Level, LoggedWrite, Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level, LoggedWrite,
+    Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -118,7 +119,7 @@ const fn table(
     levels: &'static [LevelCapability],
     disks_max: u16,
     name_bytes_max: u16,
-    bad_ranges: bool,
+    is_new: bool,
 ) -> Capabilities {
     Capabilities {
         levels,
@@ -132,8 +133,8 @@ const fn table(
         checkpoints: true,
         spans_max: 1,
         region_log: true,
-        bad_ranges,
-        hole_log: false,
+        bad_ranges: is_new,
+        hole_log: is_new,
     }
 }
 
@@ -153,7 +154,7 @@ static CAPABILITIES_1: Capabilities = table(
     true,
 );
 
-/// Of 0.90, which has 27 descriptors, no name and no bad-block log.
+/// Of 0.90, which has 27 descriptors, no name, no bad-block log and no partial parity log.
 static CAPABILITIES_0: Capabilities = table(
     &[
         level!(Concat, 1..=27, PLAIN),
@@ -272,18 +273,21 @@ impl MetadataSet for MdSet {
         self.largest(spec)
     }
 
+    fn hole_log(&self, volume: VolumeIndex) -> Option<HoleLog> {
+        self.hole_log_of(volume)
+    }
+
+    fn hole_log_sector(&self, volume: VolumeIndex, slot: Slot) -> Option<u64> {
+        let (first, _) = self.left_log_at(volume, slot)?;
+        Some(first)
+    }
+
     fn left_log(&self, volume: VolumeIndex) -> Option<LeftLog> {
-        let model = self.set.volume(volume).filter(|_| self.left_log)?;
-        Some(LeftLog {
-            is_due: model.consistency != Consistency::Clean,
-        })
+        self.left_log_of(volume)
     }
 
     fn left_log_place(&self, volume: VolumeIndex, slot: Slot) -> Option<(u64, u32)> {
-        let model = self.set.volume(volume).filter(|_| self.left_log)?;
-        let disk = model.members.get(usize::from(slot))?.disk?;
-        let place = self.home(disk)?.left_log?;
-        Some((place.sector, place.sectors))
+        self.left_log_at(volume, slot)
     }
 
     fn read_left_log(
@@ -293,11 +297,7 @@ impl MetadataSet for MdSet {
         bytes: &[u8],
         writes: &mut KVVec<LoggedWrite>,
     ) -> Result<bool> {
-        let dialect = Dialect {
-            signature: ppl::signature_of(&self.head.uuid),
-            unit_sectors: 1,
-        };
-        ppl::read(dialect, slot, bytes, writes)
+        self.read_left_log_of(slot, bytes, writes)
     }
 }
 
@@ -358,12 +358,13 @@ impl MdSet {
             Event::BadRangeCleared(range) => self.bad_range(range, false),
             // There is no place for it.
             Event::ScrubProgress(..) => Ok(()),
-            Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
+            Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
             Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
-            Event::CrashPolicySet(..) | Event::HoleLogStarted(_) => Err(reason!(
-                EOPNOTSUPP,
-                "EMD has no place for its log in md's metadata"
-            )),
+            // What is in the log is emptied by who writes it: there is nothing to record.
+            Event::HoleLogStarted(volume) => match self.hole_log_of(volume) {
+                Some(_) => Ok(()),
+                None => Err(reason!(EINVAL, "volume {volume} has no log")),
+            },
         }
     }
 }

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | 0 … | the bad-block log of a disk, a sector at a time, so that a cut doubles entries, never loses one |
 //! | next | bits of the bitmap (where its superblock has to change first: that before) |
+//! | next | the start of partial parity logs that are put on, or are a new disk's: empty |
 //! | next | a new disk's superblock, when it is longer than a block: first block erased, the others written |
 //! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
 //! | next | all superblocks, with the next event count, and the bitmap's |
@@ -109,6 +110,7 @@ impl MdSet {
     fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
         let mut phase = self.log_phases(plan, 0)?;
         phase = self.bit_phases(plan, phase)?;
+        phase = self.log_head_phase(plan, phase)?;
         phase = self.fresh_phases(plan, phase)?;
         let first = if lost { image::STEP } else { image::NEW };
         let firsts = self.homes().any(|(_, home)| home.first);
@@ -187,6 +189,27 @@ impl MdSet {
                 push_bits(plan, phase, disk, home, (0, 0), map.regions)?;
             } else if let Some(bits) = self.touched.bits {
                 push_bits(plan, phase, disk, home, bits, map.regions)?;
+            }
+        }
+        Ok(phase.saturating_add(u16::from(plan.writes().len() > before)))
+    }
+
+    /// Partial parity logs: an empty header, with nothing where the next one would be.
+    fn log_head_phase(&self, plan: &mut UpdatePlan, phase: u16) -> Checked<u16> {
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|_| self.left_log) {
+            let Some(log) = home.left_log else { continue };
+            if self.touched.log_heads || home.fresh {
+                plan.push(PlanWrite {
+                    phase,
+                    disk,
+                    sector: log.sector,
+                    source: Source {
+                        buffer: buffer::LOG_HEAD,
+                        offset_bytes: 0,
+                        len_bytes: self.log_head.len() as u32,
+                    },
+                })?;
             }
         }
         Ok(phase.saturating_add(u16::from(plan.writes().len() > before)))

@@ -388,9 +388,11 @@ pub fn bitmap_place(view: &View<'_>, regions: u32) -> Option<u64> {
         .filter(|&sector| own_place(view, Stretch { sector, sectors }))
 }
 
-/// The stretch of a disk's partial parity log, when it may be there.
-pub fn left_log_place(view: &View<'_>) -> Option<Stretch> {
+/// The stretch of a disk's partial parity log, when it may be there. Where `newest` has one and the disk's own superblock does
+/// not, an update that put it on was cut, or the disk is a spare that it did not reach.
+pub fn left_log_place(view: &View<'_>, newest: &Head) -> Option<Stretch> {
     view.head
         .ppl
+        .or_else(|| super::left_log::as_in(newest, view.head.sector))
         .filter(|&log| log.sectors >= ppl::AREA_SECTORS_MIN && own_place(view, log))
 }

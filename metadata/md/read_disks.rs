@@ -3,6 +3,7 @@
 //! The model's disks: those that are here, and those that the newest superblock knows of.
 
 use super::assemble::{label_of, note, Reader};
+use super::head::Head;
 use super::layout::*;
 use super::probe::{block_sectors, left_log_place, log_place, View};
 use super::set::{image, Home, Meta};
@@ -31,7 +32,7 @@ impl Reader<'_> {
             };
             let special = matches!(standing, Standing::Replacement(_) | Standing::Journal);
             let home = match state {
-                DiskState::Online => Some(home_of(view, special)?),
+                DiskState::Online => Some(home_of(view, special, &self.set.head)?),
                 _ => None,
             };
             let head = view.head;
@@ -137,7 +138,7 @@ fn device_at(bytes: &[u8], at: usize) -> [u32; 3] {
 
 /// The home of a disk that was read.
 #[inline(never)]
-fn home_of(view: &View<'_>, special: bool) -> Checked<Home> {
+fn home_of(view: &View<'_>, special: bool, newest: &Head) -> Checked<Home> {
     let head = &view.head;
     let mut images = KVVec::with_capacity(SUPER_BYTES * image::COUNT, GFP_KERNEL)?;
     for _ in 0..image::COUNT {
@@ -175,6 +176,6 @@ fn home_of(view: &View<'_>, special: bool) -> Checked<Home> {
         // A torn superblock is written whole, as is one that missed an update.
         missed: view.torn,
         unsure: false,
-        left_log: left_log_place(view),
+        left_log: left_log_place(view, newest),
     })
 }

@@ -5,6 +5,7 @@
 use super::super::bytes::put;
 use super::head::{checksum_0, checksum_1, Head};
 use super::layout::*;
+use super::left_log::put_place;
 use super::set::{image, MdSet};
 use crate::model::{Consistency, DiskIndex, DiskState, MemberState};
 
@@ -223,6 +224,10 @@ impl MdSet {
         }
         if self.head.features & feature::LOGS == 0 {
             features &= !feature::LOGS;
+        } else if let Some(log) = home.left_log {
+            // A row of headers it is, whatever it was: today's md says so too as soon as it writes.
+            features = (features & !feature::LOGS) | feature::PPLS;
+            put_place(bytes, home.sector, log);
         }
         put32(bytes, v1::FEATURES, features);
         let sum = checksum_1(bytes, get32(bytes, v1::ROLES_MAX));

@@ -23,6 +23,8 @@ pub mod buffer {
     pub const ZEROS: u32 = 0;
     /// The bitmap.
     pub const BITMAP: u32 = 1;
+    /// The start of an empty partial parity log.
+    pub const LOG_HEAD: u32 = 2;
     /// First buffer of disk 0; each disk has [`PER_DISK`] of them.
     pub const FIRST_DISK: u32 = 8;
     /// Buffers of a disk.
@@ -156,6 +158,8 @@ pub struct Touched {
     pub bitmap_head_first: bool,
     /// Superblocks are to be erased, on all disks that are here.
     pub erase_all: bool,
+    /// Partial parity logs are to be emptied, on all disks that are written to.
+    pub log_heads: bool,
     /// The superblock of this disk is to be erased: disk and sector.
     pub leaving: Option<(DiskIndex, u64)>,
 }
@@ -177,8 +181,12 @@ pub struct MdSet {
     pub in_flight: bool,
     /// Nothing is written, because …
     pub frozen: Option<Reason>,
-    /// That is because of a partial parity log, and of nothing else.
+    /// It has a partial parity log; if nothing is written, it is because of that, and of nothing else.
     pub left_log: bool,
+    /// How long the log of each member is; 0 where it is not kept up.
+    pub row_sectors: u32,
+    /// The start of an empty log.
+    pub log_head: KVVec<u8>,
     /// The bitmap.
     pub bitmap: Option<Bitmap>,
     /// Zeros.
@@ -289,6 +297,7 @@ impl MdSet {
     pub fn source_bytes(&self, source: &Source) -> &[u8] {
         let bytes: &[u8] = match source.buffer {
             buffer::ZEROS => &self.zeros,
+            buffer::LOG_HEAD => &self.log_head,
             buffer::BITMAP => self.bitmap.as_ref().map_or(&[], |bitmap| &bitmap.bytes),
             number => {
                 let Some(number) = number.checked_sub(buffer::FIRST_DISK) else {

@@ -10,9 +10,7 @@ use super::bitmap;
 use super::layout::*;
 use super::set::MdSet;
 use super::words;
-use crate::model::{
-    Access, BadRange, Checked, Consistency, CrashPolicy, DiskState, Level, VolumeIndex,
-};
+use crate::model::{BadRange, Checked, Consistency, DiskState, Level, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -64,27 +62,6 @@ impl MdSet {
         self.in_flight = false;
         if now == Consistency::Dirty {
             self.set_consistency(Consistency::Clean);
-        }
-        self.touched.all = true;
-        Ok(())
-    }
-
-    /// [`crate::model::Event::LeftLogOff`].
-    #[inline(never)]
-    pub fn left_log_off(&mut self, volume: VolumeIndex, is_settled: bool) -> Checked {
-        let (_, now) = self.redundancy(volume)?;
-        if !self.left_log {
-            return Err(reason!(EINVAL, "the array has no partial parity log"));
-        }
-        (self.left_log, self.frozen) = (false, None);
-        self.head.features &= !feature::LOGS;
-        if is_settled && now == Consistency::Dirty {
-            self.in_flight = false;
-            self.set_consistency(Consistency::Clean);
-        }
-        if let Some(model) = self.array_mut() {
-            model.access = Access::ReadWrite;
-            model.crash_policy = CrashPolicy::Resync;
         }
         self.touched.all = true;
         Ok(())

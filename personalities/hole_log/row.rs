@@ -14,7 +14,7 @@
 //! that loses a member on its way logs anew, over its own entry: both have the same columns, and what either sums up
 //! is left alone.
 
-use super::{Refusal, SECTORS_MAX};
+use super::{Refusal, SECTORS_MAX, UNIT_SECTORS};
 use crate::model::{Checked, LoggedWrite, Slot};
 use crate::personalities::{Geometry, Mask};
 use crate::reason;
@@ -22,6 +22,9 @@ use kernel::prelude::*;
 
 /// Sectors of a header.
 pub const HEADER_SECTORS: u32 = 8;
+
+/// Least length of a row: the largest entry, and behind it a place where the next header could be.
+pub const SECTORS_MIN: u32 = 2 * HEADER_SECTORS + SECTORS_MAX + UNIT_SECTORS;
 
 /// Where a header was put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,15 +59,15 @@ impl Row {
     /// A row of `sectors`, which has the empty header of generation 0 at its start. `ENOSPC` when the largest entry
     /// does not fit.
     pub fn new(sectors: u32) -> Checked<Self> {
-        let least = HEADER_SECTORS + SECTORS_MAX;
-        if sectors < least {
+        if sectors < SECTORS_MIN {
             return Err(reason!(
                 ENOSPC,
-                "a log of {sectors} sectors is too small: it takes {least}"
+                "a log of {sectors} sectors is too small: it takes {SECTORS_MIN}"
             ));
         }
         Ok(Self {
-            sectors,
+            // md uses whole units only.
+            sectors: sectors - sectors % UNIT_SECTORS,
             next: HEADER_SECTORS,
             generation: 0,
             last: Last::None,
@@ -92,7 +95,10 @@ impl Row {
     ) -> Result<RowPlace, Refusal> {
         self.has_room(flushed, own)?;
         let len = HEADER_SECTORS.saturating_add(sectors.min(SECTORS_MAX));
-        if self.next.saturating_add(len) > self.sectors {
+        // md looks for a header in all but the last unit, and where it stops because the row ends, not because there is no
+        // newer one, it looks for the sums in the wrong place (`ppl_load_distributed`). So there is always room for one more.
+        let end = self.next.saturating_add(len).saturating_add(HEADER_SECTORS);
+        if end >= self.sectors {
             self.next = 0;
         }
         self.generation = self.generation.saturating_add(1);

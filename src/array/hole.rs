@@ -489,10 +489,12 @@ fn write_row_head(pass: &ArrayPass, body: &mut Body, write: LoggedWrite) {
         let sum = new.and_then(|pages| pages.as_slice().get(..len));
         let sum_crc = crc::crc32c(u32::MAX, sum.unwrap_or(&[]));
         let entry = Some((write, sum_crc));
+        let is_synced = pass.unsynced_from.load(Ordering::Acquire) == u64::MAX;
         ppl::encode(
             row,
             place.generation,
             entry,
+            is_synced,
             crc::crc32c,
             heads.as_mut_slice(),
         );

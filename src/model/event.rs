@@ -53,6 +53,9 @@ pub struct VolumeSpec<'a> {
     pub disks: &'a [Option<DiskIndex>],
     /// Redundancy agrees already (known-zero members, or the caller says so).
     pub assume_clean: bool,
+    /// It is to have the policy [`CrashPolicy::Log`]: formats that have to set room aside for that log do, or refuse. It has
+    /// the policy when [`Event::CrashPolicySet`] says so, if not at once.
+    pub log: bool,
 }
 
 /// Something that happened, or that is wanted, and has to be recorded.

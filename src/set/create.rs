@@ -214,6 +214,7 @@ fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec
         size_sectors: volume.size_sectors,
         disks,
         assume_clean: volume.assume_clean,
+        log: volume.log,
     }
 }
 

@@ -454,7 +454,7 @@ impl Inner {
     fn empty_row(&mut self, volume: VolumeIndex, slot: Slot, row: &LogRow) -> Checked {
         let (device, first) = self.ring_of(volume, slot)?;
         let mut start = KVVec::from_elem(0u8, 2 * ppl::HEADER_BYTES, GFP_KERNEL)?;
-        ppl::encode(row, 0, None, crc::crc32c, &mut start);
+        ppl::encode(row, 0, None, true, crc::crc32c, &mut start);
         // An old header may be behind the one at the start; those further away are found by nobody then.
         let behind = first + u64::from(2 * ppl::HEADER_SECTORS);
         self.fill_ring(&device, first, behind, &start)?;

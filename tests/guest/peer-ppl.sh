@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Partial parity logs when power was cut. Intel's, which md left: EMD replays it when the array starts, without a member, and keeps it up; and md replays what EMD left. md's own: an array that lacks a member is not
-# started without its log; when told to, EMD has the log replayed and takes it off. An array with all members is only read until then, and resynced. All that was not being written is there.
-# disks: 9x36M scsi
+# Partial parity logs when power was cut, Intel's and md's own. What md left, and what EMD left in arrays that it made, EMD replays when the array starts, without a member, and keeps the log up; md replays what EMD left, without
+# a member too. With all members, EMD has a log replayed and takes it off when told to; the array is resynced then. All that was not being written is there.
+# disks: 15x36M scsi
 # cpus: 1
 # emd: manual
 # timeout: 120
@@ -10,8 +10,8 @@
 # shellcheck source=tests/guest/lib-imsm.sh
 source /emd/tests/guest/lib-imsm.sh
 
-# Name, and disks: Intel's and md's with a member that will be lost, md's with all of them.
-declare -A MINE=([ip]="disk1 disk2 disk3" [mp]="disk4 disk5 disk6" [mh]="disk7 disk8 disk9")
+# Name, and disks: Intel's and md's with a member that will be lost, md's with all of them; made by EMD, and with a member that will be lost: Intel's, which EMD replays, md's, which md replays.
+declare -A MINE=([ip]="disk1 disk2 disk3" [mp]="disk4 disk5 disk6" [mh]="disk7 disk8 disk9" [ie]="disk10 disk11 disk12" [me]="disk13 disk14 disk15")
 
 # of NAME: the devices of its disks that are here.
 of() {
@@ -34,7 +34,7 @@ its_array() {
 }
 
 boot_1() {
-  local name device
+  local name device text
   step "arrays with a log, made by mdadm"
   for device in $(disks); do blkdiscard -f -z "$device" 2>/dev/null; done
   md_load
@@ -55,6 +55,24 @@ boot_1() {
     expect "$name: written" /emd/bin/pattern write "/dev/$REPLY" 1 0 4096
     expect "$name: its first block is written again" /emd/bin/pattern write "/dev/$REPLY" 2 0 4
   done
+  modprobe emd auto=0 clean_ms=3600000
+  for name in ie me; do
+    text=imsm
+    [[ $name != me ]] || text=md-1.2
+    # shellcheck disable=SC2046 # several devices
+    expect "EMD's in $text" emdadm create --format $text --level raid5 --chunk 16K --size 4M --assume-clean --log --name $name $(of $name)
+    wait_for 20 its_array $name
+    expect_equal "$name: policy, access" "$(its $name '"\(.crash_policy) \(.access)"')" "log read-write"
+    expect "$name: written" /emd/bin/pattern write "$NODE" 1 0 4096
+    # In one piece: that is what the newest header tells of.
+    expect "$name: its first block is written again" /emd/bin/pattern write "$NODE" 2 0 4
+  done
+  # shellcheck disable=SC2046 # several devices
+  mdadm -E $(of me) >/run/examined
+  expect_equal "me: mdadm sees the log" "$(grep -c 'PPL : 2048 sectors at offset 8 sectors' /run/examined)" 3
+  # shellcheck disable=SC2046 # several devices
+  mdadm -E $(of ie) >/run/examined
+  expect_equal "ie: mdadm sees the log" "$(grep -c 'RWH Policy : Multiple distributed' /run/examined)" 3
   host powercut
 }
 
@@ -91,73 +109,82 @@ all_there() {
   expect "$1: the rest" /emd/bin/pattern verify "$NODE" 1 4 4092
 }
 
+known_to_emd() { [[ -n $(its "$1" '.id // empty') ]]; }
+
 boot_2() {
   declare -gA SPOT
   local name text
   step "after the cut"
-  for name in ip mp mh; do
-    text=read-only
-    [[ $name != ip ]] || text=read-write
-    expect_equal "$name: on the disks" "$(its_record $name '"\(.level) \(.consistency) \(.access)"')" "raid5 dirty $text"
+  for name in ip mp mh ie me; do
+    expect_equal "$name: on the disks" "$(its_record $name '"\(.level) \(.consistency) \(.crash_policy) \(.access)"')" "raid5 dirty log read-write"
     damaged $name
     [[ $name == mh ]] || lost "$THIRD"
   done
   modprobe emd auto=0 clean_ms=300
-  emdadm scan --degraded >/dev/null 2>&1 || true
-  step "Intel's log is replayed when the array starts, and kept"
-  wait_for 20 its_array ip
-  expect_equal "ip: state, policy, access" "$(its ip '"\(.state) \(.crash_policy) \(.access)"')" "degraded log read-write"
-  all_there ip
-  expect_failure "ip: parity is right" untouched ip
-  step "what lacks a member is not started without md's log"
-  expect_failure "mp is not started" its_array mp
-  text=$(its mp .reason)
-  [[ $text == *"emdadm policy VOLUME resync"* ]] || fail "mp: the reason does not say what to do: $text"
-  expect_equal "mp: policy" "$(its mp .crash_policy)" log
-  expect "mp: parity is as it was" untouched mp
-  expect "mp: its log is replayed and taken off" emdadm policy "$(its mp .id)" resync
-  expect_failure "mp: parity is right" untouched mp
-  step "what has all members is only read"
-  wait_for 20 its_array mh
-  all_there mh
-  expect_failure "mh is not written" /emd/bin/pattern write "$NODE" 3 0 4
-  expect_failure "its policy is not changed while it runs" emdadm policy "${NODE#/dev/}" resync
-  emdadm stop "${NODE#/dev/}" >/dev/null
-  expect "mh: its log is replayed and taken off" emdadm policy "$(its mh .id)" resync
-  step "all of it is there, and can be written"
-  emdadm scan --degraded >/dev/null 2>&1 || true
-  for name in ip mp mh; do
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan --degraded $(of ip) $(of mp) $(of ie) >/dev/null 2>&1 || true
+  step "logs are replayed when the array starts, and kept"
+  for name in ip mp ie; do
     wait_for 20 its_array $name
+    expect_equal "$name: state, policy, access" "$(its $name '"\(.state) \(.crash_policy) \(.access)"')" "degraded log read-write"
     all_there $name
+    expect_failure "$name: parity is right" untouched $name
     expect "$name: it is written" /emd/bin/pattern write "$NODE" 3 64 256
   done
-  for name in mp mh; do
-    expect_equal "$name: policy, access" "$(its $name '"\(.crash_policy) \(.access)"')" "resync read-write"
-  done
+  step "one is replayed and taken off, as it is told to"
+  wait_for 20 known_to_emd mh
+  expect "mh: its log is replayed and taken off" emdadm policy "$(its mh .id)" resync
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan $(of mh) >/dev/null 2>&1 || true
+  wait_for 20 its_array mh
+  all_there mh
+  expect "mh: it is written" /emd/bin/pattern write "$NODE" 3 64 256
+  expect_equal "mh: policy, access" "$(its mh '"\(.crash_policy) \(.access)"')" "resync read-write"
   wait_for 60 settled mh optimal
   expect_failure "mh: it was resynced" untouched mh
-  wait_for 30 settled ip degraded
-  wait_for 30 settled mp degraded
-  emd_leaves
-  step "md goes on, without a log where it was taken off"
-  for name in mp mh; do
-    # shellcheck disable=SC2046 # several devices
-    mdadm -E $(of $name) >/run/examined
-    expect_failure "$name: mdadm sees no log" grep PPL /run/examined
+  for name in ip mp ie; do
+    wait_for 30 settled $name degraded
   done
+  emd_leaves
+  step "md goes on, without a log where it was taken off, and replays the one that EMD left"
   # shellcheck disable=SC2046 # several devices
-  md_tells $(of ip) $(of mp) $(of mh)
-  for name in ip mp mh; do
+  mdadm -E $(of mh) >/run/examined
+  expect_failure "mh: mdadm sees no log" grep PPL /run/examined
+  # shellcheck disable=SC2046 # several devices
+  md_tells $(of ip) $(of mp) $(of mh) $(of ie) $(of me)
+  for name in ip mp mh ie me; do
     wait_for 20 md_runs $name
-    text=resync
-    [[ $name != ip ]] || text=ppl
+    text=ppl
+    [[ $name != mh ]] || text=resync
     expect_equal "$name: md's policy" "$(md_sysfs $name consistency_policy)" $text
     md_find $name
     expect "$name: md has what was written last" /emd/bin/pattern verify "/dev/$REPLY" 2 0 4
-    expect "$name: what was written under EMD" /emd/bin/pattern verify "/dev/$REPLY" 3 64 256
+    text=1
+    [[ $name == me ]] || text=3
+    expect "$name: what shares stripes with it" /emd/bin/pattern verify "/dev/$REPLY" 1 4 60
+    expect "$name: what was written under EMD" /emd/bin/pattern verify "/dev/$REPLY" $text 64 256
     expect "$name: and the rest" /emd/bin/pattern verify "/dev/$REPLY" 1 320 3776
   done
+  expect_failure "me: its parity is right" untouched me
   expect_equal "mh: md finds no mismatch" "$(md_mismatches mh)" 0
+  md_stop
+  step "one is put on again, on an array that md had"
+  modprobe emd auto=0 clean_ms=300
+  wait_for 20 known_to_emd mh
+  expect "mh: it gets a log" emdadm policy "$(its mh .id)" log
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan $(of mh) >/dev/null 2>&1 || true
+  wait_for 20 its_array mh
+  expect_equal "mh: policy, access" "$(its mh '"\(.crash_policy) \(.access)"')" "log read-write"
+  expect "mh: it is written" /emd/bin/pattern write "$NODE" 4 512 1024
+  wait_for 30 settled mh optimal
+  emd_leaves
+  # shellcheck disable=SC2046 # several devices
+  md_tells $(of mh)
+  wait_for 20 md_runs mh
+  expect_equal "mh: md's policy" "$(md_sysfs mh consistency_policy)" ppl
+  md_find mh
+  expect "mh: md has what was written under EMD" /emd/bin/pattern verify "/dev/$REPLY" 4 512 1024
   md_stop
   step "power is cut when EMD has just written to Intel's"
   modprobe emd auto=0 clean_ms=3600000

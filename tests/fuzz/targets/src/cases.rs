@@ -209,6 +209,7 @@ fn made(format: &'static dyn Format, level: &LevelCapability, block: u32) -> Cas
         size_sectors: 0,
         disks: &all,
         assume_clean: true,
+        log: false,
     };
     let table = format.capabilities();
     let half = set.largest_volume(&spec).unwrap_or(0) / 2 / 4096 * 4096;

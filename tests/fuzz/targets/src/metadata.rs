@@ -502,6 +502,7 @@ fn spec<'e>(input: &mut Input<'_>, slots: &'e mut Vec<Option<u16>>) -> VolumeSpe
         size_sectors,
         disks: slots,
         assume_clean: input.u8() & 1 != 0,
+        log: false,
     }
 }
 

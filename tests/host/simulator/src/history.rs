@@ -316,6 +316,8 @@ impl Menu {
             match crate::setup::template(&config) {
                 Ok(_) => return Some(config),
                 Err(why) if why.contains("internal") => panic!("{config:?}: {why}"),
+                // Some formats have a log for some of the levels only.
+                Err(why) if config.log && why.contains(" log for ") => return None,
                 Err(_) => {
                     config.members =
                         spans * (least + rng.below(usize::from(most - least) + 1) as u16);

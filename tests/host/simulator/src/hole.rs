@@ -151,7 +151,7 @@ impl Sim {
     fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow) -> bool {
         self.disks[disk].wipe(sector, row.sectors.into());
         let mut header = vec![0; UNIT_BYTES];
-        ppl::encode(row, 0, None, crc32c, &mut header);
+        ppl::encode(row, 0, None, true, crc32c, &mut header);
         let written = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
         written.is_ok()
     }
@@ -351,6 +351,7 @@ impl Sim {
         let (number, session, starts) = (hole.number, hole.session, hole.sectors.clone());
         let roles = self.geometry.roles(stripe);
         let not_fua = self.has(Mistake::LogInCache);
+        let is_synced = self.arr().unsynced_from == u64::MAX;
         let body = self.op(op);
         body.log.phase = Phase::Logging;
         body.log.entries.extend(&places);
@@ -386,7 +387,7 @@ impl Sim {
                 }
                 (Spot::Row(place), Some((row, write))) => {
                     let entry = Some((write, crc32c(!0, &sum)));
-                    ppl::encode(&row, place.generation, entry, crc32c, &mut bytes);
+                    ppl::encode(&row, place.generation, entry, is_synced, crc32c, &mut bytes);
                     (start + u64::from(place.sector), usize::MAX)
                 }
                 (Spot::Row(_), None) => unreachable!("a place in a row"),

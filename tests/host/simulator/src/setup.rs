@@ -154,6 +154,7 @@ fn make(config: &Config) -> Result<Template, String> {
         size_sectors: size_sectors(config),
         disks: &slots,
         assume_clean: config.assume_clean,
+        log: config.log,
     };
     set.apply(&Event::VolumeCreated(spec), &context(2))
         .map_err(why)?;

@@ -324,5 +324,6 @@ pub fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpe
         size_sectors: 0,
         disks,
         assume_clean: false,
+        log: false,
     }
 }

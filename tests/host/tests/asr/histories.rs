@@ -119,6 +119,7 @@ impl History {
                     size_sectors: [0, 4096, 8000, 1 << 14][self.world.random.below(4) as usize],
                     disks: &members,
                     assume_clean: self.world.random.below(2) == 0,
+                    log: false,
                 };
                 self.apply(&Event::VolumeCreated(spec), n);
             }

@@ -20,6 +20,7 @@ mod mirror_vote;
 mod rebuild;
 mod regions;
 mod repair_choice;
+mod row_log;
 mod sample_disks;
 mod sim_common;
 mod sources;

@@ -5,7 +5,7 @@
 
 use crate::md_common::{open, version_of, Of, World, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
-use emd_core::metadata::Format;
+use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{BadRange, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
 use std::io::{Seek, SeekFrom, Write};
@@ -110,6 +110,7 @@ fn spec(level: Level, disks: &[Option<u16>]) -> VolumeSpec<'_> {
         size_sectors: 0,
         disks,
         assume_clean: true,
+        log: false,
     }
 }
 
@@ -307,6 +308,7 @@ fn mdadm_would_have_put_it_there_too() {
         "12-raid10-n2-3d",
         "4k-12-raid5",
         "12-raid0",
+        "12-raid5-ppl",
     ] {
         let disks = load(&format!("md/gen/{case}"));
         let format = version_of(&disks);
@@ -318,6 +320,7 @@ fn mdadm_would_have_put_it_there_too() {
         let mut spec = spec(shape.level, &members);
         spec.layout = Some(shape.layout);
         spec.chunk_sectors = shape.chunk_sectors;
+        spec.log = theirs.hole_log(0).is_some();
         world.apply(&Event::VolumeCreated(spec));
         assert_eq!(world.set.array().unwrap().shape, shape, "{case}");
         let ours = judge.examine(&world.disks[0]);
@@ -328,8 +331,13 @@ fn mdadm_would_have_put_it_there_too() {
             "Super Offset",
             "Array Size",
             "Raid Devices",
+            "PPL",
+            "Feature Map",
+            "Bad Block Log",
         ] {
-            if text.contains(name) {
+            // (mdadm leaves no room for a bitmap where a level has none.)
+            let differs = name == "Bad Block Log" && case == "12-raid0";
+            if text.contains(name) && !differs {
                 assert_eq!(value(&ours, name), value(&text, name), "{case}");
             }
         }

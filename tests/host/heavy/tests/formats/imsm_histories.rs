@@ -164,6 +164,7 @@ impl History {
                     size_sectors: [0, 4096, 8000, 1 << 14][self.random.below(4) as usize],
                     disks: &members,
                     assume_clean: self.random.below(2) == 0,
+                    log: false,
                 };
                 self.apply(&Event::VolumeCreated(spec), n);
             }

@@ -94,6 +94,7 @@ impl History {
                 size_sectors: 0,
                 disks: &members,
                 assume_clean: random.below(2) == 0,
+                log: false,
             };
             // Far and offset copies of neighbours: one that is missing may be one too many.
             match world.attempt(&Event::VolumeCreated(spec)) {

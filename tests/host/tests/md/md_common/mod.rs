@@ -251,8 +251,8 @@ pub fn show(set: &MdSet) -> String {
         };
         writeln!(
             out,
-            "volume {} {:?} size {} {consistency:?}{access}",
-            volume.name, volume.shape, volume.size_sectors,
+            "volume {} {:?} size {} {consistency:?} {:?}{access}",
+            volume.name, volume.shape, volume.size_sectors, volume.crash_policy,
         )
         .unwrap();
         for member in volume.members.iter() {
