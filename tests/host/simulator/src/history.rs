@@ -304,13 +304,14 @@ impl Menu {
             log: false,
             region_sectors: 0,
         };
-        let keeps = crate::regions::can_be_small(format) && config.level().is_redundant();
-        if keeps && (self.regions || rng.chance(50)) {
-            config.region_sectors = *rng.pick(&[4, 8, 16]);
-        }
         let has_log = capabilities.is_some_and(|format| format.hole_log);
         config.log = has_log && config.level().parity_members() > 0;
         config.log &= self.hole == WriteHole::Closed;
+        let can_be_small = crate::regions::can_be_small(format, config.log);
+        let keeps = can_be_small && config.level().is_redundant();
+        if keeps && (self.regions || rng.chance(50)) {
+            config.region_sectors = *rng.pick(&[4, 8, 16]);
+        }
         // Formats refuse some numbers of members, spares, volumes that were never initialised.
         for _ in 0..40 {
             match crate::setup::template(&config) {

@@ -12,9 +12,9 @@ use emd_core::metadata::ddf::crc::Crc;
 use emd_core::metadata::md::{bitmap, head, layout, words};
 use emd_core::model::Volume;
 
-/// Whether a format's sets can be made with small regions.
-pub fn can_be_small(format: &str) -> bool {
-    matches!(format, "ddf" | "md-1.2")
+/// Whether a format's sets can be made with small regions. md has no bitmap beside a log.
+pub fn can_be_small(format: &str, has_log: bool) -> bool {
+    format == "ddf" || (format == "md-1.2" && !has_log)
 }
 
 /// Gives the volume of a new set regions of `config.region_sectors`.
