@@ -252,6 +252,10 @@ pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
         // These write what was there.
         Job::Read { .. } | Job::Rebuild { .. } => false,
     };
+    // On a broken array nothing more is written, also what needs no entry: members may be believed again later.
+    if changes_data && pass.is_broken() {
+        return true;
+    }
     changes_data
         && !body.log.covered
         && (hole.row().is_some() || hole.watch.has_entry(hole.watch.bucket(body.lane)))

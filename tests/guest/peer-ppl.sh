@@ -53,7 +53,7 @@ boot_1() {
     md_find "$name"
     echo 3600 >"/sys/block/$REPLY/md/safe_mode_delay"
     expect "$name: written" /emd/bin/pattern write "/dev/$REPLY" 1 0 4096
-    expect "$name: its first block is written again" /emd/bin/pattern write "/dev/$REPLY" 2 0 8
+    expect "$name: its first block is written again" /emd/bin/pattern write "/dev/$REPLY" 2 0 4
   done
   modprobe emd auto=0 clean_ms=3600000
   for name in ie me; do
@@ -64,8 +64,9 @@ boot_1() {
     wait_for 20 its_array $name
     expect_equal "$name: policy, access" "$(its $name '"\(.crash_policy) \(.access)"')" "log read-write"
     expect "$name: written" /emd/bin/pattern write "$NODE" 1 0 4096
+    expect "$name: its first block is written again" /emd/bin/pattern write "$NODE" 2 0 4
     # In one piece: that is what the newest header tells of.
-    expect "$name: its first block is written again" /emd/bin/pattern write "$NODE" 2 0 8
+    dd if="$NODE" of="$NODE" bs=4096 count=1 iflag=direct oflag=direct status=none
   done
   # shellcheck disable=SC2046 # several devices
   mdadm -E $(of me) >/run/examined
@@ -105,8 +106,8 @@ lost() {
 # all_there NAME: what was written last, and before.
 all_there() {
   its_array "$1" || fail "$1 is not started: $(its "$1" .reason)"
-  expect "$1: what was written last" /emd/bin/pattern verify "$NODE" 2 0 8
-  expect "$1: the rest" /emd/bin/pattern verify "$NODE" 1 8 4088
+  expect "$1: what was written last" /emd/bin/pattern verify "$NODE" 2 0 4
+  expect "$1: the rest" /emd/bin/pattern verify "$NODE" 1 4 4092
 }
 
 known_to_emd() { [[ -n $(its "$1" '.id // empty') ]]; }
@@ -158,7 +159,7 @@ boot_2() {
     [[ $name != mh ]] || text=resync
     expect_equal "$name: md's policy" "$(md_sysfs $name consistency_policy)" $text
     md_find $name
-    expect "$name: md has what was written last" /emd/bin/pattern verify "/dev/$REPLY" 2 0 8
+    expect "$name: md has what was written last" /emd/bin/pattern verify "/dev/$REPLY" 2 0 4
     text=1
     [[ $name == me ]] || text=3
     expect "$name: what shares stripes with it" /emd/bin/pattern verify "/dev/$REPLY" 1 4 60

@@ -269,6 +269,9 @@ impl Sim {
             Job::Sync { .. } => !members.intersect(roles.data).is_empty(),
             Job::Read { .. } | Job::Rebuild { .. } => false,
         };
+        if changes_data && self.arr().broken {
+            return true;
+        }
         let writable = self.arr().writable;
         let Some(hole) = &self.hole else { return false };
         changes_data
