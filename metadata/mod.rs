@@ -231,14 +231,14 @@ pub trait MetadataSet: Send + Sync {
         None
     }
 
-    /// First sector of the ring of that log on the disk of the member in `slot`, aligned to 4 KiB. `None`
+    /// First sector of the ring of that log on the disk of the member in `slot`, aligned to 4 KiB (a row: to blocks). `None`
     /// when there is no disk, or no place on it.
     fn hole_log_sector(&self, _volume: VolumeIndex, _slot: Slot) -> Option<u64> {
         None
     }
 
-    /// The log that another driver keeps for a volume, when it has one. Its policy is [`crate::model::CrashPolicy::Log`] then, and
-    /// it is not written to.
+    /// The log that another driver keeps for a volume, when it has one. Its policy is [`crate::model::CrashPolicy::Log`] then;
+    /// without a [`MetadataSet::hole_log`] it is not written to.
     fn left_log(&self, _volume: VolumeIndex) -> Option<LeftLog> {
         None
     }

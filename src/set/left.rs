@@ -9,7 +9,7 @@
 //!   └─► due? logs read ─► stretches mended on the disks ─► flush ─► LeftLogOff on disk
 //! ```
 //!
-//! Where EMD does not keep such a log up, the volume is only read until then. Cut anywhere before the last step, it is all done again: mending
+//! Where EMD cannot keep such a log up, the volume is only read until then. Cut anywhere before the last step, it is all done again: mending
 //! changes parity only, and what the log goes by is data that mending leaves alone.
 
 use super::hole::{tell, Replay};

@@ -367,8 +367,9 @@ Policies:
           be wrong in stripes that were being written (the write hole)
   log     the same, and partial parity is logged before a stripe is written: the hole is closed
 
-The array must be stopped; it has the new policy from its next start on. An md array that has a log
-(a PPL) is only read, until `resync` has what is in its log put right, and takes it off.
+The array must be stopped; it has the new policy from its next start on. With `resync`, what
+is in its log is put right first, if that is due. In md's and Intel's metadata the log is a PPL: RAID 5
+only, and in md's not beside a bitmap.
 
 Examples:
   emdadm show data

@@ -258,6 +258,14 @@ fn a_failure_is_made_small() {
 fn the_log_closes_the_hole() {
     let menu = Menu::closed();
     keep_their_promises(&menu, 400);
+    // Rows, as other drivers have them.
+    for format in ["imsm", "md-1.2"] {
+        let rows = Menu {
+            formats: of(format).formats,
+            ..Menu::closed()
+        };
+        keep_their_promises(&rows, 150);
+    }
     // Without it, that would not be so.
     let found = first_failure(&menu, 1, 400, Some(Mistake::LogLeftOut));
     assert!(found.is_some(), "the hole makes no difference");
