@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Partial parity logs when power was cut, Intel's and md's own. What md left, and what EMD left in arrays that it made, EMD replays when the array starts, without a member, and keeps the log up; md replays what EMD left, without
-# a member too. With all members, EMD has a log replayed and takes it off when told to; the array is resynced then. All that was not being written is there.
+# Partial parity logs when power was cut, Intel's and md's own. What md left, and what EMD left in Intel metadata, EMD replays when the array starts, without a member or with all, and keeps the log up; md replays what EMD left, without
+# a member too. Told to, EMD has a log replayed and takes it off, also without a member. All that was not being written is there.
 # disks: 15x36M scsi
 # cpus: 1
 # emd: manual
@@ -10,7 +10,7 @@
 # shellcheck source=tests/guest/lib-imsm.sh
 source /emd/tests/guest/lib-imsm.sh
 
-# Name, and disks: Intel's and md's with a member that will be lost, md's with all of them; made by EMD, and with a member that will be lost: Intel's, which EMD replays, md's, which md replays.
+# Name, and disks: Intel's and md's with a member that will be lost (of md's the log is taken off), md's with all of them; made by EMD, and with a member that will be lost: Intel's, which EMD replays, md's, which md replays.
 declare -A MINE=([ip]="disk1 disk2 disk3" [mp]="disk4 disk5 disk6" [mh]="disk7 disk8 disk9" [ie]="disk10 disk11 disk12" [me]="disk13 disk14 disk15")
 
 # of NAME: the devices of its disks that are here.
@@ -110,8 +110,6 @@ all_there() {
   expect "$1: the rest" /emd/bin/pattern verify "$NODE" 1 4 4092
 }
 
-known_to_emd() { [[ -n $(its "$1" '.id // empty') ]]; }
-
 boot_2() {
   declare -gA SPOT
   local name text
@@ -123,40 +121,44 @@ boot_2() {
   done
   modprobe emd auto=0 clean_ms=300
   # shellcheck disable=SC2046 # several devices
-  emdadm scan --degraded $(of ip) $(of mp) $(of ie) >/dev/null 2>&1 || true
+  emdadm scan --degraded $(of ip) $(of mh) $(of ie) >/dev/null 2>&1 || true
   step "logs are replayed when the array starts, and kept"
-  for name in ip mp ie; do
+  for name in ip mh ie; do
     wait_for 20 its_array $name
-    expect_equal "$name: state, policy, access" "$(its $name '"\(.state) \(.crash_policy) \(.access)"')" "degraded log read-write"
+    text=degraded
+    [[ $name != mh ]] || text=optimal
+    expect_equal "$name: state, policy, access" "$(its $name '"\(.state) \(.crash_policy) \(.access)"')" "$text log read-write"
     all_there $name
     expect_failure "$name: parity is right" untouched $name
     expect "$name: it is written" /emd/bin/pattern write "$NODE" 3 64 256
   done
-  step "one is replayed and taken off, as it is told to"
-  wait_for 20 known_to_emd mh
-  expect "mh: its log is replayed and taken off" emdadm policy "$(its mh .id)" resync
-  # shellcheck disable=SC2046 # several devices
-  emdadm scan $(of mh) >/dev/null 2>&1 || true
-  wait_for 20 its_array mh
-  all_there mh
-  expect "mh: it is written" /emd/bin/pattern write "$NODE" 3 64 256
-  expect_equal "mh: policy, access" "$(its mh '"\(.crash_policy) \(.access)"')" "resync read-write"
   wait_for 60 settled mh optimal
-  expect_failure "mh: it was resynced" untouched mh
+  step "one is replayed and taken off, as it is told to"
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan $(of mp) >/dev/null 2>&1 || true
+  expect_failure "mp is not started" its_array mp
+  expect "mp: its log is replayed and taken off" emdadm policy "$(its mp .id)" resync
+  expect_failure "mp: parity is right" untouched mp
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan --degraded $(of mp) >/dev/null 2>&1 || true
+  wait_for 20 its_array mp
+  all_there mp
+  expect "mp: it is written" /emd/bin/pattern write "$NODE" 3 64 256
+  expect_equal "mp: policy, access" "$(its mp '"\(.crash_policy) \(.access)"')" "resync read-write"
   for name in ip mp ie; do
     wait_for 30 settled $name degraded
   done
   emd_leaves
   step "md goes on, without a log where it was taken off, and replays the one that EMD left"
   # shellcheck disable=SC2046 # several devices
-  mdadm -E $(of mh) >/run/examined
-  expect_failure "mh: mdadm sees no log" grep PPL /run/examined
+  mdadm -E $(of mp) >/run/examined
+  expect_failure "mp: mdadm sees no log" grep PPL /run/examined
   # shellcheck disable=SC2046 # several devices
   md_tells $(of ip) $(of mp) $(of mh) $(of ie) $(of me)
   for name in ip mp mh ie me; do
     wait_for 20 md_runs $name
     text=ppl
-    [[ $name != mh ]] || text=resync
+    [[ $name != mp ]] || text=resync
     expect_equal "$name: md's policy" "$(md_sysfs $name consistency_policy)" $text
     md_find $name
     expect "$name: md has what was written last" /emd/bin/pattern verify "/dev/$REPLY" 2 0 4
@@ -171,8 +173,12 @@ boot_2() {
   md_stop
   step "one is put on again, on an array that md had"
   modprobe emd auto=0 clean_ms=300
-  wait_for 20 known_to_emd mh
-  expect "mh: it gets a log" emdadm policy "$(its mh .id)" log
+  # shellcheck disable=SC2046 # several devices
+  emdadm scan $(of mh) >/dev/null 2>&1 || true
+  wait_for 20 its_array mh
+  emdadm stop "${NODE#/dev/}" >/dev/null
+  expect "mh: its log is taken off" emdadm policy "$(its mh .id)" resync
+  expect "mh: it gets one" emdadm policy "$(its mh .id)" log
   # shellcheck disable=SC2046 # several devices
   emdadm scan $(of mh) >/dev/null 2>&1 || true
   wait_for 20 its_array mh
