@@ -211,9 +211,11 @@ pub fn read(
         sum_start = start.saturating_add(entry.sum_bytes / 512);
         let from = (start as usize).saturating_mul(512);
         let sum = slice(area, from, entry.sum_bytes as usize);
-        let is_torn = sum.is_some_and(|sum| crc(&[sum]) != entry.checksum);
+        let differs = sum.is_some_and(|sum| crc(&[sum]) != entry.checksum);
         let is_of_none = entry.data_bytes == 0 && entry.sum_bytes == 0;
+        let is_torn = differs && entry.sum_bytes > 0;
         let can_be = sum.is_some()
+            && (!differs || is_torn || is_of_none && entry.checksum == NOT_CLEAN)
             && entry.sum_bytes % 512 == 0
             && entry.data_bytes % 512 == 0
             && (is_of_none || entry.parity == u32::from(slot));
