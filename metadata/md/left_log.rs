@@ -278,7 +278,7 @@ fn free_place(home: &Home) -> Option<Stretch> {
     let has_log = log_sectors > 0 && get32(bytes, v1::LOG_OFFSET) != 0;
     let data_end = home.data_offset.checked_add(home.data_size)?;
     let gap = |from: u64, to: u64| {
-        let from = from.next_multiple_of(unit);
+        let from = from.checked_next_multiple_of(unit)?;
         let len = to.checked_sub(from)?.min(u64::from(LOG_SECTORS));
         let sectors = u32::try_from(len - len.checked_rem(unit.max(8))?).ok()?;
         // Signed 16 bits, counted from the superblock.
