@@ -16,10 +16,8 @@ ROUNDS=(
    dl ddf mdadm 1 2 1 left
    iw imsm emd 3 3 5 written
    il imsm emd 3 3 5 left
-   mw 1.0 emd 9 2 1 written
    da ddf emd 11 2 1 lost
    mp 1.2 emd 13 3 5 lost
-   ip imsm mdadm 16 3 5 lost
    mr 1.2 mdadm 6 3 5 regions"
   # Further ones on the same disks.
   "dw ddf emd 1 3 5 written
@@ -28,6 +26,7 @@ ROUNDS=(
    il imsm mdadm 4 2 1 left
    mr 1.0 mdadm 6 2 1 regions
    mw 0.90 mdadm 8 3 5 written
+   ip imsm mdadm 11 3 5 lost
    mb 1.2 emd 19 2 1 regions"
   "dw ddf mdadm 1 4 6 written
    dl ddf mdadm 1 4 4 left
@@ -38,6 +37,7 @@ ROUNDS=(
   "iw imsm mdadm 1 4 10 written
    il imsm mdadm 1 4 5 left
    mw 1.1 emd 9 2 1 written
+   mv 1.0 emd 11 2 1 written
    mr 1.1 mdadm 5 4 10 regions"
   "dw ddf emd 1 4 10 written
    dl ddf emd 1 4 6 left

@@ -282,7 +282,6 @@ fn refused(case: &str) -> (bool, String) {
 fn what_is_not_supported_says_why() {
     for (case, never, part) in [
         ("12-raid5-journal", true, "journal"),
-        ("12-raid5-ppl", false, "partial parity log"),
         ("12-raid10-replace", false, "replaced"),
         ("12-raid0-zones-alt", true, "equal"),
     ] {
