@@ -250,3 +250,18 @@ pub struct Outcome {
     /// for parity levels, for writes, and when no member was read.
     pub source: Option<Slot>,
 }
+
+impl Outcome {
+    /// `result`, and nothing else to tell.
+    pub fn of(result: LaneResult) -> Self {
+        Self {
+            result,
+            mismatch: false,
+            repaired: Mask::EMPTY,
+            corrected: Mask::EMPTY,
+            unreadable: Mask::EMPTY,
+            write_failed: Mask::EMPTY,
+            source: None,
+        }
+    }
+}

@@ -410,16 +410,7 @@ fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
 
 /// A run cannot be done, for a reason that no machine knows of. Process context.
 pub(super) fn fail_op(op: Pin<KBox<LaneOp>>) {
-    let outcome = Outcome {
-        result: LaneResult::Unwritten,
-        mismatch: false,
-        repaired: Mask::EMPTY,
-        corrected: Mask::EMPTY,
-        unreadable: Mask::EMPTY,
-        write_failed: Mask::EMPTY,
-        source: None,
-    };
-    finish_run(op, outcome);
+    finish_run(op, Outcome::of(LaneResult::Unwritten));
 }
 
 /// Forgets what the last run left behind, but keeps its buffers.

@@ -13,13 +13,15 @@ source /emd/tests/guest/lib-dirty.sh
 # What a line says is told in lib-dirty.sh. The first round is that of every day.
 ROUNDS=(
   "dw ddf mdadm 1 2 1 written
-   dl ddf mdadm 1 2 1 left
    iw imsm emd 3 3 5 written
-   il imsm emd 3 3 5 left
    da ddf emd 11 2 1 lost
    mp 1.2 emd 13 3 5 lost
    mr 1.2 mdadm 6 3 5 regions"
   # Further ones on the same disks.
+  "dw ddf mdadm 1 2 1 written
+   dl ddf mdadm 1 2 1 left
+   iw imsm emd 3 3 5 written
+   il imsm emd 3 3 5 left"
   "dw ddf emd 1 3 5 written
    dl ddf emd 1 3 5 left
    iw imsm mdadm 4 2 1 written

@@ -372,16 +372,7 @@ impl Sim {
 
     /// `lane_run::fail_op`.
     pub fn fail_op(&mut self, op: usize) {
-        let outcome = Outcome {
-            result: LaneResult::Unwritten,
-            mismatch: false,
-            repaired: Mask::EMPTY,
-            corrected: Mask::EMPTY,
-            unreadable: Mask::EMPTY,
-            write_failed: Mask::EMPTY,
-            source: None,
-        };
-        self.finish_run(op, outcome);
+        self.finish_run(op, Outcome::of(LaneResult::Unwritten));
     }
 
     fn finish_run(&mut self, op: usize, outcome: Outcome) {

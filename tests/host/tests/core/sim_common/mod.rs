@@ -5,7 +5,6 @@
 #![allow(dead_code)] // Each test uses a part.
 
 use emd_core::personalities::lane::{LaneResult, Outcome};
-use emd_core::personalities::Mask;
 
 pub type Verdict<T = ()> = Result<T, String>;
 
@@ -54,13 +53,5 @@ impl Random {
 
 /// Nothing told yet.
 pub fn blank_outcome() -> Outcome {
-    Outcome {
-        result: LaneResult::Good,
-        mismatch: false,
-        repaired: Mask::EMPTY,
-        corrected: Mask::EMPTY,
-        unreadable: Mask::EMPTY,
-        write_failed: Mask::EMPTY,
-        source: None,
-    }
+    Outcome::of(LaneResult::Good)
 }
