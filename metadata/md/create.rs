@@ -41,18 +41,7 @@ pub fn create(
     set.set.disks.reserve(disks.len(), GFP_KERNEL)?;
     set.disks.reserve(disks.len(), GFP_KERNEL)?;
     for (number, facts) in (0u32..).zip(disks) {
-        let offset = data_offset(
-            version,
-            facts.size_sectors,
-            0,
-            bitmap_room(facts.size_sectors),
-        );
-        let room = data_size(
-            version,
-            facts.size_sectors,
-            offset,
-            tail(version, facts, false),
-        );
+        let (offset, room) = place_of_data(version, facts);
         set.set.disks.push(
             Disk {
                 facts: Some(*facts),
@@ -78,6 +67,14 @@ pub fn create(
     set.set.reserve_bad_ranges()?;
     set.reserve_plan()?;
     Ok(set)
+}
+
+/// Where data starts on a disk before the array's shape is known, and how many sectors there is room for.
+fn place_of_data(version: Version, facts: &DiskFacts) -> (u64, u64) {
+    let size = facts.size_sectors;
+    let offset = data_offset(version, size, 0, bitmap_room(size));
+    let tail = tail(version, facts, false);
+    (offset, data_size(version, size, offset, tail))
 }
 
 /// Disks must have one block size, differ, and be large enough.
@@ -114,18 +111,7 @@ fn check_disks(version: Version, disks: &[DiskFacts]) -> Checked {
                 disk.logical_block_bytes
             ));
         }
-        let offset = data_offset(
-            version,
-            disk.size_sectors,
-            0,
-            bitmap_room(disk.size_sectors),
-        );
-        let room = data_size(
-            version,
-            disk.size_sectors,
-            offset,
-            tail(version, disk, false),
-        );
+        let (_, room) = place_of_data(version, disk);
         if version.sector(disk.size_sectors).is_none() || room < ROUND_SECTORS {
             return Err(reason!(
                 ENOSPC,

@@ -118,7 +118,7 @@ impl Array {
 
     /// Whether a lost member may lack writes that others have, and counts as in sync as far as the metadata knows: its
     /// loss is not recorded yet, or, where more is lost than redundancy bears, never will be.
-    fn has_left_behind(&self) -> bool {
+    pub(super) fn has_left_behind(&self) -> bool {
         self.is_broken() || !self.unrecorded().is_empty()
     }
 

@@ -245,21 +245,24 @@ pub(super) fn needs_void(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
     let Some(hole) = pass.hole.as_ref() else {
         return false;
     };
-    let roles = pass.geometry.roles(body.stripe);
-    let changes_data = match body.job {
-        Job::Write { .. } => true,
-        Job::Sync { .. } => !members.intersect(roles.data).is_empty(),
-        // These write what was there.
-        Job::Read { .. } | Job::Rebuild { .. } => false,
-    };
-    // On a broken array nothing more is written, also what needs no entry: members may be believed again later.
-    if changes_data && pass.is_broken() {
-        return true;
-    }
-    changes_data
+    let parity = pass.geometry.roles(body.stripe).parity();
+    changes_data(pass, body, members)
         && !body.log.covered
         && (hole.row().is_some() || hole.watch.has_entry(hole.watch.bucket(body.lane)))
-        && !roles.parity().intersect(pass.writable()).is_empty()
+        && !parity.intersect(pass.writable()).is_empty()
+}
+
+/// Whether a `Step::Write` changes what data members hold.
+fn changes_data(pass: &ArrayPass, body: &Body, members: Mask) -> bool {
+    match body.job {
+        Job::Write { .. } => true,
+        Job::Sync { .. } => {
+            let data = pass.geometry.roles(body.stripe).data;
+            !members.intersect(data).is_empty()
+        }
+        // These write what was there.
+        Job::Read { .. } | Job::Rebuild { .. } => false,
+    }
 }
 
 /// Whether an op's step has to wait until a member's loss is recorded ([`wait_for_record`]).
@@ -274,16 +277,18 @@ pub(super) fn must_wait(pass: &ArrayPass, body: &Body) -> bool {
         (Some(Step::Done(_)), _) => body.log.left_behind,
         _ => false,
     };
-    hinges && pass.hole.is_some() && !pass.unrecorded().is_empty()
+    hinges && !pass.unrecorded().is_empty()
 }
 
-/// Whether a write must not go on: more is lost than the level bears, so nobody will record the last loss, and what that
-/// member does not get is to stay logged. Its log may be on that member.
+/// Whether an op must not go on, also with what needs no entry: more is lost than the level bears, so nobody will record
+/// the last loss, and what that member does not get is to stay logged. Its log may be on that member.
 pub(super) fn must_end(pass: &ArrayPass, body: &Body) -> bool {
-    pass.hole.is_some()
-        && matches!(body.job, Job::Write { .. })
-        && matches!(body.step, Some(Step::Log { .. } | Step::Write { .. }))
-        && pass.is_broken()
+    let changes = match body.step {
+        Some(Step::Log { .. }) => true,
+        Some(Step::Write { members }) => changes_data(pass, body, members),
+        _ => false,
+    };
+    changes && pass.is_broken()
 }
 
 /// Keeps an op until losses are recorded; gives it back when they are. Its lane and its buffers stay its own: who
@@ -675,8 +680,7 @@ impl Array {
     /// without a record: what that one had in its cache may be missing when it is one like any other again.
     pub fn flush_ended(&self, number: u64, failed: Mask) {
         if let Some(hole) = self.hole.as_ref() {
-            let is_known = self.unrecorded().is_empty() && !self.is_broken();
-            if is_known && failed.intersect(self.writable()).is_empty() {
+            if !self.has_left_behind() && failed.intersect(self.writable()).is_empty() {
                 hole.watch.flush_ended(number);
             }
         }

@@ -167,15 +167,17 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
     loop {
         let body = op.as_mut().body_mut();
         let Some(step) = body.step else { return };
-        if body.array().is_some_and(|pass| hole::must_wait(pass, body)) {
-            match hole::wait_for_record(op) {
-                Some(ready) => op = ready,
-                None => return,
+        if let Some(pass) = body.array().filter(|pass| pass.hole.is_some()) {
+            if hole::must_wait(pass, body) {
+                match hole::wait_for_record(op) {
+                    Some(ready) => op = ready,
+                    None => return,
+                }
+                continue;
             }
-            continue;
-        }
-        if body.array().is_some_and(|pass| hole::must_end(pass, body)) {
-            return fail_op(op);
+            if hole::must_end(pass, body) {
+                return fail_op(op);
+            }
         }
         match step {
             Step::Read { members } => return send(op, members, false),

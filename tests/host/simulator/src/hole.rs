@@ -230,10 +230,26 @@ impl Sim {
 
     /// `hole::must_end`.
     pub fn write_must_end(&mut self, op: usize) -> bool {
+        let changes = match self.op(op).step {
+            Step::Log { .. } => true,
+            Step::Write { members } => self.changes_data(op, members),
+            _ => false,
+        };
+        changes && self.hole.is_some() && self.arr().broken
+    }
+
+    /// `hole::changes_data`.
+    fn changes_data(&mut self, op: usize, members: Mask) -> bool {
         let body = self.op(op);
-        let is_step = matches!(body.step, Step::Log { .. } | Step::Write { .. });
-        let is_write = is_step && matches!(body.job, Job::Write { .. });
-        is_write && self.hole.is_some() && self.arr().broken
+        let (job, stripe) = (body.job, body.stripe);
+        match job {
+            Job::Write { .. } => true,
+            Job::Sync { .. } => {
+                let data = self.geometry.roles(stripe).data;
+                !members.intersect(data).is_empty()
+            }
+            Job::Read { .. } | Job::Rebuild { .. } => false,
+        }
     }
 
     fn keep_for_record(&mut self, op: usize) -> bool {
@@ -261,17 +277,9 @@ impl Sim {
             return false;
         }
         let body = self.op(op);
-        let (lane, job, stripe) = (body.lane, body.job, body.stripe);
-        let covered = body.log.covered;
+        let (lane, stripe, covered) = (body.lane, body.stripe, body.log.covered);
         let roles = self.geometry.roles(stripe);
-        let changes_data = match job {
-            Job::Write { .. } => true,
-            Job::Sync { .. } => !members.intersect(roles.data).is_empty(),
-            Job::Read { .. } | Job::Rebuild { .. } => false,
-        };
-        if changes_data && self.arr().broken {
-            return true;
-        }
+        let changes_data = self.changes_data(op, members);
         let writable = self.arr().writable;
         let Some(hole) = &self.hole else { return false };
         changes_data
