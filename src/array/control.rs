@@ -260,19 +260,36 @@ impl Array {
     pub fn failures_recorded(&self, slots: Mask) {
         self.unrecorded.fetch_and(!slots.0, Ordering::AcqRel);
         if self.unrecorded().is_empty() {
-            let waiting = self.waiting.lock();
-            let first = waiting.for_record.as_ref();
-            let pass = first
-                .and_then(|op| op.body.array())
-                .map(|pass| pass.again());
-            drop(waiting);
-            if let Some(pass) = pass {
-                submit::Background::kick(pass);
-            }
+            self.wake_ops();
         }
         if !self.must_record() {
             let list = self.waiting.lock().finished.take();
             end_all(list);
+        }
+    }
+
+    /// Ends with an error what waits for a record: the array lost more than it bears, and no disk takes metadata. Those
+    /// that come later do not wait.
+    pub fn fail_writes(&self) {
+        let (finished, for_dirty) = {
+            let mut waiting = self.waiting.lock();
+            (waiting.finished.take(), waiting.for_dirty.take())
+        };
+        // They fail by being dropped.
+        drop((finished, for_dirty));
+        self.wake_ops();
+    }
+
+    /// Has ops that wait for a record look again.
+    fn wake_ops(&self) {
+        let waiting = self.waiting.lock();
+        let first = waiting.for_record.as_ref();
+        let pass = first
+            .and_then(|op| op.body.array())
+            .map(|pass| pass.again());
+        drop(waiting);
+        if let Some(pass) = pass {
+            submit::Background::kick(pass);
         }
     }
 

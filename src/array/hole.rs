@@ -277,7 +277,13 @@ pub(super) fn must_wait(pass: &ArrayPass, body: &Body) -> bool {
         (Some(Step::Done(_)), _) => body.log.left_behind,
         _ => false,
     };
-    hinges && !pass.unrecorded().is_empty()
+    hinges && waits_for_losses(pass)
+}
+
+/// Whether a loss will be recorded and is not yet. On a broken array nobody waits: it may be that nothing can be
+/// recorded any more, and writes fail.
+fn waits_for_losses(pass: &ArrayPass) -> bool {
+    !pass.unrecorded().is_empty() && !pass.is_broken()
 }
 
 /// Whether an op must not go on, also with what needs no entry: more is lost than the level bears, so nobody will record
@@ -298,7 +304,7 @@ pub(super) fn wait_for_record(mut op: Pin<KBox<LaneOp>>) -> Option<Pin<KBox<Lane
     {
         let mut waiting = pass.waiting.lock();
         // Who records clears the mark before it looks at the list.
-        if pass.unrecorded().is_empty() {
+        if !waits_for_losses(&pass) {
             drop(waiting);
             return Some(op);
         }
@@ -395,7 +401,7 @@ fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     else {
         return lane_run::fail_op(op);
     };
-    if !pass.unrecorded().is_empty() {
+    if waits_for_losses(&pass) {
         // An entry may take the place of one that is needed if the member is here again.
         if let Some(ready) = wait_for_record(op) {
             lane_run::perform(ready);

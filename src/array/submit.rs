@@ -157,10 +157,12 @@ impl IoOwner for Array {
             // A mirror's last good member stays in use. What it did not take is lost, even if one that
             // is out of use by now, or one that is being rebuilt, did.
             let stale = io.failed() & array.readable().0 != 0;
-            if nowhere || stale || array.broken.load(Ordering::Acquire) {
+            let is_broken = array.is_broken();
+            if nowhere || stale || is_broken {
                 io.set_status(Status::IO_ERROR);
             }
-            if array.must_record() {
+            // On a broken array it may be that nobody can record anything any more.
+            if array.must_record() && !is_broken {
                 let pass = array.again();
                 let mut waiting = pass.waiting.lock();
                 // Who records clears the mark before it takes the list.

@@ -46,10 +46,10 @@ impl Inner {
             let is_full = result.as_ref().is_err_and(|why| why.errno() == ENOSPC);
             let is_kept = matches!(result, Ok(true));
             if result.is_err() && !is_full {
-                self.complain_once(shared, volume, &result.map(drop));
+                self.hold_writes(shared, volume, &result.map(drop));
                 return;
             }
-            self.complain_once(shared, volume, &Ok(()));
+            self.hold_writes(shared, volume, &Ok(()));
             match change {
                 BadChange::Added(_) if !is_kept => Array::bad_change_unkept(array),
                 BadChange::Cleared(spot) if is_full => {
@@ -135,7 +135,7 @@ impl Inner {
                 let recorded = self
                     .flush_rebuilt(volume, array, Mask::single(slot))
                     .and_then(|()| self.record(shared, &Event::RebuildDone { volume, slot }));
-                self.complain_once(shared, volume, &recorded);
+                self.hold_writes(shared, volume, &recorded);
                 if recorded.is_err() {
                     wishes.look_again = true;
                     continue;

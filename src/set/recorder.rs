@@ -76,15 +76,19 @@ impl ManagedSet {
 }
 
 impl Inner {
-    /// Tells people once that writes have to wait because the metadata cannot be written.
+    /// Writes wait while what they need recorded cannot be; people are told once. Where more is lost than redundancy
+    /// bears they fail instead: nothing comes of waiting.
     #[inline(never)]
-    pub(super) fn complain_once(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
+    pub(super) fn hold_writes(&mut self, shared: &Shared, volume: VolumeIndex, result: &Checked) {
         let Some(id) = self.model().map(|set| set.id) else {
             return;
         };
         let Some(running) = self.running_mut(volume) else {
             return;
         };
+        if result.is_err() && running.array.is_broken() {
+            return running.array.fail_writes();
+        }
         let first = !running.complained;
         running.complained = result.is_err();
         if let (true, Err(reason)) = (first, result) {
@@ -115,7 +119,7 @@ impl Inner {
         let mut recorded = Mask::EMPTY;
         for slot in failed.iter() {
             let result = self.record_failure(shared, volume, slot);
-            self.complain_once(shared, volume, &result);
+            self.hold_writes(shared, volume, &result);
             match result {
                 Ok(()) => recorded = recorded.with(slot),
                 Err(_) => wishes.look_again = true,
@@ -186,7 +190,7 @@ impl Inner {
             let result = self
                 .take_back_mark(shared, volume)
                 .and_then(|()| self.record(shared, &Event::Dirty(volume)));
-            self.complain_once(shared, volume, &result);
+            self.hold_writes(shared, volume, &result);
             if result.is_err() {
                 // The writes go on waiting.
                 wishes.look_again = true;
@@ -216,7 +220,7 @@ impl Inner {
                 count,
             };
             let result = self.record(shared, &event);
-            self.complain_once(shared, volume, &result);
+            self.hold_writes(shared, volume, &result);
             Array::regions_recorded(array, first, count, result.is_ok());
             wishes.look_again = true;
             if result.is_err() {

@@ -39,7 +39,8 @@ beyond() {
   write_files &
   writer=$!
   wait_for 20 has_acknowledged 3
-  for disk in $lost; do unplug "$disk"; done
+  # All at once: what the first one's loss is recorded on may be on its way out.
+  for disk in $lost; do host unplug "$disk"; done
   # It writes until it sees an error.
   wait "$writer" || fail "the writer ended otherwise"
   acknowledged=$(</run/acknowledged)

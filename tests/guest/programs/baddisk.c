@@ -6,6 +6,7 @@
  *
  * FOLDER/data is what it holds, FOLDER/bad has a byte for each sector of 512 bytes: not 0, and the sector cannot be read. FOLDER/fixed has one, too: not 0, and
  * a write that touches the sector may be refused, and changes nothing then; FOLDER/refusals, a single byte, says how many of these are (255: all), and counts down.
+ * FOLDER/../refused is such a byte for all disks at the same time: not 0, and all are refused.
  * All may be looked at and changed by others at any time (but not made shorter). Returns when DEVICE is there; the server ends when DEVICE is disconnected (or the machine is gone).
  */
 #include <endian.h>
@@ -25,7 +26,7 @@ enum { SECTOR = 512, ALL = 255 };
 
 struct disk {
 	unsigned char *data, *bad, *fixed;
-	volatile unsigned char *refusals;
+	volatile unsigned char *refusals, *refused;
 	uint64_t size;
 };
 
@@ -80,9 +81,9 @@ static int refuses(const struct disk *disk, uint64_t first, uint64_t sectors)
 
 	for (uint64_t sector = first; sector < first + sectors; sector++)
 		touches |= disk->fixed[sector];
-	if (!touches || !*disk->refusals)
+	if (!touches || (!*disk->refusals && !*disk->refused))
 		return 0;
-	if (*disk->refusals != ALL)
+	if (*disk->refusals && *disk->refusals != ALL)
 		--*disk->refusals;
 	return 1;
 }
@@ -150,6 +151,7 @@ int main(int argc, char **argv)
 		.bad = mapped(argv[3], "bad", size / SECTOR),
 		.fixed = mapped(argv[3], "fixed", size / SECTOR),
 		.refusals = mapped(argv[3], "refusals", 1),
+		.refused = mapped(argv[3], "../refused", 1),
 		.size = size,
 	};
 	device = open(argv[1], O_RDWR);

@@ -373,6 +373,28 @@ impl Sim {
         self.end_finished();
     }
 
+    /// `Array::fail_writes`.
+    pub fn fail_writes(&mut self) {
+        let finished = std::mem::take(&mut self.arr().finished);
+        let for_dirty = std::mem::take(&mut self.arr().for_dirty);
+        for user in finished {
+            self.user(user).failed = true;
+            self.end_user(user);
+        }
+        for user in for_dirty {
+            // It is not inside; who ends leaves.
+            self.arr().inside += 1;
+            self.user(user).failed = true;
+            self.unref_user(user);
+        }
+        self.go_on_recorded();
+    }
+
+    /// Whether the array lost more than it bears.
+    pub fn arr_is_broken(&self) -> bool {
+        self.array.as_ref().is_some_and(|array| array.broken)
+    }
+
     /// Writes that waited for a record end, when nothing is left to be recorded.
     fn end_finished(&mut self) {
         if !self.must_record() {

@@ -253,7 +253,8 @@ impl Sim {
     }
 
     fn keep_for_record(&mut self, op: usize) -> bool {
-        if self.arr().unrecorded.is_empty() || self.has(Mistake::LossNotWaitedFor) {
+        let waits = !self.arr().unrecorded.is_empty() && !self.arr().broken;
+        if !waits || self.has(Mistake::LossNotWaitedFor) {
             return false;
         }
         let Some(hole) = &mut self.hole else {

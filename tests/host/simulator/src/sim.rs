@@ -297,8 +297,10 @@ impl Sim {
     /// Nothing can happen: the end, or a knot.
     fn nothing_left(&mut self) -> bool {
         let busy = self.users.iter().flatten().count() + self.ops.iter().flatten().count();
-        if self.worker.is_unwritten() {
-            // Writes wait for ever because no disk takes the metadata: that is honest.
+        let is_unwritten = self.worker.is_unwritten();
+        if is_unwritten && (busy == 0 || !self.arr_is_broken()) {
+            // Writes wait for ever because no disk takes the metadata: that is honest while a disk may come back that
+            // makes them good.
             return false;
         }
         if busy > 0 || self.worker.is_busy() {

@@ -465,10 +465,10 @@ impl Sim {
         if io.want != Want::Read && redundant {
             let nowhere = !io.failed_on.is_empty() && io.good == 0;
             let stale = !io.failed_on.intersect(readable).is_empty();
-            if nowhere || stale || (broken && io.want == Want::Write) {
+            if nowhere || stale || broken {
                 io.failed = true;
             }
-            if unrecorded && !early {
+            if unrecorded && !early && !broken {
                 self.arr().finished.push(user);
                 return;
             }

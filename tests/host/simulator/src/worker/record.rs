@@ -170,6 +170,9 @@ impl Sim {
             if !self.has(Mistake::UnwrittenCounts) {
                 self.worker.unwritten = Some(self.worker.unwritten.map_or(0, |tries| tries + 1));
             }
+            if self.arr_is_broken() {
+                self.fail_writes();
+            }
             if plan.strict {
                 return self.abort();
             }
