@@ -81,6 +81,13 @@ impl Reader<'_> {
         else {
             return Ok(());
         };
+        self.set.lacks_spare = (0..head.roles_max).any(|number| {
+            let mut here = self.views.iter().zip(self.standings.iter());
+            let is_it = |(view, standing): (&View<'_>, &Standing)| {
+                view.head.number == number && *standing != Standing::Stale
+            };
+            head.lists_spare(bytes, number) && !here.any(is_it)
+        });
         for number in 0..head.roles_max {
             let here = self.views.iter().any(|view| view.head.number == number);
             let state = match head.role(bytes, number) {

@@ -54,7 +54,7 @@ impl MdSet {
 
     /// Whether some superblock gives roles that the model does not; whether a member goes.
     pub fn roles_changed(&self) -> (bool, bool) {
-        let forgotten = self.has_forgotten_member();
+        let forgotten = self.lacks_spare || self.has_forgotten_member();
         let (mut changed, mut lost) = (forgotten, forgotten);
         let Some((_, home)) = self.homes().find(|(_, home)| !home.fresh) else {
             return (false, false);

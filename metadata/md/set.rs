@@ -195,6 +195,9 @@ pub struct MdSet {
     pub disks: KVec<Meta>,
     /// What the current event has changed.
     pub touched: Touched,
+    /// A spare that the newest superblock lists is not here. 0.90 lists those so that are being filled: by its own
+    /// superblock it may be a member by now, and has to be old before anything is written without it.
+    pub lacks_spare: bool,
 }
 
 impl MdSet {
@@ -322,6 +325,8 @@ impl MdSet {
     /// What is on the disks becomes what the last plan brought there.
     pub fn settle(&mut self) {
         self.plan.clear();
+        // Superblocks that were written since do not list it any more.
+        self.lacks_spare &= !self.touched.all;
         self.touched = Touched::default();
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.copy_image(image::NEW, image::OLD);
