@@ -71,7 +71,9 @@ impl Sim {
             .array
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
-        if let Some(slot) = slot.filter(|&slot| readable.contains(slot as Slot)) {
+        // One that more was lost with than is borne is in sync on record, and its cache counts as well.
+        let counting = readable.union(self.model_in_sync(None));
+        if let Some(slot) = slot.filter(|&slot| counting.contains(slot as Slot)) {
             let rows = self.undurable_rows(slot);
             self.unplugged_rows.push((slot as Slot, rows));
             // One more than is borne: what is left of the stripes may not agree.
