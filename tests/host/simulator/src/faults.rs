@@ -36,12 +36,13 @@ impl Sim {
                 self.disks[disk].failing_flushes += 1;
             }
             Op::Kill(disk) if disk < self.disks.len() => {
+                self.tear_flying(disk);
                 self.disks[disk].dead = true;
                 self.oracle.forget_observations(self.now);
             }
             Op::Pull(disk) if disk < self.disks.len() && self.disks[disk].present => {
-                self.disks[disk].present = false;
                 self.lose_cache(disk);
+                self.disks[disk].present = false;
                 self.oracle.forget_observations(self.now);
                 self.worker.note_gone(disk);
             }

@@ -30,6 +30,10 @@ impl Sim {
 
     /// What is on its way to a disk when it goes may be there or not; it does not come back good.
     pub(crate) fn tear_flying(&mut self, disk: usize) {
+        if !self.disks[disk].answers() {
+            // Nothing gets there.
+            return;
+        }
         for io in self.flying.iter().filter(|io| io.disk == disk) {
             match &io.request {
                 Request::Write(sector, data, _) => self.disks[disk].tear_data(*sector, data),
