@@ -72,8 +72,9 @@ impl Sim {
             .array
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
-        // One that more was lost with than is borne is in sync on record, and its cache counts as well.
-        let counting = readable.union(self.model_in_sync(None));
+        // One that more was lost with than is borne is in sync on record, and its cache counts as well. So does that of
+        // one that is being rebuilt, below its mark.
+        let counting = readable.union(self.model_in_use());
         if let Some(slot) = slot.filter(|&slot| counting.contains(slot as Slot)) {
             let rows = self.undurable_rows(slot);
             self.unplugged_rows.push((slot as Slot, rows));

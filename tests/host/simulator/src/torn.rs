@@ -60,7 +60,7 @@ impl Sim {
             self.oracle.forget_observations(self.now);
         }
         for (slot, rows) in std::mem::take(&mut self.unplugged_rows) {
-            if self.model_in_sync(None).contains(slot) || self.worker.is_busy() {
+            if self.model_in_use().contains(slot) || self.worker.is_busy() {
                 self.under_way.extend(rows.iter().map(|&row| (slot, row)));
                 self.torn.extend(rows);
             }
