@@ -183,6 +183,7 @@ fn home_of(view: &View<'_>, special: bool, newest: &Head) -> Checked<Home> {
         // A torn superblock is written whole, as is one that missed an update.
         missed: view.torn,
         unsure: false,
+        only_copy: view.torn,
         left_log: left_log_place(view, newest),
     })
 }

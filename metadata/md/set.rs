@@ -86,6 +86,8 @@ pub struct Home {
     pub missed: bool,
     /// What is on the disk may be of any age, and torn: the current plan writes all of it.
     pub unsure: bool,
+    /// Of that the superblock may be torn, and its copy (0.90) is whole; else it is the other way round.
+    pub only_copy: bool,
     /// Where its partial parity log is.
     pub left_log: Option<Stretch>,
 }
@@ -331,6 +333,7 @@ impl MdSet {
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.copy_image(image::NEW, image::OLD);
             home.unsure = core::mem::take(&mut home.missed);
+            home.only_copy &= home.unsure;
             // What was to be its first is still to come, and so is what was to be written to its log.
             home.fresh &= home.unsure;
             home.log_touched &= home.unsure;
