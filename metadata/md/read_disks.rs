@@ -22,7 +22,7 @@ impl Reader<'_> {
             };
             let state = match standing {
                 Standing::Failed => DiskState::Failed,
-                Standing::Stale => DiskState::Stale,
+                Standing::Stale | Standing::Replacement(_) => DiskState::Stale,
                 _ => DiskState::Online,
             };
             let role = match standing {
@@ -30,7 +30,7 @@ impl Reader<'_> {
                 Standing::Member(_) => DiskRole::Member,
                 _ => DiskRole::Unused,
             };
-            let special = matches!(standing, Standing::Replacement(_) | Standing::Journal);
+            let special = standing == Standing::Journal;
             let home = match state {
                 DiskState::Online => Some(home_of(view, special, &self.set.head)?),
                 _ => None,

@@ -130,7 +130,7 @@ pub struct Meta {
     pub number: u32,
     /// Sector of its superblock, when it is present and has one.
     pub sector: Option<u64>,
-    /// Its role is left as it is: it is a replacement or a journal, or its loss is not recorded.
+    /// Its role is left as it is: it is a journal, or its loss is not recorded.
     pub keep_role: bool,
     /// Of a 0.90 descriptor: major, minor, and state bits that are not understood.
     pub device: [u32; 3],
