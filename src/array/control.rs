@@ -262,10 +262,21 @@ impl Array {
         if self.unrecorded().is_empty() {
             self.wake_ops();
         }
-        if !self.must_record() {
-            let list = self.waiting.lock().finished.take();
-            end_all(list);
-        }
+        self.end_recorded();
+    }
+
+    /// Ends the writes that waited for records, when nothing is left to be recorded.
+    pub(super) fn end_recorded(&self) {
+        // What is to be recorded next becomes known under `waiting`, before a write that missed it comes here: so that one
+        // is not taken along.
+        let list = {
+            let mut waiting = self.waiting.lock();
+            if self.must_record() {
+                return;
+            }
+            waiting.finished.take()
+        };
+        end_all(list);
     }
 
     /// Ends with an error what waits for a record: the array lost more than it bears, and no disk takes metadata. Those
@@ -490,11 +501,15 @@ impl Array {
 
     /// The metadata says that `targets` are in sync: they are read from now on.
     pub fn rebuilt_recorded(&self, targets: Mask) {
-        let present = targets.intersect(self.writable());
-        if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
-            self.followers.fetch_or(present.0, Ordering::AcqRel);
+        {
+            // A member that is lost meanwhile must not be read again: `drop_member` has the lock, too.
+            let _waiting = self.waiting.lock();
+            let present = targets.intersect(self.writable());
+            if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
+                self.followers.fetch_or(present.0, Ordering::AcqRel);
+            }
+            self.readable.fetch_or(present.0, Ordering::AcqRel);
         }
-        self.readable.fetch_or(present.0, Ordering::AcqRel);
         self.rebuilt.forget(targets);
     }
 
