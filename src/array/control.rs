@@ -117,6 +117,7 @@ impl Array {
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
         let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;
         let ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
+        let further_ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
@@ -182,6 +183,7 @@ impl Array {
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             hole,
             ios,
+            further_ios,
             batch_bios,
             lanes,
             pool,
