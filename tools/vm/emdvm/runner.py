@@ -16,12 +16,11 @@ from .log import Log
 from .machine import Deadline, Died, Machine, MachineError
 
 BOOT_SECONDS = 60
-MOST_BOOTS = 50
+MOST_BOOTS = 100
 # vmgenid tells the kernel that there are others with the same random numbers, and it mixes in new ones.
 TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 NUDGE_SECONDS = 2
-# From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and, on a busy machine, to
-# crash (Linux 7.3.4 where SCSI disks come: scsi_device_unbusy puts back a token of a budget that was none when the command began).
+# From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and to crash (see `disks.AT_ONCE`).
 # Nothing of the test has run then, nor emd.ko, so it begins again, plainly.
 DISKS_SECONDS = 20
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
@@ -87,6 +86,7 @@ class Run:
         self.cpu_seconds = 0.0  # of all its boots
         self.boot = 0
         self.template = None
+        self.batches = []  # of disks that are still to be plugged in before the test runs
 
     def all_boots(self):
         with ExitStack() as held:
@@ -186,9 +186,10 @@ class Run:
             try:
                 self.machine = Machine(self._resume_arguments(), self._data, stderr)
                 template.resume(self.machine, self.template, scale())
-                for disk in self.spec.disks:
-                    if disk.plugged:
-                        disks.plug(self.machine, self.spec, disk.name)
+                self.batches = disks.batches(self.spec)
+                # What begins one.
+                later = ",".join(batch[0].name for batch in self.batches[1:])
+                self._more("")
                 self.machine.qmp("cont")
             except MachineError as problem:
                 # No disk has been touched.
@@ -201,7 +202,8 @@ class Run:
                 stderr.truncate()
             else:
                 self.log.line("host", f"begins from {self.template}, where the log of the kernel's start is")
-                words = [f"{name}={value}" for name, value in self._settings().items()]
+                settings = {**self._settings(), "later": later}
+                words = [f"{name}={value}" for name, value in settings.items()]
                 self._answer(" ".join(["ok", *words, f"time={time.time():.6f}", f"seed={os.urandom(32).hex()}"]))
                 self.greeted = True
                 self.ready_by = time.monotonic() + DISKS_SECONDS
@@ -230,6 +232,7 @@ class Run:
             "hello": self._hello,
             "ready": self._ready,
             "stuck": self._stuck,
+            "more": self._more,
             "plug": lambda name: self._disk_action(disks.plug, name),
             "unplug": lambda name: self._disk_action(disks.unplug, name),
             "blank": lambda name: self._disk_action(disks.blank, name, self.folder),
@@ -301,6 +304,12 @@ class Run:
     def _ready(self, _):
         """The test is about to run."""
         self.ready_by = None
+        return ""
+
+    def _more(self, _):
+        """Disks that a guest which began from the template begins with, as many as it can take at once."""
+        for disk in self.batches.pop(0):
+            disks.plug(self.machine, self.spec, disk.name)
         return ""
 
     def _stuck(self, reason):
