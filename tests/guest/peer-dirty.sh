@@ -5,7 +5,7 @@
 # disks: 18x36M scsi, 2x101G scsi unplugged
 # cpus: 1
 # emd: manual
-# timeout: 240
+# timeout: 450
 
 # shellcheck source=tests/guest/lib-dirty.sh
 source /emd/tests/guest/lib-dirty.sh
