@@ -26,6 +26,7 @@
 //! | [`construct`] | what an array is made of |
 //! | [`links`] | what sysfs shows of it |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
+//! | [`progress`] | how far their tasks got and what came of them, as well |
 //! | [`bad`] | bad ranges into the metadata; rebuilds that must not count as done because of them |
 //! | [`keeper`] | lost members out, new ones in, what else there is to do. May wait for an array |
 //! | [`spares`] | which disks take lost members' places |
@@ -74,6 +75,7 @@ mod managed;
 pub mod manager;
 mod member;
 mod probe;
+mod progress;
 mod record;
 mod recorder;
 mod shared;
