@@ -33,6 +33,7 @@ mod gather;
 mod hole;
 mod lane_buffers;
 mod lane_compute;
+mod lane_end;
 mod lane_lock;
 mod lane_op;
 mod lane_run;

@@ -7,6 +7,7 @@
 use super::entry::{row_entry, send, write_heads, write_row_head};
 use super::wait::{wait, wait_for_record, waits_for_losses};
 use super::Hole;
+use crate::array::lane_end;
 use crate::array::lane_op::{Body, LaneOp};
 use crate::array::lane_run;
 use crate::array::submit::Background;
@@ -115,7 +116,7 @@ pub(super) fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     let (Some(hole), Some((members, covers, with_sums))) =
         (pass.hole.as_ref(), wanted(&pass, body))
     else {
-        return lane_run::fail_op(op);
+        return lane_end::fail_op(op);
     };
     if waits_for_losses(&pass) {
         // An entry may take the place of one that is needed if the member is here again.
@@ -126,7 +127,7 @@ pub(super) fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     }
     if pass.is_broken() {
         // Nor may any, where a loss is not to be recorded.
-        return lane_run::fail_op(op);
+        return lane_end::fail_op(op);
     }
     let bucket = hole.watch.bucket(body.lane);
     let seen = hole.changes.load(Ordering::SeqCst);
@@ -141,7 +142,7 @@ pub(super) fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     };
     if !body.log.has_room(members.len() as usize) {
         // Not with the losses that a level bears.
-        return lane_run::fail_op(op);
+        return lane_end::fail_op(op);
     }
     match hole.place(members, sectors, bucket, &mut body.log) {
         Ok(()) => {}
@@ -190,7 +191,7 @@ pub(in crate::array) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
         pass.member_failed(slot, EventKind::WriteError, 0);
     }
     let Some(hole) = pass.hole.as_ref() else {
-        return lane_run::fail_op(op);
+        return lane_end::fail_op(op);
     };
     if let Phase::Flushing(number) = phase {
         pass.flush_ended(number, failed);
@@ -203,7 +204,7 @@ pub(in crate::array) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
         }
         if !failed.intersect(pass.writable()).is_empty() {
             // It stays in use, and its cache cannot be relied on.
-            return lane_run::fail_op(op);
+            return lane_end::fail_op(op);
         }
         return try_begin(op);
     }
