@@ -41,6 +41,7 @@ mod lane_zero;
 mod pace;
 mod ranges;
 mod read;
+mod repairs;
 mod submit;
 mod task;
 mod write;
