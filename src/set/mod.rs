@@ -30,7 +30,7 @@
 //! | [`bad`] | bad ranges into the metadata; rebuilds that must not count as done because of them |
 //! | [`keeper`] | lost members out, new ones in, what else there is to do. May wait for an array |
 //! | [`spares`] | which disks take lost members' places |
-//! | [`tasks`] | which tasks of volumes are due, and start |
+//! | [`tasks`] | which tasks of volumes are due or asked for, and start |
 //! | [`fill`] | new volumes whose disks fill themselves with zeroes |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |

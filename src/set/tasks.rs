@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tasks of volumes: which are due, which wait for others, and which are started now.
+//! Tasks of volumes: which are due or asked for, which wait for others, and which are started now.
 //!
 //! Tasks start with `ManagedSet::change` held, and `inner`: where an array has to be empty for a moment for that, it is
 //! given up in time. What only looks needs `inner`. Marks are in sectors, as [`Pass`] counts them.
 
 use super::keeper::LATER_MS;
 use super::managed::ManagedSet;
-use super::shared::now;
-use super::state::Inner;
+use super::shared::{now, Shared};
+use super::state::{Asked, Inner};
 use crate::array::{Array, Scope};
-use crate::model::{Consistency, DiskIndex, Event, MemberState, VolumeIndex};
+use crate::model::{Checked, Consistency, DiskIndex, Event, MemberState, VolumeIndex};
 use crate::personalities::rebuild::Pass;
 use crate::personalities::Health;
-use crate::uapi::{EventKind, TaskKind};
+use crate::reason;
+use crate::uapi::{EventKind, TaskKind, TaskOp};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 impl ManagedSet {
     /// Starts the tasks that are due.
@@ -75,6 +77,102 @@ impl ManagedSet {
         }
     }
 
+    /// Does with a volume's task what a person asks for.
+    #[inline(never)]
+    pub(super) fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
+        let change = self.change.lock();
+        let mut inner = self.lock();
+        let must_wait = matches!(op, TaskOp::Start(kind) if inner.has_busy_disks(volume, kind));
+        let Some(running) = inner.running_mut(volume) else {
+            return Err(reason!(ENODEV, "the volume is not started"));
+        };
+        let number = running.number.get();
+        match op {
+            TaskOp::Start(kind) => {
+                if let Some(task) = running.array.task() {
+                    return Err(reason!(
+                        EBUSY,
+                        "emd{number} has a {} at work",
+                        task.kind.word()
+                    ));
+                }
+                if running.read_only || running.array.is_broken() {
+                    return Err(reason!(EROFS, "emd{number} cannot be written"));
+                }
+                running.paused = false;
+                let begins;
+                match kind {
+                    TaskKind::Rebuild => {
+                        running.retry_at = 0;
+                        drop(inner);
+                        drop(change);
+                        self.kick_keeper();
+                        return Ok(());
+                    }
+                    TaskKind::Resync | TaskKind::Initialise => {
+                        running.array.can_check()?;
+                        begins = inner.ask_resync(&self.shared, volume, kind, must_wait)?;
+                    }
+                    TaskKind::Check | TaskKind::Repair => {
+                        if let Some(asked) = running.asked {
+                            let what = asked.kind.word();
+                            return Err(reason!(EBUSY, "emd{number} has a {what} waiting"));
+                        }
+                        running.array.can_check()?;
+                        if !must_wait {
+                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
+                        }
+                        begins = !must_wait;
+                        running.asked = Some(Asked {
+                            kind,
+                            from_sectors: 0,
+                        });
+                        running.told_per_mille = 0;
+                        running.checkpoint_at = now();
+                        inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
+                    }
+                }
+                if begins {
+                    self.tell_started(number, kind);
+                }
+            }
+            TaskOp::Pause => {
+                running.array.pause_task(true)?;
+                running.paused = true;
+            }
+            TaskOp::Resume => {
+                running.paused = false;
+                if running.array.task().is_some() {
+                    running.array.pause_task(false)?;
+                }
+            }
+            TaskOp::Cancel => match running.array.task() {
+                None if running.asked.is_some() => {
+                    running.asked = None;
+                    inner.note_scrub(&self.shared, volume, None);
+                }
+                None => return Err(reason!(ENOENT, "emd{number} has no task")),
+                Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
+                    running.array.cancel_task();
+                    running.paused = false;
+                }
+                Some(task) => {
+                    return Err(reason!(
+                        EINVAL,
+                        "emd{number} needs its {}: it can be paused, not cancelled",
+                        task.kind.word()
+                    ))
+                }
+            },
+            TaskOp::Limits { min_kib, max_kib } => running.array.set_limits(min_kib, max_kib),
+        }
+        drop(inner);
+        drop(change);
+        self.kick();
+        self.kick_keeper();
+        Ok(())
+    }
+
     /// Tells people that a task started.
     pub(super) fn tell_started(&self, number: u32, kind: TaskKind) {
         log!(pr_info, "emd{}: {} started", number, kind.word());
@@ -87,6 +185,34 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// Has redundancy established anew, as a whole, whatever is known of it. That it is wanted is recorded
+    /// first, so that it outlives a stop and a power cut. True when it is at work; else the keeper starts it.
+    #[inline(never)]
+    fn ask_resync(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        must_wait: bool,
+    ) -> Checked<bool> {
+        let done_sectors = 0;
+        let event = Event::ResyncProgress {
+            volume,
+            done_sectors,
+        };
+        self.record(shared, &event)?;
+        let Some(running) = self.running_mut(volume) else {
+            return Ok(false);
+        };
+        running.needs_resync = true;
+        running.resync_all = true;
+        running.resync_from_sectors = 0;
+        running.told_per_mille = 0;
+        running.checkpoint_at = now();
+        let all = Pass::sync(0);
+        Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
+    }
+
     /// Ends checks and repairs, held ones too, of volumes that need a rebuild: redundancy comes first.
     fn make_way(&self) {
         for volume in 0..self.entries_len() {
