@@ -208,9 +208,9 @@ pub trait MetadataSet: Send + Sync {
     fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked;
 
     /// The last plan, or a part of it, did not reach `disk`, which stays in use all the same: what is on it
-    /// may be of any age, and torn. The next plan is not to build on it. Does not allocate. Formats whose
-    /// plans write everything anew have nothing to note.
-    fn missed(&mut self, _disk: DiskIndex) {}
+    /// may be of any age, and torn. The next plan is not to build on it. `phase` is the last one in which something
+    /// was sent to it, of all tries. Does not allocate. Formats whose plans write everything anew have nothing to note.
+    fn missed(&mut self, _disk: DiskIndex, _phase: u16) {}
 
     /// Whether what the model has as bad on `disk` is still known after a restart. Where it is not, a rebuild
     /// that left such a range must not be recorded as done: the range would be read as if it held data.

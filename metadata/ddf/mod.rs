@@ -182,7 +182,7 @@ impl MetadataSet for DdfSet {
         self.finish(context)
     }
 
-    fn missed(&mut self, disk: DiskIndex) {
+    fn missed(&mut self, disk: DiskIndex, _phase: u16) {
         if let Some(home) = self.home_mut(disk) {
             // All blocks are to be written.
             for map in home.dirty.iter_mut() {

@@ -144,7 +144,7 @@ impl MetadataSet for ImsmSet {
         self.finish(context)
     }
 
-    fn missed(&mut self, disk: DiskIndex) {
+    fn missed(&mut self, disk: DiskIndex, _phase: u16) {
         let meta = self.disks.get_mut(usize::from(disk));
         if let Some(home) = meta.and_then(|meta| meta.home.as_mut()) {
             home.synced = false;

@@ -59,6 +59,7 @@ pub fn empty_set(head: &Head, name: [u8; 32]) -> Checked<KBox<MdSet>> {
         zeros: KVVec::from_elem(0, SUPER_BYTES, GFP_KERNEL)?,
         disks: KVec::new(),
         touched: Touched::default(),
+        lacks_spare: false,
     })
 }
 

@@ -425,6 +425,8 @@ impl MdSet {
             home.keep_recovery = false;
             home.touched = recorded;
         }
+        // Who had the slot before, and is away, is old from then on.
+        self.touched.all |= self.roles_changed().1;
         Ok(())
     }
 

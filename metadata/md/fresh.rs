@@ -85,6 +85,7 @@ pub(super) fn home_from(
         bitmap_whole: false,
         missed: false,
         unsure: false,
+        only_copy: false,
         left_log: None,
     };
     if version == Version::V090 {

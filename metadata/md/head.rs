@@ -358,6 +358,12 @@ impl Head {
             && (self.version != Version::V090 || get32(bytes, at + v0::device::NUMBER) == number)
     }
 
+    /// Whether the superblock in `bytes` lists a spare of that number, as 0.90 does.
+    pub fn lists_spare(&self, bytes: &[u8], number: u32) -> bool {
+        let may_be_one = number >= self.raid_disks && self.may_be_spare(bytes, number);
+        self.version == Version::V090 && may_be_one && self.role(bytes, number) == Role::Spare
+    }
+
     /// Whether two superblocks describe the same array, their states and devices apart.
     pub fn same_array(&self, other: &Head) -> bool {
         let reshape = feature::RESHAPE | feature::RESHAPE_BACK;

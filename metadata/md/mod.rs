@@ -253,10 +253,12 @@ impl MetadataSet for MdSet {
         self.home(disk).is_some_and(|home| home.log.is_some())
     }
 
-    fn missed(&mut self, disk: DiskIndex) {
+    fn missed(&mut self, disk: DiskIndex, phase: u16) {
         let has_bitmap = self.bitmap.is_some();
+        let is_overwritten = self.overwrites_last(disk, phase);
         if let Some(home) = self.home_mut(disk) {
             home.missed = true;
+            home.only_copy = is_overwritten.unwrap_or(home.only_copy);
             home.bitmap_whole = has_bitmap;
         }
     }

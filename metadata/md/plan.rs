@@ -272,7 +272,7 @@ impl MdSet {
         let torn = self
             .homes()
             .filter(|(_, home)| chosen(home))
-            .any(|(_, home)| !whole(home) && changed_blocks(home, self.used(home), images) > 1);
+            .any(|(_, home)| !whole(home) && self.may_tear(home, images));
         let copies = match torn {
             true => self.push_copies(plan, phase, images, &chosen)?,
             false => 0,
@@ -303,8 +303,15 @@ impl MdSet {
         Ok(phase)
     }
 
+    /// Whether a cut may tear a superblock: more than a block of it changes, as far as is known.
+    fn may_tear(&self, home: &Home, images: Images) -> bool {
+        let is_unknown = home.unsure && images.0 == image::OLD;
+        is_unknown || changed_blocks(home, self.used(home), images) > 1
+    }
+
     /// Copies of the superblocks that a cut may tear, where there is room for them on all disks; gives the
-    /// phases that they take. A superblock that may be torn already is made whole before its copy changes.
+    /// phases that they take. A superblock that may be torn already is made whole before its copy changes; one of which
+    /// only the copy may be torn is not touched before that one is whole.
     #[inline(never)]
     fn push_copies(
         &self,
@@ -327,7 +334,8 @@ impl MdSet {
             },
         };
         let mut phase = start;
-        let may_be_torn = |home: &Home| home.unsure && !home.fresh && images.0 == image::OLD;
+        let may_be_torn =
+            |home: &Home| home.unsure && home.only_copy && !home.fresh && images.0 == image::OLD;
         for (disk, home) in self.homes() {
             if chosen(home) && may_be_torn(home) {
                 plan.push(whole(start, disk, home.sector, image::OLD))?;
@@ -339,6 +347,20 @@ impl MdSet {
             plan.push(whole(phase, disk, copy, images.1))?;
         }
         Ok(phase.saturating_add(1).saturating_sub(start))
+    }
+
+    /// Whether what `disk` got last, up to a phase of the plan, is written over its superblock, while there is a copy
+    /// of that; not, when it is that copy, or when nothing of either was sent.
+    pub fn overwrites_last(&self, disk: DiskIndex, phase: u16) -> Option<bool> {
+        let home = self.home(disk)?;
+        let copy = home.sector.saturating_add(u64::from(SUPER_SECTORS));
+        let mut sent = self.plan.writes().iter().filter(|write| write.disk == disk);
+        let has_copy = sent.clone().any(|write| write.sector == copy);
+        let last = sent.rfind(|write| {
+            let is_super = write.sector >= home.sector && write.sector <= copy;
+            is_super && write.phase <= phase
+        })?;
+        Some(has_copy && last.sector != copy)
     }
 
     fn regions(&self) -> u32 {

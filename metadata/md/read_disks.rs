@@ -22,7 +22,7 @@ impl Reader<'_> {
             };
             let state = match standing {
                 Standing::Failed => DiskState::Failed,
-                Standing::Stale => DiskState::Stale,
+                Standing::Stale | Standing::Replacement(_) => DiskState::Stale,
                 _ => DiskState::Online,
             };
             let role = match standing {
@@ -30,7 +30,7 @@ impl Reader<'_> {
                 Standing::Member(_) => DiskRole::Member,
                 _ => DiskRole::Unused,
             };
-            let special = matches!(standing, Standing::Replacement(_) | Standing::Journal);
+            let special = standing == Standing::Journal;
             let home = match state {
                 DiskState::Online => Some(home_of(view, special, &self.set.head)?),
                 _ => None,
@@ -81,6 +81,13 @@ impl Reader<'_> {
         else {
             return Ok(());
         };
+        self.set.lacks_spare = (0..head.roles_max).any(|number| {
+            let mut here = self.views.iter().zip(self.standings.iter());
+            let is_it = |(view, standing): (&View<'_>, &Standing)| {
+                view.head.number == number && *standing != Standing::Stale
+            };
+            head.lists_spare(bytes, number) && !here.any(is_it)
+        });
         for number in 0..head.roles_max {
             let here = self.views.iter().any(|view| view.head.number == number);
             let state = match head.role(bytes, number) {
@@ -176,6 +183,7 @@ fn home_of(view: &View<'_>, special: bool, newest: &Head) -> Checked<Home> {
         // A torn superblock is written whole, as is one that missed an update.
         missed: view.torn,
         unsure: false,
+        only_copy: view.torn,
         left_log: left_log_place(view, newest),
     })
 }

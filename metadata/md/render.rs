@@ -54,7 +54,7 @@ impl MdSet {
 
     /// Whether some superblock gives roles that the model does not; whether a member goes.
     pub fn roles_changed(&self) -> (bool, bool) {
-        let forgotten = self.has_forgotten_member();
+        let forgotten = self.lacks_spare || self.has_forgotten_member();
         let (mut changed, mut lost) = (forgotten, forgotten);
         let Some((_, home)) = self.homes().find(|(_, home)| !home.fresh) else {
             return (false, false);
@@ -134,7 +134,7 @@ impl MdSet {
     #[cfg(not(CONFIG_RUST))]
     pub fn reencode(&mut self) {
         for (meta, model) in self.disks.iter_mut().zip(self.set.disks.iter()) {
-            meta.keep_role |= model.state == DiskState::Missing;
+            meta.keep_role |= matches!(model.state, DiskState::Missing | DiskState::Stale);
         }
         for disk in 0..self.disks.len() as DiskIndex {
             let own = self
@@ -207,7 +207,7 @@ impl MdSet {
         let Some(home) = self.home(disk) else { return };
         let mut features = get32(bytes, v1::FEATURES);
         if !home.keep_recovery {
-            features &= !(feature::RECOVERY | feature::RECOVERY_BITMAP);
+            features &= !(feature::RECOVERY | feature::RECOVERY_BITMAP | feature::REPLACEMENT);
             match self.slot_of(disk) {
                 Some((_, MemberState::Rebuilding { done_sectors })) => {
                     features |= feature::RECOVERY;

@@ -86,6 +86,8 @@ pub struct Home {
     pub missed: bool,
     /// What is on the disk may be of any age, and torn: the current plan writes all of it.
     pub unsure: bool,
+    /// Of that the superblock may be torn, and its copy (0.90) is whole; else it is the other way round.
+    pub only_copy: bool,
     /// Where its partial parity log is.
     pub left_log: Option<Stretch>,
 }
@@ -128,7 +130,7 @@ pub struct Meta {
     pub number: u32,
     /// Sector of its superblock, when it is present and has one.
     pub sector: Option<u64>,
-    /// Its role is left as it is: it is a replacement or a journal, or its loss is not recorded.
+    /// Its role is left as it is: it is a journal, or its loss is not recorded.
     pub keep_role: bool,
     /// Of a 0.90 descriptor: major, minor, and state bits that are not understood.
     pub device: [u32; 3],
@@ -195,6 +197,9 @@ pub struct MdSet {
     pub disks: KVec<Meta>,
     /// What the current event has changed.
     pub touched: Touched,
+    /// A spare that the newest superblock lists is not here. 0.90 lists those so that are being filled: by its own
+    /// superblock it may be a member by now, and has to be old before anything is written without it.
+    pub lacks_spare: bool,
 }
 
 impl MdSet {
@@ -322,10 +327,13 @@ impl MdSet {
     /// What is on the disks becomes what the last plan brought there.
     pub fn settle(&mut self) {
         self.plan.clear();
+        // Superblocks that were written since do not list it any more.
+        self.lacks_spare &= !self.touched.all;
         self.touched = Touched::default();
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.copy_image(image::NEW, image::OLD);
             home.unsure = core::mem::take(&mut home.missed);
+            home.only_copy &= home.unsure;
             // What was to be its first is still to come, and so is what was to be written to its log.
             home.fresh &= home.unsure;
             home.log_touched &= home.unsure;

@@ -17,7 +17,7 @@ use kernel::prelude::*;
 pub(super) enum Standing {
     /// Current member in this slot.
     Member(u16),
-    /// About to replace the member in this slot.
+    /// About to replace the member in this slot, which is here: it is given up, as md does when one fails.
     Replacement(u16),
     /// Spare.
     Spare,
@@ -78,8 +78,24 @@ impl Reader<'_> {
             }
             self.standings.push(standing, GFP_KERNEL)?;
         }
+        self.find_lone_replacements();
         self.find_old_spares();
         self.find_twins()
+    }
+
+    /// Who was to replace a member that is not here is the member, as far as it was filled: as md has it
+    /// (`raid5_run`, `raid10_run`: the replacement is all there is).
+    #[inline(never)]
+    fn find_lone_replacements(&mut self) {
+        for index in 0..self.standings.len() {
+            let Some(&Standing::Replacement(slot)) = self.standings.get(index) else {
+                continue;
+            };
+            let is_here = self.standings.contains(&Standing::Member(slot));
+            if let (false, Some(standing)) = (is_here, self.standings.get_mut(index)) {
+                *standing = Standing::Member(slot);
+            }
+        }
     }
 
     /// A spare, or one that was to be filled, was away and comes back when its number is another disk's: it is
@@ -150,12 +166,8 @@ impl Reader<'_> {
             .any(|standing| matches!(standing, Standing::Replacement(_)));
         if replaced {
             self.note(format_args!(
-                "a replacement of a member is under way: its device is left alone"
+                "a member was being replaced: it stays, and the replacement is given up"
             ))?;
-            self.verdict.read_only = self.verdict.read_only.or(Some(reason!(
-                EROFS,
-                "a member is being replaced: let md finish it, or take the replacement off"
-            )));
         }
         Ok(())
     }

@@ -152,6 +152,7 @@ impl Inner {
 
     #[inline(never)]
     fn apply(&mut self, event: &Event<'_>) -> Checked {
+        self.reached.fill(0);
         match self.metadata.as_mut() {
             Some(metadata) => metadata.apply(event, &context()),
             None => Err(reason!(ENODEV, "the set has no metadata")),
@@ -161,7 +162,8 @@ impl Inner {
     /// The format hears who did not take its plan.
     fn note_missed(&mut self, mut failed: DiskMask) {
         while let (Some(disk), Some(metadata)) = (failed.pop(), self.metadata.as_mut()) {
-            metadata.missed(disk);
+            let phase = self.reached.get(usize::from(disk));
+            metadata.missed(disk, phase.copied().unwrap_or(u16::MAX));
         }
     }
 
@@ -205,6 +207,7 @@ impl Inner {
         let Self {
             metadata,
             devices,
+            reached,
             io,
             ..
         } = self;
@@ -219,6 +222,15 @@ impl Inner {
                 .unwrap_or(rest.len());
             let (phase, after) = rest.split_at(len);
             rest = after;
+            for write in phase {
+                let is_left = outcome.failed.contains(write.disk);
+                if let Some(last) = reached
+                    .get_mut(usize::from(write.disk))
+                    .filter(|_| !is_left)
+                {
+                    *last = write.phase.max(*last);
+                }
+            }
             let touched = write_phase(&**metadata, devices, io.as_mut(), phase, &mut outcome);
             let due = (0..)
                 .zip(devices.iter())

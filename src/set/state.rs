@@ -184,6 +184,8 @@ pub struct Inner {
     pub held: bool,
     /// The set is no longer one; whoever still finds it leaves it alone.
     pub gone: bool,
+    /// By disk: the last phase of the plan in which something was sent to it, of all tries.
+    pub reached: [u16; DISKS_MAX],
     /// No disk took the last plan: what is in memory is not recorded.
     pub unwritten: bool,
     /// Why the set as a whole is not active.
@@ -209,6 +211,7 @@ impl Inner {
             active: false,
             held: false,
             gone: false,
+            reached: [0; DISKS_MAX],
             unwritten: false,
             why: None,
             deadline: None,

@@ -285,7 +285,7 @@ impl Run<'_> {
             return;
         };
         if code == MISSED {
-            set.missed(u16::from(input.u8()));
+            set.missed(u16::from(input.u8()), u16::from(input.u8()));
         }
         let mut slots = Vec::new();
         let event = self.make_event(code, input, set.set(), &mut slots);

@@ -36,12 +36,13 @@ impl Sim {
                 self.disks[disk].failing_flushes += 1;
             }
             Op::Kill(disk) if disk < self.disks.len() => {
+                self.tear_flying(disk);
                 self.disks[disk].dead = true;
                 self.oracle.forget_observations(self.now);
             }
             Op::Pull(disk) if disk < self.disks.len() && self.disks[disk].present => {
-                self.disks[disk].present = false;
                 self.lose_cache(disk);
+                self.disks[disk].present = false;
                 self.oracle.forget_observations(self.now);
                 self.worker.note_gone(disk);
             }
@@ -71,7 +72,10 @@ impl Sim {
             .array
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
-        if let Some(slot) = slot.filter(|&slot| readable.contains(slot as Slot)) {
+        // One that more was lost with than is borne is in sync on record, and its cache counts as well. So does that of
+        // one that is being rebuilt, below its mark.
+        let counting = readable.union(self.model_in_use());
+        if let Some(slot) = slot.filter(|&slot| counting.contains(slot as Slot)) {
             let rows = self.undurable_rows(slot);
             self.unplugged_rows.push((slot as Slot, rows));
             // One more than is borne: what is left of the stripes may not agree.

@@ -30,6 +30,10 @@ impl Sim {
 
     /// What is on its way to a disk when it goes may be there or not; it does not come back good.
     pub(crate) fn tear_flying(&mut self, disk: usize) {
+        if !self.disks[disk].answers() {
+            // Nothing gets there.
+            return;
+        }
         for io in self.flying.iter().filter(|io| io.disk == disk) {
             match &io.request {
                 Request::Write(sector, data, _) => self.disks[disk].tear_data(*sector, data),
@@ -56,7 +60,7 @@ impl Sim {
             self.oracle.forget_observations(self.now);
         }
         for (slot, rows) in std::mem::take(&mut self.unplugged_rows) {
-            if self.model_in_sync(None).contains(slot) || self.worker.is_busy() {
+            if self.model_in_use().contains(slot) || self.worker.is_busy() {
                 self.under_way.extend(rows.iter().map(|&row| (slot, row)));
                 self.torn.extend(rows);
             }

@@ -211,7 +211,7 @@ impl<F: Family> World<F> {
         for event in [Event::Dirty(0), Event::Clean(0)].iter().cycle().take(4) {
             self.apply(event);
             for &disk in late {
-                self.set.missed(disk);
+                self.set.missed(disk, 0);
             }
         }
         for disk in late.iter().map(|&disk| usize::from(disk)) {

@@ -508,7 +508,7 @@ fn a_disk_that_missed_phases_gets_all_of_the_next_update() {
             .into_iter()
             .filter(|write| write.key != 0 || write.phase < until);
         carry_out(&mut disks, &taken.collect::<Vec<_>>());
-        set.missed(0);
+        set.missed(0, 0);
         for event in [Event::ResyncDone(0), Event::Clean(0)] {
             apply(&mut set, &mut disks, &event, 60).unwrap();
         }

@@ -331,7 +331,7 @@ fn who_missed_an_update_gets_it_with_the_next() {
         .filter(|write| write.key == 1)
         .collect();
     carry_out(&mut disks, &taken);
-    set.missed(2);
+    set.missed(2, 0);
     apply(&mut set, &mut disks, &Event::Dirty(1), 6).unwrap();
     for key in [1, 2] {
         let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();

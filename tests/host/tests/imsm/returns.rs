@@ -168,7 +168,7 @@ fn who_missed_an_update_is_not_torn_by_the_next() {
         .collect();
     assert!(taken.len() > 1);
     carry_out(&mut disks, &taken);
-    set.missed(1);
+    set.missed(1, 0);
     apply(&mut set, &mut disks, &Event::Dirty(0), 91).unwrap();
     for key in [0, 1] {
         let alone = open_keyed(&[(key, &disks[key as usize])]).unwrap();

@@ -351,3 +351,64 @@ fn who_is_away_is_not_covered_by_who_had_the_place_before() {
         assert_ne!(state(&set), MemberState::InSync, "{:?}", format.0);
     }
 }
+
+/// A disk that is filled is a member by its own superblock only, because power went, and away when the others start,
+/// for which it is a spare: before anything is written without it they are ahead of it.
+#[test]
+fn a_filled_disk_that_only_itself_calls_a_member_is_old_once_the_others_went_on() {
+    for format in ALL {
+        for was_dirty in [true, false] {
+            let mut disks = blanks(4, 40, 512);
+            let mut set = create(format, &disks[..3], "");
+            let slots = [Some(0), Some(1), Some(2)];
+            let made = Event::VolumeCreated(VolumeSpec {
+                assume_clean: true,
+                ..spec("", Level::Raid5, &slots)
+            });
+            apply(&mut set, &mut disks, &made, 1).unwrap();
+            apply(&mut set, &mut disks, &Event::DiskMissing(2), 2).unwrap();
+            let offer = DiskOffer {
+                facts: facts(&disks[3], 3),
+                role: SpareRole::Global,
+            };
+            let activated = Event::SpareActivated {
+                volume: 0,
+                slot: 2,
+                disk: 3,
+            };
+            let before = if was_dirty {
+                Event::Dirty(0)
+            } else {
+                Event::Clean(0)
+            };
+            for event in [Event::DiskAdded(offer), activated, before] {
+                apply(&mut set, &mut disks, &event, 3).unwrap();
+            }
+            let mut told = disks.clone();
+            let done = Event::RebuildDone { volume: 0, slot: 2 };
+            apply(&mut set, &mut told, &done, 4).unwrap();
+            disks[3] = told[3].clone();
+            // The others alone.
+            let here = [(0, &disks[0].clone()), (1, &disks[1].clone())];
+            let mut set = open_keyed(format, &here).unwrap();
+            let absent = set.set().volumes[0].members[2].disk;
+            if let Some(disk) = absent {
+                apply(&mut set, &mut disks, &Event::DiskMissing(disk), 5).unwrap();
+            }
+            apply(&mut set, &mut disks, &Event::Dirty(0), 6).unwrap();
+            let back = [0, 1, 3].map(|key| (key, disks[key as usize].clone()));
+            let back: Vec<_> = back.iter().map(|(key, disk)| (*key, disk)).collect();
+            for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+                let keyed: Vec<_> = order.map(|at| back[at]).to_vec();
+                let set = open_keyed(format, &keyed).unwrap();
+                let member = set.set().volumes[0].members[2];
+                let what = format!("{:?} {was_dirty} {order:?}", format.0);
+                assert_ne!(member.state, MemberState::InSync, "{what}");
+            }
+            // Nor is it told anew each time.
+            let events = set.head.events;
+            apply(&mut set, &mut disks, &Event::Dirty(0), 7).unwrap();
+            assert_eq!(set.head.events, events);
+        }
+    }
+}

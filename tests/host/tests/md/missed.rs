@@ -53,7 +53,7 @@ fn what_a_disk_missed_comes_with_the_next_update() {
                     }
                 }
                 if plan.iter().any(|write| write.key == 1) {
-                    set.missed(1);
+                    set.missed(1, u16::MAX);
                 }
             }
             apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
@@ -164,6 +164,59 @@ fn a_superblock_is_not_torn_by_two_cuts() {
         let again = open_keyed(&MD_090, &[(0, &cut[0])]);
         assert!(again.is_ok(), "{at}");
     });
+}
+
+/// The only member that is left does not take an update, from some phase on; nor perhaps the next one; then one is cut.
+/// Of superblock and copy one is whole all the time. (Found by the simulator.)
+#[test]
+fn a_superblock_is_not_torn_by_errors_and_a_cut() {
+    let (mut set, mut disks) = made(&MD_090, Level::Raid1, 2);
+    apply(&mut set, &mut disks, &Event::DiskMissing(1), 2).unwrap();
+    disks.push(blanks(1, 40, 512).remove(0));
+    let offer = DiskOffer {
+        facts: facts(&disks[2], 2),
+        role: SpareRole::Global,
+    };
+    apply(&mut set, &mut disks, &Event::DiskAdded(offer), 3).unwrap();
+    let (volume, slot, disk) = (0, 1, 2);
+    let events = [
+        Event::SpareActivated { volume, slot, disk },
+        Event::RebuildDone { volume, slot },
+        Event::DiskMissing(2),
+        Event::Dirty(0),
+    ];
+    // In which phase of the first two updates an error comes, if in any.
+    for stops in (0..6).flat_map(|one| (0..6).map(move |other| [one, other])) {
+        let keyed: Vec<_> = (0..).zip(&disks).collect();
+        let mut set = open_keyed(&MD_090, &keyed).unwrap();
+        let mut now = disks.clone();
+        for (event, stop) in events.iter().zip(stops.into_iter().chain([6, 6])) {
+            set.apply(event, &context(4)).unwrap();
+            let plan = writes(Of(&MD_090), &set);
+            let what = format!("{stops:?}, {event:?}");
+            cut_everywhere(&now, &plan, &mut Random(9), 10, &mut |cut, at| {
+                let again = open_keyed(&MD_090, &[(0, &cut[0])]);
+                assert!(again.is_ok(), "{what}, {at}");
+            });
+            let own = plan.iter().filter(|write| write.key == 0);
+            let reached = own.clone().find(|write| write.phase >= stop);
+            for write in plan.iter().filter(|write| write.key != 0) {
+                now[write.key as usize].write(write.sector, &write.bytes);
+            }
+            for write in own.take_while(|write| write.phase < stop) {
+                now[0].write(write.sector, &write.bytes);
+            }
+            if let Some(write) = reached {
+                // The second half of its first write.
+                let half = write.bytes.len() / 1024 * 512;
+                let sector = write.sector + half as u64 / 512;
+                now[0].write(sector, &write.bytes[half..]);
+                set.missed(0, write.phase);
+            }
+        }
+        let again = open_keyed(&MD_090, &[(0, &now[0])]).unwrap();
+        assert_eq!(again.head.events, set.head.events, "{stops:?}");
+    }
 }
 
 /// A copy of another array, or one that is older than the superblock, does not stand in for it.

@@ -3,15 +3,16 @@
 //! Arrays that mdadm and the kernel made: every one decodes to what mdadm said of it (`out.log` of the
 //! sample), and goes back to the same bytes.
 
-use crate::md_common::{open, open_keyed, probe, version_of, ALL};
+use crate::md_common::{apply, assert_same, facts, open, open_keyed, probe, version_of, ALL};
 use emd_core::metadata::md::badblocks;
+use emd_core::metadata::md::layout::{get64, v1};
 use emd_core::metadata::md::set::image;
-use emd_core::metadata::md::{Md, MdSet, Version};
+use emd_core::metadata::md::{Md, MdSet, Version, MD_12};
 use emd_core::metadata::{Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation,
+    Access, Consistency, DiskRole, DiskState, Event, Layout, Level, MemberState, Rotation,
 };
-use host_tests::samples::{cases, load};
+use host_tests::samples::{cases, load, Disk};
 use kernel::prelude::*;
 
 fn opened(case: &str) -> (&'static Md, KBox<MdSet>) {
@@ -282,7 +283,6 @@ fn refused(case: &str) -> (bool, String) {
 fn what_is_not_supported_says_why() {
     for (case, never, part) in [
         ("12-raid5-journal", true, "journal"),
-        ("12-raid10-replace", false, "replaced"),
         ("12-raid0-zones-alt", true, "equal"),
     ] {
         let (refused, why) = refused(case);
@@ -330,15 +330,76 @@ fn states() {
     bad.sort();
     assert_eq!(bad, [(0, 8192, 16), (0, 30000, 8), (1, 100, 1)]);
 
-    // The replacement is of nobody's.
-    let (_, set) = opened("md/gen/12-raid10-replace");
-    let member = set.set().volume(0).unwrap().members[1];
-    assert_eq!((member.disk, member.state), (Some(1), MemberState::InSync));
-    assert_eq!(set.set().disk(4).unwrap().role, DiskRole::Unused);
-    assert!(set.set().notes[0].as_str().contains("replacement"));
-
     let (_, set) = opened("md/gen/10-raid1");
     assert_eq!(set.set().name.as_str(), "test:r1");
+}
+
+/// A replacement under way is given up; it is old before anything is written, and may be a spare then. The original is away: it
+/// is the member, as far as it was filled, and the original is old.
+#[test]
+fn a_replacement_is_given_up_or_takes_over() {
+    let disks = load("md/gen/12-raid10-replace");
+    let mut set = open(&MD_12, &disks).unwrap();
+    let slot = |set: &MdSet| set.set().volume(0).unwrap().members[1];
+    let state = |set: &MdSet, key| {
+        let disk = set.set().disk_by_key(key).unwrap();
+        set.set().disk(disk).unwrap().state
+    };
+    let volume = set.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite));
+    assert_eq!(
+        (slot(&set).disk, slot(&set).state),
+        (Some(1), MemberState::InSync)
+    );
+    assert_eq!(state(&set, 4), DiskState::Stale);
+    assert!(set.set().notes[0].as_str().contains("replacement"));
+
+    // What was written without it is not looked for on it, whoever is away then.
+    let mut now = disks.clone();
+    apply(&mut set, &mut now, &Event::Dirty(0), 1).unwrap();
+    let of_md = |disk: &Disk| get64(&disk.read(8, 1), v1::EVENTS);
+    assert_eq!(
+        (of_md(&now[1]), of_md(&now[4])),
+        (of_md(&disks[1]) + 2, of_md(&disks[4]))
+    );
+    for keys in [vec![0, 1, 2, 3, 4], vec![0, 2, 3, 4]] {
+        let keyed: Vec<_> = keys.iter().map(|&key| (key, &now[key as usize])).collect();
+        let again = open_keyed(&MD_12, &keyed).unwrap();
+        assert_eq!(state(&again, 4), DiskState::Stale);
+        assert_ne!(slot(&again).disk, again.set().disk_by_key(4));
+    }
+    let returned = Event::DiskReturned(4, facts(&now[4], 4));
+    apply(&mut set, &mut now, &returned, 2).unwrap();
+    let again = open(&MD_12, &now).unwrap();
+    assert_eq!(again.set().disk(4).unwrap().role, DiskRole::GlobalSpare);
+    assert_same(&MD_12, &set, &now, "as a spare");
+
+    // Without the original.
+    let left = [0, 2, 3, 4].map(|key| (key, &disks[key as usize]));
+    let mut set = open_keyed(&MD_12, &left).unwrap();
+    let filled = get64(&disks[4].read(8, 1), v1::RECOVERY);
+    let expected = MemberState::Rebuilding {
+        done_sectors: filled,
+    };
+    assert_eq!(
+        (slot(&set).disk, slot(&set).state),
+        (set.set().disk_by_key(4), expected)
+    );
+    for event in [
+        Event::RebuildProgress {
+            volume: 0,
+            slot: 1,
+            done_sectors: filled + 8,
+        },
+        Event::RebuildDone { volume: 0, slot: 1 },
+    ] {
+        let mut now = disks.clone();
+        apply(&mut set, &mut now, &event, 3).unwrap();
+        let again = open(&MD_12, &now).unwrap();
+        assert_eq!(state(&again, 1), DiskState::Stale, "{event:?}");
+        assert_eq!(slot(&again).disk, again.set().disk_by_key(4), "{event:?}");
+        assert_eq!(slot(&again).state, slot(&set).state, "{event:?}");
+    }
 }
 
 /// Disks of others: dissect.volume's and libblkid's.

@@ -13,18 +13,9 @@ use emd_core::uapi::TaskKind;
 impl Sim {
     /// What the keeper would do next.
     pub(super) fn keep(&self) -> Option<Activity> {
-        let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
-        let in_use = array.writable.union(array.unrecorded);
-        for slot in array.attached.minus(in_use).iter() {
-            if matches!(
-                self.member_state(slot),
-                Some(MemberState::Failed | MemberState::Missing)
-            ) {
-                return Some((
-                    vec![Step::Drain, Step::Do(Action::Detach(slot))],
-                    Action::Nothing,
-                ));
-            }
+        let set = self.set.as_ref()?;
+        if let Some(detach) = self.detach_lost() {
+            return Some(detach);
         }
         for (index, disk) in set.set().live_disks() {
             let device = self.devices.get(usize::from(index)).copied().flatten();
@@ -45,6 +36,24 @@ impl Sim {
         self.spare_activity()
             .or_else(|| self.attach_activity())
             .or_else(|| self.task_activity())
+    }
+
+    /// `detach_lost`.
+    pub(super) fn detach_lost(&self) -> Option<Activity> {
+        let array = self.array.as_ref()?;
+        let in_use = array.writable.union(array.unrecorded);
+        for slot in array.attached.minus(in_use).iter() {
+            if matches!(
+                self.member_state(slot),
+                Some(MemberState::Failed | MemberState::Missing)
+            ) {
+                return Some((
+                    vec![Step::Drain, Step::Do(Action::Detach(slot))],
+                    Action::Nothing,
+                ));
+            }
+        }
+        None
     }
 
     pub(super) fn spare_activity(&self) -> Option<Activity> {

@@ -19,7 +19,7 @@ use emd_core::model::{DiskIndex, Event, Slot, VolumeIndex};
 use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A step of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ enum Stage {
 /// A plan being carried out.
 #[derive(Clone, Debug, Default)]
 struct Plan {
-    phases: VecDeque<Vec<(DiskIndex, u64, Vec<u8>)>>,
+    phases: VecDeque<(u16, Vec<(DiskIndex, u64, Vec<u8>)>)>,
     pending: u32,
     flushing: bool,
     touched: BTreeSet<DiskIndex>,
@@ -157,6 +157,8 @@ pub struct Worker {
     griefs: u32,
     /// What is known in memory is on no disk; so often that was tried again.
     unwritten: Option<u32>,
+    /// By disk: the last phase of the plan in which something was sent to it.
+    reached: BTreeMap<DiskIndex, u16>,
 }
 
 /// So often a plan that no disk takes is tried again here.
@@ -183,6 +185,7 @@ impl Default for Worker {
             check: None,
             griefs: 0,
             unwritten: None,
+            reached: BTreeMap::new(),
         }
     }
 }

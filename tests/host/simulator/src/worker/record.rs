@@ -17,6 +17,7 @@ impl Sim {
         self.events += 1;
         let context = setup::context(self.events);
         let set = self.set.as_mut().ok_or("no set")?;
+        self.worker.reached.clear();
         set.apply(event, &context).map_err(|why| why.to_string())
     }
 
@@ -47,12 +48,12 @@ impl Sim {
         let reordered = self.has(Mistake::PhasesReordered);
         for write in set.plan().writes() {
             if last != Some(write.phase) && !(reordered && last.is_some()) {
-                plan.phases.push_back(Vec::new());
+                plan.phases.push_back((write.phase, Vec::new()));
             }
             last = Some(write.phase);
             let bytes = set.bytes(&write.source).to_vec();
-            if let Some(phase) = plan.phases.back_mut() {
-                phase.push((write.disk, write.sector, bytes));
+            if let Some((_, writes)) = plan.phases.back_mut() {
+                writes.push((write.disk, write.sector, bytes));
             }
         }
         self.worker.stage = Some(Stage::Plan(plan));
@@ -76,7 +77,7 @@ impl Sim {
             if plan.stuck {
                 return self.plan_done();
             }
-            let Some(writes) = plan.phases.pop_front() else {
+            let Some((phase, writes)) = plan.phases.pop_front() else {
                 return self.plan_done();
             };
             let failed = plan.failed.clone();
@@ -88,6 +89,8 @@ impl Sim {
                 let plan = self.plan();
                 plan.pending += 1;
                 plan.touched.insert(disk);
+                let last = self.worker.reached.entry(disk).or_insert(phase);
+                *last = phase.max(*last);
                 self.send(
                     device,
                     Request::WriteBytes(sector, bytes, false),
@@ -185,7 +188,8 @@ impl Sim {
         self.worker.unwritten = None;
         for &disk in &plan.failed {
             if let Some(set) = &mut self.set {
-                set.missed(disk);
+                let phase = self.worker.reached.get(&disk);
+                set.missed(disk, phase.copied().unwrap_or(u16::MAX));
             }
         }
         let mut handled = plan.handled;

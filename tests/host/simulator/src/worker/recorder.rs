@@ -58,7 +58,9 @@ impl Sim {
         if let Some(end) = array.finished_task {
             return Some(self.record_end(&end));
         }
-        self.note_withheld()
+        // The keeper is another thread: members that are lost go, even if a record has to be tried again.
+        self.detach_lost()
+            .or_else(|| self.note_withheld())
             .or_else(|| self.checkpoint())
             .or_else(|| self.clean())
             .or_else(|| self.keep())

@@ -21,6 +21,16 @@ impl Sim {
         Some(self.volume()?.members.get(usize::from(slot))?.state)
     }
 
+    /// Members that are in sync, or are being rebuilt, by what the metadata says.
+    pub fn model_in_use(&self) -> Mask {
+        let members = self.volume().into_iter().flat_map(|volume| &volume.members);
+        let in_use = (0u16..).zip(members).filter(|(_, member)| {
+            let state = member.state;
+            matches!(state, MemberState::InSync | MemberState::Rebuilding { .. })
+        });
+        in_use.fold(Mask::EMPTY, |mask, (slot, _)| mask.with(slot))
+    }
+
     /// Members in sync as the model has them, less those on a disk.
     pub fn model_in_sync(&self, without: Option<DiskIndex>) -> Mask {
         let mut mask = Mask::EMPTY;
