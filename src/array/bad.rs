@@ -2,7 +2,7 @@
 
 //! The bad ranges of an array that runs (`personalities/bad.rs`).
 
-use super::{end_all, Array};
+use super::Array;
 use crate::block::gate::Gated;
 use crate::model::Slot;
 use crate::personalities::bad::{BadChange, BadSpot};
@@ -103,9 +103,8 @@ impl Array {
             }
             is_last
         };
-        if is_last && !this.must_record() {
-            let list = this.waiting.lock().finished.take();
-            end_all(list);
+        if is_last {
+            this.end_recorded();
         }
     }
 }

@@ -117,6 +117,7 @@ impl Array {
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
         let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;
         let ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
+        let further_ios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
@@ -182,6 +183,7 @@ impl Array {
             mismatches <- kernel::new_spinlock_irq!(mismatches, "emd_mismatches"),
             hole,
             ios,
+            further_ios,
             batch_bios,
             lanes,
             pool,
@@ -262,10 +264,21 @@ impl Array {
         if self.unrecorded().is_empty() {
             self.wake_ops();
         }
-        if !self.must_record() {
-            let list = self.waiting.lock().finished.take();
-            end_all(list);
-        }
+        self.end_recorded();
+    }
+
+    /// Ends the writes that waited for records, when nothing is left to be recorded.
+    pub(super) fn end_recorded(&self) {
+        // What is to be recorded next becomes known under `waiting`, before a write that missed it comes here: so that one
+        // is not taken along.
+        let list = {
+            let mut waiting = self.waiting.lock();
+            if self.must_record() {
+                return;
+            }
+            waiting.finished.take()
+        };
+        end_all(list);
     }
 
     /// Ends with an error what waits for a record: the array lost more than it bears, and no disk takes metadata. Those
@@ -490,11 +503,15 @@ impl Array {
 
     /// The metadata says that `targets` are in sync: they are read from now on.
     pub fn rebuilt_recorded(&self, targets: Mask) {
-        let present = targets.intersect(self.writable());
-        if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
-            self.followers.fetch_or(present.0, Ordering::AcqRel);
+        {
+            // A member that is lost meanwhile must not be read again: `drop_member` has the lock, too.
+            let _waiting = self.waiting.lock();
+            let present = targets.intersect(self.writable());
+            if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
+                self.followers.fetch_or(present.0, Ordering::AcqRel);
+            }
+            self.readable.fetch_or(present.0, Ordering::AcqRel);
         }
-        self.readable.fetch_or(present.0, Ordering::AcqRel);
         self.rebuilt.forget(targets);
     }
 

@@ -193,6 +193,7 @@ pub struct Array {
     /// The write-hole log, where the volume has one.
     hole: Option<Pin<KBox<hole::Hole>>>,
     ios: Pin<KBox<IoSet<Array>>>,
+    further_ios: Pin<KBox<IoSet<Array>>>,
     batch_bios: Pin<KBox<BatchSet>>,
     lanes: lane_lock::LaneTable,
     pool: Pin<KBox<PagePool>>,

@@ -137,9 +137,9 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
         // Where writes go around the lanes, what could not be read is written again later, by a task:
         // from here it might put old data over new.
         body.repairs = after_error && pass.is_copied() && pass.begin_repair();
-        let may_repair = body.repairs || after_error && !pass.is_copied();
+        let may_repair = body.repairs || after_error && !pass.is_copied() && !pass.read_only;
         body.shared = !may_repair;
-        if after_error && !may_repair {
+        if after_error && !may_repair && !pass.read_only {
             pass.want_repair(info.slot, stripe, column, sectors);
         }
         let skip = (info.sector - io.sector()) as usize + done as usize;

@@ -48,13 +48,15 @@ impl Array {
         }
     }
 
-    /// Lets in what waited at the gate. Call after it was opened.
+    /// Lets in what waited at the gate. Call after it was opened. From the array's own work, as in
+    /// [`Array::let_writes_go`].
     pub(super) fn release_gate(this: &Gated<Self>) {
-        let mut list = this.waiting.lock().at_gate.take();
-        while let Some(bio) = list.pop() {
-            bio.resubmit();
+        let is_due = !this.waiting.lock().at_gate.is_empty();
+        match this.enter().filter(|_| is_due) {
+            Some(pass) => Background::kick(pass),
+            // Closed again: whoever opens it comes by here.
+            None => Self::let_writes_go(this),
         }
-        Self::let_writes_go(this);
     }
 }
 
@@ -95,6 +97,10 @@ pub(super) fn after_preflush(pass: ArrayPass, bio: UserBio) {
 impl IoOwner for Array {
     fn bios(&self) -> &IoSet<Self> {
         &self.ios
+    }
+
+    fn further_bios(&self) -> &IoSet<Self> {
+        &self.further_ios
     }
 
     fn piece_done(piece: DonePiece<Self>) {
@@ -221,10 +227,11 @@ impl WorkItem for Background {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        let (mut starved, for_log, for_record, mut stalled) = {
+        let (mut at_gate, mut starved, for_log, for_record, mut stalled) = {
             let mut waiting = pass.waiting.lock();
             pass.someone_waits.store(false, Ordering::SeqCst);
             (
+                waiting.at_gate.take(),
                 waiting.starved.take(),
                 waiting.for_log.take(),
                 waiting.for_record.take(),
@@ -247,6 +254,9 @@ impl WorkItem for Background {
             read::by_lanes(&pass, &io, piece.info(), true);
         }
         while let Some(bio) = writes.pop() {
+            dispatch(pass.again(), bio);
+        }
+        while let Some(bio) = at_gate.pop() {
             dispatch(pass.again(), bio);
         }
         while let Some(io) = stalled.pop() {

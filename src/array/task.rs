@@ -40,6 +40,8 @@ const WINDOW_BUSY: u64 = 2;
 /// Users count as busy this long after their last I/O, and a busy task pauses that long after each
 /// window.
 const BUSY_MS: u32 = 20;
+/// Longest that the start of a task keeps the gate closed: who starts it may hold what failures need.
+const START_DRAIN_MS: u32 = 1_000;
 /// How soon a task that could end looks again whether the last reads that repair are through.
 const REPAIRS_MS: u32 = 1;
 
@@ -188,18 +190,22 @@ impl Task {
         if array.is_copied() {
             // Writes that went around the lane locks have to be through before the first lane is
             // touched; the gate tells.
-            let is_idle = array.try_drain(|| array.must_record()).is_some();
+            let deadline = context::jiffies() as u64 + context::ticks(START_DRAIN_MS) as u64;
+            let is_late = || context::jiffies() as u64 > deadline;
+            let is_idle = array
+                .try_drain(|| array.must_record() || is_late())
+                .is_some();
             array.lanes_only.store(is_idle, Ordering::Release);
             Array::release_gate(array);
             if !is_idle {
-                // A failure has to be recorded first, and our caller may have to do that.
+                // A failure has to be recorded first, or a member does not answer; our caller may have to see to that.
                 let own = array.task.lock().take();
                 task.progress.lock().array = None;
                 array.task_active.store(false, Ordering::Release);
                 drop(own);
                 return Err(reason!(
                     EAGAIN,
-                    "{} has failures to record first",
+                    "{} has failures to record first, or writes that take long",
                     array.name
                 ));
             }

@@ -160,8 +160,9 @@ impl Disk {
                 return Err(error);
             }
         };
-        // SAFETY: The disk is ours and not added yet. From here on `put_disk` frees `private`, as
-        // `fops` with `free_disk` is set.
+        // SAFETY: The disk is ours and not added yet. Once it is, its last reference frees `private` through
+        // `free_disk`; one that could not be added is released without that (`disk_release` asks for `GD_ADDED`), and
+        // nobody else has it.
         unsafe {
             (*disk).private_data = private.cast();
             (*disk).fops = &raw const (*private).fops;
@@ -185,6 +186,7 @@ impl Disk {
             };
             if let Err(error) = added {
                 bindings::put_disk(disk);
+                drop(KBox::from_raw(private));
                 return Err(error);
             }
             Ok(Self {

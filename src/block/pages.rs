@@ -124,7 +124,9 @@ impl PagePool {
             )?;
         }
         for _ in 0..reserve {
-            let pages = Pages::alloc(POOL_ORDERS as u32 - 1, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
+            let mut pages =
+                Pages::alloc(POOL_ORDERS as u32 - 1, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
+            pages.pooled = true;
             allocated += pages.len();
             if let Some(list) = free.last_mut() {
                 list.push(pages, GFP_KERNEL)?;

@@ -159,17 +159,19 @@ impl Engine for Manager {
         let (set, volume) = self.volume_of(&request.target)?;
         let _change = set.change.lock();
         set.activate()?;
-        let number = {
+        let recorded = {
             let mut inner = set.lock();
-            inner.record(&self.shared, &Event::VolumeRenamed(volume, request.name))?;
-            inner.running(volume).map(|running| running.number.get())
+            let number = inner.running(volume).map(|running| running.number.get());
+            let event = Event::VolumeRenamed(volume, request.name);
+            inner.record(&self.shared, &event).map(|()| number)
         };
+        set.release_if_idle();
+        let number = recorded?;
         self.shared
             .post(EventKind::VolumeRenamed, &set.id, |event| {
                 event.number = number;
                 event.text = Text::from_text(request.name.as_str());
             });
-        set.release_if_idle();
         Ok(())
     }
 
@@ -428,11 +430,23 @@ impl ManagedSet {
             return Ok(());
         }
         self.activate()?;
-        self.check_unused(volume)?;
         let number = self.lock().running(volume).map(|run| run.number.get());
-        self.stop_volume(volume)?;
-        self.lock()
-            .record(&self.shared, &Event::VolumeDeleted(volume))?;
+        let deleted = self
+            .check_unused(volume)
+            .and_then(|()| self.stop_volume(volume))
+            .and_then(|_| {
+                let event = Event::VolumeDeleted(volume);
+                self.lock().record(&self.shared, &event)
+            });
+        // After the last one the set goes on to be erased.
+        let is_last = self
+            .lock()
+            .model()
+            .is_some_and(|model| model.live_volumes().next().is_none());
+        if !is_last {
+            self.release_if_idle();
+        }
+        deleted?;
         if let Some(entry) = self.lock().entries.get_mut(usize::from(volume)) {
             entry.why = None;
         }

@@ -8,6 +8,7 @@ use super::shared::Shared;
 use super::Options;
 use crate::block::bdev::Dev;
 use crate::block::class::{Listener, Watch};
+use crate::block::context;
 use crate::block::hub::{self, DiskListener, DiskNews};
 use crate::block::queue::{self, Kind, WorkQueue};
 use crate::block::sync_io::SyncIo;
@@ -20,6 +21,9 @@ use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
+
+/// How long after a set could not be stopped at the module's end it is tried again: 100 ms.
+const STOP_PAUSE_US: usize = 100_000;
 
 const CLOCK: u64 = 1;
 const DISCOVER: u64 = 2;
@@ -152,13 +156,18 @@ impl Manager {
             core::mem::take(&mut *self.sets.lock())
         };
         for set in sets.iter() {
-            if let Err(reason) = set.stop_all() {
-                log!(pr_err, "a set could not be stopped: {}", reason);
+            // What is in flight comes back to this code, so it stays until all is back. (The module is not in use: it is
+            // I/O to members that hangs, or a task's that waits for a record.)
+            while let Err(reason) = set.stop_all() {
+                log!(pr_err, "a set could not be stopped yet: {}", reason);
+                context::sleep_us(STOP_PAUSE_US);
             }
         }
         sets.clear();
         self.shared.stop_clock();
         self.clock_queue.flush();
+        // A task that has ended kicks its recorder with its last words.
+        queue::flush_system();
         self.shared.recorders.flush();
         self.shared.keepers.flush();
         // What keepers had to be recorded.

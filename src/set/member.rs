@@ -282,7 +282,7 @@ impl ManagedSet {
             }
             self.fail_disk(dev, false)?;
         }
-        self.let_writes_end(index);
+        self.let_writes_end(index)?;
         self.detach_lost()?;
         let mut inner = self.lock();
         if inner.is_attached(index) {
@@ -303,9 +303,11 @@ impl ManagedSet {
     }
 
     /// What waits for a failure that is recorded by now may end: arrays let go of the disk then.
-    fn let_writes_end(&self, disk: DiskIndex) {
-        let inner = self.lock();
-        let Some(set) = inner.model() else { return };
+    fn let_writes_end(&self, disk: DiskIndex) -> Checked {
+        let mut inner = self.lock();
+        // What is known in memory only does not count.
+        inner.catch_up(&self.shared)?;
+        let set = inner.known()?;
         for (volume, slot, member) in set.memberships(disk) {
             let lost = matches!(member.state, MemberState::Failed | MemberState::Missing);
             if let (true, Some(running)) = (lost, inner.running(volume)) {
@@ -315,6 +317,7 @@ impl ManagedSet {
                     .failures_recorded(mask.intersect(running.array.unrecorded()));
             }
         }
+        Ok(())
     }
 
     #[inline(never)]

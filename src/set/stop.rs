@@ -115,7 +115,11 @@ impl ManagedSet {
         let mut result = Ok(());
         let volumes = self.lock().entries_len();
         for volume in 0..volumes {
-            match self.stop_volume(volume) {
+            // Who opened it while others were stopped keeps it.
+            let result_of_one = self
+                .check_unused(volume)
+                .and_then(|()| self.stop_volume(volume));
+            match result_of_one {
                 Ok(done) => stopped += u32::from(done),
                 Err(reason) => result = Err(reason),
             }

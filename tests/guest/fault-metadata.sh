@@ -186,6 +186,7 @@ gives_up() {
   again 9 &
   first=$!
   wait_for 10 told metadata-error "writes have to wait"
+  refused EIO "written to no disk" "a failed member is to be taken out" remove emd0 $b
   kill -0 $first || fail "the write did not wait"
   refuses_all $c
   again 10 &

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 # What tests of faults and of bad input share. To be sourced by a test, after lib-raid.sh.
 
-declare -A ERRNO=([EPERM]=1 [ENOENT]=2 [EIO]=5 [ENXIO]=6 [E2BIG]=7 [EAGAIN]=11 [EBUSY]=16 [EEXIST]=17 [ENODEV]=19
+declare -A ERRNO=([EPERM]=1 [EROFS]=30 [ENOENT]=2 [EIO]=5 [ENXIO]=6 [E2BIG]=7 [EAGAIN]=11 [EBUSY]=16 [EEXIST]=17 [ENODEV]=19
   [EINVAL]=22 [ENOSPC]=28 [ERANGE]=34 [ENAMETOOLONG]=36 [EUCLEAN]=117 [EOPNOTSUPP]=95 [EALREADY]=114)
 
 # refused ERRNO REGEX TEXT EMDADM-ARGUMENT...: the kernel refuses it, with that errno and a reason that says so.

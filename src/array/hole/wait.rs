@@ -74,6 +74,8 @@ pub(in crate::array) fn begin_waiting(mut list: Option<Pin<KBox<LaneOp>>>) {
         oldest_first = op.as_mut().take_next();
         if let Some(hole) = op.body.array().and_then(|pass| pass.hole.as_ref()) {
             hole.waiters.fetch_sub(1, Ordering::SeqCst);
+            // Who is about to wait behind this one looks again.
+            hole.changes.fetch_add(1, Ordering::SeqCst);
         }
         try_begin(op);
     }

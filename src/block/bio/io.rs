@@ -20,6 +20,10 @@ pub trait IoOwner: Behind + Sized {
     /// Where its bios come from.
     fn bios(&self) -> &IoSet<Self>;
 
+    /// Where all pieces but first ones come from. Not from the same: those come back only when the whole ends, for which
+    /// these may be needed.
+    fn further_bios(&self) -> &IoSet<Self>;
+
     /// A piece came back. Any context, possibly interrupt. Dropping `piece` ends the interest in it.
     fn piece_done(piece: DonePiece<Self>);
 
@@ -162,13 +166,13 @@ impl<O: IoOwner> IoRef<O> {
 
     /// Another piece of the same bio. May wait until others come back, so all there are have to be sent.
     pub fn piece(&self) -> Option<Piece<O>> {
-        let bio = self.owner().bios().clone_of(self.io().user)?;
+        let bio = self.owner().further_bios().clone_of(self.io().user)?;
         Some(Piece::new(bio, false))
     }
 
     /// Another piece of the same bio, if there is memory right now: for who holds pieces that are not sent yet.
     pub fn piece_now(&self) -> Option<Piece<O>> {
-        let bio = self.owner().bios().clone_of_now(self.io().user)?;
+        let bio = self.owner().further_bios().clone_of_now(self.io().user)?;
         Some(Piece::new(bio, false))
     }
 
