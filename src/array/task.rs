@@ -561,55 +561,6 @@ impl Array {
         task.is_some_and(|task| task.outlives_source(self))
     }
 
-    /// Whether writes take lane locks, all of them.
-    pub(super) fn lanes_only(&self) -> bool {
-        self.lanes_only.load(Ordering::Acquire)
-    }
-
-    /// Whether who reads a copy in a lane may write it again: not where writes go around the lanes. Who may
-    /// counts until [`Self::repair_is_through`].
-    pub(super) fn begin_repair(&self) -> bool {
-        // Before the flag is looked at: `end_repairs` does both in the other order.
-        self.repairing.fetch_add(1, Ordering::SeqCst);
-        let may_repair = self.lanes_only.load(Ordering::SeqCst);
-        if !may_repair {
-            self.repair_is_through();
-        }
-        may_repair
-    }
-
-    /// See above.
-    pub(super) fn repair_is_through(&self) {
-        self.repairing.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// No more repairs of this kind; whether the last one is through.
-    fn end_repairs(&self) -> bool {
-        self.lanes_only.store(false, Ordering::SeqCst);
-        self.repairing.load(Ordering::SeqCst) == 0
-    }
-
-    /// A copy could not be read: it is to be written again.
-    pub(super) fn want_repair(&self, slot: Slot, stripe: u64, column: u32, sectors: u32) {
-        let first = if self.geometry.shape().syncs_by_volume() {
-            self.geometry.stripe_start(stripe)
-        } else {
-            self.row_sector(stripe, slot)
-        };
-        self.to_repair.lock().add(SyncRange {
-            first: first + u64::from(column),
-            sectors: u64::from(sectors),
-            fixed: None,
-        });
-        self.repair_wanted.store(true, Ordering::Release);
-        self.notify.kick();
-    }
-
-    /// Whether copies wait to be written again.
-    pub fn wants_repair(&self) -> bool {
-        self.repair_wanted.load(Ordering::Acquire)
-    }
-
     /// Whether users did I/O lately.
     fn is_busy(&self, within_ms: u32) -> bool {
         let now = context::jiffies() as u64;

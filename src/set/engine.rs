@@ -5,19 +5,16 @@
 use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
-use super::shared::{now, Shared};
 use super::start::Policy;
-use super::state::{Asked, Inner};
-use crate::array::{set_general_limits, Array, Scope};
+use crate::array::set_general_limits;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
 use crate::model::{Checked, Event, Text, VolumeIndex};
-use crate::personalities::rebuild::Pass;
 use crate::reason;
 use crate::uapi::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
     PolicyRequest, RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply,
-    StopRequest, Target, TaskKind, TaskOp, TaskRequest,
+    StopRequest, Target, TaskOp, TaskRequest,
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -487,131 +484,5 @@ impl ManagedSet {
         self.lock().held = true;
         self.release_if_idle();
         result
-    }
-
-    /// Does something with a volume's task.
-    #[inline(never)]
-    fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
-        let change = self.change.lock();
-        let mut inner = self.lock();
-        let must_wait = matches!(op, TaskOp::Start(kind) if inner.has_busy_disks(volume, kind));
-        let Some(running) = inner.running_mut(volume) else {
-            return Err(reason!(ENODEV, "the volume is not started"));
-        };
-        let number = running.number.get();
-        match op {
-            TaskOp::Start(kind) => {
-                if let Some(task) = running.array.task() {
-                    return Err(reason!(
-                        EBUSY,
-                        "emd{number} has a {} at work",
-                        task.kind.word()
-                    ));
-                }
-                if running.read_only || running.array.is_broken() {
-                    return Err(reason!(EROFS, "emd{number} cannot be written"));
-                }
-                running.paused = false;
-                let begins;
-                match kind {
-                    TaskKind::Rebuild => {
-                        running.retry_at = 0;
-                        drop(inner);
-                        drop(change);
-                        self.kick_keeper();
-                        return Ok(());
-                    }
-                    TaskKind::Resync | TaskKind::Initialise => {
-                        running.array.can_check()?;
-                        begins = inner.ask_resync(&self.shared, volume, kind, must_wait)?;
-                    }
-                    TaskKind::Check | TaskKind::Repair => {
-                        if let Some(asked) = running.asked {
-                            let what = asked.kind.word();
-                            return Err(reason!(EBUSY, "emd{number} has a {what} waiting"));
-                        }
-                        running.array.can_check()?;
-                        if !must_wait {
-                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
-                        }
-                        begins = !must_wait;
-                        running.asked = Some(Asked {
-                            kind,
-                            from_sectors: 0,
-                        });
-                        running.told_per_mille = 0;
-                        running.checkpoint_at = now();
-                        inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
-                    }
-                }
-                if begins {
-                    self.tell_started(number, kind);
-                }
-            }
-            TaskOp::Pause => {
-                running.array.pause_task(true)?;
-                running.paused = true;
-            }
-            TaskOp::Resume => {
-                running.paused = false;
-                if running.array.task().is_some() {
-                    running.array.pause_task(false)?;
-                }
-            }
-            TaskOp::Cancel => match running.array.task() {
-                None if running.asked.is_some() => {
-                    running.asked = None;
-                    inner.note_scrub(&self.shared, volume, None);
-                }
-                None => return Err(reason!(ENOENT, "emd{number} has no task")),
-                Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
-                    running.array.cancel_task();
-                    running.paused = false;
-                }
-                Some(task) => {
-                    return Err(reason!(
-                        EINVAL,
-                        "emd{number} needs its {}: it can be paused, not cancelled",
-                        task.kind.word()
-                    ))
-                }
-            },
-            TaskOp::Limits { min_kib, max_kib } => running.array.set_limits(min_kib, max_kib),
-        }
-        drop(inner);
-        drop(change);
-        self.kick();
-        self.kick_keeper();
-        Ok(())
-    }
-}
-
-impl Inner {
-    /// Has redundancy established anew, as a whole, whatever is known of it. That it is wanted is recorded
-    /// first, so that it outlives a stop and a power cut. True when it is at work; else the keeper starts it.
-    #[inline(never)]
-    fn ask_resync(
-        &mut self,
-        shared: &Shared,
-        volume: VolumeIndex,
-        kind: TaskKind,
-        must_wait: bool,
-    ) -> Checked<bool> {
-        let done_sectors = 0;
-        let event = Event::ResyncProgress {
-            volume,
-            done_sectors,
-        };
-        self.record(shared, &event)?;
-        let Some(running) = self.running_mut(volume) else {
-            return Ok(false);
-        };
-        running.needs_resync = true;
-        running.resync_all = true;
-        running.resync_from_sectors = 0;
-        running.told_per_mille = 0;
-        running.checkpoint_at = now();
-        let all = Pass::sync(0);
-        Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
     }
 }

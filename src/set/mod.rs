@@ -26,8 +26,11 @@
 //! | [`construct`] | what an array is made of |
 //! | [`links`] | what sysfs shows of it |
 //! | [`recorder`] | what arrays report, into the metadata. Never waits for an array |
+//! | [`progress`] | how far their tasks got and what came of them, as well |
 //! | [`bad`] | bad ranges into the metadata; rebuilds that must not count as done because of them |
-//! | [`keeper`] | lost members out, spares in, tasks on. May wait for an array |
+//! | [`keeper`] | lost members out, new ones in, what else there is to do. May wait for an array |
+//! | [`spares`] | which disks take lost members' places |
+//! | [`tasks`] | which tasks of volumes are due or asked for, and start |
 //! | [`fill`] | new volumes whose disks fill themselves with zeroes |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
@@ -72,12 +75,15 @@ mod managed;
 pub mod manager;
 mod member;
 mod probe;
+mod progress;
 mod record;
 mod recorder;
 mod shared;
+mod spares;
 mod start;
 mod state;
 mod stop;
+mod tasks;
 
 pub use manager::Manager;
 

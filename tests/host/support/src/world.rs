@@ -6,8 +6,8 @@
 use crate::crash::{cut_everywhere, Cut, Random};
 use crate::samples::Disk;
 use crate::shell::{
-    assert_same, blanks, carry_out, context, create, facts, present, state_of, writes, Family,
-    Write,
+    assert_same, blanks, carry_out, context, create, facts, open, present, state_of, writes,
+    Family, Write,
 };
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
@@ -195,6 +195,29 @@ impl<F: Family> World<F> {
         };
         self.apply(&Event::DiskAdded(offer));
         (self.set.set().disks.len() - 1) as u16
+    }
+
+    /// Members of volume 0 fail (`lost`), and from then on others (`late`) take data and no metadata, however long; then
+    /// all stops. The set as the next start finds it, and its disks.
+    pub fn restarted_without_metadata(
+        mut self,
+        lost: &[u16],
+        late: &[u16],
+    ) -> (KBox<F::Set>, Vec<Disk>) {
+        for &disk in lost {
+            self.apply(&Event::DiskFailed(disk));
+        }
+        let before = self.disks.clone();
+        for event in [Event::Dirty(0), Event::Clean(0)].iter().cycle().take(4) {
+            self.apply(event);
+            for &disk in late {
+                self.set.missed(disk, 0);
+            }
+        }
+        for disk in late.iter().map(|&disk| usize::from(disk)) {
+            self.disks[disk] = before[disk].clone();
+        }
+        (open(self.family, &self.disks).unwrap(), self.disks)
     }
 
     pub fn state(&self, disk: u16) -> DiskState {

@@ -554,20 +554,7 @@ fn who_could_not_be_done_without_counts() {
         ..spec("v", Level::Raid10, &slots)
     });
     world.apply(&made);
-    world.apply(&Event::DiskFailed(0));
-    let old = world.disks[1].clone();
-    for event in [
-        Event::Dirty(0),
-        Event::Clean(0),
-        Event::Dirty(0),
-        Event::Clean(0),
-    ] {
-        world.apply(&event);
-        world.set.missed(1, 0);
-    }
-    let mut disks = world.disks.clone();
-    disks[1] = old;
-    let mut set = open(&disks).unwrap();
+    let (mut set, mut disks) = world.restarted_without_metadata(&[0], &[1]);
     let volume = set.set().volume(0).unwrap();
     assert_ne!(volume.members[0].state, MemberState::InSync);
     let in_sync = |slot: usize| volume.members[slot].state == MemberState::InSync;

@@ -184,20 +184,7 @@ fn who_could_not_be_done_without_counts() {
     let mut world = World::created(3, 64, 512, 0);
     let all = [Some(0), Some(1), Some(2)];
     world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
-    world.apply(&Event::DiskFailed(1));
-    let old = world.disks[2].clone();
-    for event in [
-        Event::Dirty(0),
-        Event::Clean(0),
-        Event::Dirty(0),
-        Event::Clean(0),
-    ] {
-        world.apply(&event);
-        world.set.missed(2, 0);
-    }
-    let mut disks = world.disks.clone();
-    disks[2] = old;
-    let mut set = open(&disks).unwrap();
+    let (mut set, mut disks) = world.restarted_without_metadata(&[1], &[2]);
     assert_eq!(set.set().volumes[0].members[2].state, MemberState::InSync);
     assert_eq!(set.set().volumes[0].members[1].state, MemberState::Failed);
     apply(&mut set, &mut disks, &Event::Dirty(0), 92).unwrap();

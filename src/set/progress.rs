@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How far tasks got and what came of them, into the metadata.
+//!
+//! Part of the recorder's work, with `ManagedSet::inner` held: it waits for no array, and allocates nothing. What a task
+//! wrote is flushed before it counts. Marks are in sectors: of each member, of the member that is rebuilt, or of the
+//! volume, as the task counts them.
+
+use super::recorder::Wishes;
+use super::shared::{now, ticks, Shared};
+use super::state::{Asked, Inner};
+use crate::array::{Array, Scope, TaskResult};
+use crate::block::gate::Gated;
+use crate::model::{Checked, Event, MemberState, Scrub, VolumeIndex};
+use crate::personalities::{Kind, Mask};
+use crate::uapi::{EventKind, TaskKind};
+use kernel::sync::Arc;
+
+/// How long after a task came to grief the next one may start.
+const RETRY_MS: u32 = 5_000;
+
+impl Inner {
+    /// Records what came of a task that has ended, and tells people.
+    #[inline(never)]
+    pub(super) fn note_finished(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        wishes.keeper |= array.wants_repair() && array.task().is_none();
+        // A rebuild counts as done only with the holes that it left recorded.
+        if array.bad_change().is_some() {
+            return;
+        }
+        let Some(result) = array.take_finished() else {
+            return;
+        };
+        wishes.keeper = true;
+        if let Some(running) = self.running_mut(volume) {
+            // Who holds a task holds that one, and not what comes after it.
+            running.paused = false;
+        }
+        if result.scope == Scope::Repairs {
+            return;
+        }
+        // A scrub that ends because the array does goes on when that starts again.
+        let is_over = result.completed || self.running(volume).is_some_and(|run| !run.stopping);
+        if Asked::record_of(result.kind, 0).is_some() && is_over {
+            if let Some(running) = self.running_mut(volume) {
+                running.asked = None;
+            }
+            self.note_scrub(shared, volume, None);
+        }
+        let done = if result.completed {
+            self.record_finished(shared, volume, array, &result)
+        } else {
+            self.record_progress(
+                shared,
+                volume,
+                result.kind,
+                result.pass.marked,
+                result.done_sectors,
+            );
+            Ok(())
+        };
+        let Some(id) = self.model().map(|set| set.id) else {
+            return;
+        };
+        let Some(running) = self.running_mut(volume) else {
+            return;
+        };
+        let number = running.number.get();
+        let is_withheld = !running.withheld.intersect(result.pass.targets).is_empty();
+        let fine = result.completed && done.is_ok() && !is_withheld;
+        if let Err(reason) = &done {
+            log!(
+                pr_warn,
+                "emd{}: {} is done, not recorded: {}",
+                number,
+                result.kind.word(),
+                reason
+            );
+        }
+        if !fine {
+            running.retry_at = now() + ticks(RETRY_MS);
+            wishes.look_again = true;
+        }
+        let kind = if fine {
+            EventKind::TaskDone
+        } else {
+            EventKind::TaskStopped
+        };
+        let value = if fine {
+            result.mismatch_sectors
+        } else {
+            running.told_per_mille
+        };
+        running.told_per_mille = 0;
+        log!(
+            pr_info,
+            "emd{}: {} {}",
+            number,
+            result.kind.word(),
+            if fine { "is done" } else { "stopped" }
+        );
+        shared.post(kind, &id, |event| {
+            event.number = Some(number);
+            event.value = value;
+            event.text = crate::model::Text::from_text(result.kind.word());
+        });
+    }
+
+    #[inline(never)]
+    fn record_finished(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        result: &TaskResult,
+    ) -> Checked {
+        match result.kind {
+            TaskKind::Rebuild => {
+                self.flush_rebuilt(volume, array, result.pass.marked)?;
+                let mut rebuilt = Mask::EMPTY;
+                for slot in result.pass.marked.iter() {
+                    let is_rebuilding = matches!(
+                        self.member_state(volume, slot),
+                        Some(MemberState::Rebuilding { .. })
+                    );
+                    if !is_rebuilding || array.unrecorded().contains(slot) {
+                        continue;
+                    }
+                    if array.unkept_from(slot).is_some() {
+                        self.withhold(shared, volume, array, slot);
+                        continue;
+                    }
+                    self.record(shared, &Event::RebuildDone { volume, slot })?;
+                    rebuilt = rebuilt.with(slot);
+                    self.tell_of_holes(shared, volume, array, slot);
+                }
+                array.rebuilt_recorded(rebuilt);
+                // Members that were recorded as lost and could not be done without until now.
+                for slot in array.present().iter() {
+                    let state = self.member_state(volume, slot);
+                    if matches!(state, Some(MemberState::Failed | MemberState::Missing)) {
+                        array.fail_member(slot, false);
+                    }
+                }
+                if let Some(running) = self.running_mut(volume) {
+                    running.late = result.pass.late();
+                }
+                if self.running(volume).is_some_and(|run| !run.needs_resync) {
+                    // What was filled was worked out from the rest.
+                    array.sync_recorded();
+                }
+            }
+            TaskKind::Initialise | TaskKind::Resync => {
+                let needed = self.running(volume).is_some_and(|run| run.needs_resync);
+                if needed && !array.is_broken() {
+                    self.flush_members(volume)?;
+                    self.record(shared, &Event::ResyncDone(volume))?;
+                    if let Some(running) = self.running_mut(volume) {
+                        running.needs_resync = false;
+                        running.resync_all = false;
+                        running.resync_from_sectors = 0;
+                    }
+                }
+            }
+            TaskKind::Check | TaskKind::Repair => {}
+        }
+        Ok(())
+    }
+
+    /// Flushes what a rebuild of `slots` made right.
+    pub(super) fn flush_rebuilt(
+        &mut self,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        slots: Mask,
+    ) -> Checked {
+        match array.geometry().kind() {
+            // A copy is right by itself; the one that it was made from may be gone by now, and kept in use as a
+            // mirror's last.
+            Kind::Mirrored | Kind::Copies => self.flush_slots(volume, array, slots),
+            _ => self.flush_members(volume),
+        }
+    }
+
+    /// Tells people how far a task is, and has it recorded now and then, where the format keeps that (`checkpoints`).
+    #[inline(never)]
+    pub(super) fn note_progress(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        checkpoints: bool,
+        wishes: &mut Wishes,
+    ) {
+        let Some(status) = array.task() else { return };
+        wishes.look_again = true;
+        let Some(id) = self.model().map(|set| set.id) else {
+            return;
+        };
+        let Some(running) = self.running_mut(volume) else {
+            return;
+        };
+        // Sectors are below 2^54.
+        let per_mille = status.done_sectors.saturating_mul(1000) / status.total_sectors.max(1);
+        if per_mille / 10 > running.told_per_mille / 10 {
+            running.told_per_mille = per_mille;
+            let number = running.number.get();
+            shared.post(EventKind::TaskProgress, &id, |event| {
+                event.number = Some(number);
+                event.value = per_mille;
+                event.text = crate::model::Text::from_text(status.kind.word());
+            });
+        }
+        if checkpoints && now() >= running.checkpoint_at + ticks(shared.options.checkpoint_ms) {
+            running.checkpoint_at = now();
+            self.checkpoint(shared, volume);
+        }
+    }
+
+    /// Records how far a check or repair got, or that there is none any more. Where it cannot be recorded it
+    /// begins anew after a restart, or not at all: nobody loses anything.
+    #[inline(never)]
+    pub(super) fn note_scrub(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        scrub: Option<Scrub>,
+    ) {
+        let before = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .and_then(|model| model.scrub);
+        if before != scrub {
+            let _ = self.record(shared, &Event::ScrubProgress(volume, scrub));
+        }
+    }
+
+    /// Records how far a task got, where that outlives a restart.
+    #[inline(never)]
+    pub(super) fn checkpoint(&mut self, shared: &Shared, volume: VolumeIndex) {
+        let Some(array) = self.array(volume) else {
+            return;
+        };
+        let Some(status) = array.task() else { return };
+        self.record_progress(
+            shared,
+            volume,
+            status.kind,
+            status.pass.marked,
+            status.done_sectors,
+        );
+    }
+
+    #[inline(never)]
+    fn record_progress(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        marked: Mask,
+        done_sectors: u64,
+    ) {
+        if let Some(scrub) = Asked::record_of(kind, done_sectors) {
+            let is_wanted = self.running(volume).is_some_and(|run| run.asked.is_some());
+            // What a repair wrote is on the disks before it counts.
+            if is_wanted && (!scrub.repairs || self.flush_members(volume).is_ok()) {
+                self.note_scrub(shared, volume, Some(scrub));
+            }
+            return;
+        }
+        if done_sectors == 0 || self.flush_members(volume).is_err() {
+            return;
+        }
+        let (attached, needs_resync) = match self.running_mut(volume) {
+            Some(running) => {
+                if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && running.needs_resync {
+                    running.resync_from_sectors = done_sectors;
+                }
+                (running.attached, running.needs_resync)
+            }
+            None => return,
+        };
+        match kind {
+            TaskKind::Rebuild => {
+                let Some(array) = self.array(volume) else {
+                    return;
+                };
+                for slot in attached.intersect(marked).iter() {
+                    self.record_rebuilt_to(shared, volume, &array, slot, done_sectors);
+                }
+            }
+            // A resync that people asked for is recorded as an initialisation.
+            TaskKind::Initialise | TaskKind::Resync
+                if needs_resync && self.is_initialising(volume) =>
+            {
+                // While writes may be in flight a mark holds only where regions say where they are.
+                let may_tear = self.array(volume).is_some_and(|array| array.is_dirty());
+                let has_regions = self
+                    .model()
+                    .and_then(|set| set.volume(volume))
+                    .is_some_and(|model| model.regions.is_some());
+                if may_tear && !has_regions {
+                    return;
+                }
+                let event = Event::ResyncProgress {
+                    volume,
+                    done_sectors,
+                };
+                let _ = self.record(shared, &event);
+            }
+            // A resync after a crash starts again after the next one: below its mark new writes may
+            // have been in flight.
+            _ => {}
+        }
+    }
+}

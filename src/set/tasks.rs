@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tasks of volumes: which are due or asked for, which wait for others, and which are started now.
+//!
+//! Tasks start with `ManagedSet::change` held, and `inner`: where an array has to be empty for a moment for that, it is
+//! given up in time. What only looks needs `inner`. Marks are in sectors, as [`Pass`] counts them.
+
+use super::keeper::LATER_MS;
+use super::managed::ManagedSet;
+use super::shared::{now, Shared};
+use super::state::{Asked, Inner};
+use crate::array::{Array, Scope};
+use crate::model::{Checked, Consistency, DiskIndex, Event, MemberState, VolumeIndex};
+use crate::personalities::rebuild::Pass;
+use crate::personalities::Health;
+use crate::reason;
+use crate::uapi::{EventKind, TaskKind, TaskOp};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+impl ManagedSet {
+    /// Starts the tasks that are due.
+    #[inline(never)]
+    pub(super) fn start_tasks(&self) {
+        let mut inner = self.lock();
+        inner.make_way();
+        for volume in 0..inner.entries_len() {
+            if !inner.may_have_task(volume) {
+                continue;
+            }
+            let due = inner.due_task(self, volume);
+            let asked = inner.running(volume).and_then(|run| run.asked);
+            let asked = asked.map(|asked| (asked.kind, Pass::sync(asked.from_sectors)));
+            let Some((kind, pass)) = due.or(asked) else {
+                if !inner.has_busy_disks(volume, TaskKind::Check) {
+                    inner.start_repairs(volume);
+                }
+                continue;
+            };
+            if inner.has_busy_disks(volume, kind) {
+                continue;
+            }
+            let Some(running) = inner.running_mut(volume) else {
+                continue;
+            };
+            if now() < running.retry_at {
+                self.keep_later(LATER_MS);
+                continue;
+            }
+            let number = running.number.get();
+            let scope = if kind == TaskKind::Resync && !running.resync_all {
+                Scope::DirtyRegions
+            } else {
+                Scope::All
+            };
+            match Array::start_task(&running.array, kind, &pass, scope) {
+                Ok(()) => {
+                    running.told_per_mille = 0;
+                    running.checkpoint_at = now();
+                    self.tell_started(number, kind);
+                }
+                Err(reason) => {
+                    log!(
+                        pr_warn,
+                        "emd{}: {} cannot start: {}",
+                        number,
+                        kind.word(),
+                        reason
+                    );
+                    if due.is_none() && reason.errno() != EAGAIN {
+                        running.asked = None;
+                        inner.note_scrub(&self.shared, volume, None);
+                    }
+                    self.keep_later(LATER_MS);
+                }
+            }
+        }
+    }
+
+    /// Does with a volume's task what a person asks for.
+    #[inline(never)]
+    pub(super) fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
+        let change = self.change.lock();
+        let mut inner = self.lock();
+        let must_wait = matches!(op, TaskOp::Start(kind) if inner.has_busy_disks(volume, kind));
+        let Some(running) = inner.running_mut(volume) else {
+            return Err(reason!(ENODEV, "the volume is not started"));
+        };
+        let number = running.number.get();
+        match op {
+            TaskOp::Start(kind) => {
+                if let Some(task) = running.array.task() {
+                    return Err(reason!(
+                        EBUSY,
+                        "emd{number} has a {} at work",
+                        task.kind.word()
+                    ));
+                }
+                if running.read_only || running.array.is_broken() {
+                    return Err(reason!(EROFS, "emd{number} cannot be written"));
+                }
+                running.paused = false;
+                let begins;
+                match kind {
+                    TaskKind::Rebuild => {
+                        running.retry_at = 0;
+                        drop(inner);
+                        drop(change);
+                        self.kick_keeper();
+                        return Ok(());
+                    }
+                    TaskKind::Resync | TaskKind::Initialise => {
+                        running.array.can_check()?;
+                        begins = inner.ask_resync(&self.shared, volume, kind, must_wait)?;
+                    }
+                    TaskKind::Check | TaskKind::Repair => {
+                        if let Some(asked) = running.asked {
+                            let what = asked.kind.word();
+                            return Err(reason!(EBUSY, "emd{number} has a {what} waiting"));
+                        }
+                        running.array.can_check()?;
+                        if !must_wait {
+                            Array::start_task(&running.array, kind, &Pass::sync(0), Scope::All)?;
+                        }
+                        begins = !must_wait;
+                        running.asked = Some(Asked {
+                            kind,
+                            from_sectors: 0,
+                        });
+                        running.told_per_mille = 0;
+                        running.checkpoint_at = now();
+                        inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
+                    }
+                }
+                if begins {
+                    self.tell_started(number, kind);
+                }
+            }
+            TaskOp::Pause => {
+                running.array.pause_task(true)?;
+                running.paused = true;
+            }
+            TaskOp::Resume => {
+                running.paused = false;
+                if running.array.task().is_some() {
+                    running.array.pause_task(false)?;
+                }
+            }
+            TaskOp::Cancel => match running.array.task() {
+                None if running.asked.is_some() => {
+                    running.asked = None;
+                    inner.note_scrub(&self.shared, volume, None);
+                }
+                None => return Err(reason!(ENOENT, "emd{number} has no task")),
+                Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
+                    running.array.cancel_task();
+                    running.paused = false;
+                }
+                Some(task) => {
+                    return Err(reason!(
+                        EINVAL,
+                        "emd{number} needs its {}: it can be paused, not cancelled",
+                        task.kind.word()
+                    ))
+                }
+            },
+            TaskOp::Limits { min_kib, max_kib } => running.array.set_limits(min_kib, max_kib),
+        }
+        drop(inner);
+        drop(change);
+        self.kick();
+        self.kick_keeper();
+        Ok(())
+    }
+
+    /// Tells people that a task started.
+    pub(super) fn tell_started(&self, number: u32, kind: TaskKind) {
+        log!(pr_info, "emd{}: {} started", number, kind.word());
+        self.shared.post(EventKind::TaskStarted, &self.id, |event| {
+            event.number = Some(number);
+            event.value = u64::from(kind.code());
+            event.text = crate::model::Text::from_text(kind.word());
+        });
+    }
+}
+
+impl Inner {
+    /// Has redundancy established anew, as a whole, whatever is known of it. That it is wanted is recorded
+    /// first, so that it outlives a stop and a power cut. True when it is at work; else the keeper starts it.
+    #[inline(never)]
+    fn ask_resync(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        must_wait: bool,
+    ) -> Checked<bool> {
+        let done_sectors = 0;
+        let event = Event::ResyncProgress {
+            volume,
+            done_sectors,
+        };
+        self.record(shared, &event)?;
+        let Some(running) = self.running_mut(volume) else {
+            return Ok(false);
+        };
+        running.needs_resync = true;
+        running.resync_all = true;
+        running.resync_from_sectors = 0;
+        running.told_per_mille = 0;
+        running.checkpoint_at = now();
+        let all = Pass::sync(0);
+        Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
+    }
+
+    /// Ends checks and repairs, held ones too, of volumes that need a rebuild: redundancy comes first.
+    fn make_way(&self) {
+        for volume in 0..self.entries_len() {
+            let Some(running) = self.running(volume) else {
+                continue;
+            };
+            let is_check = running
+                .array
+                .task()
+                .is_some_and(|task| matches!(task.kind, TaskKind::Check | TaskKind::Repair));
+            let needed = self.task_needed(volume);
+            if is_check && matches!(needed, Some((TaskKind::Rebuild, _))) {
+                running.array.cancel_task();
+            }
+        }
+    }
+
+    /// Whether a task of another volume is at work on a disk of this one, for which one of this kind
+    /// waits. Nothing waits for a task that is held, and a rebuild for no check.
+    pub(super) fn has_busy_disks(&self, volume: VolumeIndex, kind: TaskKind) -> bool {
+        let disks = self.disks_of(volume);
+        (0..self.entries_len()).any(|other| {
+            let task = self
+                .running(other)
+                .filter(|_| other != volume)
+                .and_then(|running| running.array.task());
+            let is_waited_for = task.is_some_and(|task| {
+                let is_check = matches!(task.kind, TaskKind::Check | TaskKind::Repair);
+                let gives_way = kind == TaskKind::Rebuild && is_check;
+                !task.paused && !gives_way
+            });
+            is_waited_for && self.disks_of(other).meets(&disks)
+        })
+    }
+
+    pub(super) fn may_have_task(&self, volume: VolumeIndex) -> bool {
+        self.running(volume).is_some_and(|running| {
+            running.disk.is_some()
+                && !running.paused
+                && !running.read_only
+                && !running.array.is_broken()
+                && running.array.task().is_none()
+                && !running.array.has_finished()
+        })
+    }
+
+    /// The task that a volume needs: what, and which pass of it.
+    #[inline(never)]
+    fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
+        let due = self.task_needed(volume);
+        let needs_resync = self.running(volume)?.needs_resync;
+        let dirty = self.model()?.volume(volume)?.consistency == Consistency::Dirty;
+        if due.is_none() && needs_resync && dirty && self.nothing_to_agree(volume) {
+            // What is left has nothing to agree with.
+            if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
+                if let Some(running) = self.running_mut(volume) {
+                    running.needs_resync = false;
+                    running.resync_from_sectors = 0;
+                    running.array.sync_recorded();
+                }
+            }
+        }
+        due
+    }
+
+    /// The same, only looked at.
+    #[inline(never)]
+    pub(super) fn task_needed(&self, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
+        let running = self.running(volume)?;
+        let (attached, present) = (running.attached, running.array.present());
+        let model = self.model()?.volume(volume)?;
+        let members = (0u16..).zip(model.members.iter());
+        let rebuilding = members.filter_map(|(slot, member)| match member.state {
+            MemberState::Rebuilding { done_sectors }
+                if attached.contains(slot)
+                    && present.contains(slot)
+                    && !running.withheld.contains(slot) =>
+            {
+                Some((slot, done_sectors))
+            }
+            _ => None,
+        });
+        if let Some(pass) = Pass::next(rebuilding, running.late) {
+            return Some((TaskKind::Rebuild, pass));
+        }
+        let in_sync = self.in_sync(volume, None);
+        if !running.needs_resync || !running.array.geometry().can_compare(in_sync) {
+            return None;
+        }
+        let kind = match model.consistency {
+            Consistency::Initialising { .. } => TaskKind::Initialise,
+            _ => TaskKind::Resync,
+        };
+        Some((kind, Pass::sync(running.resync_from_sectors)))
+    }
+
+    /// Whether the keeper is about to start a rebuild: a member was given a disk that the array does
+    /// not have yet, or was lost just now, and a spare is there.
+    pub(super) fn awaits_rebuild(&self, volume: VolumeIndex, keeper_is_busy: bool) -> bool {
+        let (Some(running), Some(set)) = (self.running(volume), self.model()) else {
+            return false;
+        };
+        let Some(model) = set.volume(volume) else {
+            return false;
+        };
+        let (unrecorded, withheld) = (running.array.unrecorded(), running.withheld);
+        if !model.shape.level.is_redundant() || !keeper_is_busy && unrecorded.is_empty() {
+            return false;
+        }
+        let has_spare = || {
+            (0..self.devices.len() as DiskIndex).any(|disk| self.spare_rank(volume, disk).is_some())
+        };
+        (0u16..)
+            .zip(model.members.iter())
+            .any(|(slot, member)| match member.state {
+                MemberState::Rebuilding { .. } => {
+                    !withheld.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
+                }
+                MemberState::Failed | MemberState::Missing => has_spare(),
+                MemberState::InSync => unrecorded.contains(slot) && has_spare(),
+            })
+    }
+
+    /// Has copies that could not be read written again.
+    fn start_repairs(&self, volume: VolumeIndex) {
+        let Some(running) = self.running(volume).filter(|run| run.array.wants_repair()) else {
+            return;
+        };
+        // When it cannot be now, the next error asks again.
+        let _ = Array::start_task(
+            &running.array,
+            TaskKind::Check,
+            &Pass::sync(0),
+            Scope::Repairs,
+        );
+    }
+
+    /// Whether so much is lost that every sector is there just once.
+    fn nothing_to_agree(&self, volume: VolumeIndex) -> bool {
+        let in_sync = self.in_sync(volume, None);
+        // A member that is withheld is read below its mark: it has to agree there.
+        self.running(volume).is_some_and(|running| {
+            running.withheld.is_empty() && !running.array.geometry().can_compare(in_sync)
+        }) && self.health(volume, in_sync) != Health::Failed
+    }
+}
