@@ -264,6 +264,12 @@ impl Sim {
     /// A start was refused: is that honest?
     pub fn judge_refusal(&mut self, why: &str) {
         let fresh = self.fresh_members();
+        // Which of two accounts is to count, when a disk is back that was needed and dead, is for people to say.
+        let mut overtaken = self.overtaken.iter();
+        let are_two = why.contains("two parts") || why.contains("used apart");
+        if are_two && overtaken.any(|&disk| self.disks[disk].answers()) {
+            return;
+        }
         if self.health(fresh) != Health::Failed {
             let text = format!("members {:b} are in sync and here, but: {why}", fresh.0);
             self.violate("what can be started is started", text);
@@ -312,8 +318,9 @@ impl Sim {
                     continue;
                 };
                 let token = derived[usize::from(slot)];
-                // Copies that were not resynced yet may differ.
-                if !needs_resync || !self.oracle.may_hold(sector, token, self.now) {
+                // Copies may differ that were not resynced yet, or could be by nobody.
+                let may_differ = needs_resync || self.is_copied() && self.loose.contains(&row);
+                if !may_differ || !self.oracle.may_hold(sector, token, self.now) {
                     self.judge(
                         sector,
                         derived[usize::from(slot)],

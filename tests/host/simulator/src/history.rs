@@ -307,6 +307,10 @@ impl Menu {
         let has_log = capabilities.is_some_and(|format| format.hole_log);
         config.log = has_log && config.level().parity_members() > 0;
         config.log &= self.hole == WriteHole::Closed;
+        // Where there is no log, nobody promises that there is no hole.
+        if config.level().parity_members() > 0 && !config.log {
+            config.hole = WriteHole::Open;
+        }
         let can_be_small = crate::regions::can_be_small(format, config.log);
         let keeps = can_be_small && config.level().is_redundant();
         if keeps && (self.regions || rng.chance(50)) {

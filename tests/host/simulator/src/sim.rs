@@ -133,6 +133,9 @@ pub struct Sim {
     /// Disks that did not take the last metadata that they were to have: who has what they hold may be
     /// called old by the others.
     pub untaken: BTreeSet<usize>,
+    /// Those of them that could not be done without when the others went on: who relied on them alone until then
+    /// may hold what they do not know of, and they what it cannot have read.
+    pub overtaken: BTreeSet<usize>,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
     /// Faults were put in that may take a member.
@@ -195,6 +198,7 @@ impl Sim {
             places: template.places.clone(),
             last_readable: Mask::all(history.config.members),
             untaken: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
             last_fault: 0,
             faulty: false,
             unplugged_rows: Vec::new(),

@@ -129,6 +129,7 @@ impl Sim {
             }
             (Some(device), Ok(())) if is_flush && !self.plan().failed.contains(&disk) => {
                 self.untaken.remove(&device);
+                self.overtaken.remove(&device);
             }
             _ => {}
         }
@@ -186,6 +187,10 @@ impl Sim {
             return self.next_step();
         }
         self.worker.unwritten = None;
+        for &disk in plan.failed.intersection(&plan.needed) {
+            let device = self.devices.get(usize::from(disk)).copied().flatten();
+            self.overtaken.extend(device);
+        }
         for &disk in &plan.failed {
             if let Some(set) = &mut self.set {
                 let phase = self.worker.reached.get(&disk);
