@@ -7,6 +7,7 @@ use crate::io::Request;
 use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::bad::{self, BadSpot};
+use emd_core::personalities::lane::Job;
 use emd_core::personalities::Mask;
 
 impl Sim {
@@ -47,7 +48,11 @@ impl Sim {
 
     /// Takes note of rows that the cut may tear.
     pub(crate) fn note_torn(&mut self) {
-        self.note_under_way();
+        let rows = self.note_under_way(|job| matches!(job, Job::Write { .. }));
+        if self.hole.is_some() {
+            // What the log has of them is put in its place at the next start, whether or not they got there.
+            self.torn.extend(rows);
+        }
         for slot in 0..self.places.len() {
             self.tear_rows(slot);
         }
@@ -103,20 +108,19 @@ impl Sim {
         }
     }
 
-    /// What lane ops are writing is under way, though some of it may be durable; answers with their rows.
-    fn note_under_way(&mut self) -> Vec<u64> {
+    /// What lane ops are writing is under way, though some of it may be durable; answers with the rows of those
+    /// that count.
+    fn note_under_way(&mut self, counts: impl Fn(Job) -> bool) -> Vec<u64> {
         let mut rows = Vec::new();
         for op in self.ops.iter().flatten() {
             for slot in self.geometry.roles(op.stripe).all().iter() {
                 let start = self.row_sector(op.stripe, slot) + u64::from(op.column);
-                if let emd_core::personalities::lane::Job::Write { written } = op.job {
-                    let here = start..start + u64::from(op.sectors);
-                    let of = here
-                        .filter(|_| written.contains(slot))
-                        .map(|row| (slot, row));
-                    self.under_way.extend(of);
+                let here = start..start + u64::from(op.sectors);
+                if let Job::Write { written } = op.job {
+                    let of = here.clone().filter(|_| written.contains(slot));
+                    self.under_way.extend(of.map(|row| (slot, row)));
                 }
-                rows.extend(start..start + u64::from(op.sectors));
+                rows.extend(here.filter(|_| counts(op.job)));
             }
         }
         rows
@@ -124,7 +128,7 @@ impl Sim {
 
     /// The array breaks in the middle of writes: what they leave behind does not agree.
     pub fn tear_under_way(&mut self) {
-        let rows = self.note_under_way();
+        let rows = self.note_under_way(|_| true);
         self.torn.extend(rows);
         // What went with members before that is of the last state that counts.
         for (slot, rows) in std::mem::take(&mut self.unplugged_rows) {
@@ -156,7 +160,7 @@ impl Sim {
         let Some(body) = self.ops[op].as_ref() else {
             return;
         };
-        if matches!(body.job, emd_core::personalities::lane::Job::Write { .. }) {
+        if matches!(body.job, Job::Write { .. }) {
             let start = self.row_sector(body.stripe, slot) + u64::from(body.column);
             let rows = (start..start + u64::from(body.sectors)).collect();
             self.unplugged_rows.push((slot, rows));

@@ -218,8 +218,10 @@ impl Sim {
                     }) = self.member_state(slot)
                     {
                         // `record_rebuilt_to`.
-                        let done_sectors =
-                            done_sectors.min(self.unkept_from(slot).unwrap_or(u64::MAX));
+                        let unkept = self
+                            .unkept_from(slot)
+                            .filter(|_| !self.has(Mistake::MarkPastBadRange));
+                        let done_sectors = done_sectors.min(unkept.unwrap_or(u64::MAX));
                         if before < done_sectors && done_sectors != u64::MAX {
                             let event = Event::RebuildProgress {
                                 volume: VOLUME,

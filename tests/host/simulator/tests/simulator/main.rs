@@ -5,6 +5,8 @@
 //! `EMD_SEED=n` begins elsewhere, `EMD_HISTORIES=n` runs more. `make simulate SECONDS=n` runs as long as
 //! one likes.
 
+mod directed;
+
 use emd_simulator::history::{Menu, GROUP};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
@@ -105,11 +107,10 @@ fn a_seed_replays() {
 ///
 /// Not in the list: `CleanWithoutFlush`, `CheckpointWithoutFlush` and `RebuiltWithoutFlush`, which hide
 /// behind the flushes of the plans themselves (they reach the same disks), and `UnwrittenCounts`, which
-/// takes all disks failing at once; longer runs find some of them. Nor `MarkPastFailedLane`: what cannot be
-/// filled is a bad range, so a lane fails with its target only. `ReadBeforeLastSync`, `RebuiltCopyLeads`,
-/// `FilledAheadLeftBehind`, `RepairOutlivesTask` and `WrittenWithoutNeeded` are found once in ten thousands of
-/// histories, or were not looked for long (they were the driver's own): the parts that were wrong have tests of their own,
-/// where that can be. Others are below, with histories made for them.
+/// takes all disks failing at once; longer runs find some of them. `ReadBeforeLastSync`, `RebuiltCopyLeads` and
+/// `FilledAheadLeftBehind` are found once in ten thousands of histories (they were the driver's own): the parts that
+/// were wrong have tests of their own, where that can be. Others are below, with histories made for them, and in
+/// `directed`.
 const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::FlushLeftOut, "ddf", 40),
     (Mistake::FuaDropped, "ddf", 40),
@@ -179,9 +180,6 @@ fn regions_keep_their_promises() {
 }
 
 /// Mistakes with bad ranges, found within so many seeds from 1 on.
-///
-/// Not in the list: `MarkPastBadRange` and `BadRangeClearedInCache`, for which power has to go between two writes
-/// that follow each other at once; they are not found in the first 2000.
 const FOUND_WITH_BAD_RANGES: &[(Mistake, &str, u64)] = &[
     (Mistake::BadRangeRead, "md-1.2", 400),
     (Mistake::BadRangeTakesLane, "imsm", 400),
@@ -271,7 +269,7 @@ fn the_log_closes_the_hole() {
     assert!(found.is_some(), "the hole makes no difference");
 }
 
-/// Mistakes with the log, found within so many seeds from 1 on. `ReplayNotFlushed` is not found in the first 2000.
+/// Mistakes with the log, found within so many seeds from 1 on.
 const FOUND_WITH_LOG: &[(Mistake, u64)] = &[
     (Mistake::LogLeftOut, 400),
     (Mistake::LogInCache, 2000),

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Histories made by hand: for mistakes that those of the menu meet once in thousands or never, and for what was once
+//! expected though nobody promised it. What happens is given, and only how it is interleaved is left to chance.
+
+use emd_core::model::Level;
+use emd_simulator::history::{Absent, Config, History, Op, WriteHole};
+use emd_simulator::mistake::Mistake;
+use emd_simulator::rng::Rng;
+use emd_simulator::sim::run;
+
+/// A mistake, and what happens to show it.
+struct Directed {
+    mistake: Mistake,
+    config: Config,
+    ops: Vec<Op>,
+    /// It is found in one of so many ways to interleave that, from the first on.
+    within: u64,
+}
+
+/// A small volume of a level, redundant from the start.
+fn small(format: &'static str, level: Level, members: u16) -> Config {
+    let level = Level::ALL.iter().position(|&one| one == level);
+    Config {
+        format,
+        level: level.expect("a level"),
+        layout: 0,
+        members,
+        spans: 1,
+        spares: 0,
+        chunk_sectors: 8,
+        stripes: 4,
+        lane_sectors: 4,
+        assume_clean: true,
+        hole: WriteHole::Open,
+        log: false,
+        region_sectors: 0,
+    }
+}
+
+/// A start without a disk, of so many; of those that are dead, so many, all are back.
+fn without(disk: usize, disks: usize, dead: usize) -> Absent {
+    let leaves_out = |&number: &u64| {
+        let mut rng = Rng::new(number);
+        let all_back = (0..dead).all(|_| rng.chance(30));
+        all_back && rng.below(4) < 3 && rng.below(disks) == disk
+    };
+    Absent((1..).find(leaves_out).expect("a number"))
+}
+
+/// Some time passes while the volume runs: there is no such disk.
+fn pauses(count: usize) -> Vec<Op> {
+    vec![Op::Return(usize::MAX); count]
+}
+
+fn forced(sector: u64, sectors: u32) -> Op {
+    Op::Write {
+        sector,
+        sectors,
+        fua: true,
+        changing: false,
+    }
+}
+
+fn write(sector: u64, sectors: u32) -> Op {
+    Op::Write {
+        sector,
+        sectors,
+        fua: false,
+        changing: false,
+    }
+}
+
+fn read(sector: u64, sectors: u32) -> Op {
+    Op::Read { sector, sectors }
+}
+
+/// Every second row of a member cannot be read, while the other one of a mirror is rebuilt from it: more changes wait
+/// to be recorded than there is room for, so lanes fail though the member that is filled stays in use.
+fn too_many_holes() -> Directed {
+    let mut ops: Vec<Op> = (0..424).map(|at| Op::Spoil(1, 2 * at + 1)).collect();
+    ops.extend([Op::Kill(0), Op::AddBlank, Op::Settle]);
+    Directed {
+        mistake: Mistake::MarkPastFailedLane,
+        config: Config {
+            stripes: 106,
+            lane_sectors: 8,
+            ..small("ddf", Level::Raid1, 2)
+        },
+        ops,
+        within: 1,
+    }
+}
+
+/// Power goes while stripes are written, and again when their log was replayed and emptied; then a member is missing
+/// that was not written.
+fn cut_after_replay() -> Directed {
+    // The first member, in stripes whose other one is not written.
+    let mut ops = vec![forced(0, 4), forced(4, 4), forced(32, 4), forced(36, 4)];
+    ops.extend(pauses(6));
+    ops.push(Op::PowerCut(Absent(0)));
+    ops.extend([Op::AwaitRebuild; 4]);
+    ops.extend([Op::PowerCut(without(1, 3, 0)), Op::Settle]);
+    Directed {
+        mistake: Mistake::ReplayNotFlushed,
+        config: Config {
+            hole: WriteHole::Closed,
+            log: true,
+            ..small("md-1.2", Level::Raid5, 3)
+        },
+        ops,
+        within: 40,
+    }
+}
+
+/// A rebuild meets what cannot be read, and power goes under way.
+fn cut_in_rebuild() -> Directed {
+    let mut ops: Vec<Op> = (0..24).map(|at| Op::Spoil(1, 2 * at)).collect();
+    ops.extend([Op::Kill(0), Op::AddBlank, Op::AwaitRebuild]);
+    ops.extend((0..8).map(|at| read(at, 1)));
+    ops.push(Op::PowerCut(Absent(0)));
+    Directed {
+        mistake: Mistake::MarkPastBadRange,
+        config: Config {
+            stripes: 8,
+            ..small("md-1.2", Level::Raid1, 2)
+        },
+        ops,
+        within: 400,
+    }
+}
+
+/// What a rebuild could not fill is written, and power goes.
+fn cut_after_filling() -> Directed {
+    let mut ops: Vec<Op> = (0..8).map(|at| Op::Spoil(1, 2 * at)).collect();
+    ops.extend([Op::Kill(0), Op::AddBlank, Op::Settle]);
+    ops.extend((0..8).map(|at| write(2 * at, 1)));
+    ops.push(Op::PowerCut(Absent(0)));
+    Directed {
+        mistake: Mistake::BadRangeClearedInCache,
+        config: small("md-1.2", Level::Raid1, 2),
+        ops,
+        within: 100,
+    }
+}
+
+/// A check is at its end while reads of copies are put right, and what they read is written.
+fn repairs_at_the_end_of_a_check() -> Directed {
+    let mut ops = Vec::new();
+    for _ in 0..6 {
+        ops.push(Op::Check(false));
+        for at in [2, 18, 6] {
+            ops.extend([Op::FailReads(0, 1), Op::FailReads(1, 1), read(at, 2)]);
+            ops.push(write(at, 2));
+        }
+    }
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::RepairOutlivesTask,
+        config: small("md-1.2", Level::Raid1, 2),
+        ops,
+        within: 4000,
+    }
+}
+
+/// Who cannot be done without does not take that a member is lost. Power goes, and it is here with the lost one, and
+/// without who knows.
+fn needed_lags_behind() -> Directed {
+    let mut ops = vec![forced(0, 2)];
+    ops.extend(pauses(8));
+    ops.extend([Op::Kill(0), Op::FailMetadata(1, 3)]);
+    ops.extend([forced(0, 8), forced(16, 8), forced(32, 8), Op::Quiet]);
+    ops.push(Op::PowerCut(without(2, 3, 1)));
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::WrittenWithoutNeeded,
+        config: small("md-1.2", Level::Raid5, 3),
+        ops,
+        within: 20,
+    }
+}
+
+/// The last good member of a mirror does not take a write that the one being rebuilt takes.
+fn written_to_the_wrong_one() -> Directed {
+    let ops = vec![
+        Op::Kill(0),
+        Op::AddBlank,
+        Op::AwaitRebuild,
+        Op::FailWrites(1, 2),
+        write(0, 2),
+        Op::Settle,
+    ];
+    Directed {
+        mistake: Mistake::NotTakenBack,
+        config: small("md-1.2", Level::Raid1, 2),
+        ops,
+        within: 20,
+    }
+}
+
+/// A history, and so many ways to interleave it.
+type Honest = (Config, Vec<Op>, u64);
+
+/// What neither copy could be read of when the volume was initialised: they may differ.
+fn read_by_no_sync() -> Honest {
+    let ops = vec![
+        Op::Spoil(0, 9),
+        Op::Spoil(1, 9),
+        Op::Settle,
+        Op::PowerCut(Absent(0)),
+    ];
+    let config = Config {
+        assume_clean: false,
+        ..small("asr", Level::Raid10, 4)
+    };
+    (config, ops, 8)
+}
+
+/// A flush fails on one member more than redundancy bears, and that one is pulled out with what was in its cache.
+fn pulled_after_it_broke() -> Honest {
+    let mut ops = vec![Op::Kill(2), forced(0, 2), Op::Settle, write(24, 48)];
+    ops.extend(pauses(9));
+    ops.extend([Op::FailFlush(3), Op::Flush, Op::Quiet]);
+    ops.extend([Op::Pull(3), Op::PowerCut(Absent(0))]);
+    (small("md-1.2", Level::Raid5, 4), ops, 24)
+}
+
+/// A mirror's last good member dies while the other one is rebuilt, takes no metadata, and is back.
+fn back_with_its_own_account() -> Honest {
+    let mut ops = vec![Op::Pull(0), Op::PowerCut(Absent(0))];
+    ops.extend(pauses(2));
+    ops.extend([Op::Kill(1), Op::Settle]);
+    // The one that knows the newest is here after all.
+    ops.push(Op::PowerCut(without(0, 2, 1)));
+    (small("imsm", Level::Raid1, 2), ops, 24)
+}
+
+/// Power goes when the log has what is not in its place anywhere yet, and a member with it that was being written.
+fn logged_and_not_written() -> Honest {
+    let mut ops = vec![Op::Kill(3), forced(48, 24), write(72, 24), write(48, 24)];
+    ops.extend(pauses(64));
+    ops.extend([Op::PowerCut(without(4, 5, 1)), Op::Settle]);
+    let config = Config {
+        hole: WriteHole::Closed,
+        log: true,
+        ..small("ddf", Level::Raid6, 5)
+    };
+    (config, ops, 40)
+}
+
+/// What the simulator once called a broken promise, though nobody had given it.
+#[test]
+fn what_nobody_promised_is_not_expected() {
+    for (config, ops, ways) in [
+        read_by_no_sync(),
+        pulled_after_it_broke(),
+        back_with_its_own_account(),
+        logged_and_not_written(),
+    ] {
+        for schedule in 1..=ways {
+            let ops = ops.clone();
+            let history = History {
+                config,
+                ops,
+                schedule,
+            };
+            let violation = run(&history, None, false).violation;
+            assert_eq!(violation, None, "{schedule} of {config:?}");
+        }
+    }
+}
+
+/// The first way to interleave a history in which the mistake breaks a promise. Without the mistake none does, up to
+/// that one.
+fn found(directed: &Directed) -> Option<u64> {
+    (1..=directed.within).find(|&schedule| {
+        let history = History {
+            config: directed.config,
+            ops: directed.ops.clone(),
+            schedule,
+        };
+        let right = run(&history, None, false).violation;
+        assert_eq!(right, None, "{:?}: {schedule}", directed.mistake);
+        let wrong = run(&history, Some(directed.mistake), false);
+        wrong.violation.is_some()
+    })
+}
+
+#[test]
+fn mistakes_are_found_by_histories_made_for_them() {
+    let all = [
+        too_many_holes(),
+        cut_after_replay(),
+        cut_in_rebuild(),
+        cut_after_filling(),
+        repairs_at_the_end_of_a_check(),
+        needed_lags_behind(),
+        written_to_the_wrong_one(),
+    ];
+    let mut missed = Vec::new();
+    for directed in all {
+        match found(&directed) {
+            Some(schedule) => println!("{:?}: {schedule}", directed.mistake),
+            None => missed.push(directed.mistake),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
