@@ -9,6 +9,7 @@ use super::config::{self, Record};
 use super::layout::*;
 use super::probe::{CopyView, Found};
 use super::read_volumes::recorded_state;
+use super::tables;
 use super::vendor_log::is_ours;
 use crate::model::{Checked, DiskIndex, DiskState, MemberState};
 use crate::personalities::{for_level, Health, Mask};
@@ -20,6 +21,7 @@ use kernel::prelude::*;
 /// Disks that the newest tables call lost (or do not list) have no say: they were left out of the
 /// update on purpose, and going back for their sake would make old data good again.
 pub(super) fn settle_generation(found: &mut [Found<'_>]) -> u32 {
+    leave_cut_updates(found);
     let newest = found.iter().map(Found::generation).max().unwrap_or(0);
     let source = freshest(found, newest);
     let Some(tables) = found.get(source).and_then(Found::best) else {
@@ -58,6 +60,59 @@ pub(super) fn settle_generation(found: &mut [Found<'_>]) -> u32 {
         }
     }
     before
+}
+
+/// Has disks go back, each for itself, from updates that nobody else went on with, where their number was given
+/// again.
+///
+/// An update reaches a spare only, power fails, and the members, which start without it, record something else with
+/// that number: the spare's loss is nothing to them. Members that the spare knows as working would all have had its
+/// update before anything rested on it. Only on EMD's own sets, whose updates go to all disks in step.
+#[inline(never)]
+fn leave_cut_updates(found: &mut [Found<'_>]) {
+    for at in 0..found.len() {
+        let Some(disk) = found.get(at) else { break };
+        let before = disk.generation().checked_sub(1);
+        let older = before.and_then(|before| disk.with_generation(before));
+        if let Some(which) = older.filter(|_| was_cut(found, disk)) {
+            if let Some(disk) = found.get_mut(at) {
+                disk.chosen = which;
+            }
+        }
+    }
+}
+
+/// Whether another disk of the same generation has other tables, is a working member by those of `disk`, and not the
+/// other way round.
+fn was_cut(found: &[Found<'_>], disk: &Found<'_>) -> bool {
+    let Some(mine) = disk.best().filter(|mine| is_ours(&mine.head.guid)) else {
+        return false;
+    };
+    found
+        .iter()
+        .filter(|other| other.generation() == disk.generation())
+        .filter_map(Found::best)
+        .filter(|theirs| theirs.intact && !theirs.head.open)
+        .any(|theirs| {
+            let differ = [Section::Disks, Section::Volumes]
+                .into_iter()
+                .any(|section| theirs.section(section) != mine.section(section));
+            differ && calls_member(mine, theirs) && !calls_member(theirs, mine)
+        })
+}
+
+/// Whether the tables of `copy` call the disk with `other` a member that works.
+fn calls_member(copy: &CopyView<'_>, other: &CopyView<'_>) -> bool {
+    let (endian, table) = (copy.layout.endian, copy.section(Section::Disks));
+    let entries = tables::entries_of(table, endian, copy.layout.pd_entries, other.reference());
+    let mut entries = entries
+        .map(|index| tables::entry(table, endian, index))
+        .peekable();
+    entries.peek().is_some()
+        && entries.all(|entry| {
+            entry.disk_type() & pde::ACTIVE != 0
+                && entry.disk_state() & (pde::FAILED | pde::MISSING) == 0
+        })
 }
 
 /// Whether the tables of `copy` call the disk with `other` lost.

@@ -4,13 +4,17 @@
 //! is. What is not understood survives.
 
 use crate::ddf_common::damage::{flip, spec, with_edit, world};
+use crate::ddf_common::records::mark;
 use crate::ddf_common::{
     apply, blanks, carry_out, context, create, facts, open, open_keyed, probe, show, writes,
 };
 use emd_core::metadata::ddf::layout::{self, Section};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{Access, DiskState, Event, Level, MemberState, SpareRole, Text};
+use emd_core::model::{
+    Access, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
+    VolumeSpec,
+};
 use host_tests::samples::load;
 
 fn refused(set: &DdfSet, volume: usize, part: &str) {
@@ -218,6 +222,67 @@ fn an_update_that_was_cut_is_no_use_apart() {
             assert_ne!(volume.members[0].state, MemberState::InSync, "{what}");
         }
     }
+}
+
+/// A spare alone was told that it takes a lost member's place when power went, and the members, which start without
+/// it, give the number of that state away again: what they say counts, also of what is being written. (Found by the
+/// simulator.)
+#[test]
+fn a_spare_that_alone_knows_of_its_place_has_no_say() {
+    let slots = [Some(0), Some(1), Some(2)];
+    let mut disks = blanks(4, 64, 512);
+    let mut set = create(&mut disks, "set");
+    let one = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("one", Level::Raid5, 16384, &slots)
+    });
+    apply(&mut set, &mut disks, &one, 1).unwrap();
+    let assigned = Event::SpareAssigned(3, SpareRole::Global);
+    apply(&mut set, &mut disks, &assigned, 2).unwrap();
+    apply(&mut set, &mut disks, &Event::DiskFailed(2), 3).unwrap();
+    let activated = Event::SpareActivated {
+        volume: 0,
+        slot: 2,
+        disk: 3,
+    };
+    set.apply(&activated, &context(4)).unwrap();
+    let plan = writes(&set);
+    let last = plan.iter().map(|write| write.phase).max().unwrap();
+    let mut unknown = 0;
+    for phase in 0..=last {
+        let mut disks = disks.clone();
+        for write in &plan {
+            if write.phase < phase || write.phase == phase && write.key == 3 {
+                disks[write.key as usize].write(write.sector, &write.bytes);
+            }
+        }
+        let mut members = open_keyed(&[(0, &disks[0]), (1, &disks[1])]).unwrap();
+        let knows = members.set().volume(0).unwrap().members[2].disk != Some(2);
+        unknown += u32::from(!knows);
+        apply(&mut members, &mut disks, &Event::Dirty(0), 5).unwrap();
+        apply(&mut members, &mut disks, &mark(0, 1), 6).unwrap();
+        let set = open(&disks).unwrap();
+        let (volume, theirs) = (set.set().volume(0), members.set().volume(0));
+        let (volume, theirs) = (volume.unwrap(), theirs.unwrap());
+        let what = format!("phase {phase}: {}", show(set.set()));
+        assert_eq!(volume.consistency, Consistency::Dirty, "{what}");
+        assert_eq!(volume.members[2].disk, theirs.members[2].disk, "{what}");
+        assert_ne!(volume.members[2].state, MemberState::InSync, "{what}");
+        assert!(volume.regions.as_ref().unwrap().is_dirty(0), "{what}");
+        let role = set.set().disk(3).unwrap().role;
+        assert_eq!(role == DiskRole::GlobalSpare, !knows, "{what}");
+        // It takes the place after all, and that is known then.
+        if !knows {
+            let mut set = set;
+            apply(&mut set, &mut disks, &activated, 7).unwrap();
+            let set = open(&disks).unwrap();
+            let member = set.set().volume(0).unwrap().members[2];
+            assert_eq!(member.disk, Some(3), "{what}");
+            let state = MemberState::Rebuilding { done_sectors: 0 };
+            assert_eq!(member.state, state, "{what}");
+        }
+    }
+    assert!(unknown > 2, "{unknown} of {last}");
 }
 
 /// A disk that a volume cannot do without is not made blank; neither is one that the set does not list.
