@@ -112,7 +112,7 @@ takes_no_metadata() { # FORMAT
   right
   expect_equal "it stays" "$(emd_state emd0): $(emd_members emd0)" "degraded: in-sync failed in-sync"
   wait_for 10 emd_is_clean emd0
-  refuses $c 0
+  refuses "$c" 0
   written 5
   wait_for 10 emd_is_clean emd0
   expect_equal "both are of one generation" "$(on_disk $a .generation)" "$(on_disk $c .generation)"
@@ -124,10 +124,10 @@ takes_no_metadata() { # FORMAT
   wait_for 10 emd_is_clean emd0
   written 7
   reloaded
-  refuses $c 0
+  refuses "$c" 0
 
   step "$format: the failed one is replaced by itself"
-  refuses $b 0
+  refuses "$b" 0
   expect "added" emdadm add emd0 $b
   wait_for 30 emd_settled emd0
   right
@@ -152,7 +152,7 @@ takes_no_metadata() { # FORMAT
   wait_for 10 emd_settled emd0
 
   # What becomes of it has nothing to do with the format.
-  if [[ $format == ddf ]] || whole; then gives_up "$format" $a $b $c; fi
+  if [[ $format == ddf ]] || whole; then gives_up "$format" "$a" "$b" "$c"; fi
 
   step "$format: none takes that it is clean"
   written 9
@@ -182,13 +182,13 @@ gives_up() {
   written 9
   written 10
   all_refuse 1
-  refuses_all $b
+  refuses_all "$b"
   again 9 &
   first=$!
   wait_for 10 told metadata-error "writes have to wait"
-  refused EIO "written to no disk" "a failed member is to be taken out" remove emd0 $b
+  refused EIO "written to no disk" "a failed member is to be taken out" remove emd0 "$b"
   kill -0 $first || fail "the write did not wait"
-  refuses_all $c
+  refuses_all "$c"
   again 10 &
   second=$!
   wait $second && fail "a write without two members is acknowledged"
@@ -197,8 +197,8 @@ gives_up() {
   again 11 && fail "a write of a failed array is acknowledged"
   expect "stopped" emdadm stop emd0
   all_refuse 0
-  refuses $b 0
-  refuses $c 0
+  refuses "$b" 0
+  refuses "$c" 0
   expect "unloaded" rmmod emd
   emd_load start_timeout_ms=500
   run emdadm scan --degraded --force

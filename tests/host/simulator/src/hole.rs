@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log that closes the write hole: `array/hole.rs` and `set/hole.rs`, on the real rings and entries.
+//! The log that closes the write hole: `array/hole/` and `set/hole.rs`, on the real rings and entries.
 //! Entries are real bytes on the disks; of a sum each sector's token is the first eight. What becomes of
 //! them when the volume starts is in [`replay`].
 
