@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where every sector is of a volume that lies in more than one shape, because somebody else is
-//! reshaping it ([`crate::model::Stretch`]).
+//! Where every sector is of a volume that lies in more than one shape ([`crate::model::Stretch`]), because somebody
+//! else is reshaping it, or because its members differ in size.
 //!
 //! Each stretch has the geometry of a whole volume of its shape, and is asked only for its own sectors.
 //! The members of all stretches together make one table: a stretch of a disk that is a member in two of
-//! them at the same offset is in it once. Nothing is read but the place itself: which parity covers what,
-//! while stripes move, only the one who moves them knows.
+//! them at the same offset is in it once. Nothing is read or written but the place itself: which parity covers what,
+//! while stripes move, only the one who moves them knows, so what has any is only read.
 
-use super::{Geometry, Place};
+use super::{Geometry, Kind, Place};
 use crate::model::{Checked, Member, MemberState, Slot, Volume, MEMBERS_MAX};
 use crate::reason;
 use kernel::prelude::*;
@@ -16,10 +16,23 @@ use kernel::prelude::*;
 /// A stretch, ready for the data path.
 #[derive(Debug)]
 struct Part {
+    start_sectors: u64,
     end_sectors: u64,
+    /// Where it starts in the geometry's own space.
+    first_sectors: u64,
     geometry: Geometry,
     /// Index in the table, by slot.
     table: KVec<Slot>,
+}
+
+impl Part {
+    /// What a sector of the volume, which is in this part, is in the geometry's own space.
+    fn own(&self, sector: u64) -> u64 {
+        // In range by what `Stretches::new` checks.
+        sector
+            .saturating_sub(self.start_sectors)
+            .saturating_add(self.first_sectors)
+    }
 }
 
 /// The stretches of a volume, ready for the data path.
@@ -38,7 +51,12 @@ impl Stretches {
         let mut members: KVec<Member> = KVec::new();
         let mut start = 0;
         for stretch in volume.stretches.iter() {
-            if stretch.end_sectors <= start || stretch.end_sectors > stretch.size_sectors {
+            let own_end = stretch
+                .end_sectors
+                .checked_sub(start)
+                .filter(|&sectors| sectors > 0)
+                .and_then(|sectors| stretch.first_sectors.checked_add(sectors));
+            if own_end.is_none_or(|end| end > stretch.size_sectors) {
                 return Err(reason!(
                     EINVAL,
                     "a stretch from sector {start} to {} is impossible",
@@ -74,10 +92,12 @@ impl Stretches {
                 // Below MEMBERS_MAX.
                 table.push(index as Slot, GFP_KERNEL)?;
             }
-            start = stretch.end_sectors;
+            let start_sectors = core::mem::replace(&mut start, stretch.end_sectors);
             parts.push(
                 Part {
+                    start_sectors,
                     end_sectors: stretch.end_sectors,
+                    first_sectors: stretch.first_sectors,
                     geometry,
                     table,
                 },
@@ -97,7 +117,7 @@ impl Stretches {
     /// Where `sector` is; the slot is an index of the table. `None` beyond the volume.
     pub fn locate(&self, sector: u64) -> Option<Place> {
         let part = self.parts.iter().find(|part| sector < part.end_sectors)?;
-        let place = part.geometry.locate(sector);
+        let place = part.geometry.locate(part.own(sector));
         let left = part.end_sectors.saturating_sub(sector);
         Some(Place {
             slot: *part.table.get(usize::from(place.slot))?,
@@ -108,19 +128,23 @@ impl Stretches {
 
     /// The sector of a member of the table (from its start) where what is read of it ends.
     pub fn member_end(&self, index: Slot) -> u64 {
-        let mut start = 0;
         let mut most = 0;
         for part in self.parts.iter() {
-            if part.table.iter().any(|&other| other == index) && part.end_sectors > start {
-                // The last sectors lie in the last row; what is in front of it lies below.
-                let last = part.geometry.locate(part.end_sectors - 1);
-                let row = match part.geometry.chunk_sectors() {
-                    0 => last.member_sector.saturating_add(1),
-                    _ => last.member_sector.saturating_add(last.left_sectors),
-                };
-                most = most.max(row);
-            }
-            start = part.end_sectors;
+            let Some(slot) = part.table.iter().position(|&other| other == index) else {
+                continue;
+            };
+            // The last sectors lie in the last row; what is in front of it lies below. None is empty.
+            let last = part.geometry.locate(part.own(part.end_sectors - 1));
+            let chunk = u64::from(part.geometry.chunk_sectors());
+            let end = match part.geometry.kind() {
+                // Who comes behind the last one in its row has nothing there.
+                Kind::Striped if slot > usize::from(last.slot) => last
+                    .member_sector
+                    .saturating_sub(last.member_sector.checked_rem(chunk).unwrap_or(0)),
+                _ if chunk == 0 => last.member_sector.saturating_add(1),
+                _ => last.member_sector.saturating_add(last.left_sectors),
+            };
+            most = most.max(end);
         }
         most
     }

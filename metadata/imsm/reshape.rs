@@ -264,6 +264,7 @@ impl ImsmSet {
             stretches.push(
                 Stretch {
                     end_sectors: moved,
+                    first_sectors: 0,
                     shape: new.shape,
                     size_sectors: new_size,
                     members: self.members_at(raw, first, new.start_sectors)?,
@@ -276,6 +277,7 @@ impl ImsmSet {
             stretches.push(
                 Stretch {
                     end_sectors: copied_end,
+                    first_sectors: moved,
                     shape: new.shape,
                     size_sectors: new_size,
                     members: self.members_at(raw, first, start)?,
@@ -287,6 +289,7 @@ impl ImsmSet {
             stretches.push(
                 Stretch {
                     end_sectors: size_sectors,
+                    first_sectors: copied_end,
                     shape: old.shape,
                     size_sectors: old_size,
                     members: self.members_at(raw, second, old.start_sectors)?,

@@ -44,6 +44,7 @@ pub mod set;
 mod standing;
 mod sync;
 pub mod words;
+mod zones;
 
 use super::{Capabilities, DiskImage, Format, LevelCapability, Mark, MetadataSet, Probe};
 use crate::model::{

@@ -17,28 +17,11 @@ use crate::reason;
 use kernel::prelude::*;
 
 impl<'a> Reader<'a> {
-    /// The array's shape. Members of RAID 0 and linear may differ in size; EMD takes only equal ones.
+    /// The array's shape. Members of RAID 0 and linear may differ in size: it has the largest one's.
     #[inline(never)]
     pub(super) fn shape(&self) -> Checked<Shape> {
         let head = self.head();
-        let unit = head.chunk_sectors.max(1);
-        let mut data = None;
-        for (view, standing) in self.views.iter().zip(self.standings.iter()) {
-            if !matches!(standing, Standing::Member(_)) {
-                continue;
-            }
-            let own = view.head.data_size - view.head.data_size.checked_rem(unit).unwrap_or(0);
-            let loose = matches!(head.level, 0 | -1);
-            if loose && data.is_some_and(|other| other != own) {
-                return Err(reason!(
-                    EOPNOTSUPP,
-                    "members of {own} and of other numbers of sectors: EMD runs md level {} over \
-                     equal ones only",
-                    head.level
-                ));
-            }
-            data = Some(own);
-        }
+        let data = self.data_sizes().map(|(_, most)| most);
         words::shape_of(&head, data.unwrap_or(head.data_size))
     }
 
@@ -67,7 +50,15 @@ impl<'a> Reader<'a> {
         for slot in 0..shape.members {
             members.push(self.member(slot), GFP_KERNEL)?;
         }
-        let size_sectors = words::capacity_sectors(shape);
+        let mut size_sectors = words::capacity_sectors(shape);
+        let mut stretches = KVec::new();
+        match self.stretches(shape, &members) {
+            Ok(found) => stretches = found,
+            Err(why) => self.verdict.refused = self.verdict.refused.or(Some(why)),
+        }
+        if let Some(last) = stretches.last() {
+            size_sectors = last.end_sectors;
+        }
         let most = words::sync_sectors(shape, size_sectors);
         let consistency = match self.resync_word() {
             _ if !shape.level.is_redundant() => Consistency::Clean,
@@ -88,7 +79,7 @@ impl<'a> Reader<'a> {
                 consistency,
                 access: Access::ReadWrite,
                 regions: None,
-                stretches: KVec::new(),
+                stretches,
                 scrub: None,
                 crash_policy: CrashPolicy::Resync,
                 deleted: false,

@@ -47,8 +47,8 @@ pub struct ArrayParams {
     pub number: u32,
     /// Where everything is.
     pub geometry: Geometry,
-    /// Where it is instead, when that is in more than one shape. Needs `read_only`; slots in the other
-    /// fields are those of its table then.
+    /// Where it is instead, when that is in more than one shape. Needs `read_only` where there is redundancy; slots in
+    /// the other fields are those of its table then.
     pub stretches: Option<Stretches>,
     /// Members by slot.
     pub members: KVec<Option<MemberSlot>>,
@@ -88,11 +88,11 @@ impl Array {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
         }
         let members = usize::from(params.geometry.members());
-        if params.stretches.is_some() && !params.read_only {
+        let is_plain = matches!(params.geometry.kind(), Kind::Concat | Kind::Striped);
+        if params.stretches.is_some() && !params.read_only && !is_plain {
             return Err(reason!(EROFS, "what lies in several shapes is not written"));
         }
-        let has_lanes = params.stretches.is_none()
-            && !matches!(params.geometry.kind(), Kind::Concat | Kind::Striped);
+        let has_lanes = params.stretches.is_none() && !is_plain;
         // One op with everything: old and new of every member.
         let reserve = if has_lanes { 2 * members } else { 0 };
         let limit = if has_lanes { POOL_LIMIT_BYTES } else { 0 };

@@ -322,13 +322,16 @@ pub struct Scrub {
     pub done_sectors: u64,
 }
 
-/// A part of a volume that lies in a shape of its own, while the volume goes from one to another.
+/// A part of a volume that lies in a shape of its own: while the volume goes from one to another, or because its members
+/// differ in size.
 #[derive(Debug)]
 pub struct Stretch {
     /// Sector of the volume where it ends; it starts where the one before it ends.
     pub end_sectors: u64,
     /// The shape. Places are those that the stretch's sectors have in a whole volume of this shape.
     pub shape: Shape,
+    /// Sector of such a volume that is the stretch's first.
+    pub first_sectors: u64,
     /// Size of a volume of this shape.
     pub size_sectors: u64,
     /// Members of this shape, by slot; all in sync. Where only some stretch of a member is kept, its

@@ -190,9 +190,7 @@ impl Inner {
         let Some(volume) = set.volume(index) else {
             return Err(reason!(ENOENT, "there is no volume {index}"));
         };
-        if !matches!(volume.access, Access::ReadOnly(_)) {
-            return Err(reason!(EROFS, "what lies in several shapes is not written"));
-        }
+        let read_only = matches!(volume.access, Access::ReadOnly(_));
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
         let (stretches, table) = Stretches::new(volume)?;
         let mut members = KVec::with_capacity(table.len(), GFP_KERNEL)?;
@@ -202,7 +200,10 @@ impl Inner {
                 .filter(|&disk| self.is_online(disk))
                 .and_then(|disk| self.device(disk));
             let Some(device) = device else {
-                return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
+                return Err(reason!(
+                    ENODEV,
+                    "it lies in several shapes, and a member is missing"
+                ));
             };
             let end = member
                 .offset_sectors
@@ -210,7 +211,7 @@ impl Inner {
             if end.is_none_or(|end| end > device.size_sectors()) {
                 return Err(reason!(
                     EINVAL,
-                    "a member that is being reshaped ends beyond disk {}",
+                    "a member ends beyond disk {}",
                     device.dev()
                 ));
             }
@@ -236,7 +237,7 @@ impl Inner {
             regions: None,
             bad: bad::known(set, &table, u64::MAX)?,
             hole: None,
-            read_only: true,
+            read_only,
             notify: bell,
         };
         Ok(Plan {

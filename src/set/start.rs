@@ -270,7 +270,10 @@ impl Inner {
             ));
         }
         if lost > 0 && !model.stretches.is_empty() {
-            return Err(reason!(ENODEV, "being reshaped, and a member is missing"));
+            return Err(reason!(
+                ENODEV,
+                "it lies in several shapes, and a member is missing"
+            ));
         }
         let is_kept = matches!(model.access, Access::ReadWrite);
         let log_is_due = self.left_log(volume).is_some_and(|log| log.is_due);

@@ -12,3 +12,4 @@ mod mdadm;
 mod missed;
 mod noalloc;
 mod refusals;
+mod zones;

@@ -8,7 +8,7 @@ use crate::md_common::{
 };
 use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{Access, BadRange, Event, Level, MemberState};
+use emd_core::model::{Access, BadRange, Event, Level};
 use host_tests::samples::{load, Disk};
 use host_tests::shell::spec;
 use kernel::prelude::*;
@@ -148,55 +148,6 @@ fn a_reshape_of_090() {
             Probe::Damaged(why) => assert!(why.text().contains("0.92"), "{why}"),
             other => panic!("{other:?}"),
         }
-    }
-}
-
-/// RAID 0 and linear run over members of the same size; rounded to chunks, that is.
-#[test]
-fn striping_over_members_of_different_sizes() {
-    for (case, unequal) in [
-        ("md/gen/12-raid0-zones-alt", true),
-        ("md/dissect/md-raid0", true),
-        ("md/gen/12-raid0", false),
-        ("md/gen/090-linear", false),
-    ] {
-        let disks = load(case);
-        let set = open(version_of(&disks), &disks).unwrap();
-        let volume = set.set().volume(0).unwrap();
-        let (access, why) = verdict(&disks);
-        assert_eq!(
-            access,
-            if unequal { "nothing" } else { "all" },
-            "{case}: {why}"
-        );
-        assert_eq!(
-            why.contains("over equal ones only"),
-            unequal,
-            "{case}: {why}"
-        );
-        // What it is made of is shown all the same.
-        assert_eq!(volume.members.len(), disks.len(), "{case}");
-        for member in volume.members.iter() {
-            assert_eq!(member.state, MemberState::InSync, "{case}");
-        }
-        if unequal {
-            nothing_is_written(&disks, case);
-        }
-    }
-    // A member that is larger by less than a chunk.
-    let mut disks = load("md/gen/12-raid0");
-    let format = version_of(&disks);
-    let sector = format.0.sector(disks[1].size_sectors).unwrap();
-    let size: [u8; 8] = disks[1].read(sector, 1)[0x88..0x90].try_into().unwrap();
-    let size = u64::from_le_bytes(size);
-    let chunks = size - size % 128;
-    for (size, access) in [
-        (chunks + 127, "all"),
-        (chunks, "all"),
-        (chunks - 1, "nothing"),
-    ] {
-        change(format, &mut disks[1], 0x88, &size.to_le_bytes());
-        assert_eq!(verdict(&disks).0, access, "{size} sectors");
     }
 }
 
