@@ -6,17 +6,12 @@
 use super::assemble::Reader;
 use super::layout::*;
 use super::model::capacity_sectors;
-use super::probe::{CopyView, Found};
+use super::probe::Found;
 use super::read_volumes::{candidate, recorded_state};
 use super::tables;
-use super::vendor_log::is_ours;
 use crate::model::{Access, Checked, MemberState, Volume, VolumeIndex};
-use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
 use kernel::prelude::*;
-
-/// State bits of a disk that is lost.
-const LOST: u16 = pde::FAILED | pde::MISSING;
 
 impl Reader<'_> {
     /// Second look, once all volumes and all disks' states are known.
@@ -149,7 +144,7 @@ impl Reader<'_> {
         let Some(meta) = self.set.volume_meta(index) else {
             return Ok(());
         };
-        let lost = |bits: u16| bits & LOST != 0;
+        let lost = |bits: u16| bits & (pde::FAILED | pde::MISSING) != 0;
         for disk in self.found.iter() {
             let Some(copy) = disk.best() else { continue };
             let one = copy.reference();
@@ -160,9 +155,6 @@ impl Reader<'_> {
             let bits = here.and_then(|disk| self.set.disk_state(disk));
             let healthy_here = bits.is_some_and(|bits| !lost(bits));
             if !member || healthy_here || recorded_state(copy, one).is_none_or(lost) {
-                continue;
-            }
-            if !self.may_have_run_without(copy, volume) {
                 continue;
             }
             for other in volume.members.iter().filter_map(|member| member.disk) {
@@ -181,42 +173,6 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a volume may have run on nothing but members that `copy` calls lost.
-    ///
-    /// Otherwise one ran with them that works by both accounts, so each says what the other one knew when it went,
-    /// and that is no use apart: an update that was cut told `copy` of a loss that the others did not hear of.
-    /// Only where losses are recorded before anything is written without the disk: on EMD's own sets.
-    #[inline(never)]
-    fn may_have_run_without(&self, copy: &CopyView<'_>, volume: &Volume) -> bool {
-        let Some(level) = for_level(volume.shape.level) else {
-            return true;
-        };
-        if !is_ours(&copy.head.guid) || !volume.shape.level.is_redundant() {
-            return true;
-        }
-        let (endian, entries) = (copy.layout.endian, copy.layout.pd_entries);
-        let table = copy.section(Section::Disks);
-        let is_lost = |entry: &tables::Entry<'_>| entry.disk_state() & LOST != 0;
-        let is_member = |entry: &tables::Entry<'_>| entry.disk_type() & pde::ACTIVE != 0;
-        let mut known = (0..entries).map(|index| tables::entry(table, endian, index));
-        if !known.any(|entry| entry.used() && is_member(&entry) && is_lost(&entry)) {
-            return false;
-        }
-        let works = |disk| {
-            let reference = self.set.disk_meta(disk).map_or(0, |meta| meta.reference);
-            let known = tables::entries_of(table, endian, entries, reference);
-            let mut known = known
-                .map(|index| tables::entry(table, endian, index))
-                .peekable();
-            known.peek().is_some() && known.all(|entry| is_member(&entry) && !is_lost(&entry))
-        };
-        let others = (0u16..)
-            .zip(volume.members.iter())
-            .filter(|(_, member)| !member.disk.is_some_and(works))
-            .fold(Mask::EMPTY, |others, (slot, _)| others.with(slot));
-        level.health(&volume.shape, others) != Health::Failed
     }
 
     /// Adaptec's sizes may exceed what whole strips hold.

@@ -172,58 +172,6 @@ fn split_brain_is_refused() {
     }
 }
 
-/// A loss of which one disk only was told when power went, before the others started without that one: they ran
-/// nothing apart, as those that it calls lost could not have by themselves. (Found by the simulator.)
-#[test]
-fn an_update_that_was_cut_is_no_use_apart() {
-    let slots = [Some(0), Some(1), Some(2), Some(3)];
-    for (level, members, spare, lost) in [
-        (Level::Raid5, 3, false, 2),
-        (Level::Raid6, 4, false, 3),
-        (Level::Raid6, 4, true, 4),
-        (Level::Raid1, 2, true, 2),
-    ] {
-        let mut disks = blanks(members + usize::from(spare), 64, 512);
-        let mut set = create(&mut disks, "set");
-        let one = Event::VolumeCreated(spec("one", level, 16384, &slots[..members]));
-        apply(&mut set, &mut disks, &one, 1).unwrap();
-        if spare {
-            let assigned = Event::SpareAssigned(lost, SpareRole::Global);
-            apply(&mut set, &mut disks, &assigned, 2).unwrap();
-        }
-        let mut told = disks.clone();
-        let mut set = open(&disks).unwrap();
-        apply(&mut set, &mut told, &Event::DiskMissing(lost), 3).unwrap();
-        for more in 0..2 {
-            let mut disks = disks.clone();
-            let others = disks.iter().zip(0u64..).skip(1);
-            let others: Vec<_> = others.map(|(disk, key)| (key, disk)).collect();
-            let mut set = open_keyed(&others).unwrap();
-            apply(&mut set, &mut disks, &Event::DiskMissing(0), 4).unwrap();
-            if spare {
-                let event = Event::SpareActivated {
-                    volume: 0,
-                    slot: 0,
-                    disk: lost,
-                };
-                apply(&mut set, &mut disks, &event, 5).unwrap();
-            }
-            for n in 0..more {
-                apply(&mut set, &mut disks, &Event::Dirty(0), 6 + n).unwrap();
-            }
-            disks[0] = told[0].clone();
-            let set = open(&disks).unwrap();
-            let volume = set.set().volume(0).unwrap();
-            let what = format!("{level}, {lost} lost, {more}: {}", show(set.set()));
-            assert!(matches!(volume.access, Access::ReadWrite), "{what}");
-            for (slot, member) in volume.members.iter().enumerate().skip(1) {
-                assert_eq!(member.state, MemberState::InSync, "{slot} of {what}");
-            }
-            assert_ne!(volume.members[0].state, MemberState::InSync, "{what}");
-        }
-    }
-}
-
 /// A spare alone was told that it takes a lost member's place when power went, and the members, which start without
 /// it, give the number of that state away again: what they say counts, also of what is being written. (Found by the
 /// simulator.)
