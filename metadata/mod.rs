@@ -21,7 +21,7 @@ pub mod registry;
 
 use crate::model::{
     Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog, Level,
-    LoggedWrite, Reason, Set, Slot, Source, UpdatePlan, VolumeIndex,
+    LoggedWrite, Reason, Set, Slot, Source, Text, UpdatePlan, VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -106,6 +106,34 @@ pub enum Probe {
     },
 }
 
+/// What can be said of images whose disks' serial numbers nobody knows ([`Format::presume`]).
+#[derive(Debug)]
+pub struct Presumed {
+    /// For each image the serial number to take for it; empty where there is none to take.
+    pub serials: KVec<Text<24>>,
+    /// For each image whether there are more like it: these are the disks with these serial numbers, but which is which is
+    /// not known.
+    pub alike: KVec<bool>,
+    /// Serial numbers of disks that work by the metadata, and that no image is taken for.
+    pub left: KVec<Text<24>>,
+}
+
+impl Presumed {
+    /// Nothing is known of any of `count` images.
+    pub fn nothing(count: usize) -> Checked<Self> {
+        let mut this = Self {
+            serials: KVec::with_capacity(count, GFP_KERNEL)?,
+            alike: KVec::with_capacity(count, GFP_KERNEL)?,
+            left: KVec::new(),
+        };
+        for _ in 0..count {
+            this.serials.push(Text::new(), GFP_KERNEL)?;
+            this.alike.push(false, GFP_KERNEL)?;
+        }
+        Ok(this)
+    }
+}
+
 /// What a format can express of one level.
 #[derive(Clone, Copy, Debug)]
 pub struct LevelCapability {
@@ -183,6 +211,12 @@ pub trait Format: Sync {
     /// Builds the set from all its disks that are here (at least one). Picks the freshest
     /// generation; marks stale, missing and ambiguous members instead of guessing.
     fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>>;
+
+    /// For formats that tell disks by their serial numbers: what can be said of images of one set that have none, as files
+    /// do. For showing only: the kernel's disks have serial numbers, and it asks for no presumptions.
+    fn presume(&self, images: &[&DiskImage]) -> Checked<Presumed> {
+        Presumed::nothing(images.len())
+    }
 
     /// Makes a new, empty set on blank `disks`. Nothing is written until the plan is carried out.
     fn create(

@@ -75,7 +75,7 @@ fn is_spare_for_any(one: &Found<'_>) -> bool {
 
 /// The newest whole MPB. Of one generation, that of a disk in volumes counts, and of those one that no
 /// other one calls failed.
-fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
+pub(super) fn newest<'a, 'b>(found: &'b [Found<'a>]) -> Option<&'b Found<'a>> {
     found.iter().filter(|one| !one.torn).max_by_key(|one| {
         (
             one.raw.generation(),
@@ -168,7 +168,7 @@ fn empty_set(newest: &Found<'_>) -> Checked<KBox<ImsmSet>> {
 }
 
 /// Whether the two MPBs are the same.
-fn same_mpb(one: Raw<'_>, other: Raw<'_>) -> bool {
+pub(super) fn same_mpb(one: Raw<'_>, other: Raw<'_>) -> bool {
     let size = one.size();
     size == other.size() && (0..size).all(|at| one.u8(at) == other.u8(at))
 }
@@ -279,7 +279,7 @@ fn entry_of(raw: Raw<'_>, serial: &Serial) -> Option<(u8, bool)> {
 
 /// The entry of a disk that is here. A spare has nothing to do with the entry of a failed disk, though
 /// it may have been that very disk.
-fn entry_of_found(raw: Raw<'_>, one: &Found<'_>) -> Option<u8> {
+pub(super) fn entry_of_found(raw: Raw<'_>, one: &Found<'_>) -> Option<u8> {
     let serial = serial::of_disk(one.facts.serial.as_str())?;
     let spare = !one.torn && one.raw.is_spare();
     entry_of(raw, &serial)

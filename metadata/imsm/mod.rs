@@ -33,6 +33,7 @@ mod losses;
 pub mod model;
 pub mod mpb;
 pub mod plan;
+mod presume;
 pub mod probe;
 mod read_volumes;
 pub mod reshape;
@@ -43,7 +44,7 @@ mod sync;
 pub mod units;
 mod volumes;
 
-use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Probe};
+use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Presumed, Probe};
 use crate::model::{
     Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level, LoggedWrite,
     Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
@@ -118,6 +119,10 @@ impl Format for Imsm {
 
     fn assemble(&self, disks: &[&DiskImage]) -> Checked<KBox<dyn MetadataSet>> {
         Ok(Self::open(disks)?)
+    }
+
+    fn presume(&self, images: &[&DiskImage]) -> Checked<Presumed> {
+        presume::presume(images)
     }
 
     fn create(

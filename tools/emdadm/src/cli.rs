@@ -245,7 +245,8 @@ pub struct ShowArgs {
 Examples:
   emdadm examine /dev/sdb
   emdadm examine disk*.img
-  emdadm examine --sector-size 4096 disk.img")]
+  emdadm examine --sector-size 4096 disk.img
+  emdadm examine a.img=WD-1234 b.img=WD-5678    with the disks' serial numbers")]
 pub struct ExamineArgs {
     /// Logical sector size of image files in bytes
     #[arg(long, default_value_t = 512, value_parser = sector_size)]
@@ -253,8 +254,8 @@ pub struct ExamineArgs {
     /// Exit with 3 when a set is damaged, degraded or failed
     #[arg(long)]
     pub check: bool,
-    /// Image files or block devices
-    #[arg(value_name = "FILE|DEVICE", required = true)]
+    /// Image files, with their disks' serial numbers where the metadata goes by them, or block devices
+    #[arg(value_name = "FILE[=SERIAL]|DEVICE", required = true)]
     pub paths: Vec<PathBuf>,
 }
 

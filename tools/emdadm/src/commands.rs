@@ -122,7 +122,7 @@ pub fn scan(args: &ScanArgs, json: bool) -> Result<Outcome> {
     if json {
         let views: Vec<_> = sets
             .iter()
-            .map(|set| SetView::new(set, &dev_name))
+            .map(|set| SetView::new(set, &dev_name, false))
             .collect();
         let notes: Vec<_> = scanned
             .records
@@ -142,7 +142,7 @@ pub fn scan(args: &ScanArgs, json: bool) -> Result<Outcome> {
         if nth != 0 {
             println!();
         }
-        view::print_set(set, &dev_name);
+        view::print_set(set, &dev_name, false);
     }
     for note in &scanned.records.notes {
         match note.dev {

@@ -8,7 +8,7 @@ use crate::view::{self, SetView};
 use emd_core::metadata::{
     registry, DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
-use emd_core::model::{DiskFacts, Identity, Text};
+use emd_core::model::{Checked, DiskFacts, Identity, Text};
 use emd_core::uapi::{DevNumber, SetInfo};
 use kernel::prelude::{KVVec, KVec, GFP_KERNEL};
 use serde_json::json;
@@ -44,8 +44,9 @@ struct Finding {
 /// `emdadm examine`
 pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
     let mut sources = Vec::new();
-    for path in &args.paths {
-        sources.push(open(path, sources.len() as u64, args.sector_size)?);
+    for argument in &args.paths {
+        let (path, serial) = split(argument);
+        sources.push(open(path, serial, sources.len() as u64, args.sector_size)?);
     }
     let mut problems = Vec::new();
     let mut findings = Vec::new();
@@ -54,7 +55,7 @@ pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
             look(source, nth, format, &mut findings, &mut problems);
         }
     }
-    let sets = assemble(&findings, &mut problems);
+    let (sets, in_doubt) = assemble(&mut findings, &sources, &mut problems);
     let name = |dev: DevNumber| {
         let source = sources.get((dev.minor() as usize).wrapping_sub(1));
         source.map_or_else(String::new, |source| source.path.display().to_string())
@@ -67,7 +68,7 @@ pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
         })
         .map(|(_, source)| source)
         .collect();
-    print(&sets, &problems, &bare, &sources, &name, json);
+    print(&sets, &in_doubt, &problems, &bare, &sources, &name, json);
     if findings.is_empty() && problems.is_empty() {
         return Err(Failure::NotThere(
             "no RAID metadata was found of any format that EMD knows".into(),
@@ -80,7 +81,16 @@ pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
     }
 }
 
-fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
+/// `FILE=SERIAL`, where there is no file of that whole name.
+fn split(argument: &Path) -> (&Path, Option<&str>) {
+    let parts = argument.to_str().and_then(|text| text.rsplit_once('='));
+    match parts {
+        Some((path, serial)) if !argument.exists() => (Path::new(path), Some(serial)),
+        _ => (argument, None),
+    }
+}
+
+fn open<'a>(path: &'a Path, told: Option<&str>, key: u64, sector_size: u32) -> Result<Source<'a>> {
     let shown = path.display();
     let mut file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::NotThere(format!("there is no {shown}")),
@@ -112,7 +122,9 @@ fn open(path: &Path, key: u64, sector_size: u32) -> Result<Source<'_>> {
         Some(text.trim().to_owned())
     };
     let block = attribute("queue/logical_block_size").and_then(|text| text.parse().ok());
-    let serial = attribute("device/serial")
+    let serial = told
+        .map(str::to_owned)
+        .or_else(|| attribute("device/serial"))
         .or_else(|| attribute("serial"))
         .or_else(|| scsi_serial(sysfs.as_ref()?));
     Ok(Source {
@@ -245,41 +257,135 @@ fn read_direct(file: &File, source: &Source<'_>, bytes: &mut [u8], at: u64) -> s
     Ok(())
 }
 
-/// Puts together the findings of each set.
-fn assemble(findings: &[Finding], problems: &mut Vec<Problem>) -> Vec<SetInfo> {
+/// Makes sets of what was found, and says of each whether it is not known which disks of it are here.
+fn assemble(
+    findings: &mut [Finding],
+    sources: &[Source<'_>],
+    problems: &mut Vec<Problem>,
+) -> (Vec<SetInfo>, Vec<bool>) {
     let mut sets = Vec::new();
+    let mut in_doubt = Vec::new();
     let mut done: Vec<(&str, Identity)> = Vec::new();
-    for finding in findings {
-        let name = finding.format.name();
-        if done.contains(&(name, finding.set)) {
+    for first in 0..findings.len() {
+        let (format, id) = (findings[first].format, findings[first].set);
+        if done.contains(&(format.name(), id)) {
             continue;
         }
-        done.push((name, finding.set));
-        let images: Vec<&DiskImage> = findings
-            .iter()
-            .filter(|other| other.format.name() == name && other.set == finding.set)
-            .map(|other| &other.image)
+        done.push((format.name(), id));
+        let mut own: Vec<&mut Finding> = findings
+            .iter_mut()
+            .filter(|other| other.format.name() == format.name() && other.set == id)
             .collect();
+        let source = own[0].source;
+        let presumption = presume(format, &mut own, sources);
+        let images: Vec<&DiskImage> = own.iter().map(|finding| &finding.image).collect();
         // Keys are places in the list; a made-up device number carries them to the view.
         let dev = |key: u64| DevNumber::new(0, u32::try_from(key).ok()?.checked_add(1)?);
-        let set = finding
-            .format
-            .assemble(&images)
-            .and_then(|set| SetInfo::from_model(set.set(), &dev));
-        match set {
-            Ok(set) => sets.push(set),
-            Err(reason) => problems.push(Problem {
-                source: Some(finding.source),
-                format: name,
-                text: reason.text().to_owned(),
-            }),
+        let made = presumption.and_then(|presumption| {
+            let set = format.assemble(&images)?;
+            Ok((SetInfo::from_model(set.set(), &dev)?, presumption))
+        });
+        let problem = |text: String| Problem {
+            source: Some(source),
+            format: format.name(),
+            text,
+        };
+        match made {
+            Ok((mut set, presumption)) => {
+                for &nth in &presumption.alike {
+                    forget(&mut set, dev(nth as u64));
+                }
+                if let Some(note) = presumption.note {
+                    // The stand-in's allocations do not fail.
+                    let _ = set.notes.push(note, GFP_KERNEL);
+                }
+                in_doubt.push(presumption.doubt.is_some());
+                problems.extend(presumption.doubt.map(problem));
+                sets.push(set);
+            }
+            Err(reason) => problems.push(problem(reason.text().to_owned())),
         }
     }
-    sets
+    (sets, in_doubt)
+}
+
+/// What is said of files without serial numbers, in formats that go by them.
+#[derive(Default)]
+struct Presumption {
+    /// Sources that are disks of the set, though which is which is not known.
+    alike: Vec<usize>,
+    /// The same in words.
+    note: Option<Text<200>>,
+    /// Why not all is known of the set.
+    doubt: Option<String>,
+}
+
+/// Lets the format say which disks those may be whose serial numbers are not known, and takes them for those.
+fn presume(
+    format: &dyn Format,
+    own: &mut [&mut Finding],
+    sources: &[Source<'_>],
+) -> Checked<Presumption> {
+    if own
+        .iter()
+        .all(|finding| !finding.image.facts.serial.is_empty())
+    {
+        return Ok(Presumption::default());
+    }
+    let images: Vec<&DiskImage> = own.iter().map(|finding| &finding.image).collect();
+    let presumed = format.presume(&images)?;
+    let mut presumption = Presumption::default();
+    let shown = |nth: usize| {
+        let source = sources.get(nth);
+        source.map_or_else(String::new, |source| source.path.display().to_string())
+    };
+    for ((finding, serial), alike) in own.iter_mut().zip(&presumed.serials).zip(&presumed.alike) {
+        if !serial.is_empty() {
+            finding.image.facts.serial = *serial;
+        }
+        if *alike {
+            presumption.alike.push(finding.source);
+        }
+    }
+    if !presumption.alike.is_empty() {
+        let text = "all disks are here, but which file is which disk is not known: files have no serial numbers; \
+                    to tell them: FILE=SERIAL";
+        presumption.note = Some(Text::from_text(text));
+    }
+    let unknown: Vec<String> = own
+        .iter()
+        .filter(|finding| finding.image.facts.serial.is_empty())
+        .map(|finding| shown(finding.source))
+        .collect();
+    if !unknown.is_empty() && !presumed.left.is_empty() {
+        let left: Vec<&str> = presumed.left.iter().map(Text::as_str).collect();
+        presumption.doubt = Some(format!(
+            "which disk of the set this is is not known, nor the state of the set: files have no serial numbers; \
+             say FILE=SERIAL for {}; those left are: {}",
+            unknown.join(", "),
+            left.join(", ")
+        ));
+    }
+    Ok(presumption)
+}
+
+/// Takes a device out of what is shown of a set: it is not known which disk it is.
+fn forget(set: &mut SetInfo, dev: Option<DevNumber>) {
+    for disk in set.disks.iter_mut().filter(|disk| disk.dev == dev) {
+        disk.dev = None;
+    }
+    let members = set
+        .volumes
+        .iter_mut()
+        .flat_map(|volume| volume.members.iter_mut());
+    for member in members.filter(|member| member.dev == dev) {
+        member.dev = None;
+    }
 }
 
 fn print(
     sets: &[SetInfo],
+    in_doubt: &[bool],
     problems: &[Problem],
     bare: &[&Source<'_>],
     sources: &[Source<'_>],
@@ -291,7 +397,11 @@ fn print(
         source.map(|source| source.path.display().to_string())
     };
     if json {
-        let sets: Vec<_> = sets.iter().map(|set| SetView::new(set, name)).collect();
+        let sets: Vec<_> = sets
+            .iter()
+            .zip(in_doubt)
+            .map(|(set, &in_doubt)| SetView::new(set, name, in_doubt))
+            .collect();
         let problems: Vec<_> = problems
             .iter()
             .map(|problem| {
@@ -306,11 +416,11 @@ fn print(
         view::print_json(&json!({ "sets": sets, "problems": problems, "without_metadata": bare }));
         return;
     }
-    for (nth, set) in sets.iter().enumerate() {
+    for (nth, (set, &in_doubt)) in sets.iter().zip(in_doubt).enumerate() {
         if nth != 0 {
             println!();
         }
-        view::print_set(set, name);
+        view::print_set(set, name, in_doubt);
     }
     for problem in problems {
         let path = path(problem.source).unwrap_or_default();

@@ -24,7 +24,7 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
     if json {
         let views: Vec<_> = sets
             .iter()
-            .map(|set| SetView::new(set, &dev_name))
+            .map(|set| SetView::new(set, &dev_name, false))
             .collect();
         view::print_json(&json!({ "sets": views }));
         return Ok(outcome(args.check, sets.iter()));
@@ -86,7 +86,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
     if json {
         let views: Vec<_> = sets
             .iter()
-            .map(|set| SetView::new(set, &dev_name))
+            .map(|set| SetView::new(set, &dev_name, false))
             .collect();
         view::print_json(&json!({ "sets": views }));
     } else {
@@ -97,7 +97,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
             if nth != 0 {
                 println!();
             }
-            view::print_set(set, &dev_name);
+            view::print_set(set, &dev_name, false);
         }
         if args.mismatches {
             println!();

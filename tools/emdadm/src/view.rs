@@ -172,9 +172,37 @@ fn consistency(consistency: Consistency) -> (&'static str, Option<u64>) {
     }
 }
 
+/// What is said of states when it is not known which disks are here.
+const NOT_KNOWN: &str = "not-known";
+
+/// A disk's state, as far as it is known.
+fn seen_disk_state(state: DiskState, in_doubt: bool) -> &'static str {
+    match state {
+        DiskState::Missing | DiskState::Stale if in_doubt => NOT_KNOWN,
+        state => disk_state(state),
+    }
+}
+
+/// A member's state, as far as it is known.
+fn seen_member_state(member: &MemberInfo, in_doubt: bool) -> (&'static str, Option<u64>) {
+    match member.state {
+        // Its disk may be here.
+        MemberState::Missing if in_doubt => (NOT_KNOWN, None),
+        state => member_state(state),
+    }
+}
+
+/// A volume's state, as far as it is known.
+fn seen_volume_state(volume: &VolumeInfo, in_doubt: bool) -> &'static str {
+    match in_doubt && volume.state != VolumeState::Optimal {
+        true => NOT_KNOWN,
+        false => volume.state.word(),
+    }
+}
+
 impl SetView {
-    /// The view of a set.
-    pub fn new(set: &SetInfo, name: Namer<'_>) -> Self {
+    /// The view of a set. `in_doubt`: which of its disks are here is not known.
+    pub fn new(set: &SetInfo, name: Namer<'_>, in_doubt: bool) -> Self {
         Self {
             id: show_id(&set.id),
             format: set.format.to_string(),
@@ -183,12 +211,12 @@ impl SetView {
             disks: set
                 .disks
                 .iter()
-                .map(|disk| DiskView::new(disk, name))
+                .map(|disk| DiskView::new(disk, name, in_doubt))
                 .collect(),
             volumes: set
                 .volumes
                 .iter()
-                .map(|volume| VolumeView::new(volume, name))
+                .map(|volume| VolumeView::new(volume, name, in_doubt))
                 .collect(),
             bad_ranges: set
                 .bad_ranges
@@ -207,13 +235,13 @@ impl SetView {
 }
 
 impl DiskView {
-    fn new(disk: &DiskInfo, name: Namer<'_>) -> Self {
+    fn new(disk: &DiskInfo, name: Namer<'_>, in_doubt: bool) -> Self {
         let (role, spare_of_volume) = disk_role(disk.role);
         Self {
             index: disk.index,
             device: disk.dev.map(name),
             label: disk.label.to_string(),
-            state: disk_state(disk.state),
+            state: seen_disk_state(disk.state, in_doubt),
             role,
             spare_of_volume,
             size_sectors: disk.size_sectors,
@@ -226,7 +254,7 @@ impl DiskView {
 }
 
 impl VolumeView {
-    fn new(volume: &VolumeInfo, name: Namer<'_>) -> Self {
+    fn new(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) -> Self {
         let (consistency, consistent_sectors) = consistency(volume.consistency);
         Self {
             id: show_id(&volume.id),
@@ -240,7 +268,7 @@ impl VolumeView {
             chunk_sectors: volume.chunk_sectors,
             size_sectors: volume.size_sectors,
             member_sectors: volume.member_sectors,
-            state: volume.state.word(),
+            state: seen_volume_state(volume, in_doubt),
             consistency,
             consistent_sectors,
             crash_policy: volume.crash_policy.map(|policy| policy.name()),
@@ -249,7 +277,7 @@ impl VolumeView {
             members: volume
                 .members
                 .iter()
-                .map(|member| MemberView::new(member, name))
+                .map(|member| MemberView::new(member, name, in_doubt))
                 .collect(),
             task: volume.task.as_ref().map(TaskView::new),
             read_errors: volume.read_errors,
@@ -271,8 +299,8 @@ impl VolumeView {
 }
 
 impl MemberView {
-    fn new(member: &MemberInfo, name: Namer<'_>) -> Self {
-        let (state, done_sectors) = member_state(member.state);
+    fn new(member: &MemberInfo, name: Namer<'_>, in_doubt: bool) -> Self {
+        let (state, done_sectors) = seen_member_state(member, in_doubt);
         Self {
             slot: member.slot,
             disk: member.disk,
@@ -405,8 +433,8 @@ pub fn task_text(task: &TaskInfo) -> String {
     text
 }
 
-/// Prints a set in full.
-pub fn print_set(set: &SetInfo, name: Namer<'_>) {
+/// Prints a set in full. `in_doubt`: which of its disks are here is not known.
+pub fn print_set(set: &SetInfo, name: Namer<'_>, in_doubt: bool) {
     let title = match set.name.as_str() {
         "" => String::new(),
         title => format!(" \"{title}\""),
@@ -420,7 +448,7 @@ pub fn print_set(set: &SetInfo, name: Namer<'_>) {
                 Some(volume) => format!("{role} of volume {volume}"),
                 None => role.to_owned(),
             };
-            let mut state = disk_state(disk.state).to_owned();
+            let mut state = seen_disk_state(disk.state, in_doubt).to_owned();
             if disk.failure_predicted {
                 state.push_str(", predicts failure");
             }
@@ -437,7 +465,7 @@ pub fn print_set(set: &SetInfo, name: Namer<'_>) {
         print_table(&table, "  ");
     }
     for volume in &set.volumes {
-        print_volume(volume, name);
+        print_volume(volume, name, in_doubt);
     }
     for bad in &set.bad_ranges {
         println!(
@@ -481,7 +509,7 @@ pub fn print_mismatches(volume: &VolumeInfo) {
     }
 }
 
-fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
+fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
     let title = match volume.name.as_str() {
         "" => String::new(),
         title => format!(" \"{title}\""),
@@ -490,7 +518,7 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
     println!(
         "\n  volume {}{title}{device}  {}",
         volume.index,
-        volume.state.word()
+        seen_volume_state(volume, in_doubt)
     );
     let mut shape = level_text(volume);
     if volume.layout.to_string() != "-" {
@@ -536,7 +564,7 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>) {
     }
     let mut table = table(&["SLOT", "DISK", "DEVICE", "STATE", "OFFSET"]);
     for member in &volume.members {
-        let (state, done) = member_state(member.state);
+        let (state, done) = seen_member_state(member, in_doubt);
         table.add_row([
             member.slot.to_string(),
             member.disk.map_or("-".into(), |disk| disk.to_string()),

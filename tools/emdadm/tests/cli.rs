@@ -41,10 +41,15 @@ fn scratch(name: &str) -> PathBuf {
 
 /// The disks of a sample case as sparse image files.
 fn images(case: &str) -> Vec<String> {
+    write_images(case, &samples::load(case))
+}
+
+/// Disks as sparse image files.
+fn write_images(case: &str, disks: &[samples::Disk]) -> Vec<String> {
     // Tests run at the same time: each has its own files.
     let test = std::thread::current().name().unwrap_or("test").to_owned();
     let folder = scratch(&format!("{test}/{}", case.replace('/', "-")));
-    samples::load(case)
+    disks
         .iter()
         .map(|disk| {
             use std::io::{Seek, SeekFrom, Write};
@@ -317,6 +322,134 @@ fn examine_keeps_sets_apart() {
         .collect();
     assert_eq!(levels, ["raid1", "raid0"]);
     assert_eq!(found["without_metadata"].as_array().map(Vec::len), Some(1));
+}
+
+/// A healthy set of each format, as files without serial numbers: all is well.
+#[test]
+fn examine_calls_healthy_sets_healthy() {
+    for (case, format, members) in [
+        ("ddf/gen/raid5-ls", "ddf", 4),
+        ("imsm/gen/raid1", "imsm", 2),
+        ("imsm/gen/raid5-4", "imsm", 4),
+        ("md/gen/12-raid5-ls", "md", 4),
+        ("asr", "asr", 2),
+    ] {
+        let images = match case {
+            "asr" => new_asr(),
+            case => images(case),
+        };
+        let output = examine(&["--json", "--check"], &images);
+        let found = json(&output);
+        assert_eq!(code(&output), 0, "{case}: {found:#}");
+        assert_eq!(found["sets"].as_array().map(Vec::len), Some(1), "{case}");
+        let set = &found["sets"][0];
+        assert!(set["format"].as_str().unwrap().starts_with(format), "{set}");
+        let volume = &set["volumes"][0];
+        assert_eq!(volume["state"], "optimal", "{case}");
+        let states: Vec<_> = volume["members"]
+            .as_array()
+            .expect("members")
+            .iter()
+            .map(|member| member["state"].as_str().expect("state"))
+            .collect();
+        assert_eq!(states, vec!["in-sync"; members], "{case}");
+        assert_eq!(code(&examine(&["--check"], &images)), 0, "{case}");
+    }
+}
+
+/// A new RAID 1 in Adaptec's format: the samples have no whole set.
+fn new_asr() -> Vec<String> {
+    use emd_core::metadata::registry;
+    use emd_core::model::{DiskFacts, Event, Level, Text};
+    use host_tests::shell;
+    let format = registry::by_name("asr").expect("format");
+    let mut disks: Vec<_> = (0..2)
+        .map(|nth| samples::Disk::blank(&format!("d{nth}"), 40 << 11, 512))
+        .collect();
+    let facts: Vec<_> = (0u64..)
+        .zip(&disks)
+        .map(|(key, disk)| DiskFacts {
+            key,
+            size_sectors: disk.size_sectors,
+            logical_block_bytes: 512,
+            serial: Text::from_text(&disk.name),
+        })
+        .collect();
+    let context = shell::context(1);
+    let mut set = format.create(&facts, "", &context).expect("a set");
+    let places = [Some(0), Some(1)];
+    let mut spec = shell::spec("vol0", Level::Raid1, &places);
+    spec.assume_clean = true;
+    for event in [None, Some(Event::VolumeCreated(spec))] {
+        if let Some(event) = event {
+            set.apply(&event, &context).expect("a volume");
+        }
+        for write in set.plan().writes() {
+            let disk = &mut disks[usize::from(write.disk)];
+            disk.write(write.sector, set.bytes(&write.source));
+        }
+    }
+    write_images("asr", &disks)
+}
+
+/// Intel's metadata tells disks by their serial numbers, which files do not have.
+#[test]
+fn examine_of_files_without_serial_numbers() {
+    let images = images("imsm/gen/raid1");
+    // Both disks are there; which of them is which cannot be told.
+    let output = examine(&["--json"], &images);
+    let found = json(&output);
+    let set = &found["sets"][0];
+    assert_eq!(set["disks"][0]["state"], "online");
+    assert_eq!(set["disks"][0]["device"], Value::Null);
+    assert_eq!(set["volumes"][0]["members"][0]["device"], Value::Null);
+    let notes = set["notes"].to_string();
+    assert!(notes.contains("FILE=SERIAL"), "{notes}");
+
+    // It can when it is said. mdadm gave them to the table the other way round.
+    let told = |nth: usize| format!("{}=QM{nth:05}i-raid1", images[nth]);
+    let output = examine(&["--json", "--check"], &[told(0), told(1)]);
+    assert_eq!(code(&output), 0);
+    let found = json(&output);
+    let set = &found["sets"][0];
+    assert_eq!(set["notes"], serde_json::json!([]));
+    for disk in set["disks"].as_array().expect("disks") {
+        let nth = usize::from(disk["label"] == "QM00001i-raid1");
+        assert_eq!(disk["device"], images[nth].as_str(), "{disk}");
+        assert_eq!(disk["state"], "online");
+    }
+    // One that is known leaves one place only for the other one.
+    let one = json(&examine(&["--json"], &[images[0].clone(), told(1)]));
+    assert_eq!(one["sets"][0]["disks"], set["disks"]);
+
+    // One of two: nothing is called lost that is not known to be, and it is said how to go on.
+    let output = examine(&["--json", "--check"], &images[..1]);
+    assert_eq!(code(&output), 3);
+    let found = json(&output);
+    let set = &found["sets"][0];
+    assert_eq!(set["volumes"][0]["state"], "not-known");
+    assert_eq!(set["volumes"][0]["members"][1]["state"], "not-known");
+    for disk in set["disks"].as_array().expect("disks") {
+        assert_eq!(disk["state"], "not-known", "{disk}");
+    }
+    let hint = found["problems"][0]["text"].as_str().expect("a problem");
+    for word in [
+        "FILE=SERIAL",
+        "QM00000i-raid1",
+        "QM00001i-raid1",
+        &images[0],
+    ] {
+        assert!(hint.contains(word), "{hint}");
+    }
+    let text = out(&examine(&[], &images[..1]));
+    assert!(
+        text.contains("not-known") && !text.contains("failed"),
+        "{text}"
+    );
+    // With its serial number it is known that the other one is missing.
+    let found = json(&examine(&["--json"], &[told(0)]));
+    assert_eq!(found["problems"], serde_json::json!([]));
+    assert_eq!(found["sets"][0]["volumes"][0]["state"], "degraded");
 }
 
 /// Damage anywhere in the metadata: a set, a problem or nothing, but never a crash.

@@ -9,6 +9,7 @@ mod imsm_common;
 mod left_log;
 mod mdadm;
 mod noalloc;
+mod presumed;
 mod readings;
 mod reshape;
 mod returns;
