@@ -68,11 +68,25 @@ pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
         })
         .map(|(_, source)| source)
         .collect();
-    print(&sets, &in_doubt, &problems, &bare, &sources, &name, json);
+    let found = Found {
+        sets: &sets,
+        in_doubt: &in_doubt,
+        problems: &problems,
+        bare: &bare,
+        sources: &sources,
+        name: &name,
+    };
+    if !json {
+        found.print();
+    }
     if findings.is_empty() && problems.is_empty() {
-        return Err(Failure::NotThere(
-            "no RAID metadata was found of any format that EMD knows".into(),
-        ));
+        return Err(Failure::NothingFound {
+            text: "no RAID metadata was found of any format that EMD knows".into(),
+            report: found.to_json(),
+        });
+    }
+    if json {
+        view::print_json(&found.to_json());
     }
     let well = problems.is_empty() && sets.iter().all(|set| set.volumes.iter().all(view::is_well));
     match args.check && !well {
@@ -383,50 +397,58 @@ fn forget(set: &mut SetInfo, dev: Option<DevNumber>) {
     }
 }
 
-fn print(
-    sets: &[SetInfo],
-    in_doubt: &[bool],
-    problems: &[Problem],
-    bare: &[&Source<'_>],
-    sources: &[Source<'_>],
-    name: view::Namer<'_>,
-    json: bool,
-) {
-    let path = |source: Option<usize>| {
-        let source = source.and_then(|nth| sources.get(nth));
+/// All that is said at the end.
+struct Found<'a> {
+    sets: &'a [SetInfo],
+    in_doubt: &'a [bool],
+    problems: &'a [Problem],
+    /// Without metadata.
+    bare: &'a [&'a Source<'a>],
+    sources: &'a [Source<'a>],
+    name: view::Namer<'a>,
+}
+
+impl Found<'_> {
+    fn path(&self, source: Option<usize>) -> Option<String> {
+        let source = source.and_then(|nth| self.sources.get(nth));
         source.map(|source| source.path.display().to_string())
-    };
-    if json {
-        let sets: Vec<_> = sets
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let sets: Vec<_> = self
+            .sets
             .iter()
-            .zip(in_doubt)
-            .map(|(set, &in_doubt)| SetView::new(set, name, in_doubt))
+            .zip(self.in_doubt)
+            .map(|(set, &in_doubt)| SetView::new(set, self.name, in_doubt))
             .collect();
-        let problems: Vec<_> = problems
+        let problems: Vec<_> = self
+            .problems
             .iter()
             .map(|problem| {
                 json!({
-                    "device": path(problem.source),
+                    "device": self.path(problem.source),
                     "format": problem.format,
                     "text": problem.text,
                 })
             })
             .collect();
-        let bare: Vec<_> = bare.iter().map(|source| source.path).collect();
-        view::print_json(&json!({ "sets": sets, "problems": problems, "without_metadata": bare }));
-        return;
+        let bare: Vec<_> = self.bare.iter().map(|source| source.path).collect();
+        json!({ "sets": sets, "problems": problems, "without_metadata": bare })
     }
-    for (nth, (set, &in_doubt)) in sets.iter().zip(in_doubt).enumerate() {
-        if nth != 0 {
-            println!();
+
+    fn print(&self) {
+        for (nth, (set, &in_doubt)) in self.sets.iter().zip(self.in_doubt).enumerate() {
+            if nth != 0 {
+                println!();
+            }
+            view::print_set(set, self.name, in_doubt);
         }
-        view::print_set(set, name, in_doubt);
-    }
-    for problem in problems {
-        let path = path(problem.source).unwrap_or_default();
-        println!("{path}: {}: {}", problem.format, problem.text);
-    }
-    for source in bare {
-        println!("{}: no RAID metadata", source.path.display());
+        for problem in self.problems {
+            let path = self.path(problem.source).unwrap_or_default();
+            println!("{path}: {}: {}", problem.format, problem.text);
+        }
+        for source in self.bare {
+            println!("{}: no RAID metadata", source.path.display());
+        }
     }
 }

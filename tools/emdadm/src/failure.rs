@@ -42,6 +42,13 @@ pub enum Failure {
     Usage(String),
     /// Not there.
     NotThere(String),
+    /// Looked at, and nothing there.
+    NothingFound {
+        /// What was looked for.
+        text: String,
+        /// What is said of where it was looked: an object that the error is put into.
+        report: serde_json::Value,
+    },
     /// Time ran out.
     Timeout(String),
 }
@@ -56,21 +63,26 @@ impl Failure {
             Failure::Refused { errno: 2, .. } => EXIT_NOT_THERE,
             Failure::Refused { .. } | Failure::Io(_) => EXIT_REFUSED,
             Failure::Usage(_) => EXIT_USAGE,
-            Failure::NotThere(_) => EXIT_NOT_THERE,
+            Failure::NotThere(_) | Failure::NothingFound { .. } => EXIT_NOT_THERE,
             Failure::Timeout(_) => EXIT_TIMEOUT,
         }
     }
 
-    /// For `--json`.
+    /// For `--json`: one object.
     pub fn to_json(&self) -> String {
         let errno = match self {
             Failure::Refused { errno, .. } => Some(errno),
             _ => None,
         };
-        serde_json::json!({
-            "error": { "text": self.to_string(), "errno": errno, "exit_code": self.exit_code() }
-        })
-        .to_string()
+        let error = serde_json::json!({
+            "text": self.to_string(), "errno": errno, "exit_code": self.exit_code()
+        });
+        let mut object = serde_json::Map::new();
+        if let Failure::NothingFound { report, .. } = self {
+            object.extend(report.as_object().cloned().unwrap_or_default());
+        }
+        object.insert("error".into(), error);
+        serde_json::Value::Object(object).to_string()
     }
 }
 
@@ -81,6 +93,7 @@ impl fmt::Display for Failure {
             Failure::Io(text)
             | Failure::Usage(text)
             | Failure::NotThere(text)
+            | Failure::NothingFound { text, .. }
             | Failure::Timeout(text) => f.write_str(text),
         }
     }

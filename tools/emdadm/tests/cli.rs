@@ -225,10 +225,9 @@ fn examine_of_blank_and_tiny_files() {
         let path = path.to_str().expect("UTF-8").to_owned();
         let output = examine(&["--json"], std::slice::from_ref(&path));
         assert_eq!(code(&output), 4, "{name}");
-        let text = out(&output);
-        // Two objects: what was found, and the failure.
-        let mut objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-        let found = objects.next().expect("first").expect("JSON");
+        // One object: what was found, and the failure.
+        let found = json(&output);
+        assert_eq!(found["error"]["exit_code"], 4);
         assert_eq!(found["without_metadata"][0], path.as_str());
         assert_eq!(found["sets"].as_array().map(Vec::len), Some(0));
     }
