@@ -94,14 +94,50 @@ fn to_json(event: &EventRecord) -> serde_json::Value {
     })
 }
 
+/// Nanoseconds since 1970 as RFC 3339 has them, to the second, in UTC: `2026-11-28T10:55:00Z`.
+fn time(time_ns: u64) -> String {
+    let seconds = time_ns / 1_000_000_000;
+    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [
+        31,
+        28 + u64::from(is_leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!(
+        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}Z",
+        days + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
 fn line(event: &EventRecord) -> String {
-    let seconds = event.time_ns / 1_000_000_000;
-    let day = seconds % 86_400;
     let mut line = format!(
-        "{:02}:{:02}:{:02} {:6} {}",
-        day / 3600,
-        day / 60 % 60,
-        day % 60,
+        "{} {:6} {}",
+        time(event.time_ns),
         event.seq,
         event.kind.word()
     );
@@ -139,6 +175,24 @@ mod tests {
     use super::*;
     use emd_core::uapi::DevNumber;
 
+    /// As `date -u -d @SECONDS` has them.
+    #[test]
+    fn times_have_date_and_zone() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (1_798_761_600, "2027-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(time(seconds * 1_000_000_000), text);
+        }
+        // The largest there is.
+        assert_eq!(time(u64::MAX), "2554-07-21T23:34:33Z");
+    }
+
     #[test]
     fn lines_say_what_happened() {
         let mut event = EventRecord::new(EventKind::StateChanged);
@@ -146,14 +200,17 @@ mod tests {
         event.time_ns = 3_723_000_000_000;
         event.number = Some(3);
         event.value = u64::from(VolumeState::Degraded.code());
-        assert_eq!(line(&event), "01:02:03      7 state-changed emd3 degraded");
+        assert_eq!(
+            line(&event),
+            "1970-01-01T01:02:03Z      7 state-changed emd3 degraded"
+        );
         event.kind = EventKind::ReadError;
         event.dev = DevNumber::new(4095, 7);
         event.slot = Some(1);
         event.value = 99;
         assert_eq!(
             line(&event),
-            "01:02:03      7 read-error emd3 slot 1 4095:7 sector 99"
+            "1970-01-01T01:02:03Z      7 read-error emd3 slot 1 4095:7 sector 99"
         );
         assert_eq!(to_json(&event)["kind"], "read-error");
         assert_eq!(to_json(&event)["set"], serde_json::Value::Null);
