@@ -4,6 +4,7 @@
 
 mod call;
 mod decode;
+mod errnos;
 mod header;
 mod records;
 mod uapi_support;
