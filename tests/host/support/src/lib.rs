@@ -9,6 +9,15 @@ pub mod samples;
 pub mod shell;
 pub mod world;
 
+/// Says that a test is skipped for want of `what`. In the toolbox, which has all that tests need, that is a failure.
+pub fn skip(what: &str) {
+    assert!(
+        std::env::var_os("EMD_IN_TOOLBOX").is_none_or(|value| value != "1"),
+        "there is no {what} in the toolbox"
+    );
+    println!("skipped: no {what} here");
+}
+
 /// Whether this is a run of everything (`make test-whole`, which sets `EMD_WHOLE`). The daily one goes less deep.
 pub fn whole() -> bool {
     std::env::var_os("EMD_WHOLE").is_some_and(|value| !value.is_empty())

@@ -3,7 +3,7 @@
 //! What we write is what mdadm writes, and `mdadm -E` says of it what we mean.
 //!
 //! The second part runs where mdadm and a C compiler are (the toolbox has both); elsewhere it says that
-//! it was skipped. mdadm wants to be told the length of a block, which a file does not do: a shim in
+//! it was skipped; in the toolbox that is a failure. mdadm wants to be told the length of a block, which a file does not do: a shim in
 //! front of `ioctl` does.
 
 use crate::imsm_common::world::{spec, World};
@@ -208,7 +208,7 @@ fn value(text: &str, name: &str, nth: usize) -> String {
 fn mdadm_reads_what_we_write() {
     for block in [512u32, 4096] {
         let Some(judge) = Judge::find(&format!("written-{block}")) else {
-            println!("skipped: no mdadm or no C compiler here");
+            host_tests::skip("mdadm or no C compiler");
             return;
         };
         let mut world = World::created(3, 80, block, 0);
@@ -319,7 +319,7 @@ fn mdadm_reads_what_we_write() {
 #[test]
 fn mdadm_reads_our_syncs() {
     let Some(judge) = Judge::find("syncs") else {
-        println!("skipped: no mdadm or no C compiler here");
+        host_tests::skip("mdadm or no C compiler");
         return;
     };
     for (level, count, unit) in [

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What `mdadm -E` and `--examine-badblocks` say of what we write. Runs where mdadm is: on the
-//! machine (the toolbox has it), or in an unpacked toolbox; elsewhere it says that it was skipped.
+//! machine (the toolbox has it), or in an unpacked toolbox; elsewhere it says that it was skipped; in the
+//! toolbox that is a failure.
 
 use crate::md_common::{open, version_of, Of, World, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
@@ -51,7 +52,7 @@ impl Drop for Judge {
 impl Judge {
     fn new(name: &str) -> Option<Self> {
         let Some(command) = mdadm() else {
-            println!("skipped: no mdadm here");
+            host_tests::skip("mdadm");
             return None;
         };
         let folder = std::env::temp_dir().join(format!("emd-md-{name}-{}", std::process::id()));
