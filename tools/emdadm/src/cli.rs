@@ -369,8 +369,8 @@ Policies:
   log     the same, and partial parity is logged before a stripe is written: the hole is closed
 
 The array must be stopped; it has the new policy from its next start on. With `resync`, what
-is in its log is put right first, if that is due. In md's and Intel's metadata the log is a PPL: RAID 5
-only, and in md's not beside a bitmap.
+is in its log is put right first, if that is due. Where the metadata's own log is a PPL, it is for
+RAID 5 only, and not beside a bitmap.
 
 Examples:
   emdadm show data

@@ -3,7 +3,7 @@
 //! Long random histories of one lane: jobs, latent sector errors, failing writes, members lost in
 //! the middle, replaced and rebuilt. Each is replayed from its seed:
 //!
-//! `EMD_SEED=<seed> cargo test -p host-tests --test lane_histories` runs that one alone;
+//! `EMD_SEED=<seed> cargo test -p host-tests-heavy --test lane histories::` runs that one alone;
 //! `EMD_HISTORIES=<n>` sets how many.
 
 use crate::lane_sim::{genuine, run_and_judge, Lab, Random, Trouble, Verdict};
