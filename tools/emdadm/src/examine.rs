@@ -362,7 +362,8 @@ fn presume(
         }
     }
     if !presumption.alike.is_empty() {
-        let text = "all disks are here, but which file is which disk is not known: files have no serial numbers; \
+        let text =
+            "which of some files is which disk is not known, as files have no serial numbers; \
                     to tell them: FILE=SERIAL";
         presumption.note = Some(Text::from_text(text));
     }
