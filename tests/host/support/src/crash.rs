@@ -8,6 +8,7 @@
 
 use crate::samples::Disk;
 use crate::shell::Write;
+use crate::whole;
 use emd_core::model::Event;
 
 /// A small generator of random numbers, so that a failure replays from its seed.
@@ -72,8 +73,11 @@ pub fn cut_everywhere(
     let mut disks = before.to_vec();
     for phase in 0..phases {
         let now: Vec<&Write> = pieces.iter().filter(|piece| piece.phase == phase).collect();
-        // In order, one by one: all prefixes when they are few, else some.
-        let step = (now.len() / 12).max(1);
+        // In order, one by one: all prefixes when they are few or this is a whole run, else some.
+        let step = match whole() {
+            true => 1,
+            false => (now.len() / 12).max(1),
+        };
         let mut partial = disks.clone();
         for (index, piece) in now.iter().enumerate() {
             if index % step == 0 {
