@@ -327,7 +327,7 @@ impl MdSet {
         }
     }
 
-    /// [`crate::model::Event::VolumeDeleted`]: all superblocks are erased.
+    /// [`crate::model::Event::VolumeDeleted`]: all superblocks are erased, those of members that count last.
     #[inline(never)]
     pub fn volume_deleted(&mut self, volume: VolumeIndex) -> Checked {
         if self.set.volume(volume).is_none() {
@@ -344,7 +344,7 @@ impl MdSet {
             meta.home = None;
             model.role = DiskRole::Unused;
         }
-        self.touched.erase_all = true;
+        self.touched.deleted = Some(volume);
         Ok(())
     }
 

@@ -15,7 +15,7 @@
 //! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
 //! | next | all superblocks, with the next event count, and the bitmap's |
 //! | next | when a member was lost: all superblocks again, with one count more |
-//! | last | superblocks that are erased |
+//! | last | superblocks that are erased: of a deleted array those of spares and of members that do not count, after them the others |
 //!
 //! A lost member is left two events behind: by its count alone it is old for everyone, though every
 //! survivor of a cut in between is current. (Where an earlier update was cut and some disks are one
@@ -26,13 +26,19 @@
 //! while the superblock is torn. Where there is no room for it (a bitmap; 1.x with many devices) disks are
 //! written one after the other, so that a cut tears at most one of them.
 //!
+//! An array cannot be deleted in one go. A cut leaves it with fewer disks, of which each has what it had. A member that was
+//! lost takes itself for one in sync as long as no other one says otherwise: so it goes first.
+//!
 //! The bitmap's superblock goes along with the superblocks: when the cut leaves its count behind it
 //! counts as out of date, which costs a full resync and nothing else.
 
 use super::bitmap;
 use super::layout::*;
 use super::set::{buffer, image, Home, MdSet};
-use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
+use crate::model::{
+    Checked, Context, Disk, DiskIndex, DiskState, MemberState, PlanWrite, Source, UpdatePlan,
+    VolumeIndex,
+};
 
 /// Most writes of one disk in a plan, its bad-block log apart.
 const WRITES_PER_DISK: usize = 16;
@@ -379,18 +385,43 @@ impl MdSet {
         if let Some((disk, sector)) = self.touched.leaving {
             plan.push(erase(phase, disk, sector))?;
         }
-        if self.touched.erase_all {
+        let Some(volume) = self.touched.deleted else {
+            return Ok(());
+        };
+        // Of two phases the first one may have no disk.
+        let mut phase = phase;
+        for is_last in [false, true] {
+            let before = plan.writes().len();
             for (disk, meta) in (0u16..).zip(self.disks.iter()) {
                 let here = self
                     .set
                     .disk(disk)
                     .is_some_and(|model| model.facts.is_some());
-                if let (true, Some(sector)) = (here, meta.sector) {
+                let (true, Some(sector)) = (here, meta.sector) else {
+                    continue;
+                };
+                if self.counts_in(volume, disk) == is_last {
                     plan.push(erase(phase, disk, sector))?;
                 }
             }
+            phase = phase.saturating_add(u16::from(plan.writes().len() > before));
         }
         Ok(())
+    }
+
+    /// Whether a disk's contents count in an array, also in one that is deleted.
+    fn counts_in(&self, volume: VolumeIndex, disk: DiskIndex) -> bool {
+        let works = |model: &Disk| model.state == DiskState::Online;
+        self.set.disk(disk).is_some_and(works)
+            && self
+                .set
+                .volumes
+                .get(usize::from(volume))
+                .is_some_and(|array| {
+                    array.members.iter().any(|member| {
+                        member.disk == Some(disk) && member.state == MemberState::InSync
+                    })
+                })
     }
 }
 

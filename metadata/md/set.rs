@@ -158,8 +158,8 @@ pub struct Touched {
     pub bits: Option<(usize, usize)>,
     /// The bitmap's superblock goes before its bits.
     pub bitmap_head_first: bool,
-    /// Superblocks are to be erased, on all disks that are here.
-    pub erase_all: bool,
+    /// Superblocks are to be erased on all disks that are here: those of this array, which is deleted.
+    pub deleted: Option<VolumeIndex>,
     /// Partial parity logs are to be emptied, on all disks that are written to.
     pub log_heads: bool,
     /// The superblock of this disk is to be erased: disk and sector.

@@ -7,6 +7,7 @@ mod events;
 mod hostile;
 mod left_log;
 mod losses;
+mod made_and_deleted;
 mod md_common;
 mod mdadm;
 mod missed;
