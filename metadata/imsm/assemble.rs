@@ -211,7 +211,7 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
         if !same && used_apart(found, one.raw, raw) {
             return Some(reason!(
                 EINVAL,
-                "the set was used in two parts: disk {label} calls others failed that call it so"
+                "the set was used in two parts: disk {label} knows nothing of what others did without it"
             ));
         }
     }
@@ -245,6 +245,10 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
 /// Whether `old` and `new` have no working disk in common, and `old` calls one failed that works by
 /// `new`: the set was used in two parts, each for itself.
 ///
+/// A part in which lost disks were replaced does not name them any more, but has another family number, while one that
+/// still has the first number never had a disk replaced: neither comes after the other, then. (Two parts with replaced
+/// disks cannot be told from disks that were replaced one after the other.)
+///
 /// A disk that works by both was there in both parts, so the later one knew of the earlier one and went on
 /// with it: `old` is an update that did not get far. That holds also when this disk is not here now.
 fn used_apart(found: &[Found<'_>], old: Raw<'_>, new: Raw<'_>) -> bool {
@@ -262,7 +266,8 @@ fn used_apart(found: &[Found<'_>], old: Raw<'_>, new: Raw<'_>) -> bool {
             let (by_old, by_new) = (entry_of(old, &serial), entry_of(new, &serial));
             matches!((by_old, by_new), (Some((_, false)), Some((_, true))))
         });
-    is_mutual && !is_shared
+    let is_first = |raw: Raw<'_>| raw.u32(header::FAMILY) == raw.family();
+    (is_mutual || is_first(new) && !is_first(old)) && !is_shared
 }
 
 /// The entry of the disk with `serial`, and whether it is in order there.

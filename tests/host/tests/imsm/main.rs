@@ -4,6 +4,7 @@
 
 mod bad_log;
 mod events;
+mod families;
 mod hostile;
 mod imsm_common;
 mod left_log;

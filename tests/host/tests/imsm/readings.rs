@@ -3,9 +3,9 @@
 //! What samples say after one thing in them was changed: how it is read, or why it is not used.
 
 use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{context, open, open_keyed, probe, reseal, sample, writes};
+use crate::imsm_common::{context, open, open_keyed, reseal, sample, writes};
 use emd_core::metadata::imsm::layout::{map, volume, Raw, Which};
-use emd_core::metadata::{MetadataSet, Probe};
+use emd_core::metadata::MetadataSet;
 use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
 use host_tests::samples::Disk;
 
@@ -281,40 +281,6 @@ fn volumes_beyond_the_disk() {
         record[volume::BYTES + map::START_LO..][..4].copy_from_slice(&100_000u32.to_le_bytes());
     });
     refused(&disks, 0, "ends at sector");
-}
-
-/// Two sets in one machine are two sets; disks of one that were used apart are still one.
-#[test]
-fn families_are_sets() {
-    let mut identities = Vec::new();
-    for case in ["gen/raid1", "gen/raid5-3"] {
-        let disks = sample(case);
-        let mut own: Vec<Vec<u8>> = disks
-            .iter()
-            .map(|disk| match probe(disk, 0).1 {
-                Probe::Found { set, .. } => set.as_bytes().to_vec(),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        own.dedup();
-        assert_eq!(own.len(), 1, "{case}");
-        identities.append(&mut own);
-    }
-    assert_ne!(identities[0], identities[1]);
-    // What belongs to another set is no member of this one, whatever it is called.
-    let mut disks = sample("gen/raid1");
-    let count = open(&disks).unwrap().set().disks.len();
-    disks.extend(sample("gen/raid5-3"));
-    let old = open(&disks[..2]).unwrap();
-    let mixed = open(&disks).unwrap();
-    let newer = mixed.set().id.as_bytes() != old.set().id.as_bytes();
-    let expected = if newer { 3 } else { count };
-    let members = mixed
-        .set()
-        .live_disks()
-        .filter(|(index, _)| mixed.set().memberships(*index).next().is_some())
-        .count();
-    assert_eq!(members, expected);
 }
 
 /// Spares as mdadm and the firmware make them belong to no set, and any may take them.
