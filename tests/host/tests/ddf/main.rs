@@ -9,6 +9,7 @@ mod copies;
 mod ddf_common;
 mod events;
 mod histories;
+mod hole;
 mod hostile;
 mod levels;
 mod mdadm;

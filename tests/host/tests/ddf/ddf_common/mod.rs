@@ -12,7 +12,7 @@ pub mod world;
 use emd_core::metadata::ddf::{Ddf, DdfSet};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, Level, MemberState, Set,
 };
 pub use host_tests::crash::{is_between, Random};
 use host_tests::crash::{without_disk, Cut};
@@ -41,7 +41,7 @@ impl Family for Of {
     }
 
     fn show(&self, set: &DdfSet) -> String {
-        show(set.set())
+        show(set.set()) + &show_logs(set)
     }
 
     fn bytes(&self, set: &DdfSet) -> Vec<u8> {
@@ -57,19 +57,27 @@ impl Family for Of {
         disk.keep_last(70_000);
     }
 
+    /// Known of disks that keep one copy: `docs/formats/ddf.md` §18.
+    fn bears_cuts(&self, set: &DdfSet, event: &Event<'_>) -> bool {
+        let is_raid10 = |level| level == Level::Raid10;
+        !matches!(event, Event::VolumeCreated(spec) if is_raid10(spec.level) && has_single(set))
+    }
+
     /// A disk that comes or goes may show as a leftover. Disks that keep one copy may be between old and new.
     fn allows(&self, cut: &Cut<'_, DdfSet>, state: &str) -> bool {
-        let single = || {
-            cut.set.set().live_disks().any(|(index, _)| {
-                let home = cut.set.home(index);
-                home.is_some_and(|home| home.copies[1].is_none())
-            })
-        };
         state == cut.old
             || state == cut.new
             || cut.leaves_only_the_subject(state, &without_disk)
-            || is_between(state, cut.old, cut.new) && single()
+            || is_between(state, cut.old, cut.new) && has_single(cut.set)
     }
+}
+
+/// Whether some disk keeps one copy only.
+fn has_single(set: &DdfSet) -> bool {
+    set.set().live_disks().any(|(index, _)| {
+        let home = set.home(index);
+        home.is_some_and(|home| home.copies[1].is_none())
+    })
 }
 
 /// Facts of a sample disk; `key` is its handle.
@@ -139,6 +147,25 @@ pub fn show(set: &Set) -> String {
         set,
         set.volumes.iter().any(|volume| volume.regions.is_some()),
     )
+}
+
+/// Sessions and places of the logs of partial parity.
+fn show_logs(set: &DdfSet) -> String {
+    let mut logs: Vec<String> = set
+        .set()
+        .live_volumes()
+        .filter_map(|(index, volume)| {
+            let log = set.hole_log(index)?;
+            let places: Vec<Option<u64>> = (0u16..)
+                .zip(volume.members.iter())
+                .map(|(slot, _)| set.hole_log_sector(index, slot))
+                .collect();
+            let id = volume.id.as_bytes();
+            Some(format!("log of {id:02x?}: {log:?} at {places:?}\n"))
+        })
+        .collect();
+    logs.sort();
+    logs.concat()
 }
 
 /// [`show`], with bad ranges when they are `kept`.
@@ -229,8 +256,8 @@ fn show_with(set: &Set, kept: bool) -> String {
                 let shown = if agrees { Vec::new() } else { dirty };
                 writeln!(
                     text,
-                    "  {} regions of {}: {shown:?}",
-                    log.regions, log.region_sectors
+                    "  {} regions of {}: {shown:?}\n  {:?} {:?}",
+                    log.regions, log.region_sectors, volume.crash_policy, volume.scrub
                 )
                 .unwrap();
             }
