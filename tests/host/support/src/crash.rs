@@ -125,6 +125,19 @@ pub fn without_disk(state: &str, key: u64) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// [`without_disk`], where a lost member is called failed while its disk is here, else missing.
+pub fn without_lost(state: &str, key: u64) -> String {
+    let state = without_disk(state, key);
+    let lines = state.lines().map(|line| {
+        let line = line.replace(" Failed", " Missing");
+        match line.split_once(" at ") {
+            Some((_, rest)) if rest.ends_with("Missing") => format!("  - at {rest}\n"),
+            _ => line + "\n",
+        }
+    });
+    lines.collect()
+}
+
 impl<S> Cut<'_, S> {
     /// Whether `state` is the old or the new one but for the disk that comes or goes: it is in the set, out of it, or
     /// shows as a leftover that is in no volume. `view` is what is to be compared of a state.

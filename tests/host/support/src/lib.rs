@@ -4,9 +4,11 @@
 
 pub mod counting;
 pub mod crash;
+pub mod directed;
 pub mod ppl;
 pub mod samples;
 pub mod shell;
+pub mod tally;
 pub mod world;
 
 /// Says that a test is skipped for want of `what`. In the toolbox, which has all that tests need, that is a failure.

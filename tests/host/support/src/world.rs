@@ -9,6 +9,7 @@ use crate::shell::{
     assert_same, blanks, carry_out, context, create, facts, open, present, state_of, writes,
     Family, Write,
 };
+use crate::tally::Tally;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     Checked, Consistency, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole,
@@ -25,6 +26,10 @@ pub struct World<F: Family> {
     pub crashes: usize,
     /// Cuts that were judged.
     pub cuts: usize,
+    /// What came of the events.
+    pub tally: Tally,
+    /// Whether the disks that are here know all of a set; else there is nothing to compare or to cut.
+    pub is_known: fn(&F::Set) -> bool,
     pub random: Random,
 }
 
@@ -60,6 +65,8 @@ impl<F: Family> World<F> {
             step: 0,
             crashes: family.rounds(crashes),
             cuts: 0,
+            tally: Tally::default(),
+            is_known: |_| true,
             random: Random(0x9E37_79B9_7F4A_7C15),
         };
         world.check("start");
@@ -69,9 +76,16 @@ impl<F: Family> World<F> {
 
     /// What is in memory is on the disks, as far as the format records it.
     pub fn check(&self, what: &str) {
-        if self.family.is_recorded(&self.set) {
+        self.compare(what);
+    }
+
+    /// [`World::check`]; says whether there was anything to compare.
+    fn compare(&self, what: &str) -> bool {
+        let compares = self.family.is_recorded(&self.set) && (self.is_known)(&self.set);
+        if compares {
             assert_same(self.family, &self.set, &self.disks, what);
         }
+        compares
     }
 
     /// Applies an event, cuts it everywhere, carries it out, compares.
@@ -100,9 +114,16 @@ impl<F: Family> World<F> {
                 .map(|facts| facts.key),
             _ => None,
         };
-        self.applied(event, self.step)?;
+        let was_known = (self.is_known)(&self.set);
+        if let Err(why) = self.applied(event, self.step) {
+            self.tally.of(event).refused += 1;
+            return Err(why);
+        }
         let plan = writes(self.family, &self.set);
-        if self.crashes > 0 && !plan.is_empty() && self.family.bears_cuts(&self.set, event) {
+        let cuts = self.cuts;
+        let is_known = was_known && (self.is_known)(&self.set);
+        let is_cut = self.crashes > 0 && !plan.is_empty() && is_known;
+        if is_cut && self.family.bears_cuts(&self.set, event) {
             keys.extend(present(&*self.set));
             keys.extend(plan.iter().map(|write| write.key));
             keys.sort_unstable();
@@ -110,7 +131,13 @@ impl<F: Family> World<F> {
             self.cut(event, subject, &plan, &keys, &what);
         }
         carry_out(&mut self.disks, &plan);
-        self.check(&what);
+        let compared = self.compare(&what);
+        let cuts = self.cuts - cuts;
+        let count = self.tally.of(event);
+        count.applied += 1;
+        count.wrote += usize::from(!plan.is_empty());
+        count.compared += usize::from(compared);
+        count.cuts += cuts;
         Ok(())
     }
 

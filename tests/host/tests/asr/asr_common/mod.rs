@@ -8,8 +8,8 @@
 use emd_core::metadata::asr::{Asr, AsrSet};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{Access, Checked, DiskFacts, DiskIndex, DiskRole, Event, Set};
-use host_tests::crash::Cut;
 pub use host_tests::crash::Random;
+use host_tests::crash::{without_lost, Cut};
 use host_tests::samples::Disk;
 use host_tests::shell::{self, Family};
 pub use host_tests::shell::{carry_out, context, spec, Write};
@@ -65,22 +65,8 @@ impl Family for Of {
         let comes = matches!(cut.event, Event::DiskAdded(_));
         state == cut.old
             || state == cut.new
-            || !comes && cut.leaves_only_the_subject(state, &without)
+            || !comes && cut.leaves_only_the_subject(state, &without_lost)
     }
-}
-
-/// The state without what it says of one disk: present or not, and of those that are not here.
-fn without(state: &str, key: u64) -> String {
-    let state = host_tests::crash::without_disk(state, key);
-    let lines = state.lines().map(|line| {
-        // A lost member is failed while its disk is here, else missing.
-        let line = line.replace(" Failed", " Missing");
-        match line.split_once(" at ") {
-            Some((_, rest)) if rest.ends_with("Missing") => format!("  - at {rest}\n"),
-            _ => line + "\n",
-        }
-    });
-    lines.collect()
 }
 
 /// Facts of a sample disk; `key` is its handle.

@@ -69,7 +69,23 @@ impl Family for Of {
             || state == cut.new
             || cut.leaves_only_the_subject(state, &without_disk)
             || is_between(state, cut.old, cut.new) && has_single(cut.set)
+            || matches!(cut.event, Event::VolumeDeleted(_)) && forgets_late(cut, state)
     }
+}
+
+/// Whether a state is the new one, with bad ranges that are forgotten: those outlive what lay there.
+fn forgets_late(cut: &Cut<'_, DdfSet>, state: &str) -> bool {
+    let is_bad = |line: &&str| line.starts_with("bad ");
+    let rest = |text: &str| -> Vec<String> {
+        let rest = text.lines().filter(|line| !is_bad(line));
+        rest.map(str::to_owned).collect()
+    };
+    let has = |text: &str, line: &str| text.lines().any(|other| other == line);
+    let mut kept = cut.new.lines().filter(is_bad);
+    let mut bad = state.lines().filter(is_bad);
+    rest(state) == rest(cut.new)
+        && kept.all(|line| has(state, line))
+        && bad.all(|line| has(cut.old, line) || has(cut.new, line))
 }
 
 /// Whether some disk keeps one copy only.

@@ -77,6 +77,7 @@ impl Family for Of {
         1
     }
 
+    /// Arrays that are made or deleted may have fewer disks after a cut: `made_and_deleted.rs` judges that.
     fn bears_cuts(&self, set: &MdSet, event: &Event<'_>) -> bool {
         set.bears() && !matches!(event, Event::VolumeCreated(_) | Event::VolumeDeleted(_))
     }
