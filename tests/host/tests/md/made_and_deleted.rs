@@ -4,7 +4,7 @@
 //! disks may have the array than is meant; but what they have is that array, and no disk counts that had old data.
 
 use crate::md_common::{show, thin, version_of, Of, World, Write, ALL};
-use emd_core::metadata::md::{Md, MdSet, Version};
+use emd_core::metadata::md::{create, Md, MdSet, Version};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{Event, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::crash::{cut_everywhere, Random};
@@ -117,6 +117,65 @@ fn a_cut_leaves_some_disks_of_the_array() {
             }
             let parts = cut(&mut world, &Event::VolumeDeleted(0), false);
             assert!(parts > 0, "{level}");
+        }
+    }
+}
+
+/// What the disks say, each set of them by itself.
+fn sets(format: &'static Md, disks: &[Disk]) -> Vec<(Vec<u8>, Vec<u64>)> {
+    let mut sets: Vec<(Vec<u8>, Vec<u64>)> = Vec::new();
+    for (key, disk) in (0u64..).zip(disks) {
+        let Probe::Found { set, .. } = shell::probe(Of(format), disk, key, &|_| true).1 else {
+            continue;
+        };
+        match sets.iter_mut().find(|(id, _)| id[..] == *set.as_bytes()) {
+            Some((_, keys)) => keys.push(key),
+            None => sets.push((set.as_bytes().to_vec(), vec![key])),
+        }
+    }
+    sets
+}
+
+/// Over an old array: of each disk either the old superblock counts or the new one, never a mixture of both.
+#[test]
+fn made_over_another_one() {
+    for format in ALL {
+        let all: Vec<Option<u16>> = (0..3).map(Some).collect();
+        let mut old = World::made(Of(format), 3, 40, 512, 0);
+        let spec = VolumeSpec {
+            assume_clean: false,
+            ..made(Level::Raid5, &all)
+        };
+        old.apply(&Event::VolumeCreated(spec));
+        old.apply(&Event::Dirty(0));
+        let before = old.disks.clone();
+        let facts = shell::all_facts(Of(format), &before);
+        let mut set = create::create(format.0, &facts, "", &shell::context(60)).unwrap();
+        let event = Event::VolumeCreated(made(Level::Raid1, &all));
+        set.apply(&event, &shell::context(61)).unwrap();
+        let plan = shell::writes(Of(format), &set);
+        let mut after = before.clone();
+        shell::carry_out(&mut after, &plan);
+        let (first, last) = (sets(format, &before), sets(format, &after));
+        assert_eq!((first.len(), last.len()), (1, 1));
+        assert_ne!(first[0].0, last[0].0);
+        let (mut mixed, mut parts) = (0, 0);
+        let mut random = Random(78);
+        cut_everywhere(&before, &plan, &mut random, share(30), &mut |disks, at| {
+            let now = sets(format, disks);
+            mixed += usize::from(now.len() > 1);
+            parts += usize::from(now.iter().map(|(_, keys)| keys.len()).sum::<usize>() < 3);
+            for (id, keys) in now {
+                let whole = if id == first[0].0 { &before } else { &after };
+                assert!(id == first[0].0 || id == last[0].0, "{at}: another set");
+                let wanted = show(&set_of(format, whole, &keys).unwrap());
+                assert_eq!(show(&set_of(format, disks, &keys).unwrap()), wanted, "{at}");
+            }
+        });
+        // Where a superblock is longer than a block, the old ones are erased first, all of them.
+        match format.0 {
+            Version::V090 => assert!(mixed == 0 && parts > 0),
+            _ => assert!(mixed > 0),
         }
     }
 }
