@@ -19,7 +19,7 @@ use kernel::prelude::*;
 
 impl DdfSet {
     /// The model's disk, unless it was removed.
-    fn live_disk(&self, disk: DiskIndex) -> Checked<&Disk> {
+    pub fn live_disk(&self, disk: DiskIndex) -> Checked<&Disk> {
         self.set
             .disk(disk)
             .filter(|model| model.state != DiskState::Removed)

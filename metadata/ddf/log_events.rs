@@ -222,10 +222,7 @@ impl DdfSet {
     }
 
     fn check_range(&self, range: &BadRange) -> Checked {
-        let model = self
-            .set
-            .disk(range.disk)
-            .ok_or_else(|| reason!(ENODEV, "the set has no disk {}", range.disk))?;
+        let model = self.live_disk(range.disk)?;
         let end = range.sector.checked_add(u64::from(range.sectors));
         if end.is_none_or(|end| end > model.usable_sectors) {
             return Err(reason!(

@@ -7,7 +7,7 @@ use crate::ddf_common::records::clean;
 use crate::ddf_common::{carry_out, context, open_keyed, writes, Random};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, Event, Level};
+use emd_core::model::{BadRange, Event, Level, SpareRole};
 use host_tests::samples::Disk;
 
 #[test]
@@ -48,6 +48,25 @@ fn bad_ranges_outlive_a_restart() {
     assert!(of(&world.set, 0) > 0);
     world.apply(&Event::VolumeDeleted(0));
     assert_eq!(world.set.set().bad_ranges.len(), 0);
+}
+
+/// A disk that was removed has no place that could be bad, nor has one that there never was.
+#[test]
+fn bad_ranges_of_no_disk() {
+    let mut world = clean(Level::Raid1, 2, 512);
+    let spare = world.add(128, SpareRole::Global);
+    world.apply(&Event::DiskRemoved(spare));
+    for disk in [spare, spare + 1] {
+        let range = BadRange {
+            disk,
+            sector: 8,
+            sectors: 8,
+        };
+        for event in [Event::BadRangeAdded(range), Event::BadRangeCleared(range)] {
+            let why = world.refuse(&event);
+            assert!(why.contains("has no disk"), "{why}");
+        }
+    }
 }
 
 /// As many as there is room for: refused then, with nothing changed.
