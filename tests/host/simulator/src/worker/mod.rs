@@ -118,10 +118,14 @@ enum Stage {
     Drain,
 }
 
+/// Disk, sector, and bytes.
+type PlannedWrite = (DiskIndex, u64, Vec<u8>);
+
 /// A plan being carried out.
 #[derive(Clone, Debug, Default)]
 struct Plan {
-    phases: VecDeque<(u16, Vec<(DiskIndex, u64, Vec<u8>)>)>,
+    /// Number and writes of each.
+    phases: VecDeque<(u16, Vec<PlannedWrite>)>,
     pending: u32,
     flushing: bool,
     touched: BTreeSet<DiskIndex>,
