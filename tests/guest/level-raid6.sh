@@ -14,7 +14,7 @@ ROTATIONS=(left-asymmetric right-asymmetric left-symmetric right-symmetric parit
   left-asymmetric-6 right-asymmetric-6 left-symmetric-6 right-symmetric-6 parity-first-6)
 
 boot_1() {
-  local rotation daily=(left-symmetric parity-first-6)
+  local rotation daily=(parity-first-6)
   mapfile -t DISKS < <(disks)
   filesystem_states files raid6 4 "${DISKS[@]}" -- --chunk 64K --size 356M
   every_loss zero ddf raid6 5 "0,1 0,2 0,3 0,4 1,2 1,3 1,4 2,3 2,4 3,4" --layout ddf-zero-restart --chunk 16K --size 3M

@@ -18,9 +18,9 @@ CASES=(
   "mi1 md-1.2 raid1 9 2 initialise"
   "mr6 md-1.2 raid6 11 4 rebuild --chunk 16K"
   "r10 ddf raid10 15 4 rebuild --chunk 16K"
-  "mi4 md-1.0 raid1 19 2 initialise"
   "c5 ddf raid5 22 3 check --chunk 64K"
 )
+! whole || CASES+=("mi4 md-1.0 raid1 19 2 initialise")
 
 # each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
 each() {
