@@ -74,8 +74,6 @@ pub(in crate::array) fn begin_waiting(mut list: Option<Pin<KBox<LaneOp>>>) {
         oldest_first = op.as_mut().take_next();
         if let Some(hole) = op.body.array().and_then(|pass| pass.hole.as_ref()) {
             hole.waiters.fetch_sub(1, Ordering::SeqCst);
-            // Who is about to wait behind this one looks again.
-            hole.changes.fetch_add(1, Ordering::SeqCst);
         }
         try_begin(op);
     }
@@ -95,7 +93,8 @@ pub(super) fn wait(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>, seen: u64) {
     }
     // Who makes room says so before it looks at the flag.
     let has_changed = |hole: &Hole| hole.changes.load(Ordering::SeqCst) != seen;
-    if pass.hole.as_ref().is_some_and(|hole| has_changed(hole)) {
+    // On a broken array ops fail instead of making room, perhaps the one that this one was to wait behind.
+    if pass.is_broken() || pass.hole.as_ref().is_some_and(|hole| has_changed(hole)) {
         Background::kick(pass.again());
     }
 }
