@@ -4,7 +4,11 @@
 //! is refused nearly always where several things have to fit.
 
 use crate::crash::Random;
-use emd_core::model::{BadRange, DiskIndex, DiskState, Level, MemberState, Set, Slot, VolumeIndex};
+use crate::shell::spec;
+use emd_core::model::{
+    BadRange, DiskIndex, DiskState, Event, Level, MemberState, Set, Slot, Text, VolumeIndex,
+    VolumeSpec,
+};
 
 /// One of `all`.
 fn pick<T: Copy>(random: &mut Random, all: &[T]) -> Option<T> {
@@ -98,4 +102,70 @@ pub fn members(random: &mut Random, set: &Set) -> Option<(Level, Vec<Option<Disk
         ],
     )?;
     (disks.len() >= count).then(|| (level, disks[..count].to_vec()))
+}
+
+/// Finds a place in a set.
+pub type Find = fn(&mut Random, &Set) -> Option<(VolumeIndex, Slot)>;
+
+/// A random history, which chooses what has a chance, and now and then what has none.
+pub trait Chance {
+    /// Where chance comes from, and the set that things happen to.
+    fn parts(&mut self) -> (&mut Random, &Set);
+
+    /// Has an event happen, if it is taken; `n` is its number.
+    fn attempt(&mut self, event: &Event<'_>, n: u64);
+
+    /// One out of eight.
+    fn is_rare(&mut self) -> bool {
+        self.parts().0.below(8) == 0
+    }
+
+    /// A number below `n`, now and then `n`.
+    fn below(&mut self, n: usize) -> u16 {
+        self.parts().0.below(n.max(1) as u64 + 1).min(n as u64) as u16
+    }
+
+    /// A volume, now and then one that there is not.
+    fn volume(&mut self) -> VolumeIndex {
+        let (random, set) = self.parts();
+        let some = volume(random, set);
+        let count = set.volumes.len();
+        match self.is_rare() {
+            true => self.below(count),
+            false => some.unwrap_or_else(|| self.below(count)),
+        }
+    }
+
+    /// A place that `find` finds, now and then any.
+    fn place(&mut self, find: Find, volume: VolumeIndex, slot: Slot) -> (VolumeIndex, Slot) {
+        let (random, set) = self.parts();
+        let place = find(random, set);
+        let place = place.filter(|_| !self.is_rare());
+        place.unwrap_or((volume, slot))
+    }
+
+    /// A volume that may be possible.
+    fn create(&mut self, name: Text<32>, n: u64) {
+        let (random, set) = self.parts();
+        let Some((level, disks)) = members(random, set) else {
+            return;
+        };
+        let spec = VolumeSpec {
+            size_sectors: [4096, 6144, 8192][random.below(3) as usize],
+            assume_clean: random.below(2) == 0,
+            log: random.below(2) == 0,
+            ..spec(name.as_str(), level, &disks)
+        };
+        self.attempt(&Event::VolumeCreated(spec), n);
+    }
+
+    /// A disk takes the place of a lost one.
+    fn activate(&mut self, volume: VolumeIndex, slot: Slot, disk: DiskIndex, n: u64) {
+        let (random, set) = self.parts();
+        let free = free(random, set);
+        let free = free.filter(|_| !self.is_rare());
+        let (volume, slot) = self.place(lost, volume, slot);
+        let disk = free.unwrap_or(disk);
+        self.attempt(&Event::SpareActivated { volume, slot, disk }, n);
+    }
 }

@@ -8,18 +8,24 @@ use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     BadRange, DiskOffer, Event, Layout, Level, Set, SpareRole, Text, VolumeSpec,
 };
-use host_tests::directed;
+use host_tests::directed::{self, Chance};
 use host_tests::samples::Disk;
 use host_tests::share;
-use host_tests::shell::spec;
 use host_tests::shell::Family;
 use host_tests::tally::{of_logs, of_regions, Tally};
 
-/// Finds a place in a set.
-type Find = fn(&mut Random, &Set) -> Option<(u16, u16)>;
-
 struct History {
     world: World,
+}
+
+impl Chance for History {
+    fn parts(&mut self) -> (&mut Random, &Set) {
+        (&mut self.world.random, self.world.set.set())
+    }
+
+    fn attempt(&mut self, event: &Event<'_>, n: u64) {
+        self.apply(event, n);
+    }
 }
 
 impl History {
@@ -39,52 +45,9 @@ impl History {
         history
     }
 
-    fn below(&mut self, n: usize) -> u16 {
-        self.world.random.below(n.max(1) as u64 + 1).min(n as u64) as u16
-    }
-
     fn disk(&mut self) -> u16 {
         let count = self.world.set.set().disks.len();
         self.below(count)
-    }
-
-    /// A volume, now and then one that there is not.
-    fn volume(&mut self) -> u16 {
-        let some = directed::volume(&mut self.world.random, self.world.set.set());
-        let count = self.world.set.set().volumes.len();
-        match self.world.random.below(8) {
-            0 => self.below(count),
-            _ => some.unwrap_or_else(|| self.below(count)),
-        }
-    }
-
-    /// A place that `find` finds, now and then any.
-    fn place(&mut self, find: Find, volume: u16, slot: u16) -> (u16, u16) {
-        let place = find(&mut self.world.random, self.world.set.set());
-        let place = place.filter(|_| self.world.random.below(8) > 0);
-        place.unwrap_or((volume, slot))
-    }
-
-    /// A volume that may be possible.
-    fn create(&mut self, name: Text<32>, n: u64) {
-        let some = directed::members(&mut self.world.random, self.world.set.set());
-        let Some((level, disks)) = some else { return };
-        let spec = VolumeSpec {
-            size_sectors: [4096, 6144, 8192][self.world.random.below(3) as usize],
-            assume_clean: self.world.random.below(2) == 0,
-            log: self.world.random.below(2) == 0,
-            ..spec(name.as_str(), level, &disks)
-        };
-        self.apply(&Event::VolumeCreated(spec), n);
-    }
-
-    /// A disk takes the place of a lost one.
-    fn activate(&mut self, volume: u16, slot: u16, disk: u16, n: u64) {
-        let free = directed::free(&mut self.world.random, self.world.set.set());
-        let free = free.filter(|_| self.world.random.below(8) > 0);
-        let (volume, slot) = self.place(directed::lost, volume, slot);
-        let disk = free.unwrap_or(disk);
-        self.apply(&Event::SpareActivated { volume, slot, disk }, n);
     }
 
     fn role(&mut self) -> SpareRole {
