@@ -65,7 +65,7 @@ fn every_sector_is_where_the_kernel_has_it() {
     let mut random = Random(5);
     let mut zones = [0; 4];
     for round in 0..60 {
-        let mut sizes = [0; 3].map(|_| CHUNK * (1 + random.below(9) as u64));
+        let mut sizes = [0; 3].map(|_| CHUNK * (1 + random.below(9)));
         if round % 4 == 0 {
             // Two of the same size.
             sizes[1] = sizes[random.below(2) as usize * 2];

@@ -281,11 +281,9 @@ fn refused(case: &str) -> (bool, String) {
 
 #[test]
 fn what_is_not_supported_says_why() {
-    for (case, never, part) in [("12-raid5-journal", true, "journal")] {
-        let (refused, why) = refused(case);
-        assert_eq!(refused, never, "{case}");
-        assert!(why.contains(part), "{case}: {why}");
-    }
+    let (refused, why) = refused("12-raid5-journal");
+    assert!(refused);
+    assert!(why.contains("journal"), "{why}");
 }
 
 #[test]
