@@ -16,8 +16,9 @@
 //! counts as right all the same ([`Marks`]): no rebuild comes by there again, so no write may leave it
 //! behind.
 
-use super::Mask;
-use crate::model::{Checked, Slot};
+use super::regions::Regions;
+use super::{Geometry, Kind, Mask};
+use crate::model::{Checked, Consistency, Slot};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::prelude::*;
 
@@ -104,6 +105,61 @@ impl Marks {
         slots
             .iter()
             .filter_map(|slot| self.0.get(usize::from(slot)))
+    }
+}
+
+/// How far the recorded marks of members being rebuilt may be believed (sectors of a member).
+///
+/// After an unclean stop a mirror's copies may differ where writes were in flight, below the marks too. Nobody is told
+/// of it: what is read there comes from members in sync, as long as it is known which these are. So a rebuild begins
+/// where copies may differ first, and a member that counts as in sync holds what was read of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trust(u64);
+
+impl Trust {
+    /// All that is recorded is so.
+    pub const FULL: Self = Self(u64::MAX);
+
+    /// Of a volume that is started in this state, with these regions that may have had writes in flight.
+    pub fn at_start(
+        geometry: &Geometry,
+        consistency: Consistency,
+        regions: Option<&Regions>,
+    ) -> Self {
+        if !matches!(geometry.kind(), Kind::Mirrored | Kind::Copies) {
+            return Self::FULL;
+        }
+        let above = match consistency {
+            Consistency::Clean => return Self::FULL,
+            Consistency::Dirty if regions.is_some() => u64::MAX,
+            Consistency::Dirty => 0,
+            Consistency::Initialising { done_sectors } => done_sectors,
+        };
+        let in_flight = regions.and_then(|regions| regions.next_dirty(0));
+        let first = in_flight.unwrap_or(u64::MAX).min(above);
+        if geometry.kind() == Kind::Mirrored || first == u64::MAX {
+            return Self(first);
+        }
+        // In the volume's sectors. Copies of later chunks are further down, each in its part of the members.
+        let stripe = first.checked_div(u64::from(geometry.chunk_sectors()));
+        let copies = (0..geometry.copies())
+            .filter_map(|index| geometry.copy(stripe.unwrap_or(0), index))
+            .map(|(_, start)| start);
+        Self(copies.min().unwrap_or(0))
+    }
+
+    /// What of a recorded mark counts.
+    pub fn of(self, recorded: u64) -> u64 {
+        recorded.min(self.0)
+    }
+
+    /// A rebuild got to `done` since, of members the furthest of whose marks is `recorded`.
+    pub fn got_to(&mut self, done: u64, recorded: u64) {
+        self.0 = if done < recorded {
+            self.0.max(done)
+        } else {
+            u64::MAX
+        };
     }
 }
 

@@ -22,11 +22,12 @@ pub const WINDOW_MAX: u64 = 64;
 ///
 /// # Invariants
 ///
-/// * `base ≤ next ≤ lanes`, `next − base ≤ WINDOW_MAX`, `flying ≤ next − base`.
+/// * `first ≤ base ≤ next ≤ lanes`, `next − base ≤ WINDOW_MAX`, `flying ≤ next − base`.
 /// * Bit `i` of `back` is set when lane `base + i` is back good; bit 0 never is.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     lanes: u64,
+    first: u64,
     base: u64,
     back: u64,
     next: u64,
@@ -40,6 +41,7 @@ impl Window {
         let first = first.min(lanes);
         Self {
             lanes,
+            first,
             base: first,
             back: 0,
             next: first,
@@ -53,10 +55,13 @@ impl Window {
         self.base
     }
 
-    /// Whether a lane is back good while one before it is not: it is done, though no mark says so.
-    pub fn is_ahead(&self, lane: u64) -> bool {
-        let bit = lane.checked_sub(self.base).filter(|bit| *bit < WINDOW_MAX);
-        bit.is_some_and(|bit| (self.back >> bit) & 1 == 1)
+    /// Whether a lane is back good: the task does not come by there again. No mark says so while one before it is not, nor
+    /// where the mark, which several lanes share, waits for all of them.
+    pub fn is_done(&self, lane: u64) -> bool {
+        match lane.checked_sub(self.base) {
+            None => lane >= self.first,
+            Some(bit) => bit < WINDOW_MAX && (self.back >> bit) & 1 == 1,
+        }
     }
 
     /// Lanes on the way.

@@ -377,14 +377,18 @@ impl Array {
             return Err(reason!(EBUSY, "slot {} of {} is in use", slot, this.name));
         }
         let mut drained = Self::quiesce(this)?;
-        let member = drained
-            .table_mut()
-            .members
-            .get_mut(usize::from(slot))
-            .and_then(|room| room.take());
+        // What is to be recorded yet may be of this member, and its place must not have another one by then.
+        let member = match this.must_record() {
+            true => Err(reason!(EAGAIN, "{} has failures to record first", this.name)),
+            false => Ok(drained
+                .table_mut()
+                .members
+                .get_mut(usize::from(slot))
+                .and_then(|room| room.take())),
+        };
         drop(drained);
         Self::release_gate(this);
-        Ok(member)
+        member
     }
 
     /// Starts a task: one pass over the members. A rebuild's has targets, and no other's.
@@ -510,9 +514,14 @@ impl Array {
             if self.unsynced_from.load(Ordering::Acquire) != u64::MAX {
                 self.followers.fetch_or(present.0, Ordering::AcqRel);
             }
+            // Their marks stay: who asked just before whether they are read asks these next. A new member's are reset.
             self.readable.fetch_or(present.0, Ordering::AcqRel);
         }
-        self.rebuilt.forget(targets);
+    }
+
+    /// Members that are written, and read only as far as they are rebuilt.
+    pub fn unread(&self) -> Mask {
+        self.writable().minus(self.readable())
     }
 
     /// The metadata says that redundancy agrees everywhere, or that what is left has nothing to agree
@@ -522,7 +531,7 @@ impl Array {
         self.followers.store(0, Ordering::Release);
     }
 
-    /// Ends the array: no task, nobody inside, nobody comes in. Its disk must be gone already.
+    /// Ends the array: no task, nobody inside, nobody comes in. Nobody may have its disk open, nor open it.
     /// `EAGAIN` when failures have to be recorded first, or the task has not ended yet.
     pub fn stop(this: &Arc<Gated<Array>>) -> Checked {
         this.cancel_task();

@@ -42,8 +42,12 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         }
     }
     body.mismatch |= outcome.mismatch;
-    // A mirror's last good member stays in use although it did not take this: then nobody has it.
-    let stale = outcome.write_failed.intersect(pass.readable());
+    // A mirror's last good member stays in use although it did not take this: then nobody has it. What was read is
+    // there, whoever did not take it again.
+    let stale = match body.job {
+        Job::Read { .. } => Mask::EMPTY,
+        _ => outcome.write_failed.intersect(pass.readable()),
+    };
     body.corrected = body.corrected.union(outcome.corrected);
     let is_kept = pass.note_taken(body);
     let is_good = outcome.result == LaneResult::Good && stale.is_empty() && is_kept;

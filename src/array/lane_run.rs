@@ -112,6 +112,7 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
         return;
     };
     let usable = pass.usable(body);
+    body.log.planned = usable.writable;
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
     if pass.is_unsynced(body) {
         work = work.distrust_parity().led_by(pass.leaders());
@@ -176,6 +177,9 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
             if hole::must_end(pass, body) {
                 return fail_op(op);
             }
+            if hole::is_out_of_date(pass, body) {
+                return hole::begin_anew(op);
+            }
         }
         match step {
             Step::Read { members } => return send(op, members, false),
@@ -204,6 +208,7 @@ fn send(mut op: Pin<KBox<LaneOp>>, members: Mask, is_write: bool) {
             lane_buffers::ensure_old(body, slot);
         }
     }
+    body.log.wrote |= is_write;
     if is_write && lane_zero::begin(body, members) {
         return lane_zero::send(op, members);
     }

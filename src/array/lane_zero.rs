@@ -12,7 +12,7 @@ use super::lane_run::covers_lane;
 use super::Array;
 use crate::block::batch::launch;
 use crate::block::bio::IoRef;
-use crate::block::raw::{REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES};
+use crate::block::raw::{REQ_NOUNMAP, REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES};
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
 use kernel::prelude::*;
@@ -71,6 +71,12 @@ pub(super) fn send(op: Pin<KBox<LaneOp>>, members: Mask) {
     launch(op, |op, launcher| {
         let body = &op.body;
         let Some(pass) = body.array() else { return };
+        // One user who wants the room kept is enough.
+        let mut opfs = body.fragments.iter().map(|part| part.io.opf());
+        let keeps_room = match opfs.any(|opf| opf & REQ_NOUNMAP != 0) {
+            true => REQ_NOUNMAP,
+            false => 0,
+        };
         for slot in members.iter() {
             match pass.table().member(slot) {
                 Some(member) => launcher.zero(
@@ -78,6 +84,7 @@ pub(super) fn send(op: Pin<KBox<LaneOp>>, members: Mask) {
                     &member.device,
                     member.offset_sectors + pass.run_sector(body, slot),
                     body.run_sectors,
+                    keeps_room,
                 ),
                 None => launcher.fail(slot),
             }

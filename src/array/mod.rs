@@ -283,13 +283,11 @@ impl Array {
             Loss::Borne => {
                 self.unrecorded.fetch_or(bit, Ordering::AcqRel);
             }
-            Loss::Beyond => {}
+            // Before a write could pass by the member and be acknowledged.
+            Loss::Beyond => self.broken.store(true, Ordering::SeqCst),
         }
         self.readable.fetch_and(!bit, Ordering::AcqRel);
         self.writable.fetch_and(!bit, Ordering::AcqRel);
-        if loss == Loss::Beyond {
-            self.broken.store(true, Ordering::Release);
-        }
         true
     }
 

@@ -336,7 +336,7 @@ impl Task {
             TaskKind::Rebuild => self.walk.lane_at(stripe, column),
             _ => None,
         };
-        lane.filter(|&lane| self.progress.lock().window.is_ahead(lane))
+        lane.filter(|&lane| self.progress.lock().window.is_done(lane))
             .and_then(|lane| self.walk.lane(lane))
             .map_or(Mask::EMPTY, |lane| lane.targets)
     }

@@ -145,9 +145,10 @@ impl<T: BatchOwner> Launcher<'_, T> {
         self.submit(bio.as_ptr(), slot, device, sector);
     }
 
-    /// Has `slot` fill `sectors` from `sector` on with zeroes by itself. Disks may refuse that, whatever they say.
-    pub fn zero(&mut self, slot: u16, device: &BlockDevice, sector: u64, sectors: u32) {
-        let bio = self.set.alloc(0, REQ_OP_WRITE_ZEROES | REQ_SYNC);
+    /// Has `slot` fill `sectors` from `sector` on with zeroes by itself; with `REQ_NOUNMAP` in `flags` it keeps the room
+    /// for them. Disks may refuse that, whatever they say.
+    pub fn zero(&mut self, slot: u16, device: &BlockDevice, sector: u64, sectors: u32, flags: Opf) {
+        let bio = self.set.alloc(0, REQ_OP_WRITE_ZEROES | REQ_SYNC | flags);
         // SAFETY: The bio is fresh; this operation has a length and no data.
         unsafe { (*bio.as_ptr()).bi_iter.bi_size = sectors.saturating_mul(512) };
         self.submit(bio.as_ptr(), slot, device, sector);

@@ -143,6 +143,17 @@ impl BlockDevice {
         }
     }
 
+    /// Closes what was opened to be read, all the way: it does not count as an opener any more. (Dropped in a person's
+    /// task it would do so until that leaves the kernel.) Sleeps.
+    pub fn close(self) {
+        if self.holder.is_none() {
+            let file = self.file;
+            core::mem::forget(self);
+            // SAFETY: The file was ours, nobody else has a reference, and nothing has to be given up but that.
+            unsafe { bindings::__fput_sync(file.as_ptr()) };
+        }
+    }
+
     /// The raw device.
     pub(super) fn raw(&self) -> *mut bindings::block_device {
         self.bdev.as_ptr()

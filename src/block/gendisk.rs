@@ -8,6 +8,7 @@ use super::gate::{Behind, Gated};
 use super::raw;
 use core::fmt::Write;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::bindings;
 use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
@@ -113,6 +114,7 @@ impl Limits {
 struct Private<O: DiskOwner> {
     fops: bindings::block_device_operations,
     owner: Arc<Gated<O>>,
+    shut: Arc<AtomicBool>,
 }
 
 /// An array's block device. Removed when dropped.
@@ -122,6 +124,8 @@ struct Private<O: DiskOwner> {
 /// `disk` was added; its `private_data` is a leaked `Private<O>`, freed by `free_disk`.
 pub struct Disk {
     disk: NonNull<bindings::gendisk>,
+    /// Nobody may open it. Set under the disk's `open_mutex`.
+    shut: Arc<AtomicBool>,
 }
 
 // SAFETY: A gendisk may be removed from any task.
@@ -142,11 +146,18 @@ impl Disk {
     ) -> Result<Self> {
         let fops = bindings::block_device_operations {
             submit_bio: Some(submit::<O>),
+            open: Some(open::<O>),
             free_disk: Some(free::<O>),
             owner: module.as_ptr(),
             ..Default::default()
         };
-        let private = KBox::into_raw(KBox::new(Private { fops, owner }, GFP_KERNEL)?);
+        let shut = Arc::new(AtomicBool::new(false), GFP_KERNEL)?;
+        let private = Private {
+            fops,
+            owner,
+            shut: shut.clone(),
+        };
+        let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
         let mut limits = limits.0;
         // SAFETY: `limits` is valid; the lock class is static.
         let disk = from_err_ptr(unsafe {
@@ -191,6 +202,7 @@ impl Disk {
             }
             Ok(Self {
                 disk: NonNull::new_unchecked(disk),
+                shut,
             })
         }
     }
@@ -205,6 +217,29 @@ impl Disk {
     pub fn openers(&self) -> i32 {
         // SAFETY: As above. Partitions count on the whole disk too.
         unsafe { (*self.disk.as_ref().part0).bd_openers.counter }
+    }
+
+    /// Lets nobody open it from now on, unless it is open: then this changes nothing and is false.
+    ///
+    /// What the last one to close it had written is with the owner by then. May sleep; waits for those who are about
+    /// to open or to close it, so for I/O too.
+    pub fn shut(&self) -> bool {
+        // SAFETY: By the invariant; the mutex was set up with the disk.
+        let mutex = unsafe { &raw mut (*self.disk.as_ptr()).open_mutex };
+        // SAFETY: It lives as long as `self`. The block layer counts openers, and asks `open`, with it held.
+        unsafe { bindings::mutex_lock(mutex) };
+        let is_unused = self.openers() == 0;
+        if is_unused {
+            self.shut.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: Locked above.
+        unsafe { bindings::mutex_unlock(mutex) };
+        is_unused
+    }
+
+    /// Takes [`Disk::shut`] back.
+    pub fn unshut(&self) {
+        self.shut.store(false, Ordering::Relaxed);
     }
 
     /// Shows `device` as a member in sysfs (`slaves`, `holders`).
@@ -279,6 +314,21 @@ unsafe extern "C" fn submit<O: DiskOwner>(bio: *mut bindings::bio) {
         if let Some(user) = UserBio::from_raw(bio) {
             O::submit(&(*private).owner, user);
         }
+    }
+}
+
+/// # Safety
+///
+/// Called by the block layer as `open` of a disk made by `Disk::add::<O>`, with its `open_mutex` held.
+unsafe extern "C" fn open<O: DiskOwner>(
+    disk: *mut bindings::gendisk,
+    _mode: bindings::blk_mode_t,
+) -> c_int {
+    // SAFETY: The disk is such a one, and stays while it is being opened.
+    let private = unsafe { &*(*disk).private_data.cast::<Private<O>>() };
+    match private.shut.load(Ordering::Relaxed) {
+        true => ENXIO.to_errno(),
+        false => 0,
     }
 }
 

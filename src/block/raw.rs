@@ -26,6 +26,8 @@ pub const REQ_OP_MASK: Opf = 0xff;
 pub const REQ_SYNC: Opf = 1 << bindings::req_flag_bits___REQ_SYNC;
 /// `REQ_META`.
 pub const REQ_META: Opf = 1 << bindings::req_flag_bits___REQ_META;
+/// `REQ_NOUNMAP`: zeroes are written such that their room stays reserved.
+pub const REQ_NOUNMAP: Opf = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
 /// `REQ_FUA`.
 pub const REQ_FUA: Opf = 1 << bindings::req_flag_bits___REQ_FUA;
 /// `REQ_PREFLUSH`.

@@ -12,7 +12,7 @@ use super::state::{Asked, Inner, Running};
 use crate::array::{Array, ArrayParams, MemberSlot};
 use crate::model::{Access, Checked, Consistency, CrashPolicy, MemberState, VolumeIndex};
 use crate::personalities::bad;
-use crate::personalities::rebuild::{Late, Marks};
+use crate::personalities::rebuild::{Late, Marks, Trust};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Mask, Stretches};
 use crate::reason;
@@ -25,6 +25,7 @@ pub struct Plan {
     number: Number,
     present: Present,
     asked: Option<Asked>,
+    trust: Trust,
     resync_from_sectors: Option<u64>,
 }
 
@@ -64,6 +65,7 @@ impl Plan {
             resync_all: false,
             resync_from_sectors: self.resync_from_sectors.unwrap_or(0),
             late: Late::NONE,
+            trust: self.trust,
             withheld: Mask::EMPTY,
             asked: self.asked,
             paused: false,
@@ -108,6 +110,15 @@ impl Inner {
             return self.plan_stretched(index, number, bell);
         }
         let geometry = Geometry::new(&volume.shape, volume.size_sectors)?;
+        let redundant = volume.shape.level.is_redundant();
+        let regions = volume.regions.as_ref().filter(|_| redundant);
+        let regions = regions.map(Regions::new).transpose()?;
+        // Who wants nothing done about crashes takes redundancy as right after one.
+        let is_trusted = volume.crash_policy == CrashPolicy::None;
+        let trust = match volume.consistency {
+            Consistency::Dirty if is_trusted => Trust::FULL,
+            consistency => Trust::at_start(&geometry, consistency, regions.as_ref()),
+        };
         let mut members = KVec::with_capacity(volume.members.len(), GFP_KERNEL)?;
         let mut rebuilt = Marks::NONE;
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
@@ -115,7 +126,7 @@ impl Inner {
             let disk = member.disk.filter(|_| attached);
             let device = disk.and_then(|disk| self.device(disk));
             let done_sectors = match member.state {
-                MemberState::Rebuilding { done_sectors } if attached => done_sectors,
+                MemberState::Rebuilding { done_sectors } if attached => trust.of(done_sectors),
                 _ => 0,
             };
             if let Some(device) = device {
@@ -139,16 +150,12 @@ impl Inner {
             rebuilt.push(done_sectors)?;
         }
         let hole = self.hole_params(index);
-        let redundant = volume.shape.level.is_redundant();
-        // Who wants nothing done about crashes takes redundancy as right after one.
-        let is_trusted = volume.crash_policy == CrashPolicy::None;
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
             Consistency::Dirty if redundant && !is_trusted => Some(0),
             _ => None,
         };
         let read_only = matches!(volume.access, Access::ReadOnly(_));
-        let regions = volume.regions.as_ref().filter(|_| redundant);
         let params = ArrayParams {
             number: number.get(),
             geometry,
@@ -161,7 +168,7 @@ impl Inner {
             // Where nothing has to agree nothing has to be recorded. Where no disk took what had to be
             // recorded before it starts, the first write waits for that, as for the mark.
             dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
-            regions: regions.map(Regions::new).transpose()?,
+            regions,
             bad: bad::known(set, &volume.members, volume.shape.member_sectors)?,
             hole: hole.filter(|_| !read_only),
             read_only,
@@ -173,6 +180,7 @@ impl Inner {
             number,
             present,
             asked: scrub.map(Asked::recorded),
+            trust,
             resync_from_sectors: unsynced_from,
         })
     }
@@ -245,6 +253,7 @@ impl Inner {
             number,
             present: self.present(index),
             asked: None,
+            trust: Trust::FULL,
             resync_from_sectors: None,
         })
     }

@@ -82,7 +82,6 @@ impl Engine for Manager {
         let mut reply = StopReply { arrays_stopped: 0 };
         if let Some((set, volume)) = self.find_volume(&request.target)? {
             let change = set.change.lock();
-            set.check_unused(volume)?;
             reply.arrays_stopped = u32::from(set.stop_volume(volume)?);
             if !set.lock().any_running() {
                 set.lock().held = true;
@@ -397,7 +396,10 @@ impl Manager {
             ));
         };
         let device = BlockDevice::open(dev, Mode::Read)?;
-        match probe::signature(&device, operations.io.as_mut())? {
+        let found = probe::signature(&device, operations.io.as_mut());
+        // Or the volume would be in use.
+        device.close();
+        match found? {
             Some(what) => Err(reason!(
                 EBUSY,
                 "the volume holds {what}; delete it by force"
@@ -431,13 +433,10 @@ impl ManagedSet {
         }
         self.activate()?;
         let number = self.lock().running(volume).map(|run| run.number.get());
-        let deleted = self
-            .check_unused(volume)
-            .and_then(|()| self.stop_volume(volume))
-            .and_then(|_| {
-                let event = Event::VolumeDeleted(volume);
-                self.lock().record(&self.shared, &event)
-            });
+        let deleted = self.stop_volume(volume).and_then(|_| {
+            let event = Event::VolumeDeleted(volume);
+            self.lock().record(&self.shared, &event)
+        });
         // After the last one the set goes on to be erased.
         let is_last = self
             .lock()

@@ -112,6 +112,33 @@ impl Inner {
         });
     }
 
+    /// Members whose rebuild has ended, which no disk took the record of, or not of all that ended with it: once that is
+    /// written the array reads them.
+    #[inline(never)]
+    pub(super) fn note_rebuilt(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Arc<Gated<Array>>,
+        wishes: &mut Wishes,
+    ) {
+        let mut rebuilt = Mask::EMPTY;
+        for slot in array.unread().iter() {
+            if self.member_state(volume, slot) == Some(MemberState::InSync) {
+                rebuilt = rebuilt.with(slot);
+            }
+        }
+        if rebuilt.is_empty() || array.has_finished() {
+            return;
+        }
+        if self.catch_up(shared).is_ok() {
+            array.rebuilt_recorded(rebuilt);
+            wishes.keeper = true;
+        } else {
+            wishes.look_again = true;
+        }
+    }
+
     #[inline(never)]
     fn record_finished(
         &mut self,
@@ -291,7 +318,16 @@ impl Inner {
                 let Some(array) = self.array(volume) else {
                     return;
                 };
-                for slot in attached.intersect(marked).iter() {
+                let filled = attached.intersect(marked);
+                let recorded = |slot| match self.member_state(volume, slot) {
+                    Some(MemberState::Rebuilding { done_sectors }) => done_sectors,
+                    _ => 0,
+                };
+                let furthest = filled.iter().map(recorded).max().unwrap_or(0);
+                if let Some(running) = self.running_mut(volume) {
+                    running.trust.got_to(done_sectors, furthest);
+                }
+                for slot in filled.iter() {
                     self.record_rebuilt_to(shared, volume, &array, slot, done_sectors);
                 }
             }

@@ -50,6 +50,7 @@ impl ManagedSet {
                 inner.note_bad(&self.shared, volume, &array, &mut wishes);
                 inner.note_finished(&self.shared, volume, &array, &mut wishes);
                 inner.note_withheld(&self.shared, volume, &array, &mut wishes);
+                inner.note_rebuilt(&self.shared, volume, &array, &mut wishes);
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
             }

@@ -13,7 +13,7 @@ use crate::model::{
     Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Scrub, Set, Slot, VolumeIndex,
     DISKS_MAX,
 };
-use crate::personalities::rebuild::Late;
+use crate::personalities::rebuild::{Late, Trust};
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
 use crate::uapi::volume_state;
@@ -137,6 +137,8 @@ pub struct Running {
     pub resync_from_sectors: u64,
     /// Members that joined a rebuild late and have a second pass before them.
     pub late: Late,
+    /// How far the recorded marks of members that are being rebuilt count.
+    pub trust: Trust,
     /// Members that are rebuilt and must not be recorded so, as they have bad ranges that would be forgotten.
     pub withheld: Mask,
     /// A check or repair that a person asked for and that has not ended, before a restart perhaps; it may wait for its turn.

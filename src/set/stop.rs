@@ -7,6 +7,7 @@ use super::managed::ManagedSet;
 use crate::array::Array;
 use crate::block::context;
 use crate::block::gate::Gated;
+use crate::block::gendisk::Disk;
 use crate::model::{Checked, Consistency, Event, VolumeIndex};
 use crate::reason;
 use crate::uapi::{EventKind, TaskKind};
@@ -22,40 +23,52 @@ const STOP_TRIES: u32 = 2000;
 const STOP_PAUSE_US: usize = 10_000;
 
 impl ManagedSet {
-    /// Refuses when a volume's block device is open.
+    /// Refuses when a volume's block device is open. It may be opened right afterwards; [`Self::stop_volume`] asks again.
     #[inline(never)]
     pub fn check_unused(&self, volume: VolumeIndex) -> Checked {
+        self.wait_unused(volume, |disk| disk.openers() == 0)
+            .map(|_| ())
+    }
+
+    /// A volume's block device, if there is one, once it is not used as `is_unused` sees it. Called without the inner
+    /// lock.
+    #[inline(never)]
+    fn wait_unused(
+        &self,
+        volume: VolumeIndex,
+        is_unused: impl Fn(&Disk) -> bool,
+    ) -> Checked<Option<Arc<Disk>>> {
         if self.is_filling(volume) {
             return Err(being_filled());
         }
-        for _ in 0..CLOSE_TRIES {
-            {
-                let inner = self.lock();
-                let Some(running) = inner.running(volume) else {
-                    return Ok(());
-                };
-                if running.disk.as_ref().is_none_or(|disk| disk.openers() == 0) {
-                    return Ok(());
-                }
+        let mut tries = 0;
+        loop {
+            let (disk, number) = match self.lock().running(volume) {
+                Some(running) => (running.disk.clone(), running.number.get()),
+                None => return Ok(None),
+            };
+            if disk.as_ref().is_none_or(|disk| is_unused(disk)) {
+                return Ok(disk);
             }
+            tries += 1;
+            if tries >= CLOSE_TRIES {
+                return Err(reason!(
+                    EBUSY,
+                    "emd{number} is in use: it is mounted, or some program has it open"
+                ));
+            }
+            drop(disk);
             context::sleep_us(CLOSE_PAUSE_US);
-        }
-        let number = self.lock().running(volume).map(|run| run.number.get());
-        match number {
-            Some(number) => Err(reason!(
-                EBUSY,
-                "emd{number} is in use: it is mounted, or some program has it open"
-            )),
-            None => Ok(()),
         }
     }
 
-    /// Stops a volume's array: no more I/O, clean metadata, no block device. True when it ran.
-    /// `EAGAIN` when writes in flight wait for metadata that cannot be written.
+    /// Stops a volume's array: no more I/O, clean metadata, no block device. True when it ran. Refuses when it is in
+    /// use, and with `EAGAIN` when its task does not end; it runs on then.
     ///
-    /// Whether it is in use was checked before. Called with `change` held.
+    /// Called with `change` held.
     #[inline(never)]
     pub fn stop_volume(self: &Arc<Self>, volume: VolumeIndex) -> Checked<bool> {
+        let disk = self.wait_unused(volume, Disk::shut)?;
         {
             let mut inner = self.lock();
             inner.checkpoint(&self.shared, volume);
@@ -64,15 +77,25 @@ impl ManagedSet {
                 None => return Ok(false),
             }
         }
-        self.hide_members(volume, None);
-        let (disk, array) = match self.lock().running_mut(volume) {
-            Some(running) => (running.disk.take(), running.array.clone()),
-            None => return Ok(false),
+        let Some(array) = self.lock().array(volume) else {
+            return Ok(false);
         };
         // These wait for I/O, which may wait for the recorder: the inner lock must not be held.
-        array.cancel_task();
+        if let Err(reason) = self.end_array(&array) {
+            if let Some(running) = self.lock().running_mut(volume) {
+                running.stopping = false;
+            }
+            if let Some(disk) = disk {
+                disk.unshut();
+            }
+            self.kick();
+            return Err(reason);
+        }
+        self.hide_members(volume, None);
+        if let Some(running) = self.lock().running_mut(volume) {
+            running.disk = None;
+        }
         drop(disk);
-        self.end_array(&array)?;
         let running = {
             let mut inner = self.lock();
             inner.record_stopped(self, volume);
@@ -116,10 +139,7 @@ impl ManagedSet {
         let volumes = self.lock().entries_len();
         for volume in 0..volumes {
             // Who opened it while others were stopped keeps it.
-            let result_of_one = self
-                .check_unused(volume)
-                .and_then(|()| self.stop_volume(volume));
-            match result_of_one {
+            match self.stop_volume(volume) {
                 Ok(done) => stopped += u32::from(done),
                 Err(reason) => result = Err(reason),
             }

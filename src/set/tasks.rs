@@ -251,6 +251,7 @@ impl Inner {
     pub(super) fn may_have_task(&self, volume: VolumeIndex) -> bool {
         self.running(volume).is_some_and(|running| {
             running.disk.is_some()
+                && !running.stopping
                 && !running.paused
                 && !running.read_only
                 && !running.array.is_broken()
@@ -291,7 +292,7 @@ impl Inner {
                     && present.contains(slot)
                     && !running.withheld.contains(slot) =>
             {
-                Some((slot, done_sectors))
+                Some((slot, running.trust.of(done_sectors)))
             }
             _ => None,
         });

@@ -71,6 +71,18 @@ boot_2() {
   expect_failure "not started" emdadm delete m
   expect scan emdadm scan
   wait_for 10 emd_runs emd0
+  step "stopped while others open it"
+  rm -f /run/stop
+  (until [[ -e /run/stop ]]; do dd if=/dev/emd0 of=/dev/null bs=512 count=1 status=none || true; sleep 0.02; done) 2>/dev/null &
+  for _ in 1 2 3; do
+    # Either it is in use, or nobody gets at it any more.
+    until emdadm stop emd0 >/run/said 2>&1; do expect "in use" grep -q "in use" /run/said; done
+    expect_failure "the device is gone" test -b /dev/emd0
+    expect scan emdadm scan
+    wait_for 10 emd_runs emd0
+  done
+  touch /run/stop
+  wait
   step "power cut, with a member unplugged"
   unplug disk1
   wait_for 20 emd_is emd0 degraded
@@ -118,6 +130,7 @@ boot_3() {
   wait_for 10 set_has_disk "$(disk disk4)"
   step "two volumes on a set"
   expect "volume two" emdadm create --set y --level raid1 --name w --size 4M "$(disk disk3)" "$(disk disk6)"
-  expect delete emdadm delete --force w
+  dd if=/dev/zero of=/dev/emd1 bs=1M count=1 oflag=direct conv=notrunc status=none
+  expect "delete what is empty" emdadm delete w
   expect "json" emdadm show --json
 }

@@ -34,6 +34,9 @@ pub(in crate::array) struct OpLog {
     written: usize,
     /// Earlier entries of this run's columns are void, or its own are there.
     pub(super) covered: bool,
+    /// Members that took writes when the run was planned, and whether any of it was sent to them.
+    pub(in crate::array) planned: Mask,
+    pub(in crate::array) wrote: bool,
     /// A member did not take this run's write.
     pub(in crate::array) left_behind: bool,
 }
@@ -55,6 +58,8 @@ impl OpLog {
             len: 0,
             written: 0,
             covered: false,
+            planned: Mask::EMPTY,
+            wrote: false,
             left_behind: false,
         })
     }

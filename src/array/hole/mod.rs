@@ -33,7 +33,9 @@ mod wait;
 
 pub(super) use entry::OpLog;
 pub(super) use step::{batch_back, begin, may_be_one, must_end, needs_void, run_is_through, Phase};
-pub(super) use wait::{begin_waiting, go_on_recorded, must_wait, wait_for_record};
+pub(super) use wait::{
+    begin_anew, begin_waiting, go_on_recorded, is_out_of_date, must_wait, wait_for_record,
+};
 
 use super::{Array, MemberSlot};
 use crate::model::{Checked, LogRow, Slot};

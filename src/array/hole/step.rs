@@ -5,7 +5,7 @@
 //! The op has its lane all the time. No lock is held here but `Hole::rings`, by who gives places away.
 
 use super::entry::{row_entry, send, write_heads, write_row_head};
-use super::wait::{wait, wait_for_record, waits_for_losses};
+use super::wait::{begin_anew, is_out_of_date, wait, wait_for_record, waits_for_losses};
 use super::Hole;
 use crate::array::lane_end;
 use crate::array::lane_op::{Body, LaneOp};
@@ -129,6 +129,9 @@ pub(super) fn try_begin(mut op: Pin<KBox<LaneOp>>) {
         // Nor may any, where a loss is not to be recorded.
         return lane_end::fail_op(op);
     }
+    if is_out_of_date(&pass, body) {
+        return begin_anew(op);
+    }
     let bucket = hole.watch.bucket(body.lane);
     let seen = hole.changes.load(Ordering::SeqCst);
     if hole.watch.is_unflushed(bucket) {
@@ -249,4 +252,5 @@ pub(in crate::array) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
     }
     log.left_behind = false;
     log.covered = false;
+    log.wrote = false;
 }

@@ -4,10 +4,10 @@
 //!
 //! They are in the lists of `Array::waiting`, whose lock is held for a few lines. `Background` starts them again.
 
-use super::step::try_begin;
+use super::step::{run_is_through, try_begin};
 use super::Hole;
 use crate::array::lane_op::{Body, LaneOp};
-use crate::array::lane_run;
+use crate::array::{lane_end, lane_run};
 use crate::array::submit::Background;
 use crate::array::ArrayPass;
 use crate::personalities::lane::{Job, Step};
@@ -27,6 +27,26 @@ pub(in crate::array) fn must_wait(pass: &ArrayPass, body: &Body) -> bool {
         _ => false,
     };
     hinges && waits_for_losses(pass)
+}
+
+/// Whether a write was planned with a member that is lost since, before any of it was sent: its sum counts on that member
+/// to take its part, which, lost before the write, is to be old or new.
+pub(in crate::array) fn is_out_of_date(pass: &ArrayPass, body: &Body) -> bool {
+    matches!(body.job, Job::Write { .. })
+        && matches!(body.step, Some(Step::Log { .. } | Step::Write { .. }))
+        && !body.log.wrote
+        && !body.log.planned.minus(pass.writable()).is_empty()
+}
+
+/// Begins a run anew, with the members that are left. What it has logged says nothing wrong: nothing was written.
+/// Process context.
+pub(in crate::array) fn begin_anew(mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    if let Some(pass) = body.array().map(|pass| pass.again()) {
+        run_is_through(&pass, body);
+    }
+    lane_end::clear_run(body);
+    lane_run::start(op);
 }
 
 /// Whether a loss will be recorded and is not yet. On a broken array nobody waits: it may be that nothing can be

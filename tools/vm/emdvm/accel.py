@@ -9,8 +9,8 @@ from . import initramfs, places
 
 TRIAL_SECONDS = 6
 # An emulated processor does `rep movsb` byte by byte and `crc32` bit by bit. Without these flags the kernel copies by whole words, ten
-# times as fast, and has a table for checksums.
-TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fsrs,-fsrc,-fzrm,-sse4.2"]
+# times as fast, and has a table for checksums. With la57 page tables have five levels, which an emulated processor walks one by one.
+TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fsrs,-fsrc,-fzrm,-sse4.2,-la57"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 

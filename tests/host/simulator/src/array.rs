@@ -10,9 +10,10 @@ use emd_core::model::Slot;
 use emd_core::personalities::bad::{BadSpot, BadSpots};
 use emd_core::personalities::lane::{Job, LaneResult, Outcome, Usable};
 use emd_core::personalities::loss::Loss;
-use emd_core::personalities::rebuild::{Late, Marks};
+use emd_core::personalities::rebuild::{Late, Marks, Trust};
 use emd_core::personalities::regions::Regions;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -56,6 +57,8 @@ pub struct Array {
     pub rebuilt: Rc<Marks>,
     /// Members with a second pass of their rebuild before them.
     pub late: Late,
+    /// How far recorded marks of a rebuild count.
+    pub trust: Cell<Trust>,
     /// Members whose rebuild is over and must not be recorded as done (`set/bad.rs`).
     pub withheld: Mask,
     /// Redundancy is not known to agree from here on.

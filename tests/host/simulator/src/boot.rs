@@ -13,9 +13,10 @@ use emd_core::model::{
     Access, Consistency, DiskIndex, DiskState, Event, HoleLog, MemberState, Slot,
 };
 use emd_core::personalities::bad::BadSpots;
-use emd_core::personalities::rebuild::{Late, Marks};
+use emd_core::personalities::rebuild::{Late, Marks, Trust};
 use emd_core::personalities::regions::Regions;
 use emd_core::personalities::{Health, Mask};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -250,6 +251,10 @@ impl Sim {
         let regions = regions.map(Regions::new).transpose();
         let regions = regions.expect("memory for the regions");
         let bad = BadSpots::new(&self.known_holes()).expect("memory for the bad ranges");
+        let trust = match self.has(Mistake::MarksBelieved) {
+            true => Trust::FULL,
+            false => Trust::at_start(&self.geometry, consistency, regions.as_ref()),
+        };
         let mut table = vec![None; members.len()];
         let mut rebuilding = Mask::EMPTY;
         let mut rebuilt = Marks::NONE;
@@ -261,7 +266,7 @@ impl Sim {
                 MemberState::InSync => usable.contains(slot),
                 MemberState::Rebuilding { done_sectors } if device.is_some() => {
                     rebuilding = rebuilding.with(slot);
-                    done = done_sectors;
+                    done = trust.of(done_sectors);
                     true
                 }
                 _ => false,
@@ -297,6 +302,7 @@ impl Sim {
             broken: false,
             rebuilt: Rc::new(rebuilt),
             late: Late::NONE,
+            trust: Cell::new(trust),
             withheld: Mask::EMPTY,
             unsynced_from: unsynced,
             followers: Mask::EMPTY,

@@ -55,6 +55,8 @@ pub enum Mistake {
     ParityLeftBehind,
     /// What a mirror's last good member did not take stays on the one that is being rebuilt.
     NotTakenBack,
+    /// After an unclean stop a mirror's rebuild goes on from its mark, below which copies may differ.
+    MarksBelieved,
     /// The mark of a task passes a lane that failed.
     MarkPastFailedLane,
     /// A task on a mirror starts while writes that took no lane locks are in flight.
@@ -144,6 +146,7 @@ impl Mistake {
         Mistake::UnsyncedParityTrusted,
         Mistake::ParityLeftBehind,
         Mistake::NotTakenBack,
+        Mistake::MarksBelieved,
         Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,

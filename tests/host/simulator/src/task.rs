@@ -112,7 +112,7 @@ impl Sim {
             return Mask::EMPTY;
         };
         let lane = task.walk.lane_at(op.stripe, op.run_column);
-        lane.filter(|&lane| task.window.is_ahead(lane))
+        lane.filter(|&lane| task.window.is_done(lane))
             .and_then(|lane| task.walk.lane(lane))
             .map_or(Mask::EMPTY, |lane| lane.targets)
     }

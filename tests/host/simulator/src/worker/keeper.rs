@@ -185,7 +185,7 @@ impl Sim {
                     && array.writable.contains(slot)
                     && !array.withheld.contains(slot) =>
             {
-                Some((slot, done_sectors))
+                Some((slot, array.trust.get().of(done_sectors)))
             }
             _ => None,
         });

@@ -212,7 +212,16 @@ impl Sim {
         };
         match kind {
             TaskKind::Rebuild => {
-                for slot in array.attached.intersect(marked).iter() {
+                let filled = array.attached.intersect(marked);
+                let recorded = |slot| match self.member_state(slot) {
+                    Some(MemberState::Rebuilding { done_sectors }) => done_sectors,
+                    _ => 0,
+                };
+                let furthest = filled.iter().map(recorded).max().unwrap_or(0);
+                let mut trust = array.trust.get();
+                trust.got_to(done_sectors, furthest);
+                array.trust.set(trust);
+                for slot in filled.iter() {
                     if let Some(MemberState::Rebuilding {
                         done_sectors: before,
                     }) = self.member_state(slot)

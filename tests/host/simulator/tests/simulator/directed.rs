@@ -248,6 +248,30 @@ fn logged_and_not_written() -> Honest {
     (config, ops, 40)
 }
 
+/// Power goes while a mirror is written and rebuilt, what was being written is read of the member in sync, and when the
+/// rebuild is done, but not the resync after it, power goes again.
+fn read_of_another_one_before() -> Directed {
+    let mut ops = vec![Op::Kill(0), Op::AddBlank];
+    ops.extend(pauses(3));
+    for at in 0..4 {
+        ops.extend([forced(4 * at, 2), forced(4 * at + 2, 2)]);
+    }
+    ops.push(Op::PowerCut(Absent(0)));
+    ops.extend((0..4).map(|at| read(4 * at, 4)));
+    ops.extend(pauses(12));
+    ops.push(Op::PowerCut(Absent(0)));
+    ops.extend((0..4).map(|at| read(4 * at, 4)));
+    Directed {
+        mistake: Mistake::MarksBelieved,
+        config: Config {
+            stripes: 16,
+            ..small("md-1.2", Level::Raid1, 2)
+        },
+        ops,
+        within: 400,
+    }
+}
+
 /// What the simulator once called a broken promise, though nobody had given it.
 #[test]
 fn what_nobody_promised_is_not_expected() {
@@ -296,6 +320,7 @@ fn mistakes_are_found_by_histories_made_for_them() {
         repairs_at_the_end_of_a_check(),
         needed_lags_behind(),
         written_to_the_wrong_one(),
+        read_of_another_one_before(),
     ];
     let mut missed = Vec::new();
     for directed in all {
