@@ -379,7 +379,11 @@ impl Array {
         let mut drained = Self::quiesce(this)?;
         // What is to be recorded yet may be of this member, and its place must not have another one by then.
         let member = match this.must_record() {
-            true => Err(reason!(EAGAIN, "{} has failures to record first", this.name)),
+            true => Err(reason!(
+                EAGAIN,
+                "{} has failures to record first",
+                this.name
+            )),
             false => Ok(drained
                 .table_mut()
                 .members

@@ -7,9 +7,9 @@
 use super::step::{run_is_through, try_begin};
 use super::Hole;
 use crate::array::lane_op::{Body, LaneOp};
-use crate::array::{lane_end, lane_run};
 use crate::array::submit::Background;
 use crate::array::ArrayPass;
+use crate::array::{lane_end, lane_run};
 use crate::personalities::lane::{Job, Step};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;

@@ -251,14 +251,14 @@ fn logged_and_not_written() -> Honest {
 /// Power goes while a mirror is written and rebuilt, what was being written is read of the member in sync, and when the
 /// rebuild is done, but not the resync after it, power goes again.
 fn read_of_another_one_before() -> Directed {
-    let mut ops = vec![Op::Kill(0), Op::AddBlank];
-    ops.extend(pauses(3));
+    let mut ops = vec![Op::Kill(0), Op::AddBlank, Op::AwaitRebuild];
+    ops.extend(pauses(8));
     for at in 0..4 {
         ops.extend([forced(4 * at, 2), forced(4 * at + 2, 2)]);
     }
     ops.push(Op::PowerCut(Absent(0)));
     ops.extend((0..4).map(|at| read(4 * at, 4)));
-    ops.extend(pauses(12));
+    ops.extend(pauses(150));
     ops.push(Op::PowerCut(Absent(0)));
     ops.extend((0..4).map(|at| read(4 * at, 4)));
     Directed {
