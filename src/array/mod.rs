@@ -221,7 +221,7 @@ impl Array {
     }
 
     /// Whether redundancy is kept, so that failures and dirtiness matter.
-    fn is_redundant(&self) -> bool {
+    pub fn is_redundant(&self) -> bool {
         self.stretches.is_none()
             && matches!(
                 self.geometry.kind(),

@@ -85,6 +85,11 @@ extern "C" {
     #[cfg(CONFIG_LOCKDEP)]
     pub fn fs_reclaim_release(gfp_mask: bindings::gfp_t);
 
+    /// `kernel/reboot.c`: `nb` is called before the machine restarts, halts or powers off.
+    pub fn register_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+    /// Ends that, when no call is at work any more.
+    pub fn unregister_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+
     /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
     /// Task context only; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.
     pub fn xor_gen(dest: *mut c_void, srcs: *mut *mut c_void, src_cnt: c_uint, bytes: c_uint);

@@ -57,6 +57,8 @@ pub struct ManagedSet {
     pub(super) keeper_runs: AtomicBool,
     /// The set is not active and waits for more of its disks.
     pub waits: AtomicBool,
+    /// The machine ends, and all that the disks should hear before is recorded.
+    pub(super) settled: AtomicBool,
     /// The set lost a member and has no spare: one of no set would do.
     pub(super) wants_spare: AtomicBool,
     #[pin]
@@ -191,6 +193,7 @@ impl ManagedSet {
                 keeper_wanted: AtomicBool::new(false),
                 keeper_runs: AtomicBool::new(false),
                 waits: AtomicBool::new(false),
+                settled: AtomicBool::new(false),
                 wants_spare: AtomicBool::new(false),
                 recorder <- new_work!("emd_recorder"),
                 keeper <- new_work!("emd_keeper"),

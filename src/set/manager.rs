@@ -11,6 +11,7 @@ use crate::block::class::{Listener, Watch};
 use crate::block::context;
 use crate::block::hub::{self, DiskListener, DiskNews};
 use crate::block::queue::{self, Kind, WorkQueue};
+use crate::block::reboot::Farewell;
 use crate::block::sync_io::SyncIo;
 use crate::control::EventRing;
 use crate::metadata::Format;
@@ -24,6 +25,10 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 /// How long after a set could not be stopped at the module's end it is tried again: 100 ms.
 const STOP_PAUSE_US: usize = 100_000;
+
+/// How long the machine's end is held up for the last words to be recorded: 3 s.
+const SETTLE_TRIES: u32 = 300;
+const SETTLE_PAUSE_US: usize = 10_000;
 
 const CLOCK: u64 = 1;
 const DISCOVER: u64 = 2;
@@ -50,6 +55,8 @@ pub struct Manager {
     pub(super) news: Mutex<News>,
     #[pin]
     watch: Mutex<Option<Pin<KBox<Watch>>>>,
+    #[pin]
+    farewell: Mutex<Option<Pin<KBox<Farewell>>>>,
     clock_queue: WorkQueue,
     #[pin]
     clock: Work<Manager, CLOCK>,
@@ -83,6 +90,28 @@ impl WorkItem<DISCOVER> for Manager {
 impl DiskListener for Manager {
     fn hear(&self, dev: Dev, news: DiskNews, partition: bool) {
         self.take_note(dev, news, partition);
+    }
+
+    fn machine_ends(&self) {
+        self.shared.ending.store(true, Ordering::Release);
+        for set in self.sets.lock().iter() {
+            set.settled.store(false, Ordering::Release);
+            set.kick();
+        }
+        for _ in 0..SETTLE_TRIES {
+            let mut sets = true;
+            for set in self.sets.lock().iter() {
+                sets &= set.settled.load(Ordering::Acquire);
+            }
+            if sets {
+                return;
+            }
+            context::sleep_us(SETTLE_PAUSE_US);
+        }
+        log!(
+            pr_warn,
+            "not all that the disks should hear is written: the machine ends first"
+        );
     }
 }
 
@@ -122,6 +151,7 @@ impl Manager {
                 sets <- new_mutex!(KVec::new(), "emd_sets"),
                 news <- new_mutex!(news, "emd_news"),
                 watch <- new_mutex!(None, "emd_watch"),
+                farewell <- new_mutex!(None, "emd_farewell"),
                 clock_queue,
                 clock <- new_work!("emd_clock"),
                 discover <- new_work!("emd_discover"),
@@ -133,12 +163,15 @@ impl Manager {
             .enqueue::<Arc<Self>, CLOCK>(manager.clone());
         let watched = hub::listen(manager.clone())
             .and_then(|()| KBox::pin_init(Watch::new::<Ear>(module), GFP_KERNEL));
-        match watched {
-            Ok(watch) => *manager.watch.lock() = Some(watch),
-            Err(errno) => {
-                manager.shutdown();
-                return Err(errno);
-            }
+        let heard = watched.and_then(|watch| {
+            *manager.watch.lock() = Some(watch);
+            let farewell = KBox::pin_init(Farewell::new(), GFP_KERNEL)?;
+            *manager.farewell.lock() = Some(farewell);
+            Ok(())
+        });
+        if let Err(errno) = heard {
+            manager.shutdown();
+            return Err(errno);
         }
         Ok(manager)
     }
@@ -150,6 +183,8 @@ impl Manager {
         hub::forget();
         let watch = self.watch.lock().take();
         drop(watch);
+        let farewell = self.farewell.lock().take();
+        drop(farewell);
         let mut sets = {
             let mut operations = self.operations.lock();
             operations.closed = true;

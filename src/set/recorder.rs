@@ -54,6 +54,9 @@ impl ManagedSet {
                 inner.note_progress(&self.shared, volume, &array, checkpoints, &mut wishes);
                 inner.note_clean(&self.shared, volume, &array, &mut wishes);
             }
+            if self.shared.ending.load(Ordering::Acquire) {
+                inner.settle(self);
+            }
             wishes.keeper |= inner.tell_states(&self.shared);
             if wishes.keeper {
                 // Before the lock is given back: who waits for a rebuild must not see a gap.
@@ -273,6 +276,26 @@ impl Inner {
         self.record(shared, &event)
     }
 
+    /// The machine ends: what tasks have done is recorded, and whether all that could be clean is.
+    #[inline(never)]
+    fn settle(&mut self, set: &ManagedSet) {
+        let mut settled = true;
+        for volume in 0..self.entries_len() {
+            let agrees = self
+                .running(volume)
+                .is_some_and(|running| !running.needs_resync && !running.read_only);
+            let Some(array) = self.array(volume) else {
+                continue;
+            };
+            self.checkpoint(&set.shared, volume);
+            let may_be_clean = agrees && array.is_redundant() && !array.is_broken();
+            settled &= !may_be_clean || !array.is_dirty();
+        }
+        if settled {
+            set.settled.store(true, Ordering::Release);
+        }
+    }
+
     #[inline(never)]
     fn note_clean(
         &mut self,
@@ -292,9 +315,7 @@ impl Inner {
             return;
         }
         wishes.look_again = true;
-        if !array.unrecorded().is_empty()
-            || !Array::begin_clean(array, shared.options.clean_quiet_ms)
-        {
+        if !array.unrecorded().is_empty() || !Array::begin_clean(array, shared.quiet_ms()) {
             return;
         }
         self.record_leaving(shared, volume, array);

@@ -10,6 +10,7 @@ use crate::model::{Checked, Identity, Text};
 use crate::reason;
 use crate::uapi::{EventKind, EventRecord};
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, Mutex};
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub recorders: WorkQueue,
     /// Where their keepers run.
     pub keepers: WorkQueue,
+    /// The machine is about to end: what can be recorded as clean is, without waiting for quiet time.
+    pub ending: AtomicBool,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
     #[pin]
@@ -43,6 +46,16 @@ pub struct Shared {
 struct ClockState {
     stop: bool,
     due: Option<u64>,
+}
+
+impl Shared {
+    /// How long no write may have come when an array is recorded as clean.
+    pub fn quiet_ms(&self) -> u32 {
+        match self.ending.load(Ordering::Acquire) {
+            true => 0,
+            false => self.options.clean_quiet_ms,
+        }
+    }
 }
 
 /// Ticks since boot.
@@ -71,6 +84,7 @@ impl Shared {
                 events,
                 recorders,
                 keepers,
+                ending: AtomicBool::new(false),
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),
                 clock_changed <- new_condvar!("emd_clock"),

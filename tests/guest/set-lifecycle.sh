@@ -74,6 +74,7 @@ boot_2() {
   step "stopped while others open it"
   rm -f /run/stop
   (until [[ -e /run/stop ]]; do dd if=/dev/emd0 of=/dev/null bs=512 count=1 status=none || true; sleep 0.02; done) 2>/dev/null &
+  local opener=$!
   for _ in 1 2 3; do
     # Either it is in use, or nobody gets at it any more.
     until emdadm stop emd0 >/run/said 2>&1; do expect "in use" grep -q "in use" /run/said; done
@@ -82,7 +83,7 @@ boot_2() {
     wait_for 10 emd_runs emd0
   done
   touch /run/stop
-  wait
+  wait "$opener"
   step "power cut, with a member unplugged"
   unplug disk1
   wait_for 20 emd_is emd0 degraded

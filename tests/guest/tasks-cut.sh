@@ -34,8 +34,8 @@ each() {
 }
 
 # A module that records often, with tasks so slow that none ends by itself.
-slow_emd() {
-  modprobe emd auto=0 checkpoint_ms=300 clean_ms=500
+slow_emd() { # [OPTION...]: of the module
+  modprobe emd auto=0 checkpoint_ms=300 clean_ms=500 "$@"
   expect "slow" emdadm limit --max 16K
   expect "scanned" emdadm scan
 }
@@ -191,10 +191,23 @@ boot_2() {
 boot_3() {
   step "they go on; a restart in good order"
   remember
-  slow_emd
+  slow_emd clean_ms=600000
   each goes_on
   each note_live
   expect "stopped" emdadm stop --all
+  whole || in_use_to_the_end
+}
+
+# Nobody stops it: as a root filesystem, it is written until the machine restarts.
+in_use_to_the_end() {
+  expect "a mirror of a format without regions" emdadm create -e asr -l raid1 -n quiet --force --assume-clean "${DISKS[@]:18:2}"
+  /emd/bin/pattern write "/dev/$(emd_node quiet)" 5
+  wait_for 10 emd_is_dirty quiet
+}
+
+was_ended_well() {
+  expect "it is clean" emd_is_clean quiet
+  expect_failure "no resync" emd_has_task quiet resync
 }
 
 boot_4() {
@@ -202,6 +215,7 @@ boot_4() {
   remember
   slow_emd
   each goes_on
+  whole || was_ended_well
   each hurry
   each ends_well
 }
