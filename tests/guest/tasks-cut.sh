@@ -191,7 +191,7 @@ boot_2() {
 boot_3() {
   step "they go on; a restart in good order"
   remember
-  slow_emd clean_ms=600000
+  slow_emd clean_ms=60000
   each goes_on
   each note_live
   expect "stopped" emdadm stop --all
