@@ -306,8 +306,13 @@ unsafe extern "C" fn submit<O: DiskOwner>(bio: *mut bindings::bio) {
         let private = (*(*(*bio).bi_bdev).bd_disk)
             .private_data
             .cast::<Private<O>>();
+        let queue = (*(*(*bio).bi_bdev).bd_disk).queue;
+        // Of larger blocks, parts may lie in memory in a way that no member takes: that is refused here. (What is cut
+        // at sectors, as buffers are, can always be cut so that it fits.)
+        let may_be_refused = (*queue).limits.logical_block_size > 512;
         // What is larger than anything that the limits allow comes in parts.
-        let bio = match (*bio).bi_iter.bi_size >> 9 > LARGE_SECTORS {
+        let is_large = (*bio).bi_iter.bi_size >> 9 > LARGE_SECTORS;
+        let bio = match is_large || may_be_refused {
             true => bindings::bio_split_to_limits(bio),
             false => bio,
         };
