@@ -67,6 +67,7 @@ pub struct BlockDevice {
     file: NonNull<bindings::file>,
     bdev: NonNull<bindings::block_device>,
     holder: Option<NonNull<Holder>>,
+    serial: Text<{ serial::BYTES }>,
     read_errors: AtomicU64,
     write_errors: AtomicU64,
 }
@@ -100,7 +101,7 @@ unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: boo
 }
 
 impl BlockDevice {
-    /// Opens `dev`. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …).
+    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …).
     pub fn open(dev: Dev, mode: Mode) -> Result<Self> {
         let number = dev.to_kernel()?;
         let (flags, holder) = match mode {
@@ -132,15 +133,25 @@ impl BlockDevice {
         };
         // SAFETY: `file` is an open block-device file, so both pointers are valid and not null.
         // INVARIANT: As just said.
-        unsafe {
-            Ok(Self {
+        let mut device = unsafe {
+            Self {
                 file: NonNull::new_unchecked(file),
                 bdev: NonNull::new_unchecked(bindings::file_bdev(file)),
                 holder,
+                serial: Text::new(),
                 read_errors: AtomicU64::new(0),
                 write_errors: AtomicU64::new(0),
-            })
-        }
+            }
+        };
+        // SAFETY: The device is open, so its disk was added and is there.
+        device.serial = unsafe { serial::of_disk(device.disk()) };
+        Ok(device)
+    }
+
+    /// The disk that it is, or is a partition of.
+    fn disk(&self) -> *mut bindings::gendisk {
+        // SAFETY: By the invariants the device is live, and so is its disk.
+        unsafe { self.bdev.as_ref().bd_disk }
     }
 
     /// Closes what was opened to be read, all the way: it does not count as an opener any more. (Dropped in a person's
@@ -215,10 +226,9 @@ impl BlockDevice {
         to_result(unsafe { bindings::blkdev_issue_flush(self.raw()) })
     }
 
-    /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.
-    pub fn serial(&self) -> Text<24> {
-        // SAFETY: The device is open, so its disk is live and was added.
-        unsafe { serial::of_disk(self.bdev.as_ref().bd_disk) }
+    /// The serial number that the disk told of itself when it was opened: its last bytes, or nothing.
+    pub fn serial(&self) -> Text<{ serial::BYTES }> {
+        self.serial
     }
 
     /// Addresses `bio` to `sector` of this device.
