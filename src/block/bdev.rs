@@ -187,6 +187,13 @@ impl BlockDevice {
         unsafe { self.bdev.as_ref().bd_nr_sectors }
     }
 
+    /// Whether it is gone from the machine, or on its way. (Of a disk that is gone only the whole has no size any more: its
+    /// partitions keep theirs.)
+    pub fn is_gone(&self) -> bool {
+        // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
+        unsafe { (*(*self.disk()).part0).bd_nr_sectors == 0 || !bindings::disk_live(self.disk()) }
+    }
+
     /// Logical block size in bytes.
     pub fn logical_block_bytes(&self) -> u32 {
         self.limits().logical_block_size

@@ -430,9 +430,7 @@ impl Inner {
 
     /// Whether the device of a claimed disk is gone from the machine.
     pub fn is_unplugged(&self, disk: DiskIndex) -> bool {
-        // A dead disk has no size any more.
-        self.device(disk)
-            .is_none_or(|device| device.size_sectors() == 0)
+        self.device(disk).is_none_or(|device| device.is_gone())
     }
 
     /// The disks of a volume.
