@@ -101,7 +101,8 @@ unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: boo
 }
 
 impl BlockDevice {
-    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …).
+    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …),
+    /// `EROFS` when it is to be claimed and set read-only.
     pub fn open(dev: Dev, mode: Mode) -> Result<Self> {
         let number = dev.to_kernel()?;
         let (flags, holder) = match mode {
@@ -143,6 +144,10 @@ impl BlockDevice {
                 write_errors: AtomicU64::new(0),
             }
         };
+        if device.holder.is_some() && device.is_read_only() {
+            // The block layer only warns of who writes all the same.
+            return Err(EROFS);
+        }
         // SAFETY: The device is open, so its disk was added and is there.
         device.serial = unsafe { serial::of_disk(device.disk()) };
         Ok(device)
@@ -192,6 +197,20 @@ impl BlockDevice {
     pub fn is_gone(&self) -> bool {
         // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
         unsafe { (*(*self.disk()).part0).bd_nr_sectors == 0 || !bindings::disk_live(self.disk()) }
+    }
+
+    /// Whether somebody, or its driver, does not want it to be written.
+    fn is_read_only(&self) -> bool {
+        let is_set = |bdev: &bindings::block_device| {
+            bdev.__bd_flags.counter as u32 & bindings::BD_READ_ONLY != 0
+        };
+        // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
+        unsafe {
+            let disk = &*self.disk();
+            is_set(self.bdev.as_ref())
+                || is_set(&*disk.part0)
+                || disk.state & 1 << bindings::GD_READ_ONLY != 0
+        }
     }
 
     /// Logical block size in bytes.

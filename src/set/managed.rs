@@ -158,6 +158,11 @@ pub fn claim(dev: Dev) -> Checked<Arc<BlockDevice>> {
                 EBUSY,
                 "disk {dev} is in use (mounted, or held by another driver)"
             )
+        } else if errno == EROFS {
+            reason!(
+                EROFS,
+                "disk {dev} is set read-only: nothing is written to it"
+            )
         } else {
             reason!(
                 errno,
