@@ -279,6 +279,7 @@ impl ManagedSet {
         inner.reassemble(self.format);
         let wait = self.shared.options.start_timeout_ms;
         inner.deadline = Some(now() + ticks(wait));
+        inner.tried = false;
         self.shared.wish(wait.saturating_add(10));
         match (&inner.metadata, &inner.why) {
             (None, Some(why)) => Err(*why),

@@ -194,6 +194,8 @@ pub struct Inner {
     pub why: Option<Reason>,
     /// When to start with what there is, in ticks.
     pub deadline: Option<u64>,
+    /// It was tried to start what there is; the next time is at the deadline.
+    pub tried: bool,
     /// Disks that came back and may take their old places.
     pub returned: DiskMask,
     /// Disks that are gone and could not be recorded as missing: people know.
@@ -217,6 +219,7 @@ impl Inner {
             unwritten: false,
             why: None,
             deadline: None,
+            tried: false,
             returned: DiskMask::EMPTY,
             told_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,

@@ -156,4 +156,18 @@ boot_1() {
   expect_equal "state" "$(emd_state emd0)" optimal
   data_is_right
   unload
+
+  step "a disk that is in use for a moment: what is complete is tried twice"
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
+  # Long enough that it is not over before the disk is let go.
+  modprobe emd clean_ms=200 start_timeout_ms=5000
+  wait_for 10 is_in_use
+  dmsetup remove --retry held
+  wait_for 15 emd_runs emd0
+  expect_equal "state" "$(emd_state emd0)" optimal
+  data_is_right
+  unload
 }
+
+# A set is not started for that.
+is_in_use() { emdadm show --json | jq -r '.sets[].notes[]' | grep -q "in use"; }
