@@ -53,7 +53,7 @@ pub enum Mode {
     /// For reading, beside others.
     Read,
     /// For reading and writing, claimed exclusively; the function is called when the device dies
-    /// (process context, must not sleep long).
+    /// (process context, a lock of the block layer held: takes leaf locks only).
     Exclusive(fn(Dev)),
 }
 
@@ -95,9 +95,10 @@ unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: boo
         let holder = (*bdev).bd_holder.cast::<Holder>();
         ((*holder).died, Dev::from_kernel((*bdev).bd_dev))
     };
+    died(dev);
+    // Nothing may follow: who closes the device waits for this only, and may be about to unload the module.
     // SAFETY: The contract of `mark_dead`: the lock is ours to release.
     unsafe { bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock) };
-    died(dev);
 }
 
 impl BlockDevice {

@@ -5,10 +5,10 @@
 use super::bdev::{BlockDevice, Dev};
 use super::bio::UserBio;
 use super::gate::{Behind, Gated};
-use super::raw;
+use super::{context, raw};
 use core::fmt::Write;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::bindings;
 use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
@@ -117,6 +117,38 @@ struct Private<O: DiskOwner> {
     shut: Arc<AtomicBool>,
 }
 
+/// How many of those there are.
+static PRIVATES: AtomicUsize = AtomicUsize::new(0);
+
+/// How long [`wait_for_all_gone`] sleeps in between: 1 ms.
+const GONE_PAUSE_US: usize = 1000;
+
+impl<O: DiskOwner> Private<O> {
+    fn leak(self) -> Result<*mut Self> {
+        let private = KBox::into_raw(KBox::new(self, GFP_KERNEL)?);
+        PRIVATES.fetch_add(1, Ordering::Relaxed);
+        Ok(private)
+    }
+
+    /// # Safety
+    ///
+    /// `private` is from [`Self::leak`], and nobody uses it any more.
+    unsafe fn free(private: *mut Self) {
+        // SAFETY: By the requirement.
+        drop(unsafe { KBox::from_raw(private) });
+        // At last: who waits for it may unload the module.
+        PRIVATES.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Waits until nothing is left of the disks that were removed. Somebody may have a reference (who reads `/proc/diskstats`,
+/// say) that keeps no module loaded, and the disk's last user comes back to this code. Sleeps.
+pub fn wait_for_all_gone() {
+    while PRIVATES.load(Ordering::Acquire) != 0 {
+        context::sleep_us(GONE_PAUSE_US);
+    }
+}
+
 /// An array's block device. Removed when dropped.
 ///
 /// # Invariants
@@ -157,7 +189,7 @@ impl Disk {
             owner,
             shut: shut.clone(),
         };
-        let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
+        let private = private.leak()?;
         let mut limits = limits.0;
         // SAFETY: `limits` is valid; the lock class is static.
         let disk = from_err_ptr(unsafe {
@@ -167,7 +199,7 @@ impl Disk {
             Ok(disk) => disk,
             Err(error) => {
                 // SAFETY: Nobody else has the pointer yet.
-                drop(unsafe { KBox::from_raw(private) });
+                unsafe { Private::free(private) };
                 return Err(error);
             }
         };
@@ -197,7 +229,7 @@ impl Disk {
             };
             if let Err(error) = added {
                 bindings::put_disk(disk);
-                drop(KBox::from_raw(private));
+                Private::free(private);
                 return Err(error);
             }
             Ok(Self {
@@ -342,5 +374,5 @@ unsafe extern "C" fn open<O: DiskOwner>(
 /// Called by the block layer when the last reference to a disk made by `Disk::add::<O>` is gone.
 unsafe extern "C" fn free<O: DiskOwner>(disk: *mut bindings::gendisk) {
     // SAFETY: `private_data` is the leaked box, and nobody uses it any more.
-    drop(unsafe { KBox::from_raw((*disk).private_data.cast::<Private<O>>()) });
+    unsafe { Private::free((*disk).private_data.cast::<Private<O>>()) };
 }
