@@ -132,6 +132,10 @@ impl IoOwner for Array {
         let is_read = io.op() == REQ_OP_READ;
         let is_misshapen = status == Status::INVALID;
         let is_refused = is_misshapen || status == Status::NOT_SUPPORTED || status == Status::AGAIN;
+        // Who does not want to wait reads from a disk that cannot be asked for that: then it has to wait.
+        if is_read && status == Status::NOT_SUPPORTED && io.opf() & REQ_NOWAIT != 0 {
+            return io.fail(Status::AGAIN);
+        }
         if is_refused && !array.is_redundant() {
             return io.fail(status);
         }

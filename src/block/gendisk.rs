@@ -58,6 +58,11 @@ impl Limits {
         }
     }
 
+    /// Whether discards are taken.
+    pub fn takes_discards(&self) -> bool {
+        self.0.max_hw_discard_sectors != 0
+    }
+
     /// Smallest and best I/O in sectors.
     pub fn io_hints(&mut self, min_sectors: u32, best_sectors: u32) {
         self.0.io_min = min_sectors.saturating_mul(512);
@@ -243,6 +248,38 @@ impl Disk {
     pub fn dev(&self) -> Dev {
         // SAFETY: By the invariant; `part0` is set from the allocation on.
         Dev::from_kernel(unsafe { (*self.disk.as_ref().part0).bd_dev })
+    }
+
+    /// Has the limits take `device` into account, which joins as a member at `offset_sectors` of it; `own` adds again what
+    /// the array says of itself, told what the limits were. `EINVAL` when its logical blocks are larger, or the limits cannot be had.
+    ///
+    /// Waits for submitters of I/O, which wait for nothing but I/O; new ones wait meanwhile. Takes a lock of the kernel under
+    /// which others wait for memory.
+    pub fn stack_member(
+        &self,
+        device: &BlockDevice,
+        offset_sectors: u64,
+        own: impl FnOnce(&mut Limits, &Limits),
+    ) -> Result {
+        // SAFETY: By the invariant; the queue lives as long as the disk.
+        let queue = unsafe { (*self.disk.as_ptr()).queue };
+        // SAFETY: As above. This is `queue_limits_start_update`; who commits gives the lock back.
+        let mut limits = unsafe {
+            bindings::mutex_lock(&raw mut (*queue).limits_lock);
+            Limits((*queue).limits)
+        };
+        let before = Limits(limits.0);
+        limits.stack(device, offset_sectors);
+        // Who has the disk open is not asked again whether it bears that: reads that cannot be done at once are told so.
+        limits.0.features |= before.0.features & raw::BLK_FEAT_NOWAIT;
+        own(&mut limits, &before);
+        if limits.0.logical_block_size > before.0.logical_block_size {
+            // SAFETY: Locked above; `queue_limits_cancel_update`.
+            unsafe { bindings::mutex_unlock(&raw mut (*queue).limits_lock) };
+            return Err(EINVAL);
+        }
+        // SAFETY: An update was started above, and ends here.
+        to_result(unsafe { bindings::queue_limits_commit_update_frozen(queue, &mut limits.0) })
     }
 
     /// How often it (and its partitions) is open right now.

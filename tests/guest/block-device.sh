@@ -74,6 +74,19 @@ gaps_in_blocks() {
   expect_equal "no member is failed" "$(emd_members emd0)" "in-sync in-sync"
   expect_equal "nor is an error counted" "$(emd_get emd0 .write_errors)" 0
   expect "what is there is as it was" cmp -n $((1 << 20)) <(known 8 $((1 << 20))) <(bytes 0 $((1 << 20)))
+
+  step "a member that joins has needs of its own: pages do not change while they are written, and reads of it have to wait"
+  modprobe zram
+  echo 64M >/sys/block/zram0/disksize
+  expect_equal "before" "$(limit emd0 stable_writes)" 0
+  expect "failed" emdadm fail gaps "${d[0]}"
+  expect "removed" emdadm remove gaps "${d[0]}"
+  expect "added" emdadm add gaps /dev/zram0
+  wait_for 30 emd_settled gaps
+  expect_equal "after" "$(limit emd0 stable_writes)" 1
+  expect "failed" emdadm fail gaps "${d[1]}"
+  expect_equal "one of the new member" "$(/emd/bin/odd-io nowait /dev/emd0 0)" "Resource temporarily unavailable"
+  expect "what is there is as it was" cmp -n $((1 << 20)) <(known 8 $((1 << 20))) <(bytes 0 $((1 << 20)))
   expect "deleted" emdadm delete --force gaps
 
   step "a member that is so without having said it takes such a write from other buffers"
