@@ -15,7 +15,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// Bios over this length are cut by the block layer, as [`Limits`] say, before a [`DiskOwner`] sees them. For shorter ones
-/// that is not worth the look at each.
+/// that is not worth the look at each, as long as blocks are sectors.
 pub const LARGE_SECTORS: u32 = 8192;
 
 /// What stands behind a block device.
