@@ -215,8 +215,8 @@ impl Array {
         limits
     }
 
-    /// Has the queue limits of the array's `disk` take a member into account that is going to join. `EINVAL` when it cannot.
-    /// Nobody waits for the caller but new I/O: see [`Disk::stack_member`].
+    /// Has the queue limits of the array's `disk` take a member into account that is going to join. `EINVAL` when it does
+    /// not fit. With the gate open: see [`Disk::stack_member`].
     pub fn stack_member(&self, disk: &Disk, member: &MemberSlot) -> Checked {
         let device = &member.device;
         disk.stack_member(device, member.offset_sectors, |limits, before| {

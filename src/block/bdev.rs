@@ -102,8 +102,10 @@ unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: boo
 }
 
 impl BlockDevice {
-    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …),
-    /// `EROFS` when it is to be claimed and set read-only.
+    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel.
+    ///
+    /// `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …), `EROFS` when it is to be claimed and is
+    /// set read-only.
     pub fn open(dev: Dev, mode: Mode) -> Result<Self> {
         let number = dev.to_kernel()?;
         let (flags, holder) = match mode {

@@ -251,7 +251,8 @@ impl Disk {
     }
 
     /// Has the limits take `device` into account, which joins as a member at `offset_sectors` of it; `own` adds again what
-    /// the array says of itself, told what the limits were. `EINVAL` when its logical blocks are larger, or the limits cannot be had.
+    /// the array says of itself, told what the limits were.
+    /// `EINVAL` when its logical blocks are larger, or the limits cannot be had.
     ///
     /// Waits for submitters of I/O, which wait for nothing but I/O; new ones wait meanwhile. Takes a lock of the kernel under
     /// which others wait for memory.

@@ -179,9 +179,8 @@ impl ManagedSet {
 }
 
 impl Inner {
-    /// A disk that was to join does not fit the array's limits, or does not take an empty log, so it would not take writes either:
-    /// it counts as failed.
-    /// `reason` when that cannot be recorded.
+    /// A disk that was to join does not fit the array's limits, or does not take an empty log, so it would not take writes
+    /// either: it counts as failed. `reason` when that cannot be recorded.
     #[inline(never)]
     fn give_up_joining(
         &mut self,
