@@ -11,7 +11,7 @@ use super::{
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
-use crate::block::gendisk::{Limits, LARGE_SECTORS};
+use crate::block::gendisk::{Disk, Limits, LARGE_SECTORS};
 use crate::block::pages::PagePool;
 use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, Slot, Text};
@@ -211,11 +211,35 @@ impl Array {
                 all_discard &= member.device.takes_discards();
             }
         }
+        this.own_limits(&mut limits, all_discard);
+        limits
+    }
+
+    /// Has the queue limits of the array's `disk` take a member into account that is going to join. `EINVAL` when it does
+    /// not fit. With the gate open: see [`Disk::stack_member`].
+    pub fn stack_member(&self, disk: &Disk, member: &MemberSlot) -> Checked {
+        let device = &member.device;
+        disk.stack_member(device, member.offset_sectors, |limits, before| {
+            let all_discard = before.takes_discards() && device.takes_discards();
+            self.own_limits(limits, all_discard);
+        })
+        .map_err(|errno| {
+            reason!(
+                errno,
+                "disk {} does not fit {}: its logical blocks are larger, or its limits others",
+                device.dev(),
+                self.name
+            )
+        })
+    }
+
+    /// What the array says of itself, on top of what is stacked over its members. `all_discard`: all of these take discards.
+    fn own_limits(&self, limits: &mut Limits, all_discard: bool) {
         // Stacked limits are those of the members that take some.
         if !all_discard {
             limits.no_discard();
         }
-        let geometry = &this.geometry;
+        let geometry = &self.geometry;
         match geometry.kind() {
             Kind::Mirrored => {}
             Kind::Concat => {}
@@ -225,7 +249,7 @@ impl Array {
             }
         }
         limits.max_sectors(LARGE_SECTORS);
-        if this.is_redundant() {
+        if self.is_redundant() {
             // They go lane by lane.
             limits.max_write_zeroes(LARGE_SECTORS);
         }
@@ -235,7 +259,6 @@ impl Array {
             let stripe = u32::try_from(geometry.stripe_data_sectors()).unwrap_or(u32::MAX);
             limits.discard_by_zeroes(stripe, LARGE_SECTORS);
         }
-        limits
     }
 
     /// Takes a member out of use at once: it was unplugged (`is_gone`), or a person says that it failed. Any

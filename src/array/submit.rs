@@ -130,8 +130,32 @@ impl IoOwner for Array {
             _ => {}
         }
         let is_read = io.op() == REQ_OP_READ;
-        let is_refused = status == Status::NOT_SUPPORTED || status == Status::AGAIN;
-        if is_refused && (is_read || !array.is_redundant()) {
+        let is_misshapen = status == Status::INVALID;
+        let is_refused = is_misshapen || status == Status::NOT_SUPPORTED || status == Status::AGAIN;
+        // Who does not want to wait reads from a disk that cannot be asked for that: then it has to wait.
+        if is_read && status == Status::NOT_SUPPORTED && io.opf() & REQ_NOWAIT != 0 {
+            return io.fail(Status::AGAIN);
+        }
+        if is_refused && !array.is_redundant() {
+            return io.fail(status);
+        }
+        if is_misshapen {
+            // It is the user's buffers that do not fit this member: that says nothing of it, and copies may not
+            // differ for that. Lanes have buffers of their own, and tell how it went.
+            if is_read {
+                let pass = array.again();
+                pass.waiting.lock().retry.push(piece);
+                drop(io);
+                Background::kick(pass);
+            } else {
+                io.mark_good();
+                if io.begin_anew() {
+                    write::stall(io);
+                }
+            }
+            return;
+        }
+        if is_refused && is_read {
             return io.fail(status);
         }
         // A copy that was not written is not the same any more, whatever the reason.
@@ -255,7 +279,8 @@ impl WorkItem for Background {
             let piece = pass.waiting.lock().retry.pop();
             let Some(piece) = piece else { break };
             let io: IoRef<Array> = piece.io();
-            read::by_lanes(&pass, &io, piece.info(), true);
+            let after_error = piece.status() != Status::INVALID;
+            read::by_lanes(&pass, &io, piece.info(), after_error);
         }
         while let Some(bio) = writes.pop() {
             dispatch(pass.again(), bio);

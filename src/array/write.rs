@@ -235,7 +235,7 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
             Job::Write { written },
         ) else {
             io.set_cursor(index - 1);
-            return pass.stall(io);
+            return stall(io);
         };
         let body = op.as_mut().body_mut();
         body.fua = fua;
@@ -388,17 +388,15 @@ fn next_boundary(pass: &ArrayPass, column: u32, unit: u32, from: u64, to: u64) -
     next
 }
 
-impl Array {
-    /// Keeps a bio until ops come back.
-    fn stall(&self, io: IoRef<Array>) {
-        let pass = io.owner().again();
-        {
-            let mut waiting = pass.waiting.lock();
-            waiting.stalled.push(io);
-            pass.someone_waits.store(true, Ordering::SeqCst);
-        }
-        if pass.ops.has_some() {
-            super::submit::Background::kick(pass);
-        }
+/// Keeps a bio until there are ops for it; then it is resumed. Any context.
+pub(super) fn stall(io: IoRef<Array>) {
+    let pass = io.owner().again();
+    {
+        let mut waiting = pass.waiting.lock();
+        waiting.stalled.push(io);
+        pass.someone_waits.store(true, Ordering::SeqCst);
+    }
+    if pass.ops.has_some() {
+        super::submit::Background::kick(pass);
     }
 }

@@ -53,7 +53,7 @@ pub enum Mode {
     /// For reading, beside others.
     Read,
     /// For reading and writing, claimed exclusively; the function is called when the device dies
-    /// (process context, must not sleep long).
+    /// (process context, a lock of the block layer held: takes leaf locks only).
     Exclusive(fn(Dev)),
 }
 
@@ -67,6 +67,7 @@ pub struct BlockDevice {
     file: NonNull<bindings::file>,
     bdev: NonNull<bindings::block_device>,
     holder: Option<NonNull<Holder>>,
+    serial: Text<{ serial::BYTES }>,
     read_errors: AtomicU64,
     write_errors: AtomicU64,
 }
@@ -94,13 +95,17 @@ unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: boo
         let holder = (*bdev).bd_holder.cast::<Holder>();
         ((*holder).died, Dev::from_kernel((*bdev).bd_dev))
     };
+    died(dev);
+    // Nothing may follow: who closes the device waits for this only, and may be about to unload the module.
     // SAFETY: The contract of `mark_dead`: the lock is ours to release.
     unsafe { bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock) };
-    died(dev);
 }
 
 impl BlockDevice {
-    /// Opens `dev`. `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …).
+    /// Opens `dev`, and asks it for its serial number. Sleeps, and takes locks of the kernel.
+    ///
+    /// `EBUSY` when it is claimed by somebody else (a mounted filesystem, md, dm …), `EROFS` when it is to be claimed and is
+    /// set read-only.
     pub fn open(dev: Dev, mode: Mode) -> Result<Self> {
         let number = dev.to_kernel()?;
         let (flags, holder) = match mode {
@@ -132,15 +137,29 @@ impl BlockDevice {
         };
         // SAFETY: `file` is an open block-device file, so both pointers are valid and not null.
         // INVARIANT: As just said.
-        unsafe {
-            Ok(Self {
+        let mut device = unsafe {
+            Self {
                 file: NonNull::new_unchecked(file),
                 bdev: NonNull::new_unchecked(bindings::file_bdev(file)),
                 holder,
+                serial: Text::new(),
                 read_errors: AtomicU64::new(0),
                 write_errors: AtomicU64::new(0),
-            })
+            }
+        };
+        if device.holder.is_some() && device.is_read_only() {
+            // The block layer only warns of who writes all the same.
+            return Err(EROFS);
         }
+        // SAFETY: The device is open, so its disk was added and is there.
+        device.serial = unsafe { serial::of_disk(device.disk()) };
+        Ok(device)
+    }
+
+    /// The disk that it is, or is a partition of.
+    fn disk(&self) -> *mut bindings::gendisk {
+        // SAFETY: By the invariants the device is live, and so is its disk.
+        unsafe { self.bdev.as_ref().bd_disk }
     }
 
     /// Closes what was opened to be read, all the way: it does not count as an opener any more. (Dropped in a person's
@@ -174,6 +193,27 @@ impl BlockDevice {
     pub fn size_sectors(&self) -> u64 {
         // SAFETY: As above.
         unsafe { self.bdev.as_ref().bd_nr_sectors }
+    }
+
+    /// Whether it is gone from the machine, or on its way. (Of a disk that is gone only the whole has no size any more: its
+    /// partitions keep theirs.)
+    pub fn is_gone(&self) -> bool {
+        // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
+        unsafe { (*(*self.disk()).part0).bd_nr_sectors == 0 || !bindings::disk_live(self.disk()) }
+    }
+
+    /// Whether somebody, or its driver, does not want it to be written.
+    fn is_read_only(&self) -> bool {
+        let is_set = |bdev: &bindings::block_device| {
+            bdev.__bd_flags.counter as u32 & bindings::BD_READ_ONLY != 0
+        };
+        // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
+        unsafe {
+            let disk = &*self.disk();
+            is_set(self.bdev.as_ref())
+                || is_set(&*disk.part0)
+                || disk.state & 1 << bindings::GD_READ_ONLY != 0
+        }
     }
 
     /// Logical block size in bytes.
@@ -215,10 +255,9 @@ impl BlockDevice {
         to_result(unsafe { bindings::blkdev_issue_flush(self.raw()) })
     }
 
-    /// The serial number that the disk tells of itself: its last bytes, or nothing. Sleeps.
-    pub fn serial(&self) -> Text<24> {
-        // SAFETY: The device is open, so its disk is live and was added.
-        unsafe { serial::of_disk(self.bdev.as_ref().bd_disk) }
+    /// The serial number that the disk told of itself when it was opened: its last bytes, or nothing.
+    pub fn serial(&self) -> Text<{ serial::BYTES }> {
+        self.serial
     }
 
     /// Addresses `bio` to `sector` of this device.

@@ -5,17 +5,17 @@
 use super::bdev::{BlockDevice, Dev};
 use super::bio::UserBio;
 use super::gate::{Behind, Gated};
-use super::raw;
+use super::{context, raw};
 use core::fmt::Write;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::bindings;
 use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// Bios over this length are cut by the block layer, as [`Limits`] say, before a [`DiskOwner`] sees them. For shorter ones
-/// that is not worth the look at each.
+/// that is not worth the look at each, as long as blocks are sectors.
 pub const LARGE_SECTORS: u32 = 8192;
 
 /// What stands behind a block device.
@@ -56,6 +56,11 @@ impl Limits {
         if self.0.max_hw_wzeroes_unmap_sectors != self.0.max_write_zeroes_sectors {
             self.0.max_hw_wzeroes_unmap_sectors = 0;
         }
+    }
+
+    /// Whether discards are taken.
+    pub fn takes_discards(&self) -> bool {
+        self.0.max_hw_discard_sectors != 0
     }
 
     /// Smallest and best I/O in sectors.
@@ -117,6 +122,38 @@ struct Private<O: DiskOwner> {
     shut: Arc<AtomicBool>,
 }
 
+/// How many of those there are.
+static PRIVATES: AtomicUsize = AtomicUsize::new(0);
+
+/// How long [`wait_for_all_gone`] sleeps in between: 1 ms.
+const GONE_PAUSE_US: usize = 1000;
+
+impl<O: DiskOwner> Private<O> {
+    fn leak(self) -> Result<*mut Self> {
+        let private = KBox::into_raw(KBox::new(self, GFP_KERNEL)?);
+        PRIVATES.fetch_add(1, Ordering::Relaxed);
+        Ok(private)
+    }
+
+    /// # Safety
+    ///
+    /// `private` is from [`Self::leak`], and nobody uses it any more.
+    unsafe fn free(private: *mut Self) {
+        // SAFETY: By the requirement.
+        drop(unsafe { KBox::from_raw(private) });
+        // At last: who waits for it may unload the module.
+        PRIVATES.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Waits until nothing is left of the disks that were removed. Somebody may have a reference (who reads `/proc/diskstats`,
+/// say) that keeps no module loaded, and the disk's last user comes back to this code. Sleeps.
+pub fn wait_for_all_gone() {
+    while PRIVATES.load(Ordering::Acquire) != 0 {
+        context::sleep_us(GONE_PAUSE_US);
+    }
+}
+
 /// An array's block device. Removed when dropped.
 ///
 /// # Invariants
@@ -157,7 +194,7 @@ impl Disk {
             owner,
             shut: shut.clone(),
         };
-        let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
+        let private = private.leak()?;
         let mut limits = limits.0;
         // SAFETY: `limits` is valid; the lock class is static.
         let disk = from_err_ptr(unsafe {
@@ -167,7 +204,7 @@ impl Disk {
             Ok(disk) => disk,
             Err(error) => {
                 // SAFETY: Nobody else has the pointer yet.
-                drop(unsafe { KBox::from_raw(private) });
+                unsafe { Private::free(private) };
                 return Err(error);
             }
         };
@@ -197,7 +234,7 @@ impl Disk {
             };
             if let Err(error) = added {
                 bindings::put_disk(disk);
-                drop(KBox::from_raw(private));
+                Private::free(private);
                 return Err(error);
             }
             Ok(Self {
@@ -211,6 +248,39 @@ impl Disk {
     pub fn dev(&self) -> Dev {
         // SAFETY: By the invariant; `part0` is set from the allocation on.
         Dev::from_kernel(unsafe { (*self.disk.as_ref().part0).bd_dev })
+    }
+
+    /// Has the limits take `device` into account, which joins as a member at `offset_sectors` of it; `own` adds again what
+    /// the array says of itself, told what the limits were.
+    /// `EINVAL` when its logical blocks are larger, or the limits cannot be had.
+    ///
+    /// Waits for submitters of I/O, which wait for nothing but I/O; new ones wait meanwhile. Takes a lock of the kernel under
+    /// which others wait for memory.
+    pub fn stack_member(
+        &self,
+        device: &BlockDevice,
+        offset_sectors: u64,
+        own: impl FnOnce(&mut Limits, &Limits),
+    ) -> Result {
+        // SAFETY: By the invariant; the queue lives as long as the disk.
+        let queue = unsafe { (*self.disk.as_ptr()).queue };
+        // SAFETY: As above. This is `queue_limits_start_update`; who commits gives the lock back.
+        let mut limits = unsafe {
+            bindings::mutex_lock(&raw mut (*queue).limits_lock);
+            Limits((*queue).limits)
+        };
+        let before = Limits(limits.0);
+        limits.stack(device, offset_sectors);
+        // Who has the disk open is not asked again whether it bears that: reads that cannot be done at once are told so.
+        limits.0.features |= before.0.features & raw::BLK_FEAT_NOWAIT;
+        own(&mut limits, &before);
+        if limits.0.logical_block_size > before.0.logical_block_size {
+            // SAFETY: Locked above; `queue_limits_cancel_update`.
+            unsafe { bindings::mutex_unlock(&raw mut (*queue).limits_lock) };
+            return Err(EINVAL);
+        }
+        // SAFETY: An update was started above, and ends here.
+        to_result(unsafe { bindings::queue_limits_commit_update_frozen(queue, &mut limits.0) })
     }
 
     /// How often it (and its partitions) is open right now.
@@ -306,8 +376,13 @@ unsafe extern "C" fn submit<O: DiskOwner>(bio: *mut bindings::bio) {
         let private = (*(*(*bio).bi_bdev).bd_disk)
             .private_data
             .cast::<Private<O>>();
+        let queue = (*(*(*bio).bi_bdev).bd_disk).queue;
+        // Of larger blocks, parts may lie in memory in a way that no member takes: that is refused here. (What is cut
+        // at sectors, as buffers are, can always be cut so that it fits.)
+        let may_be_refused = (*queue).limits.logical_block_size > 512;
         // What is larger than anything that the limits allow comes in parts.
-        let bio = match (*bio).bi_iter.bi_size >> 9 > LARGE_SECTORS {
+        let is_large = (*bio).bi_iter.bi_size >> 9 > LARGE_SECTORS;
+        let bio = match is_large || may_be_refused {
             true => bindings::bio_split_to_limits(bio),
             false => bio,
         };
@@ -337,5 +412,5 @@ unsafe extern "C" fn open<O: DiskOwner>(
 /// Called by the block layer when the last reference to a disk made by `Disk::add::<O>` is gone.
 unsafe extern "C" fn free<O: DiskOwner>(disk: *mut bindings::gendisk) {
     // SAFETY: `private_data` is the leaked box, and nobody uses it any more.
-    drop(unsafe { KBox::from_raw((*disk).private_data.cast::<Private<O>>()) });
+    unsafe { Private::free((*disk).private_data.cast::<Private<O>>()) };
 }

@@ -44,6 +44,8 @@ pub const BLK_STS_IOERR: u8 = 10;
 pub const BLK_STS_AGAIN: u8 = 12;
 /// `BLK_STS_OFFLINE`.
 pub const BLK_STS_OFFLINE: u8 = 16;
+/// `BLK_STS_INVAL`.
+pub const BLK_STS_INVAL: u8 = 19;
 
 /// `BLK_OPEN_READ`.
 pub const BLK_OPEN_READ: bindings::blk_mode_t = 1 << 0;

@@ -10,7 +10,7 @@ use kernel::bindings;
 use kernel::str::CStrExt;
 
 /// Bytes of a serial number that count: its last ones, as vendors fill up in front.
-const SERIAL_BYTES: usize = 24;
+pub(super) const BYTES: usize = 24;
 
 /// Most groups of a device, and most attributes of a group, that are looked at.
 const LIST_MAX: usize = 64;
@@ -22,34 +22,46 @@ const VPD_HEADER_BYTES: usize = 4;
 ///
 /// # Safety
 ///
-/// `disk` is a live disk that was added, and stays so until this returns.
-pub(super) unsafe fn of_disk(disk: *mut bindings::gendisk) -> Text<SERIAL_BYTES> {
+/// `disk` was added, and stays there until this returns (it may be leaving the machine: it is open).
+pub(super) unsafe fn of_disk(disk: *mut bindings::gendisk) -> Text<BYTES> {
     let Some(mut page) = Pages::alloc(0, bindings::GFP_KERNEL) else {
         return Text::new();
     };
-    // SAFETY: By the requirement; the device of a disk is embedded in its first partition, and its
-    // parent outlives it.
-    unsafe {
-        let own = &raw mut (*(*disk).part0).bd_device;
-        for device in [own, (*own).parent] {
-            if device.is_null() {
-                continue;
-            }
-            if let Some(serial) = text_attribute(device, &mut page) {
-                return serial;
-            }
-            if let Some(serial) = scsi_page(device, &mut page) {
-                return serial;
-            }
-        }
+    // SAFETY: By the requirement; the device of a disk is embedded in its first partition.
+    let own = unsafe { &raw mut (*(*disk).part0).bd_device };
+    // SAFETY: It lives, and was registered when the disk was added.
+    if let Some(serial) = unsafe { of_device(own, &mut page) } {
+        return serial;
     }
-    Text::new()
+    // SAFETY: By the requirement. Who takes a disk out makes it one that is not live with the mutex held, and lets go
+    // of what it is on only after that: so its parent, if it has one, is there as long as the mutex is held here.
+    unsafe {
+        let mutex = &raw mut (*disk).open_mutex;
+        bindings::mutex_lock(mutex);
+        let parent = (*own).parent;
+        let serial = match bindings::disk_live(disk) && !parent.is_null() {
+            true => of_device(parent, &mut page),
+            false => None,
+        };
+        bindings::mutex_unlock(mutex);
+        serial.unwrap_or_default()
+    }
+}
+
+/// The serial number that a device tells.
+///
+/// # Safety
+///
+/// `device` is live and was registered.
+unsafe fn of_device(device: *mut bindings::device, page: &mut Pages) -> Option<Text<BYTES>> {
+    // SAFETY: By the requirement.
+    unsafe { text_attribute(device, page).or_else(|| scsi_page(device, page)) }
 }
 
 /// The last bytes of what is printable, without blanks around it.
-fn tail(bytes: &[u8]) -> Option<Text<SERIAL_BYTES>> {
+fn tail(bytes: &[u8]) -> Option<Text<BYTES>> {
     let bytes = bytes.split(|&byte| byte == 0).next()?.trim_ascii();
-    let first = bytes.len().saturating_sub(SERIAL_BYTES);
+    let first = bytes.len().saturating_sub(BYTES);
     let text = core::str::from_utf8(bytes.get(first..)?).ok()?.trim();
     let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     (is_plain && !text.is_empty()).then(|| Text::from_text(text))
@@ -118,11 +130,8 @@ unsafe fn is_called(attribute: *const bindings::attribute, name: &CStr) -> bool 
 ///
 /// # Safety
 ///
-/// `device` is live and registered.
-unsafe fn text_attribute(
-    device: *mut bindings::device,
-    page: &mut Pages,
-) -> Option<Text<SERIAL_BYTES>> {
+/// `device` is live and was registered.
+unsafe fn text_attribute(device: *mut bindings::device, page: &mut Pages) -> Option<Text<BYTES>> {
     // SAFETY: By the requirement. Attributes of a device's groups are `device_attribute`s, which `show`
     // wants with a page of room; it returns how much it wrote.
     unsafe {
@@ -150,8 +159,8 @@ unsafe fn text_attribute(
 ///
 /// # Safety
 ///
-/// `device` is live and registered.
-unsafe fn scsi_page(device: *mut bindings::device, page: &mut Pages) -> Option<Text<SERIAL_BYTES>> {
+/// `device` is live and was registered.
+unsafe fn scsi_page(device: *mut bindings::device, page: &mut Pages) -> Option<Text<BYTES>> {
     // SAFETY: By the requirement. The attribute's `read` takes no file and a room of the given length;
     // it returns how much it wrote.
     unsafe {

@@ -214,7 +214,8 @@ impl Manager {
                 }
                 let due = inner.deadline.is_some_and(|deadline| deadline <= now());
                 // One try when complete, one when the time is over.
-                (inner.is_complete() && inner.deadline.is_some(), due)
+                let is_new = inner.deadline.is_some() && !inner.tried;
+                (inner.is_complete() && is_new, due)
             };
             if !complete && !due {
                 if let Some(deadline) = set.lock().deadline {
@@ -223,7 +224,13 @@ impl Manager {
                 continue;
             }
             set.waits.store(false, Ordering::Release);
-            set.lock().deadline = None;
+            {
+                let mut inner = set.lock();
+                inner.tried = true;
+                if due {
+                    inner.deadline = None;
+                }
+            }
             let policy = Policy {
                 degraded: due,
                 force: false,
@@ -238,6 +245,11 @@ impl Manager {
                 self.shared.post(EventKind::Note, &set.id, |event| {
                     event.text = crate::model::Text::from_text(reason.text());
                 });
+                // It may be that a disk was just in use.
+                if let Some(deadline) = set.lock().deadline {
+                    set.waits.store(true, Ordering::Release);
+                    self.shared.wish_at(deadline.saturating_add(1));
+                }
             } else {
                 set.tell_refusals();
             }

@@ -141,15 +141,20 @@ impl ManagedSet {
             let Some((volume, slot, array)) = self.lock().next_unattached() else {
                 return Ok(());
             };
-            let member = self.lock().member_slot(volume, slot);
+            let (member, disk) = {
+                let inner = self.lock();
+                let disk = inner.running(volume).and_then(|run| run.disk.clone());
+                (inner.member_slot(volume, slot), disk)
+            };
             let Some(first) = member else { return Ok(()) };
+            let stacked = disk.map_or(Ok(()), |disk| array.stack_member(&disk, &first));
             let MemberSlot {
                 device,
                 offset_sectors,
                 log_sector,
             } = first;
-            let cleared = self.lock().clear_ring(volume, slot);
-            if let Err(reason) = cleared {
+            let fits = stacked.and_then(|()| self.lock().clear_ring(volume, slot));
+            if let Err(reason) = fits {
                 self.lock()
                     .give_up_joining(&self.shared, volume, slot, reason)?;
                 continue;
@@ -174,8 +179,8 @@ impl ManagedSet {
 }
 
 impl Inner {
-    /// A disk that was to join does not take an empty log, so it would not take writes either: it counts as failed.
-    /// `reason` when that cannot be recorded.
+    /// A disk that was to join does not fit the array's limits, or does not take an empty log, so it would not take writes
+    /// either: it counts as failed. `reason` when that cannot be recorded.
     #[inline(never)]
     fn give_up_joining(
         &mut self,

@@ -160,6 +160,11 @@ pub fn claim(dev: Dev) -> Checked<Arc<BlockDevice>> {
                 EBUSY,
                 "disk {dev} is in use (mounted, or held by another driver)"
             )
+        } else if errno == EROFS {
+            reason!(
+                EROFS,
+                "disk {dev} is set read-only: nothing is written to it"
+            )
         } else {
             reason!(
                 errno,
@@ -277,6 +282,7 @@ impl ManagedSet {
         inner.reassemble(self.format);
         let wait = self.shared.options.start_timeout_ms;
         inner.deadline = Some(now() + ticks(wait));
+        inner.tried = false;
         self.shared.wish(wait.saturating_add(10));
         match (&inner.metadata, &inner.why) {
             (None, Some(why)) => Err(*why),

@@ -9,6 +9,7 @@ use super::Options;
 use crate::block::bdev::Dev;
 use crate::block::class::{Listener, Watch};
 use crate::block::context;
+use crate::block::gendisk;
 use crate::block::hub::{self, DiskListener, DiskNews};
 use crate::block::queue::{self, Kind, WorkQueue};
 use crate::block::reboot::Farewell;
@@ -209,6 +210,7 @@ impl Manager {
         self.shared.recorders.flush();
         // Tasks that have ended may still be on their last lines there.
         queue::flush_system();
+        gendisk::wait_for_all_gone();
     }
 
     /// The clock rang: lets everybody look who wished it.

@@ -194,6 +194,8 @@ pub struct Inner {
     pub why: Option<Reason>,
     /// When to start with what there is, in ticks.
     pub deadline: Option<u64>,
+    /// It was tried to start what there is; the next time is at the deadline.
+    pub tried: bool,
     /// Disks that came back and may take their old places.
     pub returned: DiskMask,
     /// Disks that are gone and could not be recorded as missing: people know.
@@ -217,6 +219,7 @@ impl Inner {
             unwritten: false,
             why: None,
             deadline: None,
+            tried: false,
             returned: DiskMask::EMPTY,
             told_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
@@ -430,9 +433,7 @@ impl Inner {
 
     /// Whether the device of a claimed disk is gone from the machine.
     pub fn is_unplugged(&self, disk: DiskIndex) -> bool {
-        // A dead disk has no size any more.
-        self.device(disk)
-            .is_none_or(|device| device.size_sectors() == 0)
+        self.device(disk).is_none_or(|device| device.is_gone())
     }
 
     /// The disks of a volume.

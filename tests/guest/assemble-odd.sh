@@ -124,13 +124,31 @@ boot_1() {
   unchanged "nothing was written" "$before" "${ALL[@]}"
   unload
 
+  step "disks that are set read-only: all of a set that is dirty, then one"
+  restore dirty "${MEMBERS[@]}"
+  blockdev --setro "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  before=$(host contents "${ALL[@]}")
+  load
+  # The time-out is over, and some more.
+  sleep 1.6
+  started && fail "was started"
+  refused_scan "disk [0-9:]+ is set read-only"
+  blockdev --setrw "$(disk disk1)" "$(disk disk2)"
+  refused_scan "disk [0-9:]+ is set read-only"
+  unchanged "nothing was written" "$before" "${ALL[@]}"
+  blockdev --setrw "$(disk disk3)"
+  expect "scan" emdadm scan
+  wait_for 5 emd_runs emd0
+  data_is_right
+  unload
+
   step "a disk that is in use"
   restore good "${MEMBERS[@]}"
   modprobe dm_mod
   dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
   before=$(host contents "${ALL[@]}")
   modprobe emd clean_ms=200 auto=0
-  refused_scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  refused_scan "in use|held" "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
   unchanged "nothing was written" "$before" "${ALL[@]}"
   dmsetup remove --retry held
   expect "scan" emdadm scan "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
@@ -138,4 +156,18 @@ boot_1() {
   expect_equal "state" "$(emd_state emd0)" optimal
   data_is_right
   unload
+
+  step "a disk that is in use for a moment: what is complete is tried twice"
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
+  # Long enough that it is not over before the disk is let go.
+  modprobe emd clean_ms=200 start_timeout_ms=5000
+  wait_for 10 is_in_use
+  dmsetup remove --retry held
+  wait_for 15 emd_runs emd0
+  expect_equal "state" "$(emd_state emd0)" optimal
+  data_is_right
+  unload
 }
+
+# A set is not started for that.
+is_in_use() { emdadm show --json | jq -r '.sets[].notes[]' | grep -q "in use"; }

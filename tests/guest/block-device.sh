@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # An array as a block device: limits stacked from its members, flush and FUA, discard and zeroes (also of disks that advertise them and
-# refuse them), statistics, holders in sysfs, members claimed.
+# refuse them), buffers that members do not take, statistics, holders in sysfs, members claimed.
 # disks: 3x64M virtio, 3x64M scsi 512/4096, 2x64M scsi 4096
 # cpus: 1
 # timeout: 90
@@ -59,6 +59,53 @@ refuses() {
 discarded() {
   local disk
   for disk; do awk '{ print $14 }' "/sys/block/${disk#/dev/}/stat"; done
+}
+
+# gaps_in_blocks DISK DISK: mirrors over disks with blocks of 4096 bytes that lie in one page, as their drivers want them. These two do not.
+gaps_in_blocks() {
+  local d=(/dev/nullb0 /dev/nullb1) plain=("$@")
+  step "a write from buffers that no member takes is the user's mistake, and fails no member"
+  modprobe null_blk nr_devices=2 gb=1 bs=4096 memory_backed=1 virt_boundary=1
+  wait_for 10 test -b "${d[1]}"
+  expect "created" emdadm create --format ddf --level raid1 --name gaps --size 8M --assume-clean "${d[@]}"
+  expect_equal "logical block" "$(limit emd0 logical_block_size)" 4096
+  known 8 $((1 << 20)) | dd of=/dev/emd0 bs=64K iflag=fullblock oflag=direct 2>/dev/null
+  expect_equal "the write" "$(/emd/bin/odd-io gap /dev/emd0 8192 7)" "Invalid argument"
+  expect_equal "no member is failed" "$(emd_members emd0)" "in-sync in-sync"
+  expect_equal "nor is an error counted" "$(emd_get emd0 .write_errors)" 0
+  expect "what is there is as it was" cmp -n $((1 << 20)) <(known 8 $((1 << 20))) <(bytes 0 $((1 << 20)))
+
+  step "a member that joins has needs of its own: pages do not change while they are written, and reads of it have to wait"
+  modprobe zram
+  echo 64M >/sys/block/zram0/disksize
+  expect_equal "before" "$(limit emd0 stable_writes)" 0
+  expect "failed" emdadm fail gaps "${d[0]}"
+  expect "removed" emdadm remove gaps "${d[0]}"
+  expect "added" emdadm add gaps /dev/zram0
+  wait_for 30 emd_settled gaps
+  expect_equal "after" "$(limit emd0 stable_writes)" 1
+  expect "failed" emdadm fail gaps "${d[1]}"
+  expect_equal "one of the new member" "$(/emd/bin/odd-io nowait /dev/emd0 0)" "Resource temporarily unavailable"
+  expect "what is there is as it was" cmp -n $((1 << 20)) <(known 8 $((1 << 20))) <(bytes 0 $((1 << 20)))
+  expect "deleted" emdadm delete --force gaps
+
+  step "a member that is so without having said it takes such a write from other buffers"
+  dmsetup create later --table "0 131072 linear ${plain[0]} 0"
+  expect "created" emdadm create --format ddf --level raid1 --name gaps --size 8M --assume-clean /dev/dm-0 "${plain[1]}"
+  wait_for 10 emd_is_clean emd0
+  dmsetup suspend later
+  dd if="${plain[0]}" of=/dev/nullb0 bs=1M iflag=direct oflag=direct 2>/dev/null
+  dmsetup load later --table "0 131072 linear /dev/nullb0 0"
+  dmsetup resume later
+  expect_equal "the array takes it" "$(/emd/bin/odd-io gap /dev/emd0 8192 7)" "done"
+  expect_equal "the write" "$(bytes 8192 4096 | tr -d '\007' | wc -c)" 0
+  expect_equal "no member is failed" "$(emd_members emd0)" "in-sync in-sync"
+  expect_equal "nor is an error counted" "$(emd_get emd0 .write_errors)" 0
+  expect "a check" emdadm check --wait gaps
+  expect_equal "places that do not agree" "$(emd_get gaps '.mismatches | length')" 0
+  expect "deleted" emdadm delete --force gaps
+  dmsetup remove --retry later
+  expect "removed" rmmod null_blk
 }
 
 # five_of_zeroes: RAID5 over the three of scsi_debug: lanes of zeroes are left to the disks, which forget what was there, and parity is true
@@ -230,8 +277,9 @@ boot_1() {
   expect "what is before it" cmp -n $((96 << 10)) <(known 6 $((1 << 20))) <(dd if=/dev/$array bs=32K count=3 iflag=direct 2>/dev/null)
   expect "what is behind it" cmp -n $((608 << 10)) <(known 6 $((1 << 20)) | tail -c $((608 << 10))) \
     <(dd if=/dev/$array bs=32K skip=13 count=19 iflag=direct 2>/dev/null)
-  expect "stopped" emdadm stop $array
+  expect "deleted" emdadm delete --force four
 
+  gaps_in_blocks "${d[@]:6:2}"
   refusing_disks
   five_of_zeroes
 

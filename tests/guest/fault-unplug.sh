@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Disks are pulled out under load: members, spares, a disk being rebuilt, and one more than the array bears.
+# Disks are pulled out under load: members, spares, a disk being rebuilt, and one more than the array bears. Then one with members on
+# partitions.
 # disks: 2x64M virtio, 2x64M scsi, 1x64M virtio
 # emd: manual
-# timeout: 80
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -101,4 +102,36 @@ boot_2() {
   wait_for 60 emd_settled emd0
   expect "it can be read as a whole" dd if=/dev/emd0 of=/dev/null bs=1M iflag=direct
   expect "what was written before" cmp <(known 5 $((12 << 20))) <(dd if=/dev/emd0 bs=1M skip=12 iflag=direct status=none)
+  on_partitions
 }
+
+# on_partitions: a mirror and a RAID0 on partitions of the same two disks, one of which is pulled out and put back.
+on_partitions() {
+  local a b disk
+  step "members on partitions of a disk that is pulled out"
+  expect "deleted" emdadm delete --force emd0
+  a=$(disk disk3) b=$(disk disk4)
+  for disk in "$a" "$b"; do printf 'label: dos\nsize=20MiB\nsize=20MiB\n' | sfdisk -q "$disk"; done
+  expect "a mirror" emdadm create --format md-1.2 --level raid1 --name mirror --assume-clean --force "${a}1" "${b}1"
+  expect "a RAID0" emdadm create --format md-1.2 --level raid0 --name stripes --force "${a}2" "${b}2"
+  known 6 $((4 << 20)) >"$(emd_device mirror)"
+  known 7 $((4 << 20)) >"$(emd_device stripes)"
+  unplug disk3
+  wait_for 20 emd_is mirror degraded
+  wait_for 20 emd_is stripes failed
+  wait_for 20 lost_is_missing mirror
+  plug disk3
+  a=$(disk disk3)
+  expect "scan" emdadm scan "${a}1" "${a}2"
+  wait_for 30 emd_settled mirror
+  expect "all data" cmp -n $((4 << 20)) "$(emd_device mirror)" <(known 6 $((4 << 20)))
+  expect "stopped" emdadm stop "$(emd_device stripes)"
+  expect "scan" emdadm scan "${a}2" "${b}2"
+  wait_for 10 emd_is stripes optimal
+  expect "all data" cmp -n $((4 << 20)) "$(emd_device stripes)" <(known 7 $((4 << 20)))
+}
+
+emd_device() { ask "$1" device && echo "$REPLY"; }
+
+# The first member counts as missing, not as failed.
+lost_is_missing() { ask "$1" members && [[ $REPLY == "missing in-sync" ]]; }

@@ -69,12 +69,14 @@ not_started() {
   unchanged "nothing was written" "$3" "${ALL[@]}"
 }
 
-# A scan that finds a disk held by others starts nothing, and says so.
+# refused_scan REGEX [DEVICE...]: a scan that finds disks which cannot be claimed starts nothing, and says why.
 refused_scan() {
+  local regex=$1
+  shift
   emdadm scan "$@" >/run/scan 2>&1 || true
-  started && fail "was started with a disk that others hold: $(emdadm show)"
-  grep -qiE "in use|held" /run/scan || fail "the reason is not said: $(head -c 1000 /run/scan)"
-  say "ok: said: $(grep -iE -m 1 "in use|held" /run/scan)"
+  started && fail "was started with a disk that cannot be claimed: $(emdadm show)"
+  grep -qiE -- "$regex" /run/scan || fail "the reason is not said: $(head -c 1000 /run/scan)"
+  say "ok: said: $(grep -iE -m 1 -- "$regex" /run/scan)"
 }
 
 # be64 DISK SECTOR OFFSET: a big-endian number in a sector

@@ -11,7 +11,7 @@ use crate::block::gate::{Behind, Pass};
 use crate::block::raw::{self, Opf};
 use core::mem::ManuallyDrop;
 use core::ptr::{addr_of_mut, NonNull};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use kernel::bindings;
 use kernel::prelude::*;
 
@@ -58,6 +58,7 @@ pub(super) struct Io<O: IoOwner> {
     pass: ManuallyDrop<Pass<O>>,
     next: *mut Front<O>,
     cursor: AtomicU64,
+    redone: AtomicBool,
 }
 
 /// The room in front of each bio: an `Io` where the bio is a carrier, and a piece where it is one.
@@ -145,6 +146,7 @@ impl<O: IoOwner> IoRef<O> {
                 pass: ManuallyDrop::new(pass),
                 next: core::ptr::null_mut(),
                 cursor: AtomicU64::new(0),
+                redone: AtomicBool::new(false),
             });
         }
         // INVARIANT: Initialised above with one reference.
@@ -205,6 +207,11 @@ impl<O: IoOwner> IoRef<O> {
     /// Sets that.
     pub fn set_cursor(&self, cursor: u64) {
         self.io().cursor.store(cursor, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be done anew, in another way. Once.
+    pub fn begin_anew(&self) -> bool {
+        !self.io().redone.swap(true, Ordering::Relaxed)
     }
 
     /// Length in sectors of the user's bio.

@@ -20,6 +20,8 @@ impl Status {
     pub const NOT_SUPPORTED: Status = Status(raw::BLK_STS_NOTSUPP);
     /// Would have to wait.
     pub const AGAIN: Status = Status(raw::BLK_STS_AGAIN);
+    /// The bio is not one that the device could be sent: its buffers do not fit the device's limits.
+    pub const INVALID: Status = Status(raw::BLK_STS_INVAL);
 
     /// Whether it worked.
     pub fn is_ok(self) -> bool {

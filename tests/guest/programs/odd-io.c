@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * I/O past the page cache as few programs do it. Prints "done", or why not.
+ *
+ *   odd-io gap DEVICE OFFSET BYTE    writes a block of 4096 bytes from buffers with a gap between them in memory: 512 bytes at the start of
+ *                                    a page, and the rest at the start of another one
+ *   odd-io nowait DEVICE OFFSET      reads such a block, and does not want to wait (RWF_NOWAIT)
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { BLOCK = 4096, FIRST = 512 };
+
+int main(int argc, char **argv)
+{
+	struct iovec parts[2];
+	ssize_t done;
+	int device;
+
+	if (argc < 4)
+		return 2;
+	device = open(argv[2], O_RDWR | O_DIRECT);
+	if (device < 0) {
+		perror(argv[2]);
+		return 1;
+	}
+	for (int i = 0; i < 2; i++) {
+		parts[i].iov_base = aligned_alloc(BLOCK, BLOCK);
+		if (!parts[i].iov_base)
+			return 1;
+		memset(parts[i].iov_base, argc > 4 ? atoi(argv[4]) : 0, BLOCK);
+	}
+	if (!strcmp(argv[1], "gap")) {
+		parts[0].iov_len = FIRST;
+		parts[1].iov_len = BLOCK - FIRST;
+		done = pwritev(device, parts, 2, atoll(argv[3]));
+	} else {
+		parts[0].iov_len = BLOCK;
+		done = preadv2(device, parts, 1, atoll(argv[3]), RWF_NOWAIT);
+	}
+	if (done == BLOCK)
+		puts("done");
+	else
+		puts(done < 0 ? strerror(errno) : "cut short");
+	return 0;
+}
