@@ -538,7 +538,7 @@ impl VendorLog {
 
 /// An empty region log for a new volume. Allocates.
 pub fn region_log(shape: &Shape, size_sectors: u64) -> Checked<RegionLog> {
-    let extent = sync_extent(shape, size_sectors);
+    let extent = shape.sync_sectors(size_sectors);
     let least = extent
         .div_ceil(REGIONS_MAX)
         .max(REGION_SECTORS_MIN)
@@ -553,20 +553,11 @@ pub fn recorded_log(
     size_sectors: u64,
     region_sectors: u64,
 ) -> Checked<Option<RegionLog>> {
-    let extent = sync_extent(shape, size_sectors);
+    let extent = shape.sync_sectors(size_sectors);
     if !region_sectors.is_power_of_two() || extent.div_ceil(region_sectors) > REGIONS_MAX {
         return Ok(None);
     }
     log_with(region_sectors, extent).map(Some)
-}
-
-/// What regions are counted over: sectors of each member, or of the volume.
-fn sync_extent(shape: &Shape, size_sectors: u64) -> u64 {
-    if shape.syncs_by_volume() {
-        size_sectors
-    } else {
-        shape.member_sectors
-    }
 }
 
 fn log_with(region_sectors: u64, extent: u64) -> Checked<RegionLog> {
