@@ -3,6 +3,7 @@
 //! What the unit tests show: a set and its volume.
 
 use emd_core::model::{Consistency, Layout, Level, Text};
+use emd_core::personalities::pace::Rates;
 use emd_core::uapi::{AccessKind, SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo, VolumeState};
 use kernel::prelude::KVec;
 
@@ -39,6 +40,7 @@ pub fn volume(number: u32, kind: TaskKind, done_sectors: u64) -> VolumeInfo {
         write_errors: 0,
         mismatches: KVec::new(),
         mismatches_lost: false,
+        limits: Rates::USUAL,
     }
 }
 

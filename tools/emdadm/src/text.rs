@@ -7,6 +7,7 @@ use crate::target::show_id;
 use crate::view::{disk_role, seen_disk_state, seen_member_state, seen_volume_state, Namer};
 use comfy_table::{presets, Table};
 use emd_core::model::Consistency;
+use emd_core::personalities::pace::Rates;
 use emd_core::uapi::{AccessKind, RepairReason, SetInfo, TaskInfo, VolumeInfo};
 
 /// `/dev/emdN` of a started volume.
@@ -167,9 +168,26 @@ fn consistency_text(volume: &VolumeInfo) -> Option<String> {
         Consistency::Dirty => Some("dirty: writes were in flight".into()),
         Consistency::Initialising { done_sectors } => Some(format!(
             "initialised up to {}",
-            percent(done_sectors, volume.member_sectors)
+            percent(done_sectors, volume.sync_sectors())
         )),
     }
+}
+
+/// The limits of tasks, where they are not the usual ones.
+fn limits_text(volume: &VolumeInfo) -> Option<String> {
+    let Rates { min_kib, max_kib } = volume.limits;
+    if [Rates::NONE, Rates::USUAL].contains(&volume.limits) {
+        return None;
+    }
+    let rate = |kib: u32| format!("{}/s", size::show(u64::from(kib) * 2));
+    let most = match max_kib {
+        0 => String::new(),
+        kib => format!(", at most {}", rate(kib)),
+    };
+    let least = rate(min_kib);
+    Some(format!(
+        "tasks: at least {least} of each member beside users{most}"
+    ))
 }
 
 fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
@@ -202,6 +220,9 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
     println!("    {shape}, {}", size::show(volume.size_sectors));
     println!("    id {}", show_id(&volume.id));
     if let Some(text) = consistency_text(volume) {
+        println!("    {text}");
+    }
+    if let Some(text) = limits_text(volume) {
         println!("    {text}");
     }
     if let Some(policy) = volume.crash_policy {
@@ -241,7 +262,47 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
 mod tests {
     use super::*;
     use crate::sample::volume;
+    use emd_core::model::{Layout, Level};
     use emd_core::uapi::TaskKind;
+
+    /// A mark of a sync of RAID 10 and 1E counts sectors of the volume, of other levels those of each member.
+    #[test]
+    fn half_initialised_is_half_at_every_level() {
+        let mut volume = volume(1, TaskKind::Initialise, 1000);
+        volume.consistency = Consistency::Initialising { done_sectors: 1000 };
+        volume.member_sectors = 2000;
+        volume.size_sectors = 6000;
+        for (level, layout, text) in [
+            (Level::Raid1, Layout::Plain, "initialised up to 50.0%"),
+            (Level::Raid10, Layout::Near(2), "initialised up to 16.6%"),
+            (Level::Raid1e, Layout::Offset(2), "initialised up to 16.6%"),
+        ] {
+            (volume.level, volume.layout) = (level, layout);
+            assert_eq!(consistency_text(&volume).as_deref(), Some(text), "{level}");
+        }
+        volume.consistency = Consistency::Clean;
+        assert_eq!(consistency_text(&volume), None);
+    }
+
+    #[test]
+    fn limits_are_shown_where_somebody_set_them() {
+        let mut volume = volume(1, TaskKind::Check, 0);
+        assert_eq!(limits_text(&volume), None);
+        volume.limits.max_kib = 50 << 10;
+        assert_eq!(
+            limits_text(&volume).as_deref(),
+            Some("tasks: at least 1000 KiB/s of each member beside users, at most 50 MiB/s")
+        );
+        volume.limits.max_kib = 0;
+        volume.limits.min_kib = 2048;
+        assert_eq!(
+            limits_text(&volume).as_deref(),
+            Some("tasks: at least 2 MiB/s of each member beside users")
+        );
+        // Not started.
+        volume.limits = Rates::NONE;
+        assert_eq!(limits_text(&volume), None);
+    }
 
     #[test]
     fn time_left_is_in_words_of_its_length() {

@@ -69,6 +69,8 @@ pub struct VolumeView {
     write_errors: u64,
     mismatches: Vec<RangeView>,
     mismatches_more: bool,
+    rate_min_kib_s: Option<u32>,
+    rate_max_kib_s: Option<u32>,
 }
 
 /// A stretch: sectors of each member, or of the volume for RAID 10 and 1E; of a disk for bad ones.
@@ -294,6 +296,8 @@ impl VolumeView {
                 })
                 .collect(),
             mismatches_more: volume.mismatches_lost,
+            rate_min_kib_s: Some(volume.limits.min_kib).filter(|&kib| kib != 0),
+            rate_max_kib_s: Some(volume.limits.max_kib).filter(|&kib| kib != 0),
         }
     }
 }
