@@ -41,22 +41,35 @@ pub const NO_MARK: u64 = u64::MAX;
 
 /// Fields of the head.
 mod head {
+    /// Whose log it is, 8 bytes: EMD's T10 vendor id.
     pub const OWNER: usize = 0x08;
+    /// [`VERSION`], 4 bytes.
     pub const VERSION: usize = 0x10;
+    /// Blocks that have a checksum, the head among them, 4 bytes.
     pub const BLOCKS: usize = 0x14;
+    /// GUID of the set's header, 24 bytes.
     pub const SET: usize = 0x18;
+    /// Reference of the disk, 4 bytes.
     pub const REFERENCE: usize = 0x30;
+    /// States of the set for which the rest counts.
     pub const TOKENS: usize = 0x38;
+    /// Length of one.
     pub const TOKEN_BYTES: usize = 16;
 }
 
 /// Fields of every other block.
 mod body {
+    /// Rises with each change, 8 bytes.
     pub const GENERATION: usize = 0x08;
+    /// GUID of the volume, 24 bytes.
     pub const VOLUME: usize = 0x10;
+    /// [`Kind`], 1 byte.
     pub const KIND: usize = 0x28;
+    /// Number of the block, 4 bytes.
     pub const INDEX: usize = 0x2C;
+    /// Length of a region, 8 bytes (marks).
     pub const REGION_SECTORS: usize = 0x30;
+    /// Regions, 4 bytes (marks).
     pub const REGIONS: usize = 0x38;
 }
 
@@ -64,7 +77,9 @@ mod body {
 mod scrub {
     /// What it is; all other values: none.
     pub const KIND: usize = 0;
+    /// A check.
     pub const CHECK: u32 = 1;
+    /// A repair.
     pub const REPAIR: u32 = 2;
     /// How far it got, in sectors.
     pub const DONE: usize = 8;
