@@ -65,6 +65,8 @@ answers_of_all_commands() {
   answers "$members" remove emd0 "$last"
   answers "$members" add emd0 "$last"
   wait_for 30 emd_settled emd0
+  # It came back too late: it is part of the set, and perhaps known to be old.
+  answers "$members" add emd0 "$spare"
   answers "$members" spare emd0 "$spare"
   answers '["name","renamed"]' rename emd0 renamed
   exits 5 monitor --timeout 0
