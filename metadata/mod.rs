@@ -164,7 +164,7 @@ pub struct Capabilities {
     pub spares_global: bool,
     /// Spares for one volume are recorded.
     pub spares_dedicated: bool,
-    /// How far a rebuild or resync got is recorded.
+    /// How far a rebuild, an initialisation or a resync got is recorded.
     pub checkpoints: bool,
     /// Most spans of a two-level volume (RAID 50, 60); 1 when there are none.
     pub spans_max: u16,

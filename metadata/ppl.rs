@@ -41,11 +41,17 @@ const ENTRIES_MAX: u32 = 148;
 
 /// Byte offsets in a header.
 mod at {
+    /// Whose it is, 4 bytes.
     pub const SIGNATURE: usize = 512;
+    /// Rises from header to header, 8 bytes.
     pub const GENERATION: usize = 520;
+    /// Entries, 4 bytes.
     pub const COUNT: usize = 528;
+    /// CRC-32C of the header with this field 0, 4 bytes.
     pub const CHECKSUM: usize = 532;
+    /// The first entry.
     pub const ENTRIES: usize = 536;
+    /// Length of an entry.
     pub const ENTRY_BYTES: usize = 24;
 }
 

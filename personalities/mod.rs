@@ -17,6 +17,7 @@ pub mod choice;
 pub mod concat;
 pub mod geometry;
 pub mod gf256;
+pub mod headway;
 pub mod hole_log;
 pub mod lane;
 pub mod likeness;

@@ -16,6 +16,29 @@ pub struct Rates {
     pub max_kib: u32,
 }
 
+impl Rates {
+    /// No limits.
+    pub const NONE: Self = Self {
+        min_kib: 0,
+        max_kib: 0,
+    };
+
+    /// What counts as long as nobody says otherwise.
+    pub const USUAL: Self = Self {
+        min_kib: 1000,
+        max_kib: 0,
+    };
+
+    /// These, and `others` where there are none.
+    pub fn or(self, others: Self) -> Self {
+        let pick = |own, other| if own == 0 { other } else { own };
+        Self {
+            min_kib: pick(self.min_kib, others.min_kib),
+            max_kib: pick(self.max_kib, others.max_kib),
+        }
+    }
+}
+
 /// What a task may do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Speed {

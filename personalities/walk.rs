@@ -86,6 +86,16 @@ impl Walk {
         }
     }
 
+    /// How much of each member it is that the mark moves on by `sectors`, on average: less where it counts sectors of
+    /// the volume.
+    pub fn of_each_member(&self, sectors: u64) -> u64 {
+        if self.targets.is_empty() {
+            self.geometry.sync_of_each_member(sectors)
+        } else {
+            sectors
+        }
+    }
+
     /// The mark when all lanes below `lane` are done: everything below it is. Rises with `lane`.
     pub fn mark(&self, lane: u64) -> u64 {
         if lane >= self.lanes() {

@@ -5,25 +5,43 @@
 use super::super::bytes::{put, slice, slice_mut};
 use super::layout::*;
 
-/// Fields of a volume's record.
+/// Fields of a volume's record (SNIA DDF 2.0, virtual disk configuration record; docs/formats/ddf.md §7.1).
 mod at {
+    /// GUID of the volume, 24 bytes.
     pub const GUID: usize = 0x08;
+    /// When it was changed last, 4 bytes.
     pub const TIME: usize = 0x20;
+    /// Rises with each change of the record, 4 bytes: the highest counts.
     pub const SEQUENCE: usize = 0x24;
+    /// Primary element count: members of a span, 2 bytes.
     pub const MEMBERS: usize = 0x40;
+    /// Strip size: the chunk is 512 bytes (2.0: a block) << this, 1 byte.
     pub const STRIP: usize = 0x42;
+    /// Primary RAID level, 1 byte.
     pub const LEVEL: usize = 0x43;
+    /// RAID level qualifier, 1 byte.
     pub const QUALIFIER: usize = 0x44;
+    /// Secondary element count: spans, 1 byte.
     pub const SPANS: usize = 0x45;
+    /// Secondary element sequence: which span this is, 1 byte.
     pub const SPAN: usize = 0x46;
+    /// Secondary RAID level, 1 byte.
     pub const SECOND_LEVEL: usize = 0x47;
+    /// Blocks of each member, 8 bytes.
     pub const MEMBER_BLOCKS: usize = 0x48;
+    /// Blocks of the whole volume, 8 bytes.
     pub const VOLUME_BLOCKS: usize = 0x50;
+    /// Length of a block (2.0; FFFF: 512), 2 bytes.
     pub const BLOCK_BYTES: usize = 0x58;
+    /// Parity moves every 2ⁿ stripes (2.0), 1 byte.
     pub const ROTATE: usize = 0x5A;
+    /// References of spares, 8 of 4 bytes.
     pub const SPARES: usize = 0x60;
+    /// Cache policies, 8 bytes.
     pub const CACHE: usize = 0x80;
+    /// Rate of background tasks, 1 byte.
     pub const RATE: usize = 0x88;
+    /// References of the members, 4 bytes each; behind all there is room for, where they start, 8 bytes each.
     pub const REFERENCES: usize = 0x200;
 }
 

@@ -27,8 +27,11 @@ const UNIT_SECTORS: u64 = 8;
 
 /// Fields of the marks' head.
 mod field {
+    /// The session whose entries count, 8 bytes.
     pub const SESSION: usize = 0x30;
+    /// What is done about crashes, 1 byte.
     pub const POLICY: usize = 0x38;
+    /// The number of the volume's rings, 1 byte.
     pub const RING: usize = 0x39;
 }
 

@@ -355,7 +355,7 @@ impl Reader<'_> {
         ) else {
             return;
         };
-        let most = super::sync::resync_extent(model);
+        let most = model.shape.sync_sectors(model.size_sectors);
         if let Consistency::Initialising { done_sectors } = &mut model.consistency {
             let mark = body.resync_mark();
             if mark <= most {

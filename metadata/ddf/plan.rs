@@ -112,6 +112,7 @@ impl DdfSet {
         Ok(())
     }
 
+    /// The disks that hold metadata, with what is known of it there.
     pub fn each_home(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
         (0u16..)
             .zip(self.disks.iter())

@@ -6,9 +6,7 @@
 
 use super::layout::*;
 use super::set::DdfSet;
-use crate::model::{
-    Checked, Consistency, DiskIndex, Level, MemberState, Scrub, Slot, Volume, VolumeIndex,
-};
+use crate::model::{Checked, Consistency, DiskIndex, Level, MemberState, Scrub, Slot, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -140,7 +138,7 @@ impl DdfSet {
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let (level, _) = self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
-        let most = resync_extent(model);
+        let most = model.shape.sync_sectors(model.size_sectors);
         if !level.is_redundant() || done > most {
             return Err(reason!(
                 EINVAL,
@@ -159,7 +157,8 @@ impl DdfSet {
     #[inline(never)]
     pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
         let (level, _) = self.redundancy(volume)?;
-        let most = resync_extent(self.live_volume(volume)?);
+        let model = self.live_volume(volume)?;
+        let most = model.shape.sync_sectors(model.size_sectors);
         let done = scrub.map_or(0, |scrub| scrub.done_sectors);
         if done > most {
             return Err(reason!(
@@ -196,14 +195,5 @@ impl DdfSet {
             (state, (init & !vde::INIT_MASK) | vde::INIT_DONE)
         });
         Ok(())
-    }
-}
-
-/// What a resync goes over: sectors of each member, or of the volume.
-pub fn resync_extent(volume: &Volume) -> u64 {
-    if volume.shape.syncs_by_volume() {
-        volume.size_sectors
-    } else {
-        volume.shape.member_sectors
     }
 }

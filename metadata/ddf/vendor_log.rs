@@ -41,22 +41,35 @@ pub const NO_MARK: u64 = u64::MAX;
 
 /// Fields of the head.
 mod head {
+    /// Whose log it is, 8 bytes: EMD's T10 vendor id.
     pub const OWNER: usize = 0x08;
+    /// [`VERSION`], 4 bytes.
     pub const VERSION: usize = 0x10;
+    /// Blocks that have a checksum, the head among them, 4 bytes.
     pub const BLOCKS: usize = 0x14;
+    /// GUID of the set's header, 24 bytes.
     pub const SET: usize = 0x18;
+    /// Reference of the disk, 4 bytes.
     pub const REFERENCE: usize = 0x30;
+    /// States of the set for which the rest counts.
     pub const TOKENS: usize = 0x38;
+    /// Length of one.
     pub const TOKEN_BYTES: usize = 16;
 }
 
 /// Fields of every other block.
 mod body {
+    /// Rises with each change, 8 bytes.
     pub const GENERATION: usize = 0x08;
+    /// GUID of the volume, 24 bytes.
     pub const VOLUME: usize = 0x10;
+    /// [`Kind`], 1 byte.
     pub const KIND: usize = 0x28;
+    /// Number of the block, 4 bytes.
     pub const INDEX: usize = 0x2C;
+    /// Length of a region, 8 bytes (marks).
     pub const REGION_SECTORS: usize = 0x30;
+    /// Regions, 4 bytes (marks).
     pub const REGIONS: usize = 0x38;
 }
 
@@ -64,7 +77,9 @@ mod body {
 mod scrub {
     /// What it is; all other values: none.
     pub const KIND: usize = 0;
+    /// A check.
     pub const CHECK: u32 = 1;
+    /// A repair.
     pub const REPAIR: u32 = 2;
     /// How far it got, in sectors.
     pub const DONE: usize = 8;
@@ -538,7 +553,7 @@ impl VendorLog {
 
 /// An empty region log for a new volume. Allocates.
 pub fn region_log(shape: &Shape, size_sectors: u64) -> Checked<RegionLog> {
-    let extent = sync_extent(shape, size_sectors);
+    let extent = shape.sync_sectors(size_sectors);
     let least = extent
         .div_ceil(REGIONS_MAX)
         .max(REGION_SECTORS_MIN)
@@ -553,20 +568,11 @@ pub fn recorded_log(
     size_sectors: u64,
     region_sectors: u64,
 ) -> Checked<Option<RegionLog>> {
-    let extent = sync_extent(shape, size_sectors);
+    let extent = shape.sync_sectors(size_sectors);
     if !region_sectors.is_power_of_two() || extent.div_ceil(region_sectors) > REGIONS_MAX {
         return Ok(None);
     }
     log_with(region_sectors, extent).map(Some)
-}
-
-/// What regions are counted over: sectors of each member, or of the volume.
-fn sync_extent(shape: &Shape, size_sectors: u64) -> u64 {
-    if shape.syncs_by_volume() {
-        size_sectors
-    } else {
-        shape.member_sectors
-    }
 }
 
 fn log_with(region_sectors: u64, extent: u64) -> Checked<RegionLog> {

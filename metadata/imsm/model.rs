@@ -128,15 +128,6 @@ pub fn data_members(shape: &Shape) -> u64 {
     }
 }
 
-/// How far marks of a synchronisation may go.
-pub fn sync_end(shape: &Shape, size_sectors: u64) -> u64 {
-    if shape.syncs_by_volume() {
-        size_sectors
-    } else {
-        shape.member_sectors
-    }
-}
-
 /// The mark that the volume at `at` has, in sectors; no more than `most`.
 pub fn mark_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, most: u64) -> u64 {
     let units = raw.pair(at + volume::UNIT_LO, at + volume::UNIT_HI);

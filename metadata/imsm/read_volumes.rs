@@ -4,7 +4,7 @@
 
 use super::layout::*;
 use super::left_log::{has_room, log_sectors};
-use super::model::{mark_of, place_of, sync_end, Place};
+use super::model::{mark_of, place_of, Place};
 use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
@@ -325,7 +325,7 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
     }
     let dirty = raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
     let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
-    let most = sync_end(shape, size);
+    let most = shape.sync_sectors(size);
     let mark = if is_resyncing(raw, at) {
         Some(mark_of(raw, at, shape, scale, most))
     } else {

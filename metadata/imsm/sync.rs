@@ -3,7 +3,6 @@
 //! Events about redundancy: rebuild, dirty and clean, resync.
 
 use super::layout::*;
-use super::model::sync_end;
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, DiskIndex, MemberState, Slot, Volume, VolumeIndex,
@@ -134,7 +133,7 @@ impl ImsmSet {
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let model = self.writable_volume(volume)?;
         let (shape, before) = (model.shape, model.consistency);
-        let most = sync_end(&shape, model.size_sectors);
+        let most = shape.sync_sectors(model.size_sectors);
         if !shape.level.is_redundant() || done > most {
             return Err(reason!(
                 EINVAL,

@@ -153,7 +153,7 @@ impl MdSet {
         };
         let len = bitmap::sectors(new.regions, 8) as usize * 512;
         let mut bytes = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
-        let sync_sectors = words::sync_sectors(&draft.shape, draft.size_sectors);
+        let sync_sectors = draft.shape.sync_sectors(draft.size_sectors);
         let uuid = self.head.uuid;
         bitmap::format(&mut bytes, &uuid, 0, sync_sectors, new.region_sectors);
         if clean {

@@ -251,7 +251,7 @@ impl MdSet {
             Version::V090 => v0::BITMAP_SECTORS,
             _ => bitmap_room(smallest),
         };
-        let sync_sectors = words::sync_sectors(shape, size_sectors);
+        let sync_sectors = shape.sync_sectors(size_sectors);
         let mut region_sectors = REGION_SECTORS;
         // Regions of 1 GiB are enough for what can be.
         while region_sectors < 1 << 21 {

@@ -340,10 +340,7 @@ fn read_bitmap<'a>(disk: &'a DiskImage, view: &mut View<'a>) -> Option<Region> {
 pub fn regions_of(head: &Head, bits: &bitmap::Head) -> Checked<u32> {
     let shape = super::words::shape_of(head, head.data_size)?;
     let size = super::words::capacity_sectors(&shape);
-    bitmap::regions(
-        bits.region_sectors,
-        super::words::sync_sectors(&shape, size),
-    )
+    bitmap::regions(bits.region_sectors, shape.sync_sectors(size))
 }
 
 /// Takes the bad-block log in; says what has to be read first.

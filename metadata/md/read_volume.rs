@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         if let Some(last) = stretches.last() {
             size_sectors = last.end_sectors;
         }
-        let most = words::sync_sectors(shape, size_sectors);
+        let most = shape.sync_sectors(size_sectors);
         let consistency = match self.resync_word() {
             _ if !shape.level.is_redundant() => Consistency::Clean,
             u64::MAX => Consistency::Clean,

@@ -9,7 +9,6 @@ use super::badblocks;
 use super::bitmap;
 use super::layout::*;
 use super::set::MdSet;
-use super::words;
 use crate::model::{BadRange, Checked, Consistency, DiskState, Level, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
@@ -72,7 +71,7 @@ impl MdSet {
     pub fn resync_progress(&mut self, volume: VolumeIndex, done: u64) -> Checked {
         let (level, now) = self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
-        let most = words::sync_sectors(&model.shape, model.size_sectors);
+        let most = model.shape.sync_sectors(model.size_sectors);
         if !level.is_redundant() || done > most {
             return Err(reason!(
                 EINVAL,

@@ -230,15 +230,6 @@ pub fn capacity_sectors(shape: &Shape) -> u64 {
     }
 }
 
-/// Sectors that marks of a resync and the bitmap count up to.
-pub fn sync_sectors(shape: &Shape, size_sectors: u64) -> u64 {
-    if shape.syncs_by_volume() {
-        size_sectors
-    } else {
-        shape.member_sectors
-    }
-}
-
 /// Whether all data is there with just the members that `members` calls in sync.
 pub fn bears(shape: &Shape, members: &[Member]) -> bool {
     let holds = |slot: usize| {

@@ -33,6 +33,17 @@ impl Geometry {
         }
     }
 
+    /// How much of each member a stretch of that space is, on average, in sectors.
+    pub fn sync_of_each_member(&self, sectors: u64) -> u64 {
+        if !self.shape.syncs_by_volume() {
+            return sectors;
+        }
+        sectors
+            .saturating_mul(u64::from(self.copies()))
+            .checked_div(u64::from(self.members()))
+            .unwrap_or(sectors)
+    }
+
     /// The mark of a sync (see [`sync_sectors`](Self::sync_sectors)) when all stripes below `row`
     /// are done. With several spans, whose stripes are walked in turn, only what is done in all of
     /// them counts.

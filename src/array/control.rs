@@ -17,6 +17,7 @@ use crate::block::queue::{self, WorkQueue};
 use crate::model::{Checked, Slot, Text};
 use crate::personalities::bad::{BadSpot, BadSpots};
 use crate::personalities::choice::Choice;
+use crate::personalities::pace::Rates;
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -36,8 +37,8 @@ pub trait Notify: Send + Sync + 'static {
     /// sector of the member (from its start in the volume) that it is about.
     fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64);
 
-    /// A place did not agree: what was put right there, if anything, and the sector of the member. As
-    /// [`Notify::event`].
+    /// A place did not agree: what was put right there, if anything, and its first sector, of each member or of
+    /// the volume, as a sync counts. As [`Notify::event`].
     fn mismatch(&self, fixed: Option<(Slot, Choice)>, sector: u64);
 }
 
@@ -459,9 +460,14 @@ impl Array {
         Ok((room, lost_some))
     }
 
-    /// Limits the rate of tasks, in KiB/s of each member; 0: as for all arrays.
+    /// Limits the rate of tasks, in KiB/s of each member; 0: as for all arrays. A task at work finds them by itself.
     pub fn set_limits(&self, min_kib: u32, max_kib: u32) {
         self.limits.set(min_kib, max_kib);
+    }
+
+    /// The limits of tasks that count for it.
+    pub fn limits_in_force(&self) -> Rates {
+        self.limits.in_force()
     }
 
     /// Asks the task to end; it is told like any other end.

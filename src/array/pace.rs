@@ -2,10 +2,11 @@
 
 //! Limits of rate of tasks. What follows from them is in `personalities/pace.rs`.
 //!
-//! Each array has limits of its own; where it has none (0), those for all arrays count.
+//! Each array has limits of its own; where it has none (0), those for all arrays count, and where there are none of
+//! these either, the usual ones.
 
 use crate::block::context;
-use crate::personalities::pace::{Pace, Rates, Speed};
+use crate::personalities::pace::Rates;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Limits of rate; 0 is none.
@@ -14,14 +15,8 @@ pub(super) struct Limits {
     max_kib: AtomicU32,
 }
 
-/// What a task of any array gets beside busy users, as long as nobody says otherwise.
-const MIN_KIB_DEFAULT: u32 = 1000;
-
 /// Limits for all arrays.
-static GENERAL: Limits = Limits {
-    min_kib: AtomicU32::new(MIN_KIB_DEFAULT),
-    max_kib: AtomicU32::new(0),
-};
+static GENERAL: Limits = Limits::none();
 
 impl Limits {
     pub(super) const fn none() -> Self {
@@ -36,22 +31,22 @@ impl Limits {
         self.max_kib.store(max_kib, Ordering::Relaxed);
     }
 
-    fn effective(&self) -> Rates {
-        let pick = |own: &AtomicU32, general: &AtomicU32| match own.load(Ordering::Relaxed) {
-            0 => general.load(Ordering::Relaxed),
-            own => own,
-        };
+    fn own(&self) -> Rates {
         Rates {
-            min_kib: pick(&self.min_kib, &GENERAL.min_kib),
-            max_kib: pick(&self.max_kib, &GENERAL.max_kib),
+            min_kib: self.min_kib.load(Ordering::Relaxed),
+            max_kib: self.max_kib.load(Ordering::Relaxed),
         }
     }
 
-    /// How fast the task that `pace` is of may go on.
-    pub(super) fn speed(&self, pace: &mut Pace, is_busy: bool) -> Speed {
-        let second = context::ticks(1000) as u64;
-        pace.speed(now(), second, self.effective(), is_busy)
+    /// What counts for the array that these are of.
+    pub(super) fn in_force(&self) -> Rates {
+        self.own().or(GENERAL.own()).or(Rates::USUAL)
     }
+}
+
+/// Ticks of a second.
+pub(super) fn second() -> u64 {
+    context::ticks(1000) as u64
 }
 
 /// The tick that a task's pace begins, or goes on, at.
@@ -59,7 +54,7 @@ pub(super) fn now() -> u64 {
     context::jiffies() as u64
 }
 
-/// Sets the limits for all arrays that have none of their own.
+/// Sets the limits for all arrays that have none of their own; 0: the usual one.
 pub fn set_general_limits(min_kib: u32, max_kib: u32) {
     GENERAL.set(min_kib, max_kib);
 }

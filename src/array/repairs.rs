@@ -42,13 +42,8 @@ impl Array {
 
     /// A copy could not be read: it is to be written again.
     pub(super) fn want_repair(&self, slot: Slot, stripe: u64, column: u32, sectors: u32) {
-        let first = if self.geometry.shape().syncs_by_volume() {
-            self.geometry.stripe_start(stripe)
-        } else {
-            self.row_sector(stripe, slot)
-        };
         self.to_repair.lock().add(SyncRange {
-            first: first + u64::from(column),
+            first: self.sync_row_sector(stripe, slot) + u64::from(column),
             sectors: u64::from(sectors),
             fixed: None,
         });

@@ -17,6 +17,7 @@ use crate::block::queue;
 use crate::model::Checked;
 use crate::model::Slot;
 use crate::personalities::choice::Choice;
+use crate::personalities::headway::Headway;
 use crate::personalities::lane::Job;
 use crate::personalities::likeness::Likeness;
 use crate::personalities::pace::{Pace, Speed};
@@ -56,7 +57,7 @@ pub struct TaskStatus {
     pub done_sectors: u64,
     /// Sectors of each member in all (of the volume, where a sync counts so).
     pub total_sectors: u64,
-    /// KiB/s of each member since it started.
+    /// KiB/s of each member, since it started, was let go, or got other limits.
     pub rate_kib: u32,
     /// Seconds left, when that can be said.
     pub eta_seconds: Option<u32>,
@@ -111,6 +112,7 @@ struct Progress {
     array: Option<Arc<Gated<Array>>>,
     window: Window,
     pace: Pace,
+    headway: Headway,
     likeness: Likeness,
 }
 
@@ -127,8 +129,6 @@ pub(super) struct Task {
     scope: Scope,
     /// Where its way ends.
     lanes: u64,
-    started: u64,
-    started_lane: u64,
     #[pin]
     progress: SpinLockIrq<Progress>,
     cancelled: AtomicBool,
@@ -155,6 +155,7 @@ impl Task {
         let lanes = walk.end(pass.until_sectors);
         pass.from_sectors = walk.mark(first);
         let window = Window::new(first, lanes);
+        let headway = Headway::new(pace::now(), pass.from_sectors, array.limits.in_force());
         let task = Arc::pin_init(
             pin_init!(Self {
                 work <- kernel::new_delayed_work!("emd_task"),
@@ -164,12 +165,11 @@ impl Task {
                 walk,
                 lanes,
                 scope,
-                started: context::jiffies() as u64,
-                started_lane: first,
                 progress <- kernel::new_spinlock_irq!(Progress {
                     array: Some(array.clone()),
                     window,
                     pace: Pace::new(pace::now()),
+                    headway,
                     likeness: Likeness::new(),
                 }, "emd_task"),
                 cancelled: AtomicBool::new(false),
@@ -240,35 +240,40 @@ impl Task {
 
     /// Holds it, or lets it go on.
     pub(super) fn set_paused(self: &Arc<Self>, paused: bool) {
-        self.paused.store(paused, Ordering::Release);
+        {
+            let mut progress = self.progress.lock();
+            let was_paused = self.paused.swap(paused, Ordering::AcqRel);
+            if was_paused && !paused {
+                let mark = self.walk.mark(progress.window.base());
+                progress.headway.begin(pace::now(), mark);
+            }
+        }
         self.wake(0);
     }
 
     /// For people.
     pub(super) fn status(&self) -> TaskStatus {
-        let done_sectors = self.walk.mark(self.progress.lock().window.base());
-        let ticks = (context::jiffies() as u64)
-            .wrapping_sub(self.started)
-            .max(1);
-        let per_second = u64::from(context::ticks(1000) as u32).max(1);
-        let moved = done_sectors.saturating_sub(self.walk.mark(self.started_lane));
-        let rate = (moved / 2)
-            .saturating_mul(per_second)
-            .checked_div(ticks)
-            .unwrap_or(0);
+        let (base, headway) = {
+            let progress = self.progress.lock();
+            (progress.window.base(), progress.headway)
+        };
+        let done_sectors = self.walk.mark(base);
         let total_sectors = self.walk.mark(self.lanes);
-        let left = total_sectors.saturating_sub(done_sectors) / 2;
+        let paused = self.paused.load(Ordering::Relaxed);
+        // While it is held it has no rate, and nobody knows how long that will be.
+        let estimate = (!paused).then(|| {
+            let (now, second) = (pace::now(), pace::second());
+            headway.estimate(now, second, &self.walk, done_sectors, total_sectors)
+        });
         TaskStatus {
             kind: self.kind,
             pass: self.pass,
             done_sectors,
             total_sectors,
-            rate_kib: u32::try_from(rate).unwrap_or(u32::MAX),
-            eta_seconds: left
-                .checked_div(rate)
-                .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+            rate_kib: estimate.map_or(0, |estimate| estimate.rate_kib),
+            eta_seconds: estimate.and_then(|estimate| estimate.eta_seconds),
             mismatch_sectors: self.mismatch_sectors.load(Ordering::Relaxed),
-            paused: self.paused.load(Ordering::Relaxed),
+            paused,
         }
     }
 
@@ -291,9 +296,7 @@ impl Task {
             if let (Some(array), Some(range)) = (&progress.array, range) {
                 let fixed = differed.and_then(|members| self.fixed(array, &range, members));
                 if array.note_mismatch(&range, fixed) && self.tells_mismatches() {
-                    let slot = fixed.map_or(range.first_slot(&array.geometry), |(slot, _)| slot);
-                    let sector = array.row_sector(range.stripe, slot) + u64::from(range.column);
-                    array.notify.mismatch(fixed, sector);
+                    array.notify.mismatch(fixed, array.sync_sector(&range));
                 }
             }
             if progress.window.back(lane, !failed) {
@@ -396,7 +399,11 @@ impl Task {
                     self.publish(array, progress.window.base());
                     continue;
                 }
-                let speed = array.limits.speed(&mut progress.pace, is_busy);
+                let (rates, now) = (array.limits.in_force(), pace::now());
+                let base = progress.window.base();
+                let mark = || self.walk.mark(base);
+                progress.headway.under(rates, now, mark);
+                let speed = progress.pace.speed(now, pace::second(), rates, is_busy);
                 let most = match speed {
                     Speed::Full => WINDOW_FULL,
                     Speed::Gentle => WINDOW_BUSY,
@@ -532,16 +539,27 @@ impl Array {
     /// Keeps a place that did not agree, for people. True when it is a new one, and no neighbour of one
     /// that is known.
     fn note_mismatch(&self, lane: &WalkLane, fixed: Option<(Slot, Choice)>) -> bool {
-        let first = if self.geometry.shape().syncs_by_volume() {
-            self.geometry.stripe_start(lane.stripe)
-        } else {
-            self.row_sector(lane.stripe, lane.first_slot(&self.geometry))
-        };
         self.mismatches.lock().add(SyncRange {
-            first: first + u64::from(lane.column),
+            first: self.sync_sector(lane),
             sectors: u64::from(lane.sectors),
             fixed,
         })
+    }
+
+    /// Where a lane is in the space of a sync's marks.
+    fn sync_sector(&self, lane: &WalkLane) -> u64 {
+        let slot = lane.first_slot(&self.geometry);
+        self.sync_row_sector(lane.stripe, slot) + u64::from(lane.column)
+    }
+
+    /// Where a row, that `slot` has a part of, is in the space of a sync's marks: a sector of the member, or of the
+    /// volume.
+    pub(super) fn sync_row_sector(&self, stripe: u64, slot: Slot) -> u64 {
+        if self.geometry.shape().syncs_by_volume() {
+            self.geometry.stripe_start(stripe)
+        } else {
+            self.row_sector(stripe, slot)
+        }
     }
 
     /// Members that the rebuild has filled in a column of a row already, though its mark is not there yet:

@@ -57,6 +57,23 @@ impl Level {
         !matches!(self, Level::Concat | Level::Raid0)
     }
 
+    /// Whether marks of a sync (`ResyncProgress`, `Consistency::Initialising`, `RegionLog`) count
+    /// sectors of the volume: RAID 10 and 1E, whose copies are not side by side. All other levels
+    /// count sectors of each member. (Marks of a rebuild always count sectors of the member.)
+    pub fn syncs_by_volume(self) -> bool {
+        matches!(self, Level::Raid10 | Level::Raid1e)
+    }
+
+    /// What marks of a sync count up to, in a volume of `size_sectors` that takes `member_sectors` of each
+    /// member. (An array's geometry may need less of the members than they have: its syncs end there.)
+    pub fn sync_sectors(self, size_sectors: u64, member_sectors: u64) -> u64 {
+        if self.syncs_by_volume() {
+            size_sectors
+        } else {
+            member_sectors
+        }
+    }
+
     /// Parity members in each stripe (P, or P and Q).
     pub fn parity_members(self) -> u16 {
         match self {
@@ -195,11 +212,14 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether marks of a sync (`ResyncProgress`, `Consistency::Initialising`, `RegionLog`) count
-    /// sectors of the volume: RAID 10 and 1E, whose copies are not side by side. All other levels
-    /// count sectors of each member. (Marks of a rebuild always count sectors of the member.)
+    /// [`Level::syncs_by_volume`].
     pub fn syncs_by_volume(&self) -> bool {
-        matches!(self.level, Level::Raid10 | Level::Raid1e)
+        self.level.syncs_by_volume()
+    }
+
+    /// [`Level::sync_sectors`], of a volume of `size_sectors`.
+    pub fn sync_sectors(&self, size_sectors: u64) -> u64 {
+        self.level.sync_sectors(size_sectors, self.member_sectors)
     }
 
     /// Members over all spans.

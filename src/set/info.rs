@@ -76,6 +76,7 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     let (read_errors, write_errors) = running.array.errors();
     volume.read_errors = read_errors;
     volume.write_errors = write_errors;
+    volume.limits = running.array.limits_in_force();
     if let Ok((ranges, lost_some)) = running.array.mismatches() {
         volume.mismatches_lost = lost_some;
         for range in ranges.iter() {
@@ -137,11 +138,16 @@ fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<T
             (asked.kind, asked.from_sectors)
         }
     };
+    let geometry = inner.running(volume.index)?.array.geometry();
+    let total_sectors = match kind {
+        TaskKind::Rebuild => geometry.used_member_sectors(),
+        _ => geometry.sync_sectors(),
+    };
     Some(TaskInfo {
         kind,
         state: TaskState::Waiting,
-        done_sectors: done_sectors.min(volume.member_sectors),
-        total_sectors: volume.member_sectors,
+        done_sectors: done_sectors.min(total_sectors),
+        total_sectors,
         rate_kib: 0,
         eta_seconds: None,
         mismatch_sectors: 0,

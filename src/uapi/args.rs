@@ -244,9 +244,10 @@ wire_struct! {
         pub op: u16,
         /// `[in]` `EMD_TASK_*` with `EMD_TASK_OP_START`, else 0.
         pub kind: u16,
-        /// `[in]` Least rate in KiB/s, with `EMD_TASK_OP_LIMITS`; else 0.
+        /// `[in]` Least beside users in KiB/s of each member, with `EMD_TASK_OP_LIMITS`; else 0. 0 of one array
+        /// is what all have; of all it is the usual limit, 1000.
         pub rate_min_kib: u32,
-        /// `[in]` Most, likewise; 0 is no limit, and of one array what all have.
+        /// `[in]` Most, likewise; 0 of one array is what all have; of all it is no limit.
         pub rate_max_kib: u32,
         /// Must be 0.
         pub reserved: u32,

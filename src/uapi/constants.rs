@@ -19,7 +19,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition.
-    API_MINOR: u32 = 1;
+    API_MINOR: u32 = 2;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -137,7 +137,7 @@ wire_constants! {
     FORMAT_SPARES_GLOBAL: u32 = 1 << 0;
     /// Format flag: records spares for one volume.
     FORMAT_SPARES_DEDICATED: u32 = 1 << 1;
-    /// Format flag: records how far a rebuild or resync got.
+    /// Format flag: records how far a rebuild, an initialisation or a resync got.
     FORMAT_CHECKPOINTS: u32 = 1 << 2;
     /// Format flag: records which regions are being written, so that only these are resynced.
     FORMAT_REGION_LOG: u32 = 1 << 3;

@@ -13,7 +13,7 @@
 #include <linux/types.h>
 
 #define EMD_API_MAJOR 1 /* Version of the surface; a change here breaks callers */
-#define EMD_API_MINOR 1 /* Grows with every compatible addition */
+#define EMD_API_MINOR 2 /* Grows with every compatible addition */
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -84,7 +84,7 @@
 
 #define EMD_FORMAT_SPARES_GLOBAL (1u << 0) /* Format flag: records spares for the whole set */
 #define EMD_FORMAT_SPARES_DEDICATED (1u << 1) /* Format flag: records spares for one volume */
-#define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild or resync got */
+#define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild, an initialisation or a resync got */
 /* Format flag: records which regions are being written, so that only these are resynced */
 #define EMD_FORMAT_REGION_LOG (1u << 3)
 #define EMD_FORMAT_BAD_RANGES (1u << 4) /* Format flag: records bad ranges */
@@ -192,7 +192,11 @@
 #define EMD_EVENT_WRITE_ERROR 21 /* A member could not write. value: sector of the disk */
 /* A read error was put right by writing what the others say. value: sector of the disk */
 #define EMD_EVENT_READ_REPAIRED 22
-#define EMD_EVENT_MISMATCH 23 /* Redundancy did not agree. value: first sector of the member; the text says why it was this one */
+/*
+ * Redundancy did not agree. value: first sector, of each member, for RAID 10 and 1E of the volume; a
+ * repair says which member it wrote (slot), and the text why it was this one
+ */
+#define EMD_EVENT_MISMATCH 23
 #define EMD_EVENT_READ_ONLY 24 /* An array takes no more writes; the text says why */
 #define EMD_EVENT_METADATA_ERROR 25 /* Metadata could not be written; the text says where and why */
 #define EMD_EVENT_NOTE 26 /* Something a person should know; the text says what */
@@ -339,8 +343,12 @@ struct emd_task {
 	struct emd_target target; /* The array, or everything (limits only) */
 	__u16 op; /* [in] EMD_TASK_OP_* */
 	__u16 kind; /* [in] EMD_TASK_* with EMD_TASK_OP_START, else 0 */
-	__u32 rate_min_kib; /* [in] Least rate in KiB/s, with EMD_TASK_OP_LIMITS; else 0 */
-	__u32 rate_max_kib; /* [in] Most, likewise; 0 is no limit, and of one array what all have */
+	/*
+	 * [in] Least beside users in KiB/s of each member, with EMD_TASK_OP_LIMITS; else 0. 0 of one array is
+	 * what all have; of all it is the usual limit, 1000
+	 */
+	__u32 rate_min_kib;
+	__u32 rate_max_kib; /* [in] Most, likewise; 0 of one array is what all have; of all it is no limit */
 	__u32 reserved; /* Must be 0 */
 };
 
@@ -411,7 +419,8 @@ struct emd_rec_volume {
 	char layout[24]; /* Layout of each span; - where the level has none */
 	__u64 size_sectors; /* Size that users see */
 	__u64 member_sectors; /* Sectors used on each member */
-	__u64 consistent_sectors; /* Sectors of each member that agree, while initialising; else 0 */
+	/* Sectors that agree, while initialising: of each member, for RAID 10 and 1E of the volume; else 0 */
+	__u64 consistent_sectors;
 	__u64 read_errors; /* Reads of members that failed */
 	__u64 write_errors; /* Writes to members that failed */
 	__u32 number; /* N of /dev/emdN, or EMD_NONE while it is not started */
@@ -425,13 +434,21 @@ struct emd_rec_volume {
 	__u16 task_kind; /* Running task, EMD_TASK_*, or 0 */
 	__u16 task_state; /* EMD_TASK_STATE_*, or 0 */
 	__u16 crash_policy; /* What is done about crashes, EMD_POLICY_*; 0 for levels without parity */
-	__u32 task_rate_kib; /* KiB/s, of each member */
-	__u64 task_done_sectors; /* Sectors of each member done */
-	__u64 task_total_sectors; /* Sectors of each member to do in all */
+	__u32 task_rate_kib; /* KiB/s of each member, since it started, was let go, or got other limits */
+	/* Sectors done: of each member, for RAID 10 and 1E of the volume; of a rebuild always of the member */
+	__u64 task_done_sectors;
+	__u64 task_total_sectors; /* Sectors to do in all, likewise */
 	__u64 task_mismatch_sectors; /* Sectors that did not agree, as far as the task got */
 	__u32 task_eta_seconds; /* Seconds that the task will still take, or EMD_NONE */
 	__u32 reserved1; /* 0 */
-	char reason[208]; /* Why it is read-only or refused */
+	/*
+	 * Why it is read-only or refused; with EMD_ACCESS_READ_WRITE mostly empty, else what a person
+	 * should do, or that it is being filled with zeroes
+	 */
+	char reason[208];
+	/* What a task gets beside users at least, in KiB/s of each member: the limit in force; 0 while it is not started */
+	__u32 rate_min_kib;
+	__u32 rate_max_kib; /* What it gets at most, likewise; 0 is no limit */
 };
 
 /* Record: a member of the volume before it. */

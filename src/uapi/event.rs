@@ -56,7 +56,8 @@ wire_enum! {
         WriteError = 21, "WRITE_ERROR", "write-error";
         /// A read error was put right by writing what the others say. `value`: sector of the disk.
         ReadRepaired = 22, "READ_REPAIRED", "read-repaired";
-        /// Redundancy did not agree. `value`: first sector of the member; the text says why it was this one.
+        /// Redundancy did not agree. `value`: first sector, of each member, for RAID 10 and 1E of the volume; a
+        /// repair says which member it wrote (`slot`), and the text why it was this one.
         Mismatch = 23, "MISMATCH", "mismatch";
         /// An array takes no more writes; the text says why.
         ReadOnly = 24, "READ_ONLY", "read-only";

@@ -14,6 +14,7 @@ use crate::model::{
     Level, MemberState, Set, Slot, Text, Volume, VolumeIndex,
 };
 use crate::personalities::choice::Choice;
+use crate::personalities::pace::Rates;
 use kernel::prelude::*;
 
 wire_enum! {
@@ -104,11 +105,12 @@ pub struct TaskInfo {
     pub kind: TaskKind,
     /// Whether it works.
     pub state: TaskState,
-    /// Sectors of each member done.
+    /// Sectors done: of each member, of the volume where a sync counts so
+    /// ([`Level::syncs_by_volume`]); of a rebuild always of the member.
     pub done_sectors: u64,
-    /// Sectors of each member in all.
+    /// Sectors in all, likewise.
     pub total_sectors: u64,
-    /// KiB/s of each member, lately.
+    /// KiB/s of each member, since it started, was let go, or got other limits.
     pub rate_kib: u32,
     /// Seconds left, when that can be said.
     pub eta_seconds: Option<u32>,
@@ -203,6 +205,8 @@ pub struct VolumeInfo {
     pub mismatches: KVec<RangeInfo>,
     /// There were more of them than are kept.
     pub mismatches_lost: bool,
+    /// The limits of tasks in force; none while it is not started.
+    pub limits: Rates,
 }
 
 /// A stretch of an array: sectors of each member, or of the volume where a sync counts so.
@@ -282,7 +286,7 @@ pub struct FormatInfo {
     pub spares_global: bool,
     /// Records spares for one volume.
     pub spares_dedicated: bool,
-    /// Records how far a rebuild or resync got.
+    /// Records how far a rebuild, an initialisation or a resync got.
     pub checkpoints: bool,
     /// Records which regions are being written.
     pub region_log: bool,
@@ -345,6 +349,12 @@ impl SetInfo {
 }
 
 impl VolumeInfo {
+    /// What [`Consistency::Initialising`] counts up to ([`Level::sync_sectors`]).
+    pub fn sync_sectors(&self) -> u64 {
+        self.level
+            .sync_sectors(self.size_sectors, self.member_sectors)
+    }
+
     fn from_model(
         set: &Set,
         index: VolumeIndex,
@@ -396,6 +406,7 @@ impl VolumeInfo {
             write_errors: 0,
             mismatches: KVec::new(),
             mismatches_lost: false,
+            limits: Rates::NONE,
         })
     }
 }

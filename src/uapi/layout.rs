@@ -118,7 +118,7 @@ wire_struct! {
         pub size_sectors: u64,
         /// Sectors used on each member.
         pub member_sectors: u64,
-        /// Sectors of each member that agree, while initialising; else 0.
+        /// Sectors that agree, while initialising: of each member, for RAID 10 and 1E of the volume; else 0.
         pub consistent_sectors: u64,
         /// Reads of members that failed.
         pub read_errors: u64,
@@ -146,11 +146,11 @@ wire_struct! {
         pub task_state: u16,
         /// What is done about crashes, `EMD_POLICY_*`; 0 for levels without parity.
         pub crash_policy: u16,
-        /// KiB/s, of each member.
+        /// KiB/s of each member, since it started, was let go, or got other limits.
         pub task_rate_kib: u32,
-        /// Sectors of each member done.
+        /// Sectors done: of each member, for RAID 10 and 1E of the volume; of a rebuild always of the member.
         pub task_done_sectors: u64,
-        /// Sectors of each member to do in all.
+        /// Sectors to do in all, likewise.
         pub task_total_sectors: u64,
         /// Sectors that did not agree, as far as the task got.
         pub task_mismatch_sectors: u64,
@@ -158,8 +158,12 @@ wire_struct! {
         pub task_eta_seconds: u32,
         /// 0.
         pub reserved1: u32,
-        /// Why it is read-only or refused.
+        /// Why it is read-only or refused; what a person should do; what is being done.
         pub reason: [u8; 208],
+        /// What a task gets beside users at least, in KiB/s of each member: the limit in force; 0 while it is not started.
+        pub rate_min_kib: u32,
+        /// What it gets at most, likewise; 0 is no limit.
+        pub rate_max_kib: u32,
     }
 }
 

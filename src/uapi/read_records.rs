@@ -16,6 +16,7 @@ use super::request::DevNumber;
 use super::wire::Wire;
 use super::words::policy_from;
 use crate::model::{BadRange, Checked, Consistency, DiskRole, DiskState, MemberState};
+use crate::personalities::pace::Rates;
 use kernel::prelude::*;
 
 /// Steps through a stream of records: kind and bytes of each. Ends at the first one whose length
@@ -238,6 +239,10 @@ fn decode_volume(volume: &VolumeRec) -> Checked<VolumeInfo> {
         write_errors: volume.write_errors,
         mismatches: KVec::new(),
         mismatches_lost: false,
+        limits: Rates {
+            min_kib: volume.rate_min_kib,
+            max_kib: volume.rate_max_kib,
+        },
     })
 }
 

@@ -328,5 +328,7 @@ fn volume_record(volume: &VolumeInfo) -> VolumeRec {
         task_eta_seconds: task.and_then(|task| task.eta_seconds).unwrap_or(NONE),
         reserved1: 0,
         reason: text_field(volume.reason),
+        rate_min_kib: volume.limits.min_kib,
+        rate_max_kib: volume.limits.max_kib,
     }
 }

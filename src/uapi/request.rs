@@ -260,9 +260,9 @@ pub enum TaskOp {
     Cancel,
     /// Set limits of rate.
     Limits {
-        /// Least, in KiB/s.
+        /// Least beside users, in KiB/s of each member; 0: as for all arrays, or of all the usual one.
         min_kib: u32,
-        /// Most; 0 for none.
+        /// Most, likewise.
         max_kib: u32,
     },
 }

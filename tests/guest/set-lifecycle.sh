@@ -23,7 +23,57 @@ write_on() {
 
 role_of() { emdadm show --json | jq -r --arg d "$1" '.sets[].disks[] | select(.device == $d) | .role'; }
 
+# exits CODE ARGUMENT...: what emdadm ends with; the test goes on when that is not 0.
+exits() {
+  local code=0
+  emdadm "${@:2}" >/run/said 2>&1 || code=$?
+  expect_equal "exit code of emdadm ${*:2}" $code "$1"
+}
+
+# answers KEYS ARGUMENT...: emdadm does it, and says so in JSON. What it says is kept until all is judged at once.
+answers() {
+  printf '"%s"\n%s\n' "${*:2}" "$1" >>/run/wanted
+  printf '"%s"\n' "${*:2}" >>/run/answers
+  emdadm --json "${@:2}" >>/run/answers || fail "emdadm --json ${*:2}"
+}
+
 set_has_disk() { emdadm show --json | jq -e --arg d "$1" 'any(.sets[].disks[]; .device == $d)'; }
+
+# Each command that changes something prints one object with the keys that docs/emdadm.md lists; scripts may go by exit codes.
+answers_of_all_commands() {
+  local tasks='["done","targets"]' members='["done"]' spare last
+  step "what is said in JSON, and by exit codes"
+  spare=$(disk disk4) last=$(disk disk6)
+  rm -f /run/wanted /run/answers
+  answers "$tasks" limit --max 16K emd0
+  answers "$tasks" check emd0
+  wait_for 10 emd_task_is emd0 running
+  exits 5 wait --timeout 0 emd0
+  answers "$tasks" pause emd0
+  answers "$tasks" resume emd0
+  answers "$tasks" cancel emd0
+  answers "$tasks" limit emd0
+  wait_for 10 emd_has_task emd0 null
+  answers "$tasks" repair emd0
+  answers '["waited","well"]' wait emd0
+  answers "$tasks" resync emd0
+  answers '["waited","well"]' wait emd0
+  exits 0 show --check emd0
+  answers "$members" fail emd0 "$last"
+  exits 3 show --check emd0
+  exits 3 list --check
+  answers "$members" remove emd0 "$last"
+  answers "$members" add emd0 "$last"
+  wait_for 30 emd_settled emd0
+  # It came back too late: it is part of the set, and perhaps known to be old.
+  answers "$members" add emd0 "$spare"
+  answers "$members" spare emd0 "$spare"
+  answers '["name","renamed"]' rename emd0 renamed
+  exits 5 monitor --timeout 0
+  answers '["arrays_stopped"]' stop renamed
+  answers '["changed","policy"]' policy renamed none
+  expect_equal "one object each" "$(jq -c 'if type == "object" then keys else . end' /run/answers)" "$(cat /run/wanted)"
+}
 
 boot_1() {
   step "create raid5"
@@ -134,4 +184,5 @@ boot_3() {
   dd if=/dev/zero of=/dev/emd1 bs=1M count=1 oflag=direct conv=notrunc status=none
   expect "delete what is empty" emdadm delete w
   expect "json" emdadm show --json
+  answers_of_all_commands
 }

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
-# disks: 20x52M virtio, 1x1M virtio, 3x52M scsi
+# disks: 21x52M virtio, 1x1M virtio, 3x52M scsi
 # cpus: 1
 # emd: manual
 # timeout: 240
@@ -18,9 +18,9 @@ CASES=(
   "mi1 md-1.2 raid1 9 2 initialise"
   "mr6 md-1.2 raid6 11 4 rebuild --chunk 16K"
   "r10 ddf raid10 15 4 rebuild --chunk 16K"
-  "c5 ddf raid5 22 3 check --chunk 64K"
+  "c5 ddf raid5 23 3 check --chunk 64K"
 )
-! whole || CASES+=("mi4 md-1.0 raid1 19 2 initialise")
+! whole || CASES+=("mi10 md-1.0 raid10 19 3 initialise --chunk 16K")
 
 # each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
 each() {
@@ -59,13 +59,13 @@ recorded_is() { (($(recorded) >= $1)); }
 
 note() {
   printf '%s\n' "$*" >>/run/notes
-  dd if=/run/notes of="$(disk disk21)" bs=64k count=1 conv=sync oflag=direct status=none
+  dd if=/run/notes of="$(disk disk22)" bs=64k count=1 conv=sync oflag=direct status=none
 }
 
 # noted NAME WHAT: the last value.
 noted() { awk -v name="$1" -v what="$2" '$1 == name && $2 == what { value = $3 } END { print value }' /run/notes; }
 
-remember() { dd if="$(disk disk21)" bs=64k count=1 iflag=direct status=none | tr -d '\0' >/run/notes; }
+remember() { dd if="$(disk disk22)" bs=64k count=1 iflag=direct status=none | tr -d '\0' >/run/notes; }
 
 # --- What is done with each case
 

@@ -96,7 +96,8 @@ hold_and_limit() {
   expect_failure "a second task is refused" emdadm repair one
   expect "held" emdadm pause one
   wait_for 10 emd_task_is one paused
-  local before
+  expect_equal "the limits in force: its own, and what is usual" "$(emd_get one '"\(.rate_min_kib_s) \(.rate_max_kib_s)"')" "1000 512"
+  local before code=0
   sleep 0.3
   before=$(emd_done one)
   sleep 1
@@ -107,7 +108,9 @@ hold_and_limit() {
   TERM=linux script -qc "stty cols 80; emdadm wait --timeout 2 one" /run/terminal >/dev/null </dev/null || true
   tr '\r' '\n' </run/terminal >/run/lines
   expect "a bar on a terminal" grep -aqE 'emd[0-9]+ .*(█|░).* check [0-9]' /run/lines
-  expect_equal "a line elsewhere" "$( (emdadm wait --timeout 1 one 2>/dev/null || true) | head -n 1 | cut -d : -f 2 | cut -c 1-6)" " check"
+  emdadm wait --timeout 1 one >/run/lines 2>/dev/null || code=$?
+  expect_equal "time ran out" $code 5
+  expect_equal "a line elsewhere" "$(head -n 1 /run/lines | cut -d : -f 2 | cut -c 1-6)" " check"
   expect "cancelled" emdadm cancel one
   wait_for 10 emd_has_task one null
   expect "no limit" emdadm limit one

@@ -4,12 +4,9 @@
 //   ioctl-hostile wrong              each call with one thing wrong: the errno and the reason that docs/ioctl.md promises
 //   ioctl-hostile random SEED COUNT MAJOR:MINOR...   random calls; the disks are members, and so in use
 //   ioctl-hostile powerless          what a program without CAP_SYS_ADMIN may do
-//   ioctl-hostile events N           poll, read, and what a reader loses; renames /dev/emdN for it
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,10 +14,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "emd.h"
+#include "said.h"
 
 #define PAGE 4096ul
 #define KERNEL_ADDRESS 0xffff888000000000ul
@@ -49,45 +46,17 @@ static const struct call {
 	{ EMD_IOC_POLICY, "POLICY", sizeof(struct emd_policy), 1, offsetof(struct emd_policy, target), 0 },
 };
 
-static int fd = -1;
-static int wrong;
-static char reason[EMD_REASON_BYTES];
 static unsigned char *pages;	/* two, then one that is not there */
 static unsigned char *fixed;	/* one that can only be read */
 static unsigned char scratch[1 << 18];	/* room for whatever is written */
 
-static void complain(const char *text, ...)
-{
-	va_list args;
-
-	va_start(args, text);
-	vprintf(text, args);
-	va_end(args);
-	printf("\n");
-	wrong++;
-}
-
-static void die(const char *text)
-{
-	perror(text);
-	exit(2);
-}
-
 static void prepare(void)
 {
-	fd = open("/dev/emd", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		die("/dev/emd");
+	open_emd();
 	pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fixed = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pages == MAP_FAILED || fixed == MAP_FAILED || munmap(pages + 2 * PAGE, PAGE))
 		die("mmap");
-}
-
-static struct emd_head head(unsigned int size)
-{
-	memset(reason, 'x', sizeof(reason));
-	return (struct emd_head){ .size = size, .reason_ptr = (uintptr_t)reason, .reason_len = sizeof(reason) };
 }
 
 static int reason_is_text(void)
@@ -106,12 +75,6 @@ static void refused(const char *what, unsigned long cmd, void *arg, int want, in
 		complain("%s: errno %d, wanted %d (%.200s)", what, errno, want, told ? reason : "");
 	else if (told && !reason_is_text())
 		complain("%s: no reason is given", what);
-}
-
-static void done(const char *what, unsigned long cmd, void *arg)
-{
-	if (ioctl(fd, cmd, arg) < 0)
-		complain("%s: errno %d (%.200s)", what, errno, reason);
 }
 
 /* What every call has to refuse whatever it does. */
@@ -169,8 +132,6 @@ static void wrong_heads(const struct call *call)
 		complain("%s: not cut", what);
 #undef TRY
 }
-
-#define FRESH(arg) (memset(&(arg), 0, sizeof(arg)), (arg).head = head(sizeof(arg)))
 
 static void wrong_outs(void)
 {
@@ -542,117 +503,6 @@ static int powerless(void)
 	return wrong != 0;
 }
 
-static void rename_array(unsigned int array, unsigned int nth)
-{
-	struct emd_rename rename;
-
-	FRESH(rename);
-	rename.target = (struct emd_target){ .kind = EMD_TARGET_NUMBER, .number = array };
-	snprintf(rename.name, sizeof(rename.name), "name%u", nth);
-	done("RENAME", EMD_IOC_RENAME, &rename);
-}
-
-/* Reads all there is; each event follows the one before. Says how many there were, those that were lost included. */
-static uint64_t read_events(int from, uint64_t *seq, uint64_t *lost)
-{
-	static struct emd_event events[7];
-	uint64_t count = 0;
-	ssize_t len;
-
-	while ((len = read(from, events, sizeof(events))) > 0) {
-		if (len % sizeof(events[0]))
-			complain("read gave a part of an event: %zd bytes", len);
-		for (size_t n = 0; n < len / sizeof(events[0]); n++) {
-			const struct emd_event *event = &events[n];
-
-			if (event->size != sizeof(*event))
-				complain("an event's size is %u", event->size);
-			if (event->kind == EMD_EVENT_LOST) {
-				*lost += event->value;
-				count += event->value;
-				if (*seq && event->seq != *seq + event->value)
-					complain("after %llu, %llu lost, LOST has %llu", (unsigned long long)*seq, (unsigned long long)event->value,
-						 (unsigned long long)event->seq);
-			} else {
-				count++;
-				if (*seq && event->seq != *seq + 1)
-					complain("event %llu follows %llu", (unsigned long long)event->seq, (unsigned long long)*seq);
-			}
-			*seq = event->seq;
-		}
-	}
-	if (len != 0 && errno != EAGAIN)
-		complain("read: errno %d", errno);
-	return count;
-}
-
-static int watch(unsigned int array)
-{
-	int own = open("/dev/emd", O_RDONLY | O_NONBLOCK), slow = open("/dev/emd", O_RDONLY | O_NONBLOCK);
-	struct pollfd wait = { .fd = own, .events = POLLIN };
-	struct emd_events place;
-	uint64_t seq = 0, lost = 0, count;
-	unsigned char small[8];
-	struct emd_event event;
-	int status;
-
-	if (own < 0 || slow < 0)
-		die("/dev/emd");
-	if (read(own, &event, sizeof(event)) >= 0 || errno != EAGAIN)
-		complain("there is an event, or errno %d", errno);
-	if (poll(&wait, 1, 0) != 0)
-		complain("poll says that there is something");
-	if (read(own, small, sizeof(small)) >= 0 || errno != EINVAL)
-		complain("a read of 8 bytes: errno %d", errno);
-
-	/* Who waits is woken: one in read, one in poll. */
-	pid_t reader = fork();
-	if (!reader) {
-		int mine = open("/dev/emd", O_RDONLY);
-
-		alarm(20);
-		_exit(mine < 0 || read(mine, &event, sizeof(event)) != sizeof(event));
-	}
-	pid_t poller = fork();
-	if (!poller) {
-		alarm(20);
-		_exit(poll(&wait, 1, 15000) != 1 || wait.revents != POLLIN);
-	}
-	usleep(300000);
-	rename_array(array, 0);
-	if (waitpid(poller, &status, 0) != poller || status)
-		complain("poll was not woken: %#x", status);
-	if (waitpid(reader, &status, 0) != reader || status)
-		complain("read was not woken: %#x", status);
-	if (read(own, (void *)KERNEL_ADDRESS, sizeof(event)) >= 0 || errno != EFAULT)
-		complain("a read into the kernel: errno %d", errno);
-
-	for (unsigned int n = 1; n < 100; n++)
-		rename_array(array, n);
-	count = read_events(own, &seq, &lost);
-	if (count < 100 || lost)
-		complain("100 renames gave %llu events, %llu lost", (unsigned long long)count, (unsigned long long)lost);
-
-	for (unsigned int n = 100; n < 100 + EMD_EVENTS_MAX + 44; n++)
-		rename_array(array, n);
-	uint64_t slow_seq = 0, slow_lost = 0;
-	uint64_t all = read_events(slow, &slow_seq, &slow_lost);
-	count += read_events(own, &seq, &lost);
-	if (!slow_lost || all - slow_lost != EMD_EVENTS_MAX)
-		complain("the slow reader got %llu, %llu lost", (unsigned long long)all, (unsigned long long)slow_lost);
-	if (all != count || seq != slow_seq)
-		complain("one reader has %llu events to %llu, the other %llu to %llu", (unsigned long long)count, (unsigned long long)seq,
-			 (unsigned long long)all, (unsigned long long)slow_seq);
-
-	FRESH(place), place.seq = UINT64_MAX;
-	done("EVENTS to the end", EMD_IOC_EVENTS, &place);
-	if (place.next_seq != seq + 1 || place.seq != place.next_seq)
-		complain("the next event is %llu, place %llu", (unsigned long long)place.next_seq, (unsigned long long)place.seq);
-	if (place.next_seq - place.oldest_seq != EMD_EVENTS_MAX)
-		complain("from %llu to %llu are kept", (unsigned long long)place.oldest_seq, (unsigned long long)place.next_seq);
-	return wrong != 0;
-}
-
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -663,8 +513,6 @@ int main(int argc, char **argv)
 		return all_wrong();
 	if (!strcmp(mode, "powerless"))
 		return powerless();
-	if (!strcmp(mode, "events") && argc == 3)
-		return watch(atoi(argv[2]));
 	if (!strcmp(mode, "random") && argc > 4) {
 		for (int n = 4; n < argc && disks_count < COUNT(disks); n++) {
 			unsigned int major, minor;

@@ -3,6 +3,7 @@
 //! The pure core, compiled for the host from the very files that go into the module.
 
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 #[path = "../../../metadata/mod.rs"]
 pub mod metadata;

@@ -26,7 +26,7 @@ Exit codes:
   0  done
   1  refused by the kernel, or failed; the reason is printed
   2  wrong usage
-  3  done, but not all is well (with --check: something is degraded, failed or damaged)
+  3  done, but not all is well (with --check: something is degraded, failed, read-only, damaged or not started)
   4  not there: module not loaded, no such array, set or device, no metadata found
   5  time ran out (--timeout)
 
@@ -215,7 +215,7 @@ Examples:
   emdadm list --json
   emdadm list --check        exit code 3 unless all is well: for scripts")]
 pub struct ListArgs {
-    /// Exit with 3 when an array is degraded, failed or not started
+    /// Exit with 3 when an array is degraded, failed, read-only or not started (of bad sectors only `show` knows)
     #[arg(long)]
     pub check: bool,
 }
@@ -226,9 +226,10 @@ pub struct ListArgs {
 Examples:
   emdadm show                everything
   emdadm show emd0           the set of /dev/emd0
-  emdadm show --check emd0   exit code 3 unless it is optimal")]
+  emdadm show --check emd0   exit code 3 unless all of that set is well
+  emdadm show --mismatches emd0   and the places that did not agree, after a check or repair")]
 pub struct ShowArgs {
-    /// Exit with 3 when something shown is degraded, failed or not started
+    /// Exit with 3 when something shown is degraded, failed, read-only or not started, or a disk has bad sectors
     #[arg(long)]
     pub check: bool,
     /// List the places that did not agree at the last check, repair or resync. They are kept in memory: a restart forgets them
@@ -251,7 +252,7 @@ pub struct ExamineArgs {
     /// Logical sector size of image files in bytes
     #[arg(long, default_value_t = 512, value_parser = sector_size)]
     pub sector_size: u32,
-    /// Exit with 3 when a set is damaged, degraded or failed
+    /// Exit with 3 when metadata is damaged, a volume degraded or failed, or a disk has bad sectors
     #[arg(long)]
     pub check: bool,
     /// Image files, with their disks' serial numbers where the metadata goes by them, or block devices
@@ -415,17 +416,19 @@ pub struct TargetsArgs {
 #[derive(Args)]
 #[command(after_help = "\
 Rates are of each member. A task goes as fast as it can while nobody uses the array; beside users it
-goes slowly, but at least at the lower limit.
+goes slowly, but at least at the lower limit. What is not given is taken back: of an array to the
+limit for all, for all to what is usual, 1000K beside users and no upper limit.
 
 Examples:
   emdadm limit --max 50M               for all arrays that have no limit of their own
   emdadm limit --min 5M --max 200M emd0
-  emdadm limit emd0                    as for all arrays again")]
+  emdadm limit emd0                    as for all arrays again
+  emdadm limit                         for all: what is usual again")]
 pub struct LimitArgs {
-    /// Least for each second beside users
+    /// Least for each second beside users; as for all arrays, or what is usual, without it
     #[arg(long, value_name = "SIZE")]
     pub min: Option<Size>,
-    /// Most for each second; no limit without it
+    /// Most for each second; as for all arrays, or no limit, without it
     #[arg(long, value_name = "SIZE")]
     pub max: Option<Size>,
     /// Arrays; all without any

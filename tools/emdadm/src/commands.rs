@@ -10,6 +10,7 @@ use crate::device::{Create, Device};
 use crate::failure::{Failure, Outcome, Result};
 use crate::progress;
 use crate::target::{dev_name, dev_number, dev_numbers, find, find_set, parse_id, show_id};
+use crate::text;
 use crate::view::{self, SetView};
 use emd_core::model::CrashPolicy;
 use emd_core::uapi::constants::*;
@@ -142,7 +143,7 @@ pub fn scan(args: &ScanArgs, json: bool) -> Result<Outcome> {
         if nth != 0 {
             println!();
         }
-        view::print_set(set, &dev_name, false);
+        text::print_set(set, &dev_name, false);
     }
     for note in &scanned.records.notes {
         match note.dev {

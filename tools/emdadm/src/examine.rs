@@ -4,6 +4,7 @@
 
 use crate::cli::ExamineArgs;
 use crate::failure::{Failure, Outcome, Result};
+use crate::text;
 use crate::view::{self, SetView};
 use emd_core::metadata::{
     registry, DiskImage, Extent, Format, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
@@ -88,7 +89,7 @@ pub fn run(args: &ExamineArgs, json: bool) -> Result<Outcome> {
     if json {
         view::print_json(&found.to_json());
     }
-    let well = problems.is_empty() && sets.iter().all(|set| set.volumes.iter().all(view::is_well));
+    let well = problems.is_empty() && sets.iter().all(view::all_is_well);
     match args.check && !well {
         true => Ok(Outcome::NotAllWell),
         false => Ok(Outcome::Done),
@@ -442,7 +443,7 @@ impl Found<'_> {
             if nth != 0 {
                 println!();
             }
-            view::print_set(set, self.name, in_doubt);
+            text::print_set(set, self.name, in_doubt);
         }
         for problem in self.problems {
             let path = self.path(problem.source).unwrap_or_default();

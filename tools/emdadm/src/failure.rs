@@ -10,7 +10,7 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_REFUSED: u8 = 1;
 /// Wrong usage.
 pub const EXIT_USAGE: u8 = 2;
-/// Done, but something is degraded, failed or damaged.
+/// Done, but something is degraded, failed, damaged, read-only or not started.
 pub const EXIT_NOT_ALL_WELL: u8 = 3;
 /// Module, array, set, device or metadata is not there.
 pub const EXIT_NOT_THERE: u8 = 4;

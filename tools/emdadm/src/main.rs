@@ -12,11 +12,14 @@ mod examine;
 mod failure;
 mod monitor;
 mod progress;
+#[cfg(test)]
+mod sample;
 mod show;
 mod size;
 mod sys;
 mod target;
 mod tasks;
+mod text;
 mod view;
 
 use clap::Parser;

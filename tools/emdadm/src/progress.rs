@@ -6,6 +6,7 @@ use crate::cli::WaitArgs;
 use crate::device::Device;
 use crate::failure::{Failure, Outcome, Result};
 use crate::target::find;
+use crate::text;
 use crate::view;
 use emd_core::uapi::{SetInfo, Target, TaskState, VolumeInfo};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -79,12 +80,12 @@ impl Bars {
                 let bar = self.all.add(ProgressBar::new(task.total_sectors));
                 let style = ProgressStyle::with_template("{prefix:12} {wide_bar} {msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                bar.set_prefix(view::call(volume));
+                bar.set_prefix(text::call(volume));
                 bar
             });
             bar.set_length(task.total_sectors);
             bar.set_position(task.done_sectors);
-            bar.set_message(view::task_text(task));
+            bar.set_message(text::task_text(task));
         }
         self.bars.retain(|id, bar| {
             let keep = seen.contains(id);
@@ -159,7 +160,7 @@ pub fn wait(args: &WaitArgs, json: bool) -> Result<Outcome> {
                 line_at = Instant::now() + LINE_EVERY;
                 for volume in &running {
                     if let Some(task) = &volume.task {
-                        println!("{}: {}", view::call(volume), view::task_text(task));
+                        println!("{}: {}", text::call(volume), text::task_text(task));
                     }
                 }
             }
@@ -168,7 +169,7 @@ pub fn wait(args: &WaitArgs, json: bool) -> Result<Outcome> {
         if let Some(end) = end {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let names: Vec<String> = running.iter().map(|v| view::call(v)).collect();
+                let names: Vec<String> = running.iter().map(|v| text::call(v)).collect();
                 return Err(Failure::Timeout(format!(
                     "time ran out while {} still has a task",
                     names.join(", ")
@@ -184,10 +185,9 @@ pub fn wait(args: &WaitArgs, json: bool) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use emd_core::model::{Consistency, Layout, Level, Text};
-    use emd_core::uapi::{AccessKind, TaskInfo, TaskKind, VolumeState};
+    use crate::sample::volume;
+    use emd_core::uapi::TaskKind;
     use indicatif::{ProgressDrawTarget, TermLike};
-    use kernel::prelude::KVec;
     use std::io;
     use std::sync::{Arc, Mutex};
 
@@ -278,41 +278,6 @@ mod tests {
             line.resize(line.len().max(self.column + 1), ' ');
             line[self.column] = letter;
             self.column += 1;
-        }
-    }
-
-    fn volume(number: u32, kind: TaskKind, done_sectors: u64) -> VolumeInfo {
-        VolumeInfo {
-            id: [u8::try_from(number).expect("small"); 16],
-            index: 0,
-            number: Some(number),
-            name: Text::from_text("data"),
-            level: Level::Raid1,
-            layout: Layout::Plain,
-            members_per_span: 2,
-            spans: 1,
-            chunk_sectors: 0,
-            member_sectors: 2000,
-            size_sectors: 2000,
-            state: VolumeState::Degraded,
-            consistency: Consistency::Clean,
-            crash_policy: None,
-            access: AccessKind::ReadWrite,
-            reason: Text::new(),
-            members: KVec::new(),
-            task: Some(TaskInfo {
-                kind,
-                state: TaskState::Running,
-                done_sectors,
-                total_sectors: 2000,
-                rate_kib: 1024,
-                eta_seconds: Some(65),
-                mismatch_sectors: 0,
-            }),
-            read_errors: 0,
-            write_errors: 0,
-            mismatches: KVec::new(),
-            mismatches_lost: false,
         }
     }
 

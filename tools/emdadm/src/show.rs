@@ -7,12 +7,13 @@ use crate::device::Device;
 use crate::failure::{Outcome, Result};
 use crate::size;
 use crate::target::{dev_name, find};
+use crate::text;
 use crate::view::{self, FormatView, SetView};
 use emd_core::uapi::{SetInfo, Target};
 use serde_json::json;
 
 fn outcome<'a>(check: bool, mut sets: impl Iterator<Item = &'a SetInfo>) -> Outcome {
-    match check && !sets.all(|set| set.volumes.iter().all(view::is_well)) {
+    match check && !sets.all(view::all_is_well) {
         true => Outcome::NotAllWell,
         false => Outcome::Done,
     }
@@ -32,7 +33,7 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
     if sets.is_empty() {
         println!("no sets; look for some with: emdadm scan");
     }
-    let mut table = view::table(&["ARRAY", "NAME", "LEVEL", "SIZE", "STATE", "TASK", "SET"]);
+    let mut table = text::table(&["ARRAY", "NAME", "LEVEL", "SIZE", "STATE", "TASK", "SET"]);
     for set in &sets {
         let set_name = match set.name.as_str() {
             "" => format!("{} {}", set.format, crate::target::show_id(&set.id)),
@@ -43,21 +44,21 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
         }
         for volume in &set.volumes {
             table.add_row([
-                view::device(volume).unwrap_or_else(|| "-".into()),
+                text::device(volume).unwrap_or_else(|| "-".into()),
                 volume.name.to_string(),
-                view::level_text(volume),
+                text::level_text(volume),
                 size::show(volume.size_sectors),
                 match volume.access.word() {
                     "read-write" => volume.state.word().to_owned(),
                     access => format!("{}, {access}", volume.state.word()),
                 },
-                volume.task.as_ref().map_or("-".into(), view::task_text),
+                volume.task.as_ref().map_or("-".into(), text::task_text),
                 set_name.clone(),
             ]);
         }
     }
     if !sets.is_empty() {
-        view::print_table(&table, "");
+        text::print_table(&table, "");
     }
     Ok(outcome(args.check, sets.iter()))
 }
@@ -97,12 +98,12 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
             if nth != 0 {
                 println!();
             }
-            view::print_set(set, &dev_name, false);
+            text::print_set(set, &dev_name, false);
         }
         if args.mismatches {
             println!();
             for volume in sets.iter().flat_map(|set| &set.volumes) {
-                view::print_mismatches(volume);
+                text::print_mismatches(volume);
             }
         }
     }
@@ -134,15 +135,16 @@ pub fn formats(json: bool) -> Result<Outcome> {
         );
         let yes = |yes| if yes { "yes" } else { "no" };
         println!(
-            "  global spares: {}; dedicated spares: {}; checkpoints: {}; regions being written: {}; bad ranges: {}; spans: {}",
+            "  global spares: {}; dedicated spares: {}; checkpoints: {}; regions being written: {}; bad ranges: {}; write-hole log: {}; spans: {}",
             yes(format.spares_global),
             yes(format.spares_dedicated),
             yes(format.checkpoints),
             yes(format.region_log),
             yes(format.bad_ranges),
+            yes(format.hole_log),
             format.spans_max
         );
-        let mut table = view::table(&["LEVEL", "LAYOUT", "MEMBERS"]);
+        let mut table = text::table(&["LEVEL", "LAYOUT", "MEMBERS"]);
         for level in &format.levels {
             table.add_row([
                 level.level.to_string(),
@@ -153,7 +155,7 @@ pub fn formats(json: bool) -> Result<Outcome> {
                 format!("{} to {}", level.members.0, level.members.1),
             ]);
         }
-        view::print_table(&table, "  ");
+        text::print_table(&table, "  ");
     }
     Ok(Outcome::Done)
 }

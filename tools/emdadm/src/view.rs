@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sets and formats as JSON and as tables. docs/emdadm.md lists the fields.
+//! Sets and formats as JSON. docs/emdadm.md lists the fields.
 
-use crate::size;
 use crate::target::show_id;
-use comfy_table::{presets, Table};
+use crate::text::device;
 use emd_core::model::{Consistency, DiskRole, DiskState, MemberState};
 use emd_core::uapi::{
     AccessKind, DevNumber, DiskInfo, FormatInfo, MemberInfo, RepairReason, SetInfo, TaskInfo,
@@ -70,6 +69,8 @@ pub struct VolumeView {
     write_errors: u64,
     mismatches: Vec<RangeView>,
     mismatches_more: bool,
+    rate_min_kib_s: Option<u32>,
+    rate_max_kib_s: Option<u32>,
 }
 
 /// A stretch: sectors of each member, or of the volume for RAID 10 and 1E; of a disk for bad ones.
@@ -140,13 +141,14 @@ fn disk_state(state: DiskState) -> &'static str {
     match state {
         DiskState::Online => "online",
         DiskState::Failed => "failed",
-        DiskState::Missing => "missing",
+        // A removed disk is not shown; should one be, it is not here.
+        DiskState::Missing | DiskState::Removed => "missing",
         DiskState::Stale => "stale",
-        DiskState::Removed => "removed",
     }
 }
 
-fn disk_role(role: DiskRole) -> (&'static str, Option<u16>) {
+/// A disk's role, and the volume that a dedicated spare is for.
+pub fn disk_role(role: DiskRole) -> (&'static str, Option<u16>) {
     match role {
         DiskRole::Unused => ("unused", None),
         DiskRole::Member => ("member", None),
@@ -176,7 +178,7 @@ fn consistency(consistency: Consistency) -> (&'static str, Option<u64>) {
 const NOT_KNOWN: &str = "not-known";
 
 /// A disk's state, as far as it is known.
-fn seen_disk_state(state: DiskState, in_doubt: bool) -> &'static str {
+pub fn seen_disk_state(state: DiskState, in_doubt: bool) -> &'static str {
     match state {
         DiskState::Missing | DiskState::Stale if in_doubt => NOT_KNOWN,
         state => disk_state(state),
@@ -184,7 +186,7 @@ fn seen_disk_state(state: DiskState, in_doubt: bool) -> &'static str {
 }
 
 /// A member's state, as far as it is known.
-fn seen_member_state(member: &MemberInfo, in_doubt: bool) -> (&'static str, Option<u64>) {
+pub fn seen_member_state(member: &MemberInfo, in_doubt: bool) -> (&'static str, Option<u64>) {
     match member.state {
         // Its disk may be here.
         MemberState::Missing if in_doubt => (NOT_KNOWN, None),
@@ -193,7 +195,7 @@ fn seen_member_state(member: &MemberInfo, in_doubt: bool) -> (&'static str, Opti
 }
 
 /// A volume's state, as far as it is known.
-fn seen_volume_state(volume: &VolumeInfo, in_doubt: bool) -> &'static str {
+pub fn seen_volume_state(volume: &VolumeInfo, in_doubt: bool) -> &'static str {
     match in_doubt && volume.state != VolumeState::Optimal {
         true => NOT_KNOWN,
         false => volume.state.word(),
@@ -294,6 +296,8 @@ impl VolumeView {
                 })
                 .collect(),
             mismatches_more: volume.mismatches_lost,
+            rate_min_kib_s: Some(volume.limits.min_kib).filter(|&kib| kib != 0),
+            rate_max_kib_s: Some(volume.limits.max_kib).filter(|&kib| kib != 0),
         }
     }
 }
@@ -360,31 +364,14 @@ impl FormatView {
     }
 }
 
-/// `/dev/emdN` of a started volume.
-pub fn device(volume: &VolumeInfo) -> Option<String> {
-    volume.number.map(|number| format!("/dev/emd{number}"))
-}
-
-/// What to call a volume in a line of text.
-pub fn call(volume: &VolumeInfo) -> String {
-    device(volume).unwrap_or_else(|| match volume.name.as_str() {
-        "" => show_id(&volume.id),
-        name => name.to_owned(),
-    })
+/// Whether all of a set is as it should be, as far as is known of it: `list` is not told of bad sectors.
+pub fn all_is_well(set: &SetInfo) -> bool {
+    set.volumes.iter().all(is_well) && set.bad_ranges.is_empty()
 }
 
 /// Whether a volume is as it should be. In `examine` nothing is started, and that is no fault.
 pub fn is_well(volume: &VolumeInfo) -> bool {
     volume.state == VolumeState::Optimal && volume.access == AccessKind::ReadWrite
-}
-
-/// A percentage of one decimal.
-pub fn percent(done: u64, total: u64) -> String {
-    let per_mille = match total {
-        0 => 1000,
-        _ => (u128::from(done) * 1000 / u128::from(total)).min(1000),
-    };
-    format!("{}.{}%", per_mille / 10, per_mille % 10)
 }
 
 /// Prints JSON.
@@ -395,186 +382,34 @@ pub fn print_json(value: &impl Serialize) {
     }
 }
 
-/// An empty table with this heading.
-pub fn table(heading: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heading);
-    table
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use emd_core::model::BadRange;
+    use emd_core::uapi::TaskKind;
+    use kernel::prelude::{KVec, GFP_KERNEL};
 
-/// Prints a table, each line indented, without blanks at the end.
-pub fn print_table(table: &Table, indent: &str) {
-    for line in table.to_string().lines() {
-        // The table crate puts a blank before each line.
-        let line = line.strip_prefix(' ').unwrap_or(line);
-        println!("{indent}{}", line.trim_end());
-    }
-}
-
-/// A task in a few words: `rebuild 12.5%, 3 min`.
-pub fn task_text(task: &TaskInfo) -> String {
-    let mut text = format!(
-        "{} {}",
-        task.kind.word(),
-        percent(task.done_sectors, task.total_sectors)
-    );
-    if task.state.word() != "running" {
-        text.push_str(&format!(", {}", task.state.word()));
-    }
-    if task.rate_kib != 0 {
-        text.push_str(&format!(", {} KiB/s", task.rate_kib));
-    }
-    if let Some(eta) = task.eta_seconds {
-        text.push_str(&format!(", {}:{:02} left", eta / 60, eta % 60));
-    }
-    if task.mismatch_sectors != 0 {
-        text.push_str(&format!(", {} sectors disagree", task.mismatch_sectors));
-    }
-    text
-}
-
-/// Prints a set in full. `in_doubt`: which of its disks are here is not known.
-pub fn print_set(set: &SetInfo, name: Namer<'_>, in_doubt: bool) {
-    let title = match set.name.as_str() {
-        "" => String::new(),
-        title => format!(" \"{title}\""),
-    };
-    println!("{} set{title}  {}", set.format, show_id(&set.id));
-    if !set.disks.is_empty() {
-        let mut table = table(&["DISK", "DEVICE", "STATE", "ROLE", "SIZE", "ERRORS", "LABEL"]);
-        for disk in &set.disks {
-            let (role, volume) = disk_role(disk.role);
-            let role = match volume {
-                Some(volume) => format!("{role} of volume {volume}"),
-                None => role.to_owned(),
-            };
-            let mut state = seen_disk_state(disk.state, in_doubt).to_owned();
-            if disk.failure_predicted {
-                state.push_str(", predicts failure");
-            }
-            table.add_row([
-                disk.index.to_string(),
-                disk.dev.map_or("-".into(), name),
-                state,
-                role,
-                size::show(disk.size_sectors),
-                (disk.read_errors + disk.write_errors).to_string(),
-                disk.label.to_string(),
-            ]);
-        }
-        print_table(&table, "  ");
-    }
-    for volume in &set.volumes {
-        print_volume(volume, name, in_doubt);
-    }
-    for bad in &set.bad_ranges {
-        println!(
-            "  disk {}: {} bad sectors from sector {}",
-            bad.disk, bad.sectors, bad.sector
-        );
-    }
-    for note in &set.notes {
-        println!("  note: {note}");
-    }
-}
-
-/// What people call the level: RAID 5 over several spans is raid50.
-pub fn level_text(volume: &VolumeInfo) -> String {
-    match volume.spans {
-        0 | 1 => volume.level.to_string(),
-        _ => format!("{}0", volume.level),
-    }
-}
-
-/// Prints the places of a volume that did not agree.
-pub fn print_mismatches(volume: &VolumeInfo) {
-    let device = device(volume).unwrap_or_else(|| show_id(&volume.id));
-    if volume.mismatches.is_empty() {
-        println!("{device}: no place is known that does not agree");
-        return;
-    }
-    println!("{device}: these did not agree at the last check, repair or resync");
-    let mut table = table(&["FIRST SECTOR", "SECTORS", "WRITTEN", "WHY"]);
-    for range in &volume.mismatches {
-        table.add_row([
-            range.first_sector.to_string(),
-            range.sectors.to_string(),
-            range.slot.map_or("-".into(), |slot| format!("slot {slot}")),
-            range.reason.map_or("-", RepairReason::word).to_string(),
-        ]);
-    }
-    print_table(&table, "  ");
-    if volume.mismatches_lost {
-        println!("  and more, which are not kept");
-    }
-}
-
-fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
-    let title = match volume.name.as_str() {
-        "" => String::new(),
-        title => format!(" \"{title}\""),
-    };
-    let device = device(volume).map_or_else(String::new, |device| format!("  {device}"));
-    println!(
-        "\n  volume {}{title}{device}  {}",
-        volume.index,
-        seen_volume_state(volume, in_doubt)
-    );
-    let mut shape = level_text(volume);
-    if volume.layout.to_string() != "-" {
-        shape.push_str(&format!(" {}", volume.layout));
-    }
-    if volume.spans > 1 {
-        shape.push_str(&format!(
-            ", {} spans of {} members",
-            volume.spans, volume.members_per_span
-        ));
-    }
-    if volume.chunk_sectors != 0 {
-        shape.push_str(&format!(
-            ", chunk {}",
-            size::show(volume.chunk_sectors.into())
-        ));
-    }
-    println!("    {shape}, {}", size::show(volume.size_sectors));
-    println!("    id {}", show_id(&volume.id));
-    match volume.consistency {
-        Consistency::Clean => {}
-        Consistency::Dirty => println!("    dirty: writes were in flight"),
-        Consistency::Initialising { done_sectors } => println!(
-            "    initialised up to {}",
-            percent(done_sectors, volume.member_sectors)
-        ),
-    }
-    if let Some(policy) = volume.crash_policy {
-        println!("    policy for crashes: {}", policy.name());
-    }
-    if !volume.reason.is_empty() {
-        let word = match volume.access {
-            AccessKind::ReadWrite => "note",
-            access => access.word(),
+    #[test]
+    fn well_is_every_volume_and_every_sector() {
+        let mut set = sample::set();
+        assert!(all_is_well(&set), "without volumes");
+        let mut volume = sample::volume(1, TaskKind::Check, 0);
+        volume.state = VolumeState::Optimal;
+        set.volumes.push(volume, GFP_KERNEL).expect("memory");
+        assert!(all_is_well(&set));
+        let bad = BadRange {
+            disk: 2,
+            sector: 4096,
+            sectors: 8,
         };
-        println!("    {word}: {}", volume.reason);
+        set.bad_ranges.push(bad, GFP_KERNEL).expect("memory");
+        assert!(!all_is_well(&set), "a disk has bad sectors");
+        set.bad_ranges = KVec::new();
+        set.volumes[0].access = AccessKind::ReadOnly;
+        assert!(!all_is_well(&set), "it cannot be written");
+        set.volumes[0].access = AccessKind::ReadWrite;
+        set.volumes[0].state = VolumeState::Degraded;
+        assert!(!all_is_well(&set), "a member is lost");
     }
-    if let Some(task) = &volume.task {
-        println!("    {}", task_text(task));
-    }
-    if volume.members.is_empty() {
-        return;
-    }
-    let mut table = table(&["SLOT", "DISK", "DEVICE", "STATE", "OFFSET"]);
-    for member in &volume.members {
-        let (state, done) = seen_member_state(member, in_doubt);
-        table.add_row([
-            member.slot.to_string(),
-            member.disk.map_or("-".into(), |disk| disk.to_string()),
-            member.dev.map_or("-".into(), name),
-            match done {
-                Some(done) => format!("{state} {}", percent(done, volume.member_sectors)),
-                None => state.to_owned(),
-            },
-            member.offset_sectors.to_string(),
-        ]);
-    }
-    print_table(&table, "    ");
 }

@@ -111,7 +111,7 @@ def _program(source: Path) -> Path:
             subprocess.run(command, check=True)
             stream.write(program.read_bytes())
 
-    headers = [path.read_text() for path in sorted(places.UAPI.glob("*.h"))]
+    headers = [path.read_text() for folder in (places.UAPI, source.parent) for path in sorted(folder.glob("*.h"))]
     return _cached(f"program-{source.stem}", _digest(source.read_text(), *headers, *GUEST_CFLAGS), write)
 
 

@@ -9,7 +9,7 @@ use crate::history::Config;
 use crate::rng::Rng;
 use emd_core::metadata::bytes::Endian;
 use emd_core::metadata::ddf::crc::Crc;
-use emd_core::metadata::md::{bitmap, head, layout, words};
+use emd_core::metadata::md::{bitmap, head, layout};
 use emd_core::model::Volume;
 
 /// Whether a format's sets can be made with small regions. md has no bitmap beside a log.
@@ -20,7 +20,7 @@ pub fn can_be_small(format: &str, has_log: bool) -> bool {
 /// Gives the volume of a new set regions of `config.region_sectors`.
 pub fn make_small(config: &Config, disks: &mut [Disk], volume: &Volume) -> Result<(), String> {
     let sectors = u64::from(config.region_sectors);
-    let extent = words::sync_sectors(&volume.shape, volume.size_sectors);
+    let extent = volume.shape.sync_sectors(volume.size_sectors);
     let mut changed = 0;
     for disk in disks.iter_mut() {
         changed += match config.format {

@@ -7,6 +7,7 @@ mod geometry_levels;
 mod geometry_props;
 mod geometry_reference;
 mod gf256;
+mod headway;
 mod hole_log;
 mod left_log;
 mod likeness;

@@ -1,21 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the sources themselves promise: the core is the same for every format (no format's name is in the driver, in
-//! the levels, or in the tool, but for examples in its help), and no test is where none is run.
+//! the levels, or in the tool, but for examples in its help), no test is where none is run, `unsafe` is where it is
+//! expected, and files have their licence and one subject.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All files in a folder that `wanted` says yes to.
+fn files(folder: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|end| end == "rs") {
+            files(&path, wanted, found);
+        } else if wanted(&path) {
             found.push(path);
         }
     }
 }
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "rs")
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    files(folder, &is_rust, found);
+}
+
+/// Folders that hold all that people wrote.
+const FOLDERS: [&str; 9] = [
+    ".cargo",
+    ".ci",
+    "docs",
+    "metadata",
+    "personalities",
+    "src",
+    "tests",
+    "tools",
+    "",
+];
 
 /// The code of a line, without what is said about it.
 fn code(line: &str) -> &str {
@@ -24,7 +51,7 @@ fn code(line: &str) -> &str {
 
 #[test]
 fn no_format_is_named_outside_its_own_files() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut names: Vec<String> = emd_core::metadata::registry::FORMATS
         .iter()
         .map(|format| format!("\"{}\"", format.name()))
@@ -81,7 +108,7 @@ fn words(line: &str) -> Vec<String> {
 
 #[test]
 fn no_format_is_meant_in_the_driver() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut names: Vec<String> = emd_core::metadata::registry::FORMATS
         .iter()
         .filter_map(|format| words(format.name()).into_iter().next())
@@ -111,7 +138,7 @@ fn no_format_is_meant_in_the_driver() {
 /// Crates say `test = false` in their manifests where compiling them a second time, to find no test, takes long.
 #[test]
 fn no_test_is_where_none_is_run() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut files = Vec::new();
     for folder in [
         "src",
@@ -137,4 +164,103 @@ fn no_test_is_where_none_is_run() {
             );
         }
     }
+}
+
+/// The files that people wrote, by their paths in the tree; not what was recorded, found, or made.
+fn written() -> Vec<String> {
+    let root = root();
+    let mut found = Vec::new();
+    for folder in FOLDERS {
+        if folder.is_empty() {
+            let top = fs::read_dir(&root).expect("tree").flatten();
+            found.extend(top.map(|entry| entry.path()).filter(|path| path.is_file()));
+        } else {
+            files(&root.join(folder), &|_| true, &mut found);
+        }
+    }
+    let name = |path: PathBuf| {
+        let path = path.strip_prefix(&root).expect("in the tree");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let is_data = |path: &String| {
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let made = [
+            ".ko", ".mod", ".mod.c", ".o", ".o.d", ".cmd", ".pyc", ".d", "~", ".swp",
+        ];
+        file == "Cargo.lock"
+            || ["Module.symvers", "modules.order", ".git"].contains(&file)
+            || made.iter().any(|end| file.ends_with(end))
+            || ["tests/samples/", "tests/host/samples/", "tests/fuzz/found/"]
+                .iter()
+                .any(|folder| path.starts_with(folder))
+            || path.contains("/target/")
+    };
+    found
+        .into_iter()
+        .map(name)
+        .filter(|path| !is_data(path))
+        .collect()
+}
+
+#[test]
+fn every_file_says_its_licence() {
+    let written = written();
+    assert!(written.len() > 400, "{} files only", written.len());
+    let silent: Vec<_> = written
+        .into_iter()
+        .filter(|path| {
+            let text = fs::read(root().join(path)).expect("file");
+            let text = String::from_utf8_lossy(&text);
+            // Behind the line that names an interpreter, or what a file is for.
+            let mut head = text.lines().take(3);
+            !head.any(|line| line.contains(concat!("SPDX-License-", "Identifier: GPL-2.0")))
+        })
+        .collect();
+    assert!(silent.is_empty(), "without a licence: {silent:#?}");
+}
+
+/// Where calls of C are wrapped: the driver's block layer, the tool's ioctl, and two allocators that count.
+const UNSAFE: [&str; 4] = [
+    "src/block/",
+    "tools/emdadm/src/sys.rs",
+    "tests/fuzz/fuzzers/src/lib.rs",
+    "tests/host/support/src/counting.rs",
+];
+
+#[test]
+fn unsafe_is_where_it_is_expected() {
+    let is_expected = |path: &str| UNSAFE.iter().any(|place| path.starts_with(place));
+    let mut seen = 0;
+    for path in written() {
+        if !path.ends_with(".rs") || path.ends_with("core/sources.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&path)).expect("source");
+        let lines = text.lines().filter(|line| {
+            let code = code(line);
+            let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.any(|word| word == "unsafe")
+        });
+        let count = lines.count();
+        assert!(count == 0 || is_expected(&path), "{path} is unsafe");
+        seen += count;
+    }
+    assert!(seen > 100, "{seen} lines only");
+}
+
+/// Longest source, in lines: one that has more has more than one subject.
+const LINES_MAX: usize = 600;
+
+#[test]
+fn no_source_is_too_long() {
+    let long: Vec<_> = written()
+        .into_iter()
+        .filter(|path| path.ends_with(".rs"))
+        .filter_map(|path| {
+            let text = fs::read_to_string(root().join(&path)).expect("source");
+            let lines = text.lines().count();
+            (lines > LINES_MAX).then_some((path, lines))
+        })
+        .collect();
+    assert!(long.is_empty(), "too long: {long:#?}");
 }

@@ -34,6 +34,23 @@ fn rates(min_kib: u32, max_kib: u32) -> Rates {
     Rates { min_kib, max_kib }
 }
 
+/// An array's own limits, those for all, the usual ones: each counts where those before it say nothing.
+#[test]
+fn a_limit_that_is_not_given_is_the_next_best() {
+    let in_force = |own: Rates, general: Rates| own.or(general).or(Rates::USUAL);
+    let usual = Rates::USUAL.min_kib;
+    assert!(usual > 0);
+    for (own, general, counts) in [
+        (rates(0, 0), rates(0, 0), rates(usual, 0)),
+        (rates(0, 0), rates(0, 50), rates(usual, 50)),
+        (rates(0, 7), rates(5, 50), rates(5, 7)),
+        (rates(3, 0), rates(5, 50), rates(3, 50)),
+        (rates(3, 7), rates(5, 50), rates(3, 7)),
+    ] {
+        assert_eq!(in_force(own, general), counts, "{own:?} {general:?}");
+    }
+}
+
 #[test]
 fn less_than_a_lane_a_second_is_kept() {
     // A lane of 64 KiB takes 6.4 s at 10 KiB/s.

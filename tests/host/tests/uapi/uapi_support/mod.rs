@@ -8,6 +8,7 @@ use emd_core::model::{
     BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Layout, Level, MemberState,
     Rotation, Text,
 };
+use emd_core::personalities::pace::Rates;
 use emd_core::reason;
 use emd_core::uapi::fields::UserMemory;
 use emd_core::uapi::*;
@@ -296,6 +297,13 @@ pub fn sample_set(nth: u8) -> SetInfo {
         )
         .expect("memory"),
         mismatches_lost: index == 1,
+        limits: match index {
+            0 => Rates::NONE,
+            _ => Rates {
+                min_kib: 8,
+                max_kib: 9,
+            },
+        },
     };
     let mut volumes = KVec::new();
     push(&mut volumes, volume(0, members));
