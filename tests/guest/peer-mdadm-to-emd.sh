@@ -41,6 +41,7 @@ boot_1() {
   # with 1.5 MiB once it is assembled again. EMD goes by what DDF says.
   expect "the RAID 1E is deleted" emdadm delete --force r1e
   unset "SUMS[r1e]"
+  ! whole || there_and_back optimal 3 "${DISKS[@]:0:4}"
   emd_fill 2
   md_takes "${DISKS[@]:0:4}"
   md_has "${!SUMS[@]}"
