@@ -4,6 +4,9 @@
 # What tests of arrays share: EMD's and mdadm's view of a set, and known data. To be sourced by a test:
 #   source /emd/tests/guest/lib-raid.sh
 
+# Others source it too: once is enough.
+[[ ! -v ARRAYS_ASK ]] || return 0
+
 export MDADM_NO_UDEV=1
 mkdir -p /dev/md /run/mdadm
 

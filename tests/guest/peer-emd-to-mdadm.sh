@@ -61,6 +61,9 @@ boot_1() {
     first r6 raid6 --size 2M --chunk 32K --spare "${DISKS[4]}" "${DISKS[@]:0:4}"
     md_takes_the_spare 4 r6
     made_again
+    first r4 raid4 --size 2M --chunk 16K --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
+    md_takes_the_spare 3 r4
+    made_again
     first r1 raid1 --size 1M --spare "${DISKS[2]}" "${DISKS[@]:0:2}"
     md_takes_the_spare 2 r1
     made_again

@@ -74,6 +74,10 @@ boot_1() {
     takes_the_spare r6
     emd_leaves
     container 4
+    volume r4 4 3 1M -c32
+    takes_the_spare r4
+    emd_leaves
+    container 4
     volume r1 1 3 1M
     takes_the_spare r1
     emd_leaves
