@@ -6,10 +6,11 @@
 # cpus: 1
 # timeout: 120
 
-# shellcheck source=tests/guest/lib-imsm.sh
-source /emd/tests/guest/lib-imsm.sh
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh
+# After that: what mdadm says of Intel's metadata is read in another way.
+# shellcheck source=tests/guest/lib-imsm.sh
+source /emd/tests/guest/lib-imsm.sh
 # shellcheck source=tests/guest/lib-levels.sh
 source /emd/tests/guest/lib-levels.sh
 

@@ -31,7 +31,7 @@ ROUNDS=(
 CASES=()
 
 begins() { # ROUND
-  mapfile -t CASES < <(sed 's/^ *//' <<<"${ROUNDS[$1]}")
+  mapfile -t CASES <<<"${ROUNDS[$1]}"
 }
 
 # each FUNCTION [ARGUMENT...]: for every case of the round, with its parts in these variables.
