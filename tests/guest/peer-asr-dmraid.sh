@@ -73,15 +73,13 @@ ten_lost_and_rebuilt() {
   wait_for 10 emd_is ten degraded
   SUMS=([ten]="$(fill "/dev/$(emd_node ten)" 9)")
   wait_for 20 emd_is_clean ten
+  # Like this dmraid does not activate it: the kernel refuses the table that it makes.
   unplug disk4
-  dmraid_takes ten
-  emd_takes ten
-  expect_equal "it is still degraded" "$(emd_state ten)" degraded
   # Larger than the others, and the only one that is left.
   expect "a spare" emdadm add ten "$real"
   wait_for 40 emd_settled ten
   dmraid_takes ten
-  expect_equal "dmraid has all members" "$(dmraid -r | grep -c ':asr\|asr, .*ok')" 4
+  expect_equal "dmraid has all members" "$(dmraid -r | grep -c '"asr_ten.*, ok')" 4
   emd_takes ten
   expect_equal "nothing is synced again" "$(emd_get ten '[.state, .consistency, .task.kind] | join(" ")')" "optimal clean "
   expect "deleted" emdadm delete --force "$(emd_set ten)"

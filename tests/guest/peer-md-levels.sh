@@ -6,7 +6,7 @@
 # disks: 1x4M virtio
 # cpus: 1
 # emd: manual
-# timeout: 300
+# timeout: 400
 
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh
