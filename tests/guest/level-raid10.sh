@@ -15,7 +15,7 @@ boot_1() {
   ! whole || filesystem_states files raid1e 4 "${DISKS[@]}" -- --layout offset=2 --chunk 64K --size 356M
   every_loss ten ddf raid10 4 "0 1 2 3 0,2 0,3 1,2 1,3" --chunk 64K --size 4M
   every_loss far md-1.2 raid10 3 "0 1 2" --layout far=2 --chunk 16K --size 3M
-  every_loss offset md-1.2 raid10 4 "0 1 0,2 1,3" --layout offset=2 --chunk 16K --size 3M
+  every_loss offset md-1.2 raid10 4 "0 1 2 3 0,2 1,3" --layout offset=2 --chunk 16K --size 3M
   ! whole || every_loss three md-1.2 raid10 4 "0,1 0,2 0,3 1,2 1,3 2,3" --layout near=3 --chunk 16K --size 3M
   every_loss adjacent ddf raid1e 4 "0,2 0,3 1,2 1,3" --layout near=2 --chunk 16K --size 3M
   ! whole || every_loss oddly ddf raid1e 3 "0 1 2" --layout near=2 --chunk 16K --size 3M

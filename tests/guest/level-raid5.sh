@@ -19,7 +19,7 @@ boot_1() {
   every_loss rs ddf raid5 4 "0 1 2 3" --layout right-symmetric --chunk 4K --size 3M
   ! whole || every_loss first md-1.2 raid5 3 "0 1 2" --layout parity-first --chunk 16K --size 3M
   ! whole || every_loss last md-1.2 raid5 3 "0 1 2" --layout parity-last --chunk 16K --size 3M
-  ! whole || every_loss four-first ddf raid4 4 "0 1 3" --layout parity-first --chunk 16K --size 3M
+  ! whole || every_loss four-first ddf raid4 4 "0 1 2 3" --layout parity-first --chunk 16K --size 3M
   every_loss four ddf raid4 3 "0 1 2" --layout parity-last --chunk 64K --size 4M
-  ! whole || every_loss md-four md-1.2 raid4 3 "0 2" --chunk 16K --size 3M
+  ! whole || every_loss md-four md-1.2 raid4 3 "0 1 2" --chunk 16K --size 3M
 }

@@ -27,7 +27,8 @@ mdadm_view() {
     /^\[.*\]:$/ { name = substr($0, 2, length($0) - 3) }
     / RAID Level :/ { level = text; sub(/ .*/, "", level) }
     / Slots :/ { slots = text; sub(/ .*/, "", slots) }
-    / Array Size :/ { size = text; sub(/ .*/, "", size) }
+    / Sector Size :/ { sector = text }
+    / Array Size :/ { size = text; sub(/ .*/, "", size); size *= sector / 512 }
     / Chunk Size :/ { chunk = text }
     / Migrate State :/ { migrates = text }
     / Map State :/ { map = text; sub(/ .*/, "", map) }

@@ -9,10 +9,12 @@ mkdir -p /dev/md /run/mdadm
 
 # --- EMD's view. ARRAY is emd0 ...; a volume may also be named by its name.
 
-# Answers what is asked often, without starting a program each time (programs/arrays.c).
-coproc ARRAYS { exec /emd/bin/arrays; }
-# These are open in subshells too.
-exec {ARRAYS_ASK}>&"${ARRAYS[1]}" {ARRAYS_ANSWER}<&"${ARRAYS[0]}"
+# Answers what is asked often, without starting a program each time (programs/arrays.c). A test may come by here twice, from two libraries.
+if [[ ! -v ARRAYS_ASK ]]; then
+  coproc ARRAYS { exec /emd/bin/arrays; }
+  # These are open in subshells too.
+  exec {ARRAYS_ASK}>&"${ARRAYS[1]}" {ARRAYS_ANSWER}<&"${ARRAYS[0]}"
+fi
 
 # ask ARRAY WORD [SLOT]: the answer is in REPLY ("null": there is none). Fails without the module.
 ask() {

@@ -30,6 +30,7 @@ boot_1() {
   taken_over raid1 2 r1
   taken_over raid10 4 r10
   ! whole || taken_over raid10 4 r10b --chunk 32K
+  ! whole || ten_lost_and_rebuilt
 
   step "several volumes in one table"
   expect "a set" emdadm create -e asr "${DISKS[@]}"
@@ -61,6 +62,29 @@ boot_1() {
   emd_takes m
   expect_equal "nothing is synced again" "$(emd_get m '[.state, .consistency, .task.kind] | join(" ")')" "optimal clean "
   ! whole || dirty
+}
+
+ten_lost_and_rebuilt() {
+  step "RAID 10 with a lost member, and with a spare in its place"
+  expect "raid10" emdadm create -e asr -l raid10 -n ten --chunk 16K "${DISKS[@]}"
+  wait_for 20 emd_settled ten
+  SUMS=([ten]="$(fill "/dev/$(emd_node ten)" 8)")
+  expect "a member is failed" emdadm fail ten "${DISKS[3]}"
+  wait_for 10 emd_is ten degraded
+  SUMS=([ten]="$(fill "/dev/$(emd_node ten)" 9)")
+  wait_for 20 emd_is_clean ten
+  # Like this dmraid does not activate it: the kernel refuses the table that it makes.
+  unplug disk4
+  # Larger than the others, and the only one that is left.
+  expect "a spare" emdadm add ten "$real"
+  wait_for 40 emd_settled ten
+  dmraid_takes ten
+  expect_equal "dmraid has all members" "$(dmraid -r | grep -c '"asr_ten.*, ok')" 4
+  emd_takes ten
+  expect_equal "nothing is synced again" "$(emd_get ten '[.state, .consistency, .task.kind] | join(" ")')" "optimal clean "
+  expect "deleted" emdadm delete --force "$(emd_set ten)"
+  plug disk4
+  dd if=/dev/zero of="${DISKS[3]}" bs=1M count=8 oflag=direct status=none
 }
 
 dirty() {

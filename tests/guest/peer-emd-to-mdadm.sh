@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # DDF volumes that EMD makes, of every level that mdadm knows, healthy, with a member lost, rebuilt, and with a spare, are what mdadm reads
-# and md runs: same bytes, same states, and nothing is synced again. Then back; twice. (After a power cut: peer-dirty.)
+# and md runs: same bytes, same states, and nothing is synced again. Then back (in the whole run twice). (After a power cut: peer-dirty.)
 # disks: 5x72M virtio
 # cpus: 1
 # emd: manual
@@ -33,6 +33,7 @@ boot_1() {
   add_volume r10 raid10 --size 2M --chunk 64K "${DISKS[@]:0:4}"
   add_volume r1e raid1e --layout near=2 --size 2M --chunk 32K "${DISKS[@]:0:4}"
   there_and_back optimal 1 "${DISKS[@]:0:4}"
+  ! whole || there_and_back optimal 3 "${DISKS[@]:0:4}"
 
   # Those above were initialised. The disks are blank, so there is nothing to do.
   whole || ASSUME=(--assume-clean)
@@ -59,6 +60,9 @@ boot_1() {
     made_again
     first r6 raid6 --size 2M --chunk 32K --spare "${DISKS[4]}" "${DISKS[@]:0:4}"
     md_takes_the_spare 4 r6
+    made_again
+    first r4 raid4 --size 2M --chunk 16K --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
+    md_takes_the_spare 3 r4
     made_again
     first r1 raid1 --size 1M --spare "${DISKS[2]}" "${DISKS[@]:0:2}"
     md_takes_the_spare 2 r1

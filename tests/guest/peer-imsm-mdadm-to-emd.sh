@@ -13,8 +13,6 @@ source /emd/tests/guest/lib-imsm.sh
 ASSUME=()
 
 boot_1() {
-  local name
-  declare -A slots
   mapfile -t DISKS < <(disks)
   md_load
 
@@ -22,65 +20,93 @@ boot_1() {
   container 2
   volume mirror 1 2M
   volume striped 0 1M -c64
-  given_and_taken_back
+  if whole; then given_and_taken_back again; else given_and_taken_back; fi
 
   if whole; then
-    step "RAID5 on three"
-    container 3
-    volume five 5 4M -c16
-    given_and_taken_back
+    lives 2 mirror:1:2M
+    lives 3 five:5:4M:-c16
+    lives 4 ten:10:2M:-c64
   fi
 
   # Those above were synced by md. The disks are blank, so there is nothing to sync.
   whole || ASSUME=(--assume-clean)
-  step "RAID10 and RAID5 on four"
-  container 4
-  volume ten 10 2M -c64
-  volume five 5 1M -c32
-  if whole; then given_and_taken_back again; else given_and_taken_back; fi
+  lives 4 ten:10:2M:-c64 five:5:1M:-c32
+}
 
+# lives MEMBERS NAME:LEVEL:MEMBER-SIZE[:OPTION]...: one or two volumes of the first MEMBERS disks, and all that they go through.
+lives() {
+  local members=$1 volume name level size option names=()
+  shift
+  step "$* on $members"
+  container "$members"
+  for volume; do
+    IFS=: read -r name level size option <<<"$volume"
+    # shellcheck disable=SC2086 # none or one
+    volume "$name" "$level" "$size" $option
+    names+=("$name")
+  done
+  if whole; then given_and_taken_back again; else given_and_taken_back; fi
+  lost_and_rebuilt "$members" "${names[@]}"
+  takes_the_spare "${names[@]}"
+}
+
+# lost_and_rebuilt MEMBERS NAME...: of the first MEMBERS disks one is lost in md, and md rebuilds DISKS[MEMBERS] in its place.
+lost_and_rebuilt() {
+  local members=$1 name
+  declare -A slots
   step "the same with a member lost in md"
-  for name in five ten; do slots[$name]=$(md_slot $name "${DISKS[1]}"); done
-  run mdadm -f "$(md_device five)" "${DISKS[1]}"
-  # mdmon takes it out of both.
-  wait_for 20 md_lost five 1
-  wait_for 20 md_lost ten 1
+  shift
+  for name; do slots[$name]=$(md_slot "$name" "${DISKS[1]}"); done
+  run mdadm -f "$(md_device "${@: -1}")" "${DISKS[1]}"
+  # mdmon takes it out of all.
+  for name; do wait_for 20 md_lost "$name" 1; done
   md_fill 3
   md_stop
+  USED=("${DISKS[0]}" "${DISKS[@]:2:members-2}")
   emd_takes degraded
-  for name in five ten; do
-    expect_equal "$name: what is lost" "$(emd_get $name ".members[${slots[$name]}].state")" failed
+  for name; do
+    expect_equal "$name: what is lost" "$(emd_get "$name" ".members[${slots[$name]}].state")" failed
   done
-  emd_agrees "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}"
+  emd_agrees "${USED[@]}"
+  if whole; then
+    # Once md was started without it, it is noted as away, and EMD would take it back.
+    blkdiscard -f -z "${DISKS[1]}"
+    there_and_back degraded 5 "${USED[@]}"
+  fi
 
   step "and rebuilt by md to a new disk"
   emd_leaves
-  md_assemble "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}"
-  run mdadm --add "$(md_container)" "${DISKS[4]}"
+  md_assemble "${USED[@]}"
+  run mdadm --add "$(md_container)" "${DISKS[members]}"
   # md starts it when the array is written to.
   md_fill 4
-  md_wait five
-  md_wait ten
+  for name; do md_wait "$name"; done
   md_stop
+  USED+=("${DISKS[members]}")
   emd_takes optimal
-  emd_agrees "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
+  emd_agrees "${USED[@]}"
+}
 
+# takes_the_spare NAME...: DISKS[1], which was lost and is blank, becomes a spare.
+takes_the_spare() {
+  local name disk left=()
   step "a spare that mdadm made belongs to no set: EMD takes it when a member is lost"
   emd_leaves
-  md_assemble "${DISKS[0]}" "${DISKS[2]}" "${DISKS[3]}" "${DISKS[4]}"
+  md_assemble "${USED[@]}"
   blkdiscard -f -z "${DISKS[1]}"
   run mdadm --add "$(md_container)" "${DISKS[1]}"
   md_stop
   emd_takes optimal
-  run emdadm fail five "${DISKS[2]}"
-  for name in five ten; do wait_for 30 emd_has "$name" "${DISKS[1]}"; done
+  run emdadm fail "${@: -1}" "${DISKS[2]}"
+  for name; do wait_for 30 emd_has "$name" "${DISKS[1]}"; done
   wait_for 40 emd_all optimal clean
-  for name in five ten; do
+  for name; do
     expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
   done
   # The lost one is left out by md, too.
-  md_takes "${DISKS[0]}" "${DISKS[1]}" "${DISKS[3]}" "${DISKS[4]}"
-  md_has five ten
+  for disk in "${USED[@]}"; do [[ $disk == "${DISKS[2]}" ]] || left+=("$disk"); done
+  md_takes "${left[@]}" "${DISKS[1]}"
+  md_has "$@"
 }
 
 # container COUNT: of so many disks, which hold nothing.

@@ -1,69 +1,61 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# md's RAID 4, 6 and 10 in each of its layouts: what mdadm makes EMD runs, and what EMD makes md runs;
+# md's levels, RAID 6 and 10 in each of their layouts: what mdadm makes EMD runs, and what EMD makes md runs;
 # healthy, with a member lost in either, and rebuilt by either: same bytes (in the whole run fio verifies what it writes through EMD), same states, nothing
 # synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
 # disks: 1x4M virtio
 # cpus: 1
 # emd: manual
-# timeout: 300
+# timeout: 400
 
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh
 
 # All arrays of a round run at once, /dev/md0 and so on in this order, each on RAM disks of its own: DISKS_OF, and OTHER, which is free.
-NAMES=(r4 r6 near far offset)
-declare -A LEVEL=([r4]=4 [r6]=6 [near]=10 [far]=10 [offset]=10)
-declare -A COUNT=([r4]=3 [r6]=4 [near]=3 [far]=4 [offset]=3)
-declare -A CHUNK=([r4]=16 [r6]=32 [near]=64 [far]=16 [offset]=32)
-declare -A LAYOUT=([r4]=parity-last [near]=near=2 [far]=far=2 [offset]=offset=2)
+NAMES=(r1 r4 r5 r6 near far offset)
+declare -A LEVEL=([r1]=1 [r4]=4 [r5]=5 [r6]=6 [near]=10 [far]=10 [offset]=10)
+declare -A COUNT=([r1]=2 [r4]=3 [r5]=3 [r6]=4 [near]=3 [far]=4 [offset]=3)
+declare -A CHUNK=([r4]=16 [r5]=64 [r6]=32 [near]=64 [far]=16 [offset]=32)
+declare -A LAYOUT=([r4]=parity-last [r5]=left-symmetric [near]=near=2 [far]=far=2 [offset]=offset=2)
 declare -A DISKS_OF OTHER SUMS DETAILS
 # What EMD has of each: its device, and what it is as mdadm --detail would say it (emd_look).
 declare -A ARRAYS EMD_DETAILS
 
+# Every day each level and each layout of RAID 10 once, with two of the superblocks; another layout of RAID 6 for each.
+DAILY="1.2:r4,r6,far:left-symmetric:mdadm:md:emd 0.90:r6,near,offset:parity-first-6:emd:emd:md"
+# A round each: version, arrays, layout of RAID 6, who makes them, under whom a member is lost, who rebuilds it.
+WHOLE="1.2:*:left-symmetric:mdadm:md:emd 1.1:*:right-asymmetric:mdadm:md:emd 1.0:*:left-asymmetric-6:mdadm:md:emd 0.90:*:ddf-N-restart:mdadm:md:emd
+  0.90:*:parity-first-6:emd:emd:md 1.0:*:left-asymmetric:emd:emd:md 1.1:*:right-symmetric-6:emd:emd:md 1.2:*:ddf-zero-restart:emd:emd:md
+  1.2:*:right-symmetric:emd:emd:emd 1.1:*:left-symmetric-6:emd:emd:emd 1.0:*:ddf-N-continue:emd:emd:emd 0.90:*:right-asymmetric-6:emd:emd:emd
+  1.2:*:parity-first:mdadm:md:md 0.90:*:parity-last:mdadm:emd:md"
+
 boot_1() {
-  modprobe brd rd_nr=24 rd_size=3072
+  local round rounds=$DAILY ram=24 version names layout maker loser rebuilder all=("${NAMES[@]}")
+  ! whole || { rounds=$WHOLE && ram=31; }
+  modprobe brd rd_nr=$ram rd_size=3072
   md_load
-  # Every day each level and each layout of RAID 10 once, with two of the superblocks; another layout of RAID 6 for each.
-  whole || NAMES=(r4 r6 far)
-  LAYOUT[r6]=left-symmetric
-  made_by_mdadm 1.2
-  lost_and_rebuilt_by_emd 1.2
-  LAYOUT[r6]=parity-first-6
-  whole || NAMES=(r6 near offset)
-  made_by_emd 0.90
-  lost_and_rebuilt_by_md 0.90
-  if whole; then
-    LAYOUT[r6]=right-asymmetric
-    made_by_mdadm 1.1
-    lost_and_rebuilt_by_emd 1.1
-    LAYOUT[r6]=left-asymmetric-6
-    made_by_mdadm 1.0
-    lost_and_rebuilt_by_emd 1.0
-    LAYOUT[r6]=ddf-N-restart
-    made_by_mdadm 0.90
-    lost_and_rebuilt_by_emd 0.90
-    LAYOUT[r6]=left-asymmetric
-    made_by_emd 1.0
-    lost_and_rebuilt_by_md 1.0
-    LAYOUT[r6]=right-symmetric-6
-    made_by_emd 1.1
-    lost_and_rebuilt_by_md 1.1
-    LAYOUT[r6]=ddf-zero-restart
-    made_by_emd 1.2
-    lost_and_rebuilt_by_md 1.2
-  fi
+  set -f
+  for round in $rounds; do
+    set +f
+    IFS=: read -r version names layout maker loser rebuilder <<<"$round"
+    NAMES=("${all[@]}")
+    [[ $names == "*" ]] || IFS=, read -ra NAMES <<<"$names"
+    LAYOUT[r6]=$layout
+    "made_by_$maker" "$version"
+    "lost_under_$loser" "$version"
+    "rebuilt_by_$rebuilder" "$version"
+  done
 }
 
-# --- Steps
+# --- Steps. But for the last of a round, each ends with all arrays run by md; SUMS is what they hold.
 
 made_by_mdadm() { # VERSION
-  step "$1, made by mdadm: RAID 4, 6 (${LAYOUT[r6]}), 10 near, far, offset; written to by EMD, and by md again"
+  step "$1, made by mdadm: ${NAMES[*]} (RAID 6: ${LAYOUT[r6]}); written to by EMD, and by md again"
   local name
   blank_disks
   for name in "${NAMES[@]}"; do
     # shellcheck disable=SC2046,SC2086 # lists
-    mdadm -CR "$(md_of "$name")" -e "$1" -l "${LEVEL[$name]}" -c "${CHUNK[$name]}" $(md_layout "$name") -n "${COUNT[$name]}" \
+    mdadm -CR "$(md_of "$name")" -e "$1" -l "${LEVEL[$name]}" ${CHUNK[$name]:+-c ${CHUNK[$name]}} $(md_layout "$name") -n "${COUNT[$name]}" \
       ${DISKS_OF[$name]} >/run/mdadm.out 2>&1 || fail "mdadm: $name: $(</run/mdadm.out)"
   done
   md_all_synced 0
@@ -73,16 +65,17 @@ made_by_mdadm() { # VERSION
   emd_writes_all 2 fio
   emd_lets_go
   md_has 0
+  ! whole || there_and_back 3
 }
 
 made_by_emd() { # VERSION
-  step "$1, made by EMD: linear, RAID 4, 6 (${LAYOUT[r6]}), 10 near, far, offset; written to by md, and by EMD again"
+  step "$1, made by EMD: linear, ${NAMES[*]} (RAID 6: ${LAYOUT[r6]}); written to by md, and by EMD again"
   local name linear
   blank_disks
   emd_load
   for name in "${NAMES[@]}"; do
-    # shellcheck disable=SC2086 # a list
-    expect "$name" emdadm create -e "md-$1" -l "raid${LEVEL[$name]}" --layout "${LAYOUT[$name]}" --chunk "${CHUNK[$name]}K" ${DISKS_OF[$name]}
+    # shellcheck disable=SC2086 # lists
+    expect "$name" emdadm create -e "md-$1" -l "raid${LEVEL[$name]}" ${LAYOUT[$name]:+--layout ${LAYOUT[$name]}} ${CHUNK[$name]:+--chunk ${CHUNK[$name]}K} ${DISKS_OF[$name]}
   done
   expect "linear" emdadm create -e "md-$1" -l concat --chunk 64K "${LINEAR[@]}"
   linear=$(emd_of "${LINEAR[0]}")
@@ -101,10 +94,21 @@ made_by_emd() { # VERSION
   emd_writes_all 3
   emd_lets_go
   md_has 0
+  ! whole || there_and_back 4
 }
 
-lost_and_rebuilt_by_emd() { # VERSION
-  step "$1: a member of each is lost in md, and rebuilt by EMD"
+# there_and_back SEED: md writes, EMD has it and writes, md has it.
+there_and_back() {
+  md_writes "$1"
+  md_lets_go
+  emd_has optimal
+  emd_writes_all $(($1 + 1))
+  emd_lets_go
+  md_has 0
+}
+
+lost_under_md() { # VERSION
+  step "$1: a member of each is lost in md"
   local name
   for name in "${NAMES[@]}"; do mdadm -f "$(md_of "$name")" "$(nth "$name" 1)" 2>/dev/null; done
   md_all_synced 1
@@ -115,6 +119,24 @@ lost_and_rebuilt_by_emd() { # VERSION
   emd_writes_all 6 fio
   emd_lets_go
   md_has 1
+}
+
+lost_under_emd() { # VERSION
+  step "$1: a member of each is lost in EMD"
+  local name
+  md_lets_go
+  emd_has optimal
+  for name in "${NAMES[@]}"; do expect "$name: a member is failed" emdadm fail "${ARRAYS[$name]}" "$(nth "$name" 1)"; done
+  wait_for 20 emd_all_are degraded
+  emd_writes_all 5
+  emd_lets_go
+  lost_is_taken_away
+  md_has 1
+}
+
+rebuilt_by_emd() { # VERSION
+  step "$1: and rebuilt by EMD"
+  local name
   md_writes 7
   md_lets_go
   emd_has degraded start_timeout_ms=500
@@ -130,17 +152,9 @@ lost_and_rebuilt_by_emd() { # VERSION
   emd_lets_go
 }
 
-lost_and_rebuilt_by_md() { # VERSION
-  step "$1: a member of each is lost in EMD, and rebuilt by md"
+rebuilt_by_md() { # VERSION
+  step "$1: and rebuilt by md"
   local name
-  md_lets_go
-  emd_has optimal
-  for name in "${NAMES[@]}"; do expect "$name: a member is failed" emdadm fail "${ARRAYS[$name]}" "$(nth "$name" 1)"; done
-  wait_for 20 emd_all_are degraded
-  emd_writes_all 5
-  emd_lets_go
-  lost_is_taken_away
-  md_has 1
   for name in "${NAMES[@]}"; do mdadm --add "$(md_of "$name")" "${OTHER[$name]}" 2>/dev/null; done
   md_all_synced 0
   new_is_member

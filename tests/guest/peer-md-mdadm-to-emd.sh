@@ -11,8 +11,9 @@
 source /emd/tests/guest/lib-md.sh
 
 # Today's mdadm makes no RAID 0 with 0.90, which has no place for which of two layouts it is. (The other test has md run EMD's.)
-WHOLE="1.2:0 1.2:1 1.2:5 1.2:spare 1.2:lost 1.1:0 1.1:1 1.1:5 1.1:spare 1.1:lost 1.0:0 1.0:1 1.0:5 1.0:spare 1.0:lost 0.90:1 0.90:5 0.90:spare 0.90:lost"
-DAILY="1.2:0 1.2:1 1.2:5 1.2:lost 1.1:1 1.0:spare 0.90:lost"
+WHOLE="1.2:0 1.2:1 1.2:5 1.2:spare5 1.2:lost 1.1:0 1.1:1 1.1:5 1.1:spare5 1.1:lost 1.0:0 1.0:1 1.0:5 1.0:spare5 1.0:lost 0.90:1 0.90:5 0.90:spare5 0.90:lost
+  1.2:spare1 1.2:spare4 1.2:spare6 1.2:spare10 1.1:spare6 1.0:spare10 0.90:spare1 0.90:spare4 0.90:spare6 0.90:spare10"
+DAILY="1.2:0 1.2:1 1.2:5 1.2:lost 1.1:1 1.0:spare5 0.90:lost"
 
 boot_1() {
   local cell cells=$DAILY
@@ -21,7 +22,7 @@ boot_1() {
   ! whole || cells=$WHOLE
   for cell in $cells; do
     case ${cell#*:} in
-    spare) takes_the_spare "${cell%:*}" ;;
+    spare*) takes_the_spare "${cell%:*}" "${cell#*:spare}" ;;
     lost) lost_and_rebuilt "${cell%:*}" ;;
     *) there_and_back "${cell%:*}" "${cell#*:}" ;;
     esac
@@ -31,13 +32,13 @@ boot_1() {
 
 there_and_back() { # VERSION LEVEL
   local version=$1 level=$2 sum seed
-  step "$version, RAID $level: from md to EMD, and back (RAID 5: twice)"
+  step "$version, RAID $level: from md to EMD, and back (RAID 5, and in the whole run all: twice)"
   local options=(-n3)
   [[ $level == 1 ]] || options+=(-c64)
   md_make "$version" "$level" "${options[@]}" "${DISKS[@]:0:3}"
   sum=$(fill /dev/md0 1)
   local seeds=(2)
-  [[ $level != 5 ]] || seeds=(2 4)
+  [[ $level != 5 ]] && ! whole || seeds=(2 4)
   for seed in "${seeds[@]}"; do
     md0_stop
     emd0_runs optimal "$sum"
@@ -50,19 +51,24 @@ there_and_back() { # VERSION LEVEL
   md0_stop
 }
 
-takes_the_spare() { # VERSION
-  local version=$1 sum
-  step "$version, RAID 5 with a spare: a member is lost under md, and the spare is EMD's to use"
-  md_make "$version" 5 -n3 -x1 -c64 "${DISKS[@]:0:4}"
+takes_the_spare() { # VERSION LEVEL
+  local version=$1 level=$2 members=3 options=(-c64) sum
+  case $level in
+  1) members=2 options=() ;;
+  6 | 10) members=4 ;;
+  esac
+  step "$version, RAID $level with a spare: EMD takes it when a member is lost"
+  md_make "$version" "$level" -n$members -x1 "${options[@]}" "${DISKS[@]:0:members+1}"
   sum=$(fill /dev/md0 1)
   md0_stop
   emd0_runs optimal "$sum"
   expect_equal "a spare" "$(emdadm show --json | jq -r '[.sets[].disks[].role | select(. == "global-spare")] | length')" 1
   expect "a member is failed" emdadm fail emd0 "$(emd_member_device emd0 1)"
   wait_for 40 emd0_is optimal clean
+  expect "the spare is a member" emd_has emd0 "${DISKS[members]}"
   sum=$(fill /dev/emd0 2)
   emd0_leaves
-  md0_runs 0 "$sum" "${DISKS[@]:0:4}"
+  md0_runs 0 "$sum" "${DISKS[@]:0:members+1}"
   md0_stop
 }
 

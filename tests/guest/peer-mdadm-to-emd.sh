@@ -41,6 +41,7 @@ boot_1() {
   # with 1.5 MiB once it is assembled again. EMD goes by what DDF says.
   expect "the RAID 1E is deleted" emdadm delete --force r1e
   unset "SUMS[r1e]"
+  ! whole || there_and_back optimal 3 "${DISKS[@]:0:4}"
   emd_fill 2
   md_takes "${DISKS[@]:0:4}"
   md_has "${!SUMS[@]}"
@@ -71,6 +72,10 @@ boot_1() {
     container 5
     volume r6 6 4 1M -c32
     takes_the_spare r6
+    emd_leaves
+    container 4
+    volume r4 4 3 1M -c32
+    takes_the_spare r4
     emd_leaves
     container 4
     volume r1 1 3 1M

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check and a resync: each goes on
+# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check, repairs and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
 # disks: 21x52M virtio, 1x1M virtio, 3x52M scsi
 # cpus: 1
@@ -10,19 +10,31 @@
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
 
-# Volumes, each on disks of its own so that none waits for another: name, format, level, first disk, disks, what is under way, options.
-CASES=(
-  "i5 ddf raid5 1 3 initialise --chunk 64K"
-  "r5 ddf raid5 4 3 rebuild --chunk 64K"
-  "s1 ddf raid1 7 2 resync"
-  "mi1 md-1.2 raid1 9 2 initialise"
-  "mr6 md-1.2 raid6 11 4 rebuild --chunk 16K"
-  "r10 ddf raid10 15 4 rebuild --chunk 16K"
-  "c5 ddf raid5 23 3 check --chunk 64K"
+# Rounds of four boots; the first is that of every day. A line for each volume, on disks of its own so that none waits for another: name, format, level, first disk, disks, what is under way, options.
+ROUNDS=(
+  "i5 ddf raid5 1 3 initialise --chunk 64K
+   r5 ddf raid5 4 3 rebuild --chunk 64K
+   s1 ddf raid1 7 2 resync
+   mi1 md-1.2 raid1 9 2 initialise
+   mr6 md-1.2 raid6 11 4 rebuild --chunk 16K
+   r10 ddf raid10 15 4 rebuild --chunk 16K
+   c5 ddf raid5 23 3 check --chunk 64K"
+  "p6 ddf raid6 1 4 repair --chunk 16K
+   p1 ddf raid1 5 3 repair
+   mi10 md-1.0 raid10 8 3 initialise --chunk 16K
+   ai1 asr raid1 11 2 initialise
+   ar10 asr raid10 13 4 rebuild --chunk 64K
+   ii1 imsm raid1 17 2 initialise
+   ir1 imsm raid1 19 2 rebuild
+   ir5 imsm raid5 23 3 rebuild --chunk 64K"
 )
-! whole || CASES+=("mi10 md-1.0 raid10 19 3 initialise --chunk 16K")
+CASES=()
 
-# each FUNCTION [ARGUMENT...]: for every case, with its parts in these variables.
+begins() { # ROUND
+  mapfile -t CASES <<<"${ROUNDS[$1]}"
+}
+
+# each FUNCTION [ARGUMENT...]: for every case of the round, with its parts in these variables.
 each() {
   local line name format level first count kind options
   [[ -v DISKS ]] || mapfile -t DISKS < <(disks)
@@ -93,10 +105,20 @@ make() {
     expect "and comes back" emdadm add "$(emd_node "$name")" "${MINE[1]}"
     wait_for 20 emd_has_task "$name" rebuild
     hold
-  elif [[ $kind == check ]]; then
-    expect "a check" emdadm check "$(emd_node "$name")"
+  elif is_scrub; then
+    [[ $kind == check ]] || spoil
+    expect "a $kind" emdadm "$kind" "$(emd_node "$name")"
     hold
   fi
+}
+
+is_scrub() { [[ $kind == check || $kind == repair ]]; }
+
+# Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right.)
+spoil() {
+  local member=0 device
+  device=$(emd_member_device "$name" $member)
+  known 77 4096 | dd of="$device" bs=512 seek=$(($(emd_get "$name" ".members[$member].offset_sectors") + 32000)) oflag=direct conv=notrunc status=none
 }
 
 # It is under way, not anew; `from` is what was noted.
@@ -121,7 +143,7 @@ moves() {
   goal=$((${from:-0} + 400))
   expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
   expect "$name: let go" emdadm resume "$(emd_node "$name")"
-  if [[ $kind == check ]]; then
+  if is_scrub; then
     goal=$(emd_done "$name")
     wait_for 30 emd_has_done "$name" $((goal + 400))
     hold
@@ -153,6 +175,7 @@ hurry() {
 
 ends_well() {
   expect "$name: to its end" emdadm wait "$(emd_node "$name")"
+  [[ $kind != repair ]] || expect_equal "$name: places that were put right" "$(emd_get "$name" '.mismatches | length')" 1
   wait_for 60 emd_is "$name" optimal
   if [[ $kind == initialise ]]; then
     expect_equal "$name: the data" "$(sum "/dev/$(emd_node "$name")")" "$(noted "$name" sum)"
@@ -165,21 +188,34 @@ ends_well() {
 
 is_clean() { [[ $kind == initialise ]] || wait_for 20 emd_is_clean "$name"; }
 
-boot_1() {
+# --- The boots of a round
+
+tasks_begin() { # ROUND
+  local device
+  begins "$1"
   step "tasks begin, power is cut"
+  # What the round before left.
+  (($1 == 0)) || for device in $(disks); do blkdiscard -f -z "$device" 2>/dev/null; done
   slow_emd
   each make
   each moves
   # What is degraded and dirty would not start by itself.
   each is_clean
-  expect "s1: its regions are written" /emd/bin/pattern write "/dev/$(emd_node s1)" 5
-  # Again and again, up to the cut: all of it may be in flight then.
-  (while /emd/bin/pattern write "/dev/$(emd_node s1)" 5; do :; done) &
-  wait_for 10 emd_is_dirty s1
+  each is_written
   host powercut
 }
 
-boot_2() {
+# What is to be resynced: its regions.
+is_written() {
+  [[ $kind == resync ]] || return 0
+  expect "$name: its regions are written" /emd/bin/pattern write "/dev/$(emd_node "$name")" 5
+  # Again and again, up to the cut: all of it may be in flight then.
+  (while /emd/bin/pattern write "/dev/$(emd_node "$name")" 5; do :; done) &
+  wait_for 10 emd_is_dirty "$name"
+}
+
+they_go_on_and_are_cut() { # ROUND
+  begins "$1"
   step "they go on; power is cut again"
   remember
   slow_emd
@@ -188,14 +224,15 @@ boot_2() {
   host powercut
 }
 
-boot_3() {
+they_go_on_and_are_stopped() { # ROUND
+  begins "$1"
   step "they go on; a restart in good order"
   remember
   slow_emd clean_ms=60000
   each goes_on
   each note_live
   expect "stopped" emdadm stop --all
-  whole || in_use_to_the_end
+  [[ $1 != 0 ]] || in_use_to_the_end
 }
 
 # Nobody stops it: as a root filesystem, it is written until the machine restarts.
@@ -210,12 +247,23 @@ was_ended_well() {
   expect_failure "no resync" emd_has_task quiet resync
 }
 
-boot_4() {
+they_end() { # ROUND
+  begins "$1"
   step "they go on, to their end"
   remember
   slow_emd
   each goes_on
-  whole || was_ended_well
+  [[ $1 != 0 ]] || was_ended_well
   each hurry
   each ends_well
 }
+
+# (A boot is found by the name of its function.)
+if whole; then last=${#ROUNDS[@]}; else last=1; fi
+for ((round = 0; round < last; round++)); do
+  eval "
+    boot_$((4 * round + 1))() { tasks_begin $round; }
+    boot_$((4 * round + 2))() { they_go_on_and_are_cut $round; }
+    boot_$((4 * round + 3))() { they_go_on_and_are_stopped $round; }
+    boot_$((4 * round + 4))() { they_end $round; }"
+done
