@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # EMD beside md, in one boot, each measurement in turn, on ramdisks: two sets of them, so that both arrays are
 # there at the same time. md as it comes and md tuned; RAID 0, 1, 5, 6, 10, 60; healthy, degraded, check, rebuild, resync;
-# with 4, 8 and 12 members; with one CPU of two; with the write hole closed by EMD's log.
+# with 4, 8 and 12 members; with one CPU of two; with the write hole closed by EMD's log; how long reads take while a check runs.
 # Nothing is asserted about speed: the result is a table of ratios (tests/bench/README.md).
 # memory: 4G
 # timeout: 5400
@@ -39,7 +39,7 @@ share() {
     if (level == 60) { parity = 2; members /= 2 }
     copies = level == 1 ? members : level == 10 ? 2 : 1
     degraded = sub(/^degraded /, "", workload)
-    sub(/^(1 CPU|logged) /, "", workload)
+    sub(/^(1 CPU|logged|checking) /, "", workload)
     if (workload ~ /^random write/) share = parity ? 1 / (2 + 2 * parity) : 1 / copies
     else if (workload ~ /^random read/) share = degraded && parity ? members / (2 * members - 1 - parity) : 1
     else if (workload ~ /^write/) share = (members - parity) / members / copies
@@ -62,12 +62,14 @@ fio_on() {
   local level=$1 workload=$2 variant=$3 device=$4 unit=MiB/s how value
   workload=${workload#degraded }
   workload=${workload#logged }
+  workload=${workload#checking }
   case ${workload#1 CPU } in
   "read 1M") how=(--rw=read --bs=1M --iodepth=8) ;;
   "read 64K") how=(--rw=read --bs=64k --iodepth=16) ;;
   "write 1M") how=(--rw=write --bs=1M --iodepth=8) ;;
   "write 64K") how=(--rw=write --bs=64k --iodepth=16) ;;
   "random read 4K") how=(--rw=randread --bs=4k --iodepth=32 --numjobs=2) unit=IOPS ;;
+  "random read 4K p99") how=(--rw=randread --bs=4k --iodepth=1) unit=us ;;
   "random write 4K") how=(--rw=randwrite --bs=4k --iodepth=32 --numjobs=2) unit=IOPS ;;
   *) fail "no workload '$workload'" ;;
   esac
@@ -76,6 +78,8 @@ fio_on() {
     fail "fio, $workload on $variant: $(tail -3 /tmp/fio.err)"
   if [[ $unit == IOPS ]]; then
     value=$(jq '.jobs[0] | .read.iops + .write.iops | round' /tmp/fio.json)
+  elif [[ $unit == us ]]; then
+    value=$(jq '.jobs[0].read.clat_ns.percentile["99.000000"] / 1000 | round' /tmp/fio.json)
   else
     value=$(jq '.jobs[0] | (.read.bw + .write.bw) / 1024 | round' /tmp/fio.json)
   fi
@@ -229,7 +233,7 @@ note_emd_rate() { # LEVEL WORKLOAD WHAT
 
 limit() {
   local workload
-  for workload in "read 1M" "read 64K" "write 1M" "write 64K" "random read 4K" "random write 4K"; do
+  for workload in "read 1M" "read 64K" "write 1M" "write 64K" "random read 4K" "random write 4K" "random read 4K p99"; do
     fio_on disk "$workload" disk "${MD_DISK[-1]}"
   done
 }
@@ -255,6 +259,42 @@ logged() { # LEVEL
   emdadm policy bench resync >/dev/null
   emdadm scan >/dev/null
 }
+
+# How long all but one of a hundred reads take, of one reader: with nothing else to do, and while a check runs (one after the other: these disks are small).
+latency() { # LEVEL
+  local variant
+  measure "$1" "random read 4K p99"
+  for variant in $(variants "$1" "checking random read 4K p99"); do
+    rm -f /tmp/checked
+    if [[ $variant == emd ]]; then
+      emd_checks &
+      wait_for 10 emd_checking
+      fio_on "$1" "checking random read 4K p99" emd "$EMD"
+    else
+      tune "$variant"
+      md_checks &
+      wait_for 10 md_checking
+      fio_on "$1" "checking random read 4K p99" "$variant" "$MD"
+    fi
+    touch /tmp/checked
+    wait $! || fail "$variant: a check failed"
+    echo idle >/sys/block/md0/md/sync_action
+    wait_for 60 md_idle
+  done
+}
+
+emd_checks() { until [[ -e /tmp/checked ]]; do emdadm check --wait "$EMD" >/dev/null; done; }
+
+emd_checking() { emdadm show --json | jq -e '.sets[0].volumes[0].task.kind == "check"'; }
+
+md_checks() {
+  until [[ -e /tmp/checked ]]; do
+    md_checking || echo check >/sys/block/md0/md/sync_action
+    read -rt 0.05 -u "$NEVER" || true
+  done
+}
+
+md_checking() { [[ $(</sys/block/md0/md/sync_action) == check ]]; }
 
 # These go on with the arrays of `healthy`.
 degraded() { # LEVEL
@@ -372,6 +412,7 @@ rows() { # LEVEL
     logged "$level"
     if [[ -e /sys/devices/system/cpu/cpu1/online ]]; then one_cpu "$level"; fi
   fi
+  if [[ $level == [15] ]]; then latency "$level"; fi
   check "$level"
   degraded "$level"
   rebuild "$level"

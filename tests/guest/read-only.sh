@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # An array of which EMD does not understand everything is read and not written, by nobody: not by users, not to mend a sector that cannot be read, not by a task, and
-# not when it stops. Told is why.
+# not when it stops. Told is why. And one that mdadm was reshaping, in Intel metadata, is read right on both sides of how far that got, and from the copy of what was being moved.
+# disks: 4x64M virtio
 # cpus: 1
 # emd: manual
 # timeout: 60
@@ -23,8 +24,29 @@ spoil() {
   done
 }
 
+# reshaped CASE DISKS [copied]: a sample (programs/reshaped.c), on the first DISKS disks.
+reshaped() {
+  local case=$1 disks=$2 n before
+  shift 2
+  step "Intel metadata, $case${1:+, in the first unit}: read as what it was before"
+  for ((n = 0; n < disks; n++)); do
+    xzcat "/emd/tests/host/samples/imsm/gen/$case/d$n.sparse.xz" | /emd/bin/reshaped put "$(disk disk$((n + 1)))" "$@"
+  done
+  before=$(host contents disk1 disk2 disk3 disk4)
+  emd_load
+  wait_for 10 test -b /dev/emd0
+  run emdadm show emd0
+  expect_equal "what may be done with it" "$(emdadm show --json | jq -r '.sets[0].volumes[0] | .access')" read-only
+  expect_equal "its size is that of before" "$(blockdev --getsz /dev/emd0)" 237568
+  expect "all data" /emd/bin/reshaped check /dev/emd0 237568
+  expect_failure "a write" dd if=/dev/zero of=/dev/emd0 bs=64k count=1 oflag=direct conv=notrunc status=none
+  expect "stopped" emdadm stop --all
+  rmmod emd
+  expect_equal "the disks are as they were" "$(host contents disk1 disk2 disk3 disk4)" "$before"
+}
+
 boot_1() {
-  local sum before member offset
+  local sum before member offset folder
   make_disks 16384 3
   md_load
   md_make 1.2 5 -n3 --chunk=16 --size=4M --bitmap=internal --assume-clean "${DISKS[@]}"
@@ -60,4 +82,12 @@ boot_1() {
   expect "stopped" emdadm stop --all
   rmmod emd
   expect_equal "the disks are as they were" "$(contents)" "$before"
+  # It is not to be found again.
+  for folder in /run/nbd*; do dd if=/dev/zero of="$folder/data" bs=16k count=1 conv=notrunc status=none; done
+
+  reshaped grow-r5 4
+  reshaped grow-r0 3 copied
+  whole || return 0
+  reshaped grow-r0 3
+  reshaped grow-r5 4 copied
 }

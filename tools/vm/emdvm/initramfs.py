@@ -82,6 +82,8 @@ def _overlay() -> bytes:
             for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
                 if source.is_file():
                     archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
+        for source in places.HOST_SAMPLES:
+            archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
         for source in sorted((places.GUEST_TESTS / "programs").glob("*.c")):
             archive.file(f"emd/bin/{source.stem}", _program(source), 0o755)
         if places.EMDADM.exists():

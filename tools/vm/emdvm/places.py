@@ -12,6 +12,8 @@ BENCHES = CLONE / "tests/bench"
 EMDADM = BUILD / "emdadm"
 UAPI = CLONE / "src/uapi"
 SAMPLES = CLONE / "tests/samples"
+# Of the host tests' samples those that guests need, too.
+HOST_SAMPLES = sorted((CLONE / "tests/host/samples/imsm/gen").glob("grow-*/*.xz"))
 
 KERNEL = Path("/kernel")
 # The debug guest (make test-debug): /kernel is what tools/toolbox/debug-kernel made, and emd.ko was built for it.
