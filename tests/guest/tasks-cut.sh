@@ -46,8 +46,8 @@ each() {
 }
 
 # A module that records often, with tasks so slow that none ends by itself.
-slow_emd() { # [OPTION...]: of the module
-  modprobe emd auto=0 checkpoint_ms=300 clean_ms=500 "$@"
+slow_emd() { # [MILLISECONDS]: without writes before an array is clean
+  modprobe emd auto=0 checkpoint_ms=300 clean_ms="${1:-500}"
   expect "slow" emdadm limit --max 16K
   expect "scanned" emdadm scan
 }
@@ -228,7 +228,7 @@ they_go_on_and_are_stopped() { # ROUND
   begins "$1"
   step "they go on; a restart in good order"
   remember
-  slow_emd clean_ms=60000
+  slow_emd 60000
   each goes_on
   each note_live
   expect "stopped" emdadm stop --all
