@@ -62,6 +62,10 @@ pub struct OpLog {
     entries: Vec<(Slot, Spot)>,
     written: usize,
     covered: bool,
+    /// Members that took writes when the run was planned, and whether any of it was sent.
+    pub planned: Mask,
+    /// See above.
+    pub wrote: bool,
     /// A member did not take this run's write.
     pub left_behind: bool,
 }
@@ -74,6 +78,8 @@ impl OpLog {
             entries: Vec::new(),
             written: 0,
             covered: false,
+            planned: Mask::EMPTY,
+            wrote: false,
             left_behind: false,
         }
     }
@@ -212,6 +218,24 @@ impl Sim {
         hinges && self.keep_for_record(op)
     }
 
+    /// `hole::is_out_of_date`.
+    pub fn is_out_of_date(&mut self, op: usize) -> bool {
+        let writable = self.arr().writable;
+        let may_be = self.hole.is_some() && !self.has(Mistake::PlannedWithLost);
+        let body = self.op(op);
+        may_be
+            && matches!(body.job, Job::Write { .. })
+            && matches!(body.step, Step::Log { .. } | Step::Write { .. })
+            && !body.log.wrote
+            && !body.log.planned.minus(writable).is_empty()
+    }
+
+    /// `hole::begin_anew`.
+    pub fn begin_anew(&mut self, op: usize) {
+        self.log_run_is_through(op);
+        self.begin(op);
+    }
+
     /// `hole::must_end`.
     pub fn write_must_end(&mut self, op: usize) -> bool {
         let changes = match self.op(op).step {
@@ -280,6 +304,9 @@ impl Sim {
         }
         if self.arr().broken {
             return self.fail_op(op);
+        }
+        if self.is_out_of_date(op) {
+            return self.begin_anew(op);
         }
         let body = self.op(op);
         let (lane, stripe, step) = (body.lane, body.stripe, body.step);
@@ -479,7 +506,7 @@ impl Sim {
         let body = self.op(op);
         let lane = body.lane;
         let entries = std::mem::take(&mut body.log.entries);
-        (body.log.written, body.log.covered) = (0, false);
+        (body.log.written, body.log.covered, body.log.wrote) = (0, false, false);
         let left_behind = std::mem::take(&mut body.log.left_behind);
         let stays = left_behind && self.arr().broken;
         let Some(hole) = &mut self.hole else { return };

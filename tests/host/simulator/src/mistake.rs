@@ -55,6 +55,8 @@ pub enum Mistake {
     ParityLeftBehind,
     /// What a mirror's last good member did not take stays on the one that is being rebuilt.
     NotTakenBack,
+    /// A logged write goes on as it was planned, though a member that it counts on is lost since.
+    PlannedWithLost,
     /// After an unclean stop a mirror's rebuild goes on from its mark, below which copies may differ.
     MarksBelieved,
     /// The mark of a task passes a lane that failed.
@@ -146,6 +148,7 @@ impl Mistake {
         Mistake::UnsyncedParityTrusted,
         Mistake::ParityLeftBehind,
         Mistake::NotTakenBack,
+        Mistake::PlannedWithLost,
         Mistake::MarksBelieved,
         Mistake::MarkPastFailedLane,
         Mistake::TaskWithoutDrain,

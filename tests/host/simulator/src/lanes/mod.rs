@@ -179,7 +179,7 @@ impl Sim {
         }
     }
 
-    fn begin(&mut self, op: usize) {
+    pub(crate) fn begin(&mut self, op: usize) {
         let by_blocks = self.is_bad_in(op) && !self.has(Mistake::BadRangeTakesLane);
         let body = self.op(op);
         if body.run_sectors == 0 {
@@ -188,6 +188,7 @@ impl Sim {
         }
         let body = self.ops[op].as_ref().expect("the op is at work");
         let (usable, distrusted) = self.usable(body);
+        let planned = usable.writable;
         let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
         if distrusted {
             work = work.distrust_parity();
@@ -207,6 +208,7 @@ impl Sim {
         body.work = Some(work);
         body.step = first;
         body.taken = Mask::EMPTY;
+        body.log.planned = planned;
         body.distrusted = distrusted;
         self.fill_new(op);
         self.perform(op);
@@ -247,6 +249,9 @@ impl Sim {
             if self.write_must_end(op) {
                 return self.fail_op(op);
             }
+            if self.is_out_of_date(op) {
+                return self.begin_anew(op);
+            }
             let step = self.op(op).step;
             match step {
                 Step::Read { members } => return self.send_lane(op, members, false),
@@ -279,6 +284,7 @@ impl Sim {
             let body = self.op(op);
             body.failed = Mask::EMPTY;
             body.offline = Mask::EMPTY;
+            body.log.wrote |= is_write;
             (body.stripe, body.run_column)
         };
         if is_write {
