@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is told that a disk came, left or died: the one global of the module.
+//! Who is told that a disk came, left or died, and that the machine is about to stop: the one global of the module.
 //!
-//! The kernel's callbacks for these (`class.rs`, `bdev.rs`) have no place for a pointer of ours.
+//! The kernel's callbacks for these (`class.rs`, `bdev.rs`, `reboot.rs`) have no place for a pointer of ours.
 
 use super::bdev::Dev;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -24,6 +24,9 @@ pub enum DiskNews {
 pub trait DiskListener: Send + Sync {
     /// Process context, under locks of the device model: take note, and look at it later.
     fn hear(&self, dev: Dev, news: DiskNews, partition: bool);
+
+    /// Process context: the machine restarts, halts or is switched off when this returns.
+    fn hear_the_end(&self);
 }
 
 kernel::sync::global_lock! {
@@ -61,11 +64,21 @@ pub fn forget() {
 
 /// Tells the listener, if there is one. Process context.
 pub fn tell(dev: Dev, news: DiskNews, partition: bool) {
-    if STATE.load(Ordering::Acquire) != READY {
-        return;
-    }
-    let listener = LISTENER.lock().clone();
-    if let Some(listener) = listener {
+    if let Some(listener) = listener() {
         listener.hear(dev, news, partition);
     }
+}
+
+/// Tells it that the machine is about to stop. Process context; returns when it has seen to what is to be done before that.
+pub fn tell_of_the_end() {
+    if let Some(listener) = listener() {
+        listener.hear_the_end();
+    }
+}
+
+fn listener() -> Option<Arc<dyn DiskListener>> {
+    if STATE.load(Ordering::Acquire) != READY {
+        return None;
+    }
+    LISTENER.lock().clone()
 }

@@ -20,6 +20,7 @@ pub mod pages;
 pub mod parity;
 pub mod queue;
 pub mod raw;
+pub mod reboot;
 mod serial;
 pub mod sync_io;
 pub mod syndrome;

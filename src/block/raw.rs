@@ -124,6 +124,11 @@ extern "C" {
     /// `crc32c` (`include/linux/crc32.h`): goes on from `crc`, inverts nothing.
     pub fn crc32c(crc: u32, p: *const c_void, len: usize) -> u32;
 
+    /// `kernel/reboot.c` (`include/linux/reboot.h`): the notifier is called when the machine is about to stop. Sleeps.
+    pub fn register_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+    /// Ends that; it is not running any more when this returns.
+    pub fn unregister_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+
     /// `jiffies` (`include/linux/jiffies.h`).
     pub static jiffies: c_ulong;
 }

@@ -11,6 +11,7 @@ use crate::block::class::{Listener, Watch};
 use crate::block::context;
 use crate::block::hub::{self, DiskListener, DiskNews};
 use crate::block::queue::{self, Kind, WorkQueue};
+use crate::block::reboot::RebootWatch;
 use crate::block::sync_io::SyncIo;
 use crate::control::EventRing;
 use crate::metadata::Format;
@@ -24,6 +25,10 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 
 /// How long after a set could not be stopped at the module's end it is tried again: 100 ms.
 const STOP_PAUSE_US: usize = 100_000;
+
+/// How often it is looked at whether arrays are recorded as clean, when the machine is about to stop (50 ms), and how many times.
+const END_PAUSE_US: usize = 50_000;
+const END_LOOKS: u32 = 40;
 
 const CLOCK: u64 = 1;
 const DISCOVER: u64 = 2;
@@ -49,7 +54,7 @@ pub struct Manager {
     #[pin]
     pub(super) news: Mutex<News>,
     #[pin]
-    watch: Mutex<Option<Pin<KBox<Watch>>>>,
+    watch: Mutex<Option<(Pin<KBox<Watch>>, Pin<KBox<RebootWatch>>)>>,
     clock_queue: WorkQueue,
     #[pin]
     clock: Work<Manager, CLOCK>,
@@ -83,6 +88,10 @@ impl WorkItem<DISCOVER> for Manager {
 impl DiskListener for Manager {
     fn hear(&self, dev: Dev, news: DiskNews, partition: bool) {
         self.take_note(dev, news, partition);
+    }
+
+    fn hear_the_end(&self) {
+        self.record_before_the_end();
     }
 }
 
@@ -131,8 +140,11 @@ impl Manager {
         let _ = manager
             .clock_queue
             .enqueue::<Arc<Self>, CLOCK>(manager.clone());
-        let watched = hub::listen(manager.clone())
-            .and_then(|()| KBox::pin_init(Watch::new::<Ear>(module), GFP_KERNEL));
+        let watched = hub::listen(manager.clone()).and_then(|()| {
+            let reboot = KBox::pin_init(RebootWatch::new(), GFP_KERNEL)?;
+            let disks = KBox::pin_init(Watch::new::<Ear>(module), GFP_KERNEL)?;
+            Ok((disks, reboot))
+        });
         match watched {
             Ok(watch) => *manager.watch.lock() = Some(watch),
             Err(errno) => {
@@ -174,6 +186,27 @@ impl Manager {
         self.shared.recorders.flush();
         // Tasks that have ended may still be on their last lines there.
         queue::flush_system();
+    }
+
+    /// The machine is about to stop: what is quiet is recorded as clean, so that nothing has to be resynced, and a degraded array
+    /// can be started, the next time. The root filesystem's array is never stopped. Where a user still writes, or a disk does not
+    /// answer, it is given up after two seconds.
+    fn record_before_the_end(&self) {
+        self.shared.end_soon();
+        let Ok(sets) = self.all_sets() else { return };
+        for _ in 0..END_LOOKS {
+            let mut waits = false;
+            for set in sets.iter() {
+                if set.lock().will_any_be_clean() {
+                    set.kick();
+                    waits = true;
+                }
+            }
+            if !waits {
+                return;
+            }
+            context::sleep_us(END_PAUSE_US);
+        }
     }
 
     /// The clock rang: lets everybody look who wished it.

@@ -272,6 +272,26 @@ impl Inner {
         self.record(shared, &event)
     }
 
+    /// Whether a volume is recorded as dirty and will be recorded as clean, once no write comes.
+    fn will_be_clean(&self, volume: VolumeIndex, array: &Gated<Array>) -> bool {
+        let redundant = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|model| model.shape.level.is_redundant());
+        let agrees = self
+            .running(volume)
+            .is_some_and(|running| !running.needs_resync && !running.read_only);
+        redundant && agrees && array.is_dirty() && !array.is_broken()
+    }
+
+    /// Whether that is so of any volume.
+    pub(super) fn will_any_be_clean(&self) -> bool {
+        (0..self.entries_len()).any(|volume| {
+            self.array(volume)
+                .is_some_and(|array| self.will_be_clean(volume, &array))
+        })
+    }
+
     #[inline(never)]
     fn note_clean(
         &mut self,
@@ -280,20 +300,11 @@ impl Inner {
         array: &Arc<Gated<Array>>,
         wishes: &mut Wishes,
     ) {
-        let redundant = self
-            .model()
-            .and_then(|set| set.volume(volume))
-            .is_some_and(|model| model.shape.level.is_redundant());
-        let agrees = self
-            .running(volume)
-            .is_some_and(|running| !running.needs_resync && !running.read_only);
-        if !redundant || !agrees || !array.is_dirty() || array.is_broken() {
+        if !self.will_be_clean(volume, array) {
             return;
         }
         wishes.look_again = true;
-        if !array.unrecorded().is_empty()
-            || !Array::begin_clean(array, shared.options.clean_quiet_ms)
-        {
+        if !array.unrecorded().is_empty() || !Array::begin_clean(array, shared.clean_quiet_ms()) {
             return;
         }
         self.record_leaving(shared, volume, array);

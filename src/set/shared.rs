@@ -10,6 +10,7 @@ use crate::model::{Checked, Identity, Text};
 use crate::reason;
 use crate::uapi::{EventKind, EventRecord};
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, Mutex};
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub recorders: WorkQueue,
     /// Where their keepers run.
     pub keepers: WorkQueue,
+    /// The machine is about to stop.
+    ends: AtomicBool,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
     #[pin]
@@ -71,12 +74,27 @@ impl Shared {
                 events,
                 recorders,
                 keepers,
+                ends: AtomicBool::new(false),
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),
                 clock_changed <- new_condvar!("emd_clock"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// The machine is about to stop: arrays are recorded as clean as soon as no write is in flight.
+    pub fn end_soon(&self) {
+        self.ends.store(true, Ordering::Release);
+    }
+
+    /// How long no write has to come before an array is recorded as clean.
+    pub fn clean_quiet_ms(&self) -> u32 {
+        if self.ends.load(Ordering::Acquire) {
+            0
+        } else {
+            self.options.clean_quiet_ms
+        }
     }
 
     /// Lets the clock ring in so many milliseconds, or earlier. It knows the next time only: who is
