@@ -9,13 +9,14 @@ use crate::block::context;
 use crate::block::pages::{PagePool, Pages};
 use crate::block::raw;
 use crate::model::Slot;
-use crate::personalities::lane::{Compute, Job, Step};
+use crate::personalities::lane::{Compute, Job, Step, StepResult, STEPS_LOGGED_MAX};
+use crate::personalities::mirror::Work;
 use crate::personalities::{Kind, Mask};
 
 /// Takes the buffers that a run needs when nothing fails; all or none.
-pub(super) fn take(pass: &ArrayPass, body: &mut Body, first: Step) -> bool {
+pub(super) fn take(pass: &ArrayPass, body: &mut Body, work: &Work, first: Step) -> bool {
     let order = PagePool::order_for(body.run_sectors as usize * 512);
-    let (reads, news) = expected(&pass.geometry.kind(), body, first);
+    let (reads, news) = expected(&pass.geometry.kind(), body, work, first);
     let mut missing_old = Mask::EMPTY;
     let mut missing_new = Mask::EMPTY;
     for slot in reads.iter() {
@@ -55,23 +56,38 @@ pub(super) fn take(pass: &ArrayPass, body: &mut Body, first: Step) -> bool {
     })
 }
 
-/// Members of which `Old` and `New` will be needed.
-pub(super) fn expected(kind: &Kind, body: &Body, first: Step) -> (Mask, Mask) {
-    let reads = match first {
-        Step::Read { members } => members,
-        _ => Mask::EMPTY,
-    };
-    let news = match (body.job, kind) {
+/// Members of which `Old` and `New` will be needed when nothing fails from here on: what the machine, whose first step
+/// this is, would ask for. What is lost already is known to it.
+pub(super) fn expected(kind: &Kind, body: &Body, work: &Work, first: Step) -> (Mask, Mask) {
+    let mut reads = Mask::EMPTY;
+    let mut news = match (body.job, kind) {
+        // All get the same.
         (Job::Write { written }, Kind::Mirrored | Kind::Copies) => Mask::option(written.first()),
-        (Job::Write { written }, _) => match first {
-            Step::Compute(Compute::Parity { p, .. }) => written.with(p),
-            Step::Compute(Compute::Syndromes { p, q, .. }) => {
-                written.with(q).union(Mask::option(p))
-            }
-            _ => written,
-        },
+        (Job::Write { written }, _) => written,
         _ => Mask::EMPTY,
     };
+    let mut work = *work;
+    let mut step = first;
+    for _ in 0..STEPS_LOGGED_MAX {
+        match step {
+            Step::Read { members } => reads = reads.union(members),
+            Step::Compute(compute) => match compute {
+                // Parity that was read becomes the new one where it is.
+                Compute::Parity { p, old, .. } if !old.contains(p) => news = news.with(p),
+                Compute::Syndromes { p, q, old, .. } if !old.contains(q) => {
+                    news = news.with(q).union(Mask::option(p));
+                }
+                Compute::Reconstruct { slot, .. } | Compute::ReconstructByQ { slot, .. } => {
+                    reads = reads.with(slot);
+                }
+                Compute::ReconstructTwo { a, b, .. } => reads = reads.with(a).with(b),
+                _ => {}
+            },
+            Step::Log { .. } => {}
+            Step::Write { .. } | Step::Done(_) => break,
+        }
+        step = work.step(StepResult::default());
+    }
     (reads, news)
 }
 
@@ -117,29 +133,42 @@ pub(super) fn new_of(body: &Body, slot: Slot) -> Option<&Pages> {
     }
 }
 
-/// Makes sure that there is a buffer; sleeps for memory when the run needs more than was expected
-/// (something failed). Process context.
-pub(super) fn ensure(buffer: &mut Option<Pages>, len_bytes: usize) {
+/// A buffer for the run, beside those that were taken for it: something failed. Sleeps until there is one. What comes
+/// back to the pool does, and the memory that is kept for those who free memory: this write may be what frees some, and
+/// who holds buffers must not wait for others that may wait for the same. Process context.
+fn further(body: &Body) -> Pages {
     context::may_sleep();
-    let order = PagePool::order_for(len_bytes);
-    while buffer.is_none() {
-        *buffer = Pages::alloc(order, raw::GFP_NOIO);
-        if buffer.is_none() {
-            context::sleep_us(1000);
+    let order = PagePool::order_for(body.run_sectors as usize * 512);
+    loop {
+        let mut found = None;
+        if let Some(pass) = body.array() {
+            pass.pool.take(order, 1, |pages| found = Some(pages));
+        }
+        if let Some(pages) = found.or_else(|| Pages::alloc(order, raw::GFP_LAST_RESORT)) {
+            return pages;
+        }
+        context::sleep_us(1000);
+    }
+}
+
+/// Makes sure that there is a buffer for what the member holds. Sleeps for memory when the run needs more than was expected.
+pub(super) fn ensure_old(body: &mut Body, slot: Slot) {
+    let at = usize::from(slot);
+    if body.buffers.get(at).is_some_and(|b| b.old.is_none()) {
+        let pages = further(body);
+        if let Some(buffers) = body.buffers.get_mut(at) {
+            buffers.old = Some(pages);
         }
     }
 }
 
-pub(super) fn ensure_old(body: &mut Body, slot: Slot) {
-    let len_bytes = body.run_sectors as usize * 512;
-    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-        ensure(&mut buffers.old, len_bytes);
-    }
-}
-
+/// The same for what is to be written to it.
 pub(super) fn ensure_new(body: &mut Body, slot: Slot) {
-    let len_bytes = body.run_sectors as usize * 512;
-    if let Some(buffers) = body.buffers.get_mut(usize::from(slot)) {
-        ensure(&mut buffers.new, len_bytes);
+    let at = usize::from(slot);
+    if body.buffers.get(at).is_some_and(|b| b.new.is_none()) {
+        let pages = further(body);
+        if let Some(buffers) = body.buffers.get_mut(at) {
+            buffers.new = Some(pages);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 //! What lanes work out in memory: parity, syndromes, what was lost, and comparisons.
 
-use super::lane_buffers::{ensure, ensure_old};
+use super::lane_buffers::{ensure_new, ensure_old};
 use super::lane_op::{Body, NO_ALIAS};
 use crate::block::pages::Pages;
 use crate::block::parity::{self, Start};
@@ -97,7 +97,8 @@ fn take_dest(
     if in_place && buffers.new.is_none() {
         return Some((buffers.old.take()?, Start::Destination));
     }
-    ensure(&mut buffers.new, len_bytes);
+    ensure_new(body, slot);
+    let buffers = body.buffers.get_mut(usize::from(slot))?;
     let mut dest = buffers.new.take()?;
     if !in_place {
         return Some((dest, Start::Zero));

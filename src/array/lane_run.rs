@@ -124,7 +124,7 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
         work = work.with_log();
     }
     let first = work.step(StepResult::default());
-    if !lane_buffers::take(&pass, body, first) {
+    if !lane_buffers::take(&pass, body, &work, first) {
         let is_first_run = body
             .buffers
             .iter()
@@ -134,7 +134,7 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
             return starve(&pass, op);
         }
         // A further run keeps what it has, so it must not wait for others who may do the same.
-        let (_, news) = lane_buffers::expected(&pass.geometry.kind(), body, first);
+        let (_, news) = lane_buffers::expected(&pass.geometry.kind(), body, &work, first);
         for slot in news.iter() {
             lane_buffers::ensure_new(body, slot);
         }

@@ -75,6 +75,12 @@ pub const BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE: u32 = 1 << 15;
 /// `GFP_NOIO` as a raw mask.
 pub const GFP_NOIO: bindings::gfp_t =
     1 << bindings::___GFP_DIRECT_RECLAIM_BIT | 1 << bindings::___GFP_KSWAPD_RECLAIM_BIT;
+/// For what memory may have to wait for until it is free: as `GFP_NOIO`, and takes what the kernel keeps for that
+/// (`__GFP_MEMALLOC`). Gives up rather than wait for it, and warns of nothing.
+pub const GFP_LAST_RESORT: bindings::gfp_t = GFP_NOIO
+    | 1 << bindings::___GFP_MEMALLOC_BIT
+    | 1 << bindings::___GFP_NORETRY_BIT
+    | 1 << bindings::___GFP_NOWARN_BIT;
 /// May not sleep, takes no reserves, warns of nothing.
 pub const GFP_OPPORTUNISTIC: bindings::gfp_t =
     1 << bindings::___GFP_KSWAPD_RECLAIM_BIT | 1 << bindings::___GFP_NOWARN_BIT;
@@ -126,6 +132,11 @@ extern "C" {
 
     /// `crc32c` (`include/linux/crc32.h`): goes on from `crc`, inverts nothing.
     pub fn crc32c(crc: u32, p: *const c_void, len: usize) -> u32;
+
+    /// `kernel/reboot.c` (`include/linux/reboot.h`): the notifier is called when the machine is about to stop. Sleeps.
+    pub fn register_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+    /// Ends that; it is not running any more when this returns.
+    pub fn unregister_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
 
     /// `jiffies` (`include/linux/jiffies.h`).
     pub static jiffies: c_ulong;

@@ -28,8 +28,8 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 const STOP_PAUSE_US: usize = 100_000;
 
 /// How long the machine's end is held up for the last words to be recorded: 3 s.
-const SETTLE_TRIES: u32 = 300;
-const SETTLE_PAUSE_US: usize = 10_000;
+const SETTLE_TRIES: u32 = 150;
+const SETTLE_PAUSE_US: usize = 20_000;
 
 const CLOCK: u64 = 1;
 const DISCOVER: u64 = 2;
@@ -97,14 +97,17 @@ impl DiskListener for Manager {
         self.shared.ending.store(true, Ordering::Release);
         for set in self.sets.lock().iter() {
             set.settled.store(false, Ordering::Release);
-            set.kick();
         }
+        // Where a user still writes, or a disk does not answer, it is given up at last.
         for _ in 0..SETTLE_TRIES {
-            let mut sets = true;
+            let mut settled = true;
             for set in self.sets.lock().iter() {
-                sets &= set.settled.load(Ordering::Acquire);
+                if !set.settled.load(Ordering::Acquire) {
+                    settled = false;
+                    set.kick();
+                }
             }
-            if sets {
+            if settled {
                 return;
             }
             context::sleep_us(SETTLE_PAUSE_US);

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "needs", "cmdline", "boot", "dmesg-allow")
+KEYS = ("disks", "timeout", "memory", "cpus", "emd", "cache", "extra", "needs", "cmdline", "boot", "run", "dmesg-allow")
 
 
 class SpecError(Exception):
@@ -37,6 +37,7 @@ class Spec:
     needs: list = field(default_factory=list)
     cmdline: str = ""
     boot: str = "quick"
+    run: str = "daily"
     dmesg_allow: list = field(default_factory=list)
 
 
@@ -80,6 +81,8 @@ def take(spec: Spec, key: str, value: str):
         spec.cmdline = value
     elif key == "boot":
         spec.boot = _one_of(spec, key, value, ("quick", "plain"))
+    elif key == "run":
+        spec.run = _one_of(spec, key, value, ("daily", "whole"))
     elif key == "dmesg-allow":
         spec.dmesg_allow.append(re.compile(value))
 
