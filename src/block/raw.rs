@@ -93,6 +93,46 @@ extern "C" {
     #[cfg(CONFIG_LOCKDEP)]
     pub fn fs_reclaim_release(gfp_mask: bindings::gfp_t);
 
+    /// `kernel/reboot.c`: `nb` is called before the machine restarts, halts or powers off.
+    pub fn register_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+    /// Ends that, when no call is at work any more.
+    pub fn unregister_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+
+    /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
+    /// Task context only; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.
+    pub fn xor_gen(dest: *mut c_void, srcs: *mut *mut c_void, src_cnt: c_uint, bytes: c_uint);
+
+    /// `lib/raid/raid6/algos.c`: P and Q (the last two of `disks` pointers) from data. Task context
+    /// only; `disks` at least 4; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.
+    pub fn raid6_gen_syndrome(disks: c_int, bytes: usize, ptrs: *mut *mut c_void);
+
+    /// Adds the data `start..=stop` to P and Q. Only where [`raid6_can_xor_syndrome`].
+    pub fn raid6_xor_syndrome(
+        disks: c_int,
+        start: c_int,
+        stop: c_int,
+        bytes: usize,
+        ptrs: *mut *mut c_void,
+    );
+
+    /// Whether this machine's code can do [`raid6_xor_syndrome`].
+    pub fn raid6_can_xor_syndrome() -> bool;
+
+    /// Two data blocks from P, Q and the others; `faila < failb`, page-aligned, at most a page.
+    pub fn raid6_recov_2data(
+        disks: c_int,
+        bytes: usize,
+        faila: c_int,
+        failb: c_int,
+        ptrs: *mut *mut c_void,
+    );
+
+    /// A data block and P from Q and the others; page-aligned, at most a page.
+    pub fn raid6_recov_datap(disks: c_int, bytes: usize, faila: c_int, ptrs: *mut *mut c_void);
+
+    /// `crc32c` (`include/linux/crc32.h`): goes on from `crc`, inverts nothing.
+    pub fn crc32c(crc: u32, p: *const c_void, len: usize) -> u32;
+
     /// `jiffies` (`include/linux/jiffies.h`).
     pub static jiffies: c_ulong;
 }
