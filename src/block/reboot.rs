@@ -34,8 +34,8 @@ impl Farewell {
                 unsafe {
                     slot.write(bindings::notifier_block {
                         notifier_call: Some(ending),
-                        // Before anybody's disks end.
-                        priority: c_int::MAX,
+                        // Before anybody's disks end, and after drivers that may write to ours then (md).
+                        priority: c_int::MAX - 1,
                         ..Default::default()
                     })
                 };

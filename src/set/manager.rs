@@ -94,28 +94,8 @@ impl DiskListener for Manager {
     }
 
     fn machine_ends(&self) {
-        self.shared.ending.store(true, Ordering::Release);
-        for set in self.sets.lock().iter() {
-            set.settled.store(false, Ordering::Release);
-        }
-        // Where a user still writes, or a disk does not answer, it is given up at last.
-        for _ in 0..SETTLE_TRIES {
-            let mut settled = true;
-            for set in self.sets.lock().iter() {
-                if !set.settled.load(Ordering::Acquire) {
-                    settled = false;
-                    set.kick();
-                }
-            }
-            if settled {
-                return;
-            }
-            context::sleep_us(SETTLE_PAUSE_US);
-        }
-        log!(
-            pr_warn,
-            "not all that the disks should hear is written: the machine ends first"
-        );
+        self.settle();
+        self.shared.ended.store(true, Ordering::Release);
     }
 }
 
@@ -214,6 +194,32 @@ impl Manager {
         // Tasks that have ended may still be on their last lines there.
         queue::flush_system();
         gendisk::wait_for_all_gone();
+    }
+
+    /// The machine ends: has recorded what is quiet as clean, and how far tasks got. Where a user still writes, or a
+    /// disk does not answer, it is given up at last.
+    fn settle(&self) {
+        self.shared.ending.store(true, Ordering::Release);
+        for set in self.sets.lock().iter() {
+            set.settled.store(false, Ordering::Release);
+        }
+        for _ in 0..SETTLE_TRIES {
+            let mut settled = true;
+            for set in self.sets.lock().iter() {
+                if !set.settled.load(Ordering::Acquire) {
+                    settled = false;
+                    set.kick();
+                }
+            }
+            if settled {
+                return;
+            }
+            context::sleep_us(SETTLE_PAUSE_US);
+        }
+        log!(
+            pr_warn,
+            "the machine ends with arrays that are not recorded as clean"
+        );
     }
 
     /// The clock rang: lets everybody look who wished it.

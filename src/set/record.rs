@@ -19,6 +19,7 @@ use crate::model::{
 use crate::personalities::Mask;
 use crate::reason;
 use crate::uapi::{DevNumber, EventKind};
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -100,6 +101,11 @@ impl Inner {
     /// Carries out the plan that `Format::create` left.
     #[inline(never)]
     pub fn write_out(&mut self, shared: &Shared) -> Checked {
+        if shared.ended.load(Ordering::Acquire) {
+            // Disks are switched off one after the other: that is no loss for those that still are on to remember.
+            self.unwritten = true;
+            return Err(reason!(ESHUTDOWN, "the machine is about to end"));
+        }
         let mut pending = DiskMask::EMPTY;
         let mut handled = DiskMask::EMPTY;
         // Each round but the first deals with one more disk.

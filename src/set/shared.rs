@@ -34,6 +34,8 @@ pub struct Shared {
     pub keepers: WorkQueue,
     /// The machine is about to end: what can be recorded as clean is, without waiting for quiet time.
     pub ending: AtomicBool,
+    /// And nothing is recorded any more.
+    pub ended: AtomicBool,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
     #[pin]
@@ -85,6 +87,7 @@ impl Shared {
                 recorders,
                 keepers,
                 ending: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),
                 clock_changed <- new_condvar!("emd_clock"),

@@ -68,7 +68,8 @@ boot_3() {
 boot_4() {
   step "booted from it without a member"
   root_is_on
-  expect_equal "the array" "$(emd_state emd0)" degraded
+  # The disk that was lost first may be its third member again by now.
+  dmesg | grep -q "emd0 is started, degraded" || fail "it was not started without a member"
   expect "what was synced is there" cmp <(known 3 $((8 << 20))) /known
   expect "all files are right" cmp <(sums) /sums
 }
