@@ -6,10 +6,11 @@
 use super::assemble::Reader;
 use super::layout::*;
 use super::model::capacity_sectors;
-use super::probe::Found;
+use super::probe::{CopyView, Found};
 use super::read_volumes::{candidate, recorded_state};
+use super::set::VolumeMeta;
 use super::tables;
-use crate::model::{Access, Checked, MemberState, Volume, VolumeIndex};
+use crate::model::{Access, Checked, MemberState, Slot, Volume, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -157,10 +158,14 @@ impl Reader<'_> {
             if !member || healthy_here || recorded_state(copy, one).is_none_or(lost) {
                 continue;
             }
-            for other in volume.members.iter().filter_map(|member| member.disk) {
+            for (slot, member) in (0u16..).zip(volume.members.iter()) {
+                let Some(other) = member.disk else { continue };
                 let Some(theirs) = self.set.disk_meta(other) else {
                     continue;
                 };
+                if self.came_later(disk, copy, meta, slot, theirs.reference) {
+                    continue;
+                }
                 let here = self.found_of(other).is_some();
                 let healthy = self.set.disk_state(other).is_some_and(|bits| !lost(bits));
                 if here && healthy && recorded_state(copy, theirs.reference).is_some_and(lost) {
@@ -173,6 +178,38 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the disk called `reference` was given member `slot` after the account of `copy` ends: by that account the
+    /// disk is a spare, and the place is one's that is lost here. Who misses no more than a spare (one that was away when
+    /// power went) did not use the volume without any of its members.
+    fn came_later(
+        &self,
+        disk: &Found<'_>,
+        copy: &CopyView<'_>,
+        meta: &VolumeMeta,
+        slot: Slot,
+        reference: u32,
+    ) -> bool {
+        let width = meta.width.max(1);
+        let (span, position) = (slot / width, slot % width);
+        let own = (0..copy.layout.config_slots)
+            .filter_map(|at| candidate(disk, copy, at, &meta.guid, false))
+            .find(|own| u16::from(own.record.span()) == span);
+        let Some(own) = own else { return false };
+        let holder = own.record.reference(position);
+        let is_member = (0..width).any(|at| own.record.reference(at) == reference);
+        let bits = self
+            .by_reference(holder)
+            .and_then(|disk| self.set.disk_state(disk));
+        let kind = tables::disk_type(
+            copy.section(Section::Disks),
+            copy.layout.endian,
+            copy.layout.pd_entries,
+            reference,
+        );
+        let is_spare = kind & (pde::GLOBAL_SPARE | pde::DEDICATED_SPARE) != 0;
+        is_spare && !is_member && bits.is_some_and(|bits| bits & (pde::FAILED | pde::MISSING) != 0)
     }
 
     /// Adaptec's sizes may exceed what whole strips hold.

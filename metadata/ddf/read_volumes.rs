@@ -18,7 +18,8 @@ use kernel::prelude::*;
 
 /// A record found on a disk, and how much it counts.
 pub struct Candidate<'r> {
-    record: Record<'r>,
+    /// The record.
+    pub record: Record<'r>,
     rank: Rank,
 }
 

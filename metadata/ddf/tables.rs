@@ -223,6 +223,13 @@ pub fn worst_state(
     bits.filter(|_| used)
 }
 
+/// Type bits of the disk with this reference: what any of its entries says. 0 when there is none.
+pub fn disk_type(table: &[u8], endian: Endian, entries: u16, reference: u32) -> u16 {
+    entries_of(table, endian, entries, reference)
+        .map(|index| entry(table, endian, index).disk_type())
+        .fold(0, |all, bits| all | bits)
+}
+
 /// Two states of one disk: failed before missing and rebuilding, these before online; what else is said of
 /// it stays said.
 fn worse(one: u16, other: u16) -> u16 {

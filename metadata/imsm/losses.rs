@@ -6,17 +6,54 @@
 //! its places.
 
 use super::layout::*;
-use super::model::is_empty;
+use super::model::{is_empty, map_state};
 use super::serial;
 use super::set::{random_number, ImsmSet};
-use crate::model::{Checked, Context, DiskIndex, DiskRole, DiskState, MemberState, VolumeIndex};
+use crate::model::{
+    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, VolumeIndex,
+};
 use crate::reason;
 use kernel::prelude::*;
 
 impl ImsmSet {
     /// [`crate::model::Event::DiskFailed`] and [`crate::model::Event::DiskMissing`].
+    ///
+    /// Disks of the same volumes that are not here either do not get this update. They are called lost by it, not by
+    /// the next one: one that had an update which the others did not get may have the number that this one has,
+    /// and nobody could say which of them counts.
     #[inline(never)]
     pub fn disk_lost(&mut self, disk: DiskIndex, gone: bool) -> Checked {
+        self.lose_disk(disk, gone)?;
+        for other in 0..self.set.disks.len() as DiskIndex {
+            if gone && self.is_lost_with(other, disk) {
+                self.lose_disk(other, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `other` is away, in the same volumes as `disk`, and none of them is lost with it.
+    fn is_lost_with(&self, other: DiskIndex, disk: DiskIndex) -> bool {
+        let state = self.set.disk(other).map(|model| model.state);
+        if other == disk || state != Some(DiskState::Missing) || self.entry(other).is_none() {
+            return false;
+        }
+        let mut any = false;
+        for (_, model) in self.set.live_volumes() {
+            let has = |disk| model.members.iter().any(|m| m.disk == Some(disk));
+            if has(other) != has(disk) {
+                return false;
+            }
+            let lost = |member: &Member| is_empty(member) || member.disk == Some(other);
+            if has(other) && map_state(&model.shape, &model.members, &lost) == map::LOST {
+                return false;
+            }
+            any |= has(other);
+        }
+        any
+    }
+
+    fn lose_disk(&mut self, disk: DiskIndex, gone: bool) -> Checked {
         self.live_disk(disk)?;
         let entry = self.entry(disk);
         let before = self.live_disk(disk)?.state;

@@ -4,6 +4,7 @@
 //! scheduler interleaves it, so that parts can be left out when a failure is shrunk.
 
 use crate::rng::Rng;
+use emd_core::metadata::Capabilities;
 use emd_core::model::{Layout, Level};
 
 /// Who answers for the RAID 5 write hole.
@@ -196,6 +197,7 @@ impl Menu {
             spans: true,
             ..self
         }
+        .of_formats(|format| format.spans_max > 1)
     }
 
     /// Volumes that bear the loss of two members, and lose them.
@@ -205,6 +207,16 @@ impl Menu {
             late_joiners: true,
             ..self
         }
+        .of_formats(|format| format.levels.iter().any(|of| of.level == Level::Raid6))
+    }
+
+    /// Without the formats that have none of what is wanted.
+    fn of_formats(mut self, wanted: impl Fn(&Capabilities) -> bool) -> Self {
+        self.formats.retain(|&format| {
+            let known = emd_core::metadata::registry::by_name(format);
+            known.is_some_and(|format| wanted(format.capabilities()))
+        });
+        self
     }
 
     /// Volumes with parity and a log, which have to do without an allowance for the write hole.

@@ -15,7 +15,8 @@ use emd_core::model::{
     Access, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
     VolumeSpec,
 };
-use host_tests::samples::load;
+use host_tests::samples::{load, Disk};
+use kernel::prelude::KBox;
 
 fn refused(set: &DdfSet, volume: usize, part: &str) {
     let access = &set.set().volumes[volume].access;
@@ -169,6 +170,93 @@ fn split_brain_is_refused() {
         let facts = set.set().disk(stale).unwrap().facts.unwrap();
         let returned = Event::DiskReturned(stale, facts);
         assert!(set.apply(&returned, &context(9)).is_err());
+    }
+}
+
+/// A set of a RAID 5 on three disks, and a spare.
+fn with_spare() -> (KBox<DdfSet>, Vec<Disk>) {
+    let slots = [Some(0), Some(1), Some(2)];
+    let mut disks = blanks(4, 64, 512);
+    let mut set = create(&mut disks, "set");
+    let one = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("one", Level::Raid5, 16384, &slots)
+    });
+    apply(&mut set, &mut disks, &one, 1).unwrap();
+    let assigned = Event::SpareAssigned(3, SpareRole::Global);
+    apply(&mut set, &mut disks, &assigned, 2).unwrap();
+    (set, disks)
+}
+
+/// The set starts without member 0, whose place the spare takes.
+fn spare_takes_the_place(disks: &mut [Disk]) {
+    let here: Vec<_> = (1..4).map(|key| (key, &disks[key as usize])).collect();
+    let mut set = open_keyed(&here).unwrap();
+    let lost = set.set().volume(0).unwrap().members[0].disk.unwrap();
+    let disk = set.set().disk_by_key(3).unwrap();
+    apply(&mut set, disks, &Event::DiskMissing(lost), 10).unwrap();
+    if set.set().disk(disk).unwrap().state == DiskState::Stale {
+        let returned = Event::DiskReturned(disk, facts(&disks[3], 3));
+        apply(&mut set, disks, &returned, 11).unwrap();
+    }
+    let activated = Event::SpareActivated {
+        volume: 0,
+        slot: 0,
+        disk,
+    };
+    apply(&mut set, disks, &activated, 12).unwrap();
+}
+
+/// One member alone was told that the spare is gone when power went. It is away at the next start, and the spare, which is
+/// back, takes its place: each calls the other one lost, but nobody used the volume without the other. (Found by the
+/// simulator.)
+#[test]
+fn who_missed_but_a_spare_was_not_used_apart() {
+    let (mut set, disks) = with_spare();
+    set.apply(&Event::DiskMissing(3), &context(3)).unwrap();
+    let plan = writes(&set);
+    let last = plan.iter().map(|write| write.phase).max().unwrap();
+    for phase in 0..=last {
+        let mut disks = disks.clone();
+        for write in &plan {
+            if write.phase < phase || write.phase == phase && write.key == 0 {
+                disks[write.key as usize].write(write.sector, &write.bytes);
+            }
+        }
+        spare_takes_the_place(&mut disks);
+        let set = open(&disks).unwrap();
+        let volume = set.set().volume(0).unwrap();
+        let what = format!("phase {phase}: {}", show(set.set()));
+        assert!(matches!(volume.access, Access::ReadWrite), "{what}");
+        let member = volume.members[0];
+        assert_eq!(member.disk, set.set().disk_by_key(3), "{what}");
+        assert_ne!(member.state, MemberState::InSync, "{what}");
+        for slot in 1..3 {
+            assert_eq!(volume.members[slot].state, MemberState::InSync, "{what}");
+        }
+    }
+}
+
+/// The same, but the other part ran without a member, too.
+#[test]
+fn who_missed_a_member_and_a_spare_was_used_apart() {
+    let (_, disks) = with_spare();
+    let mut left = disks.clone();
+    let mut half = open(&left).unwrap();
+    for (n, lost) in [(3, 3), (4, 1)] {
+        apply(&mut half, &mut left, &Event::DiskMissing(lost), n).unwrap();
+    }
+    let mut right = disks.clone();
+    spare_takes_the_place(&mut right);
+    for more in 0..2 {
+        for n in 0..more {
+            apply(&mut half, &mut left, &Event::Dirty(0), 5 + 2 * n).unwrap();
+            apply(&mut half, &mut left, &Event::Clean(0), 6 + 2 * n).unwrap();
+        }
+        let mut disks = right.clone();
+        disks[0] = left[0].clone();
+        let set = open(&disks).unwrap();
+        refused(&set, 0, "used apart");
     }
 }
 

@@ -198,6 +198,113 @@ fn written_to_the_wrong_one() -> Directed {
     }
 }
 
+/// Power goes while the first clean mark after a few writes is being recorded.
+fn cut_in_clean() -> Directed {
+    let mut ops: Vec<Op> = (0..8).map(|at| write(4 * at, 2)).collect();
+    ops.push(Op::Quiet);
+    ops.extend(pauses(4));
+    ops.push(Op::PowerCut(Absent(0)));
+    Directed {
+        mistake: Mistake::CleanWithoutFlush,
+        config: small("asr", Level::Raid1, 2),
+        ops,
+        within: 200,
+    }
+}
+
+/// Power goes while it is being recorded how far a rebuild got.
+fn cut_in_checkpoint() -> Directed {
+    let mut ops = vec![Op::Kill(0), Op::AddBlank, Op::AwaitRebuild];
+    ops.extend(pauses(4));
+    ops.push(Op::PowerCut(Absent(0)));
+    Directed {
+        mistake: Mistake::CheckpointWithoutFlush,
+        config: Config {
+            stripes: 8,
+            ..small("md-1.2", Level::Raid1, 2)
+        },
+        ops,
+        within: 200,
+    }
+}
+
+/// Power goes while it is being recorded that a rebuild is done.
+fn cut_after_rebuild() -> Directed {
+    let mut ops = vec![Op::Kill(0), Op::AddBlank, Op::AwaitRebuild];
+    ops.extend(pauses(16));
+    ops.push(Op::PowerCut(Absent(0)));
+    Directed {
+        mistake: Mistake::RebuiltWithoutFlush,
+        config: small("asr", Level::Raid1, 2),
+        ops,
+        within: 200,
+    }
+}
+
+/// Copies differ after a crash, and the one that the resync takes is lost while it writes the other one.
+fn lost_in_resync() -> Directed {
+    let mut ops: Vec<Op> = (0..8).map(|at| write(4 * at, 4)).collect();
+    ops.extend(pauses(4));
+    ops.push(Op::PowerCut(Absent(0)));
+    ops.extend(pauses(16));
+    ops.push(Op::Pull(0));
+    ops.extend((0..8).map(|at| read(4 * at, 4)));
+    ops.push(Op::Quiet);
+    ops.extend((0..8).map(|at| read(4 * at, 4)));
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::ReadBeforeLastSync,
+        config: small("md-1.2", Level::Raid1, 2),
+        ops,
+        within: 400,
+    }
+}
+
+/// A member comes back to its place with what its log had, and power goes after its stripes were written anew.
+fn back_with_its_log() -> Directed {
+    // Of a stripe: the member with its parity, and one that is not written at first.
+    let (gone, left_out) = (2, 1);
+    let mut ops: Vec<Op> = (0..4).map(|at| forced(16 * at, 2)).collect();
+    ops.extend([Op::Quiet, Op::Pull(gone), Op::Settle]);
+    ops.extend([Op::Return(gone), Op::Settle]);
+    ops.extend((0..4).map(|at| forced(16 * at, 16)));
+    ops.extend(pauses(40));
+    ops.push(Op::PowerCut(without(left_out, 3, 0)));
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::RingNotCleared,
+        config: Config {
+            hole: WriteHole::Closed,
+            log: true,
+            ..small("ddf", Level::Raid5, 3)
+        },
+        ops,
+        within: 40,
+    }
+}
+
+/// Two members are rebuilt, the second from where it joined. What both were filled with is lost on the others, and a
+/// write meets it.
+fn written_where_it_was_filled() -> Directed {
+    let mut ops = vec![Op::Kill(0), Op::Kill(1), write(0, 2), Op::AddBlank];
+    ops.extend([Op::AwaitRebuild, Op::AddBlank]);
+    ops.extend(pauses(32));
+    for at in 0..40 {
+        ops.extend([Op::Spoil(2, 60 + at), Op::Spoil(3, 60 + at)]);
+        ops.push(write(120 + 2 * at, 1));
+    }
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::FilledAheadLeftBehind,
+        config: Config {
+            stripes: 32,
+            ..small("md-1.2", Level::Raid6, 4)
+        },
+        ops,
+        within: 200,
+    }
+}
+
 /// A history, and so many ways to interleave it.
 type Honest = (Config, Vec<Op>, u64);
 
@@ -321,6 +428,12 @@ fn mistakes_are_found_by_histories_made_for_them() {
         needed_lags_behind(),
         written_to_the_wrong_one(),
         read_of_another_one_before(),
+        cut_in_clean(),
+        cut_in_checkpoint(),
+        cut_after_rebuild(),
+        lost_in_resync(),
+        written_where_it_was_filled(),
+        back_with_its_log(),
     ];
     let mut missed = Vec::new();
     for directed in all {

@@ -105,12 +105,9 @@ fn a_seed_replays() {
 
 /// Each mistake is found within so many seeds, from 1 on, with this format.
 ///
-/// Not in the list: `CleanWithoutFlush`, `CheckpointWithoutFlush` and `RebuiltWithoutFlush`, which hide
-/// behind the flushes of the plans themselves (they reach the same disks), and `UnwrittenCounts`, which
-/// takes all disks failing at once; longer runs find some of them. `ReadBeforeLastSync`, `RebuiltCopyLeads` and
-/// `FilledAheadLeftBehind` are found once in ten thousands of histories (they were the driver's own): the parts that
-/// were wrong have tests of their own, where that can be. Others are below, with histories made for them, and in
-/// `directed`.
+/// Not in the list: `UnwrittenCounts` (where no disk takes what is recorded none has the newest state, and what such a start
+/// finds is not judged) and `RebuiltCopyLeads`, which is found once in ten thousands of histories (it was the driver's own):
+/// the parts that were wrong have tests of their own. Others are below, with histories made for them, and in `directed`.
 const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::FlushLeftOut, "ddf", 40),
     (Mistake::FuaDropped, "ddf", 40),
