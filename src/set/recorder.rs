@@ -330,8 +330,17 @@ impl Inner {
                 reason
             );
         }
-        // Recorded or half recorded: the next write asks for the dirty mark again.
-        array.clean_recorded();
+        let is_dirty = self
+            .model()
+            .and_then(|model| model.volume(volume))
+            .is_some_and(|model| model.consistency == Consistency::Dirty);
+        if is_dirty {
+            // Not even in memory: it is tried again.
+            Array::dirty_recorded(array);
+        } else {
+            // Recorded or half recorded: the next write asks for the dirty mark again.
+            array.clean_recorded();
+        }
     }
 
     /// A disk is gone from the machine. True when the set had it.
