@@ -76,7 +76,7 @@ wire_constants! {
 
     /// Member: the spare is for the target array only.
     MEMBER_DEDICATED: u32 = 1 << 0;
-    /// Member: even if the array loses redundancy (remove, fail).
+    /// Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare).
     MEMBER_FORCE: u32 = 1 << 1;
 
     /// Record: a set.

@@ -316,8 +316,8 @@ fn member(bytes: &[u8]) -> Checked<Request> {
             "a dedicated spare is for an array; the target is a set"
         ));
     }
-    if force && !matches!(op, MemberOp::Remove | MemberOp::Fail) {
-        return Err(reason!(EINVAL, "only remove and fail can be forced"));
+    if force && op == MemberOp::Unspare {
+        return Err(reason!(EINVAL, "there is nothing to force about that"));
     }
     Ok(Request::Member(MemberRequest {
         op,

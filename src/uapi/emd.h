@@ -50,7 +50,7 @@
 #define EMD_DELETE_FORCE (1u << 0) /* Delete: a volume that holds a known signature too */
 
 #define EMD_MEMBER_DEDICATED (1u << 0) /* Member: the spare is for the target array only */
-#define EMD_MEMBER_FORCE (1u << 1) /* Member: even if the array loses redundancy (remove, fail) */
+#define EMD_MEMBER_FORCE (1u << 1) /* Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare) */
 
 #define EMD_REC_SET 1 /* Record: a set */
 #define EMD_REC_DISK 2 /* Record: a disk of a set */

@@ -92,6 +92,9 @@ boot_1() {
   expect_failure "disk in use" emdadm create --format ddf --level raid1 --name x "$a" "$e"
   mkfs.ext4 -q -F "$e"
   expect_failure "signature" emdadm add emd0 "$e"
+  expect_failure "signature, as a spare" emdadm spare emd0 "$e"
+  expect "by force it is one" emdadm spare --force emd0 "$e"
+  expect "taken out" emdadm remove emd0 "$e"
   expect_failure "remove active" emdadm remove emd0 "$a"
   exec 9</dev/emd0
   expect_failure "in use" emdadm stop emd0

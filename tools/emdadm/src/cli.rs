@@ -80,7 +80,7 @@ pub enum Command {
     #[command(after_help = FORMATS_EXAMPLES)]
     Formats,
     /// Add disks to a set; they fill lost members' places
-    Add(MemberArgs),
+    Add(AddArgs),
     /// Treat disks as failed
     #[command(after_help = FAIL_EXAMPLES)]
     Fail(ForcedMemberArgs),
@@ -273,8 +273,12 @@ fn sector_size(text: &str) -> Result<u32, String> {
 #[command(after_help = "\
 Examples:
   emdadm add emd0 /dev/sdg              fills a lost member's place; a rebuild starts
-  emdadm add data /dev/sdg /dev/sdh     part of the set, whatever is lost there")]
-pub struct MemberArgs {
+  emdadm add data /dev/sdg /dev/sdh     part of the set, whatever is lost there
+  emdadm add --force emd0 /dev/sdg      though there is a filesystem, or another set's metadata, on it")]
+pub struct AddArgs {
+    /// Whatever the disks hold
+    #[arg(long)]
+    pub force: bool,
     /// Array or set
     pub target: String,
     /// Disks
@@ -301,11 +305,15 @@ pub struct ForcedMemberArgs {
 Examples:
   emdadm spare emd0 /dev/sdf               for every array of emd0's set
   emdadm spare --dedicated emd0 /dev/sdf   for emd0 only
+  emdadm spare --force emd0 /dev/sdf       though there is a filesystem, or another set's metadata, on it
   emdadm spare --off emd0 /dev/sdf         no spare any more")]
 pub struct SpareArgs {
     /// Only for the target, which must be an array
     #[arg(long, conflicts_with = "off")]
     pub dedicated: bool,
+    /// Whatever the disks hold
+    #[arg(long, conflicts_with = "off")]
+    pub force: bool,
     /// Make them no spares any more
     #[arg(long)]
     pub off: bool,

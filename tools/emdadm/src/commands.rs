@@ -3,8 +3,8 @@
 //! The commands that change something.
 
 use crate::cli::{
-    CreateArgs, DeleteArgs, ForcedMemberArgs, MemberArgs, PolicyArgs, RenameArgs, ScanArgs,
-    SpareArgs, StopArgs,
+    AddArgs, CreateArgs, DeleteArgs, ForcedMemberArgs, PolicyArgs, RenameArgs, ScanArgs, SpareArgs,
+    StopArgs,
 };
 use crate::device::{Create, Device};
 use crate::failure::{Failure, Outcome, Result};
@@ -197,8 +197,16 @@ fn members(
 }
 
 /// `emdadm add`
-pub fn add(args: &MemberArgs, json: bool) -> Result<Outcome> {
-    members(MemberOp::Add, &args.target, &args.devices, 0, "added", json)
+pub fn add(args: &AddArgs, json: bool) -> Result<Outcome> {
+    let flags = flag(args.force, MEMBER_FORCE);
+    members(
+        MemberOp::Add,
+        &args.target,
+        &args.devices,
+        flags,
+        "added",
+        json,
+    )
 }
 
 /// `emdadm fail`
@@ -233,7 +241,7 @@ pub fn spare(args: &SpareArgs, json: bool) -> Result<Outcome> {
         true => (MemberOp::Unspare, "no spare any more"),
         false => (MemberOp::Spare, "spare"),
     };
-    let flags = flag(args.dedicated, MEMBER_DEDICATED);
+    let flags = flag(args.dedicated, MEMBER_DEDICATED) | flag(args.force, MEMBER_FORCE);
     members(op, &args.target, &args.devices, flags, done, json)
 }
 

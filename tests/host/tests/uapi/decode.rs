@@ -319,7 +319,9 @@ fn members_and_tasks() {
     assert_eq!(member(1, MEMBER_DEDICATED, target), Err(EINVAL));
     assert_eq!(member(2, MEMBER_FORCE, target), Ok(()));
     assert_eq!(member(3, MEMBER_FORCE, target), Ok(()));
-    assert_eq!(member(1, MEMBER_FORCE, target), Err(EINVAL));
+    assert_eq!(member(1, MEMBER_FORCE, target), Ok(()));
+    assert_eq!(member(4, MEMBER_FORCE, target), Ok(()));
+    assert_eq!(member(5, MEMBER_FORCE, target), Err(EINVAL));
     assert_eq!(member(1, 4, target), Err(EINVAL));
     let bad = MemberArg {
         target,
