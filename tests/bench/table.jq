@@ -20,11 +20,11 @@ def own($heading; $rows):
 "kernel \(.about.kernel), \(.about.cpus) x \(.about.cpu), \(.about.milliseconds_per_run) ms a run, \(.rows[0].emd.rounds) rounds",
 "",
 ("LEVEL     " + ("WORKLOAD" | left(28)) + ("UNIT" | left(6)) + ("raw limit" | right(10)) + ("EMD" | right(9)) + ("md tuned" | right(10)) + ("md" | right(9))
-  + ("EMD / md tuned" | right(20)) + ("EMD / md" | right(20))),
+  + ("EMD / md tuned" | right(24)) + ("EMD / md" | right(24))),
 (.rows[]
   | ("RAID " + (.level | left(5))) + (.workload | left(28)) + (.unit | left(6)) + (.raw_limit | round | right(10)) + (.emd | value | right(9))
     + ((if .has_tuning then .md_tuned | value else "-" end) | right(10)) + (.md | value | right(9))
-    + ((if .has_tuning then .emd_to_tuned | ratio else "-" end) | right(20)) + (.emd_to_md | ratio | right(20))),
+    + ((if .has_tuning then .emd_to_tuned | ratio else "-" end) | right(24)) + (.emd_to_md | ratio | right(24))),
 "",
 own("TWO CPUS' SPEED TO ONE'S"; .scaling),
 own("LATENCY WITH A CHECK TO WITHOUT"; .latency),
