@@ -265,16 +265,7 @@ fn who_missed_a_member_and_a_spare_was_used_apart() {
 /// simulator.)
 #[test]
 fn a_spare_that_alone_knows_of_its_place_has_no_say() {
-    let slots = [Some(0), Some(1), Some(2)];
-    let mut disks = blanks(4, 64, 512);
-    let mut set = create(&mut disks, "set");
-    let one = Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("one", Level::Raid5, 16384, &slots)
-    });
-    apply(&mut set, &mut disks, &one, 1).unwrap();
-    let assigned = Event::SpareAssigned(3, SpareRole::Global);
-    apply(&mut set, &mut disks, &assigned, 2).unwrap();
+    let (mut set, mut disks) = with_spare();
     apply(&mut set, &mut disks, &Event::DiskFailed(2), 3).unwrap();
     let activated = Event::SpareActivated {
         volume: 0,
