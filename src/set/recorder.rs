@@ -276,24 +276,29 @@ impl Inner {
         self.record(shared, &event)
     }
 
-    /// The machine ends: what tasks have done is recorded, and whether all that could be clean is.
+    /// The machine ends: once all that can be clean is, how far tasks got is recorded, and that is the last word.
     #[inline(never)]
     fn settle(&mut self, set: &ManagedSet) {
-        let mut settled = true;
-        for volume in 0..self.entries_len() {
-            let agrees = self
-                .running(volume)
-                .is_some_and(|running| !running.needs_resync && !running.read_only);
-            let Some(array) = self.array(volume) else {
-                continue;
-            };
+        let volumes = 0..self.entries_len();
+        let will_any_be_clean = volumes.clone().any(|volume| {
+            self.array(volume)
+                .is_some_and(|array| self.will_be_clean(volume, &array))
+        });
+        if will_any_be_clean || set.settled.load(Ordering::Acquire) {
+            return;
+        }
+        for volume in volumes {
             self.checkpoint(&set.shared, volume);
-            let may_be_clean = agrees && array.is_redundant() && !array.is_broken();
-            settled &= !may_be_clean || !array.is_dirty();
         }
-        if settled {
-            set.settled.store(true, Ordering::Release);
-        }
+        set.settled.store(true, Ordering::Release);
+    }
+
+    /// Whether a volume is recorded as dirty, and is going to be recorded as clean when no write comes.
+    fn will_be_clean(&self, volume: VolumeIndex, array: &Array) -> bool {
+        let agrees = self
+            .running(volume)
+            .is_some_and(|running| !running.needs_resync && !running.read_only);
+        agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
     }
 
     #[inline(never)]
@@ -304,14 +309,7 @@ impl Inner {
         array: &Arc<Gated<Array>>,
         wishes: &mut Wishes,
     ) {
-        let redundant = self
-            .model()
-            .and_then(|set| set.volume(volume))
-            .is_some_and(|model| model.shape.level.is_redundant());
-        let agrees = self
-            .running(volume)
-            .is_some_and(|running| !running.needs_resync && !running.read_only);
-        if !redundant || !agrees || !array.is_dirty() || array.is_broken() {
+        if !self.will_be_clean(volume, array) {
             return;
         }
         wishes.look_again = true;
