@@ -205,7 +205,7 @@ impl Reader<'_> {
     pub(super) fn mark_stale(&mut self) -> Checked {
         let mut needed = KVec::with_capacity(self.found.len(), GFP_KERNEL)?;
         for at in 0..self.found.len() {
-            needed.push(self.was_needed(at), GFP_KERNEL)?;
+            needed.push(self.was_needed(at) || self.was_alike(at), GFP_KERNEL)?;
         }
         for at in 0..self.found.len() {
             let late = self.behind.get(at).copied().unwrap_or(false);
@@ -275,6 +275,37 @@ impl Reader<'_> {
                 member.state == MemberState::InSync
                     && level
                         .is_some_and(|level| level.health(&volume.shape, in_sync) == Health::Failed)
+            })
+    }
+
+    /// Whether the other members of the redundant volumes that a disk is a member of were left out of the same updates: those
+    /// were about other volumes, while this one did not run. On sets of others all of them have to be here; on EMD's own the
+    /// loss of a disk would be in the newest tables, had one been used without it.
+    fn was_alike(&self, at: usize) -> bool {
+        let copy = self.found.get(at).and_then(Found::best);
+        let index = self.disk_of.get(at).copied().flatten();
+        let Some((copy, index)) = copy.zip(index) else {
+            return false;
+        };
+        let is_ours = is_ours(&copy.head.guid);
+        let sequence = copy.head.sequence;
+        let set = &self.set.set;
+        let sequence_of = |disk: Option<DiskIndex>| {
+            let mut places = self.disk_of.iter();
+            let other = places.position(|place| place.is_some() && *place == disk)?;
+            Some(self.found.get(other).and_then(Found::best)?.head.sequence)
+        };
+        let mut members = set.memberships(index).peekable();
+        members.peek().is_some()
+            && members.all(|(volume, _, member)| {
+                let others = set.volume(volume).map(|volume| volume.members.iter());
+                let mut others = others.into_iter().flatten();
+                member.state == MemberState::InSync
+                    && others.all(|other| match sequence_of(other.disk) {
+                        _ if other.state != MemberState::InSync => is_ours,
+                        Some(theirs) => theirs.abs_diff(sequence) < 2,
+                        None => is_ours,
+                    })
             })
     }
 

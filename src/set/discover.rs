@@ -2,15 +2,15 @@
 
 //! Disks that come and go, and sets that wait to be complete.
 
-use super::managed::{assemble, claim, ManagedSet};
+use super::managed::ManagedSet;
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found, DISK_SECTORS_MIN};
 use super::shared::{now, ticks};
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::DiskNews;
-use crate::metadata::{DiskImage, Format};
-use crate::model::{Checked, DiskIndex, DiskState, Event, Identity, Reason};
+use crate::metadata::Format;
+use crate::model::{Checked, Identity, Reason};
 use crate::reason;
 use crate::uapi::EventKind;
 use core::sync::atomic::Ordering;
@@ -190,7 +190,11 @@ impl Manager {
         operations.seen.retain(|disk| disk.dev != dev);
         let Ok(sets) = self.all_sets() else { return };
         for set in sets {
-            let noted = set.lock().note_unplugged(&self.shared, dev);
+            let noted = {
+                let mut inner = set.lock();
+                inner.early.retain(|image| image.facts.key != dev.0);
+                inner.note_unplugged(&self.shared, dev)
+            };
             if noted {
                 set.kick();
                 set.kick_keeper();
@@ -327,77 +331,6 @@ impl ManagedSet {
     /// Whether this is the set of that format with that identity.
     fn is(&self, format: &dyn Format, id: &Identity) -> bool {
         self.id == *id && self.format.name() == format.name()
-    }
-
-    /// A disk of this active set came (back). When the set misses it, it counts as a blank one that
-    /// may take its old place.
-    #[inline(never)]
-    pub(super) fn take_back(self: &Arc<Self>, image: DiskImage) -> Checked {
-        let change = self.change.lock();
-        let dev = Dev(image.facts.key);
-        match self.old_place(image)? {
-            None => self.tell_stranger(dev, "its set does not know it, or has it already"),
-            Some((_, DiskState::Failed)) => {
-                self.tell_stranger(dev, "its set has it as failed: add it again by hand");
-            }
-            Some((index, _)) => self.return_disk(index, dev)?,
-        }
-        drop(change);
-        self.kick_keeper();
-        Ok(())
-    }
-
-    /// Which disk of this active set the one with `image` was, and the state that it has there;
-    /// `None` when there is none such, or it is here already.
-    #[inline(never)]
-    pub(super) fn old_place(&self, image: DiskImage) -> Checked<Option<(DiskIndex, DiskState)>> {
-        let key = image.facts.key;
-        let mut images = KVec::with_capacity(1, GFP_KERNEL)?;
-        images.push(image, GFP_KERNEL)?;
-        // Alone it makes a set in which just one disk is present: itself.
-        let alone = assemble(self.format, &images)?;
-        let label = alone
-            .set()
-            .disk_by_key(key)
-            .and_then(|index| alone.set().disk(index))
-            .map(|disk| disk.label)
-            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {} does not name it", Dev(key)))?;
-        let inner = self.lock();
-        let mut same = inner
-            .known()?
-            .live_disks()
-            .filter(|(_, disk)| disk.label == label);
-        let place = same.next().map(|(index, disk)| (index, disk.state));
-        let is_clear = same.next().is_none();
-        Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
-    }
-
-    /// Claims a disk that was missing and records that it is here as a blank one. Called with
-    /// `change` held.
-    #[inline(never)]
-    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
-        let device = claim(dev)?;
-        let facts = probe::facts(&device);
-        let mut inner = self.lock();
-        let event = Event::DiskReturned(index, facts);
-        inner.record_with(&self.shared, &event, device)?;
-        inner.returned.insert(index);
-        drop(inner);
-        self.shared.say(
-            EventKind::DiskAdded,
-            &self.id,
-            format_args!("disk {dev} is here again"),
-        );
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn tell_stranger(&self, dev: Dev, why: &str) {
-        self.shared.say(
-            EventKind::Note,
-            &self.id,
-            format_args!("disk {dev} is left alone: {why}"),
-        );
     }
 
     /// Tells why volumes did not start.

@@ -155,6 +155,10 @@ impl ManagedSet {
             } = first;
             let fits = stacked.and_then(|()| self.lock().clear_ring(volume, slot));
             if let Err(reason) = fits {
+                if reason.errno() == ENOMEM {
+                    // That says nothing of the disk: later.
+                    return Err(reason);
+                }
                 self.lock()
                     .give_up_joining(&self.shared, volume, slot, reason)?;
                 continue;

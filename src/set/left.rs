@@ -16,7 +16,7 @@ use super::hole::{tell, Replay};
 use super::managed::ManagedSet;
 use super::start::Policy;
 use super::state::Inner;
-use crate::model::{Checked, CrashPolicy, Event, LeftLog, Slot, VolumeIndex};
+use crate::model::{Checked, Consistency, CrashPolicy, Event, LeftLog, Slot, VolumeIndex};
 use crate::personalities::hole_log::left;
 use crate::reason;
 use kernel::prelude::*;
@@ -46,9 +46,28 @@ impl Inner {
             (Some(log), CrashPolicy::Resync) => self.settle_left_log(set, volume, log)?,
             // That is what it has.
             (Some(_), CrashPolicy::Log) => return Ok(()),
-            _ => Event::CrashPolicySet(volume, policy),
+            _ => {
+                self.check_log_over(volume, policy)?;
+                Event::CrashPolicySet(volume, policy)
+            }
         };
         self.record(&set.shared, &event)
+    }
+
+    /// Refuses to drop a log that the next start goes by.
+    fn check_log_over(&self, volume: VolumeIndex, policy: CrashPolicy) -> Checked {
+        let model = self.model().and_then(|set| set.volume(volume));
+        let is_needed = model.is_some_and(|model| {
+            model.crash_policy == CrashPolicy::Log && model.consistency == Consistency::Dirty
+        });
+        if is_needed && policy != CrashPolicy::Log && self.hole_params(volume).is_some() {
+            return Err(reason!(
+                EUCLEAN,
+                "it was not stopped cleanly, and its log tells what was being written: start it once \
+                 (emdadm scan) and stop it before"
+            ));
+        }
+        Ok(())
     }
 
     /// Puts right what the log tells of; what is to be recorded then.

@@ -369,6 +369,7 @@ impl ManagedSet {
             inner.active = false;
             inner.returned = DiskMask::EMPTY;
             inner.told_gone = DiskMask::EMPTY;
+            inner.early = KVec::new();
             inner.read_images(self.format, &self.id);
             core::mem::replace(&mut inner.devices, KVec::new())
         };
@@ -472,6 +473,27 @@ impl Inner {
         }
     }
 
+    /// Reads the metadata of the set's disks, of which those that cannot be read are left out, and of `others`.
+    #[inline(never)]
+    pub(super) fn read_all(
+        &mut self,
+        set: &ManagedSet,
+        others: &[Arc<BlockDevice>],
+    ) -> Checked<KVec<DiskImage>> {
+        let mut images = KVec::new();
+        let Self { devices, io, .. } = self;
+        for device in devices.iter().flatten() {
+            if let Ok(image) = reread(set.format, &set.id, device, io.as_mut()) {
+                images.push(image, GFP_KERNEL)?;
+            }
+        }
+        for device in others {
+            let image = reread(set.format, &set.id, device, io.as_mut())?;
+            images.push(image, GFP_KERNEL)?;
+        }
+        Ok(images)
+    }
+
     /// Whether all members that may be expected are here.
     pub fn is_complete(&self) -> bool {
         self.model().is_some_and(is_complete)
@@ -497,6 +519,15 @@ fn reread(
             device.dev()
         )),
     }
+}
+
+/// Makes a set of one image: all other disks are missing in it.
+#[inline(never)]
+pub fn assemble_one(
+    format: &'static dyn Format,
+    image: &DiskImage,
+) -> Checked<KBox<dyn crate::metadata::MetadataSet>> {
+    format.assemble(&[image])
 }
 
 /// Makes a set of images.

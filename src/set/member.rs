@@ -3,7 +3,7 @@
 //! Disks that people add, take out, fail, and make spares.
 
 use super::candidate::Candidate;
-use super::managed::ManagedSet;
+use super::managed::{assemble_one, ManagedSet};
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
@@ -120,10 +120,13 @@ impl ManagedSet {
             facts: probe::facts(&candidate.device),
             role,
         });
-        candidate.erase_old(operations.io.as_mut())?;
-        manager.forget_disk(operations, dev)?;
         let device = candidate.device.clone();
-        let index = self.lock().record_with(&self.shared, &event, device)?;
+        // Not before the format takes the disk: what is on it stays there otherwise.
+        let erase = || candidate.erase_old(operations.io.as_mut());
+        let index = self
+            .lock()
+            .record_with(&self.shared, &event, device, erase)?;
+        manager.forget_disk(operations, dev)?;
         self.shared.post(EventKind::DiskAdded, &self.id, |event| {
             event.dev = DevNumber::from_wire(dev.0);
         });
@@ -190,7 +193,8 @@ impl ManagedSet {
         if id != self.id {
             return Ok(None);
         }
-        match self.old_place(image)? {
+        let alone = assemble_one(self.format, &image)?;
+        match self.old_place(dev, alone.set())? {
             Some((index, _)) => {
                 self.return_disk(index, dev)?;
                 Ok(Some(index))

@@ -58,6 +58,7 @@ macro_rules! log {
     };
 }
 
+mod arrival;
 mod bad;
 mod candidate;
 mod construct;

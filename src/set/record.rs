@@ -55,7 +55,8 @@ pub fn context() -> Context {
 
 impl Inner {
     /// Records `event`: in memory, then on the disks. On an error from the format nothing has
-    /// changed. `EIO` when no disk took the news; then it is true in memory only.
+    /// changed. `EIO` when no disk took the news, and it is not that just those for which it was are lost; then it is true in
+    /// memory only.
     ///
     /// A disk that does not take its metadata is recorded as failed on the others, where redundancy
     /// bears that.
@@ -75,13 +76,15 @@ impl Inner {
     }
 
     /// As [`Inner::record`], for events that bring in a disk: `device` has the key of the event's
-    /// facts.
+    /// facts. `prepare` makes it ready for the set's metadata, once the format takes it; when that fails the disk is none of
+    /// the set's again.
     #[inline(never)]
     pub fn record_with(
         &mut self,
         shared: &Shared,
         event: &Event<'_>,
         device: Arc<BlockDevice>,
+        prepare: impl FnOnce() -> Checked,
     ) -> Checked<DiskIndex> {
         self.catch_up(shared)?;
         // Room first, so that nothing fails between the change in memory and its writing.
@@ -93,6 +96,12 @@ impl Inner {
         let Some(index) = self.known()?.disk_by_key(device.dev().0) else {
             return Err(reason!(EIO, "internal: the format lost the new disk"));
         };
+        if let Err(reason) = prepare() {
+            // It is not claimed: nothing of what the set writes about this goes to it.
+            self.apply(&Event::DiskRemoved(index))?;
+            self.write_out(shared)?;
+            return Err(reason);
+        }
         self.put_device(index, device)?;
         self.write_out(shared)?;
         Ok(index)
@@ -111,9 +120,13 @@ impl Inner {
         // Each round but the first deals with one more disk.
         for _ in 0..=DISKS_MAX {
             let outcome = self.insist(shared);
+            pending.add_all(&outcome.failed);
+            let lost = self.next_borne(&mut pending, &mut handled);
             if let Some((disk, errno)) = outcome.error {
                 self.complain(shared, disk, errno);
-                if outcome.written.is_empty() {
+                // The news may have been for few disks only: then the others hear of the loss of those.
+                let is_told = lost.is_some() && self.others_know(&outcome.failed);
+                if outcome.written.is_empty() && !is_told {
                     self.unwritten = true;
                     return Err(reason!(
                         EIO,
@@ -123,19 +136,9 @@ impl Inner {
                 }
             }
             self.unwritten = false;
-            pending.add_all(&outcome.failed);
             self.note_missed(outcome.failed);
-            let next = loop {
-                match pending.pop() {
-                    None => return Ok(()),
-                    Some(disk) if handled.contains(disk) => {}
-                    Some(disk) => {
-                        handled.insert(disk);
-                        if self.bears_loss(disk) {
-                            break disk;
-                        }
-                    }
-                }
+            let Some(next) = lost else {
+                return Ok(());
             };
             self.fail_on_arrays(next);
             let event = self.loss_event(next);
@@ -145,6 +148,26 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Of `pending`, a disk that was not dealt with before and whose loss is borne; it is among the `handled` then.
+    fn next_borne(&self, pending: &mut DiskMask, handled: &mut DiskMask) -> Option<DiskIndex> {
+        loop {
+            let disk = pending.pop()?;
+            if !handled.contains(disk) {
+                handled.insert(disk);
+                if self.bears_loss(disk) {
+                    return Some(disk);
+                }
+            }
+        }
+    }
+
+    /// Whether there are disks beside `failed` that volumes use: these may be told.
+    fn others_know(&self, failed: &DiskMask) -> bool {
+        (0..self.devices.len() as DiskIndex).any(|disk| {
+            self.device(disk).is_some() && !failed.contains(disk) && self.is_in_use(disk)
+        })
     }
 
     /// How the loss of a disk is called.

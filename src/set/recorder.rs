@@ -293,11 +293,13 @@ impl Inner {
         set.settled.store(true, Ordering::Release);
     }
 
-    /// Whether a volume is recorded as dirty, and is going to be recorded as clean when no write comes.
+    /// Whether a volume is recorded as dirty, and is going to be recorded as clean, or as quiet while it is initialised, when
+    /// no write comes.
     fn will_be_clean(&self, volume: VolumeIndex, array: &Array) -> bool {
-        let agrees = self
-            .running(volume)
-            .is_some_and(|running| !running.needs_resync && !running.read_only);
+        // While it is initialised its mark counts when nothing is in flight; after a crash there is none.
+        let agrees = self.running(volume).is_some_and(|running| {
+            !running.read_only && (!running.needs_resync || self.is_initialising(volume))
+        });
         agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
     }
 

@@ -286,15 +286,19 @@ impl Inner {
             CrashPolicy::Resync => true,
             CrashPolicy::Log => self.hole_params(volume).is_none(),
         };
-        let is_dirty = model.consistency == Consistency::Dirty;
-        if lost > 0 && has_parity && is_dirty && is_exposed && !policy.force {
-            return Err(reason!(
+        let may_disagree = match model.consistency {
+            Consistency::Clean => None,
+            Consistency::Dirty => Some("writes were in flight when it stopped"),
+            // It may have been a resync after a crash: not all formats tell that from a first one.
+            Consistency::Initialising { .. } => Some("redundancy was not established everywhere"),
+        };
+        match may_disagree {
+            Some(why) if lost > 0 && has_parity && is_exposed && !policy.force => Err(reason!(
                 EUCLEAN,
-                "degraded, and writes were in flight when it stopped: what was being written \
-                 may be wrong; start it by force"
-            ));
+                "degraded, and {why}: what a lost member held may come out wrong; start it by force"
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The members in sync whose disks are claimed.

@@ -180,6 +180,8 @@ pub struct Inner {
     pub entries: KVec<Entry>,
     /// What was read of disks that are not claimed.
     pub images: KVec<DiskImage>,
+    /// What was read of disks that came while the set was active, and wait for others of their volumes.
+    pub early: KVec<DiskImage>,
     /// The disks are claimed and the metadata is ours to change.
     pub active: bool,
     /// A person stopped it: only a scan starts it again.
@@ -212,6 +214,7 @@ impl Inner {
             devices: KVec::new(),
             entries: KVec::new(),
             images: KVec::new(),
+            early: KVec::new(),
             active: false,
             held: false,
             gone: false,

@@ -4,6 +4,7 @@
 
 use super::fill::being_filled;
 use super::managed::ManagedSet;
+use super::recorder::Wishes;
 use crate::array::Array;
 use crate::block::context;
 use crate::block::gate::Gated;
@@ -98,6 +99,9 @@ impl ManagedSet {
         drop(disk);
         let running = {
             let mut inner = self.lock();
+            // What ended just before counts as it would have.
+            let mut wishes = Wishes::default();
+            inner.note_finished(&self.shared, volume, &array, &mut wishes);
             inner.record_stopped(self, volume);
             let entry = inner.entries.get_mut(usize::from(volume));
             entry.and_then(|entry| entry.running.take())
@@ -159,16 +163,18 @@ impl super::state::Inner {
         let Some(running) = self.running(volume) else {
             return;
         };
-        let agrees = !running.needs_resync
-            && !running.array.is_broken()
-            && running.array.unrecorded().is_empty();
-        let is_dirty = self
+        let is_settled = !running.array.is_broken() && running.array.unrecorded().is_empty();
+        let is_due = self
             .model()
             .and_then(|model| model.volume(volume))
-            .is_some_and(|model| {
-                model.shape.level.is_redundant() && model.consistency == Consistency::Dirty
+            .is_some_and(|model| match model.consistency {
+                _ if !model.shape.level.is_redundant() => false,
+                Consistency::Clean => false,
+                Consistency::Dirty => !running.needs_resync,
+                // Its mark counts only when nothing is in flight.
+                Consistency::Initialising { .. } => running.array.is_dirty(),
             });
-        if !agrees || !is_dirty {
+        if !is_settled || !is_due {
             return;
         }
         let recorded = self
@@ -183,7 +189,7 @@ impl super::state::Inner {
         }
     }
 
-    /// How far an initialisation got: nothing is in flight that could tear what is below.
+    /// How far an initialisation or a resync got: nothing is in flight that could tear what is below.
     #[inline(never)]
     fn record_stopped_mark(&mut self, set: &ManagedSet, volume: VolumeIndex) {
         let Some(running) = self.running(volume) else {
@@ -196,12 +202,15 @@ impl super::state::Inner {
             }
             _ => running.resync_from_sectors,
         };
+        let needs_resync = running.needs_resync;
         let recorded = self
             .model()
             .and_then(|model| model.volume(volume))
             .and_then(|model| match model.consistency {
                 Consistency::Initialising { done_sectors } => Some(done_sectors),
-                _ => None,
+                // Regions tell better.
+                Consistency::Dirty if needs_resync && model.regions.is_none() => Some(0),
+                Consistency::Dirty | Consistency::Clean => None,
             });
         let is_ahead = recorded.is_some_and(|done_sectors| done_sectors < mark);
         if !is_ahead || array.is_broken() || array.must_record() {

@@ -24,57 +24,83 @@ impl ManagedSet {
     pub(super) fn start_tasks(&self) {
         let mut inner = self.lock();
         inner.make_way();
+        // What redundancy needs goes first, on all volumes.
         for volume in 0..inner.entries_len() {
             if !inner.may_have_task(volume) {
                 continue;
             }
-            let due = inner.due_task(self, volume);
-            let asked = inner.running(volume).and_then(|run| run.asked);
-            let asked = asked.map(|asked| (asked.kind, Pass::sync(asked.from_sectors)));
-            let Some((kind, pass)) = due.or(asked) else {
-                if !inner.has_busy_disks(volume, TaskKind::Check) {
-                    inner.start_repairs(volume);
-                }
-                continue;
-            };
-            if inner.has_busy_disks(volume, kind) {
-                continue;
-            }
-            let Some(running) = inner.running_mut(volume) else {
-                continue;
-            };
-            if now() < running.retry_at {
-                self.keep_later(LATER_MS);
-                continue;
-            }
-            let number = running.number.get();
-            let scope = if kind == TaskKind::Resync && !running.resync_all {
-                Scope::DirtyRegions
-            } else {
-                Scope::All
-            };
-            match Array::start_task(&running.array, kind, &pass, scope) {
-                Ok(()) => {
-                    running.told_per_mille = 0;
-                    running.checkpoint_at = now();
-                    self.tell_started(number, kind);
-                }
-                Err(reason) => {
-                    log!(
-                        pr_warn,
-                        "emd{}: {} cannot start: {}",
-                        number,
-                        kind.word(),
-                        reason
-                    );
-                    if due.is_none() && reason.errno() != EAGAIN {
-                        running.asked = None;
-                        inner.note_scrub(&self.shared, volume, None);
-                    }
-                    self.keep_later(LATER_MS);
-                }
+            if let Some((kind, pass)) = inner.due_task(self, volume) {
+                let _ = self.start_task(&mut inner, volume, kind, &pass);
             }
         }
+        for volume in 0..inner.entries_len() {
+            if !inner.may_have_task(volume) || inner.task_needed(volume).is_some() {
+                continue;
+            }
+            match inner.running(volume).and_then(|run| run.asked) {
+                Some(asked) => {
+                    let pass = Pass::sync(asked.from_sectors);
+                    let started = self.start_task(&mut inner, volume, asked.kind, &pass);
+                    if started.is_err_and(|reason| reason.errno() != EAGAIN) {
+                        if let Some(running) = inner.running_mut(volume) {
+                            running.asked = None;
+                        }
+                        inner.note_scrub(&self.shared, volume, None);
+                    }
+                }
+                None if !inner.has_busy_disks(volume, TaskKind::Check) => {
+                    inner.start_repairs(volume);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Starts a task, unless it has to wait for others or for a while; an error of the array's. What was not started is
+    /// looked at again.
+    #[inline(never)]
+    fn start_task(
+        &self,
+        inner: &mut Inner,
+        volume: VolumeIndex,
+        kind: TaskKind,
+        pass: &Pass,
+    ) -> Checked {
+        if inner.has_busy_disks(volume, kind) {
+            return Ok(());
+        }
+        let Some(running) = inner.running_mut(volume) else {
+            return Ok(());
+        };
+        if now() < running.retry_at {
+            self.keep_later(LATER_MS);
+            return Ok(());
+        }
+        let number = running.number.get();
+        let scope = if kind == TaskKind::Resync && !running.resync_all {
+            Scope::DirtyRegions
+        } else {
+            Scope::All
+        };
+        let started = Array::start_task(&running.array, kind, pass, scope);
+        match &started {
+            Ok(()) => {
+                running.told_per_mille = 0;
+                running.checkpoint_at = now();
+                self.tell_started(number, kind);
+            }
+            Err(reason) => {
+                log!(
+                    pr_warn,
+                    "emd{}: {} cannot start: {}",
+                    number,
+                    kind.word(),
+                    reason
+                );
+                self.keep_later(LATER_MS);
+            }
+        }
+        started
     }
 
     /// Does with a volume's task what a person asks for.
@@ -231,7 +257,7 @@ impl Inner {
     }
 
     /// Whether a task of another volume is at work on a disk of this one, for which one of this kind
-    /// waits. Nothing waits for a task that is held, and a rebuild for no check.
+    /// waits. Nothing waits for a task that is held, and what establishes redundancy for no check.
     pub(super) fn has_busy_disks(&self, volume: VolumeIndex, kind: TaskKind) -> bool {
         let disks = self.disks_of(volume);
         (0..self.entries_len()).any(|other| {
@@ -241,7 +267,7 @@ impl Inner {
                 .and_then(|running| running.array.task());
             let is_waited_for = task.is_some_and(|task| {
                 let is_check = matches!(task.kind, TaskKind::Check | TaskKind::Repair);
-                let gives_way = kind == TaskKind::Rebuild && is_check;
+                let gives_way = is_check && !matches!(kind, TaskKind::Check | TaskKind::Repair);
                 !task.paused && !gives_way
             });
             is_waited_for && self.disks_of(other).meets(&disks)
@@ -265,8 +291,7 @@ impl Inner {
     fn due_task(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
         let due = self.task_needed(volume);
         let needs_resync = self.running(volume)?.needs_resync;
-        let dirty = self.model()?.volume(volume)?.consistency == Consistency::Dirty;
-        if due.is_none() && needs_resync && dirty && self.nothing_to_agree(volume) {
+        if due.is_none() && needs_resync && self.nothing_to_agree(volume) {
             // What is left has nothing to agree with.
             if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
                 if let Some(running) = self.running_mut(volume) {

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks of an active set that come (back): what the set makes of them.
+//!
+//! ```text
+//!  not known, or here already ───────────────────────────────► left alone
+//!  recorded as failed ───────────────────────────────────────► left alone: a person may add it again
+//!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
+//!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
+//!                        │                                            here they take their places, with their data
+//!                        └─ else ──► blank: may take its old place, to be rebuilt
+//! ```
+//!
+//! All disks that are claimed are read again for that and judged together by the format, as when a set is assembled. The
+//! inner lock is held meanwhile, so nothing is being written to them.
+
+use super::managed::{assemble, assemble_one, claim, ManagedSet};
+use super::probe;
+use super::start::Policy;
+use super::state::Inner;
+use crate::block::bdev::{BlockDevice, Dev};
+use crate::metadata::{DiskImage, MetadataSet};
+use crate::model::{
+    Access, Checked, DiskIndex, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+};
+use crate::personalities::Health;
+use crate::reason;
+use crate::uapi::EventKind;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What the metadata of an arrived disk is to those of the set.
+enum Standing {
+    /// It may count as a blank one.
+    Old,
+    /// It knows what the set does not.
+    Apart,
+    /// It is of a volume that lacks more than this disk.
+    Early,
+    /// With it a volume is complete, all of which is as this metadata has it.
+    Complete(KBox<dyn MetadataSet>),
+}
+
+impl ManagedSet {
+    /// A disk of this active set came (back).
+    #[inline(never)]
+    pub(super) fn take_back(self: &Arc<Self>, image: DiskImage) -> Checked {
+        let change = self.change.lock();
+        let dev = Dev(image.facts.key);
+        let alone = assemble_one(self.format, &image)?;
+        let place = self.old_place(dev, alone.set())?;
+        let may_start = match place {
+            None => {
+                self.tell_stranger(dev, "its set does not know it, or has it already");
+                false
+            }
+            Some((_, DiskState::Failed)) => {
+                self.tell_stranger(dev, "its set has it as failed: add it again by hand");
+                false
+            }
+            Some((index, _)) => self.take_known(index, alone.set(), image)?,
+        };
+        drop(change);
+        if may_start {
+            let policy = Policy {
+                degraded: false,
+                force: false,
+            };
+            self.start(policy, None)?;
+        }
+        self.kick_keeper();
+        Ok(())
+    }
+
+    /// The same for a disk that the set misses. True when a volume is complete with it.
+    fn take_known(&self, index: DiskIndex, alone: &Set, image: DiskImage) -> Checked<bool> {
+        let dev = Dev(image.facts.key);
+        let mut claimed = KVec::with_capacity(1, GFP_KERNEL)?;
+        claimed.push(claim(dev)?, GFP_KERNEL)?;
+        for dev in self.early_ones(dev)? {
+            claimed.push(claim(dev)?, GFP_KERNEL)?;
+        }
+        // Disks are closed without the lock: it goes first.
+        let mut inner = self.lock();
+        match inner.standing_of(self, index, alone, &claimed)? {
+            Standing::Apart => {
+                drop(inner);
+                self.tell_stranger(
+                    dev,
+                    "it was used apart from the set, what it holds may be newer: add it by hand to give that up",
+                );
+                Ok(false)
+            }
+            Standing::Old => {
+                drop(inner);
+                claimed.truncate(1);
+                if let Some(device) = claimed.pop() {
+                    self.return_claimed(index, device)?;
+                }
+                Ok(false)
+            }
+            Standing::Early => {
+                inner.early.push(image, GFP_KERNEL)?;
+                drop(inner);
+                self.shared.say(
+                    EventKind::Note,
+                    &self.id,
+                    format_args!("disk {dev} waits for the other disks of its volume"),
+                );
+                Ok(false)
+            }
+            Standing::Complete(metadata) => {
+                inner.adopt(metadata, &claimed)?;
+                drop(inner);
+                for device in claimed.iter() {
+                    self.say_back(device.dev());
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// The disks that wait for others of their volumes, but for `dev`, which is not one of them any more.
+    fn early_ones(&self, dev: Dev) -> Checked<KVec<Dev>> {
+        let mut inner = self.lock();
+        inner.early.retain(|image| image.facts.key != dev.0);
+        let mut early = KVec::with_capacity(inner.early.len(), GFP_KERNEL)?;
+        for image in inner.early.iter() {
+            early.push(Dev(image.facts.key), GFP_KERNEL)?;
+        }
+        Ok(early)
+    }
+
+    /// Which disk of this active set the disk `dev` was, of which alone the set `alone` was made, and the state that it
+    /// has there; `None` when there is none such, or it is here already.
+    #[inline(never)]
+    pub(super) fn old_place(
+        &self,
+        dev: Dev,
+        alone: &Set,
+    ) -> Checked<Option<(DiskIndex, DiskState)>> {
+        let label = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.label)
+            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
+        let inner = self.lock();
+        let mut same = inner
+            .known()?
+            .live_disks()
+            .filter(|(_, disk)| disk.label == label);
+        let place = same.next().map(|(index, disk)| (index, disk.state));
+        let is_clear = same.next().is_none();
+        Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
+    }
+
+    /// Claims a disk that was missing and records that it is here as a blank one. Called with
+    /// `change` held.
+    #[inline(never)]
+    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
+        self.return_claimed(index, claim(dev)?)
+    }
+
+    fn return_claimed(&self, index: DiskIndex, device: Arc<BlockDevice>) -> Checked {
+        let dev = device.dev();
+        let facts = probe::facts(&device);
+        let mut inner = self.lock();
+        let event = Event::DiskReturned(index, facts);
+        inner.record_with(&self.shared, &event, device, || Ok(()))?;
+        inner.returned.insert(index);
+        drop(inner);
+        self.say_back(dev);
+        Ok(())
+    }
+
+    fn say_back(&self, dev: Dev) {
+        self.shared.say(
+            EventKind::DiskAdded,
+            &self.id,
+            format_args!("disk {dev} is here again"),
+        );
+    }
+
+    #[inline(never)]
+    fn tell_stranger(&self, dev: Dev, why: &str) {
+        self.shared.say(
+            EventKind::Note,
+            &self.id,
+            format_args!("disk {dev} is left alone: {why}"),
+        );
+    }
+}
+
+impl Inner {
+    /// How the disk at `index`, of which alone the set `alone` was made, stands to those that are here. It is the first of
+    /// the `claimed`; the others are those that wait.
+    #[inline(never)]
+    fn standing_of(
+        &mut self,
+        set: &ManagedSet,
+        index: DiskIndex,
+        alone: &Set,
+        claimed: &[Arc<BlockDevice>],
+    ) -> Checked<Standing> {
+        // What is on the disks has to be what is known.
+        self.catch_up(&set.shared)?;
+        if self.calls_lost(alone) {
+            return Ok(Standing::Apart);
+        }
+        let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
+        if self.is_outdone(joint.set()) {
+            return Ok(Standing::Apart);
+        }
+        if !self.is_awaited(index, joint.set()) {
+            return Ok(Standing::Old);
+        }
+        Ok(match self.may_be_adopted(joint.set(), claimed) {
+            true => Standing::Complete(joint),
+            false => Standing::Early,
+        })
+    }
+
+    /// Lets `metadata` stand for the set, with the `claimed` disks in their places.
+    fn adopt(
+        &mut self,
+        metadata: KBox<dyn MetadataSet>,
+        claimed: &[Arc<BlockDevice>],
+    ) -> Checked {
+        // Room first, so that nothing fails in between.
+        let disks = metadata.set().disks.len();
+        while self.devices.len() < disks {
+            self.devices.push(None, GFP_KERNEL)?;
+        }
+        self.metadata = Some(metadata);
+        self.make_room()?;
+        for device in claimed {
+            let index = self.known()?.disk_by_key(device.dev().0);
+            if let Some(index) = index {
+                self.put_device(index, device.clone())?;
+                self.told_gone.remove(index);
+            }
+        }
+        self.early = KVec::new();
+        Ok(())
+    }
+
+    /// Whether a set made of one disk alone has a disk as failed that works here.
+    fn calls_lost(&self, alone: &Set) -> bool {
+        let Some(ours) = self.model() else {
+            return false;
+        };
+        let mut lost = alone
+            .live_disks()
+            .filter(|(_, disk)| disk.state == DiskState::Failed && disk.facts.is_none());
+        lost.any(|(_, lost)| {
+            let mut disks = ours.live_disks();
+            disks.any(|(index, disk)| {
+                disk.label == lost.label
+                    && disk.state == DiskState::Online
+                    && self.device(index).is_some()
+            })
+        })
+    }
+
+    /// Whether the format, with all disks before it, does not count on those that work here any more.
+    fn is_outdone(&self, joint: &Set) -> bool {
+        let Some(ours) = self.model() else {
+            return false;
+        };
+        let mut works = ours
+            .live_disks()
+            .filter(|(index, disk)| disk.state == DiskState::Online && self.device(*index).is_some())
+            .filter_map(|(_, disk)| disk.facts);
+        let is_left_out = works.any(|facts| {
+            let disk = joint.disk_by_key(facts.key).and_then(|at| joint.disk(at));
+            disk.is_none_or(|disk| disk.state != DiskState::Online)
+        });
+        let is_refused = |volume: &Volume| matches!(volume.access, Access::Refused(_));
+        let refused = |set: &Set| {
+            let volumes = set.live_volumes();
+            volumes.filter(|(_, volume)| is_refused(volume)).count()
+        };
+        is_left_out || refused(joint) > refused(ours)
+    }
+
+    /// Whether a disk is, by `joint`, of a volume that does not run and could not with the disks that are claimed.
+    fn is_awaited(&self, disk: DiskIndex, joint: &Set) -> bool {
+        let could_run = |volume: VolumeIndex| {
+            let model = self.model().and_then(|set| set.volume(volume));
+            model.is_some_and(|model| !matches!(model.access, Access::Refused(_)))
+                && self.health(volume, self.usable(volume)) != Health::Failed
+        };
+        let mut places = joint.memberships(disk);
+        places.any(|(volume, _, _)| self.running(volume).is_none() && !could_run(volume))
+    }
+
+    /// Whether `joint` can stand for the set: what runs is in it as it is here, and of the `arrived` disks all are up to
+    /// date members of volumes that do not run and lack nothing any more.
+    fn may_be_adopted(&self, joint: &Set, arrived: &[Arc<BlockDevice>]) -> bool {
+        let Some(ours) = self.model() else {
+            return false;
+        };
+        let is_same_disk = |at: DiskIndex| {
+            let (Some(one), Some(other)) = (ours.disk(at), joint.disk(at)) else {
+                return false;
+            };
+            one.label == other.label && (self.device(at).is_none() || one.state == other.state)
+        };
+        let is_same_volume = |volume: VolumeIndex| {
+            let (Some(one), Some(other)) = (ours.volume(volume), joint.volume(volume)) else {
+                return ours.volume(volume).is_none() && joint.volume(volume).is_none();
+            };
+            one.id == other.id && (self.running(volume).is_none() || is_same_run(one, other))
+        };
+        let is_whole = |volume: VolumeIndex| {
+            joint.volume(volume).is_some_and(|volume| {
+                let mut members = volume.members.iter();
+                members.all(|member| member.state == MemberState::InSync)
+            })
+        };
+        let completes = |device: &Arc<BlockDevice>| {
+            joint.disk_by_key(device.dev().0).is_some_and(|disk| {
+                let mut places = joint.memberships(disk).peekable();
+                places.peek().is_some()
+                    && places.all(|(volume, _, _)| {
+                        self.running(volume).is_none() && is_whole(volume)
+                    })
+            })
+        };
+        let (disks, volumes) = (ours.disks.len(), ours.volumes.len());
+        (disks, volumes) == (joint.disks.len(), joint.volumes.len())
+            && arrived.iter().all(completes)
+            && (0..disks as DiskIndex).all(is_same_disk)
+            && (0..volumes as VolumeIndex).all(is_same_volume)
+    }
+}
+
+/// Whether a volume that runs is read as it is known.
+fn is_same_run(ours: &Volume, read: &Volume) -> bool {
+    let members = ours.members.iter().zip(read.members.iter());
+    ours.members.len() == read.members.len()
+        && ours.consistency == read.consistency
+        && core::mem::discriminant(&ours.access) == core::mem::discriminant(&read.access)
+        && members.fold(true, |same, (one, other)| {
+            same && one.disk == other.disk && one.state == other.state
+        })
+}

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Disks that come when their set runs already: one that was used apart from it, and may hold what nobody else does, is left alone; those of a volume that waits for
+# them bring it up with their data; one that was left out is rebuilt.
+# disks: 4x64M virtio
+# emd: manual
+# timeout: 120
+
+# shellcheck source=tests/guest/lib-raid.sh
+source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
+# shellcheck source=tests/guest/lib-assemble.sh
+source /emd/tests/guest/lib-assemble.sh
+
+SIZE=$((24 << 20))
+
+# write_and_read DEVICE SEED: known data over all of it, on the disks when this returns.
+written() {
+  known "$2" $SIZE | dd of="$1" bs=1M iflag=fullblock oflag=direct conv=notrunc status=none
+  expect "$1: what is written is there" holds "$1" "$2"
+}
+
+holds() { cmp <(known "$2" $SIZE) <(dd if="$1" bs=1M iflag=direct status=none | head -c $SIZE); }
+
+# alone DISK SEED: the set runs on one disk, and is written.
+alone() {
+  load
+  wait_for 10 emd_runs emd0
+  expect_equal "on $1 alone" "$(emd_state emd0)" degraded
+  [[ -z $2 ]] || written /dev/emd0 "$2"
+  wait_for 10 emd_is_clean emd0
+}
+
+is_left_alone() { events note | grep -q 'left alone'; }
+
+# apart FORMAT: both halves of a mirror were used without the other one.
+apart() {
+  local before
+  step "$1: each half was used alone; the older one runs when the newer one comes"
+  modprobe emd clean_ms=200 auto=0
+  emdadm create --format "$1" --force --level raid1 --name data --size $((SIZE >> 20))M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  written /dev/emd0 1
+  wait_for 10 emd_is_clean emd0
+  unload
+  unplug disk2
+  alone disk1 2
+  unload
+  unplug disk1
+  plug disk2
+  alone disk2 3
+  # More updates than the other one has had.
+  local n
+  for n in 4 5 6; do
+    written /dev/emd0 $n
+    wait_for 10 emd_is_clean emd0
+  done
+  unload
+  unplug disk2
+  plug disk1
+  alone disk1 ""
+  plug disk2
+
+  before=$(host contents disk2)
+  wait_for 20 is_left_alone
+  sleep 1
+  expect_equal "the array" "$(emd_state emd0)" degraded
+  unchanged "nothing was written to the disk that came" "$before" disk2
+  expect "what the running half has" holds /dev/emd0 2
+  step "$1: a person gives up what the other half holds"
+  expect "add" emdadm add --force emd0 "$(disk disk2)"
+  wait_for 40 emd_settled emd0
+  expect "what the running half has" holds /dev/emd0 2
+  emdadm delete --force "$(emd_get emd0 .id)" >/dev/null
+  rmmod emd
+}
+
+both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
+
+boot_1() {
+  apart ddf
+  apart md-1.2
+  apart imsm
+
+  step "two volumes of a set on disks of their own; one waits for its disks while the other one runs"
+  load
+  emdadm create --format ddf --force --set-name shelf "$(disk disk1)" "$(disk disk2)" "$(disk disk3)" "$(disk disk4)" >/dev/null
+  emdadm create --set shelf --level raid1 --name one --size 24M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  emdadm create --set shelf --level raid1 --name two --size 24M --assume-clean "$(disk disk3)" "$(disk disk4)" >/dev/null
+  written /dev/emd0 7
+  written /dev/emd1 8
+  wait_for 10 both_run
+  unload
+  unplug disk3
+  unplug disk4
+  load
+  wait_for 10 emd_runs emd0
+  expect_equal "the first volume" "$(emd_state emd0)" optimal
+  expect_failure "the second one does not run" test -b /dev/emd1
+  written /dev/emd0 9
+  plug disk3
+  plug disk4
+  wait_for 20 both_run
+  expect "its data" holds /dev/emd1 8
+  expect "the data of the one that ran" holds /dev/emd0 9
+  expect_failure "nothing had to be rebuilt" happened task-started
+  written /dev/emd1 10
+  unload
+  load
+  wait_for 10 both_run
+  expect "both are known as they are" holds /dev/emd1 10
+
+  step "a disk that was left out is rebuilt"
+  unplug disk3
+  wait_for 10 emd_is emd1 degraded
+  written /dev/emd1 11
+  plug disk3
+  wait_for 40 emd_settled emd1
+  expect "the data" holds /dev/emd1 11
+}
