@@ -227,6 +227,42 @@ fn a_disk_that_could_not_be_done_without_is_not_stale() {
     }
 }
 
+/// Disks that were not here while another volume of the set was used missed nothing of their own.
+#[test]
+fn disks_of_a_volume_that_did_not_run_are_not_stale() {
+    let mut world = World::created(4, 64, 512, 0);
+    let (first, second) = ([Some(0), Some(1)], [Some(2), Some(3)]);
+    for (name, disks) in [("one", &first), ("two", &second)] {
+        let mut mirror = spec(name, Level::Raid1, disks);
+        mirror.size_sectors = 4096;
+        world.apply(&Event::VolumeCreated(mirror));
+    }
+    let away = [world.disks[2].clone(), world.disks[3].clone()];
+    let mut set = open(&world.disks[..2]).unwrap();
+    for (n, name) in [(80, "a"), (81, "b"), (82, "c")] {
+        let renamed = Event::VolumeRenamed(0, Text::from_text(name));
+        apply(&mut set, &mut world.disks[..2], &renamed, n).unwrap();
+    }
+    [world.disks[2], world.disks[3]] = away;
+    let whole = open(&world.disks).unwrap();
+    let two = whole.set().volume(1).unwrap();
+    assert!(two.members.iter().all(|member| member.state == MemberState::InSync));
+    // One of them alone, on a set of EMD's: had the other one been used without it, the newest tables would say so.
+    let alone = open_keyed(&[(0, &world.disks[0]), (2, &world.disks[2])]).unwrap();
+    let member = alone.set().volume(1).unwrap().members[0];
+    assert_eq!(member.state, MemberState::InSync);
+    // One that had news of its own without the other one.
+    let mut set = open(&world.disks).unwrap();
+    let old = world.disks[3].clone();
+    for (n, name) in [(83, "d"), (84, "e")] {
+        let renamed = Event::VolumeRenamed(1, Text::from_text(name));
+        apply(&mut set, &mut world.disks, &renamed, n).unwrap();
+    }
+    world.disks[3] = old;
+    let member = open(&world.disks).unwrap().set().volume(1).unwrap().members[1];
+    assert_eq!(member.state, MemberState::Failed);
+}
+
 /// One disk that is left behind is old and said to be so by all, before anything is written without it; it may
 /// return.
 #[test]
