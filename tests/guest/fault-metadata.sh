@@ -70,8 +70,33 @@ told() { happened "$1" && [[ $(events "$1") == *"$2"* ]]; }
 boot_1() {
   make_disks $KIB 3
   emd_load start_timeout_ms=500
+  only_one_is_told
   takes_no_metadata ddf
   ! whole || takes_no_metadata md-1.2
+}
+
+# What a plan has for one disk only does not come to it: the others go on. A spare of md's is such a disk when it is taken out.
+only_one_is_told() {
+  local a=/dev/nbd0 b=/dev/nbd1 c=/dev/nbd2
+  step "md-1.2: a spare that takes no metadata is taken out"
+  expect "created" emdadm create -e md-1.2 -l raid1 -n data --size 4M --assume-clean $a $b
+  wait_for 10 emd_runs emd0
+  expect "a spare" emdadm add emd0 $c
+  fill /dev/emd0 1 >/run/sum
+  dd if=/dev/emd0 of=/run/wanted bs=256k iflag=direct status=none
+  wait_for 10 emd_is_clean emd0
+  head -c $((KIB * 2)) /dev/zero | tr '\0' x | dd of="/run/nbd2/fixed" conv=notrunc bs=64k iflag=fullblock status=none
+  refuses $c 255
+  expect "it is taken out" emdadm remove emd0 $c
+  wait_for 10 told metadata-error "\"$c\""
+  written 1
+  wait_for 10 emd_is_clean emd0
+  expect_equal "nobody else is lost" "$(emd_state emd0): $(emd_members emd0)" "optimal: in-sync in-sync"
+  right
+  refuses $c 0
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+  # Its superblock could not be erased.
+  dd if=/dev/zero of=$c bs=64k count=1 oflag=direct status=none
 }
 
 takes_no_metadata() { # FORMAT
