@@ -21,11 +21,31 @@ pub struct SyncRange {
     pub fixed: Option<(Slot, Choice)>,
 }
 
+impl SyncRange {
+    /// Takes in one that touches this one and was put right alike, if at all; false for any other.
+    fn join(&mut self, other: &Self) -> bool {
+        let (end, other_end) = (self.end(), other.end());
+        let touches = other.first <= end && self.first <= other_end;
+        if !touches || self.fixed != other.fixed {
+            return false;
+        }
+        self.first = self.first.min(other.first);
+        self.sectors = end.max(other_end) - self.first;
+        true
+    }
+
+    fn end(&self) -> u64 {
+        self.first.saturating_add(self.sectors)
+    }
+}
+
 /// Ranges in the order in which they were found, neighbours that are alike joined.
 pub(super) struct Ranges {
     list: KVec<SyncRange>,
     /// There were more than fit.
     lost_some: bool,
+    /// The last one that did not: its neighbours are no news.
+    beyond: Option<SyncRange>,
 }
 
 impl Ranges {
@@ -34,12 +54,14 @@ impl Ranges {
         Ok(Self {
             list: KVec::with_capacity(RANGES_MAX, GFP_KERNEL)?,
             lost_some: false,
+            beyond: None,
         })
     }
 
     pub(super) fn clear(&mut self) {
         self.list.clear();
         self.lost_some = false;
+        self.beyond = None;
     }
 
     /// The first mark from `mark` on that is in a range; `None`: there is none.
@@ -51,22 +73,18 @@ impl Ranges {
             .min()
     }
 
-    /// Adds a range; joins it to a neighbour. True when there was none, and it was kept.
+    /// Adds a range; joins it to a neighbour. True when there was none: it is news then, though there may be no room to keep
+    /// it.
     pub(super) fn add(&mut self, range: SyncRange) -> bool {
-        let end = range.first.saturating_add(range.sectors);
-        for known in self.list.iter_mut() {
-            let known_end = known.first.saturating_add(known.sectors);
-            let is_alike = known.fixed == range.fixed;
-            if is_alike && range.first <= known_end && known.first <= end {
-                let first = known.first.min(range.first);
-                known.sectors = known_end.max(end) - first;
-                known.first = first;
-                return false;
-            }
+        let mut known = Iterator::chain(self.list.iter_mut(), self.beyond.iter_mut());
+        if known.any(|known| known.join(&range)) {
+            return false;
         }
-        let kept = self.list.push_within_capacity(range).is_ok();
-        self.lost_some |= !kept;
-        kept
+        if self.list.push_within_capacity(range).is_err() {
+            self.lost_some = true;
+            self.beyond = Some(range);
+        }
+        true
     }
 
     /// A copy for people, and whether there were more. Allocates before it takes any lock of the

@@ -202,6 +202,12 @@ impl BlockDevice {
         unsafe { (*(*self.disk()).part0).bd_nr_sectors == 0 || !bindings::disk_live(self.disk()) }
     }
 
+    /// The whole disk that it is, or is a partition of.
+    pub fn whole(&self) -> Dev {
+        // SAFETY: The device keeps its disk, and that its first partition, which is the whole.
+        Dev::from_kernel(unsafe { (*(*self.disk()).part0).bd_dev })
+    }
+
     /// Whether somebody, or its driver, does not want it to be written.
     fn is_read_only(&self) -> bool {
         let is_set = |bdev: &bindings::block_device| {

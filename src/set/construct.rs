@@ -69,6 +69,7 @@ impl Plan {
             withheld: Mask::EMPTY,
             asked: self.asked,
             paused: false,
+            turn: None,
             retry_at: now(),
             told_per_mille: 0,
             checkpoint_at: now(),

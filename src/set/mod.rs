@@ -85,6 +85,7 @@ mod start;
 mod state;
 mod stop;
 mod tasks;
+mod turns;
 
 pub use manager::Manager;
 

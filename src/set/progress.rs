@@ -41,6 +41,7 @@ impl Inner {
         if let Some(running) = self.running_mut(volume) {
             // Who holds a task holds that one, and not what comes after it.
             running.paused = false;
+            running.turn = None;
         }
         if result.scope == Scope::Repairs {
             return;

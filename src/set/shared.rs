@@ -2,7 +2,7 @@
 
 //! What all sets use.
 
-use super::Options;
+use super::{turns, Options};
 use crate::block::context;
 use crate::block::queue::{Kind, WorkQueue};
 use crate::control::EventRing;
@@ -38,6 +38,9 @@ pub struct Shared {
     pub ended: AtomicBool,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
+    /// What tasks are at work on.
+    #[pin]
+    pub(super) turns: Mutex<KVec<turns::Entry>>,
     #[pin]
     clock: Mutex<ClockState>,
     #[pin]
@@ -89,6 +92,7 @@ impl Shared {
                 ending: AtomicBool::new(false),
                 ended: AtomicBool::new(false),
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
+                turns <- new_mutex!(KVec::new(), "emd_turns"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),
                 clock_changed <- new_condvar!("emd_clock"),
             }),

@@ -3,6 +3,7 @@
 //! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
 
 use super::shared::{Number, Shared};
+use super::turns::Turn;
 use crate::array::Array;
 use crate::block::bdev::BlockDevice;
 use crate::block::gate::Gated;
@@ -145,6 +146,8 @@ pub struct Running {
     pub asked: Option<Asked>,
     /// A person holds the task.
     pub paused: bool,
+    /// Its task's turn on its disks, while one is at work.
+    pub turn: Option<Turn>,
     /// No task is started before this tick: the last one came to grief.
     pub retry_at: u64,
     /// Progress when it was last told, in per mille, and last recorded, in ticks.

@@ -9,6 +9,7 @@ use super::keeper::LATER_MS;
 use super::managed::ManagedSet;
 use super::shared::{now, Shared};
 use super::state::{Asked, Inner};
+use super::turns::{is_scrub, Turn};
 use crate::array::{Array, Scope};
 use crate::model::{Checked, Consistency, DiskIndex, Event, MemberState, VolumeIndex};
 use crate::personalities::rebuild::Pass;
@@ -23,6 +24,7 @@ impl ManagedSet {
     #[inline(never)]
     pub(super) fn start_tasks(&self) {
         let mut inner = self.lock();
+        inner.end_idle_turns();
         inner.make_way();
         // What redundancy needs goes first, on all volumes.
         for volume in 0..inner.entries_len() {
@@ -72,10 +74,13 @@ impl ManagedSet {
         let Some(running) = inner.running_mut(volume) else {
             return Ok(());
         };
-        if now() < running.retry_at {
+        if now() < running.retry_at || !inner.take_turn(self, volume, kind) {
             self.keep_later(LATER_MS);
             return Ok(());
         }
+        let Some(running) = inner.running_mut(volume) else {
+            return Ok(());
+        };
         let number = running.number.get();
         let scope = if kind == TaskKind::Resync && !running.resync_all {
             Scope::DirtyRegions
@@ -97,6 +102,7 @@ impl ManagedSet {
                     kind.word(),
                     reason
                 );
+                running.turn = None;
                 self.keep_later(LATER_MS);
             }
         }
@@ -106,9 +112,26 @@ impl ManagedSet {
     /// Does with a volume's task what a person asks for.
     #[inline(never)]
     pub(super) fn change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
+        let changed = self.try_change_task(volume, op);
+        if changed.is_err() {
+            self.lock().end_idle_turns();
+        }
+        changed
+    }
+
+    #[inline(never)]
+    fn try_change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
         let change = self.change.lock();
         let mut inner = self.lock();
-        let must_wait = matches!(op, TaskOp::Start(kind) if inner.has_busy_disks(volume, kind));
+        let is_idle = inner
+            .running(volume)
+            .is_some_and(|running| running.array.task().is_none());
+        let must_wait = match op {
+            TaskOp::Start(kind) if is_idle && kind != TaskKind::Rebuild => {
+                inner.has_busy_disks(volume, kind) || !inner.take_turn(self, volume, kind)
+            }
+            _ => false,
+        };
         let Some(running) = inner.running_mut(volume) else {
             return Err(reason!(ENODEV, "the volume is not started"));
         };
@@ -165,11 +188,14 @@ impl ManagedSet {
             TaskOp::Pause => {
                 running.array.pause_task(true)?;
                 running.paused = true;
+                running.turn = None;
             }
             TaskOp::Resume => {
                 running.paused = false;
-                if running.array.task().is_some() {
+                if let Some(task) = running.array.task() {
                     running.array.pause_task(false)?;
+                    // Who has these disks meanwhile goes on beside it.
+                    let _ = inner.take_turn(self, volume, task.kind);
                 }
             }
             TaskOp::Cancel => match running.array.task() {
@@ -266,12 +292,44 @@ impl Inner {
                 .filter(|_| other != volume)
                 .and_then(|running| running.array.task());
             let is_waited_for = task.is_some_and(|task| {
-                let is_check = matches!(task.kind, TaskKind::Check | TaskKind::Repair);
-                let gives_way = is_check && !matches!(kind, TaskKind::Check | TaskKind::Repair);
+                let gives_way = is_scrub(task.kind) && !is_scrub(kind);
                 !task.paused && !gives_way
             });
             is_waited_for && self.disks_of(other).meets(&disks)
         })
+    }
+
+    /// Gives up the turns of volumes without a task.
+    fn end_idle_turns(&mut self) {
+        for volume in 0..self.entries_len() {
+            if let Some(running) = self.running_mut(volume) {
+                if running.array.task().is_none() {
+                    running.turn = None;
+                }
+            }
+        }
+    }
+
+    /// Takes a turn for a task of this kind on a volume's disks; false while another set's task, for which one of this kind
+    /// waits, is at work on one of them.
+    fn take_turn(&mut self, set: &ManagedSet, volume: VolumeIndex, kind: TaskKind) -> bool {
+        let Some(running) = self.running_mut(volume) else {
+            return false;
+        };
+        // One at a time: the end of an old one would be that of the new one.
+        running.turn = None;
+        let number = running.number.get();
+        let model = self.model().and_then(|model| model.volume(volume));
+        let members = model.map_or(&[][..], |model| &model.members);
+        let disks = members
+            .iter()
+            .filter_map(|member| Some(self.device(member.disk?)?.whole()));
+        let turn = Turn::take(&set.shared, number, kind, disks);
+        let is_taken = turn.is_some();
+        if let Some(running) = self.running_mut(volume).filter(|_| is_taken) {
+            running.turn = turn;
+        }
+        is_taken
     }
 
     pub(super) fn may_have_task(&self, volume: VolumeIndex) -> bool {

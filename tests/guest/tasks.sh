@@ -152,6 +152,37 @@ rebuild_comes_first() {
   expect "deleted" emdadm delete --force six
 }
 
+takes_turns() {
+  local disk a=${DISKS[0]} b=${DISKS[1]}
+  step "arrays on partitions of the same disks take turns"
+  for disk in "$a" "$b"; do printf 'label: dos\nsize=32MiB\nsize=32MiB\n' | sfdisk -q --wipe always "$disk"; done
+  expect "one" emdadm create -e md-1.2 -l raid1 -n left --size 24M --assume-clean --force "${a}1" "${b}1"
+  expect "another" emdadm create -e md-1.2 -l raid1 -n right --size 24M --assume-clean --force "${a}2" "${b}2"
+  local left right
+  left=/dev/$(emd_node left) right=/dev/$(emd_node right)
+  expect "a limit" emdadm limit --max 512K "$left"
+  expect "a check" emdadm check "$left"
+  wait_for 10 emd_task_is left running
+  expect "a check of the other one" emdadm check "$right"
+  sleep 1
+  expect_equal "it waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
+  expect "a member of the other one is lost" emdadm fail "$right" "${b}2"
+  expect "it is taken out" wait_for 10 emdadm remove "$right" "${b}2"
+  expect "and put in again" emdadm add --force "$right" "${b}2"
+  # A rebuild waits for no check.
+  wait_for 20 emd_is right optimal
+  sleep 1
+  expect_equal "the check still waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
+  expect "the first one is cancelled" emdadm cancel "$left"
+  wait_for 20 ended right
+  expect "deleted" emdadm delete --force "$(emd_get left .id)"
+  expect "deleted" emdadm delete --force "$(emd_get right .id)"
+  for disk in "$a" "$b"; do sfdisk -q --delete "$disk"; done
+}
+
+# ended NAME: a check of it was done, and nothing is to be done any more.
+ended() { emd_has_task "$1" null && grep -q "$(emd_node "$1"): check is done" <<<"$(dmesg | tail -n 20)"; }
+
 # How many rebuilds began since the machine did.
 rebuilds() { dmesg | grep -c "emd[0-9]*: rebuild started" || true; }
 
@@ -249,6 +280,7 @@ boot_1() {
   check_and_repair
   hold_and_limit
   rebuild_comes_first
+  takes_turns
   joins_in_the_middle
   checkpoint
 

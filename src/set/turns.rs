@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which disks tasks are at work on, over all sets: two arrays on partitions of one disk take turns, as two volumes of a
+//! set do.
+//!
+//! The table's lock is a leaf.
+
+use super::shared::Shared;
+use crate::block::bdev::Dev;
+use crate::uapi::TaskKind;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A whole disk that a task is at work on.
+pub(super) struct Entry {
+    disk: Dev,
+    /// N of its array's `/dev/emdN`.
+    number: u32,
+    is_scrub: bool,
+}
+
+/// A task's turn. Over when dropped.
+pub struct Turn {
+    shared: Arc<Shared>,
+    number: u32,
+}
+
+/// Whether a task of this kind is one that what establishes redundancy does not wait for.
+pub(super) fn is_scrub(kind: TaskKind) -> bool {
+    matches!(kind, TaskKind::Check | TaskKind::Repair)
+}
+
+impl Turn {
+    /// A turn for a task of this kind of array `number` on these whole disks; `None` while one that it waits for is at work
+    /// on some of them. Without memory nobody is waited for.
+    pub fn take(
+        shared: &Arc<Shared>,
+        number: u32,
+        kind: TaskKind,
+        disks: impl Iterator<Item = Dev> + Clone,
+    ) -> Option<Self> {
+        let mut entries = shared.turns.lock();
+        let is_waited_for = |entry: &Entry| {
+            entry.number != number
+                && (!entry.is_scrub || is_scrub(kind))
+                && disks.clone().any(|disk| disk == entry.disk)
+        };
+        if entries.iter().any(is_waited_for) {
+            return None;
+        }
+        for disk in disks.clone() {
+            let entry = Entry {
+                disk,
+                number,
+                is_scrub: is_scrub(kind),
+            };
+            let _ = entries.push(entry, GFP_KERNEL);
+        }
+        Some(Self {
+            shared: shared.clone(),
+            number,
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut entries = self.shared.turns.lock();
+        entries.retain(|entry| entry.number != self.number);
+    }
+}
