@@ -168,6 +168,17 @@ impl Home {
         self.mark_both(Section::Config, usize::from(index) * len, len);
     }
 
+    /// Erases the records of volume `guid`, but for one of span `kept`.
+    pub fn drop_records(&mut self, guid: &Guid, kept: Option<u16>) {
+        let kept = kept.and_then(|span| self.record_slot(guid, u8::try_from(span).ok()?));
+        for index in self.slots() {
+            let of_volume = |record: Record<'_>| record.guid() == *guid;
+            if Some(index) != kept && self.record(index).is_some_and(of_volume) {
+                self.edit_slot(index, |bytes| bytes.fill(0xFF));
+            }
+        }
+    }
+
     /// The slot of the spare record.
     pub fn spare_slot(&self) -> Option<u16> {
         self.slots()

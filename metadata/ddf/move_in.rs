@@ -10,7 +10,7 @@ use super::home::{slot, Home};
 use super::layout::*;
 use super::probe::{Found, Which};
 use super::set::kind_of;
-use crate::model::{Checked, DiskIndex, DiskState, Member};
+use crate::model::{Access, Checked, DiskIndex, DiskState, Member};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -36,10 +36,40 @@ impl Reader<'_> {
             if let Some(meta) = self.set.disks.get_mut(usize::from(index)) {
                 meta.home = Some(home);
             }
+            self.drop_leftovers(index);
             self.reconcile(index)?;
             self.compare(at, index);
         }
         Ok(())
+    }
+
+    /// Erases records of volumes, or of spans of them, that a disk is no member of (in memory; the next update writes that).
+    /// They lost against those of the members, but would count as much once the disk's header is as new as theirs.
+    #[inline(never)]
+    fn drop_leftovers(&mut self, disk: DiskIndex) {
+        for volume in 0..self.set.volumes.len() {
+            let Ok(volume) = u16::try_from(volume) else {
+                break;
+            };
+            let Some(model) = self.set.set.volume(volume) else {
+                continue;
+            };
+            // Where it is not certain who the members are, everything is kept.
+            if matches!(model.access, Access::Refused(_)) || !self.set.has_sound_records(volume) {
+                continue;
+            }
+            let width = self.set.width(volume);
+            let span = (0u16..)
+                .zip(model.members.iter())
+                .find(|(_, member)| member.disk == Some(disk))
+                .map(|(slot, _)| slot / width);
+            let Some(guid) = self.set.volume_meta(volume).map(|meta| meta.record_guid) else {
+                continue;
+            };
+            if let Some(home) = self.set.home_mut(disk) {
+                home.drop_records(&guid, span);
+            }
+        }
     }
 
     /// Brings the records on a disk to the newest ones (in memory; the next update writes them).
@@ -52,7 +82,7 @@ impl Reader<'_> {
             let Some(model) = self.set.set.volume(volume) else {
                 continue;
             };
-            if matches!(model.access, crate::model::Access::Refused(_)) {
+            if matches!(model.access, Access::Refused(_)) {
                 continue;
             }
             let width = self.set.width(volume);

@@ -262,6 +262,16 @@ impl DdfSet {
         Record::new(bytes, &self.layout)
     }
 
+    /// Whether the newest record of every basic volume is here, with a right checksum.
+    pub fn has_sound_records(&self, volume: VolumeIndex) -> bool {
+        let len = (self.layout.record_bytes as usize).max(1);
+        self.volume_meta(volume).is_some_and(|meta| {
+            meta.records
+                .chunks_exact(len)
+                .all(|bytes| Record::new(bytes, &self.layout).is_some_and(|it| it.intact()))
+        })
+    }
+
     /// Bumps the counter of every record of a volume and applies `edit` to those of `span`, in
     /// memory and on every disk that has one.
     pub fn edit_records(

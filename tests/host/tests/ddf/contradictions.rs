@@ -3,7 +3,7 @@
 //! Metadata that contradicts itself, the format, or another disk: refused with the reason, kept as it
 //! is. What is not understood survives.
 
-use crate::ddf_common::damage::{flip, spec, with_edit, world};
+use crate::ddf_common::damage::{flip, spec, with_edit, with_spare, world};
 use crate::ddf_common::records::mark;
 use crate::ddf_common::{
     apply, blanks, carry_out, context, create, facts, open, open_keyed, probe, show, writes,
@@ -13,10 +13,8 @@ use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
     Access, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
-    VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
-use kernel::prelude::KBox;
 
 fn refused(set: &DdfSet, volume: usize, part: &str) {
     let access = &set.set().volumes[volume].access;
@@ -171,21 +169,6 @@ fn split_brain_is_refused() {
         let returned = Event::DiskReturned(stale, facts);
         assert!(set.apply(&returned, &context(9)).is_err());
     }
-}
-
-/// A set of a RAID 5 on three disks, and a spare.
-fn with_spare() -> (KBox<DdfSet>, Vec<Disk>) {
-    let slots = [Some(0), Some(1), Some(2)];
-    let mut disks = blanks(4, 64, 512);
-    let mut set = create(&mut disks, "set");
-    let one = Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("one", Level::Raid5, 16384, &slots)
-    });
-    apply(&mut set, &mut disks, &one, 1).unwrap();
-    let assigned = Event::SpareAssigned(3, SpareRole::Global);
-    apply(&mut set, &mut disks, &assigned, 2).unwrap();
-    (set, disks)
 }
 
 /// The set starts without member 0, whose place the spare takes.

@@ -11,6 +11,7 @@ mod events;
 mod histories;
 mod hole;
 mod hostile;
+mod leftovers;
 mod levels;
 mod mdadm;
 mod noalloc;

@@ -5,7 +5,7 @@
 use super::{apply, blanks, create, open};
 use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::ddf::DdfSet;
-use emd_core::model::{Event, Level, VolumeSpec};
+use emd_core::model::{Event, Level, SpareRole, VolumeSpec};
 use host_tests::samples::Disk;
 use host_tests::shell;
 
@@ -27,6 +27,21 @@ pub fn world(block: u32) -> (Box<DdfSet>, Vec<Disk>) {
     let two = [Some(1), Some(2)];
     let one = Event::VolumeCreated(spec("one", Level::Raid1, 16384, &two));
     apply(&mut set, &mut disks, &one, 2).unwrap();
+    (set, disks)
+}
+
+/// A RAID 5 on disks 0 to 2, and a spare, disk 3.
+pub fn with_spare() -> (Box<DdfSet>, Vec<Disk>) {
+    let slots = [Some(0), Some(1), Some(2)];
+    let mut disks = blanks(4, 64, 512);
+    let mut set = create(&mut disks, "set");
+    let one = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("one", Level::Raid5, 16384, &slots)
+    });
+    apply(&mut set, &mut disks, &one, 1).unwrap();
+    let assigned = Event::SpareAssigned(3, SpareRole::Global);
+    apply(&mut set, &mut disks, &assigned, 2).unwrap();
     (set, disks)
 }
 
