@@ -15,7 +15,7 @@ use super::set::{token_of, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
-    Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan, DISKS_MAX,
+    Access, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -410,6 +410,9 @@ impl Reader<'_> {
             // Which of two disks is the right one is not for a program to decide.
             self.set.frozen = true;
         }
+        if self.set.frozen {
+            self.forbid_writes();
+        }
         if !self.intact {
             self.note(format_args!(
                 "the checksum of a table is wrong on every copy"
@@ -424,6 +427,18 @@ impl Reader<'_> {
         self.note_contents()?;
         self.set.reserve_plan()?;
         Ok(self.set)
+    }
+
+    /// Volumes of a set that nothing can be recorded in are not written: what was dirty, or failed, would be forgotten.
+    fn forbid_writes(&mut self) {
+        for volume in self.set.set.volumes.iter_mut() {
+            if matches!(volume.access, Access::ReadWrite) {
+                volume.access = Access::ReadOnly(reason!(
+                    EROFS,
+                    "two disks claim to be the same one of its set: nothing is written to it"
+                ));
+            }
+        }
     }
 
     /// Remarks on what is kept without being understood.

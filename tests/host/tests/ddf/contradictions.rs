@@ -139,6 +139,23 @@ fn a_clone_makes_the_volume_ambiguous() {
     assert!(set.plan().is_empty(), "nothing is written to either");
 }
 
+/// A clone of a disk that no volume needs: nothing can be recorded, so nothing may be written.
+#[test]
+fn a_clone_of_a_spare_makes_the_set_read_only() {
+    let (_, mut disks) = with_spare();
+    disks.push(disks[3].clone());
+    let mut set = open(&disks).unwrap();
+    let access = &set.set().volumes[0].access;
+    let Access::ReadOnly(why) = access else {
+        panic!("{access:?}");
+    };
+    assert!(why.text().contains("two disks claim"), "{why}");
+    assert!(set.apply(&Event::Dirty(0), &context(1)).is_err());
+    // The other one alone is as good as this one was.
+    let set = open(&disks[..4]).unwrap();
+    assert!(matches!(set.set().volumes[0].access, Access::ReadWrite));
+}
+
 /// Each half of a mirror was used without the other: neither is right.
 #[test]
 fn split_brain_is_refused() {
