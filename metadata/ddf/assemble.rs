@@ -33,8 +33,6 @@ pub struct Reader<'a> {
     pub contested: KVec<bool>,
     /// Left out of at least two updates, by `found`.
     pub behind: KVec<bool>,
-    /// Who wrote the set.
-    pub quirks: Quirks,
     /// The checksums of the tables in use are right.
     pub intact: bool,
     /// The set.
@@ -173,6 +171,7 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
             from(copy.head.secondary),
             from(Some(get64(layout.endian, copy.bytes, header::WORKSPACE))),
         ],
+        quirks,
         frozen: !copy.intact,
         zeros: KVVec::from_elem(0, layout.block_bytes as usize, GFP_KERNEL)?,
         controller,
@@ -188,7 +187,6 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
         disk_of: KVec::new(),
         contested: KVec::new(),
         behind: KVec::new(),
-        quirks,
         intact,
         set,
     };
@@ -234,12 +232,13 @@ impl Reader<'_> {
             if self.set.disks.len() >= DISKS_MAX {
                 return Err(reason!(E2BIG, "the set lists more than {DISKS_MAX} disks"));
             }
+            let by_graid = self.set.quirks.freebsd;
             let bits = tables::worst_state(
                 &self.set.pd,
                 layout.endian,
                 layout.pd_entries,
                 reference,
-                |entry| entry.sane_disk_state(),
+                |entry| entry.sane_disk_state(by_graid),
             );
             let bits = bits.unwrap_or(0);
             self.push_disk(
@@ -349,7 +348,10 @@ impl Reader<'_> {
                 self.note(format_args!("two disks claim to be disk {reference:08x}"))?;
                 continue;
             }
-            let bits = self.set.disk_bits(index, |entry| entry.sane_disk_state());
+            let by_graid = self.set.quirks.freebsd;
+            let bits = self
+                .set
+                .disk_bits(index, |entry| entry.sane_disk_state(by_graid));
             let bits = bits.unwrap_or(0);
             if let Some(model) = self.set.set.disks.get_mut(usize::from(index)) {
                 model.facts = Some(facts);

@@ -13,6 +13,7 @@ use super::crc::Crc;
 use super::header::{layout_of, Header, Kind};
 use super::home::{slot, Home};
 use super::layout::*;
+use super::model::Quirks;
 use super::probe::{identity, Which};
 use super::set::{ddf_time, DdfSet, DiskMeta, Touched};
 use super::tables;
@@ -128,6 +129,7 @@ fn empty_set(
         ],
         token: Token::default(),
         log: Some(VendorLog::new(&layout)?),
+        quirks: Quirks::default(),
         frozen: false,
         zeros: KVVec::from_elem(0, block_bytes as usize, GFP_KERNEL)?,
         disks: KVec::new(),

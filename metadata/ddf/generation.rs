@@ -189,7 +189,7 @@ impl Reader<'_> {
             let late = generation.saturating_sub(sequence) >= 2;
             // graid counts its records only.
             let records = disk.best().map_or(0, newest_record);
-            let late_records = self.quirks.freebsd
+            let late_records = self.set.quirks.freebsd
                 && disk.generation() == generation
                 && records != 0
                 && self.found.len() > 1

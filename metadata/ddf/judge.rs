@@ -76,7 +76,7 @@ impl Reader<'_> {
         if let Err(reason) = check_entry(entry_state, policy) {
             return Access::Refused(reason);
         }
-        if !self.quirks.adaptec && volume.size_sectors > capacity_sectors(&volume.shape) {
+        if !self.set.quirks.adaptec && volume.size_sectors > capacity_sectors(&volume.shape) {
             return Access::Refused(reason!(
                 EINVAL,
                 "a size of {} sectors does not fit into the members' {}",
@@ -222,7 +222,7 @@ impl Reader<'_> {
                 continue;
             }
             let capacity = capacity_sectors(&volume.shape);
-            let adaptec = self.quirks.adaptec && volume.size_sectors > capacity;
+            let adaptec = self.set.quirks.adaptec && volume.size_sectors > capacity;
             if volume.size_sectors == 0 || adaptec {
                 volume.size_sectors = capacity;
                 super::assemble::note(

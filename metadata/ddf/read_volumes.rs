@@ -95,7 +95,7 @@ impl Reader<'_> {
     /// Identity of a volume. LSI's GUIDs change with every boot but for their first half; there the
     /// group, name and number stand in.
     fn volume_id(&self, guid: &Guid, name: &[u8], number: u16) -> Identity {
-        if !self.quirks.lsi {
+        if !self.set.quirks.lsi {
             return Identity::new(guid);
         }
         let mut mixed = [0u8; 32];
@@ -195,7 +195,12 @@ impl Reader<'_> {
             .filter_map(|disk| self.set.set.disk(disk))
             .map(|disk| self.set.layout.blocks(disk.usable_sectors))
             .min();
-        shape_of(record, &self.set.layout, self.quirks, usable.unwrap_or(0))
+        shape_of(
+            record,
+            &self.set.layout,
+            self.set.quirks,
+            usable.unwrap_or(0),
+        )
     }
 
     /// Finds the newest record of one span and appends its members. Returns what speaks against

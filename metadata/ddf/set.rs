@@ -14,6 +14,7 @@ use super::header::Kind;
 use super::home::slot;
 use super::home::Home;
 use super::layout::*;
+use super::model::Quirks;
 use super::probe::Which;
 use super::tables;
 use super::vendor_log::{Token, VendorLog};
@@ -133,6 +134,8 @@ pub struct DdfSet {
     pub template: KVVec<u8>,
     /// Distances of primary header, secondary header and workspace from the anchor, for new disks.
     pub from_anchor: [Option<u64>; 3],
+    /// Who made the set, where that changes what is in its metadata.
+    pub quirks: Quirks,
     /// The tables cannot be trusted, or a disk is here twice: nothing is written.
     pub frozen: bool,
     /// A block of zeros.

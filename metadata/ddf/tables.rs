@@ -53,23 +53,30 @@ impl Entry<'_> {
         get16(self.endian, self.bytes, pde::STATE)
     }
 
-    /// Disk: state bits, as far as they mean something.
-    pub fn sane_disk_state(&self) -> u16 {
-        if self.has_graid_bug() {
+    /// Disk: state bits, as far as they mean something. Where graid (`by_graid`) misplaced the state, the failed bit is nothing.
+    pub fn sane_disk_state(&self, by_graid: bool) -> u16 {
+        if by_graid && self.has_graid_bug() {
             self.disk_state() & !pde::FAILED
         } else {
             self.disk_state()
         }
     }
 
-    /// Disk: blocks usable for volumes. Old versions of graid wrote the state into the high bits.
+    /// Disk: blocks usable for volumes. Adaptec leaves the high half FF; old versions of graid wrote the state into the high
+    /// bits.
     pub fn disk_blocks(&self) -> u64 {
-        get64(self.endian, self.bytes, pde::SIZE) & 0x0000_FFFF_FFFF_FFFF
+        let blocks = get64(self.endian, self.bytes, pde::SIZE);
+        if is_half(blocks) {
+            blocks & u64::from(u32::MAX)
+        } else {
+            blocks & 0x0000_FFFF_FFFF_FFFF
+        }
     }
 
-    /// Whether the size carries graid's misplaced state (then a failed bit means nothing).
-    pub fn has_graid_bug(&self) -> bool {
-        get64(self.endian, self.bytes, pde::SIZE) >> 48 != 0
+    /// Whether the size carries graid's misplaced state.
+    fn has_graid_bug(&self) -> bool {
+        let blocks = get64(self.endian, self.bytes, pde::SIZE);
+        blocks >> 48 != 0 && !is_half(blocks)
     }
 
     /// Volume: unit number.
@@ -91,6 +98,11 @@ impl Entry<'_> {
     pub fn name(&self) -> &[u8] {
         slice(self.bytes, vde::NAME, 16).unwrap_or(&[])
     }
+}
+
+/// Whether a number of blocks is one of Adaptec's, of 32 bits: the high half is not set.
+fn is_half(blocks: u64) -> bool {
+    blocks >> 32 == u64::from(u32::MAX)
 }
 
 /// One entry of a table, to be changed.

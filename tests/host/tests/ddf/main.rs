@@ -13,6 +13,7 @@ mod hole;
 mod hostile;
 mod leftovers;
 mod levels;
+mod makers;
 mod mdadm;
 mod noalloc;
 mod records;

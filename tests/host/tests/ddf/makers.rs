@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What other makers of sets do in their own way: Adaptec's firmware, FreeBSD's graid, LSI's firmware. Their sets are made from
+//! ours here, edited and sealed, where there is no sample.
+
+use crate::ddf_common::damage::{edited, with_spare};
+use crate::ddf_common::{open, show};
+use emd_core::metadata::ddf::layout::{pde, vde, Section, ENTRY_BYTES, TABLE_HEAD};
+use emd_core::metadata::ddf::DdfSet;
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{DiskState, MemberState};
+use host_tests::samples::{load, Disk};
+
+/// Where a field of an entry is in its table.
+fn at(index: u16, field: usize) -> usize {
+    TABLE_HEAD + usize::from(index) * ENTRY_BYTES + field
+}
+
+/// Names Adaptec as the vendor of the controller, on all disks.
+fn of_adaptec(set: &DdfSet, disks: &[Disk]) -> Vec<Disk> {
+    edited(disks, set, Section::Controller, &|_, bytes| {
+        bytes[0x20..0x22].copy_from_slice(&0x9005u16.to_be_bytes());
+    })
+}
+
+/// Sizes with a high half of all ones are 32-bit ones, and say nothing of the disk's state.
+#[test]
+fn adaptecs_sizes_hide_no_failure() {
+    let (set, disks) = with_spare();
+    let disks = of_adaptec(&set, &disks);
+    let usable = set.set().disk(1).unwrap().usable_sectors;
+    let disks = edited(&disks, &set, Section::Disks, &|_, bytes| {
+        for index in 0..4 {
+            bytes[at(index, pde::SIZE)..][..4].fill(0xFF);
+        }
+        bytes[at(1, pde::STATE)..][..2].copy_from_slice(&(pde::ONLINE | pde::FAILED).to_be_bytes());
+    });
+    let disks = edited(&disks, &set, Section::Volumes, &|_, bytes| {
+        bytes[at(0, vde::STATE)] = vde::DEGRADED;
+    });
+    for here in [&disks[..], &disks[..1]] {
+        let set = open(here).unwrap();
+        let text = show(set.set());
+        assert_eq!(
+            set.set().disk(1).unwrap().state,
+            DiskState::Failed,
+            "{text}"
+        );
+        assert_eq!(set.set().disk(1).unwrap().usable_sectors, usable, "{text}");
+    }
+    let set = open(&disks).unwrap();
+    let member = set.set().volume(0).unwrap().members[1];
+    assert_eq!(member.state, MemberState::Failed);
+}
+
+/// Old versions of graid wrote the state into the high bits of the size, and a failed bit that means nothing. What others
+/// write there hides no failure.
+#[test]
+fn only_graid_misplaced_states() {
+    let disks = load("ddf/gen-freebsd/ddf-raid1-2d");
+    let graid = (open(&disks).unwrap(), disks);
+    for ((set, disks), state) in [
+        (graid, DiskState::Online),
+        (with_spare(), DiskState::Failed),
+    ] {
+        let usable = set.set().disk(1).unwrap().usable_sectors;
+        let disks = edited(&disks, &set, Section::Disks, &|_, bytes| {
+            bytes[at(1, pde::SIZE)..][..2].copy_from_slice(&pde::ONLINE.to_be_bytes());
+            bytes[at(1, pde::STATE)..][..2]
+                .copy_from_slice(&(pde::ONLINE | pde::FAILED).to_be_bytes());
+        });
+        let set = open(&disks).unwrap();
+        let text = show(set.set());
+        assert_eq!(set.set().disk(1).unwrap().state, state, "{text}");
+        assert_eq!(set.set().disk(1).unwrap().usable_sectors, usable, "{text}");
+    }
+}
