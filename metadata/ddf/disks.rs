@@ -162,11 +162,28 @@ impl DdfSet {
         }
     }
 
+    /// Refuses when `disk` is a member of a volume whose record cannot be changed, as it is not sound.
+    fn check_unsound(&self, disk: DiskIndex) -> Checked {
+        let unsound = self
+            .set
+            .memberships(disk)
+            .find(|&(volume, _, _)| self.has_unsound_record(volume));
+        match unsound {
+            Some((volume, slot, _)) => Err(reason!(
+                EBUSY,
+                "disk {disk} is member {slot} of volume {volume}, whose configuration has a wrong \
+                 checksum on every disk: delete that volume first"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// [`crate::model::Event::DiskRemoved`].
     #[inline(never)]
     pub fn disk_removed(&mut self, disk: DiskIndex, context: &Context) -> Checked {
         self.live_disk(disk)?;
         self.check_idle(disk)?;
+        self.check_unsound(disk)?;
         self.forget(disk, ddf_time(context));
         self.drop_twins(disk);
         let (spots, entry) = match self.disks.get_mut(usize::from(disk)) {
@@ -299,8 +316,9 @@ impl DdfSet {
             .is_some_and(|model| model.state == DiskState::Stale);
         for (index, volume) in self.set.live_volumes() {
             let member = volume.members.iter().any(|m| m.disk == Some(disk));
-            let refused = matches!(volume.access, Access::Refused(_));
-            if refused && (stale || member) {
+            let uncertain =
+                matches!(volume.access, Access::Refused(_)) || self.has_unsound_record(index);
+            if uncertain && (stale || member) {
                 return Err(reason!(
                     EBUSY,
                     "disk {disk} is kept as it is: it is not certain what volume {index} is"
@@ -509,6 +527,12 @@ impl DdfSet {
             return Err(reason!(
                 EEXIST,
                 "disk {disk} is a member of the volume already"
+            ));
+        }
+        if self.has_unsound_record(volume) {
+            return Err(reason!(
+                EROFS,
+                "the configuration of volume {volume} has a wrong checksum on every disk: it is not written"
             ));
         }
         if self.master(volume, slot / self.width(volume)).is_none() {

@@ -55,7 +55,7 @@ impl Reader<'_> {
                 continue;
             };
             // Where it is not certain who the members are, everything is kept.
-            if matches!(model.access, Access::Refused(_)) || !self.set.has_sound_records(volume) {
+            if matches!(model.access, Access::Refused(_)) || self.set.has_unsound_record(volume) {
                 continue;
             }
             let width = self.set.width(volume);

@@ -178,10 +178,6 @@ impl Reader<'_> {
             trouble
                 .get_or_insert_with(|| reason!(EINVAL, "disk {disk} is listed twice as a member"));
         }
-        if !top.rank.0 {
-            let text = "the checksum of its configuration is wrong on every disk";
-            volume.access = Access::ReadOnly(reason!(EINVAL, "{text}"));
-        }
         match trouble {
             Some(reason) => Err(reason),
             None => Ok(()),
@@ -240,6 +236,12 @@ impl Reader<'_> {
             }
             return Ok(trouble);
         };
+        if !best.rank.0 {
+            volume.access = Access::ReadOnly(reason!(
+                EINVAL,
+                "the checksum of its configuration (of span {span}) is wrong on every disk"
+            ));
+        }
         if !best.record.same_kind(&top.record) {
             trouble = Some(contradiction(&best.record, &top.record));
         }

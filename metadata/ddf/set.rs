@@ -265,13 +265,16 @@ impl DdfSet {
         Record::new(bytes, &self.layout)
     }
 
-    /// Whether the newest record of every basic volume is here, with a right checksum.
-    pub fn has_sound_records(&self, volume: VolumeIndex) -> bool {
+    /// Whether a record of `volume` has a wrong checksum on every disk that is here. Such records are never written: that
+    /// would give them a right one.
+    pub fn has_unsound_record(&self, volume: VolumeIndex) -> bool {
         let len = (self.layout.record_bytes as usize).max(1);
         self.volume_meta(volume).is_some_and(|meta| {
-            meta.records
+            let mut records = meta
+                .records
                 .chunks_exact(len)
-                .all(|bytes| Record::new(bytes, &self.layout).is_some_and(|it| it.intact()))
+                .filter_map(|bytes| Record::new(bytes, &self.layout));
+            records.any(|record| !record.intact())
         })
     }
 
@@ -298,6 +301,9 @@ impl DdfSet {
             .unwrap_or(0);
         let sequence = newest.wrapping_add(1);
         for (index, bytes) in (0u16..).zip(meta.records.chunks_exact_mut(len)) {
+            if !Record::new(bytes, &layout).is_some_and(|record| record.intact()) {
+                continue;
+            }
             config::stamp(bytes, &layout, sequence, time);
             if index == span {
                 edit(bytes, &layout);
@@ -309,9 +315,10 @@ impl DdfSet {
             let Some(home) = disk.home.as_mut() else {
                 continue;
             };
-            let found = home
-                .slots()
-                .find(|&i| home.record(i).is_some_and(|record| record.guid() == guid));
+            let found = home.slots().find(|&index| {
+                home.record(index)
+                    .is_some_and(|record| record.guid() == guid && record.intact())
+            });
             let Some(index) = found else { continue };
             let mine = home.record(index).map_or(0, |record| record.span());
             home.edit_slot(index, |bytes| {

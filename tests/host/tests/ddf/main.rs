@@ -20,4 +20,5 @@ mod records;
 mod refusals;
 mod samples;
 mod twins;
+mod unsound;
 mod void_records;
