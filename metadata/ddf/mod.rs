@@ -17,7 +17,7 @@
 //! | `move_in` | the last part of assembly: buffers, newest records, what each copy lacks |
 //! | `set`, `home` | the metadata of a set, and of a disk, in memory |
 //! | `twins` | disks that have several entries |
-//! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
+//! | `disks`, `spares`, `volumes`, `sync` | events about disks, spares, volumes, redundancy |
 //! | `draft`, `space` | what a new volume would be, and where its members fit |
 //! | `plan` | the order of writes |
 //! | `hole` | where the log of partial parity is, and for whom |
@@ -49,6 +49,7 @@ pub mod probe;
 mod read_volumes;
 pub mod set;
 mod space;
+mod spares;
 mod sync;
 pub mod tables;
 mod twins;
