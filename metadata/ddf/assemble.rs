@@ -60,6 +60,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<DdfSet>> {
     reader.place_disks()?;
     reader.find_behind(generation)?;
     reader.read_volumes()?;
+    reader.fail_offline()?;
     reader.mark_stale()?;
     reader.judge_volumes()?;
     reader.move_in()?;

@@ -91,8 +91,33 @@ impl DdfSet {
             }
         }
         self.end_stale_rebuilds();
+        self.say_who_works();
         self.refresh_volumes_of(disk);
         self.refresh_role(disk);
+    }
+
+    /// Whether a disk is here, and works as far as its entry says: neither online nor failed.
+    pub fn is_offline(&self, disk: DiskIndex) -> bool {
+        let some = pde::ONLINE | pde::FAILED | pde::REBUILDING | pde::MISSING;
+        let works = |model: &Disk| model.state == DiskState::Online && model.facts.is_some();
+        self.set.disk(disk).is_some_and(works)
+            && self.disk_state(disk).is_some_and(|bits| bits & some == 0)
+    }
+
+    /// Disks that work in a volume get the online bit where others left it out: it counts once a volume is not optimal.
+    fn say_who_works(&mut self) {
+        for index in 0..self.set.disks.len() {
+            let Ok(disk) = u16::try_from(index) else {
+                break;
+            };
+            let in_sync = self
+                .set
+                .memberships(disk)
+                .any(|(_, _, member)| member.state == MemberState::InSync);
+            if in_sync && self.is_offline(disk) {
+                self.edit_pde(disk, |kind, state| (kind, state | pde::ONLINE));
+            }
+        }
     }
 
     /// Recomputes the recorded state of every volume that `disk` is a member of.

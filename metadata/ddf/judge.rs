@@ -15,6 +15,35 @@ use crate::reason;
 use kernel::prelude::*;
 
 impl Reader<'_> {
+    /// Disks that are here and neither online nor failed by their entries have failed where a volume of theirs is not
+    /// optimal: a controller took them offline, and may have written without them. Beside optimal volumes it means nothing.
+    #[inline(never)]
+    pub fn fail_offline(&mut self) -> Checked {
+        let mut offline = KVec::new();
+        for index in 0..self.set.set.disks.len() {
+            let Ok(disk) = u16::try_from(index) else {
+                break;
+            };
+            let missed = |volume| {
+                let state = self.set.vde(volume).map(|entry| entry.volume_state());
+                state.is_some_and(|state| state & vde::STATE_MASK != vde::OPTIMAL)
+            };
+            let mut members = self.set.set.memberships(disk);
+            if self.set.is_offline(disk) && members.any(|(volume, _, _)| missed(volume)) {
+                offline.push(disk, GFP_KERNEL)?;
+            }
+        }
+        for &disk in offline.iter() {
+            self.set.disk_failed(disk)?;
+            if let Some(label) = self.set.set.disk(disk).map(|model| model.label) {
+                self.note(format_args!(
+                    "disk {label} was taken offline: it has failed"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Second look, once all volumes and all disks' states are known.
     pub fn judge_volumes(&mut self) -> Checked {
         for index in 0..self.set.set.volumes.len() {

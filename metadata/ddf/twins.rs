@@ -140,7 +140,8 @@ impl Reader<'_> {
                 Some(bits) if bits & pde::REBUILDING != 0 => {
                     MemberState::Rebuilding { done_sectors: 0 }
                 }
-                Some(_) => MemberState::InSync,
+                Some(bits) if bits & pde::ONLINE != 0 => MemberState::InSync,
+                Some(_) => MemberState::Failed,
                 None => MemberState::Missing,
             };
             recorded.push(Member { state, ..*member }, GFP_KERNEL)?;

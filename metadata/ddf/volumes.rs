@@ -217,7 +217,7 @@ impl DdfSet {
             }
             self.edit_pde(disk, |kind, state| {
                 let kind = kind & !(pde::GLOBAL_SPARE | pde::DEDICATED_SPARE);
-                (kind | pde::ACTIVE, state)
+                (kind | pde::ACTIVE, state | pde::ONLINE)
             });
             self.refresh_role(disk);
         }

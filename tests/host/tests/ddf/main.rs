@@ -16,6 +16,7 @@ mod levels;
 mod makers;
 mod mdadm;
 mod noalloc;
+mod offline;
 mod records;
 mod refusals;
 mod samples;
