@@ -91,7 +91,6 @@ impl DdfSet {
             }
         }
         self.end_stale_rebuilds();
-        self.say_who_works();
         self.refresh_volumes_of(disk);
         self.refresh_role(disk);
     }
@@ -105,7 +104,7 @@ impl DdfSet {
     }
 
     /// Disks that work in a volume get the online bit where others left it out: it counts once a volume is not optimal.
-    fn say_who_works(&mut self) {
+    pub(super) fn say_who_works(&mut self) {
         for index in 0..self.set.disks.len() {
             let Ok(disk) = u16::try_from(index) else {
                 break;

@@ -10,7 +10,7 @@ use super::probe::{CopyView, Found};
 use super::read_volumes::{candidate, recorded_state};
 use super::set::VolumeMeta;
 use super::tables;
-use crate::model::{Access, Checked, MemberState, Slot, Volume, VolumeIndex};
+use crate::model::{Access, Checked, DiskIndex, DiskState, MemberState, Slot, Volume, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -34,14 +34,31 @@ impl Reader<'_> {
             }
         }
         for &disk in offline.iter() {
-            self.set.disk_failed(disk)?;
-            if let Some(label) = self.set.set.disk(disk).map(|model| model.label) {
-                self.note(format_args!(
-                    "disk {label} was taken offline: it has failed"
-                ))?;
-            }
+            self.set_failed(disk)?;
         }
         Ok(())
+    }
+
+    /// A disk counts as failed. What is recorded of its volumes is left alone: it is not certain yet that they are understood.
+    fn set_failed(&mut self, disk: DiskIndex) -> Checked {
+        self.set
+            .edit_pde(disk, |kind, state| (kind, state | pde::FAILED));
+        let set = &mut self.set.set;
+        for volume in set.volumes.iter_mut() {
+            for member in volume.members.iter_mut() {
+                if member.disk == Some(disk) {
+                    member.state = MemberState::Failed;
+                }
+            }
+        }
+        let Some(model) = set.disks.get_mut(usize::from(disk)) else {
+            return Ok(());
+        };
+        model.state = DiskState::Failed;
+        let label = model.label;
+        self.note(format_args!(
+            "disk {label} was taken offline: it counts as failed"
+        ))
     }
 
     /// Second look, once all volumes and all disks' states are known.

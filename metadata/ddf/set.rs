@@ -19,7 +19,7 @@ use super::probe::Which;
 use super::tables;
 use super::vendor_log::{Token, VendorLog};
 use crate::model::{
-    Checked, Context, DiskIndex, DiskRole, DiskState, Set, Source, UpdatePlan, VolumeIndex,
+    Access, Checked, Context, DiskIndex, DiskRole, DiskState, Set, Source, UpdatePlan, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -246,12 +246,19 @@ impl DdfSet {
         self.touch_entry(Section::Volumes, index);
     }
 
-    /// Recomputes the state of a volume's entry from its members.
+    /// Recomputes the state of a volume's entry from its members. That of a refused volume, of which not even the level may be
+    /// known, is left alone.
     pub fn refresh_vde(&mut self, volume: VolumeIndex) {
         let Some(model) = self.set.volume(volume) else {
             return;
         };
+        if matches!(model.access, Access::Refused(_)) {
+            return;
+        }
         let value = super::model::volume_state(&model.shape, &model.members);
+        if value != vde::OPTIMAL {
+            self.say_who_works();
+        }
         self.edit_vde(volume, |state, init| {
             ((state & !vde::STATE_MASK) | value, init)
         });

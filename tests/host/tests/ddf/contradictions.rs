@@ -3,7 +3,7 @@
 //! Metadata that contradicts itself, the format, or another disk: refused with the reason, kept as it
 //! is. What is not understood survives.
 
-use crate::ddf_common::damage::{flip, spec, with_edit, with_spare, world};
+use crate::ddf_common::damage::{edited, flip, spec, with_edit, with_spare, world};
 use crate::ddf_common::records::mark;
 use crate::ddf_common::{
     apply, blanks, carry_out, context, create, facts, open, open_keyed, probe, show, writes,
@@ -123,6 +123,26 @@ fn contradictions_are_refused_with_the_reason() {
     // And an untouched set is fine, so that the above means something.
     let fine = record(&|_, _| {});
     assert!(matches!(fine.set().volumes[0].access, Access::ReadWrite));
+}
+
+/// What a volume is that is not understood is not for us to say, nor what state it is in.
+#[test]
+fn the_state_of_a_refused_volume_is_kept() {
+    let (set, disks) = world(512);
+    let raid5e = edited(&disks, &set, Section::Config, &|_, bytes| {
+        bytes[0x43] = 0x15
+    });
+    for event in [Event::DiskFailed(1), Event::DiskMissing(1)] {
+        let mut disks = raid5e.clone();
+        let mut set = open(&disks).unwrap();
+        refused(&set, 0, "RAID 5E");
+        apply(&mut set, &mut disks, &event, 3).unwrap();
+        let set = open(&disks[..1]).unwrap();
+        let state = |volume| set.vde(volume).unwrap().volume_state();
+        assert_eq!(state(0), layout::vde::OPTIMAL, "{event:?}");
+        assert_eq!(state(1), layout::vde::DEGRADED, "{event:?}");
+        assert_eq!(set.disk_state(1).unwrap() & 2, 2, "{event:?}");
+    }
 }
 
 #[test]

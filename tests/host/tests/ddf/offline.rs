@@ -9,7 +9,7 @@ use crate::ddf_common::{apply, facts, open, show};
 use emd_core::metadata::ddf::layout::{pde, vde, Section, ENTRY_BYTES, TABLE_HEAD};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskState, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{Access, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::samples::{load, Disk};
 
 /// Where a field of an entry is in its table.
@@ -151,6 +151,44 @@ fn who_works_is_said_to_before_it_counts() {
     for slot in [0, 2] {
         let text = show(set.set());
         assert_eq!(members[slot].state, MemberState::InSync, "{text}");
+    }
+}
+
+/// A spare takes the place of such a disk in a volume that is recorded as optimal: its other members work all the same.
+#[test]
+fn a_spare_takes_an_offline_disks_place() {
+    let mut world = world();
+    let spare = world.add(64, SpareRole::Global);
+    let bits = [(0, 0), (1, 0), (2, 0)];
+    let volumes = [vde::OPTIMAL, vde::DEGRADED];
+    let mut disks = with_states(&world.set, &world.disks, &bits, &volumes);
+    let mut set = open(&disks).unwrap();
+    assert_eq!(states(&set), FAILED);
+    let activated = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: spare,
+    };
+    apply(&mut set, &mut disks, &activated, 5).unwrap();
+    let set = open(&disks).unwrap();
+    let members = &set.set().volume(0).unwrap().members;
+    let states = [0, 1, 2].map(|slot| members[slot].state);
+    let filled = MemberState::Rebuilding { done_sectors: 0 };
+    let wanted = [MemberState::InSync, filled, MemberState::InSync];
+    assert_eq!(states, wanted, "{}", show(set.set()));
+}
+
+/// A volume that was taken offline as a whole stays so.
+#[test]
+fn an_offline_volume_stays_refused() {
+    let world = world();
+    let volumes = [vde::OFFLINE, vde::OPTIMAL];
+    let mut disks = with_states(&world.set, &world.disks, &[(1, 0)], &volumes);
+    for _ in 0..2 {
+        let mut set = open(&disks).unwrap();
+        let access = &set.set().volume(0).unwrap().access;
+        assert!(matches!(access, Access::Refused(_)), "{access:?}");
+        apply(&mut set, &mut disks, &Event::DiskFailed(1), 5).unwrap();
     }
 }
 
