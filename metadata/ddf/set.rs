@@ -387,33 +387,46 @@ impl DdfSet {
             return DiskRole::Member;
         }
         let kind = self.disk_type(disk);
-        if kind & pde::GLOBAL_SPARE != 0 {
-            return DiskRole::GlobalSpare;
+        // Where there is a record it says more: graid sets the bit of dedicated spares for all.
+        let record = if kind & pde::DEDICATED_SPARE != 0 {
+            self.spare_record(disk)
+        } else {
+            None
+        };
+        let dedicated = record.map(config::spare::dedicated);
+        match record.and_then(|bytes| self.dedicated_to(bytes)) {
+            Some(volume) => DiskRole::DedicatedSpare(volume),
+            None if dedicated == Some(false) => DiskRole::GlobalSpare,
+            None if kind & pde::GLOBAL_SPARE != 0 => DiskRole::GlobalSpare,
+            None => DiskRole::Unused,
         }
-        if kind & pde::DEDICATED_SPARE == 0 {
-            return DiskRole::Unused;
-        }
-        self.dedicated_to(disk)
-            .map_or(DiskRole::Unused, DiskRole::DedicatedSpare)
     }
 
-    /// The first volume that the spare record on `disk` names.
-    fn dedicated_to(&self, disk: DiskIndex) -> Option<VolumeIndex> {
+    /// The spare record on `disk`.
+    fn spare_record(&self, disk: DiskIndex) -> Option<&[u8]> {
         let home = self.home(disk)?;
-        let bytes = config::slot_bytes(&home.config, &home.layout, home.spare_slot()?);
+        let slot = home.spare_slot()?;
+        Some(config::slot_bytes(&home.config, &home.layout, slot))
+    }
+
+    /// The first volume that a spare record names; `None` when it is for all.
+    fn dedicated_to(&self, bytes: &[u8]) -> Option<VolumeIndex> {
         if !config::spare::dedicated(bytes) {
             return None;
         }
         (0..64)
-            .map_while(|index| config::spare::volume(bytes, &home.layout, index))
-            .find_map(|guid| {
-                self.set
-                    .live_volumes()
-                    .map(|(index, _)| index)
-                    .find(|&index| {
-                        self.volume_meta(index)
-                            .is_some_and(|meta| guid_same(&meta.guid, &guid))
-                    })
+            .map_while(|index| config::spare::volume(bytes, &self.layout, index))
+            .find_map(|guid| self.volume_called(&guid))
+    }
+
+    /// The volume with entry GUID `guid`.
+    fn volume_called(&self, guid: &Guid) -> Option<VolumeIndex> {
+        self.set
+            .live_volumes()
+            .map(|(index, _)| index)
+            .find(|&index| {
+                self.volume_meta(index)
+                    .is_some_and(|meta| guid_same(&meta.guid, guid))
             })
     }
 

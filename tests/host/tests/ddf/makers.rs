@@ -4,11 +4,11 @@
 //! ours here, edited and sealed, where there is no sample.
 
 use crate::ddf_common::damage::{edited, with_spare};
-use crate::ddf_common::{open, show};
+use crate::ddf_common::{apply, open, show};
 use emd_core::metadata::ddf::layout::{pde, vde, Section, ENTRY_BYTES, TABLE_HEAD};
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskState, MemberState};
+use emd_core::model::{DiskRole, DiskState, Event, MemberState, SpareRole};
 use host_tests::samples::{load, Disk};
 
 /// Where a field of an entry is in its table.
@@ -73,5 +73,43 @@ fn only_graid_misplaced_states() {
         let text = show(set.set());
         assert_eq!(set.set().disk(1).unwrap().state, state, "{text}");
         assert_eq!(set.set().disk(1).unwrap().usable_sectors, usable, "{text}");
+    }
+}
+
+/// graid marks spares with the bit of dedicated ones, and writes a record that is for all volumes.
+#[test]
+fn the_record_says_what_a_spare_is_for() {
+    let (set, disks) = with_spare();
+    let dedicated = Event::SpareAssigned(3, SpareRole::Dedicated(0));
+    let record = |edit: &dyn Fn(&mut [u8])| {
+        let (mut set, mut disks) = with_spare();
+        apply(&mut set, &mut disks, &dedicated, 3).unwrap();
+        edited(&disks, &set, Section::Config, &|disk, bytes| {
+            if disk == 3 {
+                edit(bytes);
+            }
+        })
+    };
+    let own = record(&|_| {});
+    let for_all = record(&|bytes| bytes[0x13] = 0);
+    let unknown = record(&|bytes| bytes[0x30] ^= 0x55);
+    let (global, bit3) = (pde::GLOBAL_SPARE, pde::DEDICATED_SPARE);
+    for (disks, kind, role) in [
+        (&own, bit3, DiskRole::DedicatedSpare(0)),
+        (&own, bit3 | global, DiskRole::DedicatedSpare(0)),
+        (&own, global, DiskRole::GlobalSpare),
+        (&own, 0, DiskRole::Unused),
+        (&for_all, bit3, DiskRole::GlobalSpare),
+        (&for_all, bit3 | global, DiskRole::GlobalSpare),
+        (&unknown, bit3, DiskRole::Unused),
+        (&disks, bit3, DiskRole::Unused),
+        (&disks, bit3 | global, DiskRole::GlobalSpare),
+        (&disks, global, DiskRole::GlobalSpare),
+    ] {
+        let disks = edited(disks, &set, Section::Disks, &|_, bytes| {
+            bytes[at(3, pde::TYPE)..][..2].copy_from_slice(&kind.to_be_bytes());
+        });
+        let set = open(&disks).unwrap();
+        assert_eq!(set.set().disk(3).unwrap().role, role, "{kind:x}");
     }
 }
