@@ -4,7 +4,9 @@
 //! against the format, the set and its disks. Nothing is changed here.
 
 use super::layout::*;
-use super::model::{capacity_sectors, ddf_level, member_sectors_for, volume_state, STRIP_MAX};
+use super::model::{
+    capacity_sectors, ddf_level, level_read, member_sectors_for, volume_state, STRIP_MAX,
+};
 use super::set::DdfSet;
 use super::space::ALIGN_SECTORS;
 use super::volumes::new_member;
@@ -109,6 +111,17 @@ impl DdfSet {
                 spec.level
             ));
         };
+        let basic = match spec.level {
+            Level::Raid10 => (Level::Raid1, Placement::Plain),
+            level => (level, layout),
+        };
+        if level_read(prl, rlq, self.quirks).ok() != Some(basic) {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "{} with layout {layout} would be read as another one on a set of this maker",
+                spec.level
+            ));
+        }
         Ok(Draft {
             shape: Shape {
                 level: spec.level,

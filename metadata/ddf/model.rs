@@ -192,15 +192,34 @@ fn level_of(record: &Record<'_>, quirks: Quirks) -> Checked<(Level, Placement)> 
             record.rotate()
         ));
     }
+    // mdadm writes this for its layout far=2, which places copies elsewhere.
+    if (prl, rlq) == (level::RAID1E, 1) && record.guid().starts_with(b"Linux-MD") {
+        return Err(unknown_placement(prl, rlq));
+    }
+    let found = level_read(prl, rlq, quirks)?;
+    let least = match found.0 {
+        Level::Raid4 | Level::Raid5 | Level::Raid1e | Level::Raid1 => 2,
+        Level::Raid6 => 3,
+        _ => 1,
+    };
+    if record.members() < least {
+        return Err(reason!(
+            EINVAL,
+            "{} with {} members is impossible",
+            found.0,
+            record.members()
+        ));
+    }
+    Ok(found)
+}
+
+/// What a primary level and its qualifier mean on a set of a maker: level and placement of a basic volume.
+pub fn level_read(prl: u8, rlq: u8, quirks: Quirks) -> Checked<(Level, Placement)> {
     let parity = |rotation| Placement::Parity(rotation);
-    let found = match (prl, rlq) {
+    Ok(match (prl, rlq) {
         (level::RAID0, _) => (Level::Raid0, Placement::Plain),
         (level::RAID1, _) => (Level::Raid1, Placement::Plain),
         (level::RAID1E, 0) => (Level::Raid1e, Placement::Near(2)),
-        // mdadm writes this for its layout far=2, which places copies elsewhere.
-        (level::RAID1E, 1) if record.guid().starts_with(b"Linux-MD") => {
-            return Err(unknown_placement(prl, rlq))
-        }
         (level::RAID1E, 1) => (Level::Raid1e, Placement::Offset(2)),
         (level::RAID4, 0) => (Level::Raid4, parity(Rotation::ParityFirst)),
         (level::RAID4, 1) => (Level::Raid4, parity(Rotation::ParityLast)),
@@ -220,21 +239,7 @@ fn level_of(record: &Record<'_>, quirks: Quirks) -> Checked<(Level, Placement)> 
             return Err(unknown_placement(prl, rlq))
         }
         _ => return Err(unknown_level(prl)),
-    };
-    let least = match found.0 {
-        Level::Raid4 | Level::Raid5 | Level::Raid1e | Level::Raid1 => 2,
-        Level::Raid6 => 3,
-        _ => 1,
-    };
-    if record.members() < least {
-        return Err(reason!(
-            EINVAL,
-            "{} with {} members is impossible",
-            found.0,
-            record.members()
-        ));
-    }
-    Ok(found)
+    })
 }
 
 fn unknown_placement(prl: u8, rlq: u8) -> crate::model::Reason {

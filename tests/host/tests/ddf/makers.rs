@@ -4,11 +4,14 @@
 //! ours here, edited and sealed, where there is no sample.
 
 use crate::ddf_common::damage::{edited, with_spare};
+use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{apply, open, show};
 use emd_core::metadata::ddf::layout::{pde, vde, Section, ENTRY_BYTES, TABLE_HEAD};
-use emd_core::metadata::ddf::DdfSet;
-use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskRole, DiskState, Event, MemberState, SpareRole};
+use emd_core::metadata::ddf::{Ddf, DdfSet};
+use emd_core::metadata::{Format, MetadataSet};
+use emd_core::model::{
+    DiskRole, DiskState, Event, Layout, Level, MemberState, Rotation, SpareRole, VolumeSpec,
+};
 use host_tests::samples::{load, Disk};
 
 /// Where a field of an entry is in its table.
@@ -111,5 +114,60 @@ fn the_record_says_what_a_spare_is_for() {
         });
         let set = open(&disks).unwrap();
         assert_eq!(set.set().disk(3).unwrap().role, role, "{kind:x}");
+    }
+}
+
+/// What would be read back as another layout is not made.
+#[test]
+fn layouts_that_others_read_differently_are_not_made() {
+    let adaptec = {
+        let (set, disks) = with_spare();
+        of_adaptec(&set, &disks)
+    };
+    let graid = {
+        let disks = load("ddf/gen-freebsd/ddf-raid1-2d");
+        let mut world = World::new(open(&disks).unwrap(), disks, 0);
+        world.apply(&Event::VolumeDeleted(0));
+        for _ in 0..2 {
+            world.add(96, SpareRole::None);
+        }
+        world.disks
+    };
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    for (disks, level, refused) in [
+        (&adaptec, Level::Raid5, Rotation::RightAsymmetric),
+        (&graid, Level::Raid6, Rotation::DdfZeroRestart),
+    ] {
+        let layouts = Ddf
+            .capabilities()
+            .levels
+            .iter()
+            .filter(|of| of.level == level);
+        for layout in layouts.flat_map(|of| of.layouts) {
+            let mut disks = disks.clone();
+            let mut set = open(&disks).unwrap();
+            let spec = VolumeSpec {
+                layout: Some(*layout),
+                ..spec("v", level, &all)
+            };
+            let refused = *layout == Layout::Parity(refused);
+            let largest = set.largest_volume(&spec);
+            assert_eq!(largest.is_err(), refused, "{layout}");
+            let made = Event::VolumeCreated(spec);
+            let result = apply(&mut set, &mut disks, &made, 3);
+            if refused {
+                let why = result.unwrap_err();
+                assert!(why.text().contains("would be read"), "{why}");
+                assert_eq!(why.errno(), kernel::error::code::EOPNOTSUPP);
+                continue;
+            }
+            result.unwrap();
+            let set = open(&disks).unwrap();
+            let read = set
+                .set()
+                .live_volumes()
+                .find(|(_, v)| v.name.as_str() == "v");
+            assert_eq!(read.unwrap().1.shape.layout, *layout);
+        }
     }
 }
