@@ -32,6 +32,8 @@ const RESERVE_BYTES: u64 = 32 << 20;
 const PRIMARY_BYTES: u64 = 16 << 20;
 /// Least bytes in front of the reserve.
 const DATA_BYTES_MIN: u64 = 1 << 20;
+/// Most sectors of a small disk that a workspace is let have: 1 GiB.
+const WORKSPACE_SECTORS_MAX: u64 = 1 << 21;
 /// How much a set's metadata has room for; it says so itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
@@ -389,6 +391,13 @@ impl DdfSet {
     pub fn fresh_home(&self, facts: &DiskFacts, guid: &Guid, reference: u32) -> Checked<Home> {
         let layout = self.layout;
         let block = layout.block_bytes as usize;
+        let [primary, _, _] = self.from_anchor;
+        if primary.is_none() {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "the set's disks have their metadata behind the anchor: no disk can be made like them"
+            ));
+        }
         let reserve = self.from_anchor.iter().take(2).flatten().max();
         let reserve = reserve.copied().unwrap_or(0).saturating_add(1);
         check_size(facts, reserve.saturating_mul(u64::from(layout.block_bytes)))?;
@@ -485,18 +494,28 @@ impl DdfSet {
         Ok(log)
     }
 
-    /// Blocks of a new disk that volumes may use: all in front of its metadata and its workspace.
+    /// Blocks of a new disk that volumes may use: all in front of its metadata and its workspace. A workspace that would take
+    /// more than a GiB and more than a sixteenth of the disk is not believed (mdadm's rule).
     pub fn usable_blocks(&self, home: &Home) -> u64 {
-        let [primary, secondary] = home.copies;
-        let workspace = self
-            .from_anchor
-            .last()
-            .copied()
-            .flatten()
-            .and_then(|distance| home.anchor.checked_sub(distance));
-        [primary, secondary, workspace]
+        let copies = home
+            .copies
             .into_iter()
             .flatten()
-            .fold(home.anchor, u64::min)
+            .fold(home.anchor, u64::min);
+        let [_, _, workspace] = self.from_anchor;
+        let Some(workspace) = workspace.and_then(|distance| home.anchor.checked_sub(distance))
+        else {
+            return copies;
+        };
+        let taken = copies.saturating_sub(workspace);
+        let much = self
+            .layout
+            .blocks(WORKSPACE_SECTORS_MAX)
+            .max(home.anchor / 16);
+        if taken > much {
+            copies
+        } else {
+            workspace.min(copies)
+        }
     }
 }

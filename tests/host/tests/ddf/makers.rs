@@ -5,12 +5,13 @@
 
 use crate::ddf_common::damage::{edited, with_spare};
 use crate::ddf_common::world::{spec, World};
-use crate::ddf_common::{apply, open, show};
+use crate::ddf_common::{apply, blanks, create, facts, open, show};
 use emd_core::metadata::ddf::layout::{pde, vde, Section, ENTRY_BYTES, TABLE_HEAD};
 use emd_core::metadata::ddf::{Ddf, DdfSet};
 use emd_core::metadata::{Format, MetadataSet};
 use emd_core::model::{
-    DiskRole, DiskState, Event, Layout, Level, MemberState, Rotation, SpareRole, VolumeSpec,
+    DiskOffer, DiskRole, DiskState, Event, Layout, Level, MemberState, Rotation, SpareRole,
+    VolumeSpec,
 };
 use host_tests::samples::{load, Disk};
 
@@ -169,5 +170,92 @@ fn layouts_that_others_read_differently_are_not_made() {
                 .find(|(_, v)| v.name.as_str() == "v");
             assert_eq!(read.unwrap().1.shape.layout, *layout);
         }
+    }
+}
+
+/// Sets of graid, with the anchor where Adaptec has it and the copy behind it.
+fn with_copies_behind_the_anchor() -> Vec<Disk> {
+    let mut disks = load("ddf/gen-freebsd/ddf-raid1-2d");
+    let set = open(&disks).unwrap();
+    for (index, disk) in (0..).zip(disks.iter_mut()) {
+        let home = set.home(index).unwrap();
+        let (layout, primary) = (home.layout, home.copies[0].unwrap());
+        assert_eq!(home.copies[1], None);
+        let moved = disk.size_sectors - 200;
+        let anchor = disk.size_sectors - 257;
+        let span = u64::from(layout.span_blocks());
+        for (from, to, sectors) in [(primary, moved, span), (home.anchor, anchor, 1)] {
+            let bytes = disk.read(from, sectors as usize);
+            disk.write(from, &vec![0; bytes.len()]);
+            disk.write(to, &bytes);
+        }
+        for header in [moved, anchor] {
+            let mut bytes = disk.read(header, 1);
+            bytes[0x60..0x68].copy_from_slice(&moved.to_be_bytes());
+            layout.crc.seal(&mut bytes, layout.endian);
+            disk.write(header, &bytes);
+        }
+    }
+    disks
+}
+
+/// Distances of copies are counted from the anchor towards the start: a new disk would get no copy where that cannot be.
+#[test]
+fn a_disk_without_a_copy_is_not_made() {
+    let disks = with_copies_behind_the_anchor();
+    let set = open(&disks).unwrap();
+    let mut world = World::new(set, disks, 0);
+    let size = world.disks[0].size_sectors;
+    let home = world.set.home(0).unwrap();
+    assert_eq!(
+        (home.anchor, home.copies[0]),
+        (size - 257, Some(size - 200))
+    );
+    world.apply(&Event::Dirty(0));
+    world.apply(&Event::DiskFailed(1));
+    let back = facts(&world.disks[1], 1);
+    let offer = DiskOffer {
+        facts: facts(&Disk::blank("new", 2 * size, 512), 2),
+        role: SpareRole::Global,
+    };
+    for event in [Event::DiskReturned(1, back), Event::DiskAdded(offer)] {
+        let why = world.refuse(&event);
+        assert!(why.contains("behind the anchor"), "{why}");
+    }
+}
+
+/// Some firmware places the workspace where it cannot be, in the midst of the data: it does not make a new disk small.
+#[test]
+fn an_odd_workspace_takes_no_room() {
+    const GIB: u64 = 1 << 21;
+    let mut disks = blanks(1, 8 * 1024, 512);
+    let set = create(&mut disks, "set");
+    let usual = set.set().disk(0).unwrap().usable_sectors;
+    let size = disks[0].size_sectors;
+    for (workspace, added, wanted) in [
+        (2048, size, usual),
+        (size / 2, size, usual),
+        (size - GIB / 2, size, size - GIB / 2),
+        // More than a GiB, but a small part of a large disk.
+        (size - 2 * GIB, 64 * GIB, 64 * GIB - 2 * GIB),
+        (size - 5 * GIB, 64 * GIB, 64 * GIB - (size - usual)),
+    ] {
+        let mut disks = disks.clone();
+        let home = set.home(0).unwrap();
+        for header in home.copies.into_iter().flatten() {
+            let mut bytes = disks[0].read(header, 1);
+            bytes[0x78..0x80].copy_from_slice(&workspace.to_be_bytes());
+            home.layout.crc.seal(&mut bytes, home.layout.endian);
+            disks[0].write(header, &bytes);
+        }
+        let mut set = open(&disks).unwrap();
+        disks.push(Disk::blank("new", added, 512));
+        let offer = DiskOffer {
+            facts: facts(&disks[1], 1),
+            role: SpareRole::Global,
+        };
+        apply(&mut set, &mut disks, &Event::DiskAdded(offer), 3).unwrap();
+        let usable = set.set().disk(1).unwrap().usable_sectors;
+        assert_eq!(usable, wanted, "{workspace} of {size}");
     }
 }
