@@ -495,7 +495,7 @@ impl DdfSet {
     }
 
     /// Blocks of a new disk that volumes may use: all in front of its metadata and its workspace. A workspace that would take
-    /// more than a GiB and more than a sixteenth of the disk is not believed (mdadm's rule).
+    /// more than a GiB and more than a sixteenth of the disk is not believed.
     pub fn usable_blocks(&self, home: &Home) -> u64 {
         let copies = home
             .copies
