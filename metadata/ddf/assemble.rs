@@ -319,6 +319,14 @@ impl Reader<'_> {
             let known = self.by_reference(reference).or_else(|| self.by_guid(&guid));
             let Some(index) = known else {
                 let label = label_of(&guid, reference);
+                if self.set.disks.len() >= DISKS_MAX {
+                    self.disk_of.push(None, GFP_KERNEL)?;
+                    self.note(format_args!(
+                        "disk {label} is left out: it is not in the newest list of disks, and there are \
+                         {DISKS_MAX}"
+                    ))?;
+                    continue;
+                }
                 let index = self.push_disk(
                     Disk {
                         facts: Some(facts),

@@ -273,14 +273,20 @@ impl DdfSet {
     #[inline(never)]
     pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
         self.check_joining(&offer.facts)?;
-        let entry = self.room_for_disk();
-        let Some(entry) = entry.filter(|_| self.set.live_disks().count() < DISKS_MAX) else {
+        let Some(entry) = self.room_for_disk() else {
             return Err(reason!(
                 ENOSPC,
                 "the set's list of {} disks is full",
                 self.layout.pd_entries
             ));
         };
+        // Disks that were removed keep their index.
+        if self.disks.len() >= DISKS_MAX {
+            return Err(reason!(
+                ENOSPC,
+                "the set has had {DISKS_MAX} disks since it was started: stop it and start it anew"
+            ));
+        }
         if let SpareRole::Dedicated(volume) = offer.role {
             self.check_dedicated(volume)?;
         }

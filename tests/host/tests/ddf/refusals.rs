@@ -2,9 +2,17 @@
 
 //! What cannot be is refused, changes nothing, and says why.
 
+use crate::ddf_common::damage::edited;
 use crate::ddf_common::world::{spec, World};
-use crate::ddf_common::{context, facts};
-use emd_core::model::{DiskOffer, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
+use crate::ddf_common::{apply, blanks, carry_out, context, create, facts, open, writes};
+use emd_core::metadata::bytes::Endian;
+use emd_core::metadata::ddf::create::{create_with, Room};
+use emd_core::metadata::ddf::layout::Section;
+use emd_core::metadata::ddf::tables::{entry_mut, set_count};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{
+    DiskOffer, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec, DISKS_MAX,
+};
 use host_tests::samples::Disk;
 
 #[test]
@@ -108,4 +116,60 @@ fn create_refuses_what_cannot_be() {
     assert!(create(&[disk(64, 512), disk(65, 4096)], "n", &context(1)).is_err());
     assert!(create(&[disk(64, 512), disk(64, 512)], "n", &context(1)).is_err());
     assert!(create(&[disk(33, 512), disk(65, 512)], "n", &context(1)).is_ok());
+}
+
+/// Disks that were removed keep their index as long as the set runs, and what is kept by index has room for so many.
+#[test]
+fn a_set_sees_so_many_disks_and_no_more() {
+    let room = Room {
+        disks: 15,
+        volumes: 15,
+        partitions: 4,
+    };
+    let mut disks = blanks(2, 40, 512);
+    let first = facts(&disks[0], 0);
+    let mut set = create_with(&room, &[first], "set", &context(0)).unwrap();
+    carry_out(&mut disks, &writes(&set));
+    let offer = DiskOffer {
+        facts: facts(&disks[1], 1),
+        role: SpareRole::Global,
+    };
+    for n in 1..DISKS_MAX as u16 {
+        let added = Event::DiskAdded(offer);
+        apply(&mut set, &mut disks, &added, u64::from(n)).unwrap();
+        let index = set.set().disk_by_key(1).unwrap();
+        assert_eq!(index, n);
+        let removed = Event::DiskRemoved(index);
+        apply(&mut set, &mut disks, &removed, u64::from(n)).unwrap();
+    }
+    let why = set
+        .apply(&Event::DiskAdded(offer), &context(1))
+        .unwrap_err();
+    assert!(why.text().contains("start it anew"), "{why}");
+    let mut set = open(&disks).unwrap();
+    apply(&mut set, &mut disks, &Event::DiskAdded(offer), 2).unwrap();
+}
+
+/// The same when it starts: disks that it does not list are left out.
+#[test]
+fn a_set_starts_with_so_many_disks_and_no_more() {
+    let mut disks = blanks(3, 40, 512);
+    let mut set = create(&mut disks, "set");
+    let unlisted = disks[2].clone();
+    apply(&mut set, &mut disks, &Event::DiskRemoved(2), 1).unwrap();
+    disks[2] = unlisted;
+    let disks = edited(&disks, &set, Section::Disks, &|_, bytes| {
+        for index in 2..DISKS_MAX as u16 {
+            let mut entry = entry_mut(bytes, Endian::Big, index);
+            let mut guid = *b"ATA                     ";
+            guid[22..].copy_from_slice(&index.to_be_bytes());
+            entry.fill_disk(&guid, u32::from(index), 1000, 512);
+        }
+        set_count(bytes, Endian::Big, DISKS_MAX as u16);
+    });
+    let set = open(&disks).unwrap();
+    assert_eq!(set.set().disks.len(), DISKS_MAX);
+    assert_eq!(set.set().disk_by_key(2), None);
+    let notes = &set.set().notes;
+    assert!(notes.iter().any(|note| note.as_str().contains("left out")));
 }
