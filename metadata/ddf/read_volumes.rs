@@ -5,7 +5,7 @@
 use super::assemble::Reader;
 use super::config::{self, Record, LOST_REFERENCE, NO_REFERENCE};
 use super::layout::*;
-use super::model::shape_of;
+use super::model::{level, shape_of};
 use super::probe::{CopyView, Found};
 use super::set::VolumeMeta;
 use super::tables;
@@ -254,10 +254,7 @@ impl Reader<'_> {
             volume.members.push(member, GFP_KERNEL)?;
         }
         if let Some(reason) = holes(&best.record, &self.set.layout) {
-            let mirror = best.record.level() == 1 && best.record.spans() == 1;
-            if !mirror {
-                trouble.get_or_insert(reason);
-            }
+            trouble.get_or_insert(reason);
         }
         Ok(trouble)
     }
@@ -363,11 +360,18 @@ pub fn recorded_state(copy: &CopyView<'_>, reference: u32) -> Option<u16> {
     )
 }
 
-/// References of all FF before a used one: tools count members differently there.
+/// References of all FF before a used one: tools count members differently there. In a mirror, where order means nothing, the
+/// used one is a member to all of them, unless it stands beyond the mirror's members.
 fn holes(record: &Record<'_>, layout: &Layout) -> Option<Reason> {
     let members = record.members().min(layout.mppe);
+    let mirror = record.level() == level::RAID1 && record.spans() == 1;
     let first = (0..members).find(|&position| record.reference(position) == NO_REFERENCE)?;
-    let later = (first..layout.mppe).any(|position| record.reference(position) != NO_REFERENCE);
+    let later = if mirror {
+        (members..layout.mppe)
+            .any(|position| !matches!(record.reference(position), NO_REFERENCE | LOST_REFERENCE))
+    } else {
+        (first..layout.mppe).any(|position| record.reference(position) != NO_REFERENCE)
+    };
     later.then(|| {
         reason!(
             EINVAL,

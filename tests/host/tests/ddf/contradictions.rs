@@ -125,6 +125,55 @@ fn contradictions_are_refused_with_the_reason() {
     assert!(matches!(fine.set().volumes[0].access, Access::ReadWrite));
 }
 
+/// Others count the references of a mirror that are used, wherever they stand: with one left open, a later one is a member.
+#[test]
+fn a_mirror_with_a_reference_beyond_its_count() {
+    let (set, disks) = world(512);
+    let mirror = |references: [Option<usize>; 4]| {
+        let master = set.master(1, 0).unwrap();
+        let of = |at: usize| master.reference(at as u16).to_be_bytes();
+        let bytes: Vec<u8> = references
+            .iter()
+            .flat_map(|at| at.map_or([0xFF; 4], of))
+            .collect();
+        // The mirror's records are in slot 1 of disks 1 and 2.
+        let record = set.home(1).unwrap().layout.record_bytes as usize;
+        let mut disks = disks.clone();
+        for disk in [1, 2] {
+            let home = set.home(disk).unwrap();
+            let place = home.layout.place(Section::Config);
+            for copy in home.copies.into_iter().flatten() {
+                let sector = copy + u64::from(place.offset) + record as u64 / 512;
+                let mut record = disks[usize::from(disk)].read(sector, record / 512);
+                assert_eq!(record[0x43], 1);
+                record[0x200..0x210].copy_from_slice(&bytes);
+                home.layout.crc.seal(&mut record, home.layout.endian);
+                disks[usize::from(disk)].write(sector, &record);
+            }
+        }
+        open(&disks).unwrap()
+    };
+    for references in [
+        [None, Some(0), None, Some(1)],
+        [None, Some(0), Some(1), None],
+        [Some(1), None, Some(0), None],
+    ] {
+        refused(&mirror(references), 1, "order is not certain");
+    }
+    // Where order means nothing one may be open, and nobody counts beyond those that there are.
+    for (references, members) in [
+        ([Some(0), Some(1), None, None], 2),
+        ([None, Some(1), None, None], 1),
+        ([Some(0), None, None, None], 1),
+    ] {
+        let set = mirror(references);
+        let volume = set.set().volume(1).unwrap();
+        assert!(matches!(volume.access, Access::ReadWrite), "{references:?}");
+        let here = volume.members.iter().filter(|member| member.disk.is_some());
+        assert_eq!(here.count(), members, "{references:?}");
+    }
+}
+
 /// What a volume is that is not understood is not for us to say, nor what state it is in.
 #[test]
 fn the_state_of_a_refused_volume_is_kept() {
