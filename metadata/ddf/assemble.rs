@@ -267,6 +267,7 @@ impl Reader<'_> {
                 entry,
                 spots: [None; 3],
                 home: None,
+                spare_for: None,
             },
             GFP_KERNEL,
         )?;

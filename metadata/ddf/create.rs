@@ -380,6 +380,7 @@ fn add_first_disk(set: &mut DdfSet, facts: &DiskFacts, context: &Context) -> Che
             entry: Some(index),
             spots: [Some(home.anchor), primary, secondary],
             home: Some(home),
+            spare_for: None,
         },
         GFP_KERNEL,
     )?;

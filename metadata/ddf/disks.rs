@@ -79,9 +79,12 @@ impl DdfSet {
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.state = state;
         }
+        let spare_for = self.spare_for(disk);
         if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
             // It keeps its last words; they are no longer kept up to date.
-            meta.home = None;
+            if meta.home.take().is_some() {
+                meta.spare_for = spare_for;
+            }
         }
         for volume in self.set.volumes.iter_mut().filter(|volume| !volume.deleted) {
             for member in volume.members.iter_mut() {
@@ -316,6 +319,7 @@ impl DdfSet {
                 entry: Some(entry),
                 spots: home_spots(&home),
                 home: Some(home),
+                spare_for: None,
             },
             GFP_KERNEL,
         )?;
@@ -390,6 +394,7 @@ impl DdfSet {
             ));
         }
         let kind = self.disk_type(disk);
+        let spare_for = self.disk_meta(disk).and_then(|meta| meta.spare_for);
         let guid = new_disk_guid(self, facts, Some(disk), context);
         let reference = new_reference(self, context, u64::from(disk));
         let home = self.fresh_home(facts, &guid, reference)?;
@@ -404,6 +409,7 @@ impl DdfSet {
                 entry,
                 spots: home_spots(&home),
                 home: Some(home),
+                spare_for: None,
             };
         }
         if let Some(entry) = entry {
@@ -416,11 +422,7 @@ impl DdfSet {
             model.usable_sectors = usable.saturating_mul(self.layout.block_sectors());
             model.failure_predicted = false;
         }
-        self.edit_pde(disk, |fresh, state| {
-            (fresh | (kind & pde::GLOBAL_SPARE), state)
-        });
-        self.refresh_role(disk);
-        Ok(())
+        self.assign_again(disk, kind, spare_for, context)
     }
 
     /// Sets the "in a volume" bit of a disk by whether it is in one.

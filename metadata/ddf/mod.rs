@@ -49,7 +49,7 @@ pub mod probe;
 mod read_volumes;
 pub mod set;
 mod space;
-mod spares;
+pub mod spares;
 mod sync;
 pub mod tables;
 mod twins;

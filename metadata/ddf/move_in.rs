@@ -27,6 +27,14 @@ impl Reader<'_> {
             };
             let usable = model.usable_sectors;
             if model.state != DiskState::Online {
+                let copy = self.found.get(at).and_then(Found::best);
+                let spare_for = copy.and_then(|copy| {
+                    let config = copy.section(Section::Config);
+                    self.set.spare_for_in(config, &copy.layout)
+                });
+                if let Some(meta) = self.set.disks.get_mut(usize::from(index)) {
+                    meta.spare_for = spare_for;
+                }
                 continue;
             }
             let home = match self.found.get(at) {

@@ -16,6 +16,7 @@ use super::home::Home;
 use super::layout::*;
 use super::model::Quirks;
 use super::probe::Which;
+use super::spares::SpareFor;
 use super::tables;
 use super::vendor_log::{Token, VendorLog};
 use crate::model::{
@@ -63,6 +64,8 @@ pub struct DiskMeta {
     pub spots: [Option<u64>; 3],
     /// What is written to it, when it is.
     pub home: Option<Home>,
+    /// What its spare record said, when it is not written to.
+    pub spare_for: Option<SpareFor>,
 }
 
 /// What the format knows of a volume beyond the model. Parallel to `Set::volumes`.
@@ -386,48 +389,7 @@ impl DdfSet {
         if self.set.memberships(disk).next().is_some() {
             return DiskRole::Member;
         }
-        let kind = self.disk_type(disk);
-        // Where there is a record it says more: graid sets the bit of dedicated spares for all.
-        let record = if kind & pde::DEDICATED_SPARE != 0 {
-            self.spare_record(disk)
-        } else {
-            None
-        };
-        let dedicated = record.map(config::spare::dedicated);
-        match record.and_then(|bytes| self.dedicated_to(bytes)) {
-            Some(volume) => DiskRole::DedicatedSpare(volume),
-            None if dedicated == Some(false) => DiskRole::GlobalSpare,
-            None if kind & pde::GLOBAL_SPARE != 0 => DiskRole::GlobalSpare,
-            None => DiskRole::Unused,
-        }
-    }
-
-    /// The spare record on `disk`.
-    fn spare_record(&self, disk: DiskIndex) -> Option<&[u8]> {
-        let home = self.home(disk)?;
-        let slot = home.spare_slot()?;
-        Some(config::slot_bytes(&home.config, &home.layout, slot))
-    }
-
-    /// The first volume that a spare record names; `None` when it is for all.
-    fn dedicated_to(&self, bytes: &[u8]) -> Option<VolumeIndex> {
-        if !config::spare::dedicated(bytes) {
-            return None;
-        }
-        (0..64)
-            .map_while(|index| config::spare::volume(bytes, &self.layout, index))
-            .find_map(|guid| self.volume_called(&guid))
-    }
-
-    /// The volume with entry GUID `guid`.
-    fn volume_called(&self, guid: &Guid) -> Option<VolumeIndex> {
-        self.set
-            .live_volumes()
-            .map(|(index, _)| index)
-            .find(|&index| {
-                self.volume_meta(index)
-                    .is_some_and(|meta| guid_same(&meta.guid, guid))
-            })
+        self.spare_role_of(self.disk_type(disk), self.spare_for(disk))
     }
 
     /// A disk of the model that is present, working and written to.

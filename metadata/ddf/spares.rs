@@ -1,16 +1,99 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events about spares: assigned, activated.
+//! Spares: what a disk is one for, and the events that make it one, or a member.
 
 use super::super::bytes::put;
-use super::config;
+use super::config::{self, Content};
 use super::layout::*;
 use super::set::{ddf_time, DdfSet};
-use crate::model::{Checked, Context, DiskIndex, MemberState, Slot, SpareRole, VolumeIndex};
+use crate::model::{
+    Checked, Context, DiskIndex, DiskRole, MemberState, Slot, SpareRole, VolumeIndex,
+};
 use crate::reason;
 use kernel::prelude::*;
 
+/// What a spare record is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpareFor {
+    /// All volumes.
+    All,
+    /// The volume whose entry has this GUID.
+    Volume(Guid),
+    /// Volumes that the set has not.
+    Nothing,
+}
+
 impl DdfSet {
+    /// What the spare record on `disk` is for.
+    pub fn spare_for(&self, disk: DiskIndex) -> Option<SpareFor> {
+        let home = self.home(disk)?;
+        self.spare_for_in(&home.config, &home.layout)
+    }
+
+    /// What the spare record in a configuration section is for. The first volume that it names counts.
+    pub fn spare_for_in(&self, config: &[u8], layout: &Layout) -> Option<SpareFor> {
+        let bytes = (0..layout.config_slots)
+            .map(|slot| config::slot_bytes(config, layout, slot))
+            .find(|bytes| config::content(bytes, layout) == Content::Spare)?;
+        if !config::spare::dedicated(bytes) {
+            return Some(SpareFor::All);
+        }
+        let known = (0..64)
+            .map_while(|index| config::spare::volume(bytes, layout, index))
+            .find_map(|guid| self.volume_called(&guid))
+            .and_then(|volume| self.volume_meta(volume));
+        Some(known.map_or(SpareFor::Nothing, |meta| SpareFor::Volume(meta.guid)))
+    }
+
+    /// The volume with entry GUID `guid`.
+    fn volume_called(&self, guid: &Guid) -> Option<VolumeIndex> {
+        self.set
+            .live_volumes()
+            .map(|(index, _)| index)
+            .find(|&index| {
+                self.volume_meta(index)
+                    .is_some_and(|meta| guid_same(&meta.guid, guid))
+            })
+    }
+
+    /// What a disk is that is no member, by its type bits and its spare record. Where there is a record it says more: graid
+    /// sets the bit of dedicated spares for all.
+    pub fn spare_role_of(&self, kind: u16, record: Option<SpareFor>) -> DiskRole {
+        let record = record.filter(|_| kind & pde::DEDICATED_SPARE != 0);
+        match record {
+            Some(SpareFor::All) => return DiskRole::GlobalSpare,
+            Some(SpareFor::Volume(guid)) => {
+                if let Some(volume) = self.volume_called(&guid) {
+                    return DiskRole::DedicatedSpare(volume);
+                }
+            }
+            Some(SpareFor::Nothing) | None => {}
+        }
+        if kind & pde::GLOBAL_SPARE != 0 {
+            DiskRole::GlobalSpare
+        } else {
+            DiskRole::Unused
+        }
+    }
+
+    /// A disk that returned, made anew, is a spare for the same as before, by its type bits then and what its record said.
+    pub(super) fn assign_again(
+        &mut self,
+        disk: DiskIndex,
+        kind: u16,
+        record: Option<SpareFor>,
+        context: &Context,
+    ) -> Checked {
+        let role = match self.spare_role_of(kind, record) {
+            DiskRole::GlobalSpare => SpareRole::Global,
+            DiskRole::DedicatedSpare(volume) if self.check_dedicated(volume).is_ok() => {
+                SpareRole::Dedicated(volume)
+            }
+            _ => SpareRole::None,
+        };
+        self.assign(disk, role, context)
+    }
+
     /// Refuses when a spare is of no use to `volume`.
     pub(super) fn check_dedicated(&self, volume: VolumeIndex) -> Checked {
         match self.set.volume(volume) {

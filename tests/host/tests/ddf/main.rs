@@ -20,6 +20,7 @@ mod offline;
 mod records;
 mod refusals;
 mod samples;
+mod spares;
 mod twins;
 mod unsound;
 mod void_records;
