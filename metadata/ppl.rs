@@ -59,11 +59,12 @@ const LE: Endian = Endian::Little;
 
 /// Of an entry that tells of no write and that EMD puts into its headers while parity does not agree everywhere: what
 /// stands where the checksum of its sum would be. md takes it for damage, so it does not call the array clean when it has
-/// replayed the rest, and establishes parity.
+/// replayed the rest, and establishes parity. Beside an entry of a write it says nothing else; in a header that has no other
+/// it says that nobody knows all that was in flight.
 const NOT_CLEAN: u32 = u32::from_le_bytes(*b"EMD!");
 
 /// Writes a header with one entry, or with none, into `unit` (at least [`HEADER_BYTES`] long; else nothing is written).
-/// `is_synced`: when that is put right, parity agrees everywhere. `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
+/// `is_synced`: when that is put right, parity agrees everywhere; without an entry, all that was in flight is known. `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
 pub fn encode(
     row: &LogRow,
     generation: u64,
@@ -81,20 +82,23 @@ pub fn encode(
     }
     let _ = LE.put_u32(unit, at::SIGNATURE, row.signature);
     let _ = LE.put_u64(unit, at::GENERATION, generation);
+    let count = u32::from(entry.is_some()) + u32::from(!is_synced);
+    let _ = LE.put_u32(unit, at::COUNT, count);
+    let mut last = (at::ENTRIES, 0);
     if let Some((write, sum_crc)) = entry {
         let first = write.first_sector.checked_div(row.unit_sectors.into());
         let entry = at::ENTRIES;
-        let _ = LE.put_u32(unit, at::COUNT, if is_synced { 1 } else { 2 });
         let _ = LE.put_u64(unit, entry, first.unwrap_or(0));
         let _ = LE.put_u32(unit, entry + 8, write.sum_sectors.saturating_mul(512));
         let _ = LE.put_u32(unit, entry + 12, write.data_sectors.saturating_mul(512));
         let _ = LE.put_u32(unit, entry + 16, write.slot.into());
         let _ = LE.put_u32(unit, entry + 20, !sum_crc);
-        if !is_synced {
-            let next = entry + at::ENTRY_BYTES;
-            let _ = LE.put_u32(unit, next + 16, write.slot.into());
-            let _ = LE.put_u32(unit, next + 20, NOT_CLEAN);
-        }
+        last = (entry + at::ENTRY_BYTES, write.slot);
+    }
+    if !is_synced {
+        let (entry, slot) = last;
+        let _ = LE.put_u32(unit, entry + 16, slot.into());
+        let _ = LE.put_u32(unit, entry + 20, NOT_CLEAN);
     }
     let checksum = !crc(u32::MAX, unit);
     let _ = LE.put_u32(unit, at::CHECKSUM, checksum);
@@ -221,7 +225,7 @@ pub fn read(
         let is_of_none = entry.data_bytes == 0 && entry.sum_bytes == 0;
         let is_torn = differs && entry.sum_bytes > 0;
         let can_be = sum.is_some()
-            && (!differs || is_torn || is_of_none && entry.checksum == NOT_CLEAN)
+            && (!differs || is_torn || is_of_none && entry.checksum == NOT_CLEAN && log.count > 1)
             && entry.sum_bytes % 512 == 0
             && entry.data_bytes % 512 == 0
             && (is_of_none || entry.parity == u32::from(slot));

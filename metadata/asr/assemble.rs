@@ -176,14 +176,41 @@ pub fn was_cut(table: &Table, candidates: &[Candidate<'_>]) -> bool {
         })
 }
 
+/// The line of a spare with a table of its own, as firmware writes it.
+fn lone_spare(one: &Candidate<'_>) -> Option<Line> {
+    let is_own = one.table.volumes().next().is_none() && !one.table.is_marked();
+    let index = one.table.disk(one.found.magic()).filter(|_| is_own)?;
+    one.table
+        .line(index)
+        .filter(|line| line.raid == raid::SPARE)
+}
+
+/// Whether a disk is a lone spare, and there are tables with arrays, in none of which it is a member.
+fn is_lone(one: &Candidate<'_>, candidates: &[Candidate<'_>]) -> bool {
+    let is_member = |table: &Table| {
+        let line = table.disk(one.found.magic());
+        line.and_then(|index| table.line(index))
+            .is_some_and(|line| line.is_member())
+    };
+    let mut with_arrays = candidates
+        .iter()
+        .filter(|other| other.table.volumes().next().is_some())
+        .peekable();
+    lone_spare(one).is_some()
+        && with_arrays.peek().is_some()
+        && !with_arrays.any(|other| is_member(&other.table))
+}
+
 /// Whose table is used: one with the highest sequence number, of those that are sound. Among several (a number
 /// can be given twice: an update reaches one disk only, power fails, and the others start without it) one whose
 /// update was not cut, and the one whose owner most of the others with that number know and trust: a disk that
-/// was being added, or that was recorded as lost, has no say.
+/// was being added, or that was recorded as lost, has no say; nor has a lone spare where others have arrays, whatever
+/// number firmware gave to its table.
 #[inline(never)]
 fn freshest(candidates: &[Candidate<'_>]) -> usize {
-    let any_sound = candidates.iter().any(|one| one.is_sound);
-    let counts = |one: &Candidate<'_>| one.is_sound || !any_sound;
+    let has_say = |one: &Candidate<'_>| !is_lone(one, candidates);
+    let any_sound = candidates.iter().any(|one| one.is_sound && has_say(one));
+    let counts = |one: &Candidate<'_>| has_say(one) && (one.is_sound || !any_sound);
     let mut newest = None;
     for one in candidates.iter().filter(|one| counts(one)) {
         if newest.is_none_or(|known| is_newer(one.sequence, known)) {
@@ -305,14 +332,8 @@ impl Reader<'_> {
                 break;
             };
             let magic = one.found.magic();
-            let lone = one.table.volumes().next().is_none() && !one.table.is_marked();
-            let line = one
-                .table
-                .disk(magic)
-                .and_then(|index| one.table.line(index))
-                .filter(|line| line.raid == raid::SPARE);
             let array = get32(one.table.head(), header::ARRAY);
-            let (true, Some(line), None) = (lone, line, self.set.table.disk(magic)) else {
+            let (Some(line), None) = (lone_spare(one), self.set.table.disk(magic)) else {
                 continue;
             };
             let top = self.set.table.volume_line(array);

@@ -124,9 +124,14 @@ fn start<'a>(version: Version, images: &[&'a DiskImage]) -> Checked<Reader<'a>> 
             why = Some(reason);
         }
     }
+    // Disks that were used apart may have as many events: the one that was written last counts then.
     let key = |view: &View<'_>| {
         let own = view.head.role(view.bytes, view.head.number);
-        (view.head.events, matches!(own, Role::Member(_)))
+        let updated = match version {
+            Version::V090 => u64::from(get32(view.bytes, v0::UTIME)),
+            _ => get64(view.bytes, v1::UTIME) & v1::SECONDS,
+        };
+        (view.head.events, matches!(own, Role::Member(_)), updated)
     };
     let mut newest = 0;
     for index in 1..views.len() {

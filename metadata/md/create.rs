@@ -17,7 +17,7 @@ use super::set::{Bitmap, Home, MdSet, Meta};
 use super::words;
 use crate::model::{
     Access, Checked, Consistency, Context, CrashPolicy, Disk, DiskFacts, DiskIndex, DiskRole,
-    DiskState, Level, Member, MemberState, RegionLog, Text, Volume, VolumeIndex, VolumeSpec,
+    DiskState, Level, Member, MemberState, RegionLog, Shape, Text, Volume, VolumeIndex, VolumeSpec,
     DISKS_MAX,
 };
 use crate::reason;
@@ -75,6 +75,17 @@ fn place_of_data(version: Version, facts: &DiskFacts) -> (u64, u64) {
     let offset = data_offset(version, size, 0, bitmap_room(size));
     let tail = tail(version, facts, false);
     (offset, data_size(version, size, offset, tail))
+}
+
+/// Whether there is redundancy that can be established, now or when the array is started again: parity, when as many members
+/// are left out, is what the rest is known by. (mdadm makes such arrays clean as well; dirty ones are not started.)
+fn can_be_synced(shape: &Shape, members: &[Member]) -> bool {
+    let open = members
+        .iter()
+        .filter(|member| member.disk.is_none())
+        .count();
+    let parity = usize::from(shape.level.parity_members());
+    shape.level.is_redundant() && (parity == 0 || open < parity)
 }
 
 /// Disks must have one block size, differ, and be large enough.
@@ -184,7 +195,7 @@ impl MdSet {
         let template = self.first_super(spec, &draft, context)?;
         let homes = self.new_homes(spec, &draft, &template, context)?;
         self.set.volumes.reserve(1, GFP_KERNEL)?;
-        let clean = spec.assume_clean || !draft.shape.level.is_redundant();
+        let clean = spec.assume_clean || !can_be_synced(&draft.shape, &members);
         let regions = self.make_bitmap(&draft, clean)?;
         self.take_homes(homes, spec);
         if !spec.name.is_empty() {

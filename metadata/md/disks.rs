@@ -351,7 +351,6 @@ impl MdSet {
         }
         if let Some(home) = self.home_mut(disk) {
             home.first = recorded;
-            home.keep_recovery = false;
             home.bitmap_whole = has_bitmap;
         }
         self.touched.all = recorded;
@@ -422,7 +421,6 @@ impl MdSet {
         self.set_member_state(slot, state);
         let recorded = self.version != Version::V090;
         if let Some(home) = self.home_mut(disk) {
-            home.keep_recovery = false;
             home.touched = recorded;
         }
         // Who had the slot before, and is away, is old from then on.
@@ -438,7 +436,6 @@ impl MdSet {
         // In 0.90 it gets its slot's number now; the others must not list it by that one earlier.
         let first = self.version == Version::V090;
         if let Some(home) = self.home_mut(disk) {
-            home.keep_recovery = false;
             home.first = first;
         }
         self.touched.all = true;

@@ -7,7 +7,7 @@ use super::draft::{data_size, own_room, Draft, LOG_SECTORS, ROUND_SECTORS};
 use super::head::Stretch;
 use super::layout::*;
 use super::set::{image, Home, MdSet};
-use crate::model::{Checked, Context, DiskFacts, Level, VolumeSpec};
+use crate::model::{Checked, Context, DiskFacts, DiskIndex, Level, VolumeSpec};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -33,13 +33,11 @@ pub(super) fn made_uuid(context: &Context, salt: u64) -> [u8; 16] {
 #[inline(never)]
 pub fn fresh_home(set: &MdSet, facts: &DiskFacts, number: u32, context: &Context) -> Checked<Home> {
     let model = set
-        .homes()
-        .find(|(_, home)| !home.fresh && !home.keep_recovery)
-        .or_else(|| set.homes().next())
+        .newest_home()
         .ok_or_else(|| reason!(ENODEV, "no disk of the array is here"))?;
     home_from(
         set.version,
-        model.1.image(image::NEW),
+        model.image(image::NEW),
         facts,
         number,
         None,
@@ -81,6 +79,7 @@ pub(super) fn home_from(
         fresh: true,
         first: false,
         touched: false,
+        ends_recovery: false,
         log_touched: false,
         bitmap_whole: false,
         missed: false,
@@ -169,6 +168,22 @@ fn place_1(
 }
 
 impl MdSet {
+    /// The disk whose superblock tells most: a member's that has the newest count, where there is one. (Spares may be old.)
+    fn newest_home(&self) -> Option<&Home> {
+        let worth = |disk: DiskIndex, home: &Home| {
+            let is_newest = !home.fresh && !self.is_behind(home);
+            let is_member = self.slot_of(disk).is_some();
+            (is_newest && is_member, is_newest, !home.fresh)
+        };
+        let mut best: Option<(DiskIndex, &Home)> = None;
+        for (disk, home) in self.homes() {
+            if best.is_none_or(|(other, known)| worth(disk, home) > worth(other, known)) {
+                best = Some((disk, home));
+            }
+        }
+        best.map(|(_, home)| home)
+    }
+
     /// The superblock that all disks' first ones are made from.
     #[inline(never)]
     pub(super) fn first_super(

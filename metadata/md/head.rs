@@ -112,7 +112,10 @@ fn check_places(head: &Head, bytes: &[u8], facts: &DiskFacts) -> Checked {
     let apart = match head.version {
         Version::V090 | Version::V10 => end.is_some_and(|end| end <= head.sector),
         // A journal has its data where it likes; so does a spare that was never used.
-        _ => head.data_offset >= head.sector.saturating_add(1) || head.data_size == 0,
+        _ => {
+            let used = super::render::used_sectors(head, facts.logical_block_bytes);
+            head.data_offset >= head.sector.saturating_add(used.into()) || head.data_size == 0
+        }
     };
     if !fits || !apart {
         return Err(reason!(

@@ -105,8 +105,10 @@ pub mod v1 {
     pub const LOG_SECTORS: usize = 0xBA;
     /// Bad-block log: signed sectors from the superblock.
     pub const LOG_OFFSET: usize = 0xBC;
-    /// Time of the last update.
+    /// Time of the last update, like [`CTIME`].
     pub const UTIME: usize = 0xC0;
+    /// The seconds of a time.
+    pub const SECONDS: u64 = 0xFF_FFFF_FFFF;
     /// Event count.
     pub const EVENTS: usize = 0xC8;
     /// How far redundancy agrees; all ones: everywhere.

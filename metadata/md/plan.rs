@@ -9,6 +9,7 @@
 //! | phase | what |
 //! |---|---|
 //! | 0 … | the bad-block log of a disk, a sector at a time, so that a cut doubles entries, never loses one |
+//! | next | when bits are cleared, superblocks of members that are to be recovered by the bitmap: all of them is |
 //! | next | bits of the bitmap (where its superblock has to change first: that before) |
 //! | next | the start of partial parity logs that are put on, or are a new disk's: empty |
 //! | next | a new disk's superblock, when it is longer than a block: first block erased, the others written |
@@ -33,6 +34,7 @@
 //! counts as out of date, which costs a full resync and nothing else.
 
 use super::bitmap;
+use super::head::checksum_1;
 use super::layout::*;
 use super::set::{buffer, image, Home, MdSet};
 use crate::model::{
@@ -63,6 +65,7 @@ impl MdSet {
         if self.frozen.is_some() {
             return Ok(());
         }
+        self.end_recoveries();
         let lost = self.touched.all && self.roles_changed().1;
         if self.touched.all {
             self.renumber();
@@ -101,20 +104,44 @@ impl MdSet {
         result
     }
 
+    /// Lets superblocks that say that a member is to be recovered by the bitmap say that all of it is. They are written
+    /// before all else, so they are what is there already for the rest of the plan.
+    fn end_recoveries(&mut self) {
+        if !self.touched.recoveries {
+            return;
+        }
+        let version = self.version;
+        let homes = self.disks.iter_mut().filter_map(|meta| meta.home.as_mut());
+        for home in homes.filter(|home| home.goes_by_bitmap(version)) {
+            let bytes = home.image_mut(image::OLD);
+            let features = get32(bytes, v1::FEATURES) & !feature::RECOVERY_BITMAP;
+            put32(bytes, v1::FEATURES, features | feature::RECOVERY);
+            put64(bytes, v1::RECOVERY, 0);
+            let sum = checksum_1(bytes, get32(bytes, v1::ROLES_MAX));
+            put32(bytes, v1::CHECKSUM, sum);
+            home.copy_image(image::OLD, image::NEW);
+            home.ends_recovery = true;
+        }
+    }
+
     /// Whether some disk that is written to is behind the others, or may be.
     pub fn lags(&self) -> bool {
+        self.homes()
+            .any(|(_, home)| !home.fresh && (home.unsure || self.is_behind(home)))
+    }
+
+    /// Whether the superblock of a disk has fewer events than the newest one.
+    pub fn is_behind(&self, home: &Home) -> bool {
         let at = match self.version {
             Version::V090 => v0::EVENTS,
             _ => v1::EVENTS,
         };
-        self.homes().any(|(_, home)| {
-            let is_behind = || get64(home.image(image::OLD), at) < self.head.events;
-            !home.fresh && (home.unsure || is_behind())
-        })
+        get64(home.image(image::OLD), at) < self.head.events
     }
 
     fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
         let mut phase = self.log_phases(plan, 0)?;
+        phase = self.recovery_phase(plan, phase)?;
         phase = self.bit_phases(plan, phase)?;
         phase = self.log_head_phase(plan, phase)?;
         phase = self.fresh_phases(plan, phase)?;
@@ -162,6 +189,24 @@ impl MdSet {
             }
         }
         Ok(phase)
+    }
+
+    /// Superblocks of members that are not to be recovered by the bitmap any more: their first blocks, where it says so.
+    fn recovery_phase(&self, plan: &mut UpdatePlan, phase: u16) -> Checked<u16> {
+        let before = plan.writes().len();
+        for (disk, home) in self.homes().filter(|(_, home)| home.ends_recovery) {
+            plan.push(PlanWrite {
+                phase,
+                disk,
+                sector: home.sector,
+                source: Source {
+                    buffer: own_buffer(disk, buffer::SUPER),
+                    offset_bytes: (image::OLD * SUPER_BYTES) as u32,
+                    len_bytes: home.block_bytes.max(512),
+                },
+            })?;
+        }
+        Ok(phase.saturating_add(u16::from(plan.writes().len() > before)))
     }
 
     /// Bits of the bitmap.

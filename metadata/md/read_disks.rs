@@ -21,7 +21,8 @@ impl Reader<'_> {
                 break;
             };
             let state = match standing {
-                Standing::Failed => DiskState::Failed,
+                // Nothing takes it back but a person.
+                Standing::Failed | Standing::Apart => DiskState::Failed,
                 Standing::Stale | Standing::Replacement(_) => DiskState::Stale,
                 _ => DiskState::Online,
             };
@@ -84,15 +85,24 @@ impl Reader<'_> {
         self.set.lacks_spare = (0..head.roles_max).any(|number| {
             let mut here = self.views.iter().zip(self.standings.iter());
             let is_it = |(view, standing): (&View<'_>, &Standing)| {
-                view.head.number == number && *standing != Standing::Stale
+                view.head.number == number && !standing.is_out()
             };
             head.lists_spare(bytes, number) && !here.any(is_it)
         });
+        let is_here = |number: u32| self.views.iter().any(|view| view.head.number == number);
+        let are = |wanted: Role| {
+            let absent = (0..head.roles_max).filter(|&number| !is_here(number));
+            absent
+                .filter(|&number| head.role(bytes, number) == wanted)
+                .count()
+        };
+        // Kernels up to 4.10 write that of every number that no disk has.
+        let means_nobody = are(Role::Faulty) > are(Role::Spare);
         for number in 0..head.roles_max {
-            let here = self.views.iter().any(|view| view.head.number == number);
+            let here = is_here(number);
             let state = match head.role(bytes, number) {
                 Role::Member(_) => DiskState::Missing,
-                Role::Faulty if head.version != Version::V090 => DiskState::Failed,
+                Role::Faulty if head.version != Version::V090 && !means_nobody => DiskState::Failed,
                 _ => continue,
             };
             if here || self.set.disks.len() >= DISKS_MAX {
@@ -162,7 +172,6 @@ fn home_of(view: &View<'_>, special: bool, newest: &Head) -> Checked<Home> {
         }
         log_used = super::badblocks::used(bytes);
     }
-    let by_bitmap = head.features & feature::RECOVERY_BITMAP != 0;
     Ok(Home {
         sector: head.sector,
         images,
@@ -174,10 +183,11 @@ fn home_of(view: &View<'_>, special: bool, newest: &Head) -> Checked<Home> {
         log_shift: head.log_shift,
         logs,
         log_used,
-        keep_recovery: special || by_bitmap,
+        keep_recovery: special,
         fresh: false,
         first: false,
         touched: false,
+        ends_recovery: false,
         log_touched: false,
         bitmap_whole: false,
         // A torn superblock is written whole, as is one that missed an update.

@@ -7,7 +7,7 @@ use super::head::{checksum_0, checksum_1, Head};
 use super::layout::*;
 use super::left_log::put_place;
 use super::set::{image, MdSet};
-use crate::model::{Consistency, DiskIndex, DiskState, MemberState};
+use crate::model::{Consistency, Disk, DiskIndex, DiskState, MemberState};
 
 /// Sectors of a superblock that are written: its bytes, in whole logical blocks.
 pub fn used_sectors(head: &Head, block_bytes: u32) -> u32 {
@@ -52,14 +52,28 @@ impl MdSet {
         })
     }
 
-    /// Whether some superblock gives roles that the model does not; whether a member goes.
+    /// Whether some superblock gives roles that the model does not; whether a member goes. Of spares those count that are
+    /// not old.
     pub fn roles_changed(&self) -> (bool, bool) {
         let forgotten = self.lacks_spare || self.has_forgotten_member();
-        let (mut changed, mut lost) = (forgotten, forgotten);
-        let Some((_, home)) = self.homes().find(|(_, home)| !home.fresh) else {
+        let mut tells = self
+            .homes()
+            .filter(|(disk, home)| {
+                !home.fresh && (self.slot_of(*disk).is_some() || !self.is_behind(home))
+            })
+            .peekable();
+        if tells.peek().is_none() {
             return (false, false);
-        };
-        let old = home.image(image::OLD);
+        }
+        tells.fold((forgotten, forgotten), |(changed, lost), (_, home)| {
+            let (more, gone) = self.roles_differ(home.image(image::OLD));
+            (changed || more, lost || gone)
+        })
+    }
+
+    /// The same of one superblock.
+    fn roles_differ(&self, old: &[u8]) -> (bool, bool) {
+        let (mut changed, mut lost) = (false, false);
         for disk in 0..self.disks.len() as DiskIndex {
             let (Some(meta), Some(word)) = (self.meta(disk), self.role_word(disk)) else {
                 continue;
@@ -344,8 +358,25 @@ impl MdSet {
         }
     }
 
-    /// A number behind the slots that no disk of the set has; `own`'s counts as free.
+    /// A number behind the slots that no disk of the set has; `own`'s counts as free. When there is none, one of a disk that
+    /// is lost and not here, as with md.
     pub fn free_number(&self, own: DiskIndex) -> Option<u32> {
+        let is_gone = |_: DiskIndex, model: &Disk| model.state == DiskState::Removed;
+        let is_lost = |disk: DiskIndex, model: &Disk| {
+            let is_expected =
+                self.slot_of(disk).is_some() || self.meta(disk).is_some_and(|meta| meta.keep_role);
+            is_gone(disk, model) || model.facts.is_none() && !is_expected
+        };
+        self.number_without(own, &is_gone)
+            .or_else(|| self.number_without(own, &is_lost))
+    }
+
+    /// The number that is no disk's but `own`'s and those that are `out`.
+    fn number_without(
+        &self,
+        own: DiskIndex,
+        out: &dyn Fn(DiskIndex, &Disk) -> bool,
+    ) -> Option<u32> {
         let slots = self.array().map_or(0, |volume| volume.members.len() as u32);
         let most = match self.version {
             Version::V090 => v0::DEVICES_MAX,
@@ -353,11 +384,8 @@ impl MdSet {
         };
         let used = |number: u32| {
             (0u16..).zip(self.disks.iter()).any(|(index, meta)| {
-                let gone = self
-                    .set
-                    .disk(index)
-                    .is_none_or(|model| model.state == DiskState::Removed);
-                index != own && meta.number == number && !gone
+                let is_out = self.set.disk(index).is_none_or(|model| out(index, model));
+                index != own && meta.number == number && !is_out
             })
         };
         let before = if self.version == Version::V090 {

@@ -70,7 +70,7 @@ pub struct Home {
     pub logs: KVVec<u8>,
     /// Entries of the log in use.
     pub log_used: usize,
-    /// The recovery fields are left as they were read.
+    /// The recovery fields are left as they were read: it is a journal.
     pub keep_recovery: bool,
     /// The disk has nothing of this array's yet.
     pub fresh: bool,
@@ -78,6 +78,8 @@ pub struct Home {
     pub first: bool,
     /// Its own superblock changes, whatever the others do.
     pub touched: bool,
+    /// It is not to be recovered by the bitmap any more, and its superblock says so before any bit is cleared.
+    pub ends_recovery: bool,
     /// Its bad-block log changes.
     pub log_touched: bool,
     /// It lacks the bitmap, or has another one.
@@ -114,6 +116,12 @@ impl Home {
             self.images
                 .copy_within(from..from + SUPER_BYTES, to * SUPER_BYTES);
         }
+    }
+
+    /// Whether its superblock says that it is to be recovered by the bitmap. (0.90 has no such thing.)
+    pub fn goes_by_bitmap(&self, version: Version) -> bool {
+        let features = get32(self.image(image::OLD), v1::FEATURES);
+        version != Version::V090 && features & feature::RECOVERY_BITMAP != 0
     }
 
     /// The log as it is to be.
@@ -156,6 +164,8 @@ pub struct Touched {
     pub all: bool,
     /// Bytes of the bitmap: first and last.
     pub bits: Option<(usize, usize)>,
+    /// Bits are cleared, and there are members that are to be recovered by the bitmap: before that, all of each of those is.
+    pub recoveries: bool,
     /// The bitmap's superblock goes before its bits.
     pub bitmap_head_first: bool,
     /// Superblocks are to be erased on all disks that are here: those of this array, which is deleted.
@@ -343,6 +353,7 @@ impl MdSet {
             }
             home.first = false;
             home.touched = false;
+            home.ends_recovery = false;
         }
     }
 }

@@ -3,9 +3,11 @@
 //! What each disk of an array is.
 //!
 //! The newest superblock's roles decide who is what. A disk is current when its event count is at most
-//! one behind and it agrees that it has its role; everything else is old, and shown as such.
+//! one behind and it agrees that it has its role; everything else is old, and shown as such. Of what is old, a disk that
+//! went on by itself is told from one that was left out.
 
 use super::assemble::Reader;
+use super::head::Head;
 use super::layout::*;
 use super::probe::View;
 use crate::model::Checked;
@@ -27,6 +29,15 @@ pub(super) enum Standing {
     Journal,
     /// Old.
     Stale,
+    /// Old, and used without any of those that count: what it holds is nowhere else.
+    Apart,
+}
+
+impl Standing {
+    /// Whether the disk has no part in the array.
+    pub(super) fn is_out(self) -> bool {
+        matches!(self, Self::Stale | Self::Apart)
+    }
 }
 
 /// Whether two disks are not known to be copies of each other: by their own identities, which 0.90 does not
@@ -39,10 +50,35 @@ fn is_other_device(one: &View<'_>, other: &View<'_>) -> bool {
 /// Whether a disk holds more than a spare does: 2, all of a member; 1, a part of it.
 fn worth(standing: Standing, view: &View<'_>) -> u8 {
     match standing {
-        Standing::Spare | Standing::Stale => 0,
+        Standing::Spare | Standing::Stale | Standing::Apart => 0,
         Standing::Member(_) if view.head.recovery.is_some() => 1,
         _ => 2,
     }
+}
+
+/// Whether `old`, a member by its own account, and the members that `newest` knows were used apart: in none of the other
+/// slots it has the disk that is there. (In its own slot may be one that took its place.) Who was only left out has
+/// those that went on.
+fn was_used_apart(old: &View<'_>, newest: &View<'_>) -> bool {
+    let Role::Member(own) = old.head.role(old.bytes, old.head.number) else {
+        return false;
+    };
+    let others = |view: &View<'_>, number: u32| match view.head.role(view.bytes, number) {
+        Role::Member(slot) if slot != own => Some(slot),
+        _ => None,
+    };
+    let numbers = 0..old.head.roles_max.max(newest.head.roles_max);
+    let (mut knows_any, mut are_any) = (false, false);
+    for number in numbers {
+        let (its, now) = (others(old, number), others(newest, number));
+        if its.is_some() && its == now {
+            return false;
+        }
+        knows_any |= its.is_some();
+        are_any |= now.is_some();
+    }
+    // Where all that is left is who took its place, that one was filled from others; which it has, if it was left out.
+    are_any || !knows_any
 }
 
 impl Reader<'_> {
@@ -59,6 +95,8 @@ impl Reader<'_> {
             let own = view.head.role(view.bytes, number);
             let current = view.head.events.saturating_add(1) >= head.events;
             let same = view.head.same_array(&head);
+            let has_bitmap = |head: &Head| head.features & feature::BITMAP != 0;
+            let same_spare = same && has_bitmap(&view.head) == has_bitmap(&head);
             let replaces = view.head.features & feature::REPLACEMENT != 0;
             let standing = match (head.role(bytes, number), own) {
                 (Role::Member(slot), Role::Member(mine)) if current && same && slot == mine => {
@@ -68,7 +106,10 @@ impl Reader<'_> {
                         Standing::Member(slot)
                     }
                 }
-                (Role::Spare, Role::Spare) if head.may_be_spare(bytes, number) => Standing::Spare,
+                // Its count may be any: it is what it was made for that tells whether it missed a change of the array.
+                (Role::Spare, Role::Spare) if same_spare && head.may_be_spare(bytes, number) => {
+                    Standing::Spare
+                }
                 (Role::Journal, _) | (_, Role::Journal) => Standing::Journal,
                 (Role::Faulty, _) if head.version != Version::V090 => Standing::Failed,
                 _ => Standing::Stale,
@@ -79,6 +120,7 @@ impl Reader<'_> {
             self.standings.push(standing, GFP_KERNEL)?;
         }
         self.find_lone_replacements();
+        self.find_apart()?;
         self.find_old_spares();
         self.find_twins()
     }
@@ -98,6 +140,30 @@ impl Reader<'_> {
         }
     }
 
+    /// Finds old disks that were used without the members that count now. They are not taken for blank ones: that is for a
+    /// person to say. (mdadm leaves out who calls the newest one's place empty.)
+    #[inline(never)]
+    fn find_apart(&mut self) -> Checked {
+        for index in 0..self.standings.len() {
+            let number = match (self.views.get(index), self.standings.get_mut(index)) {
+                (Some(view), Some(standing)) if *standing == Standing::Stale => {
+                    let newest = self.views.get(self.newest);
+                    if !newest.is_some_and(|newest| was_used_apart(view, newest)) {
+                        continue;
+                    }
+                    *standing = Standing::Apart;
+                    view.head.number
+                }
+                _ => continue,
+            };
+            self.note(format_args!(
+                "device {number} was used apart from the others, which it calls lost: it is left alone; \
+                 what it holds is overwritten when it is added by hand"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// A spare, or one that was to be filled, was away and comes back when its number is another disk's: it is
     /// old, as nothing depends on it. Of two of one kind the one that is further counts. (Old spares whose
     /// number is free still are spares: md does not keep their count up to date.) What may be a copy of that
@@ -111,16 +177,14 @@ impl Reader<'_> {
                 continue;
             };
             // 0.90 does not say which members are being rebuilt: those are spares there.
-            if mine == Standing::Stale || worth(mine, own) > 1 {
+            if mine.is_out() || worth(mine, own) > 1 {
                 continue;
             }
             let old = own.head.events.saturating_add(1) < newest;
             let others = self.views.iter().zip(self.standings.iter()).enumerate();
             let replaced = others
                 .filter(|(other, (view, standing))| {
-                    *other != index
-                        && **standing != Standing::Stale
-                        && view.head.number == own.head.number
+                    *other != index && !standing.is_out() && view.head.number == own.head.number
                 })
                 .any(|(other, (view, standing))| {
                     let further = view.head.events > own.head.events;
@@ -145,8 +209,8 @@ impl Reader<'_> {
             let standing = self.standings.get(index).copied();
             for (other, standing_of_other) in self.standings.iter().enumerate().skip(index + 1) {
                 let number = self.views.get(other).map(|view| view.head.number);
-                let live =
-                    standing != Some(Standing::Stale) && *standing_of_other != Standing::Stale;
+                let live = standing.is_some_and(|standing| !standing.is_out())
+                    && !standing_of_other.is_out();
                 let clash = matches!(
                     (standing, standing_of_other),
                     (Some(Standing::Member(one)), Standing::Member(two)) if one == *two

@@ -170,10 +170,13 @@ impl MdSet {
     }
 
     /// Bits were cleared: members that were left out before cannot be brought up to date by the bitmap
-    /// any more.
+    /// any more, nor those that somebody was about to.
     fn note_cleared(&mut self) {
         let events = self.head.events;
         let changed = self.touched.bits.is_some();
+        let version = self.version;
+        self.touched.recoveries =
+            changed && self.homes().any(|(_, home)| home.goes_by_bitmap(version));
         if let Some(map) = self.bitmap.as_mut().filter(|_| changed) {
             if get64(&map.bytes, bitmap::at::CLEARED) < events {
                 put64(&mut map.bytes, bitmap::at::CLEARED, events);

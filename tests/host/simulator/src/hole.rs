@@ -17,6 +17,7 @@ use emd_core::personalities::hole_log::{
 };
 use emd_core::personalities::lane::{Job, Step, StepResult};
 use emd_core::personalities::Mask;
+use kernel::prelude::KVVec;
 use std::collections::VecDeque;
 
 mod replay;
@@ -124,7 +125,7 @@ impl Sim {
         let Some(row) = self.log_row() else {
             return true;
         };
-        let mut taken = true;
+        let mut rows = Vec::new();
         for slot in 0..self.geometry.members() {
             let set = self.set.as_ref();
             let sector = set.and_then(|set| set.hole_log_sector(0, slot));
@@ -132,16 +133,33 @@ impl Sim {
             let disk = disk.and_then(|disk| self.devices[usize::from(disk)]);
             let disk = disk.filter(|&disk| self.disks[disk].answers());
             if let (Some(sector), Some(disk)) = (sector, disk) {
-                taken &= self.empty_row(disk, sector, &row);
+                rows.push((slot, disk, sector));
             }
+        }
+        // Before any of them is empty.
+        let tells_all = rows.iter().all(|&place| self.row_tells_all(place, &row));
+        let mut taken = true;
+        for (_, disk, sector) in rows {
+            taken &= self.empty_row(disk, sector, &row, tells_all);
         }
         taken
     }
 
-    fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow) -> bool {
+    /// `Inner::row_tells_all`, of one member: its slot, its disk, and where its row is.
+    fn row_tells_all(&self, (slot, disk, sector): (Slot, usize, u64), row: &LogRow) -> bool {
+        let Some(set) = &self.set else { return true };
+        if !set.left_log(0).is_some_and(|log| log.is_due) {
+            return true;
+        }
+        let bytes = self.disks[disk].read_bytes(sector, row.sectors);
+        let told = set.read_left_log(0, slot, &bytes, &mut KVVec::new());
+        told.expect("memory")
+    }
+
+    fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow, tells_all: bool) -> bool {
         self.disks[disk].wipe(sector, row.sectors.into());
         let mut header = vec![0; UNIT_BYTES];
-        ppl::encode(row, 0, None, true, crc32c, &mut header);
+        ppl::encode(row, 0, None, tells_all, crc32c, &mut header);
         let written = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
         written.is_ok()
     }
@@ -199,7 +217,7 @@ impl Sim {
         let row = hole.row;
         match row {
             _ if self.has(Mistake::RingNotCleared) => true,
-            Some(row) => self.empty_row(disk, sector, &row),
+            Some(row) => self.empty_row(disk, sector, &row, true),
             None => {
                 self.disks[disk].wipe(sector, u64::from(UNITS) * 8);
                 true

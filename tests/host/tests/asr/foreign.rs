@@ -45,6 +45,12 @@ fn table_at(disk: &Disk) -> u64 {
     disk.size_sectors - 17
 }
 
+/// The magic number of a disk, as its last sector has it.
+fn disks_magic(disk: &Disk) -> u32 {
+    let block = disk.read(disk.size_sectors - 1, 1);
+    u32::from_be_bytes(block[0x40..0x44].try_into().unwrap())
+}
+
 fn table_bytes(disk: &Disk) -> Vec<u8> {
     disk.read(table_at(disk), 16)
 }
@@ -348,7 +354,45 @@ fn lone_spares_of_others() {
     let set = open(&all).unwrap();
     assert_eq!(set.set().disks[2].role, DiskRole::DedicatedSpare(0));
     assert!(!set.set().lends_spares);
-    let mut world = World::new(set, all, 4);
+    // Firmware numbers a table of its own as it likes; no number makes it the set's.
+    for ahead in [1, 5, 0x7000] {
+        let mut numbered = all.clone();
+        edit_table(&mut numbered[2], |table| {
+            table.stamp(table.sequence().wrapping_add(ahead));
+        });
+        for _ in 0..3 {
+            numbered.rotate_left(1);
+            let set = open(&numbered).unwrap();
+            assert_eq!(set.set().live_volumes().count(), 1, "{ahead}");
+            let volume = &set.set().volumes[0];
+            assert!(volume
+                .members
+                .iter()
+                .all(|member| member.state == MemberState::InSync));
+            let is_spare = |disk: &emd_core::model::Disk| disk.role == DiskRole::DedicatedSpare(0);
+            assert_eq!(
+                set.set().disks.iter().filter(|disk| is_spare(disk)).count(),
+                1
+            );
+        }
+        // The set's next update numbers it as all others.
+        let mut world = World::new(open(&numbered).unwrap(), numbered, 4);
+        world.apply(&Event::Dirty(0));
+        world.apply(&Event::Clean(0));
+    }
+    // Of a disk that another table has as a member its own one counts: that member is none any more.
+    let mut made_spare = all[..2].to_vec();
+    made_spare[1] = lone(array, disks_magic(&all[1]));
+    edit_table(&mut made_spare[1], |table| {
+        table.stamp(table.sequence().wrapping_add(5))
+    });
+    let set = open(&made_spare).unwrap();
+    let mut members = set
+        .set()
+        .live_volumes()
+        .flat_map(|(_, volume)| volume.members.iter());
+    assert!(!members.any(|member| member.state == MemberState::InSync));
+    let mut world = World::new(open(&all).unwrap(), all, 4);
     world.apply(&Event::DiskFailed(1));
     world.apply(&Event::SpareActivated {
         volume: 0,

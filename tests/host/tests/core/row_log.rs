@@ -360,6 +360,25 @@ fn what_is_not_in_sync_stays_so() {
     assert_eq!(found(&area, 2), (false, vec![write]));
 }
 
+/// A log that is begun anew while nobody knows all that was in flight: without a write it says just that, to md as well.
+#[test]
+fn what_nobody_knows_is_not_forgotten() {
+    let row = LogRow {
+        sectors: 400,
+        signature: SIGNATURE,
+        unit_sectors: 1,
+    };
+    for tells_all in [true, false] {
+        let mut area = vec![0; 400 * 512];
+        encode(&row, 0, None, tells_all, crc32c, &mut area);
+        assert_eq!(found(&area, 2), (tells_all, Vec::new()));
+        let word = |at: usize| u32::from_le_bytes(area[at..at + 4].try_into().expect("four bytes"));
+        assert_eq!(word(528), u32::from(!tells_all));
+        assert_eq!([0, 4, 8, 12, 16].map(|at| word(536 + at)), [0; 5]);
+        assert_eq!(word(536 + 20) != crc(&[]), !tells_all);
+    }
+}
+
 /// md finds the sums of the newest header only where there is room for another one behind it.
 #[test]
 fn the_end_of_a_row_is_not_used() {

@@ -279,6 +279,33 @@ fn degraded_creation() {
     }
 }
 
+/// With as many members left out as there are parity members there is nothing that parity could be compared with, now or
+/// at the next start, which would be refused if the array were not clean. mdadm makes it clean as well.
+#[test]
+fn what_nothing_can_resync_is_made_clean() {
+    for format in ALL {
+        for (level, places, is_clean) in [
+            (Level::Raid4, &[Some(0), Some(1), None][..], true),
+            (Level::Raid5, &[None, Some(1), Some(2)], true),
+            (Level::Raid5, &[Some(0), Some(1), Some(2)], false),
+            (Level::Raid6, &[Some(0), None, None, Some(3)], true),
+            (Level::Raid6, &[Some(0), Some(1), None, Some(3)], false),
+            (Level::Raid10, &[Some(0), Some(1), None, Some(3)], false),
+        ] {
+            let mut world = World::made(Of(format), places.len(), 50, 512, 2);
+            world.apply(&Event::VolumeCreated(spec("", level, places)));
+            assert_eq!(
+                world.consistency(0) == Consistency::Clean,
+                is_clean,
+                "{level}"
+            );
+            let again = open(format, &world.disks).unwrap();
+            let consistency = again.set().volumes[0].consistency;
+            assert_eq!(consistency == Consistency::Clean, is_clean, "{level}");
+        }
+    }
+}
+
 #[test]
 fn refusals_say_why() {
     let mut world = World::made(Of(&MD_12), 3, 50, 512, 0);

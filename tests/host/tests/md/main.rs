@@ -2,9 +2,11 @@
 
 //! Linux md's superblocks: the format, event by event, and against mdadm's.
 
+mod apart;
 mod bitmaps;
 mod events;
 mod hostile;
+mod left_behind;
 mod left_log;
 mod losses;
 mod made_and_deleted;

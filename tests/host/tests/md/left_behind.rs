@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What others left in superblocks: roles as older kernels fill them, spares that missed a change of the array, recoveries
+//! that go by the bitmap, data where a superblock is.
+
+use crate::md_common::{apply, blanks, change, create, facts, open, open_keyed, Of, ALL};
+use emd_core::metadata::md::layout::{feature, role, v0, v1};
+use emd_core::metadata::md::{Md, MdSet, Version, MD_10, MD_11, MD_12};
+use emd_core::metadata::MetadataSet;
+use emd_core::model::{
+    DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
+};
+use host_tests::crash::{cut_everywhere, Random};
+use host_tests::samples::Disk;
+use host_tests::shell::{carry_out, context, spec, writes};
+use kernel::prelude::*;
+
+/// An array of `members` in sync on the first of `count` disks; the others are blank.
+fn made(format: &'static Md, level: Level, members: u16, count: usize) -> (KBox<MdSet>, Vec<Disk>) {
+    made_of(format, level, members, blanks(count, 40, 512))
+}
+
+fn made_of(
+    format: &'static Md,
+    level: Level,
+    members: u16,
+    mut disks: Vec<Disk>,
+) -> (KBox<MdSet>, Vec<Disk>) {
+    let mut set = create(format, &disks[..usize::from(members)], "");
+    let slots: Vec<Option<u16>> = (0..members).map(Some).collect();
+    let made = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..spec("", level, &slots)
+    });
+    apply(&mut set, &mut disks, &made, 1).unwrap();
+    (set, disks)
+}
+
+/// The event that a disk is added.
+fn added(disks: &[Disk], key: usize) -> Event<'static> {
+    Event::DiskAdded(DiskOffer {
+        facts: facts(&disks[key], key as u64),
+        role: SpareRole::Global,
+    })
+}
+
+/// A disk's superblock.
+fn super_of(format: &Md, disk: &Disk) -> Vec<u8> {
+    disk.read(format.0.sector(disk.size_sectors).unwrap(), 8)
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+/// Gives a role to each of `numbers`, in all superblocks.
+fn put_roles(format: &Md, disks: &mut [Disk], numbers: std::ops::Range<usize>, value: u16) {
+    for disk in disks {
+        for number in numbers.clone() {
+            change(format, disk, v1::ROLES + 2 * number, &value.to_le_bytes());
+        }
+    }
+}
+
+/// Kernels up to 4.10 call every number failed that no disk has (`super_1_sync`): nobody failed, and there is room for
+/// more disks.
+#[test]
+fn numbers_of_nobody_are_no_failed_disks() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        for has_spare in [false, true] {
+            let (mut set, mut disks) = made(format, Level::Raid1, 2, 4);
+            if has_spare {
+                let event = added(&disks, 2);
+                apply(&mut set, &mut disks, &event, 2).unwrap();
+            }
+            let here = if has_spare { 3 } else { 2 };
+            put_roles(format, &mut disks[..here], here..128, role::FAULTY);
+            let mut set = open(format, &disks[..here]).unwrap();
+            assert_eq!(set.set().live_disks().count(), here);
+            let event = added(&disks, 3);
+            apply(&mut set, &mut disks, &event, 3).unwrap();
+            // The spare is away: it is the only one of nobody that did not fail.
+            let set = open(format, &disks[..2]).unwrap();
+            assert_eq!(set.set().live_disks().count(), 2);
+        }
+    }
+}
+
+/// A disk that failed and is not here keeps its number as long as there is another one for who is added; not longer.
+#[test]
+fn the_number_of_a_failed_disk_is_given_away_last() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        let (_, mut disks) = made(format, Level::Raid1, 2, 4);
+        put_roles(format, &mut disks[..2], 2..3, role::FAULTY);
+        for disk in &mut disks[..2] {
+            change(format, disk, v1::ROLES_MAX, &4u32.to_le_bytes());
+        }
+        let mut set = open(format, &disks[..2]).unwrap();
+        assert_eq!(set.set().live_disks().count(), 3);
+        for (key, number) in [(2, 3), (3, 2)] {
+            let event = added(&disks, key);
+            apply(&mut set, &mut disks, &event, 3).unwrap();
+            assert_eq!(word(&super_of(format, &disks[key]), v1::NUMBER), number);
+        }
+        let again = open(format, &disks).unwrap();
+        let online = |disk: &emd_core::model::Disk| disk.state == DiskState::Online;
+        assert_eq!(
+            again
+                .set()
+                .live_disks()
+                .filter(|(_, disk)| online(disk))
+                .count(),
+            4
+        );
+    }
+}
+
+/// A spare that was away when the array was changed: it is old, and as good as blank.
+#[test]
+fn a_spare_of_another_shape_is_old() {
+    for format in ALL {
+        let is_old = format.0 == Version::V090;
+        let places: &[usize] = match is_old {
+            true => &[v0::RAID_DISKS, v0::SIZE, v0::CHUNK, v0::LAYOUT],
+            false => &[
+                v1::RAID_DISKS,
+                v1::SIZE,
+                v1::CHUNK,
+                v1::LAYOUT,
+                v1::FEATURES,
+            ],
+        };
+        for &at in places {
+            let (mut set, mut disks) = made(format, Level::Raid5, 3, 5);
+            let event = added(&disks, 3);
+            apply(&mut set, &mut disks, &event, 2).unwrap();
+            let bytes = super_of(format, &disks[3]);
+            let now = word(&bytes, at);
+            let then = match at {
+                v1::FEATURES if !is_old => now ^ feature::BITMAP,
+                v0::RAID_DISKS | v1::RAID_DISKS | v0::LAYOUT | v1::LAYOUT => now ^ 1,
+                _ => now / 2,
+            };
+            change(format, &mut disks[3], at, &then.to_le_bytes());
+            // It is read first, and still nothing is made like it.
+            let copies = disks.clone();
+            let keyed: Vec<_> = [3, 0, 1, 2]
+                .map(|key| (key, &copies[key as usize]))
+                .to_vec();
+            let mut set = open_keyed(format, &keyed).unwrap();
+            let disk = set.set().disk_by_key(3).unwrap();
+            assert_eq!(
+                set.set().disk(disk).unwrap().state,
+                DiskState::Stale,
+                "{at:#x}"
+            );
+            let back = Event::DiskReturned(disk, facts(&disks[3], 3));
+            for event in [added(&disks, 4), back] {
+                apply(&mut set, &mut disks, &event, 3).unwrap();
+            }
+            for key in [3, 4] {
+                let bytes = super_of(format, &disks[key]);
+                let member = super_of(format, &disks[0]);
+                assert_eq!(word(&bytes, at), word(&member, at), "{at:#x} {key}");
+            }
+            let set = open(format, &disks).unwrap();
+            let role = set.set().disk(3).unwrap().role;
+            assert_eq!(role, DiskRole::GlobalSpare);
+        }
+    }
+}
+
+/// What is to be told goes by what members have, not by an old spare that comes first and happens to have it.
+#[test]
+fn an_old_spare_does_not_know_who_is_lost() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        let (mut set, mut disks) = made(format, Level::Raid5, 3, 4);
+        let event = added(&disks, 3);
+        apply(&mut set, &mut disks, &event, 2).unwrap();
+        let before = disks[3].clone();
+        for _ in 0..3 {
+            for event in [Event::Dirty(0), Event::Clean(0)] {
+                apply(&mut set, &mut disks, &event, 3).unwrap();
+            }
+        }
+        disks[3] = before;
+        change(
+            format,
+            &mut disks[3],
+            v1::ROLES + 2,
+            &role::FAULTY.to_le_bytes(),
+        );
+        let copies = disks.clone();
+        let keyed: Vec<_> = [3, 0, 1, 2]
+            .map(|key| (key, &copies[key as usize]))
+            .to_vec();
+        let mut set = open_keyed(format, &keyed).unwrap();
+        let lost = set.set().disk_by_key(1).unwrap();
+        apply(&mut set, &mut disks, &Event::DiskFailed(lost), 4).unwrap();
+        let set = open(format, &disks).unwrap();
+        assert_ne!(set.set().volumes[0].members[1].state, MemberState::InSync);
+    }
+}
+
+/// A member that md was about to bring up to date by the bitmap: before any bit is cleared, its superblock says that
+/// all of it is to be recovered. Whatever the first event is, and wherever it is cut.
+#[test]
+fn bits_that_a_member_is_recovered_by_stay() {
+    let format = &MD_12;
+    for event in [
+        Event::RegionsClean {
+            volume: 0,
+            first: 0,
+            count: 4,
+        },
+        Event::ResyncDone(0),
+        Event::Clean(0),
+        Event::Dirty(0),
+    ] {
+        // So large that it has a bitmap.
+        let (mut set, mut disks) = made_of(format, Level::Raid1, 2, blanks(2, 150 << 10, 512));
+        for event in [
+            Event::RegionsDirty {
+                volume: 0,
+                first: 0,
+                count: 4,
+            },
+            Event::Clean(0),
+        ] {
+            apply(&mut set, &mut disks, &event, 5).unwrap();
+        }
+        let sector = set.home(1).unwrap().bitmap.unwrap();
+        let features = word(&super_of(format, &disks[1]), v1::FEATURES);
+        let by_bitmap = features | feature::RECOVERY | feature::RECOVERY_BITMAP;
+        change(
+            format,
+            &mut disks[1],
+            v1::FEATURES,
+            &by_bitmap.to_le_bytes(),
+        );
+        let bits = |disk: &Disk| disk.read(sector, 1)[256..].to_vec();
+        let before = bits(&disks[0]);
+        let mut set = open(format, &disks).unwrap();
+        let member = set.set().volumes[0].members[1];
+        assert_eq!(member.state, MemberState::Rebuilding { done_sectors: 0 });
+        set.apply(&event, &context(6)).unwrap();
+        let plan = writes(Of(format), &set);
+        cut_everywhere(&disks, &plan, &mut Random(3), 30, &mut |cut, at| {
+            let features = word(&super_of(format, &cut[1]), v1::FEATURES);
+            let is_cleared = cut[..2].iter().any(|disk| bits(disk) != before);
+            let goes_by_bits = features & feature::RECOVERY_BITMAP != 0;
+            assert!(!(is_cleared && goes_by_bits), "{event:?}, {at}");
+        });
+        carry_out(&mut disks, &plan);
+        if !plan.is_empty() {
+            let features = word(&super_of(format, &disks[1]), v1::FEATURES);
+            let both = feature::RECOVERY | feature::RECOVERY_BITMAP;
+            assert_eq!(features & both, feature::RECOVERY, "{event:?}");
+        }
+    }
+}
+
+/// Data that starts where the superblock is, or is written: that cannot be.
+#[test]
+fn data_is_not_where_the_superblock_is_written() {
+    for (format, starts, least) in [(&MD_11, [1u64, 2, 7], 8u64), (&MD_12, [9, 10, 15], 16)] {
+        let (_, disks) = made(format, Level::Raid1, 2, 2);
+        // One sector of 512 bytes is all that 128 roles take; with 256 it is two.
+        for start in starts {
+            for (roles, fits_from) in [(128u32, least - 7), (256, least - 6), (1920, least)] {
+                let mut disk = disks[0].clone();
+                change(format, &mut disk, v1::ROLES_MAX, &roles.to_le_bytes());
+                change(format, &mut disk, v1::DATA_OFFSET, &start.to_le_bytes());
+                let is_taken = open(format, &[disk]).is_ok();
+                assert_eq!(is_taken, start >= fits_from, "{start} {roles}");
+            }
+        }
+    }
+}
