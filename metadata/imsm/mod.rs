@@ -247,8 +247,7 @@ impl ImsmSet {
             )),
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
-            // There is no place for it.
-            Event::ScrubProgress(..) => Ok(()),
+            Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
             Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
             // It is emptied; there is nothing to record.

@@ -9,7 +9,7 @@ use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, DiskState, Identity, Level, Member, MemberState,
-    Reason, Shape, Text, Volume,
+    Reason, Scrub, Shape, Text, Volume,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -81,7 +81,7 @@ impl ImsmSet {
             access,
             regions: None,
             stretches,
-            scrub: None,
+            scrub: scrub_of(raw, at, &place.shape, scale, size_sectors),
             crash_policy: CrashPolicy::Resync,
             deleted: false,
         })
@@ -338,6 +338,18 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
         (None, false, true) => Consistency::Dirty,
         (None, false, false) => Consistency::Clean,
     }
+}
+
+/// The check that goes on. A repair that was cut is a resync from where it was ([`is_resyncing`]): the format has the same
+/// for both.
+fn scrub_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64) -> Option<Scrub> {
+    let is_check = raw.u8(at + volume::MIGRATING) != 0
+        && raw.u8(at + volume::KIND) == volume::VERIFY
+        && raw.u32(at + volume::STATUS) & volume::FIX == 0;
+    (is_check && shape.level.is_redundant()).then(|| Scrub {
+        repairs: false,
+        done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
+    })
 }
 
 /// Whether the migration of the volume at `at` establishes redundancy.

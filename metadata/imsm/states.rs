@@ -7,6 +7,8 @@
 //! | members rebuilding | rebuild | their slots in sync | out of sync, degraded |
 //! | initialising, begun | init, or verify-and-fix when it once was in sync | normal | uninitialised, or normal |
 //! | initialising, not begun | none | uninitialised | |
+//! | being checked, all members there | verify | normal | normal |
+//! | being repaired, all members there | verify-and-fix | normal | normal |
 //! | else | none | normal, degraded, failed | |
 //!
 //! Slots of lost members are out of sync in both maps. A volume that is rebuilding and was never in
@@ -16,13 +18,38 @@ use super::layout::*;
 use super::model::{is_empty, is_lost, map_state};
 use super::set::ImsmSet;
 use super::units::sectors_per_unit;
-use crate::model::{Access, Checked, Consistency, MemberState, Shape, Slot, VolumeIndex};
+use crate::model::{Access, Checked, Consistency, MemberState, Scrub, Shape, Slot, VolumeIndex};
+
+/// What goes on with a volume.
+#[derive(Clone, Copy)]
+struct Migration {
+    kind: u8,
+    /// A verification mends what it finds.
+    fix: bool,
+    /// How far it is.
+    mark: u64,
+}
+
+impl Migration {
+    fn new(kind: u8, mark: u64) -> Self {
+        let fix = kind == volume::VERIFY;
+        Self { kind, fix, mark }
+    }
+
+    /// A check or repair that a person asked for.
+    fn scrub(scrub: Scrub) -> Self {
+        Self {
+            kind: volume::VERIFY,
+            fix: scrub.repairs,
+            mark: scrub.done_sectors,
+        }
+    }
+}
 
 /// What is written of a volume.
 struct Picture {
     shape: Shape,
-    /// Migration, when there is one, and its mark.
-    migration: Option<(u8, u64)>,
+    migration: Option<Migration>,
     /// State bytes of both maps.
     states: (u8, u8),
     /// First lost slot.
@@ -45,9 +72,9 @@ impl ImsmSet {
             return Ok(());
         };
         match picture.migration {
-            Some((kind, mark)) => {
+            Some(migration) => {
                 self.mpb.add_second_map(at)?;
-                self.set_migration(at, &picture.shape, kind, mark);
+                self.set_migration(at, &picture.shape, migration);
             }
             None => self.mpb.drop_second_map(at),
         }
@@ -91,17 +118,21 @@ impl ImsmSet {
             Consistency::Initialising { done_sectors } => Some(done_sectors),
             _ => None,
         };
+        let migration = |kind, mark| Some(Migration::new(kind, mark));
         let (migration, states) = match (rebuilt, begun) {
-            (Some(mark), Some(_)) => (Some((volume::REBUILD, mark)), (map::UNINITIALISED, lost)),
-            (Some(mark), None) => (Some((volume::REBUILD, mark)), (empty, lost)),
+            (Some(mark), Some(_)) => (migration(volume::REBUILD, mark), (map::UNINITIALISED, lost)),
+            (Some(mark), None) => (migration(volume::REBUILD, mark), (empty, lost)),
             (None, Some(0)) if never && !(migrating && kind == volume::INIT) => {
                 (None, (map::UNINITIALISED, lost))
             }
             (None, Some(mark)) if never => {
-                (Some((volume::INIT, mark)), (empty, map::UNINITIALISED))
+                (migration(volume::INIT, mark), (empty, map::UNINITIALISED))
             }
-            (None, Some(mark)) => (Some((volume::VERIFY, mark)), (empty, empty)),
-            (None, None) => (None, (empty, empty)),
+            (None, Some(mark)) => (migration(volume::VERIFY, mark), (empty, empty)),
+            (None, None) => {
+                let scrub = model.scrub.filter(|_| empty == map::NORMAL);
+                (scrub.map(Migration::scrub), (empty, empty))
+            }
         };
         let failed = model.members.iter().position(is_lost);
         Some(Picture {
@@ -115,16 +146,12 @@ impl ImsmSet {
     }
 
     /// Writes kind and checkpoint of a migration.
-    fn set_migration(&mut self, at: usize, shape: &Shape, kind: u8, mark: u64) {
+    fn set_migration(&mut self, at: usize, shape: &Shape, migration: Migration) {
         let status = self.mpb.raw().u32(at + volume::STATUS) & !volume::FIX;
-        let fix = if kind == volume::VERIFY {
-            volume::FIX
-        } else {
-            0
-        };
+        let fix = if migration.fix { volume::FIX } else { 0 };
         self.mpb.put32(at + volume::STATUS, status | fix);
-        self.mpb.put8(at + volume::KIND, kind);
-        let units = self.units(shape, kind, mark);
+        self.mpb.put8(at + volume::KIND, migration.kind);
+        let units = self.units(shape, migration.kind, migration.mark);
         self.mpb
             .put_pair(at + volume::UNIT_LO, at + volume::UNIT_HI, units);
     }

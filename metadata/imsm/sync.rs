@@ -5,7 +5,7 @@
 use super::layout::*;
 use super::set::ImsmSet;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, MemberState, Slot, Volume, VolumeIndex,
+    Access, Checked, Consistency, DiskIndex, MemberState, Scrub, Slot, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -164,6 +164,55 @@ impl ImsmSet {
             (true, _, true) => Ok(()),
             _ => self.refresh_volume(volume),
         }
+    }
+
+    /// [`crate::model::Event::ScrubProgress`]. Written when it comes to another unit; not while a rebuild or a resync has the
+    /// place.
+    #[inline(never)]
+    pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
+        let model = self.live_volume(volume)?;
+        let (shape, before) = (model.shape, model.scrub);
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        let most = shape.sync_sectors(model.size_sectors);
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors checked on {} that has {most} to check is impossible",
+                shape.level
+            ));
+        }
+        if !shape.level.is_redundant() || !matches!(model.access, Access::ReadWrite) {
+            return Ok(());
+        }
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.scrub = scrub;
+        }
+        let repairs = |scrub: Option<Scrub>| scrub.map(|scrub| scrub.repairs);
+        if repairs(before) != repairs(scrub) {
+            return self.refresh_volume(volume);
+        }
+        match self.record(volume) {
+            Some(at) if self.has_scrub(volume) => {
+                let units = self.units(&shape, volume::VERIFY, done);
+                self.put_units(at, units);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the migration that the MPB has of a volume is a scrub's.
+    fn has_scrub(&self, volume: VolumeIndex) -> bool {
+        let idle = |model: &Volume| {
+            let mut members = model.members.iter();
+            !matches!(model.consistency, Consistency::Initialising { .. })
+                && members.all(|member| member.state == MemberState::InSync)
+        };
+        self.frozen.is_none()
+            && self
+                .set
+                .volume(volume)
+                .is_some_and(|model| model.scrub.is_some() && idle(model))
     }
 
     /// [`crate::model::Event::ResyncDone`].
