@@ -24,7 +24,7 @@ use crate::reason;
 use kernel::prelude::*;
 
 /// Bytes that an MPB must be able to grow by: entries and maps of members that are replaced.
-const ROOM_BYTES: usize = 1 << 10;
+pub(super) const ROOM_BYTES: usize = 1 << 10;
 
 /// [`crate::metadata::Format::assemble`].
 #[inline(never)]

@@ -211,6 +211,6 @@ impl ImsmSet {
         self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
         self.note_policies();
         self.changed = true;
-        Ok(())
+        self.refresh_migration(volume, !is_clean && dirty != 0)
     }
 }

@@ -323,30 +323,33 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
     if !shape.level.is_redundant() || is_general(raw, at) {
         return Consistency::Clean;
     }
-    let dirty = raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
     let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
-    let most = shape.sync_sectors(size);
-    let mark = if is_resyncing(raw, at) {
-        Some(mark_of(raw, at, shape, scale, most))
-    } else {
-        None
-    };
-    match (mark, uninitialised, dirty) {
+    let is_first = is_resyncing(raw, at) && raw.u8(at + volume::KIND) == volume::INIT;
+    match (is_dirty(raw, at), uninitialised || is_first) {
         // What was in flight may be on either side of the mark.
-        (Some(_), _, true) | (None, true, _) => Consistency::Initialising { done_sectors: 0 },
-        (Some(mark), _, false) => Consistency::Initialising { done_sectors: mark },
-        (None, false, true) => Consistency::Dirty,
-        (None, false, false) => Consistency::Clean,
+        (true, true) => Consistency::Initialising { done_sectors: 0 },
+        // It agreed once: what is missing of it can be worked out but where writes were in flight.
+        (true, false) => Consistency::Dirty,
+        (false, _) if is_resyncing(raw, at) => Consistency::Initialising {
+            done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
+        },
+        (false, true) => Consistency::Initialising { done_sectors: 0 },
+        (false, false) => Consistency::Clean,
     }
 }
 
-/// The check that goes on. A repair that was cut is a resync from where it was ([`is_resyncing`]): the format has the same
-/// for both.
+/// Whether writes may have been in flight.
+fn is_dirty(raw: Raw<'_>, at: usize) -> bool {
+    raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0
+}
+
+/// The check that goes on. A repair that was cut is a resync from where it was ([`is_resyncing`]): the format has the
+/// same for both. With writes in flight there is no check, but something to resync.
 fn scrub_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64) -> Option<Scrub> {
     let is_check = raw.u8(at + volume::MIGRATING) != 0
         && raw.u8(at + volume::KIND) == volume::VERIFY
         && raw.u32(at + volume::STATUS) & volume::FIX == 0;
-    (is_check && shape.level.is_redundant()).then(|| Scrub {
+    (is_check && !is_dirty(raw, at) && shape.level.is_redundant()).then(|| Scrub {
         repairs: false,
         done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
     })

@@ -66,13 +66,13 @@ impl ImsmSet {
                 _ => None,
             })
             .min();
-        let units = self.units(&shape, volume::REBUILD, least.unwrap_or(0));
+        let units = self.units(at, &shape, volume::REBUILD, least.unwrap_or(0));
         self.put_units(at, units);
         Ok(())
     }
 
     /// Writes a checkpoint, when it is another one.
-    fn put_units(&mut self, at: usize, units: u64) {
+    pub fn put_units(&mut self, at: usize, units: u64) {
         let now = self
             .mpb
             .raw()
@@ -125,7 +125,8 @@ impl ImsmSet {
             self.mpb.put8(at + volume::DIRTY, value);
             self.changed = true;
         }
-        Ok(())
+        // Also when the mark is there already: whoever left it may have gone by what the migration says.
+        self.refresh_migration(volume, in_flight)
     }
 
     /// [`crate::model::Event::ResyncProgress`].
@@ -156,7 +157,7 @@ impl ImsmSet {
         let running = super::read_volumes::is_resyncing(self.mpb.raw(), at);
         match (was, running, rebuilding) {
             (true, true, false) => {
-                let units = self.units(&shape, kind, done);
+                let units = self.units(at, &shape, kind, done);
                 self.put_units(at, units);
                 Ok(())
             }
@@ -166,12 +167,12 @@ impl ImsmSet {
         }
     }
 
-    /// [`crate::model::Event::ScrubProgress`]. Written when it comes to another unit; not while a rebuild or a resync has the
-    /// place.
+    /// [`crate::model::Event::ScrubProgress`]. Written when it comes to another unit; not while a rebuild or a resync
+    /// has the place, nor its mark while writes are in flight.
     #[inline(never)]
     pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
         let model = self.live_volume(volume)?;
-        let (shape, before) = (model.shape, model.scrub);
+        let shape = model.shape;
         let done = scrub.map_or(0, |scrub| scrub.done_sectors);
         let most = shape.sync_sectors(model.size_sectors);
         if done > most {
@@ -187,32 +188,7 @@ impl ImsmSet {
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.scrub = scrub;
         }
-        let repairs = |scrub: Option<Scrub>| scrub.map(|scrub| scrub.repairs);
-        if repairs(before) != repairs(scrub) {
-            return self.refresh_volume(volume);
-        }
-        match self.record(volume) {
-            Some(at) if self.has_scrub(volume) => {
-                let units = self.units(&shape, volume::VERIFY, done);
-                self.put_units(at, units);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the migration that the MPB has of a volume is a scrub's.
-    fn has_scrub(&self, volume: VolumeIndex) -> bool {
-        let idle = |model: &Volume| {
-            let mut members = model.members.iter();
-            !matches!(model.consistency, Consistency::Initialising { .. })
-                && members.all(|member| member.state == MemberState::InSync)
-        };
-        self.frozen.is_none()
-            && self
-                .set
-                .volume(volume)
-                .is_some_and(|model| model.scrub.is_some() && idle(model))
+        self.refresh_migration(volume, false)
     }
 
     /// [`crate::model::Event::ResyncDone`].
