@@ -6,7 +6,7 @@
 use super::super::ppl::{self, Dialect};
 use super::layout::*;
 use super::model::{place_of, Place};
-use super::read_volumes::changes_shape;
+use super::read_volumes::{changes_shape, dirty_consistency};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, HoleLog, LeftLog, Level, LogRow, LoggedWrite, Slot,
@@ -198,19 +198,29 @@ impl ImsmSet {
         let Some((model, at, _)) = self.with_log(volume) else {
             return Err(reason!(EINVAL, "volume {volume} has no partial parity log"));
         };
+        let level = model.shape.level;
         let is_clean = is_settled && model.consistency == Consistency::Dirty;
+        let dirty = match self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT {
+            _ if is_clean => 0,
+            dirty => dirty,
+        };
+        self.mpb.put8(at + volume::DIRTY, dirty);
+        self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
+        let then = match dirty {
+            0 => None,
+            // Without the log there is no need to tell a resync from a dirty volume.
+            _ => Some(dirty_consistency(self.mpb.raw(), at, level)),
+        };
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.access = Access::ReadWrite;
             if is_clean {
                 model.consistency = Consistency::Clean;
+            } else if then == Some(Consistency::Dirty) {
+                model.consistency = Consistency::Dirty;
             }
         }
-        let dirty = self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT;
-        self.mpb
-            .put8(at + volume::DIRTY, if is_clean { 0 } else { dirty });
-        self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
         self.note_policies();
         self.changed = true;
-        self.refresh_migration(volume, !is_clean && dirty != 0)
+        self.refresh_migration(volume, dirty != 0)
     }
 }

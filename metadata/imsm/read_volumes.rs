@@ -323,14 +323,12 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
     if !shape.level.is_redundant() || is_general(raw, at) {
         return Consistency::Clean;
     }
+    if is_dirty(raw, at) {
+        return dirty_consistency(raw, at, shape.level);
+    }
     let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
-    let is_first = is_resyncing(raw, at) && raw.u8(at + volume::KIND) == volume::INIT;
-    match (is_dirty(raw, at), uninitialised || is_first) {
-        // What was in flight may be on either side of the mark.
-        (true, true) => Consistency::Initialising { done_sectors: 0 },
-        // It agreed once: what is missing of it can be worked out but where writes were in flight.
-        (true, false) => Consistency::Dirty,
-        (false, _) if is_resyncing(raw, at) => Consistency::Initialising {
+    match (is_resyncing(raw, at), uninitialised) {
+        (true, _) => Consistency::Initialising {
             done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
         },
         (false, true) => Consistency::Initialising { done_sectors: 0 },
@@ -338,8 +336,23 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
     }
 }
 
+/// The same of a volume in which writes may have been in flight: on either side of any mark.
+///
+/// What was in sync once is only dirty, also in a resync; but where there is a log, what that says would be taken for
+/// all that is wrong.
+pub fn dirty_consistency(raw: Raw<'_>, at: usize, level: Level) -> Consistency {
+    let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
+    let is_first = raw.u8(at + volume::KIND) == volume::INIT;
+    let has_log = log_sectors(raw, at, level).is_some();
+    if uninitialised || is_resyncing(raw, at) && (is_first || has_log) {
+        Consistency::Initialising { done_sectors: 0 }
+    } else {
+        Consistency::Dirty
+    }
+}
+
 /// Whether writes may have been in flight.
-fn is_dirty(raw: Raw<'_>, at: usize) -> bool {
+pub fn is_dirty(raw: Raw<'_>, at: usize) -> bool {
     raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0
 }
 

@@ -9,7 +9,7 @@
 //! | initialising, not begun | none | uninitialised | |
 //! | being checked, all members there, clean | verify | normal | normal |
 //! | being repaired, all members there, clean | verify-and-fix | normal | normal |
-//! | being checked or repaired, all members there, dirty | verify-and-fix, at its beginning | normal | normal |
+//! | being checked or repaired, all members there, dirty, no log | verify-and-fix, at its beginning | normal | normal |
 //! | else | none | normal, degraded, failed | |
 //!
 //! Slots of lost members are out of sync in both maps. A volume that is rebuilding and was never in
@@ -20,6 +20,7 @@
 
 use super::assemble::ROOM_BYTES;
 use super::layout::*;
+use super::left_log::log_sectors;
 use super::model::{is_empty, is_lost, map_state};
 use super::set::ImsmSet;
 use super::units::unit_of;
@@ -149,7 +150,9 @@ impl ImsmSet {
             (None, Some(mark)) => (migration(volume::VERIFY, mark), (empty, empty)),
             (None, None) => {
                 let is_dirty = model.consistency == Consistency::Dirty;
-                let scrub = model.scrub.filter(|_| empty == map::NORMAL);
+                // With a log, a resync of everything would be too much.
+                let has_log = is_dirty && log_sectors(raw, at, shape.level).is_some();
+                let scrub = model.scrub.filter(|_| empty == map::NORMAL && !has_log);
                 let scrub = scrub.map(|scrub| Migration::scrub(scrub, is_dirty));
                 (scrub, (empty, empty))
             }
@@ -184,7 +187,10 @@ impl ImsmSet {
             // Its mark stays, as with mdadm.
             return Ok(());
         }
-        let Some(Picture { shape, migration, .. }) = self.picture(volume, at) else {
+        let Some(Picture {
+            shape, migration, ..
+        }) = self.picture(volume, at)
+        else {
             return Ok(());
         };
         let same = match migration {

@@ -3,9 +3,11 @@
 //! Events about redundancy: rebuild, dirty and clean, resync.
 
 use super::layout::*;
+use super::read_volumes::{dirty_consistency, is_dirty, is_resyncing};
 use super::set::ImsmSet;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, MemberState, Scrub, Slot, Volume, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskIndex, MemberState, Scrub, Slot, Volume,
+    VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -100,18 +102,20 @@ impl ImsmSet {
         if !model.shape.level.is_redundant() {
             return Ok(());
         }
-        let then = match (model.consistency, in_flight) {
-            // Redundancy is still to be established, whether or not writes are in flight.
-            (initialising @ Consistency::Initialising { .. }, _) => initialising,
-            (_, true) => Consistency::Dirty,
-            (_, false) => Consistency::Clean,
-        };
-        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
-            model.consistency = then;
-        }
+        let (before, level) = (model.consistency, model.shape.level);
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
+        let as_read = match in_flight {
+            true => dirty_consistency(self.mpb.raw(), at, level),
+            false => Consistency::Clean,
+        };
+        let is_initialising = |consistency| matches!(consistency, Consistency::Initialising { .. });
+        // Redundancy is still to be established, whether or not writes are in flight.
+        let stays = is_initialising(before) && (!in_flight || is_initialising(as_read));
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.consistency = if stays { before } else { as_read };
+        }
         let value = match in_flight {
             true => self.in_flight_bits(volume),
             false => 0,
@@ -142,6 +146,10 @@ impl ImsmSet {
                 shape.level
             ));
         }
+        if before == Consistency::Dirty && model.crash_policy != CrashPolicy::Log {
+            // That says as much, and no mark counts beside it.
+            return Ok(());
+        }
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.consistency = Consistency::Initialising { done_sectors: done };
         }
@@ -154,7 +162,7 @@ impl ImsmSet {
             return Ok(());
         };
         let kind = self.mpb.raw().u8(at + volume::KIND);
-        let running = super::read_volumes::is_resyncing(self.mpb.raw(), at);
+        let running = is_resyncing(self.mpb.raw(), at);
         match (was, running, rebuilding) {
             (true, true, false) => {
                 let units = self.units(at, &shape, kind, done);
@@ -201,7 +209,7 @@ impl ImsmSet {
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
-        let in_flight = self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
+        let in_flight = is_dirty(self.mpb.raw(), at);
         let then = match in_flight {
             true => Consistency::Dirty,
             false => Consistency::Clean,

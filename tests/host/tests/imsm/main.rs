@@ -16,3 +16,4 @@ mod reshape;
 mod returns;
 mod rewritten;
 mod samples;
+mod syncs;
