@@ -218,7 +218,9 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
     let raw = newest.raw;
     for one in 0..raw.disks() {
         let serial = serial::squeezed(&raw.serial(one));
-        if (0..one).any(|other| serial::squeezed(&raw.serial(other)) == serial) {
+        // What is left of those of lost disks may be alike.
+        let twice = (0..one).any(|other| serial::squeezed(&raw.serial(other)) == serial);
+        if twice && !serial::is_marked(&serial) {
             return Some(reason!(
                 EINVAL,
                 "two disks have serial number {}: which is which is not certain",
@@ -307,7 +309,8 @@ fn add_listed(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
             .iter()
             .filter(|one| entry_of_found(raw, one) == Some(entry));
         let one = here.next();
-        let twice = here.next().is_some();
+        // What two disks hold that were lost counts for nothing, whichever is which.
+        let twice = here.next().is_some() && !serial::is_marked(&listed);
         let failed = status & disk::FAILED != 0;
         let state = match (one.is_some(), failed, gone) {
             // It was away: what it holds is old.

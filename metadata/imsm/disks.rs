@@ -276,7 +276,7 @@ impl ImsmSet {
             };
         }
         self.refresh_volume(volume)?;
-        self.drop_unnamed(context, SPARE_GENERATION);
+        self.drop_unnamed(context, SPARE_GENERATION)?;
         self.refresh_role(disk);
         self.changed = true;
         Ok(())

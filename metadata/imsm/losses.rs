@@ -206,22 +206,26 @@ impl ImsmSet {
     /// Takes entries out that no volume names any more. Disks that are here and work become spares,
     /// others are not known to the set any more.
     #[inline(never)]
-    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) {
+    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) -> Checked {
         for entry in (0..self.mpb.raw().disks()).rev() {
             if self.is_named(entry) {
                 continue;
             }
             let disk = self.disk_of_entry(u32::from(entry));
+            if let Some(disk) = disk {
+                // Before the next one has its number. The log becomes shorter: that does not fail.
+                self.forget_bad_ranges(disk)?;
+            }
             self.drop_entry(entry);
             if let Some(disk) = disk {
                 self.unlist(disk, context, generation);
             }
         }
+        Ok(())
     }
 
     /// What becomes of a disk whose entry was taken out.
     fn unlist(&mut self, disk: DiskIndex, context: &Context, generation: u32) {
-        self.set.bad_ranges.retain(|range| range.disk != disk);
         self.forget(disk);
         let here = self.disk_meta(disk).is_some_and(|meta| meta.home.is_some());
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {

@@ -429,7 +429,7 @@ impl ImsmSet {
         if self.mpb.raw().volumes() == 0 {
             let _ = self.mpb.resize_bad_log(0)?;
             let generation = self.next_generation();
-            self.drop_unnamed(context, generation);
+            self.drop_unnamed(context, generation)?;
         }
         for disk in 0..self.disks.len() {
             self.refresh_role(disk as DiskIndex);

@@ -4,7 +4,7 @@
 
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{
-    apply, carry_out, context, cut_everywhere, facts, open, open_keyed, writes, Random,
+    apply, blanks, carry_out, context, create, cut_everywhere, facts, open, open_keyed, writes, Random,
 };
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
@@ -242,5 +242,35 @@ fn two_that_were_ahead_are_lost_together() {
                 }
             }
         }
+    }
+}
+
+/// Of a serial number of a disk that is gone its last characters stay, and those of two may be alike. Neither place is
+/// given away by that.
+#[test]
+fn lost_disks_whose_numbers_end_alike() {
+    let mut disks = blanks(4, 64, 512);
+    for (disk, first) in disks.iter_mut().zip(["A", "B", "C", "D"]) {
+        disk.name = format!("{first}-123456789ABC");
+    }
+    let set = create(&mut disks);
+    let mut world = World::new(set, disks, 2);
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid10, &all)));
+    world.apply(&Event::DiskMissing(0));
+    world.apply(&Event::DiskMissing(2));
+    let rest = [(1, &world.disks[1]), (3, &world.disks[3])];
+    let again = open_keyed(&rest).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    let states: Vec<MemberState> = volume.members.iter().map(|m| m.state).collect();
+    let (here, gone) = (MemberState::InSync, MemberState::Missing);
+    assert_eq!(states, [gone, here, gone, here]);
+    // They are back: which is which is not known, and does not matter to the others.
+    let again = open(&world.disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    for slot in [0, 2] {
+        assert_ne!(volume.members[slot].state, MemberState::InSync);
     }
 }
