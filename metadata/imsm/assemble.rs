@@ -18,13 +18,10 @@ use super::set::{DiskMeta, Home, ImsmSet};
 use crate::model::alloc::boxed;
 use crate::model::{
     Access, BadRange, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
-    DISKS_MAX,
+    VolumeIndex, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
-
-/// Bytes that an MPB must be able to grow by: entries and maps of members that are replaced.
-pub(super) const ROOM_BYTES: usize = 1 << 10;
 
 /// [`crate::metadata::Format::assemble`].
 #[inline(never)]
@@ -49,7 +46,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
     add_others(&mut set, &found)?;
     note_odd(&mut set, &found)?;
     add_volumes(&mut set)?;
-    limit_size(&mut set)?;
+    set.limit_size();
     add_bad_ranges(&mut set)?;
     for disk in 0..set.disks.len() {
         set.refresh_role(disk as DiskIndex);
@@ -473,7 +470,7 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
         set.volumes.push(Some(index), GFP_KERNEL)?;
     }
     for index in 0..count {
-        let Some(other) = (0..count).find(|&other| other != index && set.overlap(index, other))
+        let Some(other) = (0..count).find(|&other| other != index && set.overlap(VolumeIndex::from(index), VolumeIndex::from(other)))
         else {
             continue;
         };
@@ -511,45 +508,6 @@ fn add_bad_ranges(set: &mut ImsmSet) -> Checked {
             sectors: u32::try_from(blocks * scale).unwrap_or(0),
         };
         set.set.add_bad_range(range)?;
-    }
-    Ok(())
-}
-
-/// Finds out how long the MPB may become: it grows towards the volumes.
-#[inline(never)]
-fn limit_size(set: &mut ImsmSet) -> Checked {
-    let block = set.block_sectors();
-    let mut limit = MPB_BYTES_MAX as u64;
-    for (index, meta) in set.disks.iter().enumerate() {
-        let Some(anchor) = meta.anchor.filter(|_| meta.entry.is_some()) else {
-            continue;
-        };
-        let end = set
-            .set
-            .memberships(index as DiskIndex)
-            .filter_map(|(volume, _, member)| {
-                let sectors = set.set.volume(volume)?.shape.member_sectors;
-                Some(member.offset_sectors.saturating_add(sectors))
-            })
-            .max()
-            .unwrap_or(0);
-        let free = anchor.saturating_mul(block).saturating_sub(end);
-        let blocks = free.checked_div(block).unwrap_or(0).saturating_add(1);
-        limit = limit.min(blocks.saturating_mul(u64::from(set.block_bytes)));
-    }
-    let limit = usize::try_from(limit).unwrap_or(MPB_BYTES_MAX);
-    set.mpb.set_limit(limit);
-    if set.mpb.room() < ROOM_BYTES && set.frozen.is_none() {
-        let why = reason!(
-            ENOSPC,
-            "there is no room behind the volumes for {ROOM_BYTES} bytes more of metadata"
-        );
-        set.frozen = Some(why);
-        for model in set.set.volumes.iter_mut() {
-            if matches!(model.access, Access::ReadWrite) {
-                model.access = Access::ReadOnly(why);
-            }
-        }
     }
     Ok(())
 }

@@ -50,6 +50,15 @@ pub fn has_room(raw: Raw<'_>, map: usize, scale: u64, place: &Place, sectors: u3
         .is_some_and(|first| first >= data_end && first.saturating_add(u64::from(sectors)) <= end)
 }
 
+/// Where the log of each member of the volume at `at`, which is at `place`, ends; `None` without one that lies where it
+/// should.
+pub fn log_end(raw: Raw<'_>, at: usize, scale: u64, place: &Place) -> Option<u64> {
+    let sectors = log_sectors(raw, at, place.shape.level)?;
+    let map = raw.map_at(at, Which::First);
+    has_room(raw, map, scale, place, sectors).then_some(())?;
+    log_start(raw, map, scale)?.checked_add(u64::from(sectors))
+}
+
 impl ImsmSet {
     /// A volume with a log that can be used; where its record is; how long its logs are.
     fn with_log(&self, volume: VolumeIndex) -> Option<(&Volume, usize, u32)> {
@@ -178,10 +187,42 @@ impl ImsmSet {
                 "there is no room of {LOGS_SECTORS} sectors behind the data of its members"
             ));
         }
+        let first = log_start(raw, map, scale).unwrap_or(u64::MAX);
+        let end = first.saturating_add(u64::from(LOGS_SECTORS));
+        let limit = self.check_log_place(volume, first, end)?;
         self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_LOGS);
+        self.lower_limit(limit);
         self.note_policies();
         self.changed = true;
         Ok(())
+    }
+
+    /// Refuses a log at `first .. end` of each member when something else is or may be there; gives how long the MPB may
+    /// become beside it.
+    fn check_log_place(&self, volume: VolumeIndex, first: u64, end: u64) -> Checked<usize> {
+        if self.is_others(volume, first, end) {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "another volume is where the log of volume {volume} would be"
+            ));
+        }
+        let mut limit = MPB_BYTES_MAX;
+        let members = self.set.volume(volume).into_iter();
+        for disk in members.flat_map(|model| model.members.iter().filter_map(|m| m.disk)) {
+            let Some(anchor) = self.disk_meta(disk).and_then(|meta| meta.anchor) else {
+                continue;
+            };
+            let usable = self.live_disk(disk)?.usable_sectors;
+            if end > usable {
+                return Err(reason!(
+                    EOPNOTSUPP,
+                    "disk {disk} has {usable} sectors, the log would end at sector {end}"
+                ));
+            }
+            let end = end.max(self.used_end(disk));
+            limit = limit.min(self.limit_with(anchor, end, 0)?);
+        }
+        Ok(limit)
     }
 
     /// The dirty bits of a volume in which writes are in flight.

@@ -165,7 +165,7 @@ impl ImsmSet {
     }
 
     /// Whether some volume names an entry.
-    fn is_named(&self, entry: u8) -> bool {
+    pub(super) fn is_named(&self, entry: u8) -> bool {
         let raw = self.mpb.raw();
         (0..raw.volumes()).any(|index| {
             let at = raw.volume_at(index);
@@ -177,15 +177,15 @@ impl ImsmSet {
         })
     }
 
-    /// Where the last member ends that an entry has a slot of.
+    /// Where the last member ends that an entry has a slot of, with its log.
     pub(super) fn named_end(&self, entry: u8) -> Option<u64> {
         let raw = self.mpb.raw();
         let ends = self.set.live_volumes().filter_map(|(index, model)| {
             let map = raw.map_at(self.record(index)?, Which::First);
             let named = (0..model.shape.members)
                 .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry));
-            let start = model.members.first()?.offset_sectors;
-            named.then_some(start.saturating_add(model.shape.member_sectors))
+            let (_, end) = self.volume_stretch(index)?;
+            named.then_some(end)
         });
         ends.max()
     }

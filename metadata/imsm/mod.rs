@@ -14,6 +14,7 @@
 //! | `assemble`, `read_volumes` | disks of a family to a set; volumes, and what may be done with them |
 //! | `left_log` | the partial parity log: where it is, and how it is taken off |
 //! | `reshape` | volumes that mdadm or the firmware is reshaping: what lies where |
+//! | `room` | what lies where on the disks, and how far the MPB may grow |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `losses` | events about disks that join, and that go |
 //! | `volumes`, `sync`, `bad_log` | events about volumes, redundancy, bad blocks |
@@ -37,6 +38,7 @@ mod presume;
 pub mod probe;
 mod read_volumes;
 pub mod reshape;
+mod room;
 pub mod serial;
 pub mod set;
 mod states;

@@ -9,7 +9,7 @@ use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, DiskState, Identity, Level, Member, MemberState,
-    Reason, Scrub, Shape, Text, Volume,
+    Reason, Scrub, Shape, Text, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -155,26 +155,13 @@ impl ImsmSet {
         }
     }
 
-    /// Whether two volumes of the table use the same part of some disk. The model has both.
-    pub fn overlap(&self, one: u8, other: u8) -> bool {
-        let raw = self.mpb.raw();
-        let map = |index: u8| raw.map_at(raw.volume_at(index), Which::First);
-        let place = |index: u8| {
-            let volume = self.set.volumes.get(usize::from(index))?;
-            let start = volume.members.first()?.offset_sectors;
-            let end = start.checked_add(volume.shape.member_sectors)?;
-            Some((start, end))
-        };
-        let (Some(first), Some(second)) = (place(one), place(other)) else {
+    /// Whether two volumes use the same part of some disk. The model has both.
+    pub fn overlap(&self, one: VolumeIndex, other: VolumeIndex) -> bool {
+        let (first, second) = (self.volume_stretch(one), self.volume_stretch(other));
+        let (Some(first), Some(second)) = (first, second) else {
             return false;
         };
-        let (ours, theirs) = (map(one), map(other));
-        let slots = |map: usize| 0..u16::from(raw.u8(map + map::MEMBERS));
-        let shares = slots(ours).any(|slot| {
-            let disk = raw.order(ours, slot) & map::DISK;
-            slots(theirs).any(|slot| raw.order(theirs, slot) & map::DISK == disk)
-        });
-        shares && first.0 < second.1 && second.0 < first.1
+        first.0 < second.1 && second.0 < first.1 && self.share_disks(one, other)
     }
 
     /// What may be done with the volume at `at`.

@@ -18,10 +18,10 @@
 //! While writes are in flight no mark of a sync counts, and nothing is only looked at: what mdadm reads of a
 //! migration goes before the dirty mark, and it would resync too little, or nothing.
 
-use super::assemble::ROOM_BYTES;
 use super::layout::*;
 use super::left_log::log_sectors;
 use super::model::{is_empty, is_lost, map_state};
+use super::room::ROOM_BYTES;
 use super::set::ImsmSet;
 use super::units::unit_of;
 use crate::model::{Access, Checked, Consistency, MemberState, Scrub, Shape, Slot, VolumeIndex};
