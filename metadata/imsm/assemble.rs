@@ -39,6 +39,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
             found.len()
         ));
     }
+    probe::drop_left_over(&mut found);
     let newest = newest(&found).ok_or_else(|| reason!(EINVAL, "no disk has a whole Intel MPB"))?;
     let mut set = empty_set(newest)?;
     set.frozen = why_frozen(&found, newest);
@@ -470,8 +471,9 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
         set.volumes.push(Some(index), GFP_KERNEL)?;
     }
     for index in 0..count {
-        let Some(other) = (0..count).find(|&other| other != index && set.overlap(VolumeIndex::from(index), VolumeIndex::from(other)))
-        else {
+        let Some(other) = (0..count).find(|&other| {
+            other != index && set.overlap(VolumeIndex::from(index), VolumeIndex::from(other))
+        }) else {
             continue;
         };
         // A write to one would be one to the other.

@@ -211,7 +211,9 @@ impl ImsmSet {
     pub fn spare_assigned(&mut self, disk: DiskIndex, role: SpareRole) -> Checked {
         self.usable_disk(disk)?;
         self.check_idle(disk)?;
-        let entry = self.entry(disk).filter(|&entry| !self.is_spare_entry(entry));
+        let entry = self
+            .entry(disk)
+            .filter(|&entry| !self.is_spare_entry(entry));
         match (role, entry) {
             (SpareRole::Dedicated(_), _) => Err(no_dedicated()),
             (SpareRole::Global, None) | (SpareRole::None, Some(_)) => Ok(()),

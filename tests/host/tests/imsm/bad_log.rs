@@ -145,7 +145,9 @@ fn entries_are_no_longer_than_mdadm_can_count() {
         let blocks = sectors / scale;
         let all = entries(&world);
         assert_eq!(all.len() as u64, blocks.div_ceil(most));
-        assert!(all.iter().all(|(blocks, disk, _)| *blocks <= most && *disk == 1));
+        assert!(all
+            .iter()
+            .all(|(blocks, disk, _)| *blocks <= most && *disk == 1));
         assert_eq!(all.iter().map(|(blocks, ..)| blocks).sum::<u64>(), blocks);
         // What does not fit so is refused.
         let much = BadRange {
