@@ -146,8 +146,8 @@ impl ImsmSet {
                 shape.level
             ));
         }
-        if before == Consistency::Dirty && model.crash_policy != CrashPolicy::Log {
-            // That says as much, and no mark counts beside it.
+        if done == 0 && before == Consistency::Dirty && model.crash_policy != CrashPolicy::Log {
+            // That says as much.
             return Ok(());
         }
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
@@ -161,6 +161,11 @@ impl ImsmSet {
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
+        if done > 0 && self.mpb.raw().u8(at + volume::DIRTY) != 0 {
+            // There is no mark while writes are in flight, so none are; and beside the dirty bit it would count for nothing.
+            self.mpb.put8(at + volume::DIRTY, 0);
+            self.changed = true;
+        }
         let kind = self.mpb.raw().u8(at + volume::KIND);
         let running = is_resyncing(self.mpb.raw(), at);
         match (was, running, rebuilding) {

@@ -358,7 +358,6 @@ fn mdadm_reads_our_syncs() {
         );
         world.apply(&Event::ResyncDone(0));
         world.apply(&Event::Dirty(0));
-        world.apply(&Event::Clean(0));
         world.apply(&Event::ResyncProgress {
             volume: 0,
             done_sectors: unit * 3,

@@ -11,6 +11,7 @@ use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     Access, Consistency, CrashPolicy, Event, Level, Member, MemberState, Scrub, SpareRole,
+    VolumeSpec,
 };
 use host_tests::samples::Disk;
 
@@ -393,4 +394,48 @@ fn a_verification_is_carried_on() {
     set.apply(&Event::ScrubProgress(0, None), &context(4))
         .unwrap();
     assert_eq!(recorded(&set), None);
+}
+
+/// A resync after a crash, and an initialisation in which there were writes, are stopped with nothing in flight: they go on
+/// at their mark. One that a person asks for while writes are in flight begins anew after a crash, as any.
+#[test]
+fn marks_outlive_a_clean_stop() {
+    let done_sectors = 5 * 384;
+    let progress = |done_sectors| Event::ResyncProgress {
+        volume: 0,
+        done_sectors,
+    };
+    let marked = Consistency::Initialising { done_sectors };
+    for (assume_clean, log) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut world = World::created(3, 64, 512, 6);
+        let all = [Some(0), Some(1), Some(2)];
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            assume_clean,
+            ..spec("v", Level::Raid5, &all)
+        }));
+        if log {
+            world.apply(&Event::CrashPolicySet(0, CrashPolicy::Log));
+        }
+        let read = |world: &World| {
+            let set = open(&world.disks).unwrap();
+            set.set().volume(0).unwrap().consistency
+        };
+        world.apply(&Event::Dirty(0));
+        world.apply(&progress(0));
+        let crashed = match assume_clean && !log {
+            true => Consistency::Dirty,
+            false => Consistency::Initialising { done_sectors: 0 },
+        };
+        assert_eq!(read(&world), crashed);
+        world.apply(&progress(done_sectors));
+        assert_eq!(read(&world), marked);
+        world.apply(&Event::Clean(0));
+        assert_eq!(read(&world), marked);
+        world.apply(&progress(0));
+        world.apply(&Event::Dirty(0));
+        assert_eq!(read(&world), crashed);
+        world.apply(&Event::ResyncDone(0));
+        world.apply(&Event::Clean(0));
+        assert_eq!(read(&world), Consistency::Clean);
+    }
 }
