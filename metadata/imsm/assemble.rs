@@ -18,13 +18,10 @@ use super::set::{DiskMeta, Home, ImsmSet};
 use crate::model::alloc::boxed;
 use crate::model::{
     Access, BadRange, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
-    DISKS_MAX,
+    VolumeIndex, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
-
-/// Bytes that an MPB must be able to grow by: entries and maps of members that are replaced.
-const ROOM_BYTES: usize = 1 << 10;
 
 /// [`crate::metadata::Format::assemble`].
 #[inline(never)]
@@ -42,6 +39,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
             found.len()
         ));
     }
+    probe::drop_left_over(&mut found);
     let newest = newest(&found).ok_or_else(|| reason!(EINVAL, "no disk has a whole Intel MPB"))?;
     let mut set = empty_set(newest)?;
     set.frozen = why_frozen(&found, newest);
@@ -49,7 +47,7 @@ pub fn assemble(images: &[&DiskImage]) -> Checked<KBox<ImsmSet>> {
     add_others(&mut set, &found)?;
     note_odd(&mut set, &found)?;
     add_volumes(&mut set)?;
-    limit_size(&mut set)?;
+    set.limit_size();
     add_bad_ranges(&mut set)?;
     for disk in 0..set.disks.len() {
         set.refresh_role(disk as DiskIndex);
@@ -218,7 +216,9 @@ fn why_frozen(found: &[Found<'_>], newest: &Found<'_>) -> Option<Reason> {
     let raw = newest.raw;
     for one in 0..raw.disks() {
         let serial = serial::squeezed(&raw.serial(one));
-        if (0..one).any(|other| serial::squeezed(&raw.serial(other)) == serial) {
+        // What is left of those of lost disks may be alike.
+        let twice = (0..one).any(|other| serial::squeezed(&raw.serial(other)) == serial);
+        if twice && !serial::is_marked(&serial) {
             return Some(reason!(
                 EINVAL,
                 "two disks have serial number {}: which is which is not certain",
@@ -307,7 +307,8 @@ fn add_listed(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
             .iter()
             .filter(|one| entry_of_found(raw, one) == Some(entry));
         let one = here.next();
-        let twice = here.next().is_some();
+        // What two disks hold that were lost counts for nothing, whichever is which.
+        let twice = here.next().is_some() && !serial::is_marked(&listed);
         let failed = status & disk::FAILED != 0;
         let state = match (one.is_some(), failed, gone) {
             // It was away: what it holds is old.
@@ -470,8 +471,9 @@ fn add_volumes(set: &mut ImsmSet) -> Checked {
         set.volumes.push(Some(index), GFP_KERNEL)?;
     }
     for index in 0..count {
-        let Some(other) = (0..count).find(|&other| other != index && set.overlap(index, other))
-        else {
+        let Some(other) = (0..count).find(|&other| {
+            other != index && set.overlap(VolumeIndex::from(index), VolumeIndex::from(other))
+        }) else {
             continue;
         };
         // A write to one would be one to the other.
@@ -508,45 +510,6 @@ fn add_bad_ranges(set: &mut ImsmSet) -> Checked {
             sectors: u32::try_from(blocks * scale).unwrap_or(0),
         };
         set.set.add_bad_range(range)?;
-    }
-    Ok(())
-}
-
-/// Finds out how long the MPB may become: it grows towards the volumes.
-#[inline(never)]
-fn limit_size(set: &mut ImsmSet) -> Checked {
-    let block = set.block_sectors();
-    let mut limit = MPB_BYTES_MAX as u64;
-    for (index, meta) in set.disks.iter().enumerate() {
-        let Some(anchor) = meta.anchor.filter(|_| meta.entry.is_some()) else {
-            continue;
-        };
-        let end = set
-            .set
-            .memberships(index as DiskIndex)
-            .filter_map(|(volume, _, member)| {
-                let sectors = set.set.volume(volume)?.shape.member_sectors;
-                Some(member.offset_sectors.saturating_add(sectors))
-            })
-            .max()
-            .unwrap_or(0);
-        let free = anchor.saturating_mul(block).saturating_sub(end);
-        let blocks = free.checked_div(block).unwrap_or(0).saturating_add(1);
-        limit = limit.min(blocks.saturating_mul(u64::from(set.block_bytes)));
-    }
-    let limit = usize::try_from(limit).unwrap_or(MPB_BYTES_MAX);
-    set.mpb.set_limit(limit);
-    if set.mpb.room() < ROOM_BYTES && set.frozen.is_none() {
-        let why = reason!(
-            ENOSPC,
-            "there is no room behind the volumes for {ROOM_BYTES} bytes more of metadata"
-        );
-        set.frozen = Some(why);
-        for model in set.set.volumes.iter_mut() {
-            if matches!(model.access, Access::ReadWrite) {
-                model.access = Access::ReadOnly(why);
-            }
-        }
     }
     Ok(())
 }

@@ -171,26 +171,51 @@ impl ImsmSet {
         Ok(())
     }
 
+    /// Most blocks of an entry: mdadm counts its sectors of 512 bytes in one byte.
+    fn entry_blocks(&self) -> u64 {
+        let blocks = bad::BLOCKS_MAX.checked_div(self.block_sectors());
+        blocks.unwrap_or(bad::BLOCKS_MAX).max(1)
+    }
+
     /// Entries that a range takes.
     fn entries_for(&self, range: &BadRange) -> u64 {
+        self.entries_of(range, self.entry_blocks())
+    }
+
+    /// Entries that a range takes when one has `most` blocks.
+    fn entries_of(&self, range: &BadRange, most: u64) -> u64 {
         let blocks = u64::from(range.sectors).div_ceil(self.block_sectors().max(1));
-        blocks.div_ceil(bad::BLOCKS_MAX)
+        blocks.div_ceil(most.max(1))
     }
 
     /// Entries that all ranges of disks of the table take.
     fn log_entries(&self) -> u64 {
+        self.all_entries(self.entry_blocks())
+    }
+
+    /// The same, when one has `most` blocks.
+    fn all_entries(&self, most: u64) -> u64 {
         self.set
             .bad_ranges
             .iter()
             .filter(|range| self.entry(range.disk).is_some())
-            .map(|range| self.entries_for(range))
+            .map(|range| self.entries_of(range, most))
             .sum()
     }
 
     /// Writes the log from the model.
     #[inline(never)]
     fn write_bad_log(&mut self) -> Checked {
-        let count = u32::try_from(self.log_entries())
+        let needed = self.log_entries();
+        let bytes = bad::ENTRIES + (needed as usize).saturating_mul(bad::ENTRY_BYTES);
+        let now = self.mpb.raw().u32(header::BAD_LOG_BYTES) as usize;
+        let fits = bytes <= now.saturating_add(self.mpb.room());
+        let most = match fits && needed <= u64::from(BAD_ENTRIES_MAX) {
+            true => self.entry_blocks(),
+            // What others wrote may fit only as they wrote it.
+            false => bad::BLOCKS_MAX,
+        };
+        let count = u32::try_from(self.all_entries(most))
             .unwrap_or(u32::MAX)
             .min(BAD_ENTRIES_MAX);
         let log = self.mpb.resize_bad_log(count)?;
@@ -207,7 +232,7 @@ impl ImsmSet {
             let mut first = range.sector.checked_div(block).unwrap_or(0);
             let mut left = u64::from(range.sectors).div_ceil(block.max(1));
             while left > 0 && at < end {
-                let blocks = left.min(bad::BLOCKS_MAX);
+                let blocks = left.min(most);
                 self.mpb.put8(at, (blocks - 1) as u8);
                 self.mpb.put8(at + 1, entry);
                 let [a, b, c, d, e, f, ..] = first.to_le_bytes();

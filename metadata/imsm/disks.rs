@@ -162,14 +162,15 @@ impl ImsmSet {
             ));
         }
         let (anchor, usable) = place_on(facts);
-        if let Some(end) = entry
-            .and_then(|entry| self.named_end(entry))
-            .filter(|end| *end > usable)
-        {
-            return Err(reason!(
-                ENOSPC,
-                "the disk has {usable} sectors, its place in a volume ends at sector {end}"
-            ));
+        let mut limit = MPB_BYTES_MAX;
+        if let Some(end) = entry.and_then(|entry| self.named_end(entry)) {
+            if end > usable {
+                return Err(reason!(
+                    ENOSPC,
+                    "the disk has {usable} sectors, its place in a volume ends at sector {end}"
+                ));
+            }
+            limit = self.limit_with(anchor, end, 0)?;
         }
         let blocks = probe::blocks(facts).map_or(0, |(blocks, _)| blocks);
         let home = self.fresh_home()?;
@@ -186,6 +187,7 @@ impl ImsmSet {
             model.usable_sectors = usable;
             model.failure_predicted = false;
         }
+        self.lower_limit(limit);
         self.forget(disk);
         match entry {
             Some(entry) => {
@@ -209,7 +211,10 @@ impl ImsmSet {
     pub fn spare_assigned(&mut self, disk: DiskIndex, role: SpareRole) -> Checked {
         self.usable_disk(disk)?;
         self.check_idle(disk)?;
-        match (role, self.entry(disk)) {
+        let entry = self
+            .entry(disk)
+            .filter(|&entry| !self.is_spare_entry(entry));
+        match (role, entry) {
             (SpareRole::Dedicated(_), _) => Err(no_dedicated()),
             (SpareRole::Global, None) | (SpareRole::None, Some(_)) => Ok(()),
             (SpareRole::Global, Some(_)) => Err(reason!(
@@ -232,16 +237,17 @@ impl ImsmSet {
         disk: DiskIndex,
         context: &Context,
     ) -> Checked {
-        let offset_sectors = self.check_activation(volume, slot, disk)?;
+        let (offset_sectors, end) = self.check_activation(volume, slot, disk)?;
         // From the first change on nothing may fail.
-        if let Some(at) = self.record(volume) {
-            let raw = self.mpb.raw();
-            let map_bytes = match raw.u8(at + volume::MIGRATING) {
-                0 => raw.map_len(at + volume::BYTES),
-                _ => 0,
-            };
-            self.check_room_to_list(disk, map_bytes)?;
-        }
+        let raw = self.mpb.raw();
+        let map_bytes = match self.record(volume) {
+            Some(at) if raw.u8(at + volume::MIGRATING) == 0 => raw.map_len(at + volume::BYTES),
+            _ => 0,
+        };
+        self.check_room_to_list(disk, map_bytes)?;
+        let anchor = self.usable_disk(disk)?.anchor.unwrap_or(0);
+        let more_bytes = map_bytes.saturating_add(disk::BYTES);
+        let limit = self.limit_with(anchor, end.max(self.used_end(disk)), more_bytes)?;
         let Some(facts) = self.live_disk(disk)?.facts else {
             return Ok(());
         };
@@ -257,6 +263,7 @@ impl ImsmSet {
             }
             self.log_listed(disk)?;
         }
+        self.configure(disk);
         self.give_up_place(volume, slot, disk);
         // Members have changed: a disk that is left out must not be taken for one of them.
         let raw = self.mpb.raw();
@@ -276,7 +283,8 @@ impl ImsmSet {
             };
         }
         self.refresh_volume(volume)?;
-        self.drop_unnamed(context, SPARE_GENERATION);
+        self.drop_unnamed(context, SPARE_GENERATION)?;
+        self.lower_limit(limit);
         self.refresh_role(disk);
         self.changed = true;
         Ok(())
@@ -314,9 +322,15 @@ impl ImsmSet {
         }
     }
 
-    /// Everything that may speak against an activation; gives the member's first sector.
+    /// Everything that may speak against an activation; gives the member's first sector, and where the volume and its log
+    /// end.
     #[inline(never)]
-    fn check_activation(&self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Checked<u64> {
+    fn check_activation(
+        &self,
+        volume: VolumeIndex,
+        slot: Slot,
+        disk: DiskIndex,
+    ) -> Checked<(u64, u64)> {
         let model = self.writable_volume(volume)?;
         if !model.shape.level.is_redundant() {
             return Err(reason!(EINVAL, "{} cannot be rebuilt", model.shape.level));
@@ -335,9 +349,10 @@ impl ImsmSet {
                 "disk {disk} is a member of the volume already"
             ));
         }
-        let end = member
-            .offset_sectors
-            .saturating_add(model.shape.member_sectors);
+        let start = member.offset_sectors;
+        let data_end = start.saturating_add(model.shape.member_sectors);
+        let stretch = self.volume_stretch(volume);
+        let end = stretch.map_or(data_end, |(_, end)| end);
         let usable = self.live_disk(disk)?.usable_sectors;
         if end > usable {
             return Err(reason!(
@@ -346,18 +361,14 @@ impl ImsmSet {
             ));
         }
         let mut taken = false;
-        for (_, other) in self.set.live_volumes() {
-            for held in other.members.iter().filter(|held| held.disk == Some(disk)) {
-                let last = held
-                    .offset_sectors
-                    .saturating_add(other.shape.member_sectors);
-                taken |= held.offset_sectors < end && member.offset_sectors < last;
-            }
+        for (other, _, held) in self.set.memberships(disk) {
+            let last = self.volume_stretch(other).map_or(u64::MAX, |(_, end)| end);
+            taken |= held.offset_sectors < end && start < last;
         }
         if taken {
             return Err(reason!(ENOSPC, "disk {disk} holds another volume there"));
         }
-        Ok(member.offset_sectors)
+        Ok((start, end))
     }
 }
 

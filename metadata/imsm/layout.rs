@@ -232,7 +232,7 @@ pub mod bad {
     pub const ENTRIES: usize = 8;
     /// Length of an entry: blocks less one (1 byte), disk (1 byte), first block (6 bytes).
     pub const ENTRY_BYTES: usize = 8;
-    /// Most blocks of one entry.
+    /// Most blocks that one entry has room for.
     pub const BLOCKS_MAX: u64 = 256;
 }
 

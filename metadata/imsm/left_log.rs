@@ -6,7 +6,7 @@
 use super::super::ppl::{self, Dialect};
 use super::layout::*;
 use super::model::{place_of, Place};
-use super::read_volumes::changes_shape;
+use super::read_volumes::{changes_shape, dirty_consistency};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, HoleLog, LeftLog, Level, LogRow, LoggedWrite, Slot,
@@ -48,6 +48,15 @@ pub fn has_room(raw: Raw<'_>, map: usize, scale: u64, place: &Place, sectors: u3
         .saturating_add(place.shape.member_sectors);
     log_start(raw, map, scale)
         .is_some_and(|first| first >= data_end && first.saturating_add(u64::from(sectors)) <= end)
+}
+
+/// Where the log of each member of the volume at `at`, which is at `place`, ends; `None` without one that lies where it
+/// should.
+pub fn log_end(raw: Raw<'_>, at: usize, scale: u64, place: &Place) -> Option<u64> {
+    let sectors = log_sectors(raw, at, place.shape.level)?;
+    let map = raw.map_at(at, Which::First);
+    has_room(raw, map, scale, place, sectors).then_some(())?;
+    log_start(raw, map, scale)?.checked_add(u64::from(sectors))
 }
 
 impl ImsmSet {
@@ -178,10 +187,42 @@ impl ImsmSet {
                 "there is no room of {LOGS_SECTORS} sectors behind the data of its members"
             ));
         }
+        let first = log_start(raw, map, scale).unwrap_or(u64::MAX);
+        let end = first.saturating_add(u64::from(LOGS_SECTORS));
+        let limit = self.check_log_place(volume, first, end)?;
         self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_LOGS);
+        self.lower_limit(limit);
         self.note_policies();
         self.changed = true;
         Ok(())
+    }
+
+    /// Refuses a log at `first .. end` of each member when something else is or may be there; gives how long the MPB may
+    /// become beside it.
+    fn check_log_place(&self, volume: VolumeIndex, first: u64, end: u64) -> Checked<usize> {
+        if self.is_others(volume, first, end) {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "another volume is where the log of volume {volume} would be"
+            ));
+        }
+        let mut limit = MPB_BYTES_MAX;
+        let members = self.set.volume(volume).into_iter();
+        for disk in members.flat_map(|model| model.members.iter().filter_map(|m| m.disk)) {
+            let Some(anchor) = self.disk_meta(disk).and_then(|meta| meta.anchor) else {
+                continue;
+            };
+            let usable = self.live_disk(disk)?.usable_sectors;
+            if end > usable {
+                return Err(reason!(
+                    EOPNOTSUPP,
+                    "disk {disk} has {usable} sectors, the log would end at sector {end}"
+                ));
+            }
+            let end = end.max(self.used_end(disk));
+            limit = limit.min(self.limit_with(anchor, end, 0)?);
+        }
+        Ok(limit)
     }
 
     /// The dirty bits of a volume in which writes are in flight.
@@ -198,19 +239,29 @@ impl ImsmSet {
         let Some((model, at, _)) = self.with_log(volume) else {
             return Err(reason!(EINVAL, "volume {volume} has no partial parity log"));
         };
+        let level = model.shape.level;
         let is_clean = is_settled && model.consistency == Consistency::Dirty;
+        let dirty = match self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT {
+            _ if is_clean => 0,
+            dirty => dirty,
+        };
+        self.mpb.put8(at + volume::DIRTY, dirty);
+        self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
+        let then = match dirty {
+            0 => None,
+            // Without the log there is no need to tell a resync from a dirty volume.
+            _ => Some(dirty_consistency(self.mpb.raw(), at, level)),
+        };
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.access = Access::ReadWrite;
             if is_clean {
                 model.consistency = Consistency::Clean;
+            } else if then == Some(Consistency::Dirty) {
+                model.consistency = Consistency::Dirty;
             }
         }
-        let dirty = self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT;
-        self.mpb
-            .put8(at + volume::DIRTY, if is_clean { 0 } else { dirty });
-        self.mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
         self.note_policies();
         self.changed = true;
-        Ok(())
+        self.refresh_migration(volume, dirty != 0)
     }
 }

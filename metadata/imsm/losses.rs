@@ -165,7 +165,7 @@ impl ImsmSet {
     }
 
     /// Whether some volume names an entry.
-    fn is_named(&self, entry: u8) -> bool {
+    pub(super) fn is_named(&self, entry: u8) -> bool {
         let raw = self.mpb.raw();
         (0..raw.volumes()).any(|index| {
             let at = raw.volume_at(index);
@@ -177,15 +177,15 @@ impl ImsmSet {
         })
     }
 
-    /// Where the last member ends that an entry has a slot of.
+    /// Where the last member ends that an entry has a slot of, with its log.
     pub(super) fn named_end(&self, entry: u8) -> Option<u64> {
         let raw = self.mpb.raw();
         let ends = self.set.live_volumes().filter_map(|(index, model)| {
             let map = raw.map_at(self.record(index)?, Which::First);
             let named = (0..model.shape.members)
                 .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry));
-            let start = model.members.first()?.offset_sectors;
-            named.then_some(start.saturating_add(model.shape.member_sectors))
+            let (_, end) = self.volume_stretch(index)?;
+            named.then_some(end)
         });
         ends.max()
     }
@@ -206,22 +206,26 @@ impl ImsmSet {
     /// Takes entries out that no volume names any more. Disks that are here and work become spares,
     /// others are not known to the set any more.
     #[inline(never)]
-    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) {
+    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) -> Checked {
         for entry in (0..self.mpb.raw().disks()).rev() {
             if self.is_named(entry) {
                 continue;
             }
             let disk = self.disk_of_entry(u32::from(entry));
+            if let Some(disk) = disk {
+                // Before the next one has its number. The log becomes shorter: that does not fail.
+                self.forget_bad_ranges(disk)?;
+            }
             self.drop_entry(entry);
             if let Some(disk) = disk {
                 self.unlist(disk, context, generation);
             }
         }
+        Ok(())
     }
 
     /// What becomes of a disk whose entry was taken out.
     fn unlist(&mut self, disk: DiskIndex, context: &Context, generation: u32) {
-        self.set.bad_ranges.retain(|range| range.disk != disk);
         self.forget(disk);
         let here = self.disk_meta(disk).is_some_and(|meta| meta.home.is_some());
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {

@@ -14,6 +14,7 @@
 //! | `assemble`, `read_volumes` | disks of a family to a set; volumes, and what may be done with them |
 //! | `left_log` | the partial parity log: where it is, and how it is taken off |
 //! | `reshape` | volumes that mdadm or the firmware is reshaping: what lies where |
+//! | `room` | what lies where on the disks, and how far the MPB may grow |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `losses` | events about disks that join, and that go |
 //! | `volumes`, `sync`, `bad_log` | events about volumes, redundancy, bad blocks |
@@ -37,6 +38,7 @@ mod presume;
 pub mod probe;
 mod read_volumes;
 pub mod reshape;
+mod room;
 pub mod serial;
 pub mod set;
 mod states;
@@ -247,8 +249,7 @@ impl ImsmSet {
             )),
             Event::BadRangeAdded(range) => self.bad_range_added(range),
             Event::BadRangeCleared(range) => self.bad_range_cleared(range),
-            // There is no place for it.
-            Event::ScrubProgress(..) => Ok(()),
+            Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
             Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
             // It is emptied; there is nothing to record.

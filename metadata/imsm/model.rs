@@ -3,7 +3,7 @@
 //! IMSM's words and the model's: levels, sizes, states.
 
 use super::layout::*;
-use super::units::sectors_per_unit;
+use super::units::unit_of;
 use crate::model::{
     Checked, Layout as Placement, Level, Member, MemberState, Rotation, Shape, MEMBERS_MAX,
 };
@@ -134,7 +134,7 @@ pub fn mark_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, most: u64) ->
     let kind = raw.u8(at + volume::KIND);
     units
         .saturating_mul(scale)
-        .saturating_mul(sectors_per_unit(shape, kind, raw.is_modern()))
+        .saturating_mul(unit_of(raw, at, shape, kind, scale).read_sectors)
         .min(most)
 }
 

@@ -24,6 +24,7 @@ pub fn presume(images: &[&DiskImage]) -> Checked<Presumed> {
             found.push(one, GFP_KERNEL)?;
         }
     }
+    probe::drop_left_over(&mut found);
     for (image, slot) in Iterator::zip(images.iter(), presumed.serials.iter_mut()) {
         match examine(image) {
             // A spare is alone in its own table.

@@ -31,6 +31,37 @@ pub struct Found<'a> {
     pub last: Option<&'a [u8]>,
     /// The checksum is wrong: of what it says only family and generation are used.
     pub torn: bool,
+    /// What is torn, where `raw` is the copy that was written for that case.
+    pub instead_of: Option<Raw<'a>>,
+}
+
+impl Found<'_> {
+    /// Whether `raw` is a copy that does not count, as `other` shows: a copy is made only of what no other disk gets. It was
+    /// left by an update that was cut before it changed anything.
+    fn is_left_over(&self, other: &Self) -> bool {
+        let Some(torn) = self.instead_of else {
+            return false;
+        };
+        let is_whole = !other.torn && other.instead_of.is_none() && !other.raw.is_spare();
+        let (theirs, ours) = (other.raw.generation(), torn.generation());
+        // Of one number, it may be another history's.
+        let is_same =
+            theirs == ours && other.raw.u32(header::CHECKSUM) == torn.u32(header::CHECKSUM);
+        is_whole && other.raw.family() == torn.family() && (theirs > ours || is_same)
+    }
+}
+
+/// Has copies that do not count be the torn MPBs that they were found instead of.
+pub fn drop_left_over(found: &mut [Found<'_>]) {
+    for index in 0..found.len() {
+        let is_left_over = found
+            .get(index)
+            .is_some_and(|one| found.iter().any(|other| one.is_left_over(other)));
+        if let Some(one) = found.get_mut(index).filter(|_| is_left_over) {
+            one.raw = one.instead_of.take().unwrap_or(one.raw);
+            one.torn = true;
+        }
+    }
 }
 
 /// Result of looking at a disk.
@@ -191,6 +222,7 @@ fn read_rest<'a>(
         raw,
         last,
         torn: rest.is_none() || !raw.is_sound(),
+        instead_of: None,
     };
     if !found.torn {
         return Step::Got(raw.check().map(|()| found));
@@ -200,6 +232,7 @@ fn read_rest<'a>(
         Step::Got(Some(whole)) => Step::Got(Ok(Found {
             raw: whole,
             torn: false,
+            instead_of: Some(found.raw),
             ..found
         })),
         Step::Got(None) => Step::Got(Ok(found)),

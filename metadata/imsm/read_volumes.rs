@@ -9,7 +9,7 @@ use super::reshape::{is_general, size_by_stripes, Progress};
 use super::set::ImsmSet;
 use crate::model::{
     Access, Checked, Consistency, CrashPolicy, DiskState, Identity, Level, Member, MemberState,
-    Reason, Shape, Text, Volume,
+    Reason, Scrub, Shape, Text, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -81,7 +81,7 @@ impl ImsmSet {
             access,
             regions: None,
             stretches,
-            scrub: None,
+            scrub: scrub_of(raw, at, &place.shape, scale, size_sectors),
             crash_policy: CrashPolicy::Resync,
             deleted: false,
         })
@@ -155,26 +155,13 @@ impl ImsmSet {
         }
     }
 
-    /// Whether two volumes of the table use the same part of some disk. The model has both.
-    pub fn overlap(&self, one: u8, other: u8) -> bool {
-        let raw = self.mpb.raw();
-        let map = |index: u8| raw.map_at(raw.volume_at(index), Which::First);
-        let place = |index: u8| {
-            let volume = self.set.volumes.get(usize::from(index))?;
-            let start = volume.members.first()?.offset_sectors;
-            let end = start.checked_add(volume.shape.member_sectors)?;
-            Some((start, end))
-        };
-        let (Some(first), Some(second)) = (place(one), place(other)) else {
+    /// Whether two volumes use the same part of some disk. The model has both.
+    pub fn overlap(&self, one: VolumeIndex, other: VolumeIndex) -> bool {
+        let (first, second) = (self.volume_stretch(one), self.volume_stretch(other));
+        let (Some(first), Some(second)) = (first, second) else {
             return false;
         };
-        let (ours, theirs) = (map(one), map(other));
-        let slots = |map: usize| 0..u16::from(raw.u8(map + map::MEMBERS));
-        let shares = slots(ours).any(|slot| {
-            let disk = raw.order(ours, slot) & map::DISK;
-            slots(theirs).any(|slot| raw.order(theirs, slot) & map::DISK == disk)
-        });
-        shares && first.0 < second.1 && second.0 < first.1
+        first.0 < second.1 && second.0 < first.1 && self.share_disks(one, other)
     }
 
     /// What may be done with the volume at `at`.
@@ -323,21 +310,49 @@ fn consistency_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64)
     if !shape.level.is_redundant() || is_general(raw, at) {
         return Consistency::Clean;
     }
-    let dirty = raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
-    let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
-    let most = shape.sync_sectors(size);
-    let mark = if is_resyncing(raw, at) {
-        Some(mark_of(raw, at, shape, scale, most))
-    } else {
-        None
-    };
-    match (mark, uninitialised, dirty) {
-        // What was in flight may be on either side of the mark.
-        (Some(_), _, true) | (None, true, _) => Consistency::Initialising { done_sectors: 0 },
-        (Some(mark), _, false) => Consistency::Initialising { done_sectors: mark },
-        (None, false, true) => Consistency::Dirty,
-        (None, false, false) => Consistency::Clean,
+    if is_dirty(raw, at) {
+        return dirty_consistency(raw, at, shape.level);
     }
+    let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
+    match (is_resyncing(raw, at), uninitialised) {
+        (true, _) => Consistency::Initialising {
+            done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
+        },
+        (false, true) => Consistency::Initialising { done_sectors: 0 },
+        (false, false) => Consistency::Clean,
+    }
+}
+
+/// The same of a volume in which writes may have been in flight: on either side of any mark.
+///
+/// What was in sync once is only dirty, also in a resync; but where there is a log, what that says would be taken for
+/// all that is wrong.
+pub fn dirty_consistency(raw: Raw<'_>, at: usize, level: Level) -> Consistency {
+    let uninitialised = raw.u8(raw.map_at(at, Which::First) + map::STATE) == map::UNINITIALISED;
+    let is_first = raw.u8(at + volume::KIND) == volume::INIT;
+    let has_log = log_sectors(raw, at, level).is_some();
+    if uninitialised || is_resyncing(raw, at) && (is_first || has_log) {
+        Consistency::Initialising { done_sectors: 0 }
+    } else {
+        Consistency::Dirty
+    }
+}
+
+/// Whether writes may have been in flight.
+pub fn is_dirty(raw: Raw<'_>, at: usize) -> bool {
+    raw.u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0
+}
+
+/// The check that goes on. A repair that was cut is a resync from where it was ([`is_resyncing`]): the format has the
+/// same for both. With writes in flight there is no check, but something to resync.
+fn scrub_of(raw: Raw<'_>, at: usize, shape: &Shape, scale: u64, size: u64) -> Option<Scrub> {
+    let is_check = raw.u8(at + volume::MIGRATING) != 0
+        && raw.u8(at + volume::KIND) == volume::VERIFY
+        && raw.u32(at + volume::STATUS) & volume::FIX == 0;
+    (is_check && !is_dirty(raw, at) && shape.level.is_redundant()).then(|| Scrub {
+        repairs: false,
+        done_sectors: mark_of(raw, at, shape, scale, shape.sync_sectors(size)),
+    })
 }
 
 /// Whether the migration of the volume at `at` establishes redundancy.

@@ -156,13 +156,36 @@ impl ImsmSet {
     /// Recomputes a disk's role in the model.
     pub fn refresh_role(&mut self, disk: DiskIndex) {
         let member = self.set.memberships(disk).next().is_some();
-        let spare = self.entry(disk).is_none();
+        let spare = match self.entry(disk) {
+            Some(entry) => self.is_spare_entry(entry),
+            None => true,
+        };
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.role = match (member, spare) {
                 (true, _) => DiskRole::Member,
                 (false, true) if model.state == DiskState::Online => DiskRole::GlobalSpare,
                 _ => DiskRole::Unused,
             };
+        }
+    }
+
+    /// Whether an entry is that of a spare: firmware keeps its own in the table of the set, where no volume names them.
+    pub fn is_spare_entry(&self, entry: u8) -> bool {
+        self.mpb.raw().status(entry) & disk::SPARE != 0 && !self.is_named(entry)
+    }
+
+    /// Has the entry of a disk, if it has one, say that it is no spare any more. (mdadm takes a disk whose entry says so for
+    /// one in no volume, whatever the maps name.)
+    pub fn configure(&mut self, disk: DiskIndex) {
+        let Some(entry) = self.entry(disk) else {
+            return;
+        };
+        let raw = self.mpb.raw();
+        let status = raw.status(entry);
+        if status & disk::SPARE != 0 {
+            let at = raw.disk_at(entry) + disk::STATUS;
+            let status = status & !disk::SPARE | disk::CONFIGURED;
+            self.mpb.put32(at, status);
         }
     }
 

@@ -3,9 +3,11 @@
 //! Events about redundancy: rebuild, dirty and clean, resync.
 
 use super::layout::*;
+use super::read_volumes::{dirty_consistency, is_dirty, is_resyncing};
 use super::set::ImsmSet;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, MemberState, Slot, Volume, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskIndex, MemberState, Scrub, Slot, Volume,
+    VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -66,13 +68,13 @@ impl ImsmSet {
                 _ => None,
             })
             .min();
-        let units = self.units(&shape, volume::REBUILD, least.unwrap_or(0));
+        let units = self.units(at, &shape, volume::REBUILD, least.unwrap_or(0));
         self.put_units(at, units);
         Ok(())
     }
 
     /// Writes a checkpoint, when it is another one.
-    fn put_units(&mut self, at: usize, units: u64) {
+    pub fn put_units(&mut self, at: usize, units: u64) {
         let now = self
             .mpb
             .raw()
@@ -100,18 +102,20 @@ impl ImsmSet {
         if !model.shape.level.is_redundant() {
             return Ok(());
         }
-        let then = match (model.consistency, in_flight) {
-            // Redundancy is still to be established, whether or not writes are in flight.
-            (initialising @ Consistency::Initialising { .. }, _) => initialising,
-            (_, true) => Consistency::Dirty,
-            (_, false) => Consistency::Clean,
-        };
-        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
-            model.consistency = then;
-        }
+        let (before, level) = (model.consistency, model.shape.level);
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
+        let as_read = match in_flight {
+            true => dirty_consistency(self.mpb.raw(), at, level),
+            false => Consistency::Clean,
+        };
+        let is_initialising = |consistency| matches!(consistency, Consistency::Initialising { .. });
+        // Redundancy is still to be established, whether or not writes are in flight.
+        let stays = is_initialising(before) && (!in_flight || is_initialising(as_read));
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.consistency = if stays { before } else { as_read };
+        }
         let value = match in_flight {
             true => self.in_flight_bits(volume),
             false => 0,
@@ -125,7 +129,8 @@ impl ImsmSet {
             self.mpb.put8(at + volume::DIRTY, value);
             self.changed = true;
         }
-        Ok(())
+        // Also when the mark is there already: whoever left it may have gone by what the migration says.
+        self.refresh_migration(volume, in_flight)
     }
 
     /// [`crate::model::Event::ResyncProgress`].
@@ -141,6 +146,10 @@ impl ImsmSet {
                 shape.level
             ));
         }
+        if done == 0 && before == Consistency::Dirty && model.crash_policy != CrashPolicy::Log {
+            // That says as much.
+            return Ok(());
+        }
         if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
             model.consistency = Consistency::Initialising { done_sectors: done };
         }
@@ -152,11 +161,16 @@ impl ImsmSet {
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
+        if done > 0 && self.mpb.raw().u8(at + volume::DIRTY) != 0 {
+            // There is no mark while writes are in flight, so none are; and beside the dirty bit it would count for nothing.
+            self.mpb.put8(at + volume::DIRTY, 0);
+            self.changed = true;
+        }
         let kind = self.mpb.raw().u8(at + volume::KIND);
-        let running = super::read_volumes::is_resyncing(self.mpb.raw(), at);
+        let running = is_resyncing(self.mpb.raw(), at);
         match (was, running, rebuilding) {
             (true, true, false) => {
-                let units = self.units(&shape, kind, done);
+                let units = self.units(at, &shape, kind, done);
                 self.put_units(at, units);
                 Ok(())
             }
@@ -164,6 +178,30 @@ impl ImsmSet {
             (true, _, true) => Ok(()),
             _ => self.refresh_volume(volume),
         }
+    }
+
+    /// [`crate::model::Event::ScrubProgress`]. Written when it comes to another unit; not while a rebuild or a resync
+    /// has the place, nor its mark while writes are in flight.
+    #[inline(never)]
+    pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
+        let model = self.live_volume(volume)?;
+        let shape = model.shape;
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        let most = shape.sync_sectors(model.size_sectors);
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors checked on {} that has {most} to check is impossible",
+                shape.level
+            ));
+        }
+        if !shape.level.is_redundant() || !matches!(model.access, Access::ReadWrite) {
+            return Ok(());
+        }
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.scrub = scrub;
+        }
+        self.refresh_migration(volume, false)
     }
 
     /// [`crate::model::Event::ResyncDone`].
@@ -176,7 +214,7 @@ impl ImsmSet {
         let Some(at) = self.record(volume) else {
             return Ok(());
         };
-        let in_flight = self.mpb.raw().u8(at + volume::DIRTY) & volume::IN_FLIGHT != 0;
+        let in_flight = is_dirty(self.mpb.raw(), at);
         let then = match in_flight {
             true => Consistency::Dirty,
             false => Consistency::Clean,

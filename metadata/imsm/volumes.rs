@@ -169,12 +169,13 @@ impl ImsmSet {
         if self.mpb.raw().volumes() == 0 {
             return Ok(());
         }
-        let listed = usize::from(self.mpb.raw().disks());
+        let is_listed = |entry: &u8| !self.is_spare_entry(*entry);
+        let listed = (0..self.mpb.raw().disks()).filter(is_listed).count();
         let known = spec
             .disks
             .iter()
             .flatten()
-            .filter(|&&disk| self.entry(disk).is_some())
+            .filter(|&&disk| self.entry(disk).as_ref().is_some_and(is_listed))
             .count();
         if known != listed || known != spec.disks.len() {
             return Err(reason!(
@@ -293,6 +294,7 @@ impl ImsmSet {
             let Some(facts) = self.set.disk(*disk).and_then(|model| model.facts) else {
                 continue;
             };
+            self.configure(*disk);
             let Some(meta) = self.disk_meta(*disk).filter(|meta| meta.entry.is_none()) else {
                 continue;
             };
@@ -429,7 +431,7 @@ impl ImsmSet {
         if self.mpb.raw().volumes() == 0 {
             let _ = self.mpb.resize_bad_log(0)?;
             let generation = self.next_generation();
-            self.drop_unnamed(context, generation);
+            self.drop_unnamed(context, generation)?;
         }
         for disk in 0..self.disks.len() {
             self.refresh_role(disk as DiskIndex);

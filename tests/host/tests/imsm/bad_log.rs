@@ -4,6 +4,8 @@
 //! nothing falls out of it.
 
 use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{open, reseal};
+use emd_core::metadata::imsm::layout::{bad, header, Raw};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Event, Level, SpareRole};
 
@@ -108,4 +110,134 @@ fn a_spare_with_more_than_the_log_holds_is_not_used() {
     world.apply(&activation);
     let listed = world.set.set().bad_ranges.len() as u64;
     assert_eq!(listed, ENTRIES + 20 - 40);
+}
+
+/// The entries of the log, as they are: blocks, disk, first block.
+fn entries(world: &World) -> Vec<(u64, u8, u64)> {
+    let raw = world.set.mpb.raw();
+    let Some(at) = raw.bad_log_at() else {
+        return Vec::new();
+    };
+    (0..raw.u32(at + bad::COUNT) as usize)
+        .map(|nth| at + bad::ENTRIES + nth * bad::ENTRY_BYTES)
+        .map(|at| {
+            let [a, b, c, d, e, f] = raw.array::<6>(at + 2);
+            let first = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+            (u64::from(raw.u8(at)) + 1, raw.u8(at + 1), first)
+        })
+        .collect()
+}
+
+/// mdadm counts an entry's sectors of 512 bytes in a byte, also where blocks are longer.
+#[test]
+fn entries_are_no_longer_than_mdadm_can_count() {
+    for (block, most) in [(512u32, 256u64), (4096, 32)] {
+        let mut world = World::created(2, 64, block, 0);
+        let two = [Some(0), Some(1)];
+        world.apply(&Event::VolumeCreated(spec("v", Level::Raid1, &two)));
+        let scale = u64::from(block / 512);
+        let sectors = 70 * 32 * 8;
+        world.apply(&Event::BadRangeAdded(BadRange {
+            disk: 1,
+            sector: 4096,
+            sectors: sectors as u32,
+        }));
+        let blocks = sectors / scale;
+        let all = entries(&world);
+        assert_eq!(all.len() as u64, blocks.div_ceil(most));
+        assert!(all
+            .iter()
+            .all(|(blocks, disk, _)| *blocks <= most && *disk == 1));
+        assert_eq!(all.iter().map(|(blocks, ..)| blocks).sum::<u64>(), blocks);
+        // What does not fit so is refused.
+        let much = BadRange {
+            disk: 0,
+            sector: 4096,
+            sectors: (ENTRIES * most * scale) as u32,
+        };
+        let why = world.refuse(&Event::BadRangeAdded(much));
+        assert!(why.contains("full"), "{why}");
+    }
+}
+
+/// Longer ones, as others may have written them, are not lost when there is no room for more.
+#[test]
+fn long_entries_of_others_are_kept() {
+    let mut world = World::created(2, 300, 4096, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid1, &two)));
+    for nth in 0..2u64 {
+        world.apply(&Event::BadRangeAdded(BadRange {
+            disk: 1,
+            sector: 4096 * (1 + nth),
+            sectors: 8,
+        }));
+    }
+    // 20 times 256 blocks need 160 entries each for two disks.
+    for disk in &mut world.disks {
+        reseal(disk, &mut |mpb| {
+            let raw = |mpb: &[u8]| {
+                let raw = Raw {
+                    anchor: mpb,
+                    rest: &[],
+                };
+                (raw.size(), raw.bad_log_at().unwrap())
+            };
+            let (size, at) = raw(mpb);
+            let end = size + 38 * bad::ENTRY_BYTES;
+            mpb.resize(mpb.len().max(end), 0);
+            for nth in 0..40u64 {
+                let first = 256 * (nth % 20) * 2;
+                let mut entry = [0xFF, (nth / 20) as u8, 0, 0, 0, 0, 0, 0];
+                entry[2..].copy_from_slice(&first.to_le_bytes()[..6]);
+                let at = at + bad::ENTRIES + nth as usize * bad::ENTRY_BYTES;
+                mpb[at..at + bad::ENTRY_BYTES].copy_from_slice(&entry);
+            }
+            mpb[at + bad::COUNT..][..4].copy_from_slice(&40u32.to_le_bytes());
+            mpb[header::SIZE..][..4].copy_from_slice(&(end as u32).to_le_bytes());
+            let log = (end - at) as u32;
+            mpb[header::BAD_LOG_BYTES..][..4].copy_from_slice(&log.to_le_bytes());
+        });
+    }
+    world.set = open(&world.disks).unwrap();
+    let bad = |world: &World| -> u64 {
+        let ranges = world.set.set().bad_ranges.iter();
+        ranges.map(|range| u64::from(range.sectors)).sum()
+    };
+    assert_eq!(bad(&world), 40 * 256 * 8);
+    world.apply(&Event::BadRangeCleared(BadRange {
+        disk: 0,
+        sector: 0,
+        sectors: 8,
+    }));
+    assert_eq!(bad(&world), 40 * 256 * 8 - 8);
+    world.set = open(&world.disks).unwrap();
+    assert_eq!(bad(&world), 40 * 256 * 8 - 8);
+}
+
+/// What is bad on a disk that leaves the table is not what is bad on the one that gets its number.
+#[test]
+fn entries_go_with_their_disk() {
+    let mut world = World::created(3, 64, 512, 4);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let spare = world.add(64, SpareRole::Global);
+    world.apply(&Event::DiskMissing(0));
+    let back = crate::imsm_common::facts(&world.disks[0], 0);
+    world.apply(&Event::DiskReturned(0, back));
+    // Its place is kept for it; meanwhile something on it turns bad.
+    world.apply(&Event::BadRangeAdded(range(0, 0)));
+    world.apply(&Event::BadRangeAdded(range(2, 5)));
+    assert_eq!(entries(&world).len(), 2);
+    // The spare takes its place, and it leaves the table.
+    world.apply(&Event::SpareActivated {
+        volume: 0,
+        slot: 0,
+        disk: spare,
+    });
+    assert_eq!(world.set.entry(0), None);
+    let disk = world.set.entry(2).unwrap();
+    assert_eq!(entries(&world), [(3, disk, range(2, 5).sector)]);
+    let again = open(&world.disks).unwrap();
+    assert_eq!(again.set().bad_ranges.len(), 1);
 }

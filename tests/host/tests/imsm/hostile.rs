@@ -11,7 +11,9 @@ use crate::imsm_common::{
 use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{Access, BadRange, DiskState, Event, Level, SpareRole, VolumeSpec};
+use emd_core::model::{
+    Access, BadRange, CrashPolicy, DiskState, Event, Level, Scrub, SpareRole, VolumeSpec,
+};
 use emd_core::personalities::Stretches;
 use host_tests::samples::Disk;
 
@@ -50,6 +52,16 @@ fn exercise(mut set: Box<ImsmSet>) {
             }
         }
         events.push(Event::Clean(volume));
+        for repairs in [false, true] {
+            let scrub = Scrub {
+                repairs,
+                done_sectors: 8,
+            };
+            events.push(Event::ScrubProgress(volume, Some(scrub)));
+            events.push(Event::Dirty(volume));
+            events.push(Event::CrashPolicySet(volume, CrashPolicy::Log));
+            events.push(Event::Clean(volume));
+        }
     }
     events.push(Event::VolumeCreated(VolumeSpec {
         size_sectors: 64,

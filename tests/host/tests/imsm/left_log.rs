@@ -2,13 +2,13 @@
 
 //! The partial parity log of a volume: where it is, and how it is taken off. mdadm's samples have none: they get one here.
 
-use crate::imsm_common::world::World;
-use crate::imsm_common::{open, sample};
+use crate::imsm_common::world::{spec, World};
+use crate::imsm_common::{context, open, sample};
 use crate::readings::change;
-use emd_core::metadata::imsm::layout::{header, volume};
+use emd_core::metadata::imsm::layout::{header, map, volume};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, CrashPolicy, Event, HoleLog};
+use emd_core::model::{Access, Consistency, CrashPolicy, Event, HoleLog, Level, VolumeSpec};
 use host_tests::ppl::{Area, Entry};
 use host_tests::samples::Disk;
 use kernel::prelude::*;
@@ -153,4 +153,37 @@ fn it_is_put_on_and_kept_up() {
     world.apply(&Event::CrashPolicySet(0, CrashPolicy::Resync));
     assert_eq!(record(&open(&world.disks).unwrap()), (5, 0));
     assert_eq!(world.set.hole_log(0), None);
+}
+
+/// Another volume is where the log is, or would be: neither is used, or it is not put on.
+#[test]
+fn it_is_not_where_another_volume_is() {
+    let mut world = World::created(3, 128, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    for name in ["one", "two"] {
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            size_sectors: 2 * (16 << 11),
+            ..spec(name, Level::Raid5, &all)
+        }));
+    }
+    let first = world.set.set().volume(0).unwrap();
+    let end = (first.members[0].offset_sectors + first.shape.member_sectors) as u32;
+    for (start, meets) in [(end + 2047, true), (end + 2048, false)] {
+        let mut disks = world.disks.clone();
+        change(&mut disks, 1, &|record| {
+            record[volume::BYTES + map::START_LO..][..4].copy_from_slice(&start.to_le_bytes());
+        });
+        let mut set = open(&disks).unwrap();
+        assert!(matches!(set.set().volumes[0].access, Access::ReadWrite));
+        let put_on = set.apply(&Event::CrashPolicySet(0, CrashPolicy::Log), &context(1));
+        assert_eq!(put_on.is_err(), meets, "{put_on:?}");
+        change(&mut disks, 0, &|record| {
+            record[volume::HOLE_POLICY] = volume::POLICY_LOGS;
+        });
+        let set = open(&disks).unwrap();
+        for model in set.set().volumes.iter() {
+            let is_used = matches!(model.access, Access::ReadWrite);
+            assert_eq!(is_used, !meets, "{:?}", model.access);
+        }
+    }
 }

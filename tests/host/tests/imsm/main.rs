@@ -16,3 +16,5 @@ mod reshape;
 mod returns;
 mod rewritten;
 mod samples;
+mod spares;
+mod syncs;

@@ -10,7 +10,7 @@ use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{carry_out, context, create, open, sample, writes};
 use emd_core::metadata::imsm::layout::{disk, header, Raw};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{BadRange, Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::samples::Disk;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -369,10 +369,41 @@ fn mdadm_reads_our_syncs() {
             format!("3 ({unit})"),
             "{text}"
         );
+        // Writes may be in flight: what it would go by of a migration would be too little.
+        world.apply(&Event::Dirty(0));
+        let text = judge.examine(&world.disks[1]);
+        assert_eq!(value(&text, "Migrate State", 0), "idle", "{text}");
+        assert_eq!(value(&text, "Dirty State", 0), "dirty", "{text}");
         world.apply(&Event::ResyncDone(0));
         world.apply(&Event::Clean(0));
         let text = judge.examine(&world.disks[1]);
         assert_eq!(value(&text, "Migrate State", 0), "idle", "{text}");
         assert_eq!(value(&text, "Map State", 0), "normal", "{text}");
+        // A check and a repair that a person asks for; in the middle of either, writes.
+        for (repairs, state) in [(false, "check"), (true, "repair")] {
+            let scrub = Scrub {
+                repairs,
+                done_sectors: unit * 7 + 1,
+            };
+            world.apply(&Event::ScrubProgress(0, Some(scrub)));
+            for (event, state, units, dirty) in [
+                (None, state, 7, "clean"),
+                (Some(Event::Dirty(0)), "repair", 0, "dirty"),
+                (Some(Event::Clean(0)), state, 7, "clean"),
+            ] {
+                if let Some(event) = event {
+                    world.apply(&event);
+                }
+                let text = judge.examine(&world.disks[1]);
+                assert_eq!(value(&text, "Migrate State", 0), state, "{text}");
+                let checkpoint = format!("{units} ({unit})");
+                assert_eq!(value(&text, "Checkpoint", 0), checkpoint, "{text}");
+                assert_eq!(value(&text, "Map State", 0), "normal <-- normal", "{text}");
+                assert_eq!(value(&text, "Dirty State", 0), dirty, "{text}");
+            }
+            world.apply(&Event::ScrubProgress(0, None));
+            let text = judge.examine(&world.disks[1]);
+            assert_eq!(value(&text, "Migrate State", 0), "idle", "{text}");
+        }
     }
 }

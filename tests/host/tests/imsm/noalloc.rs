@@ -4,10 +4,17 @@
 
 use crate::imsm_common::{apply, blanks, create, facts, open, sample, Of};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::counting::allocations;
 use host_tests::samples::Disk;
 use host_tests::shell::{apply_without_allocating, spec};
+
+fn scrub(done_sectors: u64) -> Scrub {
+    Scrub {
+        repairs: false,
+        done_sectors,
+    }
+}
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.
@@ -20,6 +27,12 @@ fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
         },
         Event::ResyncDone(0),
         Event::Clean(0),
+        Event::ScrubProgress(0, Some(scrub(0))),
+        Event::Dirty(0),
+        Event::ScrubProgress(0, Some(scrub(4096))),
+        Event::Clean(0),
+        Event::ScrubProgress(0, None),
+        Event::ScrubProgress(0, Some(scrub(0))),
         Event::SpareAssigned(spare, SpareRole::Global),
         Event::BadRangeAdded(BadRange {
             disk: second,

@@ -3,13 +3,14 @@
 //! What samples say after one thing in them was changed: how it is read, or why it is not used.
 
 use crate::imsm_common::world::{spec, World};
-use crate::imsm_common::{context, open, open_keyed, reseal, sample, writes};
+use crate::imsm_common::{context, open, open_keyed, reseal, sample};
+use crate::syncs::migrating;
 use emd_core::metadata::imsm::layout::{map, volume, Raw, Which};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
+use emd_core::model::{Access, Consistency, Event, Level, SpareRole};
 use host_tests::samples::Disk;
 
-fn raw(mpb: &[u8]) -> Raw<'_> {
+pub fn raw(mpb: &[u8]) -> Raw<'_> {
     Raw {
         anchor: mpb,
         rest: &[],
@@ -44,113 +45,6 @@ fn read_only(disks: &[Disk], index: u16, expected: &str) {
         Access::ReadOnly(why) => assert!(why.text().contains(expected), "{why}"),
         other => panic!("{other:?}"),
     }
-}
-
-/// A volume in the middle of a migration of `kind`, with the mark at `units`: two maps alike.
-fn migrating(kind: u8, fix: bool, dirty: u8, units: u32) -> World {
-    let mut world = World::created(3, 64, 512, 0);
-    let all = [Some(0), Some(1), Some(2)];
-    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
-    // A rebuild makes the second map.
-    world.apply(&Event::DiskFailed(2));
-    let spare = world.add(64, SpareRole::Global);
-    world.apply(&Event::SpareActivated {
-        volume: 0,
-        slot: 2,
-        disk: spare,
-    });
-    let mut world_disks: Vec<Disk> = world.disks.clone();
-    world_disks.remove(2);
-    for disk in &mut world_disks {
-        reseal(disk, &mut |mpb| {
-            let at = raw(mpb).volume_at(0);
-            assert_eq!(mpb[at + volume::MIGRATING], 1);
-            for which in [Which::First, Which::Second] {
-                let at = raw(mpb).map_at(at, which);
-                mpb[at + map::STATE] = map::NORMAL;
-                mpb[at + map::FAILED] = 0xFF;
-                for slot in 0..3 {
-                    mpb[at + map::ORDER + 4 * slot + 3] = 0;
-                }
-            }
-            mpb[at + volume::KIND] = kind;
-            mpb[at + volume::DIRTY] = dirty;
-            mpb[at + volume::UNIT_LO..][..4].copy_from_slice(&units.to_le_bytes());
-            let status = u32::from_le_bytes(mpb[at + volume::STATUS..][..4].try_into().unwrap());
-            let status = status & !volume::FIX | if fix { volume::FIX } else { 0 };
-            mpb[at + volume::STATUS..][..4].copy_from_slice(&status.to_le_bytes());
-        });
-    }
-    world.disks = world_disks;
-    world
-}
-
-/// Consistency of a volume whose migration is of `kind`.
-fn consistency(kind: u8, fix: bool, dirty: u8) -> Consistency {
-    let world = migrating(kind, fix, dirty, 40);
-    let set = open(&world.disks).unwrap();
-    let volume = set.set().volume(0).unwrap();
-    assert!(
-        matches!(volume.access, Access::ReadWrite),
-        "{:?}",
-        volume.access
-    );
-    assert!(volume
-        .members
-        .iter()
-        .all(|m| m.state == MemberState::InSync));
-    volume.consistency
-}
-
-/// Units of a resync of 3 members with chunks of 64 KiB: 384 sectors, as mdadm says of a sample.
-#[test]
-fn synchronisations_by_kind() {
-    let mark = Consistency::Initialising {
-        done_sectors: 40 * 384,
-    };
-    let again = Consistency::Initialising { done_sectors: 0 };
-    // Verification that mends, and repair.
-    assert_eq!(consistency(2, true, 0), mark);
-    assert_eq!(consistency(5, false, 0), mark);
-    assert_eq!(consistency(0, false, 0), mark);
-    assert_eq!(consistency(2, true, 1), again);
-    assert_eq!(consistency(5, false, 1), again);
-    // One that only looks makes nothing agree, and has nothing to go on with.
-    assert_eq!(consistency(2, false, 0), Consistency::Clean);
-    assert_eq!(consistency(2, false, 1), Consistency::Dirty);
-}
-
-/// A verification that only looked stays as it is until there is something to sync, and is that then.
-#[test]
-fn a_verification_is_not_carried_on() {
-    let world = migrating(2, false, 0, 40);
-    let mut set = open(&world.disks).unwrap();
-    set.apply(&Event::Dirty(0), &context(1)).unwrap();
-    let at = set.mpb.raw().volume_at(0);
-    assert_eq!(set.mpb.raw().u8(at + volume::DIRTY) & 1, 1);
-    let mut disks = world.disks.clone();
-    crate::imsm_common::carry_out(&mut disks, &writes(&set));
-    let again = open(&disks).unwrap();
-    assert_eq!(
-        again.set().volume(0).unwrap().consistency,
-        Consistency::Dirty
-    );
-    let done = 10 * 384;
-    set.apply(
-        &Event::ResyncProgress {
-            volume: 0,
-            done_sectors: done,
-        },
-        &context(2),
-    )
-    .unwrap();
-    let at = set.mpb.raw().volume_at(0);
-    assert_eq!(set.mpb.raw().u8(at + volume::KIND), volume::VERIFY);
-    assert_ne!(set.mpb.raw().u32(at + volume::STATUS) & volume::FIX, 0);
-    assert_eq!(set.mpb.raw().u32(at + volume::UNIT_LO), 10);
-    set.apply(&Event::ResyncDone(0), &context(3)).unwrap();
-    let at = set.mpb.raw().volume_at(0);
-    assert_eq!(set.mpb.raw().u8(at + volume::MIGRATING), 0);
 }
 
 #[test]

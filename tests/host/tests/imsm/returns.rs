@@ -4,10 +4,11 @@
 
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{
-    apply, carry_out, context, cut_everywhere, facts, open, open_keyed, writes, Random,
+    apply, blanks, carry_out, context, create, cut_everywhere, facts, open, open_keyed, writes,
+    Random,
 };
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole};
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
 
 /// An update reaches one disk only, and the others start without it: they record its loss with the
 /// number that its last words have. When it is back, the others count, also while its place goes to a
@@ -243,4 +244,114 @@ fn two_that_were_ahead_are_lost_together() {
             }
         }
     }
+}
+
+/// Of a serial number of a disk that is gone its last characters stay, and those of two may be alike. Neither place is
+/// given away by that.
+#[test]
+fn lost_disks_whose_numbers_end_alike() {
+    let mut disks = blanks(4, 64, 512);
+    for (disk, first) in disks.iter_mut().zip(["A", "B", "C", "D"]) {
+        disk.name = format!("{first}-123456789ABC");
+    }
+    let set = create(&mut disks);
+    let mut world = World::new(set, disks, 2);
+    let all = [Some(0), Some(1), Some(2), Some(3)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid10, &all)));
+    world.apply(&Event::DiskMissing(0));
+    world.apply(&Event::DiskMissing(2));
+    let rest = [(1, &world.disks[1]), (3, &world.disks[3])];
+    let again = open_keyed(&rest).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    let states: Vec<MemberState> = volume.members.iter().map(|m| m.state).collect();
+    let (here, gone) = (MemberState::InSync, MemberState::Missing);
+    assert_eq!(states, [gone, here, gone, here]);
+    // They are back: which is which is not known, and does not matter to the others.
+    let again = open(&world.disks).unwrap();
+    let volume = again.set().volume(0).unwrap();
+    assert!(matches!(volume.access, Access::ReadWrite), "{volume:?}");
+    for slot in [0, 2] {
+        assert_ne!(volume.members[slot].state, MemberState::InSync);
+    }
+}
+
+/// A mirror twice, of 64 MiB: an MPB of two blocks.
+fn two_mirrors() -> World {
+    let mut world = World::created(2, 64, 512, 0);
+    let two = [Some(0), Some(1)];
+    for (name, size_sectors) in [("first", 16384), ("second", 0)] {
+        let one = spec(name, Level::Raid1, &two);
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            size_sectors,
+            ..one
+        }));
+    }
+    assert!(world.set.mpb.raw().size() > 512);
+    world
+}
+
+/// A lone disk gets a copy of its new MPB first, and that is all that it gets. Later, with the other one here, an update is cut in
+/// its MPB: that copy is none of it.
+#[test]
+fn a_copy_that_was_left_over_does_not_count() {
+    let world = two_mirrors();
+    let mut disks = world.disks.clone();
+    let mut set = open_keyed(&[(0, &disks[0])]).unwrap();
+    set.apply(&Event::DiskMissing(1), &context(80)).unwrap();
+    let plan = writes(&set);
+    let copy = plan.iter().map(|write| write.phase).min().unwrap();
+    let copies: Vec<_> = plan.into_iter().filter(|one| one.phase == copy).collect();
+    assert_eq!(copies.len(), 1);
+    carry_out(&mut disks, &copies);
+    let mut set = open(&disks).unwrap();
+    set.apply(&Event::Dirty(1), &context(81)).unwrap();
+    let plan = writes(&set);
+    // What does not fit into its anchor.
+    let rest = plan.iter().find(|one| one.key == 0).unwrap();
+    assert!(plan
+        .iter()
+        .any(|one| one.key == 0 && one.phase > rest.phase));
+    for is_other_told in [false, true] {
+        let mut disks = disks.clone();
+        let mut told = vec![rest.clone()];
+        if is_other_told {
+            told.extend(plan.iter().filter(|one| one.key == 1).cloned());
+        }
+        carry_out(&mut disks, &told);
+        let again = open(&disks).unwrap();
+        let volume = again.set().volume(1).unwrap();
+        let mut members = volume.members.iter();
+        assert!(
+            members.all(|m| m.state == MemberState::InSync),
+            "{volume:?}"
+        );
+        assert_eq!(volume.consistency == Consistency::Dirty, is_other_told);
+        assert!(matches!(volume.access, Access::ReadWrite));
+    }
+}
+
+/// The other disk has another history of the same number: what the lone one's copy says counts.
+#[test]
+fn a_copy_counts_beside_another_history() {
+    let world = two_mirrors();
+    let mut disks = world.disks.clone();
+    let mut set = open(&disks).unwrap();
+    set.apply(&Event::Dirty(0), &context(80)).unwrap();
+    let ahead: Vec<_> = writes(&set)
+        .into_iter()
+        .filter(|one| one.key == 1)
+        .collect();
+    carry_out(&mut disks, &ahead);
+    let mut set = open_keyed(&[(0, &disks[0])]).unwrap();
+    apply(&mut set, &mut disks, &Event::DiskMissing(1), 81).unwrap();
+    set.apply(&Event::Dirty(1), &context(82)).unwrap();
+    let mut plan = writes(&set);
+    let last = plan.iter().map(|write| write.phase).max().unwrap();
+    plan.retain(|write| write.phase < last);
+    carry_out(&mut disks, &plan);
+    let again = open(&disks).unwrap();
+    let volume = again.set().volume(1).unwrap();
+    assert_eq!(volume.consistency, Consistency::Dirty);
+    assert_ne!(volume.members[1].state, MemberState::InSync);
 }

@@ -234,7 +234,7 @@ fn is_known(set: &ImsmSet) -> bool {
 /// Kinds of events that the format never takes.
 const NEVER: &[&str] = &["RegionsDirty", "RegionsClean"];
 /// Kinds that write nothing.
-const SILENT: &[&str] = &["HoleLogStarted", "ScrubProgress", "SpareAssigned"];
+const SILENT: &[&str] = &["HoleLogStarted", "SpareAssigned"];
 
 #[test]
 fn random_histories() {

@@ -11,7 +11,7 @@ use emd_core::metadata::imsm::layout::{header, Raw};
 use emd_core::metadata::imsm::{Imsm, ImsmSet};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set, Volume,
 };
 pub use host_tests::crash::Random;
 use host_tests::crash::{without_lost, Cut};
@@ -246,6 +246,8 @@ pub fn show_with(set: &Set, marks: bool) -> String {
                 volume.size_sectors,
                 match volume.consistency {
                     Consistency::Initialising { .. } if !marks => "Initialising".into(),
+                    // Whoever reads a repair goes on with it as a resync.
+                    Consistency::Clean if is_repaired(volume) => "Initialising".into(),
                     state => format!("{state:?}"),
                 },
                 match &volume.access {
@@ -296,6 +298,13 @@ pub fn show_with(set: &Set, marks: bool) -> String {
         .map(|(label, from, to)| format!("bad {label} {from}..{to}\n"));
     out.extend(bad);
     out
+}
+
+/// Whether a repair is recorded: while all members are there.
+fn is_repaired(volume: &Volume) -> bool {
+    let mut members = volume.members.iter();
+    volume.scrub.is_some_and(|scrub| scrub.repairs)
+        && members.all(|member| member.state == MemberState::InSync)
 }
 
 /// The model as text without marks of syncs.
