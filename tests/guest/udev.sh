@@ -69,6 +69,15 @@ boot_1() {
   expect "a filesystem on it" mkfs.ext4 -q -U $FIVE -L fivefs /dev/emd0
   links_of_five
   expect "a RAID 1" emdadm create --format ddf --level raid1 --name one --assume-clean "${DISKS[@]:3:2}"
+  expect "a filesystem on all of it" mkfs.ext4 -q -U $ONE /dev/emd1
+  expect "stopped" emdadm stop emd1
+  # As an initramfs without links asks.
+  expect_equal "no member is taken for it" "$(blkid -c /dev/null -l -t UUID=$ONE -o device || true)" ""
+  expect "started" emdadm scan
+  wait_for 20 emd_runs emd1
+  expect_equal "but the array" "$(blkid -c /dev/null -l -t UUID=$ONE -o device)" /dev/emd1
+  wait_for 20 leads by-uuid/$ONE /dev/emd1
+  wipefs -aq /dev/emd1
   expect "partitions on it" sfdisk -q /dev/emd1 <<<"label: gpt
 start=2048, uuid=$PART, name=onepart"
   wait_for 20 test -b /dev/emd1p1
