@@ -82,7 +82,7 @@ def _overlay() -> bytes:
         archive = Archive(stream)
         archive.file("init", places.GUEST_FILES / "init", 0o755)
         archive.file("usr/bin/host", places.GUEST_FILES / "host", 0o755)
-        for folder in (places.GUEST_TESTS, places.BENCHES, places.CLONE / "tools/vm/selftest.d", places.CLONE / "tools/udev", places.SAMPLES):
+        for folder in (places.GUEST_TESTS, places.BENCHES, places.CLONE / "tools/vm/selftest.d", places.CLONE / "tools/udev", places.CLONE / "tools/systemd", places.SAMPLES):
             for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
                 if source.is_file():
                     archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
