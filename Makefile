@@ -19,7 +19,7 @@ CARGO = $(ENTER) tools/toolbox/cargo
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
 .PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest debug-kernel debug-modules test-debug simulate fuzz demo bench shell fmt fmt-check clippy \
-	shellcheck check-docs check in-tree-check modules_install install clean prune
+	shellcheck check-docs check-udev check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
 
@@ -35,7 +35,9 @@ modules: ## emd.ko, in build/module
 	@$(call ONE_AT_A_TIME,module) $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules
 
 modules_install: built-modules ## emd.ko, as built, into the running kernel's modules (or KDIR's)
-	@$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module modules_install
+	@$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/module $(if $(DESTDIR),INSTALL_MOD_PATH=$(abspath $(DESTDIR))) modules_install
+	@# The kernel's own rule leaves the index alone where it has no System.map.
+	@tools/toolbox/install-module --index $(BUILD)/module/emd.ko $(if $(DESTDIR),$(abspath $(DESTDIR)))
 else
 modules: toolbox
 	@mkdir -p $(BUILD)/module
@@ -43,7 +45,7 @@ modules: toolbox
 	@echo "build/module/emd.ko"
 
 modules_install: built-modules
-	@tools/toolbox/install-module $(BUILD)/module/emd.ko
+	@tools/toolbox/install-module $(BUILD)/module/emd.ko $(if $(DESTDIR),$(abspath $(DESTDIR)))
 endif
 
 # Static, and compiled like the tests: what they run is what is installed (Cargo.toml, .cargo/config.toml).
@@ -68,8 +70,14 @@ built-modules:
 built-emdadm:
 	@test -e $(BUILD)/emdadm || { echo "build/emdadm is missing: make emdadm" >&2; exit 1; }
 
-install: built-modules built-emdadm modules_install ## both, as built, for the running kernel (or KDIR's)
+install: built-modules built-emdadm modules_install ## both, as built, for the running kernel (or KDIR's), and what udev, initramfs and systemd want (DESTDIR=DIR: below it)
 	install -D -m 755 $(BUILD)/emdadm $(DESTDIR)/usr/local/sbin/emdadm
+	install -D -m 644 tools/udev/60-emd.rules $(DESTDIR)/usr/lib/udev/rules.d/60-emd.rules
+	install -D -m 755 tools/udev/emd-id $(DESTDIR)/usr/lib/udev/emd-id
+	install -D -m 755 tools/udev/initramfs-hook $(DESTDIR)/usr/share/initramfs-tools/hooks/emd
+	install -D -m 644 tools/udev/dracut.conf $(DESTDIR)/usr/lib/dracut/dracut.conf.d/50-emd.conf
+	install -D -m 755 -t $(DESTDIR)/usr/local/sbin tools/systemd/emd-check tools/systemd/emd-mail
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system tools/systemd/emd-check.service tools/systemd/emd-check.timer tools/systemd/emd-mail.service
 
 initramfs: toolbox ## what test guests boot from (cached)
 	@$(ENTER) tools/vm/run-tests --prepare
@@ -135,8 +143,11 @@ shellcheck: toolbox ## shellcheck over all scripts
 check-docs: toolbox ## whether links in the documentation lead somewhere
 	@$(ENTER) tools/check-docs
 
-check: fmt-check clippy shellcheck check-docs ## the last four: all that does not run anything
-	@echo "formatting, clippy, shellcheck, links: nothing to complain of"
+check-udev: toolbox ## udev's own check of its rules
+	@$(ENTER) udevadm verify --no-summary $(CURDIR)/tools/udev/60-emd.rules
+
+check: fmt-check clippy shellcheck check-docs check-udev ## the last five: all that does not run anything
+	@echo "formatting, clippy, shellcheck, links, udev's rules: nothing to complain of"
 
 in-tree-check: toolbox ## whether EMD builds inside a kernel tree, and for another one (15 minutes; not part of test)
 	@tools/toolbox/in-tree-check

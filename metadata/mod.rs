@@ -13,6 +13,7 @@
 
 pub mod asr;
 pub mod bytes;
+pub mod choice;
 pub mod ddf;
 pub mod imsm;
 pub mod md;

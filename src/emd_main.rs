@@ -28,6 +28,7 @@ mod set;
 mod uapi;
 
 use kernel::sync::Arc;
+use metadata::choice::Choice;
 
 module! {
     type: EmdModule,
@@ -36,10 +37,6 @@ module! {
     description: "RAID with metadata in the kernel",
     license: "GPL",
     params: {
-        auto: bool {
-            default: true,
-            description: "Start sets as their disks arrive, without being asked",
-        },
         checkpoint_ms: u32 {
             default: 10000,
             description: "Milliseconds between records of how far a task got",
@@ -55,6 +52,21 @@ module! {
     },
 }
 
+/// What the parameter `auto` says.
+fn autostart() -> Result<Choice> {
+    let Some(given) = block::param::auto() else {
+        return Ok(Choice::ALL);
+    };
+    Choice::parse(given.as_str()).map_err(|word| {
+        pr_err!(
+            "auto={}: '{}' is no format; it is 1, 0, or formats with commas between\n",
+            given.as_str(),
+            word
+        );
+        EINVAL
+    })
+}
+
 /// What the module is while it is loaded. Fields are dropped in this order.
 struct EmdModule {
     _control: control::Control,
@@ -65,7 +77,7 @@ impl kernel::Module for EmdModule {
     fn init(module: &'static ThisModule) -> Result<Self> {
         block::parity::calibrate()?;
         let options = set::Options {
-            autostart: module_parameters::auto.value(),
+            autostart: autostart()?,
             checkpoint_ms: module_parameters::checkpoint_ms.value(),
             clean_quiet_ms: module_parameters::clean_ms.value(),
             start_timeout_ms: module_parameters::start_timeout_ms.value(),

@@ -17,6 +17,7 @@ pub mod gendisk;
 pub mod hub;
 pub mod noio;
 pub mod pages;
+pub mod param;
 pub mod parity;
 pub mod queue;
 pub mod raw;

@@ -9,6 +9,7 @@ use super::shared::{now, ticks};
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::DiskNews;
+use crate::metadata::choice::Choice;
 use crate::metadata::Format;
 use crate::model::{Checked, Identity, Reason};
 use crate::reason;
@@ -111,7 +112,7 @@ impl Manager {
                 // Partitions are looked at only when a scan asks for them.
                 return;
             }
-            if news == DiskNews::Arrived && !self.shared.options.autostart {
+            if news == DiskNews::Arrived && self.shared.options.autostart.is_empty() {
                 return;
             }
             list.push(Item {
@@ -173,7 +174,8 @@ impl Manager {
         if is_left_out(item.dev) {
             return;
         }
-        let Err(reason) = self.look_at(operations, item.dev) else {
+        let wanted = self.shared.options.autostart;
+        let Err(reason) = self.look_for(operations, item.dev, wanted) else {
             return;
         };
         item.tries += 1;
@@ -212,7 +214,7 @@ impl Manager {
             let (complete, due) = {
                 let inner = set.lock();
                 let idle = inner.active || inner.held || inner.gone || inner.metadata.is_none();
-                if idle || !self.shared.options.autostart {
+                if idle || !self.shared.options.autostart.has(set.format.name()) {
                     set.waits.store(false, Ordering::Release);
                     continue;
                 }
@@ -264,6 +266,12 @@ impl Manager {
     /// reading, or says what is wrong with its metadata.
     #[inline(never)]
     pub(super) fn look_at(&self, operations: &mut Operations, dev: Dev) -> Checked {
+        self.look_for(operations, dev, Choice::ALL)
+    }
+
+    /// The same, but disks of formats other than `wanted` are left alone, unless their set is active.
+    #[inline(never)]
+    fn look_for(&self, operations: &mut Operations, dev: Dev, wanted: Choice) -> Checked {
         let sets = self.all_sets()?;
         if sets.iter().any(|set| set.lock().index_of(dev).is_some()) {
             return Ok(());
@@ -298,6 +306,14 @@ impl Manager {
                     },
                     GFP_KERNEL,
                 )?;
+                Ok(())
+            }
+            Found::Set { format, id, .. }
+                if !wanted.has(format.name())
+                    && !sets
+                        .iter()
+                        .any(|set| set.is(format, &id) && set.lock().active) =>
+            {
                 Ok(())
             }
             Found::Set { format, id, image } => {

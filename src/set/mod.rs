@@ -87,6 +87,8 @@ mod stop;
 mod tasks;
 mod turns;
 
+use crate::metadata::choice::Choice;
+
 pub use manager::Manager;
 
 /// What the module's parameters say.
@@ -98,8 +100,8 @@ pub struct Options {
     pub clean_quiet_ms: u32,
     /// How often it is recorded how far a task got. Looked at every half second.
     pub checkpoint_ms: u32,
-    /// Whether sets are started when their disks appear. Else only a scan starts them.
-    pub autostart: bool,
+    /// The formats whose sets are started when their disks appear. Others only a scan starts.
+    pub autostart: Choice,
 }
 
 impl Default for Options {
@@ -108,7 +110,7 @@ impl Default for Options {
             start_timeout_ms: 10_000,
             clean_quiet_ms: 2_000,
             checkpoint_ms: 10_000,
-            autostart: true,
+            autostart: Choice::ALL,
         }
     }
 }

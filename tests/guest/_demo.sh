@@ -91,7 +91,7 @@ progress() {
 }
 
 boot_1() {
-  local data mirror lost device
+  local data mirror lost device members
   mapfile -t DISKS < <(disks)
 
   step "1. mdadm makes a DDF set of five disks: a RAID5 volume of four, a RAID1 volume of two, one hot spare"
@@ -146,7 +146,9 @@ boot_1() {
   run emdadm show
   for device in data mirror; do
     expect_equal "$device is optimal" "$(emd_state $device)" optimal
-    expect_failure "$device uses the failed disk no more" grep -qx "$lost" <(emd_get $device '.members[].device')
+    members=$(emd_get $device '.members[].device')
+    [[ $members == /dev/* ]] || fail "$device has no members: $members"
+    expect_failure "$device uses the failed disk no more" grep -qx "$lost" <<<"$members"
   done
   expect "the spare is a member now" grep -qx "${DISKS[4]}" <(emd_get data '.members[].device')
   # What the page cache has is no proof: everything is read from the disks, and from the new member in particular.

@@ -27,6 +27,7 @@ flushed() {
   local text=$1 count=$2 now nth
   shift 2
   mapfile -t now < <(flushes_of "$@")
+  (($# && ${#now[@]} == $# && ${#FLUSHES[@]} == $#)) || fail "$text: $# disks, ${#FLUSHES[@]} numbers before and ${#now[@]} now"
   for nth in "${!now[@]}"; do
     ((now[nth] - FLUSHES[nth] >= count)) ||
       fail "$text: $1 .. : flushed $((now[nth] - FLUSHES[nth])) times in place $nth, wanted $count"

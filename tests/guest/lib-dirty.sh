@@ -346,8 +346,9 @@ emd_is_done() {
 emd_has_resynced() {
   local array resync="task-started resync, task-done" wanted=
   array=$(its_array)
+  all_events /run/all-events
   if [[ $kind == rebuilding ]]; then
-    say "$name: EMD: $(emdadm monitor --from 0 --once --json | jq -rs --arg a "$array" '[.[] | select((.array // "") == $a and (.kind | startswith("task-started") or startswith("task-done"))) | .kind + if .word then " " + .word else "" end] | join(", ")')"
+    say "$name: EMD: $(emd_has_done_of "$array")"
     return
   fi
   if is_blank; then
@@ -359,8 +360,13 @@ emd_has_resynced() {
     written | regions) wanted=$resync ;;
     esac
   fi
-  expect_equal "$name: what EMD did" "$(emdadm monitor --from 0 --once --json |
-    jq -rs --arg a "$array" '[.[] | select((.array // "") == $a and (.kind | startswith("task-started") or startswith("task-done"))) | .kind + if .word then " " + .word else "" end] | join(", ")')" "$wanted"
+  expect_equal "$name: what EMD did" "$(emd_has_done_of "$array")" "$wanted"
+}
+
+# emd_has_done_of DEVICE: its tasks that began and ended, as all_events has them.
+# shellcheck disable=SC2016 # of jq
+emd_has_done_of() {
+  jq -rs --arg a "$1" '[.[] | select((.array // "") == $a and (.kind | startswith("task-started") or startswith("task-done"))) | .kind + if .word then " " + .word else "" end] | join(", ")' /run/all-events
 }
 
 emd_finds_all_right() {
@@ -405,24 +411,26 @@ damaged() {
   # What is left of these has no redundancy.
   [[ $kind != rebuilding ]] || return 0
   [[ $kind != lost* || $level == 6 || $level == 10 ]] || return 0
-  ! is_written || spot 0 of=
-  spot 1 of=
+  ! is_written || put 0
+  put 1
 }
 
-# spot NUMBER if=|of=: reads it to standard output, or writes it.
+# spot NUMBER: where that is, in DEVICE and SECTOR.
 spot() {
-  local device near far at
-  read -r device near far <"/run/spots.$name"
+  local near far at
+  read -r DEVICE near far <"/run/spots.$name"
   at=("$near" "$far")
-  if [[ $2 == of= ]]; then
-    dd if=/run/other of="$device" bs=512 seek="${at[$1]}" oflag=direct conv=notrunc status=none
-  else
-    dd if="$device" bs=512 skip="${at[$1]}" count=8 iflag=direct status=none
-  fi
+  SECTOR=${at[$1]}
+}
+
+# put NUMBER: writes it.
+put() {
+  spot "$1"
+  dd if=/run/other of="$DEVICE" bs=512 seek="$SECTOR" oflag=direct conv=notrunc status=none
 }
 
 # untouched NUMBER: nobody has made it right.
-untouched() { spot "$1" if= | cmp -s - /run/other; }
+untouched() { spot "$1" && holds "$DEVICE" "$SECTOR" /run/other; }
 
 # resynced md|emd SEED: what must be was resynced, and nothing else; all that was written is there.
 resynced() {

@@ -32,16 +32,23 @@ unchanged() {
   expect_equal "$text" "$(host contents "$@")" "$before"
 }
 
-# events KIND: those of that kind that are kept, one JSON object a line.
+# events KIND: all of that kind since the module was loaded, one JSON object a line. Fails, and says something that is none, if the first events are kept no more.
 events() {
+  local all
+  all=$(emdadm monitor --json --from 0 --once) || { echo "no events" && return 1; }
+  [[ ${all%%$'\n'*} =~ \"seq\":\ ?1, ]] || { echo "the first events are kept no more: ${all%%$'\n'*}" && return 1; }
+  kept_events "$1" <<<"$all"
+}
+
+kept_events() {
   local line
   while read -r line; do
     [[ $line != *"\"kind\":\"$1\""* ]] || printf '%s\n' "$line"
-  done < <(emdadm monitor --json --from 0 --once)
+  done
 }
 
-# happened KIND: for wait_for.
-happened() { [[ -n $(events "$1") ]]; }
+# happened KIND: for wait_for. One that is kept has happened, whatever is kept no more.
+happened() { [[ -n $(emdadm monitor --json --from 0 --once | kept_events "$1") ]]; }
 
 # make_disks KIB COUNT: nbd0 ..., in $DISKS, whose bad sectors are good when they were written, and which can refuse writes (programs/baddisk.c).
 make_disks() {

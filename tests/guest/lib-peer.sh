@@ -175,10 +175,10 @@ emd_finds() {
   done
 }
 
-# The volumes that EMD has begun to rebuild.
+# The volumes that EMD has begun to rebuild, as all_events has them.
 emd_rebuilt() {
   local array
-  emdadm monitor --from 0 --once --json | jq -r 'select(.kind == "task-started" and .word == "rebuild").array' | while read -r array; do
+  jq -r 'select(.kind == "task-started" and .word == "rebuild").array' /run/all-events | while read -r array; do
     emdadm show --json | jq -r --arg array "$array" '.sets[].volumes[] | select(.device == $array).name'
   done | sort -u
 }
@@ -198,6 +198,7 @@ ddf_newest() {
 emd_takes_rebuilt() {
   DEGRADED=$(mdadm_view "$(ddf_newest "$@")" | sed -n 's/^volume \(.*\): Degraded.*/\1/p')
   emd_finds optimal
+  all_events /run/all-events
   expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$DEGRADED"
 }
 

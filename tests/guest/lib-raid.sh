@@ -108,9 +108,18 @@ emd_has_done() { ask "$1" task-done && ((${REPLY/#null/0} >= $2)); }
 # emd_settled ARRAY: optimal, clean, nothing running.
 emd_settled() { emd_is "$1" optimal && emd_is_clean "$1" && emd_has_task "$1" null; }
 
+# all_events FILE: all events since the module was loaded, one JSON object a line. Ends the test if the kernel keeps the first ones no more: what is not told then may have happened all the same.
+all_events() {
+  local first
+  emdadm monitor --from 0 --once --json >"$1" || fail "no events"
+  read -r first <"$1" || fail "no events"
+  [[ $first =~ \"seq\":\ ?1, ]] || fail "the first events are kept no more: $first"
+}
+
 expect_no_emd_task() {
+  all_events /run/all-events
   expect_equal "EMD has started no task since it was loaded" \
-    "$(emdadm monitor --from 0 --once --json | jq -rs '[.[] | select(.kind == "task-started") | "\(.array) \(.word)"] | join(", ")')" ""
+    "$(jq -rs '[.[] | select(.kind == "task-started") | "\(.array) \(.word)"] | join(", ")' /run/all-events)" ""
 }
 
 # What a $volume is, of `emdadm show`, in the words of md_detail.
@@ -154,6 +163,16 @@ sum() { /emd/bin/pattern sum "$@"; }
 fio_verified() {
   fio --name=w --filename="$1" --cpus_allowed="$CPUS" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --blockalign=4k --ioengine=libaio --iodepth=8 --size=100% \
     --verify=crc32c --verify_fatal=1 --do_verify=1
+}
+
+# holds DEVICE SECTOR FILE: it has there just what the file has, read from the disk. What cannot be read ends the test: else it would pass for other data.
+holds() {
+  local bytes
+  bytes=$(stat -c %s "$3")
+  ((bytes > 0)) || fail "there is nothing in $3"
+  dd if="$1" of=/run/held bs=512 skip="$2" count=$((bytes / 512)) iflag=direct status=none || fail "$1 cannot be read at sector $2"
+  [[ $(stat -c %s /run/held) == "$bytes" ]] || fail "$1 ends before sector $2 and $bytes bytes"
+  cmp -s /run/held "$3"
 }
 
 # --- mdadm's view
@@ -323,6 +342,8 @@ emd_view() {
 expect_agreement() {
   local view=$1 device got
   shift
+  # What says nothing agrees with all that says nothing.
+  [[ $view == *volume* && $# != 0 ]] || fail "there is nothing to agree on: EMD says '$view' of $# disks"
   for device; do
     got=$(mdadm_view "$device")
     [[ $got == "$view" ]] ||

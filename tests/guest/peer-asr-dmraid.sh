@@ -121,8 +121,10 @@ if whole; then
     known 9 4096 | dd of="$second" bs=4096 seek=4 oflag=direct conv=notrunc iflag=fullblock status=none
     emd_load
     wait_for 40 emd_settled d
-    expect_equal "EMD has resynced it" "$(emdadm monitor --from 0 --once --json |
-      jq -rs '[.[] | select(.kind == "task-started" or .kind == "task-done") | .kind + if .word then " " + .word else "" end] | join(", ")')" "task-started resync, task-done"
+    all_events /run/all-events
+    expect_equal "EMD has resynced it" \
+      "$(jq -rs '[.[] | select(.kind == "task-started" or .kind == "task-done") | .kind + if .word then " " + .word else "" end] | join(", ")' /run/all-events)" \
+      "task-started resync, task-done"
     expect "what was written last" /emd/bin/pattern verify "/dev/$(emd_node d)" 2 0 64
     expect "and the rest" /emd/bin/pattern verify "/dev/$(emd_node d)" 1 64 4096
     expect_equal "the copies are the same" "$(cmp -n 1048576 "$(disk disk2)" "$second" 2>&1)" ""

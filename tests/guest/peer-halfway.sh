@@ -101,7 +101,7 @@ verified() {
 
 put() { dd if=/run/other of="$new" bs=512 seek="$1" oflag=direct conv=notrunc status=none; }
 
-there() { dd if="$new" bs=512 skip="$1" count=8 iflag=direct status=none | cmp -s - /run/other; }
+there() { holds "$new" "$1" /run/other; }
 
 md_lacks() { [[ $(md_sysfs v degraded) == "$1" ]]; }
 

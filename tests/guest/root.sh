@@ -59,6 +59,8 @@ boot_3() {
   expect "what was synced is there" cmp <(known 3 $((8 << 20))) /known
   expect "all files are right" cmp <(sums) /sums
   step "a member is lost for good"
+  # The disk that was lost first is here again, and may take its place; but it is not through when the machine stops.
+  expect "slow" emdadm limit --max 16K
   unplug disk3
   wait_for 20 emd_is emd0 degraded
   # Else it would be here again.
@@ -68,8 +70,8 @@ boot_3() {
 boot_4() {
   step "booted from it without a member"
   root_is_on
-  # The disk that was lost first may be its third member again by now.
-  dmesg | grep -q "emd0 is started, degraded" || fail "it was not started without a member"
+  dmesg >/run/dmesg
+  grep -q "emd0 is started, degraded" /run/dmesg || fail "it was not started without a member"
   expect "what was synced is there" cmp <(known 3 $((8 << 20))) /known
   expect "all files are right" cmp <(sums) /sums
 }

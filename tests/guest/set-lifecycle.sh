@@ -7,6 +7,8 @@
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
+# shellcheck source=tests/guest/lib-faults.sh
+source /emd/tests/guest/lib-faults.sh
 
 # holds_data DEVICE: its first 8 MiB hold what is in /run/data.
 holds_data() { dd if="$1" bs=1M count=8 iflag=direct status=none | cmp -s - /run/data; }
@@ -89,15 +91,15 @@ boot_1() {
   dd if=/run/data of=/dev/emd0 bs=1M oflag=direct conv=notrunc status=none
   expect data holds_data /dev/emd0
   step "refusals"
-  expect_failure "disk in use" emdadm create --format ddf --level raid1 --name x "$a" "$e"
+  refused EBUSY "in use" "disk in use" create --format ddf --level raid1 --name x "$a" "$e"
   mkfs.ext4 -q -F "$e"
-  expect_failure "signature" emdadm add emd0 "$e"
-  expect_failure "signature, as a spare" emdadm spare emd0 "$e"
+  refused EEXIST "ext" "signature" add emd0 "$e"
+  refused EEXIST "ext" "signature, as a spare" spare emd0 "$e"
   expect "by force it is one" emdadm spare --force emd0 "$e"
   expect "taken out" emdadm remove emd0 "$e"
-  expect_failure "remove active" emdadm remove emd0 "$a"
+  refused EBUSY "active member" "remove active" remove emd0 "$a"
   exec 9</dev/emd0
-  expect_failure "in use" emdadm stop emd0
+  refused EBUSY "in use" "in use" stop emd0
   exec 9<&-
   step "unplug, with writes in flight"
   write_on
@@ -105,7 +107,7 @@ boot_1() {
   wait_for 20 emd_is emd0 degraded
   touch /run/stop
   wait "$WRITER" || fail "a write failed"
-  expect_failure "one more is too much" emdadm fail emd0 "$c"
+  refused EBUSY "would be lost" "one more is too much" fail emd0 "$c"
   expect data holds_data /dev/emd0
   step "return"
   plug disk2
@@ -119,12 +121,12 @@ boot_1() {
 boot_2() {
   wait_for 30 emd_settled emd0
   step "delete"
-  expect_failure "bad target" emdadm delete emd7
+  exits 4 delete emd7
   dd if=/dev/zero of=/dev/emd0 bs=1M count=1 oflag=direct conv=notrunc status=none
   mkfs.ext4 -q -F /dev/emd0
-  expect_failure "holds fs" emdadm delete emd0
+  refused EBUSY "ext" "holds fs" delete emd0
   expect stop emdadm stop emd0
-  expect_failure "not started" emdadm delete m
+  refused EBUSY "not started" "not started" delete m
   expect scan emdadm scan
   wait_for 10 emd_runs emd0
   step "stopped while others open it"
@@ -153,7 +155,7 @@ boot_3() {
   expect_equal "what was written last" "$(dd if=/dev/emd0 bs=512 skip=4 count=1 iflag=direct status=none | head -c 6)" marker
   step "delete, by force"
   expect delete emdadm delete --force emd0
-  expect_failure "nothing left on the disks" emdadm examine "$(disk disk3)"
+  exits 4 examine "$(disk disk3)"
   step "raid0, explicit scan"
   expect "create again" emdadm create --format ddf --level raid0 --force --name z "$(disk disk1)" "$(disk disk2)"
   expect stop emdadm stop --all

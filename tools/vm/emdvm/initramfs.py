@@ -3,7 +3,7 @@
 
 base     programs and modules from the toolbox; cached, remade only when those change
 overlay  emd.ko, emdadm, the guest's init and the tests; made for every run
-extras   what few tests need and is big ("# extra: perf"); cached
+extras   what few tests need and is big ("# extra: perf", "udev"); cached
 """
 
 import fcntl
@@ -25,7 +25,11 @@ from pathlib import Path
 from . import places
 from .cpio import Archive
 
-EXTRAS = {"perf": ["perf"]}
+# Programs, and files at the same places.
+EXTRAS = {
+    "perf": (["perf"], []),
+    "udev": (["udevadm"], [f"/usr/lib/udev/rules.d/{name}.rules" for name in ("60-block", "60-persistent-storage", "64-md-raid-assembly", "99-systemd")]),
+}
 KEPT_DAYS = 7
 _overlay_lock = threading.Lock()
 # For tests/guest/programs/*.c.
@@ -50,7 +54,7 @@ def base() -> Path:
 def extra(name: str) -> Path:
     if name not in EXTRAS:
         raise ValueError(f"no extra {name!r}; there are: {' '.join(EXTRAS)}")
-    return _cached(name, _base_key(), lambda stream: _write_extra(stream, EXTRAS[name]))
+    return _cached(name, _base_key(), lambda stream: _write_extra(stream, *EXTRAS[name]))
 
 
 def kernel() -> Path:
@@ -78,7 +82,7 @@ def _overlay() -> bytes:
         archive = Archive(stream)
         archive.file("init", places.GUEST_FILES / "init", 0o755)
         archive.file("usr/bin/host", places.GUEST_FILES / "host", 0o755)
-        for folder in (places.GUEST_TESTS, places.BENCHES, places.CLONE / "tools/vm/selftest.d", places.SAMPLES):
+        for folder in (places.GUEST_TESTS, places.BENCHES, places.CLONE / "tools/vm/selftest.d", places.CLONE / "tools/udev", places.CLONE / "tools/systemd", places.SAMPLES):
             for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
                 if source.is_file():
                     archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
@@ -205,9 +209,11 @@ def _write_base(stream):
     archive.close()
 
 
-def _write_extra(stream, names):
+def _write_extra(stream, names, files):
     archive = Archive(stream)
     _add_programs(archive, {_find(name) for name in names}, {})
+    for place in files:
+        archive.file(place.lstrip("/"), Path(place), 0o644)
     archive.close()
 
 
