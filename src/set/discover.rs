@@ -260,13 +260,19 @@ impl Manager {
         }
     }
 
-    /// Looks at a disk, and takes it into the set that it belongs to. An error is one of opening or
+    /// Looks at a disk, and takes it into the set that it belongs to; that one. An error is one of opening or
     /// reading, or says what is wrong with its metadata.
     #[inline(never)]
-    pub(super) fn look_at(&self, operations: &mut Operations, dev: Dev) -> Checked {
+    pub(super) fn look_at(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+    ) -> Checked<Option<Arc<ManagedSet>>> {
         let sets = self.all_sets()?;
-        if sets.iter().any(|set| set.lock().index_of(dev).is_some()) {
-            return Ok(());
+        for set in sets.iter() {
+            if set.lock().index_of(dev).is_some() {
+                return Ok(Some(set.clone()));
+            }
         }
         let device = BlockDevice::open(dev, Mode::Read).map_err(|errno| {
             reason!(
@@ -289,7 +295,7 @@ impl Manager {
             }
         }
         match found {
-            Found::Nothing => Ok(()),
+            Found::Nothing => Ok(None),
             Found::Damaged { reason, .. } => {
                 operations.seen.push(
                     SeenDisk {
@@ -298,12 +304,13 @@ impl Manager {
                     },
                     GFP_KERNEL,
                 )?;
-                Ok(())
+                Ok(None)
             }
             Found::Set { format, id, image } => {
                 let set = self.set_of(format, &id)?;
-                if set.lock().active {
-                    set.take_back(image)
+                let is_active = set.lock().active;
+                if is_active {
+                    set.take_back(image)?;
                 } else {
                     set.waits.store(true, Ordering::Release);
                     if let Err(reason) = set.gather(image) {
@@ -316,8 +323,8 @@ impl Manager {
                             other.kick_keeper();
                         }
                     }
-                    Ok(())
                 }
+                Ok(Some(set))
             }
         }
     }

@@ -256,9 +256,8 @@ impl Inner {
                     .disk
                     .and_then(|disk| set.disk(disk))
                     .is_none_or(|disk| disk.state == DiskState::Failed);
-            !failed && member.disk.is_some_and(|disk| self.device(disk).is_none()) && {
-                !members.contains(*slot)
-            }
+            let is_away = member.disk.is_some_and(|disk| !self.is_here(disk));
+            !failed && is_away && !members.contains(*slot)
         });
         let awaited = awaited.count();
         if awaited > 0 && !policy.degraded {
@@ -301,14 +300,15 @@ impl Inner {
         }
     }
 
-    /// The members in sync whose disks are claimed.
+    /// The members in sync whose disks are here and work.
     pub fn usable(&self, volume: VolumeIndex) -> Mask {
         let mut usable = self.in_sync(volume, None);
         for slot in usable.iter() {
-            let here = self
-                .disk_in(volume, slot)
-                .is_some_and(|disk| self.is_online(disk));
-            if !here {
+            let works = self.disk_in(volume, slot).is_some_and(|disk| {
+                let model = self.model().and_then(|set| set.disk(disk));
+                self.is_here(disk) && model.is_some_and(|disk| disk.state == DiskState::Online)
+            });
+            if !works {
                 usable = usable.without(slot);
             }
         }

@@ -167,6 +167,46 @@ boot_1() {
   expect_equal "state" "$(emd_state emd0)" optimal
   data_is_right
   unload
+
+  two_sets
+}
+
+# would_start OPTION...: how many arrays a scan would start, and of how many sets it speaks.
+would_start() { emdadm scan --dry-run --json "$@" | jq -r '"\(.arrays_started) of \(.sets | length)"'; }
+
+# runs NAME...: the arrays of just these names run.
+runs() { expect_equal "what runs" "$(emdadm list --json | jq -r '[.sets[].volumes[] | select(.device) | .name] | sort | join(" ")')" "$*"; }
+
+# Two sets that lack a member each: what is asked for with some disks is for the set of these, and for no other one.
+two_sets() {
+  local before mine other
+  step "a scan of some disks is for their set"
+  restore good "${MEMBERS[@]}"
+  modprobe emd clean_ms=200 auto=0
+  expect "another set" emdadm create --format ddf --level raid1 --name other --size 8M --assume-clean --force "$(disk disk4)" "$(disk disk5)"
+  unload
+  wipe disk2 disk5
+  mine=("$(disk disk1)" "$(disk disk3)") other=$(disk disk4)
+  before=$(host contents disk4)
+  modprobe emd clean_ms=200 auto=0
+  expect_equal "without a word nothing would be started" "$(would_start)" "0 of 2"
+  expect "why not" grep -q "of 3 members are missing" <<<"$(emdadm scan --dry-run)"
+  expect_equal "degraded ones would" "$(would_start --degraded)" "2 of 2"
+  expect_equal "one of them, of its disks" "$(would_start --degraded "${mine[@]}")" "1 of 1"
+  expect "scan --degraded of disks" emdadm scan --degraded "${mine[@]}"
+  runs data
+  unchanged "nothing was written to the other set" "$before" disk4
+  data_is_right
+  expect "stopped" emdadm stop data
+  expect "scan --force of the other one's disk" emdadm scan --force "$other"
+  runs other
+  expect "stopped" emdadm stop other
+  expect "scan of a disk without metadata" emdadm scan --force "$(disk disk6)"
+  runs
+  expect "scan of all" emdadm scan --degraded
+  runs data other
+  unload
+  wipe disk4
 }
 
 # A set is not started for that.
