@@ -5,7 +5,7 @@
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # cpus: 1
 # emd: manual
-# timeout: 90
+# timeout: 100
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -183,7 +183,7 @@ two_sets() {
   step "a scan of some disks is for their set"
   restore good "${MEMBERS[@]}"
   modprobe emd clean_ms=200 auto=0
-  expect "another set" emdadm create --format ddf --level raid1 --name other --size 8M --assume-clean --force "$(disk disk4)" "$(disk disk5)"
+  expect "another set, of md's: it is called like its volume" emdadm create --format md-1.0 --level raid1 --name other --size 8M --assume-clean --force "$(disk disk4)" "$(disk disk5)"
   unload
   wipe disk2 disk5
   mine=("$(disk disk1)" "$(disk disk3)") other=$(disk disk4)

@@ -5,6 +5,7 @@
 use crate::cli::MonitorArgs;
 use crate::device::Device;
 use crate::failure::{Failure, Outcome, Result};
+use crate::out::{self, say};
 use crate::progress::{Bars, REFRESH};
 use crate::target::{dev_name, show_id};
 use emd_core::uapi::{EventKind, EventRecord, TaskKind, VolumeState};
@@ -51,10 +52,13 @@ pub fn run(args: &MonitorArgs, json: bool) -> Result<Outcome> {
             // The bars show progress better than lines do.
             if !(bars_wanted && event.kind == EventKind::TaskProgress) {
                 match json {
-                    true => println!("{}", to_json(event)),
+                    true => say!("{}", to_json(event)),
                     false => bars.println(&line(event)),
                 }
             }
+        }
+        if out::is_closed() {
+            return Ok(Outcome::Done);
         }
         if !events.is_empty() {
             last = Instant::now();
