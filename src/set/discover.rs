@@ -308,6 +308,7 @@ impl Manager {
             }
             Found::Set { format, id, image } => {
                 let set = self.set_of(format, &id)?;
+                let is_new = !sets.iter().any(|known| Arc::ptr_eq(known, &set));
                 let is_active = set.lock().active;
                 if is_active {
                     set.take_back(image)?;
@@ -315,6 +316,9 @@ impl Manager {
                     set.waits.store(true, Ordering::Release);
                     if let Err(reason) = set.gather(image) {
                         log!(pr_warn, "disk {}: {}", dev, reason);
+                    }
+                    if is_new {
+                        self.tell_found(&set);
                     }
                     let lends = set.lock().model().is_some_and(|model| model.lends_spares);
                     if lends {

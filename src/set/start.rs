@@ -10,7 +10,7 @@ use crate::array::Array;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Text, VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -191,7 +191,27 @@ impl ManagedSet {
                 event.number = Some(number);
                 event.value = u64::from(state.code());
             });
+        if read_only {
+            self.tell_read_only(volume, number);
+        }
         Ok(())
+    }
+
+    /// Tells that an array takes no writes, and why.
+    #[inline(never)]
+    fn tell_read_only(&self, volume: VolumeIndex, number: u32) {
+        let why = {
+            let inner = self.lock();
+            let access = inner.model().and_then(|set| set.volume(volume));
+            match access.map(|volume| volume.access) {
+                Some(Access::ReadOnly(why)) => Text::from_text(why.text()),
+                _ => Text::new(),
+            }
+        };
+        self.shared.post(EventKind::ReadOnly, &self.id, |event| {
+            event.number = Some(number);
+            event.text = why;
+        });
     }
 }
 

@@ -101,7 +101,8 @@ wire_struct! {
     pub struct ScanArg as "emd_scan" {
         /// Head; flags `EMD_SCAN_*`.
         pub head: Head,
-        /// `[in]` Array of device numbers (`major << 32 | minor`), or 0 for every block device.
+        /// `[in]` Array of device numbers (`major << 32 | minor`), or 0 for every block device. With some, only the sets
+        /// that they are of are started and answered.
         pub devs_ptr: u64,
         /// `[in]` How many; at most `EMD_DISKS_MAX`.
         pub devs_count: u32,

@@ -18,8 +18,8 @@ pub const fn iowr(nr: u32, bytes: usize) -> u32 {
 wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
-    /// Grows with every compatible addition.
-    API_MINOR: u32 = 2;
+    /// Grows with every compatible addition; `emd.h` says what came with which.
+    API_MINOR: u32 = 3;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 

@@ -159,13 +159,10 @@ fn line(event: &EventRecord) -> String {
         (EventKind::TaskProgress | EventKind::TaskStopped, None) => {
             line.push_str(&format!(" {}.{}%", event.value / 10, event.value % 10));
         }
-        (
-            EventKind::ReadError
-            | EventKind::WriteError
-            | EventKind::ReadRepaired
-            | EventKind::Mismatch,
-            None,
-        ) => line.push_str(&format!(" sector {}", event.value)),
+        (EventKind::ReadError | EventKind::WriteError | EventKind::ReadRepaired, None) => {
+            line.push_str(&format!(" sector {} of the member", event.value))
+        }
+        (EventKind::Mismatch, None) => line.push_str(&format!(" sector {}", event.value)),
         _ => {}
     }
     if !event.text.is_empty() {
@@ -214,7 +211,7 @@ mod tests {
         event.value = 99;
         assert_eq!(
             line(&event),
-            "1970-01-01T01:02:03Z      7 read-error emd3 slot 1 4095:7 sector 99"
+            "1970-01-01T01:02:03Z      7 read-error emd3 slot 1 4095:7 sector 99 of the member"
         );
         assert_eq!(to_json(&event)["kind"], "read-error");
         assert_eq!(to_json(&event)["set"], serde_json::Value::Null);
