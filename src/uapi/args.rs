@@ -187,11 +187,11 @@ wire_struct! {
 wire_struct! {
     /// Argument of `EMD_IOC_MEMBER`.
     pub struct MemberArg as "emd_member" {
-        /// Head; flags `EMD_MEMBER_DEDICATED`, `EMD_MEMBER_FORCE`.
+        /// Head; flags `EMD_MEMBER_DEDICATED`, `EMD_MEMBER_FORCE`, `EMD_MEMBER_INDEX`.
         pub head: Head,
         /// The set, or an array of it.
         pub target: TargetArg,
-        /// `[in]` The disk: `major << 32 | minor`.
+        /// `[in]` The disk: `major << 32 | minor`; with `EMD_MEMBER_INDEX` its index in the set.
         pub dev: u64,
         /// `[in]` `EMD_MEMBER_OP_*`.
         pub op: u16,

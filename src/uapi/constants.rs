@@ -78,6 +78,8 @@ wire_constants! {
     MEMBER_DEDICATED: u32 = 1 << 0;
     /// Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare).
     MEMBER_FORCE: u32 = 1 << 1;
+    /// Member: `dev` is the disk's index in the set (remove only): it need not be here.
+    MEMBER_INDEX: u32 = 1 << 2;
 
     /// Record: a set.
     REC_SET: u16 = 1;

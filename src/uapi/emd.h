@@ -18,6 +18,7 @@
  * 1: EMD_IOC_POLICY, crash_policy of a volume, EMD_CREATE_LOG, EMD_FORMAT_HOLE_LOG
  * 2: rate_min_kib and rate_max_kib of a volume; marks of RAID 10 and 1E count sectors of the volume
  * 3: EMD_CREATE_ZERO; slot and reason of a range, EMD_REASON_*; EMD_MEMBER_FORCE to add a disk or make it a spare;
+ *    EMD_MEMBER_INDEX;
  *    a scan of devices starts the sets of these devices only, one that is dry counts only what may be started;
  *    EMD_EVENT_READ_ONLY is told, EMD_EVENT_SET_FOUND has the number of volumes
  */
@@ -59,6 +60,8 @@
 
 #define EMD_MEMBER_DEDICATED (1u << 0) /* Member: the spare is for the target array only */
 #define EMD_MEMBER_FORCE (1u << 1) /* Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare) */
+/* Member: dev is the disk's index in the set (remove only): it need not be here */
+#define EMD_MEMBER_INDEX (1u << 2)
 
 #define EMD_REC_SET 1 /* Record: a set */
 #define EMD_REC_DISK 2 /* Record: a disk of a set */
@@ -326,9 +329,9 @@ struct emd_delete {
 
 /* Argument of EMD_IOC_MEMBER. */
 struct emd_member {
-	struct emd_head head; /* Head; flags EMD_MEMBER_DEDICATED, EMD_MEMBER_FORCE */
+	struct emd_head head; /* Head; flags EMD_MEMBER_DEDICATED, EMD_MEMBER_FORCE, EMD_MEMBER_INDEX */
 	struct emd_target target; /* The set, or an array of it */
-	__u64 dev; /* [in] The disk: major << 32 | minor */
+	__u64 dev; /* [in] The disk: major << 32 | minor; with EMD_MEMBER_INDEX its index in the set */
 	__u16 op; /* [in] EMD_MEMBER_OP_* */
 	__u16 reserved0; /* Must be 0 */
 	__u32 slot; /* [out] Slot that the disk takes (or took), or EMD_NONE */

@@ -47,10 +47,6 @@ const FAIL_EXAMPLES: &str = "\
 Examples:
   emdadm fail emd0 /dev/sdc             a spare takes its place, if there is one
   emdadm fail --force emd0 /dev/sdc     even if the array loses data by it";
-const REMOVE_EXAMPLES: &str = "\
-Examples:
-  emdadm remove emd0 /dev/sdc           after: emdadm fail emd0 /dev/sdc
-  emdadm remove data /dev/sdf           a disk of the set that no array uses";
 const PAUSE_EXAMPLES: &str = "\
 Examples:
   emdadm pause emd0                     goes on with: emdadm resume emd0";
@@ -86,10 +82,9 @@ pub enum Command {
     Add(AddArgs),
     /// Treat disks as failed
     #[command(after_help = FAIL_EXAMPLES)]
-    Fail(ForcedMemberArgs),
+    Fail(FailArgs),
     /// Take disks out of a set
-    #[command(after_help = REMOVE_EXAMPLES)]
-    Remove(ForcedMemberArgs),
+    Remove(RemoveArgs),
     /// Make disks spares, or make them none
     Spare(SpareArgs),
     /// Stop arrays
@@ -313,9 +308,30 @@ pub struct AddArgs {
     pub devices: Vec<PathBuf>,
 }
 
-/// `fail`, `remove`
+/// `remove`
 #[derive(Args)]
-pub struct ForcedMemberArgs {
+#[command(after_help = "\
+Examples:
+  emdadm remove emd0 /dev/sdc           after: emdadm fail emd0 /dev/sdc
+  emdadm remove data /dev/sdf           a disk of the set that no array uses
+  emdadm remove data --disk 3           one that is gone for good, as `emdadm show` numbers it")]
+pub struct RemoveArgs {
+    /// Even if redundancy is lost
+    #[arg(long)]
+    pub force: bool,
+    /// By its index in the set: a disk that is not here, and is no part of the set any more should it come back
+    #[arg(long, value_name = "INDEX", conflicts_with = "devices")]
+    pub disk: Option<u16>,
+    /// Array or set
+    pub target: String,
+    /// Disks
+    #[arg(value_name = "DEVICE", required_unless_present = "disk")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `fail`
+#[derive(Args)]
+pub struct FailArgs {
     /// Even if redundancy is lost
     #[arg(long)]
     pub force: bool,

@@ -3,8 +3,8 @@
 //! The commands that change something.
 
 use crate::cli::{
-    AddArgs, CreateArgs, DeleteArgs, ForcedMemberArgs, PolicyArgs, RenameArgs, ScanArgs, SpareArgs,
-    StartArgs, StopArgs,
+    AddArgs, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs, ScanArgs,
+    SpareArgs, StartArgs, StopArgs,
 };
 use crate::device::{Create, Device, Placed, Scanned};
 use crate::failure::{Failure, Outcome, Result};
@@ -15,7 +15,7 @@ use crate::text;
 use crate::view::{self, SetView};
 use emd_core::model::{CrashPolicy, DiskRole};
 use emd_core::uapi::constants::*;
-use emd_core::uapi::{DevNumber, MemberOp, Target, VolumeInfo};
+use emd_core::uapi::{DevNumber, MemberDisk, MemberOp, Target, VolumeInfo};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
@@ -272,7 +272,7 @@ fn members(
     let target = find(&device, named)?;
     let mut views = Vec::new();
     for (path, &dev) in paths.iter().zip(&devs) {
-        let placed = device.member(op, &target, dev, flags)?;
+        let placed = device.member(op, &target, MemberDisk::Device(dev), flags)?;
         let array = placed.number.map(|number| format!("/dev/emd{number}"));
         let is_loose = op == MemberOp::Add && placed.slot.is_none();
         let role = is_loose.then(|| role_of(&device, &target, dev)).flatten();
@@ -302,7 +302,7 @@ pub fn add(args: &AddArgs, json: bool) -> Result<Outcome> {
 }
 
 /// `emdadm fail`
-pub fn fail(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
+pub fn fail(args: &FailArgs, json: bool) -> Result<Outcome> {
     let flags = flag(args.force, MEMBER_FORCE);
     members(
         MemberOp::Fail,
@@ -315,16 +315,26 @@ pub fn fail(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
 }
 
 /// `emdadm remove`
-pub fn remove(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
+pub fn remove(args: &RemoveArgs, json: bool) -> Result<Outcome> {
     let flags = flag(args.force, MEMBER_FORCE);
-    members(
-        MemberOp::Remove,
-        &args.target,
-        &args.devices,
-        flags,
-        "removed",
-        json,
-    )
+    let Some(index) = args.disk else {
+        let (op, done) = (MemberOp::Remove, "removed");
+        return members(op, &args.target, &args.devices, flags, done, json);
+    };
+    let device = Device::open()?;
+    let target = find(&device, &args.target)?;
+    let disk = MemberDisk::Index(index);
+    let placed = device.member(MemberOp::Remove, &target, disk, flags)?;
+    if json {
+        let array = placed.number.map(|number| format!("/dev/emd{number}"));
+        let view = json!({
+            "device": null, "disk": index, "array": array, "slot": placed.slot, "role": null
+        });
+        view::print_json(&json!({ "done": [view] }));
+    } else {
+        say!("disk {index}: removed");
+    }
+    Ok(Outcome::Done)
 }
 
 /// `emdadm spare`

@@ -146,6 +146,8 @@ fn wrong_usage_is_2() {
         &["examine"],
         &["examine", "--sector-size", "520", "x"],
         &["add", "emd0"],
+        &["remove", "emd0"],
+        &["remove", "emd0", "--disk", "1", "/dev/null"],
         &["spare", "--off", "--dedicated", "emd0", "/dev/null"],
         &["stop"],
         &["stop", "--all", "emd0"],
