@@ -296,7 +296,6 @@ impl Manager {
     }
 
     /// Looks at one disk; the set that it is of.
-
     #[inline(never)]
     fn scan_disk(
         &self,
