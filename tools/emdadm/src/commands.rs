@@ -198,16 +198,19 @@ pub fn start(args: &StartArgs, json: bool) -> Result<Outcome> {
     let scanned = device.scan(&[], set_id, flags)?;
     let volumes = scanned.records.sets.iter().flat_map(|set| &set.volumes);
     let (running, stopped): (Vec<_>, Vec<_>) = volumes.partition(|v| v.number.is_some());
-    let is_meant = |volume: &&&VolumeInfo| match target {
+    let is_meant = |volume: &VolumeInfo| match target {
         Target::Array(id) => volume.id == id,
         _ => true,
     };
-    if running.iter().filter(is_meant).next().is_none() {
+    if !running.iter().any(|volume| is_meant(volume)) {
+        let is_told = |volume: &&&VolumeInfo| is_meant(volume) && !volume.reason.is_empty();
         let why = stopped
             .iter()
-            .filter(is_meant)
-            .find(|v| !v.reason.is_empty());
-        let why = why.map_or("it cannot be", |volume| volume.reason.as_str());
+            .find(is_told)
+            .map(|volume| volume.reason.as_str());
+        let note = scanned.records.notes.iter().find(|note| note.dev.is_none());
+        let note = note.map(|note| note.text.as_str());
+        let why = why.or(note).unwrap_or("it is not said why");
         return Err(Failure::Refused {
             errno: 0,
             reason: format!("{} is not started: {why}", args.target),
