@@ -313,7 +313,9 @@ impl Manager {
         if let Some(volume) = &request.volume {
             made.volume = Some(set.add_volume(volume, disks)?);
         }
-        self.list(&made.set)
+        self.list(&made.set)?;
+        self.tell_found(&made.set);
+        Ok(())
     }
 
     /// Takes back what was made and cannot be started.

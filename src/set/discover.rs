@@ -262,19 +262,30 @@ impl Manager {
         }
     }
 
-    /// Looks at a disk, and takes it into the set that it belongs to. An error is one of opening or
+    /// Looks at a disk, and takes it into the set that it belongs to; that one. An error is one of opening or
     /// reading, or says what is wrong with its metadata.
     #[inline(never)]
-    pub(super) fn look_at(&self, operations: &mut Operations, dev: Dev) -> Checked {
+    pub(super) fn look_at(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+    ) -> Checked<Option<Arc<ManagedSet>>> {
         self.look_for(operations, dev, Choice::ALL)
     }
 
     /// The same, but disks of formats other than `wanted` are left alone, unless their set is active.
     #[inline(never)]
-    fn look_for(&self, operations: &mut Operations, dev: Dev, wanted: Choice) -> Checked {
+    fn look_for(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+        wanted: Choice,
+    ) -> Checked<Option<Arc<ManagedSet>>> {
         let sets = self.all_sets()?;
-        if sets.iter().any(|set| set.lock().index_of(dev).is_some()) {
-            return Ok(());
+        for set in sets.iter() {
+            if set.lock().index_of(dev).is_some() {
+                return Ok(Some(set.clone()));
+            }
         }
         let device = BlockDevice::open(dev, Mode::Read).map_err(|errno| {
             reason!(
@@ -297,7 +308,7 @@ impl Manager {
             }
         }
         match found {
-            Found::Nothing => Ok(()),
+            Found::Nothing => Ok(None),
             Found::Damaged { reason, .. } => {
                 operations.seen.push(
                     SeenDisk {
@@ -306,7 +317,7 @@ impl Manager {
                     },
                     GFP_KERNEL,
                 )?;
-                Ok(())
+                Ok(None)
             }
             Found::Set { format, id, .. }
                 if !wanted.has(format.name())
@@ -314,16 +325,21 @@ impl Manager {
                         .iter()
                         .any(|set| set.is(format, &id) && set.lock().active) =>
             {
-                Ok(())
+                Ok(None)
             }
             Found::Set { format, id, image } => {
                 let set = self.set_of(format, &id)?;
-                if set.lock().active {
-                    set.take_back(image)
+                let is_new = !sets.iter().any(|known| Arc::ptr_eq(known, &set));
+                let is_active = set.lock().active;
+                if is_active {
+                    set.take_back(image)?;
                 } else {
                     set.waits.store(true, Ordering::Release);
                     if let Err(reason) = set.gather(image) {
                         log!(pr_warn, "disk {}: {}", dev, reason);
+                    }
+                    if is_new {
+                        self.tell_found(&set);
                     }
                     let lends = set.lock().model().is_some_and(|model| model.lends_spares);
                     if lends {
@@ -332,8 +348,8 @@ impl Manager {
                             other.kick_keeper();
                         }
                     }
-                    Ok(())
                 }
+                Ok(Some(set))
             }
         }
     }

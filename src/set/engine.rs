@@ -6,6 +6,7 @@ use super::managed::ManagedSet;
 use super::manager::Manager;
 use super::probe;
 use super::start::Policy;
+use super::state::Inner;
 use crate::array::set_general_limits;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::control::Engine;
@@ -38,12 +39,11 @@ impl Engine for Manager {
             sets: KVec::new(),
             notes: KVec::new(),
         };
-        self.scan_disks(&mut operations, request, &mut reply)?;
         let policy = Policy {
             degraded: request.degraded || request.force,
             force: request.force,
         };
-        for set in self.all_sets()? {
+        for set in self.scan_disks(&mut operations, request, &mut reply)? {
             if request.set_id.is_some_and(|id| id != set.id.digest()) {
                 continue;
             }
@@ -219,6 +219,26 @@ fn scan_start(set: &Arc<ManagedSet>, policy: Policy, reply: &mut ScanReply) -> C
     Ok(())
 }
 
+/// Counts the volumes of a set that would be started, and says why others would not. The disks are not claimed for
+/// that: whether they could be, and what is in a log on them, is not known.
+#[inline(never)]
+fn would_start(inner: &Inner, policy: Policy, reply: &mut ScanReply) -> Checked {
+    let model = match inner.known() {
+        Ok(model) => model,
+        Err(reason) => return note(reply, None, reason.text()),
+    };
+    for volume in 0..inner.entries_len() {
+        if model.volume(volume).is_none() || inner.running(volume).is_some() {
+            continue;
+        }
+        match inner.may_start(volume, policy) {
+            Ok(()) => reply.arrays_started += 1,
+            Err(reason) => note(reply, None, reason.text())?,
+        }
+    }
+    Ok(())
+}
+
 /// Adds what there is to say of a set.
 #[inline(never)]
 fn push_info(set: &ManagedSet, infos: &mut KVec<SetInfo>) -> Checked {
@@ -239,14 +259,14 @@ fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
 }
 
 impl Manager {
-    /// Looks at the disks that a scan is about.
+    /// Looks at the disks that a scan is about. The sets that it is about: those of the disks that are named, or all.
     #[inline(never)]
     fn scan_disks(
         &self,
         operations: &mut super::manager::Operations,
         request: &ScanRequest,
         reply: &mut ScanReply,
-    ) -> Checked {
+    ) -> Checked<KVec<Arc<ManagedSet>>> {
         let mut disks = KVec::new();
         for dev in request.devs.iter() {
             disks.push(Dev(dev.to_wire()), GFP_KERNEL)?;
@@ -255,15 +275,27 @@ impl Manager {
         if !explicit {
             disks = self.present_disks()?;
         }
+        let mut named: KVec<Arc<ManagedSet>> = KVec::new();
         for &dev in disks.iter() {
-            self.scan_disk(operations, dev, explicit, reply)?;
+            if let Some(set) = self.scan_disk(operations, dev, explicit, reply)? {
+                if !named.iter().any(|known| Arc::ptr_eq(known, &set)) {
+                    named.push(set, GFP_KERNEL)?;
+                }
+            }
         }
         for disk in operations.seen.iter() {
-            note(reply, Some(disk.dev), disk.damaged.text())?;
+            if !explicit || disks.contains(&disk.dev) {
+                note(reply, Some(disk.dev), disk.damaged.text())?;
+            }
         }
-        Ok(())
+        if explicit {
+            Ok(named)
+        } else {
+            self.all_sets()
+        }
     }
 
+    /// Looks at one disk; the set that it is of.
     #[inline(never)]
     fn scan_disk(
         &self,
@@ -271,14 +303,17 @@ impl Manager {
         dev: Dev,
         explicit: bool,
         reply: &mut ScanReply,
-    ) -> Checked {
+    ) -> Checked<Option<Arc<ManagedSet>>> {
         match self.look_at(operations, dev) {
-            Ok(()) => reply.disks_seen += 1,
+            Ok(set) => {
+                reply.disks_seen += 1;
+                return Ok(set);
+            }
             // Drives without a medium and the like are of no interest.
             Err(reason) if explicit => note(reply, Some(dev), reason.text())?,
             Err(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Starts one set for a scan, and says what is odd about it.
@@ -294,17 +329,7 @@ impl Manager {
             return Ok(());
         }
         if request.dry_run {
-            let inner = set.lock();
-            for volume in 0..inner.entries_len() {
-                let exists = inner
-                    .model()
-                    .is_some_and(|model| model.volume(volume).is_some());
-                if exists && inner.running(volume).is_none() {
-                    // The disks are not claimed; whether they could be is not known.
-                    reply.arrays_started += 1;
-                }
-            }
-            return Ok(());
+            return would_start(&set.lock(), policy, reply);
         }
         set.waits.store(false, Ordering::Release);
         scan_start(set, policy, reply)?;

@@ -280,7 +280,7 @@ impl Manager {
         Ok(set)
     }
 
-    /// Takes a set into the list.
+    /// Takes a set into the list. What it is has to be told once it is known: [`Self::tell_found`].
     #[inline(never)]
     pub(super) fn list(&self, set: &Arc<ManagedSet>) -> Checked {
         // Allocates outside of the lock, which the clock needs: it brings the recorder back to what could not be written.
@@ -298,8 +298,20 @@ impl Manager {
                 break;
             }
         }
-        self.shared.post(EventKind::SetFound, &set.id, |_| {});
         Ok(())
+    }
+
+    /// Tells of a set that was not listed before.
+    #[inline(never)]
+    pub(super) fn tell_found(&self, set: &ManagedSet) {
+        let inner = set.lock();
+        let volumes = inner
+            .model()
+            .map_or(0, |model| model.live_volumes().count());
+        drop(inner);
+        self.shared.post(EventKind::SetFound, &set.id, |event| {
+            event.value = volumes as u64;
+        });
     }
 
     /// Takes a set out of the list.

@@ -11,8 +11,9 @@ use crate::model::{
     Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Slot, SpareRole,
     VolumeIndex,
 };
+use crate::personalities::Health;
 use crate::reason;
-use crate::uapi::{DevNumber, EventKind, MemberOp, MemberReply, MemberRequest, Target};
+use crate::uapi::{DevNumber, EventKind, MemberDisk, MemberOp, MemberReply, MemberRequest, Target};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -33,13 +34,18 @@ impl Manager {
         };
         let change = set.change.lock();
         set.activate()?;
-        let dev = Dev(request.dev.to_wire());
-        let result = match request.op {
-            MemberOp::Add => set.add_disk_to_set(self, operations, request, dev, volume),
-            MemberOp::Remove => set.remove_disk(dev, request.force),
-            MemberOp::Fail => set.fail_disk(dev, request.force),
-            MemberOp::Spare => set.make_spare(self, operations, request, dev, volume),
-            MemberOp::Unspare => set.unmake_spare(dev),
+        let result = match (request.op, request.disk) {
+            (MemberOp::Remove, disk) => set.remove_disk(disk, request.force),
+            (_, MemberDisk::Index(_)) => Err(reason!(EINVAL, "say which device")),
+            (op, MemberDisk::Device(dev)) => {
+                let dev = Dev(dev.to_wire());
+                match op {
+                    MemberOp::Add => set.add_disk_to_set(self, operations, request, dev, volume),
+                    MemberOp::Fail => set.fail_disk(dev, request.force),
+                    MemberOp::Spare => set.make_spare(self, operations, request, dev, volume),
+                    _ => set.unmake_spare(dev),
+                }
+            }
         };
         set.release_if_idle();
         drop(change);
@@ -55,6 +61,21 @@ impl ManagedSet {
         self.lock()
             .index_of(dev)
             .ok_or_else(|| reason!(ENOENT, "disk {dev} is not part of the set"))
+    }
+
+    /// The index of a disk of the set, which need not be here if that is how it is named.
+    fn index_named(&self, disk: MemberDisk) -> Checked<DiskIndex> {
+        match disk {
+            MemberDisk::Device(dev) => self.index_for(Dev(dev.to_wire())),
+            MemberDisk::Index(index) => {
+                let inner = self.lock();
+                let mut known = inner.known()?.live_disks();
+                match known.any(|(live, _)| live == index) {
+                    true => Ok(index),
+                    false => Err(reason!(ENOENT, "the set has no disk {index}")),
+                }
+            }
+        }
     }
 
     /// Where a disk is a member.
@@ -256,32 +277,50 @@ impl ManagedSet {
         Ok(place)
     }
 
+    /// Refuses to forget a disk that is not here when a volume does not work without it: it may be what brings that back.
+    fn check_forgettable(&self, index: DiskIndex) -> Checked {
+        let inner = self.lock();
+        for (volume, _, _) in inner.known()?.memberships(index) {
+            if inner.health(volume, inner.usable(volume)) == Health::Failed {
+                return Err(reason!(
+                    EBUSY,
+                    "volume {volume} does not work without disk {index}, which may come back; delete the volume if not"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     #[inline(never)]
-    fn remove_disk(self: &Arc<Self>, dev: Dev, force: bool) -> Checked<MemberReply> {
-        let index = self.index_for(dev)?;
+    fn remove_disk(self: &Arc<Self>, disk: MemberDisk, force: bool) -> Checked<MemberReply> {
+        let index = self.index_named(disk)?;
         let place = self.place_of(index);
-        let active = {
+        let (active, dev) = {
             let inner = self.lock();
             let set = inner.known()?;
             let mut places = set.memberships(index);
-            places.any(|(_, _, member)| {
+            let active = places.any(|(_, _, member)| {
                 matches!(
                     member.state,
                     MemberState::InSync | MemberState::Rebuilding { .. }
                 )
-            })
+            });
+            (active, inner.device(index).map(|device| device.dev()))
         };
+        if dev.is_none() {
+            self.check_forgettable(index)?;
+        }
         if active {
-            if !force {
+            let (true, Some(dev)) = (force, dev) else {
                 return Err(reason!(
                     EBUSY,
-                    "disk {dev} is an active member: fail it first, or take it out by force"
+                    "disk {disk} is an active member: fail it first, or take it out by force"
                 ));
-            }
+            };
             if let Some(volume) = self.lock().breaks_without(index) {
                 return Err(reason!(
                     EBUSY,
-                    "volume {volume} would be lost without disk {dev}"
+                    "volume {volume} would be lost without disk {disk}"
                 ));
             }
             self.fail_disk(dev, false)?;
@@ -290,7 +329,7 @@ impl ManagedSet {
         self.detach_lost()?;
         let mut inner = self.lock();
         if inner.is_attached(index) {
-            return Err(reason!(EBUSY, "disk {dev} is still in use by an array"));
+            return Err(reason!(EBUSY, "disk {disk} is still in use by an array"));
         }
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
         inner.returned.remove(index);
@@ -301,7 +340,7 @@ impl ManagedSet {
         drop(inner);
         drop(device);
         self.shared.post(EventKind::DiskRemoved, &self.id, |event| {
-            event.dev = DevNumber::from_wire(dev.0);
+            event.dev = dev.and_then(|dev| DevNumber::from_wire(dev.0));
         });
         Ok(place)
     }

@@ -10,7 +10,7 @@ use crate::array::Array;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Text, VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -191,7 +191,27 @@ impl ManagedSet {
                 event.number = Some(number);
                 event.value = u64::from(state.code());
             });
+        if read_only {
+            self.tell_read_only(volume, number);
+        }
         Ok(())
+    }
+
+    /// Tells that an array takes no writes, and why.
+    #[inline(never)]
+    fn tell_read_only(&self, volume: VolumeIndex, number: u32) {
+        let why = {
+            let inner = self.lock();
+            let access = inner.model().and_then(|set| set.volume(volume));
+            match access.map(|volume| volume.access) {
+                Some(Access::ReadOnly(why)) => Text::from_text(why.text()),
+                _ => Text::new(),
+            }
+        };
+        self.shared.post(EventKind::ReadOnly, &self.id, |event| {
+            event.number = Some(number);
+            event.text = why;
+        });
     }
 }
 
@@ -256,9 +276,8 @@ impl Inner {
                     .disk
                     .and_then(|disk| set.disk(disk))
                     .is_none_or(|disk| disk.state == DiskState::Failed);
-            !failed && member.disk.is_some_and(|disk| self.device(disk).is_none()) && {
-                !members.contains(*slot)
-            }
+            let is_away = member.disk.is_some_and(|disk| !self.is_here(disk));
+            !failed && is_away && !members.contains(*slot)
         });
         let awaited = awaited.count();
         if awaited > 0 && !policy.degraded {
@@ -301,14 +320,15 @@ impl Inner {
         }
     }
 
-    /// The members in sync whose disks are claimed.
+    /// The members in sync whose disks are here and work.
     pub fn usable(&self, volume: VolumeIndex) -> Mask {
         let mut usable = self.in_sync(volume, None);
         for slot in usable.iter() {
-            let here = self
-                .disk_in(volume, slot)
-                .is_some_and(|disk| self.is_online(disk));
-            if !here {
+            let works = self.disk_in(volume, slot).is_some_and(|disk| {
+                let model = self.model().and_then(|set| set.disk(disk));
+                self.is_here(disk) && model.is_some_and(|disk| disk.state == DiskState::Online)
+            });
+            if !works {
                 usable = usable.without(slot);
             }
         }

@@ -517,7 +517,16 @@ impl Inner {
         changed
     }
 
-    /// Whether a disk is here and works, as the model has it.
+    /// Whether a disk is here: claimed, or, while the set is not active, among those that were read.
+    pub fn is_here(&self, disk: DiskIndex) -> bool {
+        if self.active {
+            return self.device(disk).is_some();
+        }
+        let disk = self.model().and_then(|set| set.disk(disk));
+        disk.is_some_and(|disk| disk.facts.is_some())
+    }
+
+    /// Whether a disk is claimed and works, as the model has it.
     pub fn is_online(&self, disk: DiskIndex) -> bool {
         self.device(disk).is_some()
             && self

@@ -101,7 +101,8 @@ wire_struct! {
     pub struct ScanArg as "emd_scan" {
         /// Head; flags `EMD_SCAN_*`.
         pub head: Head,
-        /// `[in]` Array of device numbers (`major << 32 | minor`), or 0 for every block device.
+        /// `[in]` Array of device numbers (`major << 32 | minor`), or 0 for every block device. With some, only the sets
+        /// that they are of are started and answered.
         pub devs_ptr: u64,
         /// `[in]` How many; at most `EMD_DISKS_MAX`.
         pub devs_count: u32,
@@ -186,11 +187,11 @@ wire_struct! {
 wire_struct! {
     /// Argument of `EMD_IOC_MEMBER`.
     pub struct MemberArg as "emd_member" {
-        /// Head; flags `EMD_MEMBER_DEDICATED`, `EMD_MEMBER_FORCE`.
+        /// Head; flags `EMD_MEMBER_DEDICATED`, `EMD_MEMBER_FORCE`, `EMD_MEMBER_INDEX`.
         pub head: Head,
         /// The set, or an array of it.
         pub target: TargetArg,
-        /// `[in]` The disk: `major << 32 | minor`.
+        /// `[in]` The disk: `major << 32 | minor`; with `EMD_MEMBER_INDEX` its index in the set.
         pub dev: u64,
         /// `[in]` `EMD_MEMBER_OP_*`.
         pub op: u16,

@@ -21,7 +21,8 @@ use crate::model::{Checked, Reason};
 use crate::reason;
 use kernel::prelude::*;
 
-/// What does the work. Each operation is one call, atomic: on an error nothing has changed.
+/// What does the work. Each operation is one call: on an error nothing has changed, but for `stop` of several arrays
+/// and `delete` of a set, which may end half done.
 /// Requests are checked for form; whether they make sense is the engine's to judge.
 pub trait Engine: Send + Sync {
     /// Every set that is held, as it is now.

@@ -18,8 +18,8 @@ pub const fn iowr(nr: u32, bytes: usize) -> u32 {
 wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
-    /// Grows with every compatible addition.
-    API_MINOR: u32 = 2;
+    /// Grows with every compatible addition; `emd.h` says what came with which.
+    API_MINOR: u32 = 3;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -78,6 +78,8 @@ wire_constants! {
     MEMBER_DEDICATED: u32 = 1 << 0;
     /// Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare).
     MEMBER_FORCE: u32 = 1 << 1;
+    /// Member: `dev` is the disk's index in the set (remove only): it need not be here.
+    MEMBER_INDEX: u32 = 1 << 2;
 
     /// Record: a set.
     REC_SET: u16 = 1;

@@ -20,8 +20,8 @@ use super::fields::{
 };
 use super::info::TaskKind;
 use super::request::{
-    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberOp, MemberRequest, PolicyRequest,
-    RenameRequest, Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
+    CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberDisk, MemberOp, MemberRequest,
+    PolicyRequest, RenameRequest, Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
 };
 use super::wire::Wire;
 use super::words::policy_from;
@@ -78,7 +78,7 @@ impl CallKind {
         Self::new(
             NR_MEMBER,
             MemberArg::BYTES,
-            MEMBER_DEDICATED | MEMBER_FORCE,
+            MEMBER_DEDICATED | MEMBER_FORCE | MEMBER_INDEX,
             true,
         ),
         Self::new(NR_RENAME, RenameArg::BYTES, 0, true),
@@ -302,8 +302,22 @@ fn member(bytes: &[u8]) -> Checked<Request> {
     zero(arg.reserved1.into(), "reserved1")?;
     let op = MemberOp::from_code(arg.op)
         .ok_or_else(|| reason!(EINVAL, "unknown member operation {}", arg.op))?;
-    let dev = DevNumber::from_wire(arg.dev)
-        .ok_or_else(|| reason!(EINVAL, "{:#x} is no device number", arg.dev))?;
+    let disk = if arg.head.flags & MEMBER_INDEX == 0 {
+        DevNumber::from_wire(arg.dev)
+            .map(MemberDisk::Device)
+            .ok_or_else(|| reason!(EINVAL, "{:#x} is no device number", arg.dev))?
+    } else if op != MemberOp::Remove {
+        return Err(reason!(
+            EINVAL,
+            "only a disk that is taken out may be named by its index"
+        ));
+    } else {
+        u16::try_from(arg.dev)
+            .ok()
+            .filter(|&index: &u16| u32::from(index) < DISKS_MAX)
+            .map(MemberDisk::Index)
+            .ok_or_else(|| reason!(EINVAL, "no set has a disk {}", arg.dev))?
+    };
     let target = one_target(&arg.target)?;
     let dedicated = arg.head.flags & MEMBER_DEDICATED != 0;
     let force = arg.head.flags & MEMBER_FORCE != 0;
@@ -322,7 +336,7 @@ fn member(bytes: &[u8]) -> Checked<Request> {
     Ok(Request::Member(MemberRequest {
         op,
         target,
-        dev,
+        disk,
         dedicated,
         force,
     }))

@@ -13,7 +13,16 @@
 #include <linux/types.h>
 
 #define EMD_API_MAJOR 1 /* Version of the surface; a change here breaks callers */
-#define EMD_API_MINOR 2 /* Grows with every compatible addition */
+/*
+ * Grows with every compatible addition. Since
+ * 1: EMD_IOC_POLICY, crash_policy of a volume, EMD_CREATE_LOG, EMD_FORMAT_HOLE_LOG
+ * 2: rate_min_kib and rate_max_kib of a volume; marks of RAID 10 and 1E count sectors of the volume
+ * 3: EMD_CREATE_ZERO; slot and reason of a range, EMD_REASON_*; EMD_MEMBER_FORCE to add a disk or make it a spare;
+ *    EMD_MEMBER_INDEX;
+ *    a scan of devices starts the sets of these devices only, one that is dry counts only what may be started;
+ *    EMD_EVENT_READ_ONLY is told, EMD_EVENT_SET_FOUND has the number of volumes
+ */
+#define EMD_API_MINOR 3
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -51,6 +60,8 @@
 
 #define EMD_MEMBER_DEDICATED (1u << 0) /* Member: the spare is for the target array only */
 #define EMD_MEMBER_FORCE (1u << 1) /* Member: even if the array loses redundancy (remove, fail); whatever the disk holds (add, spare) */
+/* Member: dev is the disk's index in the set (remove only): it need not be here */
+#define EMD_MEMBER_INDEX (1u << 2)
 
 #define EMD_REC_SET 1 /* Record: a set */
 #define EMD_REC_DISK 2 /* Record: a disk of a set */
@@ -176,28 +187,32 @@
 #define EMD_EVENT_VOLUME_DELETED 7 /* A volume was deleted */
 #define EMD_EVENT_VOLUME_RENAMED 8 /* A volume was renamed; the text is the new name */
 #define EMD_EVENT_STATE_CHANGED 9 /* An array's state changed. value: EMD_STATE_* */
-/* A member failed. value: sector of the error, where there was one */
+/* A member failed. value: sector of the member where the error was, or 0 */
 #define EMD_EVENT_MEMBER_FAILED 10
 #define EMD_EVENT_DISK_ADDED 11 /* A disk joined a set */
 #define EMD_EVENT_DISK_REMOVED 12 /* A disk left a set */
 #define EMD_EVENT_DISK_LOST 13 /* A disk of a set is gone from the machine */
 #define EMD_EVENT_SPARE_CHANGED 14 /* A disk became a spare, or stopped being one. value: 1 or 0 */
 #define EMD_EVENT_SPARE_ACTIVATED 15 /* A spare took the place of a member */
-#define EMD_EVENT_TASK_STARTED 16 /* A task started. value: EMD_TASK_* (its kind) */
-#define EMD_EVENT_TASK_PROGRESS 17 /* A task got on. value: per mille */
-/* A task is done. value: sectors that did not agree (check, repair), else 0 */
+#define EMD_EVENT_TASK_STARTED 16 /* A task started. value: EMD_TASK_* (its kind); the text is its word */
+#define EMD_EVENT_TASK_PROGRESS 17 /* A task got on. value: per mille; the text is the kind's word */
+/* A task is done. value: sectors that did not agree (check, repair), else 0; the text is the kind's word */
 #define EMD_EVENT_TASK_DONE 18
-#define EMD_EVENT_TASK_STOPPED 19 /* A task stopped before its end. value: per mille */
-#define EMD_EVENT_READ_ERROR 20 /* A member could not read. value: sector of the disk */
-#define EMD_EVENT_WRITE_ERROR 21 /* A member could not write. value: sector of the disk */
-/* A read error was put right by writing what the others say. value: sector of the disk */
+#define EMD_EVENT_TASK_STOPPED 19 /* A task stopped before its end. value: per mille; the text is the kind's word */
+/*
+ * A member could not read. value: sector of the member, which begins at offset_sectors (emd_rec_member) of the
+ * disk; for a write that is of no single place, 0
+ */
+#define EMD_EVENT_READ_ERROR 20
+#define EMD_EVENT_WRITE_ERROR 21 /* A member could not write. value: likewise */
+/* A read error was put right by writing what the others say. value: likewise */
 #define EMD_EVENT_READ_REPAIRED 22
 /*
  * Redundancy did not agree. value: first sector, of each member, for RAID 10 and 1E of the volume; a
  * repair says which member it wrote (slot), and the text why it was this one
  */
 #define EMD_EVENT_MISMATCH 23
-#define EMD_EVENT_READ_ONLY 24 /* An array takes no more writes; the text says why */
+#define EMD_EVENT_READ_ONLY 24 /* An array was started that takes no writes; the text says why */
 #define EMD_EVENT_METADATA_ERROR 25 /* Metadata could not be written; the text says where and why */
 #define EMD_EVENT_NOTE 26 /* Something a person should know; the text says what */
 
@@ -256,7 +271,10 @@ struct emd_query {
 /* Argument of EMD_IOC_SCAN. */
 struct emd_scan {
 	struct emd_head head; /* Head; flags EMD_SCAN_* */
-	/* [in] Array of device numbers (major << 32 | minor), or 0 for every block device */
+	/*
+	 * [in] Array of device numbers (major << 32 | minor), or 0 for every block device. With some, only the sets
+	 * that they are of are started and answered
+	 */
 	__u64 devs_ptr;
 	__u32 devs_count; /* [in] How many; at most EMD_DISKS_MAX */
 	__u32 disks_seen; /* [out] Devices that were looked at */
@@ -311,9 +329,9 @@ struct emd_delete {
 
 /* Argument of EMD_IOC_MEMBER. */
 struct emd_member {
-	struct emd_head head; /* Head; flags EMD_MEMBER_DEDICATED, EMD_MEMBER_FORCE */
+	struct emd_head head; /* Head; flags EMD_MEMBER_DEDICATED, EMD_MEMBER_FORCE, EMD_MEMBER_INDEX */
 	struct emd_target target; /* The set, or an array of it */
-	__u64 dev; /* [in] The disk: major << 32 | minor */
+	__u64 dev; /* [in] The disk: major << 32 | minor; with EMD_MEMBER_INDEX its index in the set */
 	__u16 op; /* [in] EMD_MEMBER_OP_* */
 	__u16 reserved0; /* Must be 0 */
 	__u32 slot; /* [out] Slot that the disk takes (or took), or EMD_NONE */
@@ -371,7 +389,7 @@ struct emd_event {
 	__u8 set_id[16]; /* The set, or zeros */
 	__u32 number; /* N of /dev/emdN, or EMD_NONE */
 	__u32 reserved; /* 0 */
-	__u64 dev; /* The disk (major << 32 | minor), or 0 */
+	__u64 dev; /* The disk (major << 32 | minor), where a disk and no member is what it is about; else 0 */
 	__u64 value; /* What the kind says */
 	char text[128]; /* For people, NUL-terminated */
 };

@@ -30,7 +30,7 @@ wire_enum! {
         VolumeRenamed = 8, "VOLUME_RENAMED", "volume-renamed";
         /// An array's state changed. `value`: `EMD_STATE_*`.
         StateChanged = 9, "STATE_CHANGED", "state-changed";
-        /// A member failed. `value`: sector of the error, where there was one.
+        /// A member failed. `value`: sector of the member where the error was, or 0.
         MemberFailed = 10, "MEMBER_FAILED", "member-failed";
         /// A disk joined a set.
         DiskAdded = 11, "DISK_ADDED", "disk-added";
@@ -42,24 +42,25 @@ wire_enum! {
         SpareChanged = 14, "SPARE_CHANGED", "spare-changed";
         /// A spare took the place of a member.
         SpareActivated = 15, "SPARE_ACTIVATED", "spare-activated";
-        /// A task started. `value`: `EMD_TASK_*` (its kind).
+        /// A task started. `value`: `EMD_TASK_*` (its kind); the text is its word.
         TaskStarted = 16, "TASK_STARTED", "task-started";
-        /// A task got on. `value`: per mille.
+        /// A task got on. `value`: per mille; the text is the kind's word.
         TaskProgress = 17, "TASK_PROGRESS", "task-progress";
-        /// A task is done. `value`: sectors that did not agree (check, repair), else 0.
+        /// A task is done. `value`: sectors that did not agree (check, repair), else 0; the text is the kind's word.
         TaskDone = 18, "TASK_DONE", "task-done";
-        /// A task stopped before its end. `value`: per mille.
+        /// A task stopped before its end. `value`: per mille; the text is the kind's word.
         TaskStopped = 19, "TASK_STOPPED", "task-stopped";
-        /// A member could not read. `value`: sector of the disk.
+        /// A member could not read. `value`: sector of the member, which begins at `offset_sectors` of the disk; 0 for
+        /// what is of no single place.
         ReadError = 20, "READ_ERROR", "read-error";
-        /// A member could not write. `value`: sector of the disk.
+        /// A member could not write. `value`: likewise.
         WriteError = 21, "WRITE_ERROR", "write-error";
-        /// A read error was put right by writing what the others say. `value`: sector of the disk.
+        /// A read error was put right by writing what the others say. `value`: likewise.
         ReadRepaired = 22, "READ_REPAIRED", "read-repaired";
         /// Redundancy did not agree. `value`: first sector, of each member, for RAID 10 and 1E of the volume; a
         /// repair says which member it wrote (`slot`), and the text why it was this one.
         Mismatch = 23, "MISMATCH", "mismatch";
-        /// An array takes no more writes; the text says why.
+        /// An array was started that takes no writes; the text says why.
         ReadOnly = 24, "READ_ONLY", "read-only";
         /// Metadata could not be written; the text says where and why.
         MetadataError = 25, "METADATA_ERROR", "metadata-error";

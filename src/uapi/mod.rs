@@ -58,7 +58,7 @@ pub use info::{
 };
 #[allow(unused_imports)]
 pub use request::{
-    CreateReply, CreateRequest, DeleteRequest, DevNumber, EventsReply, MemberOp, MemberReply,
-    MemberRequest, PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply,
-    StopRequest, Target, TaskOp, TaskRequest,
+    CreateReply, CreateRequest, DeleteRequest, DevNumber, EventsReply, MemberDisk, MemberOp,
+    MemberReply, MemberRequest, PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest,
+    StopReply, StopRequest, Target, TaskOp, TaskRequest,
 };

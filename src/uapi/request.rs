@@ -3,7 +3,7 @@
 //! What may be asked for, with every check behind it: an engine needs to judge meaning only.
 
 use super::info::{ScanNote, SetInfo, TaskKind};
-use crate::model::{CrashPolicy, Layout, Level, Slot, Text};
+use crate::model::{CrashPolicy, DiskIndex, Layout, Level, Slot, Text};
 use core::fmt;
 use kernel::prelude::*;
 
@@ -205,6 +205,24 @@ wire_enum! {
     }
 }
 
+/// A disk as somebody names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberDisk {
+    /// It is here.
+    Device(DevNumber),
+    /// By its index in the set, here or not; only to take it out.
+    Index(DiskIndex),
+}
+
+impl fmt::Display for MemberDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(dev) => write!(f, "{dev}"),
+            Self::Index(index) => write!(f, "{index} of the set"),
+        }
+    }
+}
+
 /// Do something with one disk. The target is a set, or an array of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemberRequest {
@@ -213,7 +231,7 @@ pub struct MemberRequest {
     /// The set, or an array of it.
     pub target: Target,
     /// The disk.
-    pub dev: DevNumber,
+    pub disk: MemberDisk,
     /// Spare for the target array only (then the target is an array).
     pub dedicated: bool,
     /// Even if redundancy is lost.

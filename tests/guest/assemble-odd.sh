@@ -5,7 +5,7 @@
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # cpus: 1
 # emd: manual
-# timeout: 90
+# timeout: 120
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -167,6 +167,78 @@ boot_1() {
   expect_equal "state" "$(emd_state emd0)" optimal
   data_is_right
   unload
+
+  two_sets
+}
+
+# would_start OPTION...: how many arrays a scan would start, and of how many sets it speaks.
+would_start() { emdadm scan --dry-run --json "$@" | jq -r '"\(.arrays_started) of \(.sets | length)"'; }
+
+# The disk that the array lacks is gone for good: it is taken out of the set by its index, and is a stranger when it comes back.
+forgotten() {
+  local gone here
+  gone=$(emdadm show data --json | jq '.sets[0].disks[] | select(.device == null) | .index')
+  here=$(emd_get data '.members[0].disk')
+  expect_failure "one that is a member stays" emdadm remove data --disk "$here"
+  expect_failure "there is no such disk" emdadm remove data --disk 99
+  expect "one that is away is taken out" emdadm remove data --disk "$gone"
+  expect_equal "disks of the set" "$(emdadm show data --json | jq '.sets[0].disks | length')" 2
+  restore good disk2
+  emdadm scan "$(disk disk2)" >/dev/null
+  expect_equal "it is left alone" "$(emd_state emd0) $(emd_members emd0)" "degraded in-sync missing in-sync"
+  expect_failure "it carries something" emdadm add data "$(disk disk2)"
+  expect "it is a new one" emdadm add --force data "$(disk disk2)"
+  wait_for 30 emd_settled emd0
+  data_is_right
+}
+
+# No disk is forgotten that a stopped array may need.
+remembered() {
+  local gone
+  wipe disk1 disk2
+  modprobe emd clean_ms=200 auto=0
+  emdadm scan --degraded >/dev/null 2>&1 || true
+  gone=$(emdadm show data --json | jq '[.sets[0].disks[] | select(.device == null) | .index][0]')
+  expect_failure "what brings an array back is not taken out" emdadm remove data --disk "$gone"
+  expect "it says why" grep -q "may come back" <<<"$(emdadm remove data --disk "$gone" 2>&1)"
+  rmmod emd
+}
+
+# runs NAME...: the arrays of just these names run.
+runs() { expect_equal "what runs" "$(emdadm list --json | jq -r '[.sets[].volumes[] | select(.device) | .name] | sort | join(" ")')" "$*"; }
+
+# Two sets that lack a member each: what is asked for with some disks is for the set of these, and for no other one.
+two_sets() {
+  local before mine other
+  step "a scan of some disks is for their set"
+  restore good "${MEMBERS[@]}"
+  modprobe emd clean_ms=200 auto=0
+  expect "another set, of md's: it is called like its volume" emdadm create --format md-1.0 --level raid1 --name other --size 8M --assume-clean --force "$(disk disk4)" "$(disk disk5)"
+  unload
+  wipe disk2 disk5
+  mine=("$(disk disk1)" "$(disk disk3)") other=$(disk disk4)
+  before=$(host contents disk4)
+  modprobe emd clean_ms=200 auto=0
+  expect_equal "without a word nothing would be started" "$(would_start)" "0 of 2"
+  expect "why not" grep -q "of 3 members are missing" <<<"$(emdadm scan --dry-run)"
+  expect_equal "degraded ones would" "$(would_start --degraded)" "2 of 2"
+  expect_equal "one of them, of its disks" "$(would_start --degraded "${mine[@]}")" "1 of 1"
+  expect "scan --degraded of disks" emdadm scan --degraded "${mine[@]}"
+  runs data
+  unchanged "nothing was written to the other set" "$before" disk4
+  data_is_right
+  expect "stopped" emdadm stop data
+  expect "scan --force of the other one's disk" emdadm scan --force "$other"
+  runs other
+  expect "stopped" emdadm stop other
+  expect "scan of a disk without metadata" emdadm scan --force "$(disk disk6)"
+  runs
+  expect "scan of all" emdadm scan --degraded
+  runs data other
+  forgotten
+  unload
+  wipe disk4
+  remembered
 }
 
 # A set is not started for that.

@@ -91,7 +91,6 @@ every_loss() {
   # shellcheck disable=SC2153 # DISKS are the test's
   expect "created" emdadm create -e "$format" -l "$level" -n "$NAME" --force "$@" "${DISKS[@]:0:members}"
   wait_for 10 emd_node "$NAME"
-  # Not by name: a set of md's has the same.
   array=$(emd_node "$NAME")
   half=$(($(blockdev --getsize64 "/dev/$array") / 2048 & ~3))
   expect "written" pattern write "/dev/$array" 1

@@ -61,6 +61,8 @@ boot_1() {
   run emdadm show emd0
   expect_equal "what may be done with it" "$(emdadm show --json | jq -r '.sets[0].volumes[0] | .access')" read-only
   emdadm show --json | jq -r '.sets[0].volumes[0].reason' | grep -q "version 99" || fail "it is not told why"
+  expect "it is told" grep -q "version 99" <<<"$(events read-only | jq -r .text)"
+  expect_equal "how many volumes were found" "$(events set-found | jq -r .value)" 1
   expect_equal "the block device is read-only" "$(blockdev --getro /dev/emd0)" 1
   expect_equal "the data" "$(sum /dev/emd0)" "$sum"
 

@@ -57,9 +57,10 @@ answers_of_all_commands() {
   answers "$tasks" limit emd0
   wait_for 10 emd_has_task emd0 null
   answers "$tasks" repair emd0
-  answers '["waited","well"]' wait emd0
+  answers '["ended","waited","well"]' wait emd0
   answers "$tasks" resync emd0
-  answers '["waited","well"]' wait emd0
+  answers '["ended","waited","well"]' wait emd0
+  answers '["done","ended","targets","waited","well"]' check --wait --check emd0
   exits 0 show --check emd0
   # It came back too late: it is part of the set, and perhaps known to be old.
   answers "$members" add emd0 "$spare"
@@ -76,6 +77,12 @@ answers_of_all_commands() {
   answers '["name","renamed"]' rename emd0 renamed
   exits 5 monitor --timeout 0
   answers '["arrays_stopped"]' stop renamed
+  exits 4 start emd0
+  answers '["arrays_started","disks_seen","notes","sets"]' start renamed
+  exits 4 pause renamed
+  exits 4 scan --set 00112233445566778899aabbccddeeff
+  exits 0 stop renamed
+  exits 4 pause renamed
   answers '["changed","policy"]' policy renamed none
   expect_equal "one object each" "$(jq -c 'if type == "object" then keys else . end' /run/answers)" "$(cat /run/wanted)"
 }
@@ -154,7 +161,7 @@ boot_3() {
   wait_for 40 emd_settled emd0
   expect_equal "what was written last" "$(dd if=/dev/emd0 bs=512 skip=4 count=1 iflag=direct status=none | head -c 6)" marker
   step "delete, by force"
-  expect delete emdadm delete --force emd0
+  expect "delete, of the last volume" grep -q "metadata is erased from all its disks" <<<"$(emdadm delete --force emd0)"
   exits 4 examine "$(disk disk3)"
   step "raid0, explicit scan"
   expect "create again" emdadm create --format ddf --level raid0 --force --name z "$(disk disk1)" "$(disk disk2)"
@@ -190,7 +197,7 @@ boot_3() {
   step "two volumes on a set"
   expect "volume two" emdadm create --set y --level raid1 --name w --size 4M "$(disk disk3)" "$(disk disk6)"
   dd if=/dev/zero of=/dev/emd1 bs=1M count=1 oflag=direct conv=notrunc status=none
-  expect "delete what is empty" emdadm delete w
+  expect_equal "delete what is empty" "$(emdadm delete w)" "w: deleted"
   expect "json" emdadm show --json
   answers_of_all_commands
 }

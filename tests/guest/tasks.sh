@@ -34,13 +34,16 @@ check_and_repair() {
   expect_equal "nothing differs" "$(mismatches five)" 0
   # Stripe 10: its parity is in slot 4 - 1 - 10 % 4 (left-symmetric).
   spoil five 1 $((10 * 128 + 16))
-  expect "a check" emdadm check --wait five
+  local code=0
+  emdadm check --wait --check five >/run/said || code=$?
+  expect_equal "a check that finds something, by its exit code" $code 3
+  expect "and in words" grep -q "check done, [1-9][0-9]* sectors did not agree" /run/said
   expect_equal "one place differs" "$(mismatches five)" 1
   expect_equal "it is where it was spoilt" "$(emd_get five '.mismatches[0] | (.first_sector <= 1296 and .first_sector + .sectors > 1296)')" true
   right "RAID5 cannot know that it was the parity; it was" five "$sums"
   expect "a repair" emdadm repair --wait five
   expect_equal "it says what it chose, and why" "$(chosen five)" "1 parity-rewritten"
-  expect "a check" emdadm check --wait five
+  expect "a check, by its exit code" emdadm check --wait --check five
   expect_equal "nothing differs any more" "$(mismatches five)" 0
   right "the data" five "$sums"
   expect "the places are listed for people" emdadm show --mismatches five

@@ -26,7 +26,8 @@ Exit codes:
   0  done
   1  refused by the kernel, or failed; the reason is printed
   2  wrong usage
-  3  done, but not all is well (with --check: something is degraded, failed, read-only, damaged or not started)
+  3  done, but not all is well (with --check: something is partially optimal, degraded, failed, read-only, damaged or not
+     started, or places do not agree)
   4  not there: module not loaded, no such array, set or device, no metadata found
   5  time ran out (--timeout)
 
@@ -46,10 +47,6 @@ const FAIL_EXAMPLES: &str = "\
 Examples:
   emdadm fail emd0 /dev/sdc             a spare takes its place, if there is one
   emdadm fail --force emd0 /dev/sdc     even if the array loses data by it";
-const REMOVE_EXAMPLES: &str = "\
-Examples:
-  emdadm remove emd0 /dev/sdc           after: emdadm fail emd0 /dev/sdc
-  emdadm remove data /dev/sdf           a disk of the set that no array uses";
 const PAUSE_EXAMPLES: &str = "\
 Examples:
   emdadm pause emd0                     goes on with: emdadm resume emd0";
@@ -70,6 +67,8 @@ pub enum Command {
     /// Look for sets on disks and start their arrays
     #[command(visible_alias = "assemble")]
     Scan(ScanArgs),
+    /// Start what is stopped of a set
+    Start(StartArgs),
     /// List sets and arrays in short
     List(ListArgs),
     /// Show sets and arrays in full
@@ -83,10 +82,9 @@ pub enum Command {
     Add(AddArgs),
     /// Treat disks as failed
     #[command(after_help = FAIL_EXAMPLES)]
-    Fail(ForcedMemberArgs),
+    Fail(FailArgs),
     /// Take disks out of a set
-    #[command(after_help = REMOVE_EXAMPLES)]
-    Remove(ForcedMemberArgs),
+    Remove(RemoveArgs),
     /// Make disks spares, or make them none
     Spare(SpareArgs),
     /// Stop arrays
@@ -188,7 +186,9 @@ pub struct CreateArgs {
 Examples:
   emdadm scan                          every block device
   emdadm scan --dry-run                say what would be started
-  emdadm scan --degraded /dev/sd[b-d]  these only, even if a member is missing")]
+  emdadm scan --degraded /dev/sd[b-d]  the sets of these only, even if a member is missing
+
+Sets of which no disk is named are left alone. Without devices what somebody stopped is started again too.")]
 pub struct ScanArgs {
     /// Say what would be done and do nothing
     #[arg(long, short = 'n')]
@@ -202,9 +202,28 @@ pub struct ScanArgs {
     /// Only the set with this id
     #[arg(long, value_name = "ID")]
     pub set: Option<String>,
-    /// Disks to look at; every block device without any
+    /// Disks to look at, to start the sets they are of; every block device without any
     #[arg(value_name = "DEVICE")]
     pub devices: Vec<PathBuf>,
+}
+
+/// `start`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  emdadm start data                    after: emdadm stop emd0
+  emdadm start --degraded data         even if a member is missing
+
+A set that the module has not seen yet is found with: emdadm scan")]
+pub struct StartArgs {
+    /// Start arrays with members missing, as long as no data is
+    #[arg(long)]
+    pub degraded: bool,
+    /// Start also what is both dirty and degraded: some data may be wrong
+    #[arg(long)]
+    pub force: bool,
+    /// Array or set; of an array, all of its set is started
+    pub target: String,
 }
 
 /// `list`
@@ -215,7 +234,7 @@ Examples:
   emdadm list --json
   emdadm list --check        exit code 3 unless all is well: for scripts")]
 pub struct ListArgs {
-    /// Exit with 3 when an array is degraded, failed, read-only or not started (of bad sectors only `show` knows)
+    /// Exit with 3 when an array is not optimal, read-only or not started (of bad sectors only `show` knows)
     #[arg(long)]
     pub check: bool,
 }
@@ -229,7 +248,7 @@ Examples:
   emdadm show --check emd0   exit code 3 unless all of that set is well
   emdadm show --mismatches emd0   and the places that did not agree, after a check or repair")]
 pub struct ShowArgs {
-    /// Exit with 3 when something shown is degraded, failed, read-only or not started, or a disk has bad sectors
+    /// Exit with 3 when something shown is not optimal, read-only or not started, or a disk has bad sectors
     #[arg(long)]
     pub check: bool,
     /// List the places that did not agree at the last check, repair or resync. They are kept in memory: a restart forgets them
@@ -252,7 +271,7 @@ pub struct ExamineArgs {
     /// Logical sector size of image files in bytes
     #[arg(long, default_value_t = 512, value_parser = sector_size)]
     pub sector_size: u32,
-    /// Exit with 3 when metadata is damaged, a volume degraded or failed, or a disk has bad sectors
+    /// Exit with 3 when metadata is damaged, a volume not optimal, or a disk has bad sectors
     #[arg(long)]
     pub check: bool,
     /// Image files, with their disks' serial numbers where the metadata goes by them, or block devices
@@ -274,7 +293,10 @@ fn sector_size(text: &str) -> Result<u32, String> {
 Examples:
   emdadm add emd0 /dev/sdg              fills a lost member's place; a rebuild starts
   emdadm add data /dev/sdg /dev/sdh     part of the set, whatever is lost there
-  emdadm add --force emd0 /dev/sdg      though there is a filesystem, or another set's metadata, on it")]
+  emdadm add --force emd0 /dev/sdg      though there is a filesystem, or another set's metadata, on it
+
+Where no member is lost a disk becomes part of the set. Whether it is a spare then is up to the format (md's,
+Intel's: yes, DDF: no), and is said; `emdadm spare` makes it one.")]
 pub struct AddArgs {
     /// Whatever the disks hold
     #[arg(long)]
@@ -286,9 +308,30 @@ pub struct AddArgs {
     pub devices: Vec<PathBuf>,
 }
 
-/// `fail`, `remove`
+/// `remove`
 #[derive(Args)]
-pub struct ForcedMemberArgs {
+#[command(after_help = "\
+Examples:
+  emdadm remove emd0 /dev/sdc           after: emdadm fail emd0 /dev/sdc
+  emdadm remove data /dev/sdf           a disk of the set that no array uses
+  emdadm remove data --disk 3           one that is gone for good, as `emdadm show` numbers it")]
+pub struct RemoveArgs {
+    /// Even if redundancy is lost
+    #[arg(long)]
+    pub force: bool,
+    /// By its index in the set: a disk that is not here, and is no part of the set any more should it come back
+    #[arg(long, value_name = "INDEX", conflicts_with = "devices")]
+    pub disk: Option<u16>,
+    /// Array or set
+    pub target: String,
+    /// Disks
+    #[arg(value_name = "DEVICE", required_unless_present = "disk")]
+    pub devices: Vec<PathBuf>,
+}
+
+/// `fail`
+#[derive(Args)]
+pub struct FailArgs {
     /// Even if redundancy is lost
     #[arg(long)]
     pub force: bool,
@@ -329,7 +372,7 @@ pub struct SpareArgs {
 #[command(override_usage = "emdadm stop [OPTIONS] <TARGET>...\n       emdadm stop [OPTIONS] --all")]
 #[command(after_help = "\
 Examples:
-  emdadm stop emd0
+  emdadm stop emd0           goes on with: emdadm start NAME
   emdadm stop --all          before the module is unloaded, or the disks go elsewhere")]
 pub struct StopArgs {
     /// Every array
@@ -343,10 +386,11 @@ pub struct StopArgs {
 /// `delete`
 #[derive(Args)]
 #[command(after_help = "\
-An array as target deletes the volume; a set erases the set's metadata from all its disks.
+An array as target deletes the volume. With its last volume a set goes too: its metadata is erased from all its disks,
+spares included. A set as target is erased with all its volumes.
 
 Examples:
-  emdadm delete emd0             the volume of /dev/emd0
+  emdadm delete emd0             the volume of /dev/emd0, and its set if it has no other one
   emdadm delete --force data     though there is a filesystem on it")]
 pub struct DeleteArgs {
     /// Even if it holds something that is known
@@ -385,7 +429,7 @@ Examples:
   emdadm show data
   emdadm stop emd0
   emdadm policy data log
-  emdadm scan")]
+  emdadm start data")]
 pub struct PolicyArgs {
     /// Array
     pub target: String,
@@ -400,6 +444,7 @@ pub struct PolicyArgs {
 Examples:
   emdadm check emd0                    start it and return
   emdadm check --wait emd0             with a progress bar, until it is done
+  emdadm check --wait --check emd0     exit code 3 unless all agrees: for scripts
   emdadm show --mismatches emd0        the places that did not agree, since the array was started
   emdadm repair emd0
   emdadm resync emd0                   when a check shows that much differs")]
@@ -407,6 +452,9 @@ pub struct TaskArgs {
     /// Wait for the end, with a progress bar
     #[arg(long)]
     pub wait: bool,
+    /// Exit with 3 when places did not agree (`check`), the task was stopped, or an array is not well afterwards
+    #[arg(long, requires = "wait")]
+    pub check: bool,
     /// Arrays
     #[arg(value_name = "TARGET", required = true)]
     pub targets: Vec<String>,
@@ -469,8 +517,13 @@ pub struct MonitorArgs {
 #[command(after_help = "\
 Examples:
   emdadm wait emd0                     with a progress bar on a terminal
-  emdadm wait --timeout 3600           for all arrays, an hour at most")]
+  emdadm wait --timeout 3600           for all arrays, an hour at most
+  emdadm wait --check emd0             exit code 3 unless all is well then")]
 pub struct WaitArgs {
+    /// Exit with 3 when a check that ended meanwhile found places that do not agree, a task was stopped or is held, or an
+    /// array is degraded, failed, read-only or not started
+    #[arg(long)]
+    pub check: bool,
     /// Exit (with 5) after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,

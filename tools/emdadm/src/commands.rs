@@ -3,19 +3,20 @@
 //! The commands that change something.
 
 use crate::cli::{
-    AddArgs, CreateArgs, DeleteArgs, ForcedMemberArgs, PolicyArgs, RenameArgs, ScanArgs, SpareArgs,
-    StopArgs,
+    AddArgs, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs, ScanArgs,
+    SpareArgs, StartArgs, StopArgs,
 };
-use crate::device::{Create, Device};
+use crate::device::{Create, Device, Placed, Scanned};
 use crate::failure::{Failure, Outcome, Result};
+use crate::out::say;
 use crate::progress;
 use crate::target::{dev_name, dev_number, dev_numbers, find, find_set, parse_id, show_id};
 use crate::text;
 use crate::view::{self, SetView};
-use emd_core::model::CrashPolicy;
+use emd_core::model::{CrashPolicy, DiskRole};
 use emd_core::uapi::constants::*;
-use emd_core::uapi::{MemberOp, Target};
-use serde_json::json;
+use emd_core::uapi::{DevNumber, MemberDisk, MemberOp, Target, VolumeInfo};
+use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
 fn flag(wanted: bool, bit: u32) -> u32 {
@@ -95,10 +96,10 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
     } else {
         match (&path, &volume) {
             (Some(path), _) => {
-                println!("{path}: {}", crate::size::show(made.size_sectors));
+                say!("{path}: {}", crate::size::show(made.size_sectors));
             }
-            (None, Some(volume)) => println!("volume {volume} is made and not started"),
-            (None, None) => println!("set {}", show_id(&made.set_id)),
+            (None, Some(volume)) => say!("volume {volume} is made and not started"),
+            (None, None) => say!("set {}", show_id(&made.set_id)),
         }
     }
     Ok(Outcome::Done)
@@ -119,49 +120,144 @@ pub fn scan(args: &ScanArgs, json: bool) -> Result<Outcome> {
         | flag(args.degraded, SCAN_DEGRADED)
         | flag(args.force, SCAN_FORCE);
     let scanned = Device::open()?.scan(&devs, set_id, flags)?;
+    if let (Some(text), true) = (&args.set, scanned.records.sets.is_empty()) {
+        return Err(Failure::NothingFound {
+            text: format!("there is no set {text} on what was looked at"),
+            report: scan_json(&scanned),
+        });
+    }
+    tell_scan(&scanned, args.dry_run, json);
+    Ok(Outcome::Done)
+}
+
+/// What a scan found, for people or as JSON.
+fn tell_scan(scanned: &Scanned, dry_run: bool, json: bool) {
     let sets = &scanned.records.sets;
     if json {
-        let views: Vec<_> = sets
-            .iter()
-            .map(|set| SetView::new(set, &dev_name, false))
-            .collect();
-        let notes: Vec<_> = scanned
-            .records
-            .notes
-            .iter()
-            .map(|note| json!({ "device": note.dev.map(dev_name), "text": note.text.as_str() }))
-            .collect();
-        view::print_json(&json!({
-            "disks_seen": scanned.disks_seen,
-            "arrays_started": scanned.arrays_started,
-            "sets": views,
-            "notes": notes,
-        }));
-        return Ok(Outcome::Done);
+        return view::print_json(&scan_json(scanned));
     }
     for (nth, set) in sets.iter().enumerate() {
         if nth != 0 {
-            println!();
+            say!();
         }
         text::print_set(set, &dev_name, false);
     }
-    for note in &scanned.records.notes {
-        match note.dev {
-            Some(dev) => println!("{}: {}", dev_name(dev), note.text),
-            None => println!("{}", note.text),
-        }
-    }
-    println!(
+    tell_notes(scanned);
+    say!(
         "{} disks looked at, {} sets found, {} arrays {}",
         scanned.disks_seen,
         sets.len(),
         scanned.arrays_started,
-        match args.dry_run {
+        match dry_run {
             true => "would be started",
             false => "started",
         }
     );
+}
+
+fn tell_notes(scanned: &Scanned) {
+    for note in &scanned.records.notes {
+        match note.dev {
+            Some(dev) => say!("{}: {}", dev_name(dev), note.text),
+            None => say!("{}", note.text),
+        }
+    }
+}
+
+fn scan_json(scanned: &Scanned) -> Value {
+    let records = &scanned.records;
+    let sets: Vec<_> = records
+        .sets
+        .iter()
+        .map(|set| SetView::new(set, &dev_name, false))
+        .collect();
+    let notes: Vec<_> = records
+        .notes
+        .iter()
+        .map(|note| json!({ "device": note.dev.map(dev_name), "text": note.text.as_str() }))
+        .collect();
+    json!({
+        "disks_seen": scanned.disks_seen,
+        "arrays_started": scanned.arrays_started,
+        "sets": sets,
+        "notes": notes,
+    })
+}
+
+/// `emdadm start`
+pub fn start(args: &StartArgs, json: bool) -> Result<Outcome> {
+    let flags = flag(args.degraded, SCAN_DEGRADED) | flag(args.force, SCAN_FORCE);
+    let device = Device::open()?;
+    let target = find(&device, &args.target)?;
+    let set_id = find_set(&device, &args.target).map_err(|failure| match (target, failure) {
+        (Target::Number(number), Failure::Refused { errno: 2, .. }) => Failure::NotThere(format!(
+            "there is no array emd{number}: what is stopped has no number; give its name or id, see: emdadm list"
+        )),
+        (_, failure) => failure,
+    })?;
+    let scanned = device.scan(&[], set_id, flags)?;
+    let volumes = scanned.records.sets.iter().flat_map(|set| &set.volumes);
+    let (running, stopped): (Vec<_>, Vec<_>) = volumes.partition(|v| v.number.is_some());
+    let is_meant = |volume: &VolumeInfo| match target {
+        Target::Array(id) => volume.id == id,
+        _ => true,
+    };
+    if !running.iter().any(|volume| is_meant(volume)) {
+        let is_told = |volume: &&&VolumeInfo| is_meant(volume) && !volume.reason.is_empty();
+        let why = stopped
+            .iter()
+            .find(is_told)
+            .map(|volume| volume.reason.as_str());
+        let note = scanned.records.notes.iter().find(|note| note.dev.is_none());
+        let note = note.map(|note| note.text.as_str());
+        let why = why.or(note).unwrap_or("it is not said why");
+        return Err(Failure::Refused {
+            errno: 0,
+            reason: format!("{} is not started: {why}", args.target),
+        });
+    }
+    if json {
+        tell_scan(&scanned, false, json);
+        return Ok(Outcome::Done);
+    }
+    for volume in &running {
+        say!("{}: {}", text::call(volume), text::state_text(volume));
+    }
+    for volume in &stopped {
+        say!("{}: not started: {}", text::call(volume), volume.reason);
+    }
     Ok(Outcome::Done)
+}
+
+/// What became of a disk that is in no slot: a spare, or just part of the set.
+fn role_of(device: &Device, target: &Target, dev: DevNumber) -> Option<DiskRole> {
+    let sets = device.query(target).ok()?.sets;
+    let mut disks = sets.iter().flat_map(|set| &set.disks);
+    disks
+        .find(|disk| disk.dev == Some(dev))
+        .map(|disk| disk.role)
+}
+
+/// What is said of a disk that was dealt with. `role` is that of an added one which is in no slot.
+fn placed_text(
+    done: &str,
+    placed: &Placed,
+    role: Option<DiskRole>,
+    target: &str,
+    path: &Path,
+) -> String {
+    let path = path.display();
+    match (placed.number, placed.slot, role) {
+        (Some(number), Some(slot), _) => format!("{path}: {done}, slot {slot} of /dev/emd{number}"),
+        (None, Some(slot), _) => format!("{path}: {done}, slot {slot}"),
+        (_, None, Some(DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))) => {
+            format!("{path}: {done} as a spare, as no array lacks a member")
+        }
+        (_, None, Some(DiskRole::Unused)) => format!(
+            "{path}: {done} to the set, and no spare, as no array lacks a member; to make it one: emdadm spare {target} {path}"
+        ),
+        _ => format!("{path}: {done}"),
+    }
 }
 
 /// Does `op` with each of `paths`; stops at the first that is refused.
@@ -175,20 +271,19 @@ fn members(
 ) -> Result<Outcome> {
     let devs = dev_numbers(paths)?;
     let device = Device::open()?;
-    let target = find(&device, target)?;
+    let named = target;
+    let target = find(&device, named)?;
     let mut views = Vec::new();
     for (path, &dev) in paths.iter().zip(&devs) {
-        let placed = device.member(op, &target, dev, flags)?;
+        let placed = device.member(op, &target, MemberDisk::Device(dev), flags)?;
         let array = placed.number.map(|number| format!("/dev/emd{number}"));
+        let is_loose = op == MemberOp::Add && placed.slot.is_none();
+        let role = is_loose.then(|| role_of(&device, &target, dev)).flatten();
         if !json {
-            match (&array, placed.slot) {
-                (Some(array), Some(slot)) => {
-                    println!("{}: {done}, slot {slot} of {array}", path.display());
-                }
-                _ => println!("{}: {done}", path.display()),
-            }
+            say!("{}", placed_text(done, &placed, role, named, path));
         }
-        views.push(json!({ "device": path, "array": array, "slot": placed.slot }));
+        let role = role.map(|role| view::disk_role(role).0);
+        views.push(json!({ "device": path, "array": array, "slot": placed.slot, "role": role }));
     }
     if json {
         view::print_json(&json!({ "done": views }));
@@ -210,7 +305,7 @@ pub fn add(args: &AddArgs, json: bool) -> Result<Outcome> {
 }
 
 /// `emdadm fail`
-pub fn fail(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
+pub fn fail(args: &FailArgs, json: bool) -> Result<Outcome> {
     let flags = flag(args.force, MEMBER_FORCE);
     members(
         MemberOp::Fail,
@@ -223,16 +318,26 @@ pub fn fail(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
 }
 
 /// `emdadm remove`
-pub fn remove(args: &ForcedMemberArgs, json: bool) -> Result<Outcome> {
+pub fn remove(args: &RemoveArgs, json: bool) -> Result<Outcome> {
     let flags = flag(args.force, MEMBER_FORCE);
-    members(
-        MemberOp::Remove,
-        &args.target,
-        &args.devices,
-        flags,
-        "removed",
-        json,
-    )
+    let Some(index) = args.disk else {
+        let (op, done) = (MemberOp::Remove, "removed");
+        return members(op, &args.target, &args.devices, flags, done, json);
+    };
+    let device = Device::open()?;
+    let target = find(&device, &args.target)?;
+    let disk = MemberDisk::Index(index);
+    let placed = device.member(MemberOp::Remove, &target, disk, flags)?;
+    if json {
+        let array = placed.number.map(|number| format!("/dev/emd{number}"));
+        let view = json!({
+            "device": null, "disk": index, "array": array, "slot": placed.slot, "role": null
+        });
+        view::print_json(&json!({ "done": [view] }));
+    } else {
+        say!("disk {index}: removed");
+    }
+    Ok(Outcome::Done)
 }
 
 /// `emdadm spare`
@@ -258,7 +363,7 @@ pub fn stop(args: &StopArgs, json: bool) -> Result<Outcome> {
     if json {
         view::print_json(&json!({ "arrays_stopped": stopped }));
     } else {
-        println!("{stopped} arrays stopped");
+        say!("{stopped} arrays stopped");
     }
     Ok(Outcome::Done)
 }
@@ -267,11 +372,20 @@ pub fn stop(args: &StopArgs, json: bool) -> Result<Outcome> {
 pub fn delete(args: &DeleteArgs, json: bool) -> Result<Outcome> {
     let device = Device::open()?;
     let target = find(&device, &args.target)?;
+    let set_id = find_set(&device, &args.target)?;
     device.delete(&target, args.force)?;
+    let sets = device.list()?.sets;
+    // With its last volume a set goes too.
+    let is_erased = sets.iter().all(|set| set.id != set_id);
     if json {
-        view::print_json(&json!({ "deleted": args.target }));
+        view::print_json(&json!({ "deleted": args.target, "set_erased": is_erased }));
+    } else if is_erased {
+        say!(
+            "{}: deleted; nothing is left of its set, whose metadata is erased from all its disks, spares too",
+            args.target
+        );
     } else {
-        println!("{}: deleted", args.target);
+        say!("{}: deleted", args.target);
     }
     Ok(Outcome::Done)
 }
@@ -286,9 +400,10 @@ pub fn policy(args: &PolicyArgs, json: bool) -> Result<Outcome> {
     if json {
         view::print_json(&json!({ "changed": args.target, "policy": args.policy }));
     } else {
-        println!(
+        say!(
             "{}: policy {} from its next start on",
-            args.target, args.policy
+            args.target,
+            args.policy
         );
     }
     Ok(Outcome::Done)
@@ -302,7 +417,33 @@ pub fn rename(args: &RenameArgs, json: bool) -> Result<Outcome> {
     if json {
         view::print_json(&json!({ "renamed": args.target, "name": args.name }));
     } else {
-        println!("{}: now \"{}\"", args.target, args.name);
+        say!("{}: now \"{}\"", args.target, args.name);
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_what_became_of_a_disk() {
+        let said = |number, slot, role| {
+            let placed = Placed { number, slot };
+            placed_text("added", &placed, role, "data", Path::new("/dev/sdg"))
+        };
+        assert_eq!(
+            said(Some(0), Some(2), None),
+            "/dev/sdg: added, slot 2 of /dev/emd0"
+        );
+        assert_eq!(said(None, Some(2), None), "/dev/sdg: added, slot 2");
+        assert_eq!(said(None, None, None), "/dev/sdg: added");
+        let spare = said(None, None, Some(DiskRole::GlobalSpare));
+        assert!(spare.contains("as a spare"), "{spare}");
+        let loose = said(None, None, Some(DiskRole::Unused));
+        assert!(
+            loose.contains("no spare") && loose.ends_with("emdadm spare data /dev/sdg"),
+            "{loose}"
+        );
+    }
 }

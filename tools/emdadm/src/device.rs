@@ -12,7 +12,7 @@ use emd_core::uapi::read_records::{self, Decoded};
 use emd_core::uapi::records;
 use emd_core::uapi::wire::Wire;
 use emd_core::uapi::words::policy_code;
-use emd_core::uapi::{DevNumber, EventRecord, MemberOp, Target, TaskOp};
+use emd_core::uapi::{DevNumber, EventRecord, MemberDisk, MemberOp, Target, TaskOp};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::fs::File;
@@ -309,16 +309,20 @@ impl Device {
         &self,
         op: MemberOp,
         target: &Target,
-        dev: DevNumber,
+        disk: MemberDisk,
         flags: u32,
     ) -> Result<Placed> {
+        let (dev, index_flag) = match disk {
+            MemberDisk::Device(dev) => (dev.to_wire(), 0),
+            MemberDisk::Index(index) => (index.into(), MEMBER_INDEX),
+        };
         let mut arg = MemberArg {
             target: wire_target(target),
-            dev: dev.to_wire(),
+            dev,
             op: op.code(),
             ..MemberArg::default()
         };
-        arg.head.flags = flags;
+        arg.head.flags = flags | index_flag;
         let arg = self.call(IOC_MEMBER, arg)?;
         Ok(Placed {
             number: some(arg.number),

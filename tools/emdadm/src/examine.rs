@@ -4,6 +4,7 @@
 
 use crate::cli::ExamineArgs;
 use crate::failure::{Failure, Outcome, Result};
+use crate::out::say;
 use crate::text;
 use crate::view::{self, SetView};
 use emd_core::metadata::{
@@ -441,16 +442,16 @@ impl Found<'_> {
     fn print(&self) {
         for (nth, (set, &in_doubt)) in self.sets.iter().zip(self.in_doubt).enumerate() {
             if nth != 0 {
-                println!();
+                say!();
             }
             text::print_set(set, self.name, in_doubt);
         }
         for problem in self.problems {
             let path = self.path(problem.source).unwrap_or_default();
-            println!("{path}: {}: {}", problem.format, problem.text);
+            say!("{path}: {}: {}", problem.format, problem.text);
         }
         for source in self.bare {
-            println!("{}: no RAID metadata", source.path.display());
+            say!("{}: no RAID metadata", source.path.display());
         }
     }
 }

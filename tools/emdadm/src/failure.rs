@@ -14,8 +14,12 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_NOT_ALL_WELL: u8 = 3;
 /// Module, array, set, device or metadata is not there.
 pub const EXIT_NOT_THERE: u8 = 4;
+
 /// Time ran out.
 pub const EXIT_TIMEOUT: u8 = 5;
+
+/// `ENOENT`, `ENXIO`, `ENODEV`: there is no such array, set or device, or the array is not started.
+const ERRNOS_NOT_THERE: [i32; 3] = [2, 6, 19];
 
 /// How a command ended that did what it should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +64,7 @@ impl Failure {
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Refused { errno: 2, .. } => EXIT_NOT_THERE,
+            Failure::Refused { errno, .. } if ERRNOS_NOT_THERE.contains(errno) => EXIT_NOT_THERE,
             Failure::Refused { .. } | Failure::Io(_) => EXIT_REFUSED,
             Failure::Usage(_) => EXIT_USAGE,
             Failure::NotThere(_) | Failure::NothingFound { .. } => EXIT_NOT_THERE,

@@ -5,12 +5,16 @@
 //! It knows no format and no level: those are the kernel's, and for `examine` the same pure code
 //! that the kernel runs. What it does is to put words into ioctls and answers into tables or JSON.
 
+// They panic when nobody reads what is printed: `out`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod commands;
 mod device;
 mod examine;
 mod failure;
 mod monitor;
+mod out;
 mod progress;
 #[cfg(test)]
 mod sample;
@@ -21,27 +25,34 @@ mod target;
 mod tasks;
 mod text;
 mod view;
+mod wait;
 
 use clap::Parser;
 use emd_core::uapi::{TaskKind, TaskOp};
 use failure::Outcome;
+use out::say;
 
 fn main() -> std::process::ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => misused(&error),
     };
-    match run(&cli) {
-        Ok(Outcome::Done) => failure::EXIT_DONE.into(),
-        Ok(Outcome::NotAllWell) => failure::EXIT_NOT_ALL_WELL.into(),
+    let code = match run(&cli) {
+        Ok(Outcome::Done) => failure::EXIT_DONE,
+        Ok(Outcome::NotAllWell) => failure::EXIT_NOT_ALL_WELL,
         Err(failure) => {
             if cli.json {
-                println!("{}", failure.to_json());
+                say!("{}", failure.to_json());
             }
-            eprintln!("emdadm: {failure}");
-            failure.exit_code().into()
+            out::complain(format_args!("{failure}"));
+            failure.exit_code()
         }
+    };
+    if let Some(error) = out::error() {
+        out::complain(format_args!("standard output cannot be written: {error}"));
+        return failure::EXIT_REFUSED.into();
     }
+    code.into()
 }
 
 /// Ends the program, as clap does: with help that was asked for, or with what is wrong. Who wants JSON gets that too.
@@ -53,7 +64,7 @@ fn misused(error: &clap::Error) -> ! {
         let what = text.split("\n\n").next().unwrap_or_default();
         let what = what.trim_start_matches("error: ");
         let words: Vec<_> = what.split_whitespace().collect();
-        println!("{}", failure::Failure::Usage(words.join(" ")).to_json());
+        say!("{}", failure::Failure::Usage(words.join(" ")).to_json());
     }
     error.exit()
 }
@@ -64,6 +75,7 @@ fn run(cli: &cli::Cli) -> failure::Result<Outcome> {
     match &cli.command {
         Command::Create(args) => commands::create(args, json),
         Command::Scan(args) => commands::scan(args, json),
+        Command::Start(args) => commands::start(args, json),
         Command::List(args) => show::list(args, json),
         Command::Show(args) => show::show(args, json),
         Command::Examine(args) => examine::run(args, json),
@@ -84,6 +96,6 @@ fn run(cli: &cli::Cli) -> failure::Result<Outcome> {
         Command::Cancel(args) => tasks::change(&args.targets, TaskOp::Cancel, "cancelled", json),
         Command::Limit(args) => tasks::limit(args, json),
         Command::Monitor(args) => monitor::run(args, json),
-        Command::Wait(args) => progress::wait(args, json),
+        Command::Wait(args) => wait::wait(args, json),
     }
 }

@@ -5,6 +5,7 @@
 use crate::cli::MonitorArgs;
 use crate::device::Device;
 use crate::failure::{Failure, Outcome, Result};
+use crate::out::{self, say};
 use crate::progress::{Bars, REFRESH};
 use crate::target::{dev_name, show_id};
 use emd_core::uapi::{EventKind, EventRecord, TaskKind, VolumeState};
@@ -51,10 +52,13 @@ pub fn run(args: &MonitorArgs, json: bool) -> Result<Outcome> {
             // The bars show progress better than lines do.
             if !(bars_wanted && event.kind == EventKind::TaskProgress) {
                 match json {
-                    true => println!("{}", to_json(event)),
+                    true => say!("{}", to_json(event)),
                     false => bars.println(&line(event)),
                 }
             }
+        }
+        if out::is_closed() {
+            return Ok(Outcome::Done);
         }
         if !events.is_empty() {
             last = Instant::now();
@@ -155,13 +159,10 @@ fn line(event: &EventRecord) -> String {
         (EventKind::TaskProgress | EventKind::TaskStopped, None) => {
             line.push_str(&format!(" {}.{}%", event.value / 10, event.value % 10));
         }
-        (
-            EventKind::ReadError
-            | EventKind::WriteError
-            | EventKind::ReadRepaired
-            | EventKind::Mismatch,
-            None,
-        ) => line.push_str(&format!(" sector {}", event.value)),
+        (EventKind::ReadError | EventKind::WriteError | EventKind::ReadRepaired, None) => {
+            line.push_str(&format!(" sector {} of the member", event.value))
+        }
+        (EventKind::Mismatch, None) => line.push_str(&format!(" sector {}", event.value)),
         _ => {}
     }
     if !event.text.is_empty() {
@@ -210,7 +211,7 @@ mod tests {
         event.value = 99;
         assert_eq!(
             line(&event),
-            "1970-01-01T01:02:03Z      7 read-error emd3 slot 1 4095:7 sector 99"
+            "1970-01-01T01:02:03Z      7 read-error emd3 slot 1 4095:7 sector 99 of the member"
         );
         assert_eq!(to_json(&event)["kind"], "read-error");
         assert_eq!(to_json(&event)["set"], serde_json::Value::Null);

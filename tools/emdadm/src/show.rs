@@ -5,6 +5,7 @@
 use crate::cli::{ListArgs, ShowArgs};
 use crate::device::Device;
 use crate::failure::{Outcome, Result};
+use crate::out::say;
 use crate::size;
 use crate::target::{dev_name, find};
 use crate::text;
@@ -31,7 +32,7 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
         return Ok(outcome(args.check, sets.iter()));
     }
     if sets.is_empty() {
-        println!("no sets; look for some with: emdadm scan");
+        say!("no sets; look for some with: emdadm scan");
     }
     let mut table = text::table(&["ARRAY", "NAME", "LEVEL", "SIZE", "STATE", "TASK", "SET"]);
     for set in &sets {
@@ -48,10 +49,7 @@ pub fn list(args: &ListArgs, json: bool) -> Result<Outcome> {
                 volume.name.to_string(),
                 text::level_text(volume),
                 size::show(volume.size_sectors),
-                match volume.access.word() {
-                    "read-write" => volume.state.word().to_owned(),
-                    access => format!("{}, {access}", volume.state.word()),
-                },
+                text::state_text(volume),
                 volume.task.as_ref().map_or("-".into(), text::task_text),
                 set_name.clone(),
             ]);
@@ -92,16 +90,16 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
         view::print_json(&json!({ "sets": views }));
     } else {
         if sets.is_empty() {
-            println!("no sets; look for some with: emdadm scan");
+            say!("no sets; look for some with: emdadm scan");
         }
         for (nth, set) in sets.iter().enumerate() {
             if nth != 0 {
-                println!();
+                say!();
             }
             text::print_set(set, &dev_name, false);
         }
         if args.mismatches {
-            println!();
+            say!();
             for volume in sets.iter().flat_map(|set| &set.volumes) {
                 text::print_mismatches(volume);
             }
@@ -120,11 +118,11 @@ pub fn formats(json: bool) -> Result<Outcome> {
     }
     for (nth, format) in formats.iter().enumerate() {
         if nth != 0 {
-            println!();
+            say!();
         }
-        println!("{}  {}", format.name, format.description);
+        say!("{}  {}", format.name, format.description);
         let (min, max) = format.chunk_sectors;
-        println!(
+        say!(
             "  chunk {} to {}, usually {}; {} disks, {} volumes, names of {} bytes at most",
             size::show(min.into()),
             size::show(max.into()),
@@ -134,7 +132,7 @@ pub fn formats(json: bool) -> Result<Outcome> {
             format.name_bytes_max
         );
         let yes = |yes| if yes { "yes" } else { "no" };
-        println!(
+        say!(
             "  global spares: {}; dedicated spares: {}; checkpoints: {}; regions being written: {}; bad ranges: {}; write-hole log: {}; spans: {}",
             yes(format.spares_global),
             yes(format.spares_dedicated),

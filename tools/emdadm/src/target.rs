@@ -4,7 +4,7 @@
 
 use crate::device::Device;
 use crate::failure::{Failure, Result};
-use emd_core::uapi::{DevNumber, Target};
+use emd_core::uapi::{DevNumber, SetInfo, Target};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -95,21 +95,35 @@ pub fn find(device: &Device, text: &str) -> Result<Target> {
     if let Some(number) = parse_number(text) {
         return Ok(Target::Number(number));
     }
-    let sets = device.list()?.sets;
+    choose(&device.list()?.sets, text)
+}
+
+/// What `text`, an id or a name, names of `sets`. A set and its only volume may have the same name, as md's have: the
+/// array is meant then.
+fn choose(sets: &[SetInfo], text: &str) -> Result<Target> {
     let id = parse_id(text);
     let mut found = Vec::new();
-    for set in &sets {
+    let mut lone_volumes = Vec::new();
+    for set in sets {
         if id == Some(set.id) || (id.is_none() && set.name.as_str() == text) {
             found.push((Target::Set(set.id), "set", set.id));
         }
         for volume in &set.volumes {
             if id == Some(volume.id) || (id.is_none() && volume.name.as_str() == text) {
                 found.push((Target::Array(volume.id), "array", volume.id));
+                if set.volumes.len() == 1 {
+                    lone_volumes.push((set.id, volume.id));
+                }
             }
         }
     }
     match found.as_slice() {
         [(target, _, _)] => Ok(*target),
+        [(Target::Set(_), _, set), (array, _, volume)]
+            if lone_volumes.contains(&(*set, *volume)) =>
+        {
+            Ok(*array)
+        }
         [] => Err(Failure::NotThere(format!(
             "there is no array or set \"{text}\"; see: emdadm list"
         ))),
@@ -142,6 +156,10 @@ pub fn find_set(device: &Device, text: &str) -> Result<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample;
+    use emd_core::model::Text;
+    use emd_core::uapi::TaskKind;
+    use kernel::prelude::GFP_KERNEL;
 
     #[test]
     fn ids_survive_showing_and_typing() {
@@ -151,6 +169,45 @@ mod tests {
         assert_eq!(parse_id(&show_id(&id).to_uppercase()), Some(id));
         assert_eq!(parse_id("data"), None);
         assert_eq!(parse_id("00"), None);
+    }
+
+    /// A set with volumes of these names; ids are its number, and from there on.
+    fn set(number: u8, name: &str, volumes: &[&str]) -> SetInfo {
+        let mut set = sample::set();
+        set.id = [number; 16];
+        set.name = Text::from_text(name);
+        for (nth, name) in (1..).zip(volumes) {
+            let mut volume = sample::volume((number + nth).into(), TaskKind::Check, 0);
+            volume.name = Text::from_text(name);
+            set.volumes.push(volume, GFP_KERNEL).expect("memory");
+        }
+        set
+    }
+
+    #[test]
+    fn names_that_fit_one_thing_name_it() {
+        let sets = [
+            set(10, "shelf", &["data", "more"]),
+            set(20, "alone", &["alone"]),
+            set(30, "pair", &["pair", "other"]),
+            set(40, "twice", &["twice"]),
+            set(50, "twice", &["twice"]),
+        ];
+        let choose = |text: &str| choose(&sets, text);
+        assert_eq!(choose("shelf").expect("set"), Target::Set([10; 16]));
+        assert_eq!(choose("more").expect("array"), Target::Array([12; 16]));
+        // md's: a set and its only volume.
+        assert_eq!(choose("alone").expect("array"), Target::Array([21; 16]));
+        assert_eq!(
+            choose(&show_id(&[20; 16])).expect("set"),
+            Target::Set([20; 16])
+        );
+        for unclear in ["pair", "twice"] {
+            let failure = choose(unclear).expect_err(unclear);
+            assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+            assert!(failure.to_string().contains("may be any of: set "));
+        }
+        assert!(matches!(choose("none"), Err(Failure::NotThere(_))));
     }
 
     #[test]

@@ -5,55 +5,67 @@
 use crate::cli::{LimitArgs, TaskArgs, WaitArgs};
 use crate::device::Device;
 use crate::failure::{Failure, Outcome, Result};
-use crate::progress;
+use crate::out::say;
 use crate::size::Size;
 use crate::target::find;
 use crate::view;
+use crate::wait;
 use emd_core::uapi::{Target, TaskKind, TaskOp};
 use serde_json::json;
 
 /// Starts a task on each target.
 pub fn start(kind: TaskKind, args: &TaskArgs, json: bool) -> Result<Outcome> {
-    each(
-        &args.targets,
-        TaskOp::Start(kind),
-        "started",
-        json && !args.wait,
-    )?;
+    const DONE: &str = "started";
+    // Opened first: what the tasks' ends tell is read from here on.
+    let device = Device::open()?;
+    each(&device, &args.targets, TaskOp::Start(kind), DONE, json)?;
     if !args.wait {
-        return Ok(Outcome::Done);
+        return Ok(told(&args.targets, DONE, json));
     }
     let wait = WaitArgs {
         timeout: None,
+        check: args.check,
         targets: args.targets.clone(),
     };
-    progress::wait(&wait, json)
+    let begun = json!({ "targets": args.targets, "done": DONE });
+    wait::wait_on(&device, &wait, json.then_some(begun))
 }
 
 /// Does `op` with each target; stops at the first that is refused.
 pub fn change(targets: &[String], op: TaskOp, done: &str, json: bool) -> Result<Outcome> {
-    each(targets, op, done, json)?;
-    Ok(Outcome::Done)
+    each(&Device::open()?, targets, op, done, json)?;
+    Ok(told(targets, done, json))
 }
 
-fn each(targets: &[String], op: TaskOp, done: &str, json: bool) -> Result<()> {
-    let device = Device::open()?;
-    for text in targets {
-        device.task(&find(&device, text)?, op)?;
-        if !json {
-            println!("{text}: {done}");
-        }
-    }
+/// Says what was done in JSON: one object for all.
+fn told(targets: &[String], done: &str, json: bool) -> Outcome {
     if json {
         view::print_json(&json!({ "targets": targets, "done": done }));
+    }
+    Outcome::Done
+}
+
+/// Does `op` with each target, and says so in text; not in JSON.
+fn each(device: &Device, targets: &[String], op: TaskOp, done: &str, json: bool) -> Result<()> {
+    for text in targets {
+        device.task(&find(device, text)?, op)?;
+        if !json {
+            say!("{text}: {done}");
+        }
     }
     Ok(())
 }
 
-/// KiB for each second.
+/// KiB for each second; 0, which is no limit, only where none is given.
 fn rate(size: Option<Size>) -> Result<u32> {
-    let kib = size.map_or(0, |size| size.sectors / 2);
-    u32::try_from(kib).map_err(|_| Failure::Usage("the rate is larger than any array's".into()))
+    let Some(size) = size else { return Ok(0) };
+    match u32::try_from(size.sectors / 2) {
+        Ok(0) => Err(Failure::Usage(
+            "a rate is a number of KiB, 1K at least; leave the option out for none".into(),
+        )),
+        Ok(kib) => Ok(kib),
+        Err(_) => Err(Failure::Usage("the rate is larger than any array's".into())),
+    }
 }
 
 /// `emdadm limit`
@@ -67,9 +79,23 @@ pub fn limit(args: &LimitArgs, json: bool) -> Result<Outcome> {
         if json {
             view::print_json(&json!({ "targets": "all", "done": "limited" }));
         } else {
-            println!("all arrays: limited");
+            say!("all arrays: limited");
         }
         return Ok(Outcome::Done);
     }
     change(&args.targets, op, "limited", json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_never_none_by_mistake() {
+        let given = |sectors| rate(Some(Size { sectors }));
+        assert!(matches!(rate(None), Ok(0)));
+        assert!(matches!(given(1), Err(Failure::Usage(_))), "512 bytes");
+        assert!(matches!(given(2), Ok(1)));
+        assert!(matches!(given(u64::MAX), Err(Failure::Usage(_))));
+    }
 }

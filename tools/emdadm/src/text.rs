@@ -2,6 +2,7 @@
 
 //! Sets as people read them: tables and sentences.
 
+use crate::out::say;
 use crate::size;
 use crate::target::show_id;
 use crate::view::{disk_role, seen_disk_state, seen_member_state, seen_volume_state, Namer};
@@ -21,6 +22,14 @@ pub fn call(volume: &VolumeInfo) -> String {
         "" => show_id(&volume.id),
         name => name.to_owned(),
     })
+}
+
+/// How a volume is: `degraded`, `optimal, read-only`.
+pub fn state_text(volume: &VolumeInfo) -> String {
+    match volume.access {
+        AccessKind::ReadWrite => volume.state.word().to_owned(),
+        access => format!("{}, {}", volume.state.word(), access.word()),
+    }
 }
 
 /// A percentage of one decimal.
@@ -44,7 +53,7 @@ pub fn print_table(table: &Table, indent: &str) {
     for line in table.to_string().lines() {
         // The table crate puts a blank before each line.
         let line = line.strip_prefix(' ').unwrap_or(line);
-        println!("{indent}{}", line.trim_end());
+        say!("{indent}{}", line.trim_end());
     }
 }
 
@@ -87,7 +96,12 @@ pub fn print_set(set: &SetInfo, name: Namer<'_>, in_doubt: bool) {
         "" => String::new(),
         title => format!(" \"{title}\""),
     };
-    println!("{} set{title}  {}", set.format, show_id(&set.id));
+    say!(
+        "{} set{title}  {}  generation {}",
+        set.format,
+        show_id(&set.id),
+        set.generation
+    );
     if !set.disks.is_empty() {
         let mut table = table(&["DISK", "DEVICE", "STATE", "ROLE", "SIZE", "ERRORS", "LABEL"]);
         for disk in &set.disks {
@@ -116,13 +130,15 @@ pub fn print_set(set: &SetInfo, name: Namer<'_>, in_doubt: bool) {
         print_volume(volume, name, in_doubt);
     }
     for bad in &set.bad_ranges {
-        println!(
+        say!(
             "  disk {}: {} bad sectors from sector {}",
-            bad.disk, bad.sectors, bad.sector
+            bad.disk,
+            bad.sectors,
+            bad.sector
         );
     }
     for note in &set.notes {
-        println!("  note: {note}");
+        say!("  note: {note}");
     }
 }
 
@@ -138,14 +154,14 @@ pub fn level_text(volume: &VolumeInfo) -> String {
 pub fn print_mismatches(volume: &VolumeInfo) {
     let device = device(volume).unwrap_or_else(|| show_id(&volume.id));
     if volume.mismatches.is_empty() {
-        println!("{device}: no place is known that does not agree");
+        say!("{device}: no place is known that does not agree");
         return;
     }
     let of = match volume.level.syncs_by_volume() {
         true => "the volume",
         false => "each member",
     };
-    println!("{device}: these sectors of {of} did not agree at the last check, repair or resync");
+    say!("{device}: these sectors of {of} did not agree at the last check, repair or resync");
     let mut table = table(&["FIRST SECTOR", "SECTORS", "WRITTEN", "WHY"]);
     for range in &volume.mismatches {
         table.add_row([
@@ -157,7 +173,7 @@ pub fn print_mismatches(volume: &VolumeInfo) {
     }
     print_table(&table, "  ");
     if volume.mismatches_lost {
-        println!("  and more, which are not kept");
+        say!("  and more, which are not kept");
     }
 }
 
@@ -196,7 +212,7 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
         title => format!(" \"{title}\""),
     };
     let device = device(volume).map_or_else(String::new, |device| format!("  {device}"));
-    println!(
+    say!(
         "\n  volume {}{title}{device}  {}",
         volume.index,
         seen_volume_state(volume, in_doubt)
@@ -217,26 +233,33 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
             size::show(volume.chunk_sectors.into())
         ));
     }
-    println!("    {shape}, {}", size::show(volume.size_sectors));
-    println!("    id {}", show_id(&volume.id));
+    say!("    {shape}, {}", size::show(volume.size_sectors));
+    say!("    id {}", show_id(&volume.id));
     if let Some(text) = consistency_text(volume) {
-        println!("    {text}");
+        say!("    {text}");
     }
     if let Some(text) = limits_text(volume) {
-        println!("    {text}");
+        say!("    {text}");
+    }
+    if volume.read_errors != 0 || volume.write_errors != 0 {
+        say!(
+            "    errors of members: {} reads, {} writes",
+            volume.read_errors,
+            volume.write_errors
+        );
     }
     if let Some(policy) = volume.crash_policy {
-        println!("    policy for crashes: {}", policy.name());
+        say!("    policy for crashes: {}", policy.name());
     }
     if !volume.reason.is_empty() {
         let word = match volume.access {
             AccessKind::ReadWrite => "note",
             access => access.word(),
         };
-        println!("    {word}: {}", volume.reason);
+        say!("    {word}: {}", volume.reason);
     }
     if let Some(task) = &volume.task {
-        println!("    {}", task_text(task));
+        say!("    {}", task_text(task));
     }
     if volume.members.is_empty() {
         return;

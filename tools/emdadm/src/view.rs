@@ -2,6 +2,7 @@
 
 //! Sets and formats as JSON. docs/emdadm.md lists the fields.
 
+use crate::out::say;
 use crate::target::show_id;
 use crate::text::device;
 use emd_core::model::{Consistency, DiskRole, DiskState, MemberState};
@@ -377,8 +378,8 @@ pub fn is_well(volume: &VolumeInfo) -> bool {
 /// Prints JSON.
 pub fn print_json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("emdadm: JSON cannot be made: {error}"),
+        Ok(text) => say!("{text}"),
+        Err(error) => crate::out::complain(format_args!("JSON cannot be made: {error}")),
     }
 }
 

@@ -7,8 +7,10 @@
 
 use host_tests::samples;
 use serde_json::Value;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn emdadm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_emdadm"))
@@ -93,9 +95,9 @@ fn every_command_has_help() {
         .filter(|name| !name.is_empty() && *name != "help")
         .collect();
     for command in [
-        "create", "scan", "list", "show", "examine", "formats", "add", "fail", "remove", "spare",
-        "stop", "delete", "rename", "check", "repair", "resync", "pause", "resume", "cancel",
-        "limit", "monitor", "wait",
+        "create", "scan", "start", "list", "show", "examine", "formats", "add", "fail", "remove",
+        "spare", "stop", "delete", "rename", "policy", "check", "repair", "resync", "pause",
+        "resume", "cancel", "limit", "monitor", "wait",
     ] {
         assert!(commands.contains(&command), "{command} in --help");
     }
@@ -144,11 +146,17 @@ fn wrong_usage_is_2() {
         &["examine"],
         &["examine", "--sector-size", "520", "x"],
         &["add", "emd0"],
+        &["remove", "emd0"],
+        &["remove", "emd0", "--disk", "1", "/dev/null"],
         &["spare", "--off", "--dedicated", "emd0", "/dev/null"],
         &["stop"],
         &["stop", "--all", "emd0"],
         &["rename", "emd0"],
         &["wait", "--timeout", "soon"],
+        &["check", "--check", "emd0"],
+        // Less than 1K would be no limit.
+        &["limit", "--max", "512", "emd0"],
+        &["limit", "--min", "1s"],
         &["scan", "--set", "shelf"],
         // A character device and a file are no disks.
         &["add", "emd0", "/dev/null"],
@@ -172,6 +180,48 @@ fn wrong_usage_is_2() {
     let output = emdadm(&["--json", "stop", "--help"]);
     assert_eq!(code(&output), 0);
     assert!(out(&output).contains("Usage:"));
+}
+
+/// `emdadm … | head -1`: what nobody reads is not printed, and that is no crash. The exit code is what it is.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let healthy = images("ddf/gen/raid1");
+    let degraded = images("ddf/gen/raid5-degraded");
+    for (args, images, wanted) in [
+        (&["examine"][..], &healthy, 0),
+        (&["examine", "--json"], &healthy, 0),
+        (&["examine", "--check"], &degraded, 3),
+        (&["--help"], &Vec::new(), 0),
+        (&["frobnicate", "--json"], &Vec::new(), 2),
+    ] {
+        let (kept, gone) = UnixStream::pair().expect("a pair of sockets");
+        drop(gone);
+        let output = Command::new(env!("CARGO_BIN_EXE_emdadm"))
+            .args(args)
+            .args(images)
+            .stdout(OwnedFd::from(kept))
+            .stderr(Stdio::piped())
+            .output()
+            .expect("run emdadm");
+        assert_eq!(code(&output), wanted, "{args:?}: {}", err(&output));
+        assert!(!err(&output).contains("panicked"), "{}", err(&output));
+        assert!(wanted == 2 || output.stderr.is_empty(), "{}", err(&output));
+    }
+}
+
+/// What cannot be written because the disk is full, or the like, is a failure.
+#[test]
+fn output_that_is_lost_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = Command::new(env!("CARGO_BIN_EXE_emdadm"))
+        .arg("examine")
+        .args(images("ddf/gen/raid1"))
+        .stdout(full.expect("/dev/full"))
+        .stderr(Stdio::piped())
+        .output()
+        .expect("run emdadm");
+    assert_eq!(code(&output), 1, "{}", err(&output));
+    assert!(err(&output).contains("standard output"), "{}", err(&output));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::{decode, CallKind};
 use emd_core::uapi::wire::Wire;
 use emd_core::uapi::words::{layout_by_name, level_by_name};
-use emd_core::uapi::{DevNumber, Request, Target, TaskOp};
+use emd_core::uapi::{DevNumber, MemberDisk, Request, Target, TaskOp};
 use kernel::prelude::*;
 use proptest::prelude::*;
 
@@ -322,7 +322,7 @@ fn members_and_tasks() {
     assert_eq!(member(1, MEMBER_FORCE, target), Ok(()));
     assert_eq!(member(4, MEMBER_FORCE, target), Ok(()));
     assert_eq!(member(5, MEMBER_FORCE, target), Err(EINVAL));
-    assert_eq!(member(1, 4, target), Err(EINVAL));
+    assert_eq!(member(1, 8, target), Err(EINVAL));
     let bad = MemberArg {
         target,
         op: 1,
@@ -349,6 +349,30 @@ fn members_and_tasks() {
         EINVAL,
         "reserved1",
     );
+
+    // A disk by its index: to take it out.
+    let by_index = |op, index| {
+        let mut arg = MemberArg {
+            target,
+            dev: index,
+            op,
+            ..MemberArg::default()
+        };
+        arg.head.flags = MEMBER_INDEX;
+        ask(NR_MEMBER, &arg, &mut Program::root()).map_err(|reason| reason.errno())
+    };
+    for index in [0, 1, DISKS_MAX as u16 - 1] {
+        let Ok(Request::Member(request)) = by_index(2, index.into()) else {
+            panic!("index {index} is refused");
+        };
+        assert_eq!(request.disk, MemberDisk::Index(index));
+    }
+    for index in [u64::from(DISKS_MAX), 1 << 16, SDA, u64::MAX] {
+        assert_eq!(by_index(2, index), Err(EINVAL), "{index}");
+    }
+    for op in [1, 3, 4, 5] {
+        assert_eq!(by_index(op, 1), Err(EINVAL), "operation {op}");
+    }
 
     let task = |op, kind, min, max| {
         let arg = TaskArg {
