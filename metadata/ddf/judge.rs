@@ -260,6 +260,7 @@ impl Reader<'_> {
 
     /// Adaptec's sizes may exceed what whole strips hold.
     fn cut_sizes(&mut self) -> Checked {
+        let is_adaptec = self.set.quirks.adaptec;
         for index in 0..self.set.set.volumes.len() {
             let Some(volume) = self.set.set.volumes.get_mut(index) else {
                 break;
@@ -268,7 +269,7 @@ impl Reader<'_> {
                 continue;
             }
             let capacity = capacity_sectors(&volume.shape);
-            let adaptec = self.set.quirks.adaptec && volume.size_sectors > capacity;
+            let adaptec = is_adaptec && volume.size_sectors > capacity;
             if volume.size_sectors == 0 || adaptec {
                 volume.size_sectors = capacity;
                 super::assemble::note(
