@@ -221,11 +221,7 @@ impl Inner {
     }
 
     /// Lets `metadata` stand for the set, with the `claimed` disks in their places.
-    fn adopt(
-        &mut self,
-        metadata: KBox<dyn MetadataSet>,
-        claimed: &[Arc<BlockDevice>],
-    ) -> Checked {
+    fn adopt(&mut self, metadata: KBox<dyn MetadataSet>, claimed: &[Arc<BlockDevice>]) -> Checked {
         // Room first, so that nothing fails in between.
         let disks = metadata.set().disks.len();
         while self.devices.len() < disks {
@@ -269,7 +265,9 @@ impl Inner {
         };
         let mut works = ours
             .live_disks()
-            .filter(|(index, disk)| disk.state == DiskState::Online && self.device(*index).is_some())
+            .filter(|(index, disk)| {
+                disk.state == DiskState::Online && self.device(*index).is_some()
+            })
             .filter_map(|(_, disk)| disk.facts);
         let is_left_out = works.any(|facts| {
             let disk = joint.disk_by_key(facts.key).and_then(|at| joint.disk(at));
@@ -322,9 +320,8 @@ impl Inner {
             joint.disk_by_key(device.dev().0).is_some_and(|disk| {
                 let mut places = joint.memberships(disk).peekable();
                 places.peek().is_some()
-                    && places.all(|(volume, _, _)| {
-                        self.running(volume).is_none() && is_whole(volume)
-                    })
+                    && places
+                        .all(|(volume, _, _)| self.running(volume).is_none() && is_whole(volume))
             })
         };
         let (disks, volumes) = (ours.disks.len(), ours.volumes.len());

@@ -246,7 +246,10 @@ fn disks_of_a_volume_that_did_not_run_are_not_stale() {
     [world.disks[2], world.disks[3]] = away;
     let whole = open(&world.disks).unwrap();
     let two = whole.set().volume(1).unwrap();
-    assert!(two.members.iter().all(|member| member.state == MemberState::InSync));
+    assert!(two
+        .members
+        .iter()
+        .all(|member| member.state == MemberState::InSync));
     // One of them alone, on a set of EMD's: had the other one been used without it, the newest tables would say so.
     let alone = open_keyed(&[(0, &world.disks[0]), (2, &world.disks[2])]).unwrap();
     let member = alone.set().volume(1).unwrap().members[0];
