@@ -40,7 +40,7 @@ boot_1() {
   expect "a member is failed" emdadm fail emd0 "${DISKS[1]}"
   wait_for 10 mailed "^mail -s "
   expect "a loss is mailed" mailed "^mail -s EMD on .*: member-failed admin$"
-  expect "with what is the matter" grep -q " member-failed emd0 slot 1 " /run/mails
+  expect "with what is the matter" grep -qE "^[0-9].* member-failed emd0( |:|\$)" /run/mails
   expect "and how arrays are" grep -q "degraded" /run/mails
   # Else it holds the module.
   kill "$mailer" && pkill -x emdadm
