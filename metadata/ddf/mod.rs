@@ -184,15 +184,10 @@ impl MetadataSet for DdfSet {
     }
 
     fn missed(&mut self, disk: DiskIndex, _phase: u16) {
-        let log = self.log.as_ref().map(|log| log.plan);
         if let Some(home) = self.home_mut(disk) {
             // All blocks are to be written.
             for map in home.dirty.iter_mut() {
                 map.fill(u64::MAX);
-            }
-            if let (Some(plan), Some(section)) = (log, home.vendor.as_mut()) {
-                section.lacks_all(&plan);
-                section.valid = false;
             }
         }
     }

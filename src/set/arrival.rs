@@ -204,7 +204,7 @@ impl Inner {
     ) -> Checked<Standing> {
         // What is on the disks has to be what is known.
         self.catch_up(&set.shared)?;
-        if self.calls_lost(alone) {
+        if self.calls_lost(alone) || self.knows_nobody(alone) {
             return Ok(Standing::Apart);
         }
         let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
@@ -255,6 +255,30 @@ impl Inner {
                     && disk.state == DiskState::Online
                     && self.device(index).is_some()
             })
+        })
+    }
+
+    /// Whether a set made of one disk alone has a volume of ours in which nobody is where our members are: all of them were
+    /// lost to that disk. (One of them may be new to it.)
+    fn knows_nobody(&self, alone: &Set) -> bool {
+        let Some(ours) = self.model() else {
+            return false;
+        };
+        let mut volumes = ours.live_volumes();
+        volumes.any(|(index, volume)| {
+            let Some(theirs) = alone.volume(index).filter(|theirs| theirs.id == volume.id) else {
+                return false;
+            };
+            let mut working = volume
+                .members
+                .iter()
+                .zip(theirs.members.iter())
+                .filter(|(member, _)| {
+                    member.state == MemberState::InSync
+                        && member.disk.is_some_and(|disk| self.device(disk).is_some())
+                })
+                .peekable();
+            working.peek().is_some() && working.all(|(_, theirs)| theirs.disk.is_none())
         })
     }
 

@@ -275,12 +275,12 @@ impl Inner {
             .map(|(slot, _)| slot)
     }
 
-    /// The same, where no rebuild is at work: its members are known.
+    /// The same, where no rebuild is at work, and none has ended without its record: its members are known.
     fn next_unattached(&self) -> Option<(VolumeIndex, Slot, Arc<Gated<Array>>)> {
         (0..self.entries_len()).find_map(|volume| {
             let array = &self.running(volume)?.array;
             let task = array.task();
-            if task.is_some_and(|task| task.kind == TaskKind::Rebuild) {
+            if task.is_some_and(|task| task.kind == TaskKind::Rebuild) || array.has_finished() {
                 return None;
             }
             Some((volume, self.unattached_in(volume)?, array.clone()))

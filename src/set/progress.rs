@@ -152,7 +152,8 @@ impl Inner {
             TaskKind::Rebuild => {
                 self.flush_rebuilt(volume, array, result.pass.marked)?;
                 let mut rebuilt = Mask::EMPTY;
-                for slot in result.pass.marked.iter() {
+                // Who was lost before the end may have been replaced already, by one that nothing was filled of.
+                for slot in result.pass.marked.intersect(array.writable()).iter() {
                     let is_rebuilding = matches!(
                         self.member_state(volume, slot),
                         Some(MemberState::Rebuilding { .. })

@@ -8,9 +8,7 @@ use crate::ddf_common::world::spec;
 use crate::ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes, Random};
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{
-    BadRange, Consistency, Event, Level, MemberState, Scrub, SpareRole, VolumeSpec,
-};
+use emd_core::model::{BadRange, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::samples::{load, Disk};
 
 /// Somebody else's update makes all of it void: any region may have been written, no mark is true.
@@ -355,35 +353,4 @@ fn older_blocks_of_others_lose() {
     let slot = |volume| world.set.volume_meta(volume).unwrap().log_slot;
     assert_eq!((slot(0), slot(1)), (None, Some(0)));
     assert_eq!(dirty(&reopened(&world.disks)), [5]);
-}
-
-/// A plan did not reach a disk: the next one brings all that it lacks, for that disk may be the last.
-#[test]
-fn who_missed_a_record_gets_it_with_the_next() {
-    let bad = BadRange {
-        disk: 1,
-        sector: 100,
-        sectors: 8,
-    };
-    let scrub = Scrub {
-        repairs: true,
-        done_sectors: 64,
-    };
-    let mut world = clean(Level::Raid1, 2, 512);
-    world.apply(&Event::Dirty(0));
-    let before = world.disks[1].clone();
-    for lost in [
-        Event::BadRangeAdded(bad),
-        Event::ScrubProgress(0, Some(scrub)),
-    ] {
-        world.apply(&lost);
-        world.set.missed(1, 0);
-    }
-    world.disks[1] = before;
-    world.apply(&mark(5, 1));
-    let alone = open_keyed(&[(1, &world.disks[1])]).unwrap();
-    let bad = alone.set().bad_ranges.iter();
-    assert_eq!(bad.map(|range| range.sector).collect::<Vec<_>>(), [100]);
-    assert_eq!(alone.set().volume(0).unwrap().scrub, Some(scrub));
-    assert_eq!(dirty(&alone), [5]);
 }

@@ -100,7 +100,7 @@ impl Sim {
 
     pub(super) fn attach_activity(&self) -> Option<Activity> {
         let array = self.array.as_ref()?;
-        if array.broken {
+        if array.broken || array.finished_task.is_some() {
             return None;
         }
         for (slot, member) in (0u16..).zip(self.volume()?.members.iter()) {
@@ -139,11 +139,10 @@ impl Sim {
         let (kind, pass) = match self.task_needed() {
             Some(needed) => needed,
             None => {
-                let dirty = self.volume()?.consistency == Consistency::Dirty;
                 let in_sync = self.model_in_sync(None);
                 let alone =
                     !self.geometry.can_compare(in_sync) && self.health(in_sync) != Health::Failed;
-                if array.needs_resync && dirty && alone && array.withheld.is_empty() {
+                if array.needs_resync && alone && array.withheld.is_empty() {
                     let steps = vec![
                         Step::Record(Event::ResyncDone(VOLUME)),
                         Step::Do(Action::Resynced),

@@ -92,15 +92,15 @@ impl Sim {
         let array = self
             .array
             .as_ref()
-            .map(|array| (array.needs_resync, array.broken, array.unrecorded));
-        let (needs_resync, broken, unrecorded) = array.unwrap_or((false, true, Mask::EMPTY));
+            .map(|array| (array.needs_resync, array.broken, array.writable));
+        let (needs_resync, broken, writable) = array.unwrap_or((false, true, Mask::EMPTY));
         match end.kind {
             TaskKind::Rebuild => {
                 if flushed {
                     steps.push(self.flush_rebuilt(end.pass.marked));
                 }
                 let mut rebuilt = Mask::EMPTY;
-                for slot in end.pass.marked.minus(unrecorded).iter() {
+                for slot in end.pass.marked.intersect(writable).iter() {
                     if matches!(
                         self.member_state(slot),
                         Some(MemberState::Rebuilding { .. })
