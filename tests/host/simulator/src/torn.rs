@@ -4,6 +4,7 @@
 
 use crate::history::WriteHole;
 use crate::io::Request;
+use crate::lanes::LaneOp;
 use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::bad::{self, BadSpot};
@@ -48,11 +49,12 @@ impl Sim {
 
     /// Takes note of rows that the cut may tear.
     pub(crate) fn note_torn(&mut self) {
-        let rows = self.note_under_way(|job| matches!(job, Job::Write { .. }));
-        if self.hole.is_some() {
-            // What the log has of them is put in its place at the next start, whether or not they got there.
-            self.torn.extend(rows);
-        }
+        // What the log has of them is put in its place at the next start, whether or not they got there. Without one, a
+        // member that takes no writes any more, whose loss is not recorded, lacks what others may have in their media.
+        let has_log = self.hole.is_some();
+        let rows = self
+            .note_under_way(|op| matches!(op.job, Job::Write { .. }) && (has_log || op.log.wrote));
+        self.torn.extend(rows);
         for slot in 0..self.places.len() {
             self.tear_rows(slot);
         }
@@ -110,7 +112,7 @@ impl Sim {
 
     /// What lane ops are writing is under way, though some of it may be durable; answers with the rows of those
     /// that count.
-    fn note_under_way(&mut self, counts: impl Fn(Job) -> bool) -> Vec<u64> {
+    fn note_under_way(&mut self, counts: impl Fn(&LaneOp) -> bool) -> Vec<u64> {
         let mut rows = Vec::new();
         for op in self.ops.iter().flatten() {
             for slot in self.geometry.roles(op.stripe).all().iter() {
@@ -120,7 +122,7 @@ impl Sim {
                     let of = here.clone().filter(|_| written.contains(slot));
                     self.under_way.extend(of.map(|row| (slot, row)));
                 }
-                rows.extend(here.filter(|_| counts(op.job)));
+                rows.extend(here.filter(|_| counts(op)));
             }
         }
         rows
