@@ -216,7 +216,8 @@ impl Array {
         Mask(self.readable.load(Ordering::Acquire))
     }
 
-    fn writable(&self) -> Mask {
+    /// Members that take writes.
+    pub fn writable(&self) -> Mask {
         Mask(self.writable.load(Ordering::Acquire))
     }
 

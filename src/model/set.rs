@@ -301,8 +301,8 @@ pub struct Volume {
     /// Which regions may have had writes in flight, when the format records it for this volume.
     /// Only these need a resync after a crash; without it, all of the volume.
     pub regions: Option<RegionLog>,
-    /// Of a volume that somebody else is reshaping: what lies where, from its start to its end. Empty:
-    /// everything lies as `shape` and `members` say. Only volumes that are not written have any.
+    /// Of a volume that somebody else is reshaping, or a RAID 0 whose members differ in size: what lies where, from its start
+    /// to its end. Empty: everything lies as `shape` and `members` say. The former is not written.
     pub stretches: KVec<Stretch>,
     /// A check or repair that a person asked for and that has not ended, as far as the format has a place
     /// to remember it.

@@ -7,7 +7,7 @@ use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
 use emd_core::model::{
-    Access, Checked, Context, DiskFacts, Identity, MemberState, Reason, Set, Text, Volume,
+    Access, Checked, Context, DiskFacts, Identity, Level, MemberState, Reason, Set, Text, Volume,
     BAD_RANGES_MAX, DISKS_MAX, MEMBERS_MAX, VOLUMES_MAX,
 };
 use emd_core::personalities::{for_level, Stretches};
@@ -147,7 +147,12 @@ fn check_volume(set: &Set, volume: &Volume) {
         assert!(log.region_sectors.is_power_of_two(), "{volume:?}");
     }
     if !volume.stretches.is_empty() {
-        assert!(!matches!(volume.access, Access::ReadWrite), "{volume:?}");
+        // Members of a RAID 0 may differ in size; any other volume is on its way to another shape.
+        let may_be_written = shape.level == Level::Raid0;
+        assert!(
+            may_be_written || !matches!(volume.access, Access::ReadWrite),
+            "{volume:?}"
+        );
         check_stretches(volume);
         return;
     }
