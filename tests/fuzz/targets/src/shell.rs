@@ -7,8 +7,8 @@ use emd_core::metadata::{
     DiskImage, Extent, Format, MetadataSet, Probe, Region, PROBE_BYTES_MAX, PROBE_ROUNDS_MAX,
 };
 use emd_core::model::{
-    Access, Checked, Context, DiskFacts, Identity, Level, MemberState, Reason, Set, Text, Volume,
-    BAD_RANGES_MAX, DISKS_MAX, MEMBERS_MAX, VOLUMES_MAX,
+    Access, Checked, Context, DiskFacts, Identity, Level, Member, MemberState, Reason, Set, Text,
+    Volume, BAD_RANGES_MAX, DISKS_MAX, MEMBERS_MAX, VOLUMES_MAX,
 };
 use emd_core::personalities::{for_level, Stretches};
 use host_tests::samples::Disk;
@@ -154,6 +154,12 @@ fn check_volume(set: &Set, volume: &Volume) {
             "{volume:?}"
         );
         check_stretches(volume);
+        return;
+    }
+    let is_lost =
+        |member: &Member| matches!(member.state, MemberState::Failed | MemberState::Missing);
+    if shape.level == Level::Raid0 && volume.members.iter().any(is_lost) {
+        // It cannot run, and how long its members are is not known where one of them, which may be longer, is not here.
         return;
     }
     for member in volume.members.iter() {
