@@ -463,7 +463,7 @@ impl Task {
 
     /// Whether people hear of each place: after a crash, and at first, differences are no news.
     fn tells_mismatches(&self) -> bool {
-        matches!(self.kind, TaskKind::Check | TaskKind::Repair)
+        self.kind.is_scrub()
     }
 
     /// Whether a member that is being filled, or compared, is gone.

@@ -58,7 +58,7 @@ impl ManagedSet {
                 self.tell_stranger(dev, "its set has it as failed: add it again by hand");
                 false
             }
-            Some((index, _)) => self.take_known(index, alone.set(), image)?,
+            Some((index, _)) => self.take_known(index, alone.set(), dev)?,
         };
         drop(change);
         if may_start {
@@ -73,12 +73,11 @@ impl ManagedSet {
     }
 
     /// The same for a disk that the set misses. True when a volume is complete with it.
-    fn take_known(&self, index: DiskIndex, alone: &Set, image: DiskImage) -> Checked<bool> {
-        let dev = Dev(image.facts.key);
+    fn take_known(&self, index: DiskIndex, alone: &Set, dev: Dev) -> Checked<bool> {
         let mut claimed = KVec::with_capacity(1, GFP_KERNEL)?;
         claimed.push(claim(dev)?, GFP_KERNEL)?;
-        for dev in self.early_ones(dev)? {
-            claimed.push(claim(dev)?, GFP_KERNEL)?;
+        for early in self.early_ones(dev)? {
+            claimed.push(claim(early)?, GFP_KERNEL)?;
         }
         // Disks are closed without the lock: it goes first.
         let mut inner = self.lock();
@@ -100,7 +99,7 @@ impl ManagedSet {
                 Ok(false)
             }
             Standing::Early => {
-                inner.early.push(image, GFP_KERNEL)?;
+                inner.early.push(dev, GFP_KERNEL)?;
                 drop(inner);
                 self.shared.say(
                     EventKind::Note,
@@ -123,11 +122,9 @@ impl ManagedSet {
     /// The disks that wait for others of their volumes, but for `dev`, which is not one of them any more.
     fn early_ones(&self, dev: Dev) -> Checked<KVec<Dev>> {
         let mut inner = self.lock();
-        inner.early.retain(|image| image.facts.key != dev.0);
+        inner.early.retain(|early| *early != dev);
         let mut early = KVec::with_capacity(inner.early.len(), GFP_KERNEL)?;
-        for image in inner.early.iter() {
-            early.push(Dev(image.facts.key), GFP_KERNEL)?;
-        }
+        early.extend_from_slice(&inner.early, GFP_KERNEL)?;
         Ok(early)
     }
 

@@ -194,7 +194,7 @@ impl Manager {
         for set in sets {
             let noted = {
                 let mut inner = set.lock();
-                inner.early.retain(|image| image.facts.key != dev.0);
+                inner.early.retain(|early| *early != dev);
                 inner.note_unplugged(&self.shared, dev)
             };
             if noted {

@@ -21,7 +21,6 @@ use crate::model::{
 };
 use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
-use crate::personalities::hole_log::left;
 use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
 use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_SECTORS};
 use crate::personalities::{Geometry, Mask};
@@ -78,15 +77,15 @@ impl Inner {
             .unwrap_or(0)
     }
 
-    /// Puts right what the log of a volume says, if that is due. `usable` are the members in sync whose disks
-    /// are claimed.
+    /// Puts right what the log of a volume says, if that is due, and says whether it told all. `usable` are the members in
+    /// sync whose disks are claimed.
     #[inline(never)]
-    pub fn replay_hole(&mut self, volume: VolumeIndex, usable: Mask) -> Checked {
+    pub fn replay_hole(&mut self, volume: VolumeIndex, usable: Mask) -> Checked<bool> {
         let Some(log) = self.hole_log(volume) else {
-            return Ok(());
+            return Ok(true);
         };
         let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
-            return Ok(());
+            return Ok(true);
         };
         let is_due = match log {
             HoleLog::Row(_) => self.left_log(volume).is_some_and(|log| log.is_due),
@@ -94,17 +93,17 @@ impl Inner {
         } && matches!(model.access, Access::ReadWrite);
         let members = model.members.len() as u32;
         let (units, session) = match log {
-            _ if !is_due => return Ok(()),
+            _ if !is_due => return Ok(true),
             HoleLog::Ring {
                 units,
                 session: Some(session),
             } => (units, Session(session)),
-            HoleLog::Ring { session: None, .. } => return Ok(()),
+            HoleLog::Ring { session: None, .. } => return Ok(true),
             HoleLog::Row(_) => {
                 let is_whole = self.replay_row(volume)?;
                 // With all members here the resync makes sure.
                 return match is_whole || usable.len() == members {
-                    true => Ok(()),
+                    true => Ok(is_whole),
                     false => Err(super::left::not_all_told()),
                 };
             }
@@ -116,7 +115,7 @@ impl Inner {
         let stretches = plan(&replay.geometry, &mut found, read)?;
         replay.mend_all(&stretches)?;
         tell(volume, stretches.len());
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -413,10 +412,15 @@ impl<'a> Replay<'a> {
 }
 
 impl Inner {
-    /// Begins a volume's log anew, if it has one: what is in it counts no more, but for that it does not tell all, where it is
-    /// a row and the volume is not clean. (Each member's next entry takes the place of that.)
+    /// Begins a volume's log anew, if it has one: what is in it counts no more, but for that it did not tell all
+    /// ([`Inner::replay_hole`]), where it is a row. (Each member's next entry takes the place of that.)
     #[inline(never)]
-    pub fn start_hole(&mut self, set: &super::managed::ManagedSet, volume: VolumeIndex) -> Checked {
+    pub fn start_hole(
+        &mut self,
+        set: &super::managed::ManagedSet,
+        volume: VolumeIndex,
+        told_all: bool,
+    ) -> Checked {
         let writable = self
             .model()
             .and_then(|model| model.volume(volume))
@@ -425,48 +429,17 @@ impl Inner {
             None => Ok(()),
             Some(HoleLog::Ring { .. }) => self.record(&set.shared, &Event::HoleLogStarted(volume)),
             Some(HoleLog::Row(row)) => {
-                let tells_all = self.row_tells_all(volume)?;
                 let members = self.model().and_then(|model| model.volume(volume));
                 let members = members.map_or(0, |volume| volume.members.len() as u16);
                 for slot in 0..members {
                     let disk = self.disk_in(volume, slot);
                     if disk.is_some_and(|disk| self.is_online(disk)) {
-                        self.empty_row(volume, slot, &row, tells_all)?;
+                        self.empty_row(volume, slot, &row, told_all)?;
                     }
                 }
                 Ok(())
             }
         }
-    }
-
-    /// Whether the logs of the members that are here, where they are rows, tell all that was in flight, if anything was.
-    #[inline(never)]
-    fn row_tells_all(&mut self, volume: VolumeIndex) -> Checked<bool> {
-        if !self.left_log(volume).is_some_and(|log| log.is_due) {
-            return Ok(true);
-        }
-        let usable = self.usable(volume);
-        let place = |inner: &Self, slot| {
-            let metadata = inner.metadata.as_ref();
-            let place = metadata.and_then(|metadata| metadata.left_log_place(volume, slot));
-            place.map_or((0, 0), |(first, sectors)| (first, u64::from(sectors)))
-        };
-        let mut replay = Replay::new(self, volume, usable, place)?;
-        let mut tells_all = true;
-        let (mut area, mut writes) = (KVVec::new(), KVVec::new());
-        for slot in replay.here().iter() {
-            let is_read = replay.read_ring(slot, &mut area)?;
-            let metadata = replay.inner.metadata.as_ref().filter(|_| is_read);
-            tells_all &= match metadata {
-                Some(metadata) => metadata.read_left_log(volume, slot, &area, &mut writes)?,
-                None => false,
-            };
-        }
-        let mut stretches = KVVec::new();
-        for write in writes.iter() {
-            tells_all &= left::stretches(&replay.geometry, write, &mut stretches)?;
-        }
-        Ok(tells_all)
     }
 
     /// Empties the ring of a member that is about to join: it may have been one before, in this session.
@@ -489,11 +462,11 @@ impl Inner {
         volume: VolumeIndex,
         slot: Slot,
         row: &LogRow,
-        tells_all: bool,
+        told_all: bool,
     ) -> Checked {
         let (device, first) = self.ring_of(volume, slot)?;
         let mut start = KVVec::from_elem(0u8, 2 * ppl::HEADER_BYTES, GFP_KERNEL)?;
-        ppl::encode(row, 0, None, tells_all, crc::crc32c, &mut start);
+        ppl::encode(row, 0, None, told_all, crc::crc32c, &mut start);
         // An old header may be behind the one at the start; those further away are found by nobody then.
         let behind = first + u64::from(2 * ppl::HEADER_SECTORS);
         self.fill_ring(&device, first, behind, &start)?;

@@ -225,7 +225,7 @@ impl Inner {
         // A disk that did not take its metadata is lost by now.
         self.may_start(volume, policy)?;
         let usable = self.usable(volume);
-        match self.replay_hole(volume, usable) {
+        let told_all = match self.replay_hole(volume, usable) {
             Err(reason) if policy.force => {
                 log!(
                     pr_warn,
@@ -233,10 +233,11 @@ impl Inner {
                     volume,
                     reason
                 );
+                false
             }
             replayed => replayed?,
-        }
-        self.start_hole(set, volume)?;
+        };
+        self.start_hole(set, volume, told_all)?;
         self.may_start(volume, policy)
     }
 

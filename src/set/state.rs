@@ -5,7 +5,7 @@
 use super::shared::{Number, Shared};
 use super::turns::Turn;
 use crate::array::Array;
-use crate::block::bdev::BlockDevice;
+use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::block::sync_io::SyncIo;
@@ -183,8 +183,8 @@ pub struct Inner {
     pub entries: KVec<Entry>,
     /// What was read of disks that are not claimed.
     pub images: KVec<DiskImage>,
-    /// What was read of disks that came while the set was active, and wait for others of their volumes.
-    pub early: KVec<DiskImage>,
+    /// Disks that came while the set was active, and wait for others of their volumes.
+    pub early: KVec<Dev>,
     /// The disks are claimed and the metadata is ours to change.
     pub active: bool,
     /// A person stopped it: only a scan starts it again.
@@ -305,7 +305,7 @@ impl Inner {
     }
 
     /// The index of the claimed disk `dev`.
-    pub fn index_of(&self, dev: crate::block::bdev::Dev) -> Option<DiskIndex> {
+    pub fn index_of(&self, dev: Dev) -> Option<DiskIndex> {
         (0u16..)
             .zip(self.devices.iter())
             .find(|(_, device)| device.as_ref().is_some_and(|device| device.dev() == dev))

@@ -9,7 +9,7 @@ use super::keeper::LATER_MS;
 use super::managed::ManagedSet;
 use super::shared::{now, Shared};
 use super::state::{Asked, Inner};
-use super::turns::{is_scrub, Turn};
+use super::turns::Turn;
 use crate::array::{Array, Scope};
 use crate::model::{Checked, Consistency, DiskIndex, Event, MemberState, VolumeIndex};
 use crate::personalities::rebuild::Pass;
@@ -204,7 +204,7 @@ impl ManagedSet {
                     inner.note_scrub(&self.shared, volume, None);
                 }
                 None => return Err(reason!(ENOENT, "emd{number} has no task")),
-                Some(task) if matches!(task.kind, TaskKind::Check | TaskKind::Repair) => {
+                Some(task) if task.kind.is_scrub() => {
                     running.array.cancel_task();
                     running.paused = false;
                 }
@@ -274,7 +274,7 @@ impl Inner {
             let is_check = running
                 .array
                 .task()
-                .is_some_and(|task| matches!(task.kind, TaskKind::Check | TaskKind::Repair));
+                .is_some_and(|task| task.kind.is_scrub());
             let needed = self.task_needed(volume);
             if is_check && matches!(needed, Some((TaskKind::Rebuild, _))) {
                 running.array.cancel_task();
@@ -292,7 +292,7 @@ impl Inner {
                 .filter(|_| other != volume)
                 .and_then(|running| running.array.task());
             let is_waited_for = task.is_some_and(|task| {
-                let gives_way = is_scrub(task.kind) && !is_scrub(kind);
+                let gives_way = task.kind.is_scrub() && !kind.is_scrub();
                 !task.paused && !gives_way
             });
             is_waited_for && self.disks_of(other).meets(&disks)

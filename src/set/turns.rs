@@ -25,11 +25,6 @@ pub struct Turn {
     number: u32,
 }
 
-/// Whether a task of this kind is one that what establishes redundancy does not wait for.
-pub(super) fn is_scrub(kind: TaskKind) -> bool {
-    matches!(kind, TaskKind::Check | TaskKind::Repair)
-}
-
 impl Turn {
     /// A turn for a task of this kind of array `number` on these whole disks; `None` while one that it waits for is at work
     /// on some of them. Without memory nobody is waited for.
@@ -42,7 +37,7 @@ impl Turn {
         let mut entries = shared.turns.lock();
         let is_waited_for = |entry: &Entry| {
             entry.number != number
-                && (!entry.is_scrub || is_scrub(kind))
+                && (!entry.is_scrub || kind.is_scrub())
                 && disks.clone().any(|disk| disk == entry.disk)
         };
         if entries.iter().any(is_waited_for) {
@@ -52,7 +47,7 @@ impl Turn {
             let entry = Entry {
                 disk,
                 number,
-                is_scrub: is_scrub(kind),
+                is_scrub: kind.is_scrub(),
             };
             let _ = entries.push(entry, GFP_KERNEL);
         }

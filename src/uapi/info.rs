@@ -61,6 +61,13 @@ wire_enum! {
     }
 }
 
+impl TaskKind {
+    /// Whether it looks at what is thought to agree already: what establishes redundancy does not wait for it.
+    pub const fn is_scrub(self) -> bool {
+        matches!(self, Self::Check | Self::Repair)
+    }
+}
+
 wire_enum! {
     /// What a task is doing.
     pub enum TaskState as "EMD_TASK_STATE_" {

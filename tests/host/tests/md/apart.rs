@@ -4,7 +4,7 @@
 //! overwritten before a person says so.
 
 use crate::md_common::{apply, blanks, create, facts, open_keyed, ALL};
-use emd_core::metadata::md::Md;
+use emd_core::metadata::md::{Md, MdSet};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     Access, DiskIndex, DiskOffer, DiskState, Event, Layout, Level, MemberState, SpareRole,
@@ -69,6 +69,23 @@ fn states(format: &'static Md, disks: &[Disk], here: &[u64]) -> (Vec<DiskState>,
         here.iter().map(state).collect(),
         volume.members.iter().map(|member| member.state).collect(),
     )
+}
+
+/// Disk 2, `blank` till then, takes the place of member 1, and is filled.
+fn replace(set: &mut MdSet, disks: &mut [Disk], blank: &Disk) {
+    let offer = DiskOffer {
+        facts: facts(blank, 2),
+        role: SpareRole::Global,
+    };
+    apply(set, disks, &Event::DiskAdded(offer), 21).unwrap();
+    let disk = set.set().disk_by_key(2).unwrap();
+    let (volume, slot) = (0, 1);
+    for event in [
+        Event::SpareActivated { volume, slot, disk },
+        Event::RebuildDone { volume, slot },
+    ] {
+        apply(set, disks, &event, 22).unwrap();
+    }
 }
 
 /// A mirror whose halves were used one after the other: in whatever order they are read, the one with more events
@@ -178,22 +195,8 @@ fn a_half_is_known_by_who_was_filled_from_it() {
             20,
         )
         .unwrap();
-        let offer = DiskOffer {
-            facts: facts(&copies[2], 2),
-            role: SpareRole::Global,
-        };
-        apply(&mut set, &mut disks, &Event::DiskAdded(offer), 21).unwrap();
-        let disk = set.set().disk_by_key(2).unwrap();
-        for event in [
-            Event::SpareActivated {
-                volume: 0,
-                slot: 1,
-                disk,
-            },
-            Event::RebuildDone { volume: 0, slot: 1 },
-            Event::Dirty(0),
-            Event::Clean(0),
-        ] {
+        replace(&mut set, &mut disks, &copies[2]);
+        for event in [Event::Dirty(0), Event::Clean(0)] {
             apply(&mut set, &mut disks, &event, 22).unwrap();
         }
         let (own, _) = states(format, &disks, &[2, 1]);
@@ -217,22 +220,7 @@ fn who_was_left_out_is_old() {
         assert_eq!(states(format, &disks, &[1, 0]).0[0], DiskState::Stale);
         let copies = disks.clone();
         let mut set = open_keyed(format, &[(0, &copies[0])]).unwrap();
-        let offer = DiskOffer {
-            facts: facts(&copies[2], 2),
-            role: SpareRole::Global,
-        };
-        apply(&mut set, &mut disks, &Event::DiskAdded(offer), 21).unwrap();
-        let disk = set.set().disk_by_key(2).unwrap();
-        for event in [
-            Event::SpareActivated {
-                volume: 0,
-                slot: 1,
-                disk,
-            },
-            Event::RebuildDone { volume: 0, slot: 1 },
-        ] {
-            apply(&mut set, &mut disks, &event, 22).unwrap();
-        }
+        replace(&mut set, &mut disks, &copies[2]);
         let (own, _) = states(format, &disks, &[2, 1]);
         assert_eq!(own, [DiskState::Online, DiskState::Stale], "{:?}", format.0);
     }
