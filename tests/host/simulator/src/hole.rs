@@ -145,7 +145,7 @@ impl Sim {
         taken
     }
 
-    /// `Inner::row_tells_all`, of one member: its slot, its disk, and where its row is.
+    /// What `Inner::replay_hole` says, of one member: its slot, its disk, and where its row is.
     fn row_tells_all(&self, (slot, disk, sector): (Slot, usize, u64), row: &LogRow) -> bool {
         let Some(set) = &self.set else { return true };
         if !set.left_log(0).is_some_and(|log| log.is_due) {
