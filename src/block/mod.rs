@@ -11,7 +11,7 @@ pub mod bio;
 pub mod chardev;
 pub mod class;
 pub mod context;
-pub mod crc;
+pub mod checksum;
 pub mod gate;
 pub mod gendisk;
 pub mod hub;

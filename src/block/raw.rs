@@ -133,6 +133,9 @@ extern "C" {
     /// `crc32c` (`include/linux/crc32.h`): goes on from `crc`, inverts nothing.
     pub fn crc32c(crc: u32, p: *const c_void, len: usize) -> u32;
 
+    /// `xxh64` (`include/linux/xxhash.h`).
+    pub fn xxh64(input: *const c_void, length: usize, seed: u64) -> u64;
+
     /// `jiffies` (`include/linux/jiffies.h`).
     pub static jiffies: c_ulong;
 }

@@ -14,7 +14,7 @@
 use super::state::Inner;
 use crate::array::HoleParams;
 use crate::block::bdev::BlockDevice;
-use crate::block::crc;
+use crate::block::checksum;
 use crate::metadata::ppl;
 use crate::model::{
     Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Slot, VolumeIndex,
@@ -205,7 +205,7 @@ impl<'a> Replay<'a> {
         for slot in in_sync.iter() {
             if self.read_ring(slot, &mut ring)? {
                 read = read.with(slot);
-                scan(session, slot, &ring, crc::crc32c, &mut found)?;
+                scan(session, slot, &ring, checksum::xxh64, &mut found)?;
             }
         }
         Ok((found, read))
@@ -466,7 +466,7 @@ impl Inner {
     ) -> Checked {
         let (device, first) = self.ring_of(volume, slot)?;
         let mut start = KVVec::from_elem(0u8, 2 * ppl::HEADER_BYTES, GFP_KERNEL)?;
-        ppl::encode(row, 0, None, told_all, crc::crc32c, &mut start);
+        ppl::encode(row, 0, None, told_all, checksum::crc32c, &mut start);
         // An old header may be behind the one at the start; those further away are found by nobody then.
         let behind = first + u64::from(2 * ppl::HEADER_SECTORS);
         self.fill_ring(&device, first, behind, &start)?;

@@ -9,11 +9,12 @@ use super::{HoleParams, Phase};
 use crate::array::lane_op::{Body, LaneOp};
 use crate::array::ArrayPass;
 use crate::block::batch::{launch, Part};
-use crate::block::crc;
+use crate::block::checksum;
 use crate::block::pages::{Pages, PAGE_BYTES};
 use crate::block::raw::{GFP_NOIO, REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
 use crate::metadata::ppl;
 use crate::model::{LoggedWrite, Slot};
+use crate::personalities::hole_log::entry::hash_sum;
 use crate::personalities::hole_log::row::logged;
 use crate::personalities::hole_log::{Entry, Spot, Sum, UNIT_BYTES, UNIT_SECTORS};
 use crate::personalities::Mask;
@@ -137,7 +138,7 @@ pub(super) fn write_row_head(pass: &ArrayPass, body: &mut Body, write: LoggedWri
         let new = buffers.and_then(|buffers| buffers.new.as_ref());
         let len = write.sum_sectors as usize * 512;
         let sum = new.and_then(|pages| pages.as_slice().get(..len));
-        let sum_crc = crc::crc32c(u32::MAX, sum.unwrap_or(&[]));
+        let sum_crc = checksum::crc32c(u32::MAX, sum.unwrap_or(&[]));
         let entry = Some((write, sum_crc));
         let is_synced = pass.unsynced_from.load(Ordering::Acquire) == u64::MAX;
         ppl::encode(
@@ -145,7 +146,7 @@ pub(super) fn write_row_head(pass: &ArrayPass, body: &mut Body, write: LoggedWri
             place.generation,
             entry,
             is_synced,
-            crc::crc32c,
+            checksum::crc32c,
             heads.as_mut_slice(),
         );
     }
@@ -191,7 +192,8 @@ pub(super) fn write_heads(
         let buffers = body.buffers.get(usize::from(slot));
         let new = buffers.and_then(|buffers| buffers.new.as_ref());
         let bytes = new.and_then(|pages| pages.as_slice().get(..entry.sum_bytes()));
-        entry.encode(session, crc::crc32c(0, bytes.unwrap_or(&[])), head);
+        let sum_hash = hash_sum([bytes.unwrap_or(&[]), &[]], checksum::xxh64);
+        entry.encode(session, sum_hash, head);
     }
     body.log.heads = Some(heads);
 }

@@ -10,7 +10,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::metadata::ppl;
 use emd_core::model::{HoleLog, LogRow, Slot};
-use emd_core::personalities::hole_log::entry::crc32c;
+use emd_core::personalities::hole_log::entry::{crc32c, hash_sum};
 use emd_core::personalities::hole_log::row::logged;
 use emd_core::personalities::hole_log::{
     Entry, Log, Refusal, Ring, Row, Session, Spot, Sum, Watch, UNITS_MIN, UNIT_BYTES,
@@ -21,6 +21,11 @@ use kernel::prelude::KVVec;
 use std::collections::VecDeque;
 
 mod replay;
+
+/// The hash of the kernel.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh64::xxh64(bytes, seed)
+}
 
 /// Units of a ring that are used here: few, so that it goes around.
 const UNITS: u32 = UNITS_MIN;
@@ -422,7 +427,7 @@ impl Sim {
                         position: place.position,
                         oldest: place.oldest,
                     };
-                    entry.encode(session, crc32c(0, &sum), &mut bytes);
+                    entry.encode(session, hash_sum([&sum, &[]], hash), &mut bytes);
                     let before = place.units_before_end as usize * UNIT_BYTES;
                     (start + u64::from(place.unit) * 8, before)
                 }

@@ -33,3 +33,8 @@ pub fn share(times: usize) -> usize {
         times.div_ceil(3)
     }
 }
+
+/// XXH64 of `bytes` with a seed, as `checksum::xxh64` in the kernel.
+pub fn xxh64(seed: u64, bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh64::xxh64(bytes, seed)
+}

@@ -3,12 +3,13 @@
 //! The log that closes the write hole: its entries, its rings, and what is made of them after a crash.
 
 use emd_core::model::{Layout, Level, Rotation, Shape, Slot};
-use emd_core::personalities::hole_log::entry::{crc32c, scan, Found};
+use emd_core::personalities::hole_log::entry::{crc32c, hash_sum, scan, Found};
 use emd_core::personalities::hole_log::replay::{mend, plan, Stretch};
 use emd_core::personalities::hole_log::{
     Entry, Refusal, Ring, Session, Sum, Watch, UNITS_MIN, UNIT_BYTES,
 };
 use emd_core::personalities::{gf256, Geometry, Mask};
+use host_tests::xxh64;
 use kernel::prelude::*;
 use proptest::prelude::*;
 
@@ -43,7 +44,7 @@ fn an_entry_reads_back_and_any_changed_bit_of_its_head_voids_it() {
     entry.encode(SESSION, 0x5555, &mut unit);
     assert_eq!(Entry::decode(SESSION, &unit), Some((entry, 0x5555)));
     assert_eq!(Entry::decode(Session([0x1234, 0xABCE]), &unit), None);
-    for bit in 0..92 * 8 {
+    for bit in 0..100 * 8 {
         unit[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(Entry::decode(SESSION, &unit), None, "bit {bit}");
         unit[bit / 8] ^= 1 << (bit % 8);
@@ -51,12 +52,27 @@ fn an_entry_reads_back_and_any_changed_bit_of_its_head_voids_it() {
     assert_eq!(Entry::decode(SESSION, &unit[..100]), None);
 }
 
+#[test]
+fn the_hash_of_a_sum_does_not_hinge_on_where_the_ring_ends() {
+    let sum: Vec<u8> = (0..3 * UNIT_BYTES + 512).map(|at| (at % 251) as u8).collect();
+    let whole = hash_sum([&sum, &[]], xxh64);
+    for units in 0..=3 {
+        let (before, after) = sum.split_at(units * UNIT_BYTES);
+        assert_eq!(hash_sum([before, after], xxh64), whole);
+    }
+    for sector in 0..sum.len() / 512 {
+        let mut torn = sum.clone();
+        torn[sector * 512..][..512].fill(0);
+        assert_ne!(hash_sum([&torn, &[]], xxh64), whole, "sector {sector}");
+    }
+}
+
 proptest! {
     /// Whatever is in a ring: nothing panics, and nothing is found that has not the session.
     #[test]
     fn hostile_rings(mut bytes in prop::collection::vec(any::<u8>(), 0..3 * UNIT_BYTES), sectors in any::<u32>(), column in any::<u32>(), stripe in any::<u64>(), covers in any::<u64>()) {
         let mut found = KVVec::new();
-        scan(SESSION, 3, &bytes, crc32c, &mut found).unwrap();
+        scan(SESSION, 3, &bytes, xxh64, &mut found).unwrap();
         prop_assert!(found.is_empty());
         // A head that is sound, with measures that are not.
         let entry = Entry { sectors, column, stripe, covers: Mask(covers), ..an_entry() };
@@ -358,7 +374,8 @@ impl World {
                 },
             };
             let mut bytes = vec![0; entry.units() as usize * UNIT_BYTES];
-            entry.encode(SESSION, crc32c(0, &sum[..entry.sum_bytes()]), &mut bytes);
+            let hash = hash_sum([&sum[..entry.sum_bytes()], &[]], xxh64);
+            entry.encode(SESSION, hash, &mut bytes);
             bytes[UNIT_BYTES..][..entry.sum_bytes()].copy_from_slice(&sum[..entry.sum_bytes()]);
             let ring = &mut self.rings[usize::from(parity)];
             let len = bytes.len();
@@ -383,7 +400,7 @@ impl World {
                 SESSION,
                 slot,
                 &self.rings[usize::from(slot)],
-                crc32c,
+                xxh64,
                 &mut found,
             )
             .unwrap();

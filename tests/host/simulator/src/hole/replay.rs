@@ -8,7 +8,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::{Consistency, MemberState, Slot};
 use emd_core::personalities::bad::BadSpot;
-use emd_core::personalities::hole_log::entry::{crc32c, scan};
+use emd_core::personalities::hole_log::entry::scan;
 use emd_core::personalities::hole_log::left;
 use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
 use emd_core::personalities::Mask;
@@ -78,7 +78,7 @@ impl Sim {
             };
             read = read.with(slot);
             let bytes = self.disks[disk].read_bytes(sector, UNITS * 8);
-            scan(session, slot, &bytes, crc32c, &mut found).expect("memory");
+            scan(session, slot, &bytes, super::hash, &mut found).expect("memory");
             rings[usize::from(slot)] = bytes;
         }
         let stretches = plan(&self.geometry, &mut found, read).expect("memory");
