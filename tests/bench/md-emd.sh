@@ -252,12 +252,12 @@ logged() { # LEVEL
   local workload
   emdadm stop "$EMD" >/dev/null
   emdadm policy bench log >/dev/null
-  emdadm scan >/dev/null
+  emdadm scan "${EMD_DISK[@]:0:${MEMBERS[$1]}}" >/dev/null
   [[ -b $EMD ]] || fail "$EMD does not come back"
   for workload in "write 1M" "write 64K" "random write 4K"; do measure "$1" "logged $workload"; done
   emdadm stop "$EMD" >/dev/null
   emdadm policy bench resync >/dev/null
-  emdadm scan >/dev/null
+  emdadm scan "${EMD_DISK[@]:0:${MEMBERS[$1]}}" >/dev/null
 }
 
 # How long all but one of a hundred reads take, of one reader: with nothing else to do, and while a check runs (one after the other: these disks are small).
