@@ -13,6 +13,7 @@ use super::crc::Crc;
 use super::header::{layout_of, Header, Kind};
 use super::home::{slot, Home};
 use super::layout::*;
+use super::log_place::Spots;
 use super::model::Quirks;
 use super::probe::{identity, Which};
 use super::set::{ddf_time, DdfSet, DiskMeta, Touched};
@@ -416,7 +417,7 @@ impl DdfSet {
             config: KVVec::from_elem(0xFF, layout.section_bytes(Section::Config), GFP_KERNEL)?,
             data: KVVec::from_elem(0xFF, layout.section_bytes(Section::Data), GFP_KERNEL)?,
             log: self.fresh_log()?,
-            vendor: self.fresh_section(primary)?,
+            vendor: None,
             dirty: [
                 super::move_in::dirty_map(&layout)?,
                 super::move_in::dirty_map(&layout)?,
@@ -424,6 +425,14 @@ impl DdfSet {
             fresh: true,
             gains: false,
         };
+        home.vendor = self.fresh_section(&Spots {
+            primary: primary.unwrap_or(u64::MAX),
+            secondary,
+            anchor,
+            workspace,
+            workspace_blocks: get32(layout.endian, &self.template, header::WORKSPACE_LEN),
+            end: layout.blocks(facts.size_sectors),
+        })?;
         tables::disk_data::format(&mut home.data, layout.endian, guid, reference);
         layout.crc.seal(&mut home.data, layout.endian);
         let places = [primary, secondary, workspace];
@@ -469,16 +478,12 @@ impl DdfSet {
     }
 
     /// EMD's own records on a new disk, when the set has them.
-    fn fresh_section(&self, primary: Option<u64>) -> Checked<Option<DiskLog>> {
-        let (Some(log), Some(primary)) = (self.log.as_ref(), primary) else {
+    fn fresh_section(&self, spots: &Spots) -> Checked<Option<DiskLog>> {
+        let guid = get_guid(&self.template, header::GUID);
+        let (Some(log), Some(room)) = (self.log.as_ref(), spots.room(&guid, &self.layout)) else {
             return Ok(None);
         };
-        let place = self.layout.vendor;
-        if place.blocks < log.plan.blocks() {
-            return Ok(None);
-        }
-        let block = primary.saturating_add(u64::from(place.offset));
-        Ok(Some(DiskLog::new(&log.plan, block, place.blocks)?))
+        Ok(Some(DiskLog::new(&log.plan, room.first, room.blocks)?))
     }
 
     /// An empty bad block log, when the set's disks have one.

@@ -7,10 +7,10 @@
 use super::assemble::Reader;
 use super::config::{self, Record};
 use super::layout::*;
+use super::log_place::is_ours;
 use super::probe::{CopyView, Found};
 use super::read_volumes::recorded_state;
 use super::tables;
-use super::vendor_log::is_ours;
 use crate::model::{Checked, DiskIndex, DiskState, MemberState};
 use crate::personalities::{for_level, Health, Mask};
 use kernel::prelude::*;

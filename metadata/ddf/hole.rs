@@ -145,7 +145,7 @@ impl DdfSet {
         if !has_records {
             return Err(reason!(
                 EOPNOTSUPP,
-                "the disks have no place for EMD's own records, as sets made by EMD have"
+                "the disks have no place for EMD's own records, as sets made by EMD or mdadm have"
             ));
         }
         let ring = match policy {

@@ -8,10 +8,10 @@
 
 use super::assemble::Reader;
 use super::layout::*;
-use super::probe::Found;
+use super::log_place::room_on;
 use super::vendor_log::{
-    check_head, has_bit, is_ours, recorded_log, region_log, set_bit, Body, DiskLog, Kind, Plan,
-    VendorLog, NO_MARK,
+    check_head, has_bit, recorded_log, region_log, set_bit, Body, DiskLog, Kind, Plan, VendorLog,
+    NO_MARK,
 };
 use crate::model::{
     Access, BadRange, Checked, Consistency, DiskIndex, MemberState, RegionLog, VolumeIndex,
@@ -33,29 +33,6 @@ impl<'a> Section<'a> {
     pub fn body(&self, layout: &'a Layout, index: u32) -> Option<Body<'a>> {
         Body::new(self.bytes, layout, index)
     }
-}
-
-/// First block of a disk's section, when there is one of the right length in a safe place.
-pub fn section_of(disk: &Found<'_>) -> Option<u64> {
-    let blocks = Plan::new(disk.best()?.layout.block_bytes).blocks();
-    safe_section(disk, blocks)
-}
-
-/// First block of the section, when it has `blocks`, and they are in a safe place.
-fn safe_section(disk: &Found<'_>, blocks: u32) -> Option<u64> {
-    let copy = disk.best()?;
-    let (primary, secondary) = (copy.head.primary, copy.head.secondary?);
-    let place = copy.layout.vendor;
-    if !is_ours(&copy.head.guid) || place.blocks < blocks {
-        return None;
-    }
-    let first = primary.checked_add(u64::from(place.offset))?;
-    let end = first.checked_add(u64::from(blocks))?;
-    let other = secondary.checked_add(u64::from(copy.layout.span_blocks()))?;
-    let apart = end <= secondary || other <= first;
-    let below = end <= disk.anchor || disk.anchor < first;
-    let inside = end <= copy.layout.blocks(disk.facts.size_sectors);
-    (inside && place.offset >= copy.layout.span_blocks() && apart && below).then_some(first)
 }
 
 impl Reader<'_> {
@@ -100,9 +77,8 @@ impl Reader<'_> {
             let Some(disk) = self.found.get(at) else {
                 break;
             };
-            let (block, token) = match section_of(disk) {
-                Some(block) => (block, self.set.token),
-                None => continue,
+            let (Some(room), token) = (room_on(disk), self.set.token) else {
+                continue;
             };
             let head = disk
                 .vendor
@@ -116,10 +92,7 @@ impl Reader<'_> {
             if home.copy(super::probe::Which::Secondary).is_none() {
                 continue;
             }
-            let with_rings = super::hole::section_blocks(&plan);
-            let has_rings = safe_section(disk, with_rings).is_some();
-            let blocks = if has_rings { with_rings } else { plan.blocks() };
-            let mut section = DiskLog::new(&plan, block, blocks)?;
+            let mut section = DiskLog::new(&plan, room.first, room.blocks)?;
             let (own, valid) =
                 check_head(head.unwrap_or(&[]), &layout, &set, meta.reference, token);
             section.valid = valid;

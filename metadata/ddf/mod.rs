@@ -40,6 +40,7 @@ pub mod home;
 mod judge;
 pub mod layout;
 mod log_events;
+mod log_place;
 mod log_plan;
 mod log_read;
 pub mod model;

@@ -364,12 +364,12 @@ fn read_copies<'a>(
         chosen,
         vendor: None,
     };
-    if let Some(first) = super::log_read::section_of(&found) {
+    if let Some(room) = super::log_place::room_on(&found) {
         let block_bytes = image.facts.logical_block_bytes;
         let block_sectors = u64::from(block_bytes / 512);
         let len = u64::from(super::vendor_log::Plan::new(block_bytes).blocks());
-        if first.saturating_add(len) <= blocks {
-            match read(image, first * block_sectors, len * block_sectors) {
+        if room.first.saturating_add(len) <= blocks {
+            match read(image, room.first * block_sectors, len * block_sectors) {
                 Step::Read(region) => return Exam::Read(region),
                 Step::Got(bytes) => found.vendor = bytes,
             }

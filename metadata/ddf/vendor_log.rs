@@ -3,9 +3,8 @@
 //! EMD's own records in the vendor-specific log section: what DDF has no place for. Where everything is
 //! and what a block of it looks like; `log_read` reads them, `log_events` keeps them up to date.
 //!
-//! Only sets that EMD made have them (the group GUID says who made a set). Others ignore the section:
-//! mdadm keeps the header's fields and writes nothing behind the disk data. It lies behind the primary
-//! copy's sections, once on a disk; redundancy is that all disks have it.
+//! Sets that EMD or mdadm made have them (the group GUID says who made a set), once on a disk; redundancy is that
+//! all disks have them. Where, `log_place` says, and why others leave them alone.
 //!
 //! | block | content |
 //! |---|---|
@@ -249,11 +248,6 @@ pub fn set_bit(map: &mut [u64], bit: u32) {
 pub fn has_bit(map: &[u64], bit: u32) -> bool {
     map.get(bit as usize / 64)
         .is_some_and(|word| (word >> (bit % 64)) & 1 == 1)
-}
-
-/// Whether a group was made by EMD, so that the vendor log is EMD's.
-pub fn is_ours(guid: &Guid) -> bool {
-    guid.starts_with(super::create::VENDOR)
 }
 
 /// Writes a head.

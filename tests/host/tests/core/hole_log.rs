@@ -54,7 +54,9 @@ fn an_entry_reads_back_and_any_changed_bit_of_its_head_voids_it() {
 
 #[test]
 fn the_hash_of_a_sum_does_not_hinge_on_where_the_ring_ends() {
-    let sum: Vec<u8> = (0..3 * UNIT_BYTES + 512).map(|at| (at % 251) as u8).collect();
+    let sum: Vec<u8> = (0..3 * UNIT_BYTES + 512)
+        .map(|at| (at % 251) as u8)
+        .collect();
     let whole = hash_sum([&sum, &[]], xxh64);
     for units in 0..=3 {
         let (before, after) = sum.split_at(units * UNIT_BYTES);

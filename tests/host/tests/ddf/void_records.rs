@@ -6,6 +6,7 @@
 use crate::ddf_common::records::{all, bump, clean, dirty, mark, reopened, unmark};
 use crate::ddf_common::world::spec;
 use crate::ddf_common::{assert_same, carry_out, context, open, open_keyed, show, writes, Random};
+use emd_core::metadata::ddf::hole::section_blocks;
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
@@ -213,7 +214,7 @@ fn sealed_lies_are_bounded() {
 /// Sets of others have no place for any of it: marks stay in memory, regions are refused.
 #[test]
 fn sets_of_others_have_none() {
-    for case in ["gen/raid1", "gen-freebsd/ddf-raid1-2d", "dissect/raid5"] {
+    for case in ["gen-freebsd/ddf-raid1-2d", "gen-freebsd/ddf-raid1-2d-4kn"] {
         let mut disks = load(&format!("ddf/{case}"));
         let mut set = open(&disks).unwrap();
         assert!(set.log.is_none());
@@ -232,6 +233,66 @@ fn sets_of_others_have_none() {
         let header = disks[0].read(disks[0].size_sectors - 1, 1);
         crate::ddf_common::apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
         assert_eq!(header, disks[0].read(disks[0].size_sectors - 1, 1));
+    }
+}
+
+/// Sets that mdadm made have them in the workspace, which mdadm never uses: behind the copy that it puts at its start, in
+/// front of the other one.
+#[test]
+fn sets_of_mdadms_have_them_in_the_workspace() {
+    for case in [
+        "gen/raid1",
+        "gen/raid5-la",
+        "gen/raid10",
+        "gen/raid6-ddf-N-restart",
+    ] {
+        let mut disks = load(&format!("ddf/{case}"));
+        let mut set = open(&disks).unwrap();
+        assert!(dirty(&set).is_empty(), "{case}: it is clean");
+        let home = set.home(0).unwrap();
+        let [primary, secondary] = home.copies.map(|at| at.expect("two copies"));
+        let span = u64::from(home.layout.span_blocks());
+        let section = home.vendor.as_ref().expect("a place for them");
+        assert!(section.rings.is_some(), "{case}: and for logs");
+        let end = section.block + u64::from(section_blocks(&Plan::new(512)));
+        assert!(
+            secondary + span <= section.block && end <= primary,
+            "{case}"
+        );
+        let first = section.block;
+
+        let outside = |disk: &Disk| disk.read(secondary, (first - secondary) as usize);
+        let before = disks.iter().map(outside).collect::<Vec<_>>();
+        let dirtied = crate::ddf_common::apply(&mut set, &mut disks, &Event::Dirty(0), 1);
+        dirtied.unwrap();
+        assert_ne!(
+            disks.iter().map(outside).collect::<Vec<_>>(),
+            before,
+            "{case}: headers are written"
+        );
+        let before = disks.iter().map(outside).collect::<Vec<_>>();
+        crate::ddf_common::apply(&mut set, &mut disks, &mark(0, 1), 2).unwrap();
+        let bad = BadRange {
+            disk: 1,
+            sector: 8,
+            sectors: 8,
+        };
+        crate::ddf_common::apply(&mut set, &mut disks, &Event::BadRangeAdded(bad), 3).unwrap();
+        assert_eq!(
+            disks.iter().map(outside).collect::<Vec<_>>(),
+            before,
+            "{case}: headers are not"
+        );
+        assert!(set.keeps_bad_ranges(1));
+        let again = open(&disks).unwrap();
+        assert_eq!(dirty(&again), [0], "{case}");
+        assert_eq!(again.set().bad_ranges.to_vec(), [bad], "{case}");
+
+        // mdadm goes on with it: what was noted is void, but for the bad place.
+        bump(&set, &mut disks, 1);
+        let again = open(&disks).unwrap();
+        assert_eq!(dirty(&again), all(&again), "{case}");
+        assert_eq!(again.set().bad_ranges.to_vec(), [bad], "{case}");
     }
 }
 
