@@ -251,6 +251,12 @@ pub trait MetadataSet: Send + Sync {
     /// that left such a range must not be recorded as done: the range would be read as if it held data.
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;
 
+    /// Whether how far a resync of `volume` got is still known after a restart. Where it is not, one after a crash stays
+    /// what it is, and is not recorded as an initialisation that has come to some place.
+    fn keeps_sync_mark(&self, _volume: VolumeIndex) -> bool {
+        true
+    }
+
     /// The plan of the last `apply` (or of `Format::create`).
     fn plan(&self) -> &UpdatePlan;
 

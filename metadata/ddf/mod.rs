@@ -193,6 +193,11 @@ impl MetadataSet for DdfSet {
         }
     }
 
+    fn keeps_sync_mark(&self, volume: VolumeIndex) -> bool {
+        let meta = self.volume_meta(volume);
+        meta.is_some_and(|meta| meta.log_slot.is_some())
+    }
+
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
         self.has_recorded_bad_ranges(disk)
     }

@@ -352,8 +352,8 @@ impl Inner {
                 };
                 let _ = self.record(shared, &event);
             }
-            // A resync after a crash starts again after the next one: below its mark new writes may
-            // have been in flight.
+            // Of a resync after a crash a mark is recorded when the array is quiet (`resync_mark`): while it is not, writes may be
+            // in flight below it.
             _ => {}
         }
     }

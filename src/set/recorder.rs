@@ -13,7 +13,7 @@ use crate::block::bdev::Dev;
 use crate::block::gate::Gated;
 use crate::model::{Checked, Consistency, DiskIndex, DiskState, Event, MemberState, VolumeIndex};
 use crate::personalities::Mask;
-use crate::uapi::{DevNumber, EventKind};
+use crate::uapi::{DevNumber, EventKind, TaskKind};
 use core::sync::atomic::Ordering;
 use kernel::sync::Arc;
 
@@ -298,9 +298,22 @@ impl Inner {
     fn will_be_clean(&self, volume: VolumeIndex, array: &Array) -> bool {
         // While it is initialised its mark counts when nothing is in flight; after a crash there is none.
         let agrees = self.running(volume).is_some_and(|running| {
-            !running.read_only && (!running.needs_resync || self.is_initialising(volume))
+            let has_mark = || self.is_initialising(volume) || self.resync_mark(volume).is_some();
+            !running.read_only && (!running.needs_resync || has_mark())
         });
         agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
+    }
+
+    /// How far the resync after a crash got, where that can be recorded once nothing is in flight: as of an initialisation,
+    /// which then has the rest to do. Where there are regions these tell better, and become clean as it goes along.
+    fn resync_mark(&self, volume: VolumeIndex) -> Option<u64> {
+        let model = self.model()?.volume(volume)?;
+        let is_crashed = model.consistency == Consistency::Dirty && model.regions.is_none();
+        let is_kept = self.metadata.as_ref()?.keeps_sync_mark(volume);
+        let is_wanted = is_crashed && is_kept && self.running(volume)?.needs_resync;
+        let status = self.array(volume)?.task().filter(|_| is_wanted)?;
+        let is_sync = matches!(status.kind, TaskKind::Initialise | TaskKind::Resync);
+        (is_sync && status.done_sectors > 0).then_some(status.done_sectors)
     }
 
     #[inline(never)]
@@ -318,9 +331,20 @@ impl Inner {
         if !array.unrecorded().is_empty() || !Array::begin_clean(array, shared.quiet_ms()) {
             return;
         }
+        let mark = self.resync_mark(volume);
         self.record_leaving(shared, volume, array);
         let result = self
             .flush_members(volume)
+            .and_then(|()| match mark {
+                Some(done_sectors) => {
+                    let event = Event::ResyncProgress {
+                        volume,
+                        done_sectors,
+                    };
+                    self.record(shared, &event)
+                }
+                None => Ok(()),
+            })
             .and_then(|()| self.record(shared, &Event::Clean(volume)));
         if let Err(reason) = result {
             log!(

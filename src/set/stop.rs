@@ -203,13 +203,17 @@ impl super::state::Inner {
             _ => running.resync_from_sectors,
         };
         let needs_resync = running.needs_resync;
+        let metadata = self.metadata.as_ref();
+        let keeps_mark = metadata.is_some_and(|metadata| metadata.keeps_sync_mark(volume));
         let recorded = self
             .model()
             .and_then(|model| model.volume(volume))
             .and_then(|model| match model.consistency {
                 Consistency::Initialising { done_sectors } => Some(done_sectors),
                 // Regions tell better.
-                Consistency::Dirty if needs_resync && model.regions.is_none() => Some(0),
+                Consistency::Dirty if needs_resync && keeps_mark && model.regions.is_none() => {
+                    Some(0)
+                }
                 Consistency::Dirty | Consistency::Clean => None,
             });
         let is_ahead = recorded.is_some_and(|done_sectors| done_sectors < mark);

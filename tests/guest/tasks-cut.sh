@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check, repairs and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
-# disks: 21x52M virtio, 1x1M virtio, 3x52M scsi
+# disks: 21x52M virtio, 1x1M virtio, 5x52M scsi
 # cpus: 1
 # emd: manual
 # timeout: 240
@@ -11,10 +11,12 @@
 source /emd/tests/guest/lib-raid.sh
 
 # Rounds of four boots; the first is that of every day. A line for each volume, on disks of its own so that none waits for another: name, format, level, first disk, disks, what is under way, options.
+# marked: a resync where no regions tell what is left, but a mark; with that it counts as an initialisation.
 ROUNDS=(
   "i5 ddf raid5 1 3 initialise --chunk 64K
    r5 ddf raid5 4 3 rebuild --chunk 64K
    s1 ddf raid1 7 2 resync
+   sm1 md-1.2 raid1 26 2 marked
    mi1 md-1.2 raid1 9 2 initialise
    mr6 md-1.2 raid6 11 4 rebuild --chunk 16K
    r10 ddf raid10 15 4 rebuild --chunk 16K
@@ -55,7 +57,7 @@ slow_emd() { # [MILLISECONDS]: without writes before an array is clean
 # recorded: how far the task of the case got, as its first disk has it. (Only a resync is not to be seen there.)
 recorded() {
   case $kind in
-  initialise) examined .consistent_sectors ;;
+  initialise | marked) examined .consistent_sectors ;;
   rebuild) examined '[.members[] | select(.state == "rebuilding") | .done_sectors] | min' ;;
   esac
 }
@@ -112,6 +114,14 @@ make() {
   fi
 }
 
+has_its_task() {
+  if [[ $kind != marked ]]; then
+    emd_has_task "$name" "$kind"
+  else
+    emd_has_task "$name" resync || emd_has_task "$name" initialise
+  fi
+}
+
 is_scrub() { [[ $kind == check || $kind == repair ]]; }
 
 # Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right.)
@@ -126,7 +136,7 @@ goes_on() {
   local from at
   from=$(noted "$name" mark)
   wait_for 20 emd_node "$name"
-  wait_for 20 emd_has_task "$name" "$kind"
+  wait_for 20 has_its_task
   wait_for 20 emd_task_is "$name" running
   at=$(emd_done "$name")
   ((at >= ${from:-0})) || fail "$name: $kind starts anew: $at sectors are done, $from were"
@@ -138,7 +148,7 @@ goes_on() {
 # by itself.)
 moves() {
   local from goal
-  emd_has_task "$name" "$kind" || return 0
+  has_its_task || return 0
   from=$(noted "$name" mark)
   goal=$((${from:-0} + 400))
   expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
@@ -207,7 +217,7 @@ tasks_begin() { # ROUND
 
 # What is to be resynced: its regions.
 is_written() {
-  [[ $kind == resync ]] || return 0
+  [[ $kind == resync || $kind == marked ]] || return 0
   expect "$name: its regions are written" /emd/bin/pattern write "/dev/$(emd_node "$name")" 5
   # Again and again, up to the cut: all of it may be in flight then.
   (while /emd/bin/pattern write "/dev/$(emd_node "$name")" 5; do :; done) &

@@ -285,12 +285,11 @@ impl Sim {
         let at_end = self.at >= self.history.ops.len();
         let is_quiet = self.users_are_idle() && (self.quiet || self.settling || at_end);
         let due = is_quiet || self.now % 64 == 0;
-        if !due
-            || !self.is_redundant()
-            || array.dirty != Dirty::Dirty
-            || array.needs_resync
-            || array.broken
-        {
+        if !due || !self.is_redundant() || array.dirty != Dirty::Dirty || array.broken {
+            return None;
+        }
+        let mark = self.resync_mark();
+        if array.needs_resync && !self.is_initialising() && mark.is_none() {
             return None;
         }
         let mut steps = Vec::new();
@@ -304,8 +303,30 @@ impl Sim {
         if array.regions.is_some() {
             steps.push(Step::Do(Action::RecordLeaving));
         }
+        if let Some(done_sectors) = mark {
+            steps.push(Step::Record(Event::ResyncProgress {
+                volume: VOLUME,
+                done_sectors,
+            }));
+        }
         steps.push(Step::Record(Event::Clean(VOLUME)));
         steps.push(Step::Do(Action::CleanRecorded));
         Some((steps, Action::CleanRecorded))
+    }
+
+    fn is_initialising(&self) -> bool {
+        let consistency = self.volume().map(|volume| volume.consistency);
+        matches!(consistency, Some(Consistency::Initialising { .. }))
+    }
+
+    /// `resync_mark`.
+    fn resync_mark(&self) -> Option<u64> {
+        let array = self.array.as_ref()?;
+        let is_crashed = self.volume()?.consistency == Consistency::Dirty;
+        let is_kept = self.set.as_ref()?.keeps_sync_mark(VOLUME);
+        let is_wanted = is_crashed && is_kept && array.regions.is_none() && array.needs_resync;
+        let task = array.task.as_ref().filter(|_| is_wanted)?;
+        let done = task.walk.mark(task.window.base());
+        (task.kind == TaskKind::Initialise && done > 0).then_some(done)
     }
 }
