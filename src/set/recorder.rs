@@ -282,7 +282,7 @@ impl Inner {
         let volumes = 0..self.entries_len();
         let will_any_be_clean = volumes.clone().any(|volume| {
             self.array(volume)
-                .is_some_and(|array| self.will_be_clean(volume, &array))
+                .is_some_and(|array| self.will_be_clean(volume, &array, self.resync_mark(volume)))
         });
         if will_any_be_clean || set.settled.load(Ordering::Acquire) {
             return;
@@ -295,11 +295,11 @@ impl Inner {
 
     /// Whether a volume is recorded as dirty, and is going to be recorded as clean, or as quiet while it is initialised, when
     /// no write comes.
-    fn will_be_clean(&self, volume: VolumeIndex, array: &Array) -> bool {
+    fn will_be_clean(&self, volume: VolumeIndex, array: &Array, mark: Option<u64>) -> bool {
         // While it is initialised its mark counts when nothing is in flight; after a crash there is none.
         let agrees = self.running(volume).is_some_and(|running| {
-            let has_mark = || self.is_initialising(volume) || self.resync_mark(volume).is_some();
-            !running.read_only && (!running.needs_resync || has_mark())
+            let has_mark = self.is_initialising(volume) || mark.is_some();
+            !running.read_only && (!running.needs_resync || has_mark)
         });
         agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
     }
@@ -324,7 +324,7 @@ impl Inner {
         array: &Arc<Gated<Array>>,
         wishes: &mut Wishes,
     ) {
-        if !self.will_be_clean(volume, array) {
+        if !self.will_be_clean(volume, array, self.resync_mark(volume)) {
             return;
         }
         wishes.look_again = true;
@@ -332,6 +332,10 @@ impl Inner {
             return;
         }
         let mark = self.resync_mark(volume);
+        if !self.will_be_clean(volume, array, mark) || !array.unrecorded().is_empty() {
+            // A resync whose mark was to be recorded has just ended, or lost a member.
+            return Array::dirty_recorded(array);
+        }
         self.record_leaving(shared, volume, array);
         let result = self
             .flush_members(volume)

@@ -265,18 +265,19 @@ impl Inner {
         Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
     }
 
-    /// Ends checks and repairs, held ones too, of volumes that need a rebuild: redundancy comes first.
+    /// Ends checks, repairs and syncs, held ones too, of volumes that need a rebuild: redundancy comes first. A sync goes on at
+    /// its mark after it.
     fn make_way(&self) {
         for volume in 0..self.entries_len() {
             let Some(running) = self.running(volume) else {
                 continue;
             };
-            let is_check = running
+            let gives_way = running
                 .array
                 .task()
-                .is_some_and(|task| task.kind.is_scrub());
+                .is_some_and(|task| task.kind != TaskKind::Rebuild);
             let needed = self.task_needed(volume);
-            if is_check && matches!(needed, Some((TaskKind::Rebuild, _))) {
+            if gives_way && matches!(needed, Some((TaskKind::Rebuild, _))) {
                 running.array.cancel_task();
             }
         }

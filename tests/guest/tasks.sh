@@ -220,6 +220,32 @@ joins_in_the_middle() {
   expect "deleted" emdadm delete --force late
 }
 
+# A sync in the middle gives way to a rebuild, also a held one, and goes on at its mark when that is through.
+gives_way() {
+  local sum mark
+  step "a disk that is added in the middle of a sync is filled at once; the sync goes on at its mark afterwards"
+  expect "created" emdadm create -e ddf -l raid1 -n three --size 24M --assume-clean --force "${DISKS[@]:0:3}"
+  sum=$(fill "/dev/$(emd_node three)" 9)
+  expect "a limit" emdadm limit --max 1M three
+  expect "a resync of all of it" emdadm resync three
+  wait_for 60 moved_on three 4096
+  expect "held" emdadm pause three
+  mark=$(emd_done three)
+  # The sync goes on with what is left, and stays held.
+  expect "a member is failed" emdadm fail three "${DISKS[2]}"
+  expect "a new disk" emdadm add three "${DISKS[3]}"
+  wait_for 20 emd_has_task three rebuild
+  expect "faster" emdadm limit --max 100M three
+  wait_for 60 emd_has_task three initialise
+  expect "it goes on" test "$(emd_done three)" -ge "$mark"
+  expect "no limit" emdadm limit three
+  wait_for 60 emd_settled three
+  expect "a check" emdadm check --wait three
+  expect_equal "nothing differs" "$(mismatches three)" 0
+  right "the data" three "$sum"
+  expect "deleted" emdadm delete --force three
+}
+
 began_again() { (($(rebuilds) >= $1)); }
 
 moved_on() { emd_has_done "$1" $(($2 + 1)); }
@@ -285,6 +311,7 @@ boot_1() {
   rebuild_comes_first
   takes_turns
   joins_in_the_middle
+  gives_way
   checkpoint
 
   step "power is cut under writes in one region"

@@ -3,7 +3,7 @@
 //! What the recorder has to do next (`recorder.rs`).
 
 use super::{Action, Activity, Step, UNWRITTEN_TRIES, VOLUME};
-use crate::array::Dirty;
+use crate::array::{Array, Dirty};
 use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
@@ -207,7 +207,9 @@ impl Sim {
 
     pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
-        let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
+        let is_sound = |array: &&Array| !array.broken && array.unrecorded.is_empty();
+        let array = self.array.as_ref().filter(|_| done_sectors > 0);
+        let Some(array) = array.filter(is_sound) else {
             return steps;
         };
         match kind {
@@ -242,8 +244,9 @@ impl Sim {
                     }
                 }
             }
-            TaskKind::Initialise
+            TaskKind::Initialise | TaskKind::Resync
                 if array.needs_resync
+                    && self.is_initialising()
                     && (array.dirty == Dirty::Clean
                         || array.regions.is_some()
                         || self.has(Mistake::MarkKeptWhileDirty)) =>
@@ -327,6 +330,7 @@ impl Sim {
         let is_wanted = is_crashed && is_kept && array.regions.is_none() && array.needs_resync;
         let task = array.task.as_ref().filter(|_| is_wanted)?;
         let done = task.walk.mark(task.window.base());
-        (task.kind == TaskKind::Initialise && done > 0).then_some(done)
+        let is_sync = matches!(task.kind, TaskKind::Initialise | TaskKind::Resync);
+        (is_sync && done > 0).then_some(done)
     }
 }
