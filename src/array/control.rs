@@ -176,6 +176,7 @@ impl Array {
             bad_count: AtomicUsize::new(bad.len()),
             bad <- kernel::new_spinlock_irq!(bad, "emd_bad"),
             bad_unrecorded: AtomicBool::new(false),
+            bad_full: AtomicBool::new(false),
             to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
             repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
@@ -318,7 +319,7 @@ impl Array {
     }
 
     /// Has ops that wait for a record look again.
-    fn wake_ops(&self) {
+    pub(super) fn wake_ops(&self) {
         let waiting = self.waiting.lock();
         let first = waiting.for_record.as_ref();
         let pass = first
