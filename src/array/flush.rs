@@ -28,7 +28,9 @@ impl_has_work! {
 }
 
 /// Flushes all members; then goes on with `bio` (a write), or ends it.
-pub(super) fn start(pass: ArrayPass, bio: UserBio) {
+pub(super) fn start(mut pass: ArrayPass, bio: UserBio) {
+    // What a member has lost with its cache is known before anything is called clean.
+    pass.count_as_writer();
     let noio = NoIo::enter();
     let op = KBox::pin_init(
         pin_init!(FlushOp {

@@ -73,6 +73,8 @@ pub struct Array {
     pub dirty: Dirty,
     /// Where the metadata keeps which regions may have writes in flight.
     pub regions: Option<Regions>,
+    /// Writes are counted in rounds: whether the present one is odd (`personalities/writers.rs`).
+    pub is_odd_round: bool,
     /// What is bad on the members, though they are in use.
     pub bad: BadSpots,
     /// Writes that wait for the mark, or for their regions.
@@ -279,9 +281,32 @@ impl Sim {
         if !self.is_redundant() {
             return true;
         }
+        self.count_as_writer(user);
+        let is_admitted = self.is_admitted(user);
+        if !is_admitted {
+            self.user(user).round = None;
+            let array = self.arr();
+            array.for_dirty.push_back(user);
+            array.inside -= 1;
+        }
+        is_admitted
+    }
+
+    /// `Pass::count_as_writer`.
+    pub fn count_as_writer(&mut self, user: usize) {
+        self.user(user).round = Some(self.arr().is_odd_round);
+    }
+
+    /// Writes and flushes in flight, of odd rounds or of even ones.
+    pub fn writers(&self, of_odd_rounds: bool) -> usize {
+        let users = self.users.iter().flatten();
+        users.filter(|io| io.round == Some(of_odd_rounds)).count()
+    }
+
+    fn is_admitted(&mut self, user: usize) -> bool {
         let dirty = self.arr().dirty;
-        let is_early = match dirty {
-            Dirty::Dirty if self.regions_admit(user) => return true,
+        match dirty {
+            Dirty::Dirty if self.regions_admit(user) => true,
             Dirty::Dirty => self.has(Mistake::WriteBeforeRegion),
             Dirty::Clean => {
                 // Both are recorded together then.
@@ -290,30 +315,25 @@ impl Sim {
                 self.has(Mistake::DirtyAfterWrite)
             }
             Dirty::Wanted | Dirty::Cleaning => self.has(Mistake::DirtyAfterWrite),
-        };
-        if is_early {
-            return true;
         }
-        let array = self.arr();
-        array.for_dirty.push_back(user);
-        array.inside -= 1;
-        false
     }
 
     /// `Array::regions_admit`.
     fn regions_admit(&mut self, user: usize) -> bool {
         let (sector, sectors) = (self.user(user).sector, self.user(user).sectors);
+        let round = self.user(user).round.unwrap_or(false);
         let regions = self.array.as_ref().and_then(|array| array.regions.as_ref());
-        regions.is_none_or(|regions| regions.admit(&self.geometry, sector, sectors))
+        regions.is_none_or(|regions| regions.admit(&self.geometry, sector, sectors, round))
     }
 
     /// `Array::regions_recorded`.
     pub fn regions_recorded(&mut self, first: u32, count: u32, done: bool) {
+        let is_odd_round = self.arr().is_odd_round;
         let Some(regions) = self.arr().regions.as_ref() else {
             return;
         };
         if done {
-            regions.recorded(first, count);
+            regions.recorded(first, count, is_odd_round);
             self.let_writes_go();
         } else {
             regions.not_recorded(first, count);
@@ -325,8 +345,15 @@ impl Sim {
         let ahead = self.has(Mistake::RegionClearedUnsynced);
         let array = self.arr();
         let synced = if ahead { u64::MAX } else { array.unsynced_from };
-        if let Some(regions) = &array.regions {
-            regions.sweep(all, synced);
+        let is_odd = array.is_odd_round;
+        match &array.regions {
+            None => {}
+            Some(regions) if all => regions.sweep_all(synced),
+            Some(regions) => {
+                regions.sweep(is_odd, synced);
+                regions.round_begins(!is_odd);
+                array.is_odd_round = !is_odd;
+            }
         }
     }
 

@@ -258,14 +258,7 @@ impl Sim {
         match &self.worker.stage {
             Some(Stage::Drain) => {
                 self.worker.stage = None;
-                let calls_clean = matches!(
-                    self.worker.steps.front(),
-                    Some(Step::Do(Action::Cleaning | Action::Sweep))
-                );
-                let array = self.arr();
-                // `Array::has_left_behind`.
-                let left_behind = array.broken || !array.unrecorded.is_empty();
-                if array.inside > 0 || calls_clean && left_behind {
+                if self.arr().inside > 0 {
                     self.open_gate();
                     return self.abort();
                 }
