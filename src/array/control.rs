@@ -122,10 +122,12 @@ impl Array {
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
+        let entrance = submit::Entrance::new()?;
         let sender = submit::Sender::new()?;
         let holder = gather::Holder::new()?;
         let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
+        let arrivals = WorkQueue::new(c"emd_arrivals", queue::Kind::PerCpu)?;
         let spread = WorkQueue::new(c"emd_spread", queue::Kind::Unbound)?;
         let dirty = if params.dirty {
             dirty::DIRTY
@@ -191,10 +193,12 @@ impl Array {
             pool,
             ops,
             background,
+            entrance,
             sender,
             streams: gather::Streams::new(),
             holder,
             queue,
+            arrivals,
             spread,
         });
         let table = Table {

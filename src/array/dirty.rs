@@ -17,7 +17,7 @@
 //! before they look at the marks, by their passes (`personalities/writers.rs`, which says why none gets by). Such a pass is
 //! the `Io`'s: it is dropped when all is back from the members, what they came to is known, and the bio has ended.
 
-use super::submit::Background;
+use super::submit::Entrance;
 use super::{Array, ArrayPass};
 use crate::block::bio::{BioList, UserBio};
 use crate::block::context;
@@ -167,7 +167,7 @@ impl Array {
         };
         // With the gate closed whoever opens it comes by here again.
         if let Some(pass) = this.enter().filter(|_| is_due) {
-            Background::kick(pass);
+            Entrance::kick(pass);
         }
     }
 

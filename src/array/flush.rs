@@ -96,8 +96,9 @@ impl BatchOwner for FlushOp {
                 bio.end(Status::OK);
             }
         } else {
+            // It takes a carrier.
             let pass = this.pass.again();
-            pass.queue.enqueue(this);
+            pass.arrivals.enqueue(this);
         }
     }
 }

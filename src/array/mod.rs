@@ -201,10 +201,13 @@ pub struct Array {
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
+    entrance: Arc<submit::Entrance>,
     sender: Arc<submit::Sender>,
     streams: gather::Streams,
     holder: Arc<gather::Holder>,
     queue: WorkQueue,
+    /// Where bios that had to wait begin, which may wait for what `queue` and `spread` give back.
+    arrivals: WorkQueue,
     /// Takes over lanes of a large write, so that several CPUs work on it.
     spread: WorkQueue,
 }
