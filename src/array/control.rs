@@ -259,6 +259,12 @@ impl Array {
             // They go lane by lane.
             limits.max_write_zeroes(LARGE_SECTORS);
         }
+        if matches!(geometry.kind(), Kind::Striped | Kind::Copies) {
+            // They go chunk by chunk, and all of a bio's at once.
+            let sectors = LARGE_SECTORS.saturating_mul(geometry.members().into());
+            limits.max_discard(sectors);
+            limits.max_write_zeroes(sectors);
+        }
         if geometry.kind() == Kind::Parity {
             limits.parity();
             // What a disk gives back that only forgot is not known, and parity would not fit it.

@@ -317,6 +317,9 @@ boot_1() {
   expect "4096 bytes" dd if=/dev/zero of=/dev/$array bs=4096 count=1 oflag=direct
   expect_equal "smallest good I/O is a chunk" "$(limit $array minimum_io_size)" 65536
   expect_equal "best I/O is a stripe" "$(limit $array optimal_io_size)" 131072
+  # All chunks of a bio are sent before the first is waited for.
+  (($(limit $array discard_max_bytes) <= 8 << 20)) || fail "discards of any size: $(limit $array discard_max_bytes)"
+  (($(limit $array write_zeroes_max_bytes) <= 8 << 20)) || fail "zeroes of any size: $(limit $array write_zeroes_max_bytes)"
   # Half a chunk, four whole ones, half a chunk: chunks 1 (from its middle) to 6 (to its middle) of 64 KiB.
   (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
   known 6 $((1 << 20)) | dd of=/dev/$array bs=64K iflag=fullblock oflag=direct 2>/dev/null
