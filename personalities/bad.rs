@@ -288,6 +288,17 @@ impl BadSpots {
         self.changes.first().copied()
     }
 
+    /// What the oldest change took out is bad after all, as the metadata has it: what was written there is not known to be
+    /// on the medium, or that cannot be recorded. True when that change was the last.
+    pub fn change_failed(&mut self) -> bool {
+        if let Some(&BadChange::Cleared(at)) = self.changes.first() {
+            // Whether the metadata has all of it is not known. There is room, if nothing else became bad since.
+            let unkept = true;
+            drop(self.spots.push_within_capacity(Known { at, unkept }));
+        }
+        self.change_recorded()
+    }
+
     /// That one is recorded; true when it was the last.
     pub fn change_recorded(&mut self) -> bool {
         if !self.changes.is_empty() {

@@ -5,7 +5,7 @@
 use super::Array;
 use crate::block::gate::Gated;
 use crate::model::Slot;
-use crate::personalities::bad::{BadChange, BadSpot, Clearing};
+use crate::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
 use core::sync::atomic::Ordering;
 
 impl Array {
@@ -102,19 +102,33 @@ impl Array {
     /// The metadata has the change that [`Array::bad_change`] gave: writes that waited for it end when
     /// it was the last.
     pub fn bad_change_recorded(this: &Gated<Self>) {
-        let (is_last, was_full) = {
-            let mut bad = this.bad.lock();
-            let is_last = bad.change_recorded();
-            if is_last {
-                this.bad_unrecorded.store(false, Ordering::Release);
-            }
-            (is_last, this.bad_full.swap(false, Ordering::AcqRel))
-        };
-        if was_full {
-            this.wake_ops();
-        }
-        if is_last {
+        if this.end_bad_change(BadSpots::change_recorded) {
             this.end_recorded();
         }
+    }
+
+    /// What was written where [`Array::bad_change`] says that it is good again does not count, and nobody else has it: it
+    /// is not known to be on the medium, or cannot be recorded. It is bad as before. Writes that wait for records end with
+    /// an error, as nobody knows which of them it was.
+    pub fn bad_change_failed(this: &Gated<Self>) {
+        this.end_bad_change(BadSpots::change_failed);
+        this.fail_finished();
+    }
+
+    /// The oldest change is dealt with by `end`, which says whether it was the last.
+    fn end_bad_change(&self, end: impl FnOnce(&mut BadSpots) -> bool) -> bool {
+        let (is_last, was_full) = {
+            let mut bad = self.bad.lock();
+            let is_last = end(&mut bad);
+            self.bad_count.store(bad.len(), Ordering::Release);
+            if is_last {
+                self.bad_unrecorded.store(false, Ordering::Release);
+            }
+            (is_last, self.bad_full.swap(false, Ordering::AcqRel))
+        };
+        if was_full {
+            self.wake_ops();
+        }
+        is_last
     }
 }

@@ -319,13 +319,17 @@ impl Array {
     /// Ends with an error what waits for a record: the array lost more than it bears, and no disk takes metadata. Those
     /// that come later do not wait.
     pub fn fail_writes(&self) {
-        let (finished, for_dirty) = {
-            let mut waiting = self.waiting.lock();
-            (waiting.finished.take(), waiting.for_dirty.take())
-        };
+        let for_dirty = self.waiting.lock().for_dirty.take();
         // They fail by being dropped.
-        drop((finished, for_dirty));
+        drop(for_dirty);
+        self.fail_finished();
         self.wake_ops();
+    }
+
+    /// Ends finished writes that wait for a record with an error.
+    pub(super) fn fail_finished(&self) {
+        let finished = self.waiting.lock().finished.take();
+        drop(finished);
     }
 
     /// Has ops that wait for a record look again.

@@ -403,6 +403,15 @@ impl Sim {
         self.end_finished();
     }
 
+    /// `Array::bad_change_failed`.
+    pub fn bad_change_failed(&mut self) {
+        let _ = self.arr().bad.change_failed();
+        for user in std::mem::take(&mut self.arr().finished) {
+            self.user(user).failed = true;
+            self.end_user(user);
+        }
+    }
+
     /// `Array::fail_writes`.
     pub fn fail_writes(&mut self) {
         let finished = std::mem::take(&mut self.arr().finished);

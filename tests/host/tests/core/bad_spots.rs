@@ -135,6 +135,21 @@ fn what_is_cleared_is_not_joined_across_what_became_bad() {
     );
 }
 
+/// What was written and then not flushed is bad again, and what is written there once more is a change again.
+#[test]
+fn what_did_not_get_to_the_medium_is_bad_as_before() {
+    let mut spots = BadSpots::new(&[spot(0, 8, 4)]).unwrap();
+    assert_eq!(spots.clear(spot(0, 8, 2)), Clearing::Done);
+    assert_eq!(bad(&spots, 0), [10, 11]);
+    assert!(spots.change_failed());
+    assert_eq!(bad(&spots, 0), [8, 9, 10, 11]);
+    assert_eq!(spots.unkept_from(0), Some(8));
+    assert_eq!(spots.change(), None);
+    assert_eq!(spots.clear(spot(0, 8, 4)), Clearing::Done);
+    assert!(spots.is_empty());
+    assert_eq!(spots.change(), Some(BadChange::Cleared(spot(0, 8, 4))));
+}
+
 #[test]
 fn a_change_is_recorded_of_the_disk_that_is_there() {
     let members = [

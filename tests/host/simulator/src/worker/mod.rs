@@ -30,7 +30,7 @@ pub enum Step {
     FlushMembers,
     /// The same for some.
     FlushSlots(Mask),
-    /// Flush one member; when it fails, the next step is left out.
+    /// Flush one member for a bad range that was written; when it fails, that is not recorded.
     FlushMember(Slot),
     /// Flush the disks of the set before the volume runs; once more when one fails.
     FlushDisks,
@@ -299,7 +299,7 @@ impl Sim {
                     if self.flush_member(slot) {
                         return;
                     }
-                    self.worker.steps.pop_front();
+                    self.member_not_flushed(Mask::single(slot));
                 }
                 Step::FlushDisks => {
                     if self.flush_disks() {
