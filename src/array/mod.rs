@@ -117,7 +117,7 @@ struct Waiting {
     starved: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Ops that wait for room in the log.
     for_log: Option<Pin<KBox<lane_op::LaneOp>>>,
-    /// Ops that wait until a member's loss is recorded, on arrays with a log.
+    /// Ops that wait until a member's loss is recorded, on arrays with a log; or for room among changes of bad ranges.
     for_record: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Lanes with a write that is held back for its neighbours (see `gather.rs`).
     held: KVec<u64>,
@@ -176,6 +176,8 @@ pub struct Array {
     bad: SpinLockIrq<BadSpots>,
     bad_count: AtomicUsize,
     bad_unrecorded: AtomicBool,
+    /// Too many changes wait for another one to be kept; ops wait for that in `Waiting::for_record`.
+    bad_full: AtomicBool,
     /// Copies that could not be read, to be written again (in the space in which syncs count).
     #[pin]
     to_repair: SpinLockIrq<ranges::Ranges>,
@@ -199,10 +201,13 @@ pub struct Array {
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
+    entrance: Arc<submit::Entrance>,
     sender: Arc<submit::Sender>,
     streams: gather::Streams,
     holder: Arc<gather::Holder>,
     queue: WorkQueue,
+    /// Where bios that had to wait begin, which may wait for what `queue` and `spread` give back.
+    arrivals: WorkQueue,
     /// Takes over lanes of a large write, so that several CPUs work on it.
     spread: WorkQueue,
 }

@@ -235,8 +235,9 @@ impl Inner {
     /// What is left is done the next time.
     #[inline(never)]
     fn record_leaving(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
-        // What was written there has to be on the media first.
-        if !array.has_leaving_regions() || self.flush_members(volume).is_err() {
+        let are_due = || array.has_leaving_regions() && !array.has_left_behind();
+        // What was written there has to be on the media first. (A flush of a user's may hear what this one does not.)
+        if !are_due() || self.flush_members(volume).is_err() || !are_due() {
             return;
         }
         for _ in 0..STRETCHES_MAX {

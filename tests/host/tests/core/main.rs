@@ -29,3 +29,4 @@ mod sources;
 mod task_pace;
 mod task_window;
 mod walk;
+mod writers;

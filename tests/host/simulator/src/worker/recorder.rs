@@ -137,11 +137,12 @@ impl Sim {
         let steps = if regions.are_wanted() {
             vec![Step::Do(Action::RecordRegions)]
         } else if self.now % SWEEP_STEPS == 5 && array.dirty == Dirty::Dirty && !array.broken {
-            let sweep = Step::Do(Action::Sweep);
-            match self.has(Mistake::RegionClearedInFlight) {
-                true => vec![sweep],
-                false => vec![Step::Drain, sweep],
+            let former_are_none = self.writers(!array.is_odd_round) == 0;
+            let left_behind = !array.unrecorded.is_empty();
+            if !self.has(Mistake::RegionClearedInFlight) && (!former_are_none || left_behind) {
+                return None;
             }
+            vec![Step::Do(Action::Sweep)]
         } else {
             return None;
         };
@@ -295,11 +296,12 @@ impl Sim {
         if array.needs_resync && !self.is_initialising() && mark.is_none() {
             return None;
         }
-        let mut steps = Vec::new();
-        if !self.has(Mistake::CleanBeforeLastWrite) {
-            steps.push(Step::Drain);
+        let in_flight = self.writers(false) + self.writers(true);
+        let is_idle = in_flight == 0 && array.unrecorded.is_empty();
+        if !is_idle && !self.has(Mistake::CleanBeforeLastWrite) {
+            return None;
         }
-        steps.push(Step::Do(Action::Cleaning));
+        let mut steps = vec![Step::Do(Action::Cleaning)];
         if !self.has(Mistake::CleanWithoutFlush) {
             steps.push(Step::FlushMembers);
         }
