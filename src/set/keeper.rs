@@ -141,10 +141,11 @@ impl ManagedSet {
             let Some((volume, slot, array)) = self.lock().next_unattached() else {
                 return Ok(());
             };
-            let (member, disk) = {
+            let (member, disk, joining) = {
                 let inner = self.lock();
                 let disk = inner.running(volume).and_then(|run| run.disk.clone());
-                (inner.member_slot(volume, slot), disk)
+                let joining = inner.disk_in(volume, slot);
+                (inner.member_slot(volume, slot), disk, joining)
             };
             let Some(first) = member else { return Ok(()) };
             let stacked = disk.map_or(Ok(()), |disk| array.stack_member(&disk, &first));
@@ -176,6 +177,7 @@ impl ManagedSet {
                 running.attached = running.attached.with(slot);
                 running.retry_at = now();
             }
+            inner.drop_if_lost(volume, slot, joining);
             drop(inner);
             self.show_members(volume);
         }
@@ -208,6 +210,20 @@ impl Inner {
             reason
         );
         Ok(())
+    }
+
+    /// Takes a member that was attached just now out of use again, if the loss of its disk was recorded meanwhile: nobody
+    /// told the array then, as it did not have it yet. It is detached as others are.
+    fn drop_if_lost(&self, volume: VolumeIndex, slot: Slot, disk: Option<DiskIndex>) {
+        let state = self.member_state(volume, slot);
+        let joins = matches!(state, Some(MemberState::Rebuilding { .. }));
+        if joins && self.disk_in(volume, slot) == disk {
+            return;
+        }
+        if let Some(running) = self.running(volume) {
+            let is_gone = disk.is_none_or(|disk| self.is_unplugged(disk));
+            running.array.fail_member(slot, is_gone);
+        }
     }
 
     /// A member that an array still has and the metadata calls lost.
