@@ -163,6 +163,7 @@ impl ManagedSet {
         let facts = probe::facts(&device);
         let mut inner = self.lock();
         let event = Event::DiskReturned(index, facts);
+        inner.note_places(index)?;
         inner.record_with(&self.shared, &event, device, || Ok(()))?;
         inner.returned.insert(index);
         drop(inner);

@@ -119,7 +119,10 @@ impl ManagedSet {
             if inner.device(disk).is_none() {
                 continue;
             }
-            match inner.record(&self.shared, &Event::DiskReturned(disk, facts)) {
+            let returned = inner
+                .note_places(disk)
+                .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));
+            match returned {
                 Ok(()) => inner.returned.insert(disk),
                 Err(reason) => {
                     log!(

@@ -2,6 +2,7 @@
 
 //! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
 
+use super::returned::Returned;
 use super::shared::{Number, Shared};
 use super::turns::Turn;
 use crate::array::Array;
@@ -202,7 +203,7 @@ pub struct Inner {
     /// It was tried to start what there is; the next time is at the deadline.
     pub tried: bool,
     /// Disks that came back and may take their old places.
-    pub returned: DiskMask,
+    pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
     /// For the metadata.
@@ -226,7 +227,7 @@ impl Inner {
             why: None,
             deadline: None,
             tried: false,
-            returned: DiskMask::EMPTY,
+            returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
@@ -310,6 +311,17 @@ impl Inner {
             .zip(self.devices.iter())
             .find(|(_, device)| device.as_ref().is_some_and(|device| device.dev() == dev))
             .map(|(index, _)| index)
+    }
+
+    /// Keeps in mind which places a disk held that is about to be recorded as here again. Allocates.
+    pub(super) fn note_places(&mut self, disk: DiskIndex) -> Checked {
+        let Self {
+            metadata, returned, ..
+        } = self;
+        match metadata {
+            Some(metadata) => returned.note_places(metadata.set(), disk),
+            None => Ok(()),
+        }
     }
 
     /// The disk in a slot of a volume.
