@@ -259,6 +259,7 @@ impl Manager {
             } else {
                 set.tell_refusals();
             }
+            self.unlist_if_empty(&set);
         }
     }
 

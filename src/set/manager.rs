@@ -329,6 +329,19 @@ impl Manager {
         }
     }
 
+    /// Takes a set out of the list of which no disk is here any more. Called with `operations` held, after its disks may have
+    /// been given up.
+    #[inline(never)]
+    pub(super) fn unlist_if_empty(&self, set: &Arc<ManagedSet>) {
+        let is_empty = {
+            let inner = set.lock();
+            !inner.active && inner.images.is_empty()
+        };
+        if is_empty {
+            self.unlist(set);
+        }
+    }
+
     /// Refuses operations when the module is on its way out.
     pub(super) fn check_open(operations: &Operations) -> Checked {
         if operations.closed {

@@ -49,6 +49,7 @@ impl Manager {
         };
         set.release_if_idle();
         drop(change);
+        self.unlist_if_empty(&set);
         set.kick();
         set.kick_keeper();
         result
