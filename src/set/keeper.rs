@@ -13,7 +13,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{Checked, DiskIndex, DiskState, Event, MemberState, Reason, Slot, VolumeIndex};
-use crate::uapi::TaskKind;
+use crate::uapi::{EventKind, TaskKind};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -199,6 +199,18 @@ impl Inner {
         reason: Reason,
     ) -> Checked {
         let disk = self.disk_in(volume, slot);
+        if let Some(disk) = disk.filter(|&disk| self.is_needed(disk)) {
+            // Another volume lives on it, and no write passed it by: it gives up this place only.
+            let running = self.running_mut(volume).ok_or(reason)?;
+            running.unfit = running.unfit.with(slot);
+            let set = self.known()?;
+            shared.say(
+                EventKind::Note,
+                &set.id,
+                format_args!("disk {disk} cannot join volume {volume}: {reason}"),
+            );
+            return Ok(());
+        }
         let Some(disk) = disk.filter(|&disk| self.bears_loss(disk)) else {
             return Err(reason);
         };
@@ -288,7 +300,7 @@ impl Inner {
             .zip(members)
             .find(|(slot, member)| {
                 matches!(member.state, MemberState::Rebuilding { .. })
-                    && !running.attached.contains(*slot)
+                    && !running.attached.union(running.unfit).contains(*slot)
                     && member.disk.is_some_and(|disk| self.is_online(disk))
             })
             .map(|(slot, _)| slot)

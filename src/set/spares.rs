@@ -177,6 +177,9 @@ impl Inner {
         let event = Event::SpareActivated { volume, slot, disk };
         self.record(&set.shared, &event)?;
         self.forget_bad(&set.shared, volume, slot);
+        if let Some(running) = self.running_mut(volume) {
+            running.unfit = running.unfit.without(slot);
+        }
         let number = self.running(volume).map(|running| running.number.get());
         let dev = self.device(disk).map(|device| device.dev());
         log!(

@@ -424,7 +424,8 @@ impl Inner {
         let Some(model) = set.volume(volume) else {
             return false;
         };
-        let (unrecorded, withheld) = (running.array.unrecorded(), running.withheld);
+        let unrecorded = running.array.unrecorded();
+        let is_left = running.withheld.union(running.unfit);
         if !model.shape.level.is_redundant() || !keeper_is_busy && unrecorded.is_empty() {
             return false;
         }
@@ -435,7 +436,7 @@ impl Inner {
             .zip(model.members.iter())
             .any(|(slot, member)| match member.state {
                 MemberState::Rebuilding { .. } => {
-                    !withheld.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
+                    !is_left.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
                 }
                 MemberState::Failed | MemberState::Missing => has_spare(),
                 MemberState::InSync => unrecorded.contains(slot) && has_spare(),
