@@ -89,7 +89,7 @@ impl Inner {
         let set = self.model()?;
         match set.disk(disk)?.role {
             _ if self.returned.place_in(volume, disk).is_some() => Some(0),
-            DiskRole::DedicatedSpare(of) if of == volume => Some(1),
+            DiskRole::DedicatedSpare(of) => (of == volume).then_some(1),
             DiskRole::GlobalSpare => Some(2),
             // Who has its place by now, or the format had forgotten which it was: any.
             _ if self.returned.contains(disk) && !self.returned.has_places(disk) => Some(3),
