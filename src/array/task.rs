@@ -457,7 +457,7 @@ impl Task {
         body.task_lane = lane;
         {
             let mut progress = self.progress.lock();
-            progress.pace.count(range.sectors);
+            progress.pace.count(range.sectors, self.walk.share());
             body.overwriting = matches!(self.kind, TaskKind::Initialise | TaskKind::Resync)
                 && progress.likeness.is_hopeless(lane);
         }
