@@ -136,7 +136,8 @@ impl Manager {
     /// One round of discovery.
     pub(super) fn discover_now(self: &Arc<Self>) {
         let mut operations = self.operations.lock();
-        if operations.closed {
+        if operations.closed || self.shared.hibernates.load(Ordering::SeqCst) {
+            // The end of that looks again.
             return;
         }
         loop {

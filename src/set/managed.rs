@@ -343,6 +343,9 @@ impl ManagedSet {
         if !unchanged || inner.active {
             return None;
         }
+        if let Err(reason) = self.shared.check_awake() {
+            return Some(Err(reason));
+        }
         let result = inner.take_claimed(self.format, &self.id, claimed);
         inner.active = result.is_ok();
         match result {
