@@ -49,6 +49,7 @@ impl Manager {
         };
         set.release_if_idle();
         drop(change);
+        self.unlist_if_empty(&set);
         set.kick();
         set.kick_keeper();
         result
@@ -184,6 +185,7 @@ impl ManagedSet {
                             .clone();
                         let facts = probe::facts(&device);
                         let event = Event::DiskReturned(index, facts);
+                        inner.note_places(index)?;
                         inner.record(&self.shared, &event)?;
                         inner.returned.insert(index);
                     }
@@ -224,7 +226,7 @@ impl ManagedSet {
         }
     }
 
-    /// Puts a disk into the first empty place of a volume that takes it.
+    /// Puts a disk into the places that it held, and into the first empty one of each other volume that takes it.
     #[inline(never)]
     fn fill_empty(
         &self,
@@ -233,15 +235,20 @@ impl ManagedSet {
     ) -> Option<(VolumeIndex, Slot)> {
         let mut inner = self.lock();
         let mut filled = None;
-        for volume in 0..inner.entries_len() {
-            if only.is_some_and(|only| only != volume) {
-                continue;
-            }
-            let Some(slot) = inner.next_empty(volume, None) else {
-                continue;
-            };
-            if inner.activate_disk(self, volume, slot, disk).is_ok() {
-                filled = filled.or(Some((volume, slot)));
+        // Those that it held first.
+        for is_own in [true, false] {
+            for volume in 0..inner.entries_len() {
+                let old = inner.returned.place_in(volume, disk);
+                if only.is_some_and(|only| only != volume) || is_own != old.is_some() {
+                    continue;
+                }
+                let old = old.filter(|&slot| inner.is_empty(volume, slot));
+                let Some(slot) = old.or_else(|| inner.next_empty(volume, None)) else {
+                    continue;
+                };
+                if inner.activate_disk(self, volume, slot, disk).is_ok() {
+                    filled = filled.or(Some((volume, slot)));
+                }
             }
         }
         filled
@@ -332,7 +339,7 @@ impl ManagedSet {
             return Err(reason!(EBUSY, "disk {disk} is still in use by an array"));
         }
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
-        inner.returned.remove(index);
+        inner.returned.forget(index);
         let device = inner
             .devices
             .get_mut(usize::from(index))

@@ -87,7 +87,10 @@ impl Inner {
             );
         }
         if !fine {
-            running.retry_at = now() + ticks(RETRY_MS);
+            // A check that ended has nothing wait for it: it may have made way for a rebuild.
+            if !result.kind.is_scrub() {
+                running.retry_at = now() + ticks(RETRY_MS);
+            }
             wishes.look_again = true;
         }
         let kind = if fine {

@@ -171,9 +171,16 @@ takes_turns() {
   expect_equal "it waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
   expect "a member of the other one is lost" emdadm fail "$right" "${b}2"
   expect "it is taken out" wait_for 10 emdadm remove "$right" "${b}2"
+  expect "a limit" emdadm limit --max 512K "$right"
   expect "and put in again" emdadm add --force "$right" "${b}2"
   # A rebuild waits for no check.
+  wait_for 20 emd_has_task right rebuild
+  expect "the check that waits is cancelled, and not the rebuild" emdadm cancel "$right"
+  expect "people are told" told_of_end "$right" check
+  expect_failure "the rebuild cannot be" emdadm cancel "$right"
+  expect "no limit" emdadm limit "$right"
   wait_for 20 emd_is right optimal
+  expect "a check of it again" emdadm check "$right"
   sleep 1
   expect_equal "the check still waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
   expect "the first one is cancelled" emdadm cancel "$left"
@@ -181,6 +188,11 @@ takes_turns() {
   expect "deleted" emdadm delete --force "$(emd_get left .id)"
   expect "deleted" emdadm delete --force "$(emd_get right .id)"
   for disk in "$a" "$b"; do sfdisk -q --delete "$disk"; done
+}
+
+# told_of_end DEVICE WORD: a task of that kind of the array ended before it was done.
+told_of_end() {
+  emdadm monitor --json --from 0 --once | jq -es --arg a "$1" --arg w "$2" 'any(.[]; .kind == "task-stopped" and .array == $a and .word == $w)'
 }
 
 # ended NAME: a check of it was done, and nothing is to be done any more.
