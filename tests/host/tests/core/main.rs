@@ -12,6 +12,7 @@ mod headway;
 mod hole_log;
 mod left_log;
 mod likeness;
+mod log_checksums;
 mod loss;
 mod mirror_copies;
 mod mirror_exhaustive;
