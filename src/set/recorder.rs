@@ -297,12 +297,17 @@ impl Inner {
     /// Whether a volume is recorded as dirty, and is going to be recorded as clean, or as quiet while it is initialised, when
     /// no write comes.
     fn will_be_clean(&self, volume: VolumeIndex, array: &Array, mark: Option<u64>) -> bool {
+        let may_be = self.may_be_clean(volume, mark);
+        may_be && array.is_redundant() && array.is_dirty() && !array.is_broken()
+    }
+
+    /// Whether what is recorded of a volume without writes in flight says so: its redundancy agrees, or up to a mark.
+    fn may_be_clean(&self, volume: VolumeIndex, mark: Option<u64>) -> bool {
         // While it is initialised its mark counts when nothing is in flight; after a crash there is none.
-        let agrees = self.running(volume).is_some_and(|running| {
+        self.running(volume).is_some_and(|running| {
             let has_mark = self.is_initialising(volume) || mark.is_some();
             !running.read_only && (!running.needs_resync || has_mark)
-        });
-        agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
+        })
     }
 
     /// How far the resync after a crash got, where that can be recorded once nothing is in flight: as of an initialisation,
@@ -333,7 +338,8 @@ impl Inner {
             return;
         }
         let mark = self.resync_mark(volume);
-        if !self.will_be_clean(volume, array, mark) || !array.unrecorded().is_empty() {
+        let has_left_behind = array.is_broken() || !array.unrecorded().is_empty();
+        if !self.may_be_clean(volume, mark) || has_left_behind {
             // A resync whose mark was to be recorded has just ended, or lost a member.
             return Array::dirty_recorded(array);
         }
