@@ -11,7 +11,7 @@ use super::generation::{freshest, settle_generation};
 use super::layout::*;
 use super::model::{disk_state, Quirks};
 use super::probe::{examine, identity, Exam, Found};
-use super::set::{token_of, DdfSet, DiskMeta, Touched};
+use super::set::{state_of, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
@@ -156,13 +156,7 @@ fn start(found: KVec<Found<'_>>, source: usize, notes: KVec<Text<160>>) -> Check
         plan: UpdatePlan::new(),
         layout,
         sequence: 0,
-        token: token_of(
-            &layout,
-            copy.head.sequence,
-            get32(layout.endian, copy.bytes, header::TIME),
-            copy.section(Section::Disks),
-            copy.section(Section::Volumes),
-        ),
+        token: state_of(copy),
         log: None,
         pd: owned(copy.section(Section::Disks))?,
         vd: owned(copy.section(Section::Volumes))?,

@@ -5,16 +5,23 @@
 //! What is damaged, or belongs to another state of the set than the present one, counts as if there
 //! were none: all regions dirty, no marks. Bad ranges are kept even then: that somebody else wrote in
 //! between makes a bad place no better.
+//!
+//! A disk that was being added when power went is the only one with the new state, and has no other, so the set has to
+//! take it (`generation`). Those that started without it meanwhile are in the state before, and went on with their
+//! records; these count, too, as a head that counts now says what the state before was.
 
 use super::assemble::Reader;
 use super::layout::*;
 use super::log_place::room_on;
+use super::probe::Found;
+use super::set::state_of;
 use super::vendor_log::{
-    check_head, has_bit, recorded_log, region_log, set_bit, Body, DiskLog, Kind, Plan, VendorLog,
-    NO_MARK,
+    has_bit, head_tokens, recorded_log, region_log, set_bit, Body, DiskLog, Kind, Plan, Token,
+    VendorLog, NO_MARK,
 };
 use crate::model::{
-    Access, BadRange, Checked, Consistency, DiskIndex, MemberState, RegionLog, VolumeIndex,
+    Access, BadRange, Checked, Consistency, DiskIndex, DiskState, MemberState, RegionLog,
+    VolumeIndex,
 };
 use kernel::prelude::*;
 
@@ -69,7 +76,7 @@ impl Reader<'_> {
     fn open_sections(&mut self) -> Checked {
         let layout = self.set.layout;
         let plan = Plan::new(layout.block_bytes);
-        let set = get_guid(&self.set.template, header::GUID);
+        let now = self.set.token;
         for at in 0..self.found.len() {
             let Some(index) = self.disk_of.get(at).copied().flatten() else {
                 continue;
@@ -77,12 +84,10 @@ impl Reader<'_> {
             let Some(disk) = self.found.get(at) else {
                 break;
             };
-            let (Some(room), token) = (room_on(disk), self.set.token) else {
+            let Some(room) = room_on(disk) else {
                 continue;
             };
-            let head = disk
-                .vendor
-                .and_then(|bytes| bytes.get(..layout.block_bytes as usize));
+            let tokens = self.tokens_of(at);
             let Some(meta) = self.set.disks.get_mut(usize::from(index)) else {
                 continue;
             };
@@ -93,13 +98,52 @@ impl Reader<'_> {
                 continue;
             }
             let mut section = DiskLog::new(&plan, room.first, room.blocks)?;
-            let (own, valid) =
-                check_head(head.unwrap_or(&[]), &layout, &set, meta.reference, token);
-            section.valid = valid;
-            section.own = own;
+            section.own = tokens.is_some();
+            section.valid = tokens.is_some_and(|tokens| tokens.contains(&now));
+            section.counts = section.valid;
             home.vendor = Some(section);
         }
+        self.count_state_before();
         Ok(())
+    }
+
+    /// The states for which the section of present disk `at` counts, when it is this set's and this disk's.
+    fn tokens_of(&self, at: usize) -> Option<[Token; 2]> {
+        let layout = &self.set.layout;
+        let index = self.disk_of.get(at).copied().flatten()?;
+        let reference = self.set.disk_meta(index)?.reference;
+        let set = get_guid(&self.set.template, header::GUID);
+        let bytes = self.found.get(at)?.vendor?;
+        let head = bytes.get(..layout.block_bytes as usize)?;
+        head_tokens(head, layout, &set, reference)
+    }
+
+    /// Has sections count of disks that work and are in the state that the present one was made from.
+    #[inline(never)]
+    fn count_state_before(&mut self) {
+        let now = self.set.token;
+        let counting = (0..self.found.len())
+            .filter(|&at| self.section(at).is_some_and(|section| section.valid));
+        let mut tokens = counting.filter_map(|at| self.tokens_of(at)).flatten();
+        // A later one is of an update that was cut and left.
+        let Some(before) = tokens.find(|token| token.is_before(&now)) else {
+            return;
+        };
+        for at in 0..self.found.len() {
+            let copy = self.found.get(at).and_then(Found::best);
+            let is_before = copy.is_some_and(|copy| state_of(copy) == before)
+                && (self.tokens_of(at)).is_some_and(|tokens| tokens.contains(&before));
+            let Some(index) = self.disk_of.get(at).copied().flatten() else {
+                continue;
+            };
+            let disk = self.set.set.disk(index);
+            let works = disk.is_some_and(|disk| disk.state == DiskState::Online);
+            let meta = self.set.disks.get_mut(usize::from(index));
+            let section = meta.and_then(|meta| meta.home.as_mut()?.vendor.as_mut());
+            if let Some(section) = section.filter(|_| is_before && works) {
+                section.counts = true;
+            }
+        }
     }
 
     /// Takes the newest sound copy of every block. Only bad ranges are taken from disks whose head
@@ -119,10 +163,10 @@ impl Reader<'_> {
                     continue;
                 };
                 newest = newest.max(body.generation());
-                let (own, valid) = self.trust(at);
-                let rank = (valid, body.generation());
-                let counts = valid || (own && bad.contains(&index));
-                if counts && best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                let (own, counts) = self.trust(at);
+                let rank = (counts, body.generation());
+                let is_taken = counts || (own && bad.contains(&index));
+                if is_taken && best.as_ref().is_none_or(|(other, _)| rank > *other) {
                     best = Some((rank, body));
                 }
             }
@@ -133,14 +177,16 @@ impl Reader<'_> {
         log.generation = newest;
     }
 
-    /// Whether the section on present disk `at` is this set's, and whether it counts now.
+    /// The section on present disk `at`.
+    fn section(&self, at: usize) -> Option<&DiskLog> {
+        let disk = self.disk_of.get(at).copied().flatten()?;
+        self.set.home(disk)?.vendor.as_ref()
+    }
+
+    /// Whether the section on present disk `at` is this set's, and whether what was read of it counts.
     fn trust(&self, at: usize) -> (bool, bool) {
-        self.disk_of
-            .get(at)
-            .copied()
-            .flatten()
-            .and_then(|disk| self.set.home(disk)?.vendor.as_ref())
-            .map_or((false, false), |section| (section.own, section.valid))
+        self.section(at)
+            .map_or((false, false), |section| (section.own, section.counts))
     }
 
     #[inline(never)]
@@ -369,7 +415,7 @@ impl Reader<'_> {
             let Some(index) = self.disk_of.get(at).copied().flatten() else {
                 continue;
             };
-            if self.trust(at).1 {
+            if self.section(at).is_some_and(|section| section.valid) {
                 self.note_lacks_of(at, index);
             }
         }

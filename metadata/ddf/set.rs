@@ -15,7 +15,7 @@ use super::home::slot;
 use super::home::Home;
 use super::layout::*;
 use super::model::Quirks;
-use super::probe::Which;
+use super::probe::{CopyView, Which};
 use super::spares::SpareFor;
 use super::tables;
 use super::vendor_log::{Token, VendorLog};
@@ -511,6 +511,17 @@ pub fn token_of(layout: &Layout, sequence: u32, time: u32, pd: &[u8], vd: &[u8])
         get32(layout.endian, pd, 4),
         get32(layout.endian, vd, 4),
     ])
+}
+
+/// The state of the set that a copy has.
+pub fn state_of(copy: &CopyView<'_>) -> Token {
+    token_of(
+        &copy.layout,
+        copy.head.sequence,
+        get32(copy.layout.endian, copy.bytes, header::TIME),
+        copy.section(Section::Disks),
+        copy.section(Section::Volumes),
+    )
 }
 
 /// The kind of header that a copy starts with.

@@ -100,6 +100,14 @@ pub enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Token(pub [u32; 4]);
 
+impl Token {
+    /// Whether the counter of its headers is lower than that of `other`.
+    pub fn is_before(&self, other: &Self) -> bool {
+        let ([mine, ..], [theirs, ..]) = (self.0, other.0);
+        mine < theirs
+    }
+}
+
 /// Where things are in the section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
@@ -202,6 +210,9 @@ pub struct DiskLog {
     pub own: bool,
     /// The head on the disk lets the rest count for the set's present state.
     pub valid: bool,
+    /// What was read of it counts: it is valid, or was for the state that the present one was made from, and the disk
+    /// has no other (an update was cut).
+    pub counts: bool,
     /// Blocks that the disk lacks, as a bit map.
     pub pending: KVec<u64>,
     /// First sector of the rings of the log of partial parity, when there are any (`hole`).
@@ -216,6 +227,7 @@ impl DiskLog {
             head: KVVec::from_elem(0xFF, plan.block_bytes as usize, GFP_KERNEL)?,
             own: false,
             valid: false,
+            counts: false,
             pending: bit_map(plan)?,
             rings: super::hole::rings_sector(plan, block, blocks),
         };
@@ -276,14 +288,13 @@ pub fn format_head(
     layout.crc.seal(bytes, endian);
 }
 
-/// Whether `bytes` is the head of this set's disk, and whether it lets the rest count for `now`.
-pub fn check_head(
+/// The states of the set for which a section counts, when `bytes` is the head of this set's disk.
+pub fn head_tokens(
     bytes: &[u8],
     layout: &Layout,
     set: &Guid,
     reference: u32,
-    now: Token,
-) -> (bool, bool) {
+) -> Option<[Token; 2]> {
     let endian = layout.endian;
     let blocks = Plan::new(layout.block_bytes).blocks();
     let own = get32(endian, bytes, 0) == HEAD
@@ -293,12 +304,11 @@ pub fn check_head(
         && get32(endian, bytes, head::BLOCKS) == blocks
         && get_guid(bytes, head::SET) == *set
         && get32(endian, bytes, head::REFERENCE) == reference;
-    let counts = (0..2).any(|index| {
+    let token = |index: usize| {
         let at = head::TOKENS + index * head::TOKEN_BYTES;
-        let token = [0, 4, 8, 12].map(|part| get32(endian, bytes, at + part));
-        Token(token) == now
-    });
-    (own, own && counts)
+        Token([0, 4, 8, 12].map(|part| get32(endian, bytes, at + part)))
+    };
+    own.then(|| [token(0), token(1)])
 }
 
 /// A sound block of a section, other than the head.
