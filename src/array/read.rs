@@ -220,16 +220,18 @@ impl Array {
                 readable = readable.with(slot);
             }
         }
+        let mut bad = Mask::EMPTY;
         if self.has_bad_spots() {
             for slot in readable.iter() {
                 if self.is_bad(slot, place.member_sector, u64::from(sectors)) {
-                    readable = readable.without(slot);
+                    bad = bad.with(slot);
                 }
             }
+            readable = readable.minus(bad);
         }
         if self.is_unsynced_up_to(place.member_sector + u64::from(sectors)) {
-            // What is read now is what the sync will make of it.
-            if self.sync_outlives_source() {
+            // What is read now is what the sync will make of it: block by block, where a copy is bad in part.
+            if self.sync_outlives_source() || !bad.is_empty() {
                 return None;
             }
             let leaders = readable.intersect(self.leaders());
@@ -257,19 +259,20 @@ impl Array {
         };
         let volume_end = self.geometry.stripe_start(place.stripe) + column + u64::from(sectors);
         let unsynced = self.is_unsynced_up_to(volume_end);
-        let good = Iterator::chain(first..copies, 0..first).filter_map(|index| {
+        let held = Iterator::chain(first..copies, 0..first).filter_map(|index| {
             let (slot, start) = self.geometry.copy(place.stripe, index)?;
             let sector = start + column;
-            let is_good = (readable.contains(slot) || self.is_rebuilt(slot, sector, sectors))
-                && !self.is_bad(slot, sector, u64::from(sectors));
-            is_good.then_some((slot, sector))
+            let is_held = readable.contains(slot) || self.is_rebuilt(slot, sector, sectors);
+            is_held.then_some((slot, sector))
         });
-        let mut good = good;
-        if unsynced {
+        let is_good =
+            |&(slot, sector): &(Slot, u64)| !self.is_bad(slot, sector, u64::from(sectors));
+        if unsynced && (self.sync_outlives_source() || !held.clone().all(|copy| is_good(&copy))) {
             // As above.
-            if self.sync_outlives_source() {
-                return None;
-            }
+            return None;
+        }
+        let mut good = held.filter(is_good);
+        if unsynced {
             let leaders = self.leaders();
             good.min_by_key(|(slot, _)| (!leaders.contains(*slot), *slot))
         } else {

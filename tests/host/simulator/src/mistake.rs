@@ -106,6 +106,8 @@ pub enum Mistake {
     RegionClearedUnsynced,
     /// Bad ranges are read as if they were none.
     BadRangeRead,
+    /// Where copies may differ, a bad range on one of them has all of a read go to another one.
+    BadRangeMovesRead,
     /// A bad range makes all of its lane count as missing.
     BadRangeTakesLane,
     /// What a rebuild could not fill is not recorded.
@@ -173,6 +175,7 @@ impl Mistake {
         Mistake::RegionsCleanWithoutFlush,
         Mistake::RegionClearedUnsynced,
         Mistake::BadRangeRead,
+        Mistake::BadRangeMovesRead,
         Mistake::BadRangeTakesLane,
         Mistake::BadRangeNotRecorded,
         Mistake::UnkeptCounts,

@@ -347,6 +347,16 @@ impl Sim {
             if self.sync_outlives_source() && !self.has(Mistake::ReadBeforeLastSync) {
                 return None;
             }
+            // What is bad in part is read block by block: each one from where the sync takes it.
+            let is_bad = |&(slot, at): &(Slot, u64)| {
+                let rebuilt = &self.array.as_ref().expect("the volume runs").rebuilt;
+                let end = at + u64::from(sectors);
+                let is_held = readable.contains(slot) || rebuilt.hold(slot, at, end);
+                is_held && self.is_bad(slot, at, u64::from(sectors))
+            };
+            if copies.iter().any(is_bad) && !self.has(Mistake::BadRangeMovesRead) {
+                return None;
+            }
             let leaders = match self.has(Mistake::RebuiltCopyLeads) {
                 true => readable,
                 false => self.leaders(),

@@ -379,6 +379,26 @@ fn read_of_another_one_before() -> Directed {
     }
 }
 
+/// A rebuild leaves bad ranges, power goes while a mirror is written, and what was being written is read along with them
+/// before the resync is there.
+fn read_along_with_what_is_bad() -> Directed {
+    let mut ops = vec![Op::Kill(0), Op::AddBlank, Op::AwaitRebuild];
+    ops.extend([Op::FailReads(1, 3), Op::Settle]);
+    ops.extend((0..8).map(|at| forced(8 * at, 1)));
+    ops.push(Op::PowerCut(Absent(0)));
+    ops.extend((0..4).map(|at| read(16 * at, 16)));
+    ops.push(Op::Settle);
+    Directed {
+        mistake: Mistake::BadRangeMovesRead,
+        config: Config {
+            stripes: 8,
+            ..small("md-1.2", Level::Raid1, 2)
+        },
+        ops,
+        within: 400,
+    }
+}
+
 /// What the simulator once called a broken promise, though nobody had given it.
 #[test]
 fn what_nobody_promised_is_not_expected() {
@@ -427,6 +447,7 @@ fn mistakes_are_found_by_histories_made_for_them() {
         repairs_at_the_end_of_a_check(),
         needed_lags_behind(),
         written_to_the_wrong_one(),
+        read_along_with_what_is_bad(),
         read_of_another_one_before(),
         cut_in_clean(),
         cut_in_checkpoint(),
