@@ -9,9 +9,10 @@
 //! is torn, and another one has the old MPB or the new one whole; assembly takes the newest whole one,
 //! and knows the torn disk by its serial number.
 //!
-//! When there is only one disk to write, a copy of the whole new MPB goes to a place in the reserved
-//! stretch at the end of the disk first ([`safety_block`]). It counts only while the MPB proper is torn,
-//! and only if it is exactly one generation newer.
+//! With no more than two disks to write (a mirror's, one of which may be lost along with the power), a copy of the
+//! whole new MPB goes to a place in the reserved stretch at the end of each first ([`safety_block`]). It counts only
+//! while the MPB proper is torn, only if it is exactly one generation newer, and only if no other disk has what was torn
+//! whole.
 //!
 //! | phase | |
 //! |---|---|
@@ -27,6 +28,9 @@ use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
 
 /// Most writes that one disk takes in one plan.
 const WRITES_PER_DISK: usize = 6;
+
+/// Of so many disks each may be the only one at the next start, and its volumes run.
+const ALONE_MAX: usize = 2;
 
 /// How far in front of the anchor the copy of an MPB is put.
 const SAFETY_SECTORS: u64 = 256;
@@ -207,22 +211,19 @@ impl ImsmSet {
             }
             return Ok(phase + 1);
         }
-        if self.targets().count() == 1 {
-            if let Some((disk, anchor, _)) = self.targets().next() {
-                if let Some(at) = self.safety_place(disk, anchor) {
-                    self.push(
-                        plan,
-                        &Piece {
-                            block: at,
-                            len_bytes: (more + 1) * block,
-                            ..anchor_of(phase, disk, anchor)
-                        },
-                    )?;
-                    phase += 1;
-                }
-            }
-        }
+        let may_be_alone = self.targets().count() <= ALONE_MAX;
         for (disk, anchor, _) in self.targets() {
+            if let Some(at) = (self.safety_place(disk, anchor)).filter(|_| may_be_alone) {
+                self.push(
+                    plan,
+                    &Piece {
+                        block: at,
+                        len_bytes: (more + 1) * block,
+                        ..anchor_of(phase, disk, anchor)
+                    },
+                )?;
+                phase += 1;
+            }
             self.push(
                 plan,
                 &Piece {

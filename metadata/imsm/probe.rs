@@ -36,8 +36,8 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Whether `raw` is a copy that does not count, as `other` shows: a copy is made only of what no other disk gets. It was
-    /// left by an update that was cut before it changed anything.
+    /// Whether `raw` is a copy that does not count, as `other` shows: what was torn is whole there, or newer. It was left by
+    /// an update that was cut before it changed anything, or by this one, which nothing rests on before another disk has it.
     fn is_left_over(&self, other: &Self) -> bool {
         let Some(torn) = self.instead_of else {
             return false;
@@ -239,7 +239,7 @@ fn read_rest<'a>(
     }
 }
 
-/// Of an update that a crash tore: the copy that EMD writes first when no other disk has one.
+/// Of an update that a crash tore: the copy that EMD writes first where the disk may be the only one afterwards.
 #[inline(never)]
 fn read_safety<'a>(
     image: &'a DiskImage,

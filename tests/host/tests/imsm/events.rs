@@ -4,13 +4,15 @@
 //! what the memory says; cut anywhere, they say the old or the new state and never a mix.
 
 use crate::imsm_common::world::{check_marks, spec, World};
-use crate::imsm_common::{open, sample, show_with};
+use crate::imsm_common::{cut_everywhere, open, open_keyed, sample, show, show_with, writes};
 use emd_core::metadata::imsm::layout::{attribute, volume as record};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     BadRange, Consistency, DiskRole, DiskState, Event, Level, MemberState, SpareRole, Text,
     VolumeSpec,
 };
+use host_tests::crash::Random;
+use host_tests::samples::Disk;
 
 /// The life of a redundant volume, from its members' first failure to a new name.
 fn life(world: &mut World, volume: u16, mib: u64) {
@@ -439,6 +441,40 @@ fn the_last_disk_is_never_torn() {
         slot: 1,
         disk: spare,
     });
+}
+
+/// The same of each disk of a mirror: the other one may be lost along with the power. (Found by the simulator.)
+#[test]
+fn no_disk_of_a_mirror_is_torn() {
+    let mut world = World::created(2, 64, 512, 0);
+    let two = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("mirror", Level::Raid1, &two)));
+    let (mut random, mut longer) = (Random(23), 0);
+    let bad = |nth: u64| BadRange {
+        disk: nth as u16 % 2,
+        sector: 64 * (1 + nth),
+        sectors: 8,
+    };
+    // What is taken out of the middle moves what is behind it.
+    let added = (0..20).map(|nth| Event::BadRangeAdded(bad(nth)));
+    let cleared = (0..8).map(|nth| Event::BadRangeCleared(bad(nth)));
+    for (nth, event) in added.chain(cleared).enumerate() {
+        let before = world.disks.clone();
+        world.apply(&event);
+        let plan = writes(&world.set);
+        longer += usize::from(plan.len() > 2);
+        for key in [0u64, 1] {
+            let alone = |disks: &[Disk]| {
+                let set = open_keyed(&[(key, &disks[key as usize])]).unwrap();
+                show(set.set())
+            };
+            let (old, new) = (alone(&before), alone(&world.disks));
+            cut_everywhere(&before, &plan, &[key], &mut random, 20, &|state, at| {
+                assert!(state == old || state == new, "{nth}, {key}, {at}: {state}");
+            });
+        }
+    }
+    assert!(longer > 5, "more than a block changes: {longer}");
 }
 
 /// A size that is asked for is rounded up to what is set aside of the members: md syncs and compares all of that.
