@@ -10,6 +10,7 @@ use super::probe::{CopyView, Found};
 use super::read_volumes::{candidate, recorded_state};
 use super::set::VolumeMeta;
 use super::tables;
+use super::vendor_log::is_ours;
 use crate::model::{Access, Checked, DiskIndex, DiskState, MemberState, Slot, Volume, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
@@ -185,7 +186,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Two disks that each say that the other one is lost were used apart from each other.
+    /// Two disks that each say that the other one is lost were used apart from each other, unless what one says is of an
+    /// update that was cut.
     #[inline(never)]
     fn check_split(&self, index: VolumeIndex, volume: &Volume) -> Checked {
         let Some(meta) = self.set.volume_meta(index) else {
@@ -214,7 +216,10 @@ impl Reader<'_> {
                 }
                 let here = self.found_of(other).is_some();
                 let healthy = self.set.disk_state(other).is_some_and(|bits| !lost(bits));
-                if here && healthy && recorded_state(copy, theirs.reference).is_some_and(lost) {
+                let calls_lost =
+                    |copy: &CopyView<'_>| recorded_state(copy, theirs.reference).is_some_and(lost);
+                let rests_on_it = state_before(disk).is_none_or(calls_lost);
+                if here && healthy && calls_lost(copy) && rests_on_it {
                     return Err(reason!(
                         EINVAL,
                         "disks {one:08x} and {:08x} were used apart: each calls the other one lost",
@@ -280,6 +285,14 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// The state before that of a disk of EMD's own sets, where its last update was cut: the disk has that whole still, so
+/// not all disks had the new one, and nothing rests on it (`plan.rs`).
+fn state_before<'a>(disk: &'a Found<'_>) -> Option<&'a CopyView<'a>> {
+    let copy = disk.best().filter(|copy| is_ours(&copy.head.guid))?;
+    let before = copy.head.sequence.checked_sub(1)?;
+    disk.copy(disk.with_generation(before)?)
 }
 
 fn has_bad_blocks(disk: &Found<'_>) -> bool {
