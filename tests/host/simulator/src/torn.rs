@@ -7,7 +7,7 @@ use crate::io::Request;
 use crate::lanes::LaneOp;
 use crate::sim::Sim;
 use emd_core::model::Slot;
-use emd_core::personalities::bad::{self, BadSpot};
+use emd_core::personalities::bad::{self, BadChange, BadSpot};
 use emd_core::personalities::lane::Job;
 use emd_core::personalities::Mask;
 
@@ -72,8 +72,14 @@ impl Sim {
                 self.torn.extend(rows);
             }
         }
-        // What is bad on a member is worked out from the rest of its row, as all of a lost one is.
-        for spot in self.known_holes() {
+        // What is bad on a member is worked out from the rest of its row, as all of a lost one is; also what was just
+        // filled, as long as the disks may not say so.
+        let change = self.array.as_ref().and_then(|array| array.bad.change());
+        let filled = change.and_then(|change| match change {
+            BadChange::Cleared(spot) => Some(spot),
+            BadChange::Added(_) => None,
+        });
+        for spot in self.known_holes().into_iter().chain(filled) {
             self.taint(spot.slot, Some((spot.first, spot.first + spot.sectors)));
         }
         let Some(array) = &self.array else { return };

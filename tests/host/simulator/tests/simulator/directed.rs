@@ -355,6 +355,22 @@ fn logged_and_not_written() -> Honest {
     (config, ops, 40)
 }
 
+/// What a rebuild left bad on a member is written, and power goes while that is recorded: nobody knows that it is good
+/// again, and the rest of its row is torn.
+fn filled_and_not_recorded() -> Honest {
+    let mut ops = vec![Op::Spoil(2, 17), Op::Kill(0), Op::AddBlank, Op::Settle];
+    ops.push(write(60, 27));
+    ops.extend(pauses(20));
+    ops.extend([Op::PowerCut(Absent(0)), Op::Settle]);
+    let config = Config {
+        stripes: 8,
+        lane_sectors: 8,
+        layout: 1,
+        ..small("md-1.0", Level::Raid5, 5)
+    };
+    (config, ops, 200)
+}
+
 /// Power goes while a mirror is written and rebuilt, what was being written is read of the member in sync, and when the
 /// rebuild is done, but not the resync after it, power goes again.
 fn read_of_another_one_before() -> Directed {
@@ -407,6 +423,7 @@ fn what_nobody_promised_is_not_expected() {
         pulled_after_it_broke(),
         back_with_its_own_account(),
         logged_and_not_written(),
+        filled_and_not_recorded(),
     ] {
         for schedule in 1..=ways {
             let ops = ops.clone();
