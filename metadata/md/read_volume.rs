@@ -191,7 +191,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Takes the newest bitmap in.
+    /// Takes the newest bitmap in. Of equals, a disk that cannot be done without may lack marks that it did not take, so
+    /// what one of them has counts.
     #[inline(never)]
     pub(super) fn read_bitmap(&mut self) -> Checked {
         let head = self.head();
@@ -224,7 +225,17 @@ impl<'a> Reader<'a> {
         let mut copy = KVVec::from_elem(0xFFu8, len, GFP_KERNEL)?;
         let _ = super::super::bytes::put(&mut copy, 0, bytes.get(..len).unwrap_or(bytes));
         for (index, view) in self.views.iter().enumerate() {
-            let same = matches!(&view.bitmap, Some(Ok((_, own))) if *own == bytes);
+            let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
+            if let Some(Ok((others, own))) = view.bitmap.as_ref().filter(|_| member) {
+                if others.events == bits.events && others.region_sectors == bits.region_sectors {
+                    bitmap::merge(&mut copy, own);
+                }
+            }
+        }
+        let merged = copy.get(..bytes.len()).unwrap_or(&copy);
+        for (index, view) in self.views.iter().enumerate() {
+            let is_same = |own: &[u8]| own.len() == bytes.len() && own.starts_with(merged);
+            let same = matches!(&view.bitmap, Some(Ok((_, own))) if is_same(own));
             let place = bitmap_place(view, regions);
             let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
             if place.is_none() && member {
