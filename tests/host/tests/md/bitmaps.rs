@@ -2,12 +2,15 @@
 
 //! The bitmap, and what a dirty mark costs.
 
-use crate::md_common::{open, thin, version_of, Of, World, ALL};
+use crate::md_common::{
+    apply, context, open, open_keyed, thin, version_of, writes, Of, World, ALL,
+};
+use emd_core::metadata::md::set::MdSet;
 use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Consistency, Event, Level, SpareRole};
 use host_tests::samples::{load, Disk};
-use host_tests::shell::spec;
+use host_tests::shell::{carry_out, spec};
 
 /// Arrays with a bitmap: regions, and `Dirty` without them.
 #[test]
@@ -151,6 +154,64 @@ fn bitmaps() {
             world.disks[key].read(home.bitmap.unwrap(), sectors) == map.bytes[..sectors * 512],
             "{case}: the new member has the bitmap"
         );
+    }
+}
+
+/// A disk that cannot be done without did not take a mark, the others go on, and all stops: the mark counts, whichever
+/// disk comes first, and the disk gets it. (Found by the simulator.)
+#[test]
+fn marks_that_one_disk_has_count() {
+    for case in [
+        "12-raid1-bitmap-wm",
+        "12-raid5-dirty",
+        "090-raid5-ls-bitmap",
+    ] {
+        let mut disks = load(&format!("md/gen/{case}"));
+        let format = version_of(&disks);
+        for disk in &mut disks {
+            thin(format, disk);
+        }
+        let mut set = open(format, &disks).unwrap();
+        let most = set.bitmap.as_ref().unwrap().regions;
+        let unmark = Event::RegionsClean {
+            volume: 0,
+            first: 0,
+            count: most,
+        };
+        for (n, event) in [unmark, Event::Clean(0), Event::Dirty(0)]
+            .iter()
+            .enumerate()
+        {
+            apply(&mut set, &mut disks, event, n as u64).unwrap();
+        }
+        let dirty = |set: &MdSet| {
+            let regions = set.set().volume(0).unwrap().regions.as_ref().unwrap();
+            let all = 0..regions.regions;
+            all.filter(|&region| regions.is_dirty(region))
+                .collect::<Vec<_>>()
+        };
+        let mark = |first| Event::RegionsDirty {
+            volume: 0,
+            first,
+            count: 1,
+        };
+        assert_eq!(dirty(&set), [], "{case}");
+        let last = most - 1;
+        set.apply(&mark(last), &context(9)).unwrap();
+        for lacks in 0..disks.len() as u64 {
+            let mut disks = disks.clone();
+            let mut plan = writes(&set);
+            plan.retain(|write| write.key != lacks);
+            carry_out(&mut disks, &plan);
+            let mut again = open(format, &disks).unwrap();
+            assert_eq!(dirty(&again), [last], "{case}: disk {lacks}");
+            // It has the mark with the next update.
+            let lost = (lacks + 1) % disks.len() as u64;
+            let lost = again.set().disk_by_key(lost).unwrap();
+            apply(&mut again, &mut disks, &Event::DiskFailed(lost), 11).unwrap();
+            let alone = open_keyed(format, &[(lacks, &disks[lacks as usize])]).unwrap();
+            assert_eq!(dirty(&alone), [last], "{case}: disk {lacks} alone");
+        }
     }
 }
 
