@@ -190,7 +190,6 @@ const SILENT: &[&str] = &[
     "BadRangeAdded",
     "BadRangeCleared",
     "CrashPolicySet",
-    "ScrubProgress",
 ];
 
 #[test]
