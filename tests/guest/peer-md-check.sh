@@ -28,9 +28,11 @@ each() { # FUNCTION: for every case, with its parts in these variables.
 # (0.90 has no names.)
 array_on() { emdadm show --json | jq -r --arg disk "$1" '.sets[].volumes[] | select(any(.members[]; .device == $disk)) | .device // empty' | sed 's,/dev/,,'; }
 
+found() { array=$(array_on "${MINE[0]}") && [[ -n $array && -b /dev/$array ]]; }
+
 slow_emd() {
   modprobe emd auto=0 checkpoint_ms=300 clean_ms=300
-  expect "slow" emdadm limit --max 256K
+  expect "slow" emdadm limit --max 16K
 }
 
 # What is remembered over the power cut: lines "first disk, sectors".
@@ -49,17 +51,22 @@ made() {
   wait_for 20 emd_is_clean "$array"
   examined_whole >"/run/before-$first"
   expect "a $kind" emdadm "$kind" "$array"
+  hold
 }
+
+hold() { expect "held" emdadm pause "$array"; }
 
 # mdadm's whole account of the first member, but for the checksum.
 examined_whole() { mdadm -E "${MINE[0]}" 2>&1 | grep -v Checksum; }
 
-# moves SECTORS: it gets so far, and that is recorded; then it is held.
+# It gets further, and that is recorded; then it is held, so that none ends however slow this machine is.
 moves() {
   local goal
-  goal=$(($(noted) + $1))
-  wait_for 60 emd_has_done "$array" "$goal"
-  expect "held" emdadm pause "$array"
+  goal=$(emd_done "$array")
+  expect "faster" emdadm limit --max 512K "$array"
+  expect "let go" emdadm resume "$array"
+  wait_for 60 emd_has_done "$array" $((goal + 1024))
+  hold
   goal=$(emd_done "$array")
   # It is written several times a second.
   sleep 1
@@ -69,11 +76,13 @@ moves() {
 goes_on() {
   local from at
   from=$(noted)
+  wait_for 20 found
   wait_for 20 emd_has_task "$array" "$kind"
   wait_for 20 emd_task_is "$array" running
   at=$(emd_done "$array")
   ((from > 0 && at >= from)) || fail "$version, $level: $kind starts anew: $at sectors are done, $from were"
   say "ok: $version, $level: $kind goes on at $at, noted were $from"
+  hold
 }
 
 # The event count stays, and so does all else.
@@ -99,6 +108,7 @@ md_has_it() {
 sums() { SUMS[$first]=$(sum "/dev/$array"); }
 
 has_no_task() {
+  wait_for 20 found
   wait_for 20 emd_settled "$array"
   expect "$version, $level: all data" /emd/bin/pattern verify "/dev/$array" 5
 }
@@ -107,7 +117,7 @@ boot_1() {
   step "checks and repairs, power is cut"
   slow_emd
   each made
-  each moves 1024
+  each moves
   each is_nothing_to_mdadm
   host powercut
 }
@@ -119,7 +129,7 @@ boot_2() {
   slow_emd
   expect "scanned" emdadm scan
   each goes_on
-  each moves 1024
+  each moves
   each sums
   each details
   expect "stopped" emdadm stop --all
