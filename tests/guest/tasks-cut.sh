@@ -128,9 +128,11 @@ has_its_task() {
 
 is_scrub() { [[ $kind == check || $kind == repair ]]; }
 
-# Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right.)
+# Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right. Of two copies the
+# first is taken, so it is the second one there.)
 spoil() {
   local member=0 device
+  [[ $level != raid1 || $count != 2 ]] || member=1
   device=$(emd_member_device "$name" $member)
   known 77 4096 | dd of="$device" bs=512 seek=$(($(emd_get "$name" ".members[$member].offset_sectors") + 32000)) oflag=direct conv=notrunc status=none
 }
