@@ -70,6 +70,8 @@ impl<'a> Reader<'a> {
         };
         self.set.in_flight = consistency == Consistency::Dirty;
         let name = self.set.set.name;
+        let scrub = self.scrub(shape);
+        let scrub = scrub.filter(|scrub| scrub.done_sectors <= most);
         self.set.set.volumes.push(
             Volume {
                 id: volume_identity(&head.uuid),
@@ -81,7 +83,7 @@ impl<'a> Reader<'a> {
                 access: Access::ReadWrite,
                 regions: None,
                 stretches,
-                scrub: self.scrub(shape).filter(|scrub| scrub.done_sectors <= most),
+                scrub,
                 crash_policy: CrashPolicy::Resync,
                 deleted: false,
             },
