@@ -32,7 +32,7 @@ pub fn word(scrub: Option<Scrub>) -> u32 {
     let Some(scrub) = scrub else { return 0 };
     let kind = if scrub.repairs { REPAIR } else { CHECK };
     let units = u32::try_from(scrub.done_sectors / UNIT_SECTORS).unwrap_or(0);
-    u32::from(kind) << 24 | units & UNITS
+    (u32::from(kind) << 24) | (units & UNITS)
 }
 
 /// The mark that a line has, whoever left it.

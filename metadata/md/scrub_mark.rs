@@ -57,14 +57,14 @@ pub fn is_marked(version: Version, bytes: &[u8]) -> bool {
 fn sealed(version: Version, bytes: &[u8], scrub: Scrub) -> u64 {
     let kind = if scrub.repairs { REPAIR } else { CHECK };
     let units = (scrub.done_sectors / UNIT_SECTORS) & UNITS;
-    let bare = u64::from(kind) << 56 | units;
+    let bare = (u64::from(kind) << 56) | units;
     let [first, second] = match version {
         Version::V090 => SEALED_0,
         _ => SEALED_1,
     };
     let part = |range: Range<usize>| slice(bytes, range.start, range.len()).unwrap_or(&[]);
     let seal = crc(&[part(first), part(second), &bare.to_le_bytes()]);
-    bare | u64::from(seal & 0xFFFF) << UNITS_BITS
+    bare | (u64::from(seal & 0xFFFF) << UNITS_BITS)
 }
 
 /// Writes the mark into a superblock in which all else but the checksum is as it will be. Without one, no mark is left there.

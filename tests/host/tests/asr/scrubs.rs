@@ -190,7 +190,7 @@ fn only_what_emd_left_is_believed() {
         "further than there is anything"
     );
     for kind in (0..=u8::MAX).filter(|kind| !matches!(kind, 0xE5 | 0xE6)) {
-        assert_eq!(burst(u32::from(kind) << 24 | 8), (None, None));
+        assert_eq!(burst((u32::from(kind) << 24) | 8), (None, None));
     }
     // The next update of EMD's takes away what is not believed.
     let mut disks = world.disks.clone();

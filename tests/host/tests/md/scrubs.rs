@@ -66,9 +66,9 @@ fn forged(format: &Md, disk: &Disk, kind: u8, units: u64) -> u64 {
         Version::V090 => [&bytes[..152], &bytes[156..504]],
         _ => [&bytes[..0x98], &bytes[0xA0..0xD8]],
     };
-    let bare = u64::from(kind) << 56 | units;
+    let bare = (u64::from(kind) << 56) | units;
     let sealed = [parts[0], parts[1], &bare.to_le_bytes()].concat();
-    bare | u64::from(crc(&sealed) & 0xFFFF) << 40
+    bare | (u64::from(crc(&sealed) & 0xFFFF) << 40)
 }
 
 fn set_word(format: &Md, disk: &mut Disk, word: u64) {
@@ -242,7 +242,7 @@ fn only_what_emd_left_is_believed() {
         });
         assert_eq!(beyond, None);
         for bit in 0..64 {
-            let flipped = word(format, &world.disks[0]) ^ 1 << bit;
+            let flipped = word(format, &world.disks[0]) ^ (1 << bit);
             let found = believed(&|disks| set_word(format, &mut disks[0], flipped));
             assert_eq!(found, None, "bit {bit}");
         }
