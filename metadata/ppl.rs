@@ -119,7 +119,7 @@ pub fn signature_of(uuid: &[u8; 16]) -> u32 {
 }
 
 /// CRC-32C of parts that follow one another, in its standard form (all ones at the start, inverted at the end).
-fn crc(parts: &[&[u8]]) -> u32 {
+pub(super) fn crc(parts: &[&[u8]]) -> u32 {
     !parts.iter().fold(u32::MAX, |crc, part| crc32c(crc, part))
 }
 

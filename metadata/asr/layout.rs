@@ -216,7 +216,7 @@ pub struct Line {
     pub target: u16,
     /// Block that a background task has got to.
     pub progress: u32,
-    /// Its burst count.
+    /// Its burst count; of a volume's first line, EMD's mark of a check or repair too.
     pub burst: u32,
     /// Name, padded with blanks.
     pub name: [u8; NAME_BYTES],

@@ -12,6 +12,7 @@
 //! | `read_volumes` | lines to volumes, and what may be done with them |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
+//! | `scrub_mark` | how far a check or repair got |
 //! | `plan` | the order of writes |
 //! | `create` | new sets and new disks |
 
@@ -24,6 +25,7 @@ pub mod layout;
 mod plan;
 pub mod probe;
 mod read_volumes;
+mod scrub_mark;
 pub mod set;
 mod sync;
 pub mod table;
@@ -199,8 +201,7 @@ impl AsrSet {
             )),
             Event::BadRangeAdded(range) => self.set.add_bad_range(range),
             Event::BadRangeCleared(range) => self.set.clear_bad_range(range),
-            // There is no place for it.
-            Event::ScrubProgress(..) => Ok(()),
+            Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::CrashPolicySet(_, CrashPolicy::Resync) => Ok(()),
             Event::CrashPolicySet(..) | Event::HoleLogStarted(_) | Event::LeftLogOff { .. } => {
                 Err(reason!(

@@ -123,6 +123,7 @@ impl AsrSet {
             let later = get32(head, header::TIME).saturating_add(1);
             put32(head, header::TIME, now.max(later));
         }
+        self.erase_unknown_scrubs();
         let mut which = 0u32;
         for (order, (_, line)) in (0u32..).zip(self.table.volumes()) {
             let dirty = self

@@ -61,7 +61,7 @@ impl Reader<'_> {
             access,
             regions: None,
             stretches: KVec::new(),
-            scrub: None,
+            scrub: self.scrub(line.magic, &shape, size_sectors),
             crash_policy: CrashPolicy::Resync,
             deleted: false,
         };
@@ -197,7 +197,7 @@ impl Reader<'_> {
     }
 
     /// Tables of the generation in use that EMD wrote, on disks that count.
-    fn peers(&self) -> impl Iterator<Item = &Table> + '_ {
+    pub(super) fn peers(&self) -> impl Iterator<Item = &Table> + '_ {
         let sequence = self.candidates.get(self.base).map(|one| one.sequence);
         self.candidates
             .iter()

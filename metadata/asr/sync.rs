@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events about redundancy: rebuild, dirty and clean, resync. How far they got is kept in the lines'
-//! `current block` field: of the disk that is rebuilt, of the array that is resynced.
+//! Events about redundancy: rebuild, dirty and clean, resync, scrubs. How far they got is kept in the lines'
+//! `current block` field: of the disk that is rebuilt, of the array that is resynced. Scrubs have a mark of their own.
 
 use super::layout::*;
+use super::scrub_mark;
 use super::set::{AsrSet, Touched};
-use crate::model::{Checked, Consistency, Level, MemberState, Slot, VolumeIndex};
+use crate::model::{Checked, Consistency, Level, MemberState, Scrub, Slot, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -150,6 +151,36 @@ impl AsrSet {
                 self.refresh_volume(volume);
             }
         }
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ScrubProgress`].
+    #[inline(never)]
+    pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
+        let (level, _) = self.redundancy(volume)?;
+        let model = self.live_volume(volume)?;
+        let most = model.shape.sync_sectors(model.size_sectors);
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors checked on {level} that has {most} to check is impossible"
+            ));
+        }
+        let index = self.volume_line(volume).filter(|&index| {
+            let line = self.table.line(index);
+            line.is_some_and(|line| scrub_mark::has_place(&line))
+        });
+        let Some(index) = index.filter(|_| level.is_redundant()) else {
+            return Ok(());
+        };
+        let then = scrub.and_then(scrub_mark::kept);
+        if let Some(model) = self.set.volumes.get_mut(usize::from(volume)) {
+            model.scrub = then;
+        }
+        self.edit_line(index, Touched::Marks, |line| {
+            line.burst = scrub_mark::word(then);
+        });
         Ok(())
     }
 

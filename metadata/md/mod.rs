@@ -17,6 +17,7 @@
 //! | `read_disks`, `read_volume` | what such a set has |
 //! | `set` | the metadata of an array in memory |
 //! | `disks`, `sync` | events about disks, redundancy |
+//! | `scrub_mark` | how far a check or repair got: where md has nothing |
 //! | `left_log` | the partial parity log: where it is, and how it is put on and taken off |
 //! | `create` | new sets and arrays, renaming, deletion |
 //! | `draft` | what a new array comes to |
@@ -40,6 +41,7 @@ pub mod probe;
 mod read_disks;
 mod read_volume;
 mod render;
+mod scrub_mark;
 pub mod set;
 mod standing;
 mod sync;
@@ -359,8 +361,7 @@ impl MdSet {
             } => self.regions_clean(volume, first, count),
             Event::BadRangeAdded(range) => self.bad_range(range, true),
             Event::BadRangeCleared(range) => self.bad_range(range, false),
-            // There is no place for it.
-            Event::ScrubProgress(..) => Ok(()),
+            Event::ScrubProgress(volume, scrub) => self.scrub_progress(volume, scrub),
             Event::CrashPolicySet(volume, policy) => self.crash_policy_set(volume, policy),
             Event::LeftLogOff { volume, is_settled } => self.left_log_off(volume, is_settled),
             // What is in the log is emptied by who writes it: there is nothing to record.

@@ -6,12 +6,13 @@ use super::assemble::{volume_identity, Reader};
 use super::bitmap;
 use super::layout::*;
 use super::probe::{bitmap_place, regions_of};
+use super::scrub_mark;
 use super::set::Bitmap;
 use super::standing::Standing;
 use super::words;
 use crate::model::{
-    Access, BadRange, Checked, Consistency, CrashPolicy, DiskIndex, Member, MemberState, Shape,
-    Volume,
+    Access, BadRange, Checked, Consistency, CrashPolicy, DiskIndex, Member, MemberState, Scrub,
+    Shape, Volume,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -69,6 +70,8 @@ impl<'a> Reader<'a> {
         };
         self.set.in_flight = consistency == Consistency::Dirty;
         let name = self.set.set.name;
+        let scrub = self.scrub(shape);
+        let scrub = scrub.filter(|scrub| scrub.done_sectors <= most);
         self.set.set.volumes.push(
             Volume {
                 id: volume_identity(&head.uuid),
@@ -80,7 +83,7 @@ impl<'a> Reader<'a> {
                 access: Access::ReadWrite,
                 regions: None,
                 stretches,
-                scrub: None,
+                scrub,
                 crash_policy: CrashPolicy::Resync,
                 deleted: false,
             },
@@ -99,6 +102,26 @@ impl<'a> Reader<'a> {
             .max_by_key(|head| head.events)
             .filter(|head| head.events < self.head().events)
             .map_or(self.head().resync, |head| head.resync)
+    }
+
+    /// The check or repair that has not ended: what all members in sync say, and how far the last of them is. An update that
+    /// was cut may have left the mark on some only; so does md, which has written the others since.
+    fn scrub(&self, shape: &Shape) -> Option<Scrub> {
+        let views = self.views.iter().zip(self.standings.iter());
+        let mut marks = views
+            .filter(|(view, standing)| {
+                matches!(standing, Standing::Member(_)) && view.head.recovery.is_none()
+            })
+            .map(|(view, _)| scrub_mark::find(view.head.version, view.bytes));
+        let first = marks.next().flatten()?;
+        let last = marks.try_fold(first, |least, mark| {
+            let mark = mark.filter(|mark| mark.repairs == least.repairs)?;
+            Some(Scrub {
+                done_sectors: least.done_sectors.min(mark.done_sectors),
+                ..least
+            })
+        });
+        last.filter(|_| shape.level.is_redundant())
     }
 
     /// The member in a slot.

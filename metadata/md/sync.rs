@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events about redundancy: dirty, clean, resync, regions, bad ranges.
+//! Events about redundancy: dirty, clean, resync, scrubs, regions, bad ranges.
 //!
 //! A volume with a bitmap: `Dirty` says that writes may be in flight in regions that are marked; those
 //! that are not are marked (`RegionsDirty`) before the first write.
@@ -8,8 +8,11 @@
 use super::badblocks;
 use super::bitmap;
 use super::layout::*;
+use super::scrub_mark;
 use super::set::MdSet;
-use crate::model::{BadRange, Checked, Consistency, DiskState, Level, VolumeIndex};
+use crate::model::{
+    BadRange, Checked, Consistency, DiskIndex, DiskState, Level, MemberState, Scrub, VolumeIndex,
+};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -121,6 +124,35 @@ impl MdSet {
         {
             self.mark(0, regions, false);
             self.note_cleared();
+        }
+        Ok(())
+    }
+
+    /// [`crate::model::Event::ScrubProgress`]. It is a matter of each superblock by itself: the event count stays.
+    #[inline(never)]
+    pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
+        let (level, _) = self.redundancy(volume)?;
+        let model = self.live_volume(volume)?;
+        let most = model.shape.sync_sectors(model.size_sectors);
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        if done > most {
+            return Err(reason!(
+                EINVAL,
+                "{done} sectors checked on {level} that has {most} to check is impossible"
+            ));
+        }
+        let then = scrub.and_then(scrub_mark::kept);
+        if !level.is_redundant() || model.scrub == then {
+            return Ok(());
+        }
+        if let Some(model) = self.array_mut() {
+            model.scrub = then;
+        }
+        for disk in 0..self.disks.len() as DiskIndex {
+            let in_sync = matches!(self.slot_of(disk), Some((_, MemberState::InSync)));
+            if let Some(home) = self.home_mut(disk) {
+                home.touched |= in_sync;
+            }
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, a check, repairs and a resync: each goes on
+# Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, checks, repairs and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before), and in the end data and redundancy are right.
-# disks: 21x52M virtio, 1x1M virtio, 5x52M scsi
+# disks: 21x52M virtio, 1x1M virtio, 10x52M scsi
 # cpus: 1
 # emd: manual
 # timeout: 240
@@ -20,7 +20,9 @@ ROUNDS=(
    mi1 md-1.2 raid1 9 2 initialise
    mr6 md-1.2 raid6 11 4 rebuild --chunk 16K
    r10 ddf raid10 15 4 rebuild --chunk 16K
-   c5 ddf raid5 23 3 check --chunk 64K"
+   c5 ddf raid5 23 3 check --chunk 64K
+   mc5 md-1.2 raid5 28 3 check --chunk 64K
+   mp1 md-1.2 raid1 31 2 repair"
   "p6 ddf raid6 1 4 repair --chunk 16K
    p1 ddf raid1 5 3 repair
    mi10 md-1.0 raid10 8 3 initialise --chunk 16K
@@ -28,7 +30,9 @@ ROUNDS=(
    ar10 asr raid10 13 4 rebuild --chunk 64K
    ii1 imsm raid1 17 2 initialise
    ir1 imsm raid1 19 2 rebuild
-   ir5 imsm raid5 23 3 rebuild --chunk 64K"
+   ir5 imsm raid5 23 3 rebuild --chunk 64K
+   ac10 asr raid10 26 4 check --chunk 64K
+   ap1 asr raid1 30 2 repair"
 )
 CASES=()
 
@@ -124,9 +128,11 @@ has_its_task() {
 
 is_scrub() { [[ $kind == check || $kind == repair ]]; }
 
-# Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right.)
+# Near the end of its first member there is other data, behind the array's back. (Here others tell which one is right. Of two copies the
+# first is taken, so it is the second one there.)
 spoil() {
   local member=0 device
+  [[ $level != raid1 || $count != 2 ]] || member=1
   device=$(emd_member_device "$name" $member)
   known 77 4096 | dd of="$device" bs=512 seek=$(($(emd_get "$name" ".members[$member].offset_sectors") + 32000)) oflag=direct conv=notrunc status=none
 }

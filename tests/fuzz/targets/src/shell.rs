@@ -142,6 +142,11 @@ fn check_volume(set: &Set, volume: &Volume) {
             assert!(capacity >= 1, "{volume:?}");
         }
     }
+    if let Some(scrub) = volume.scrub {
+        let most = shape.sync_sectors(volume.size_sectors);
+        assert!(scrub.done_sectors <= most, "{volume:?}");
+        assert!(shape.level.is_redundant(), "{volume:?}");
+    }
     if let Some(log) = &volume.regions {
         assert!(log.dirty.len() * 64 >= log.regions as usize, "{volume:?}");
         assert!(log.region_sectors.is_power_of_two(), "{volume:?}");

@@ -125,6 +125,13 @@ pub fn without_disk(state: &str, key: u64) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A state without its lines of scrubs, which begin with "  scrub ", and those lines.
+pub fn split_scrubs(state: &str) -> (String, Vec<&str>) {
+    let lines = state.split_inclusive('\n');
+    let (scrubs, rest): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("  scrub "));
+    (rest.concat(), scrubs)
+}
+
 /// [`without_disk`], where a lost member is called failed while its disk is here, else missing.
 pub fn without_lost(state: &str, key: u64) -> String {
     let state = without_disk(state, key);
@@ -139,6 +146,16 @@ pub fn without_lost(state: &str, key: u64) -> String {
 }
 
 impl<S> Cut<'_, S> {
+    /// Whether all scrubs of which `state` has a mark have it in the old state or the new one. It may have none: a mark counts
+    /// only where all disks have it.
+    pub fn bears_scrubs(&self, state: &str) -> bool {
+        let of = |state| split_scrubs(state).1;
+        let (old, new) = (of(self.old), of(self.new));
+        of(state)
+            .iter()
+            .all(|line| old.contains(line) || new.contains(line))
+    }
+
     /// Whether `state` is the old or the new one but for the disk that comes or goes: it is in the set, out of it, or
     /// shows as a leftover that is in no volume. `view` is what is to be compared of a state.
     pub fn leaves_only_the_subject(&self, state: &str, view: &dyn Fn(&str, u64) -> String) -> bool {

@@ -186,12 +186,7 @@ const NEVER: &[&str] = &[
     "LeftLogOff",
 ];
 /// Kinds that write nothing.
-const SILENT: &[&str] = &[
-    "BadRangeAdded",
-    "BadRangeCleared",
-    "CrashPolicySet",
-    "ScrubProgress",
-];
+const SILENT: &[&str] = &["BadRangeAdded", "BadRangeCleared", "CrashPolicySet"];
 
 #[test]
 fn random_histories() {

@@ -10,7 +10,7 @@ use emd_core::metadata::asr::layout::{header, kind, raid, reserved, Line, LINE_B
 use emd_core::metadata::asr::table::Table;
 use emd_core::metadata::asr::AsrSet;
 use emd_core::metadata::{MetadataSet, Probe};
-use emd_core::model::{Access, DiskState, Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{Access, DiskState, Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::samples::{load, Disk};
 
 const SAMPLE: &str = "asr/util-linux/zero";
@@ -78,6 +78,11 @@ fn exercise(mut set: Box<AsrSet>, disks: &mut [Disk]) {
             done_sectors: 8,
         });
         events.push(Event::Clean(volume));
+        let scrub = Scrub {
+            repairs: true,
+            done_sectors: 256,
+        };
+        events.push(Event::ScrubProgress(volume, Some(scrub)));
         events.push(Event::VolumeRenamed(volume, Text::from_text("new")));
     }
     events.push(Event::VolumeCreated(spec("x", Level::Raid1, &all)));

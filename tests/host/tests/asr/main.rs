@@ -9,3 +9,4 @@ mod histories;
 mod hostile;
 mod noalloc;
 mod samples;
+mod scrubs;

@@ -3,13 +3,17 @@
 //! Events that may come while memory is short allocate nothing.
 
 use crate::asr_common::{apply, blanks, create, open, spec, Of};
-use emd_core::model::{Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::counting::allocations;
 use host_tests::shell::apply_without_allocating;
 
 /// Events that say nothing of allocating, in an order in which all succeed. Volume 0 is redundant,
 /// slot 0 is on `first`, and `spare` is free.
 fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
+    let scrub = Scrub {
+        repairs: false,
+        done_sectors: 256,
+    };
     vec![
         Event::Dirty(0),
         Event::ResyncProgress {
@@ -18,6 +22,8 @@ fn quiet<'a>(first: u16, second: u16, spare: u16) -> Vec<Event<'a>> {
         },
         Event::ResyncDone(0),
         Event::Clean(0),
+        Event::ScrubProgress(0, Some(scrub)),
+        Event::ScrubProgress(0, None),
         Event::SpareAssigned(spare, SpareRole::Global),
         Event::SpareAssigned(spare, SpareRole::Dedicated(0)),
         Event::DiskFailed(first),

@@ -8,7 +8,7 @@ use crate::md_common::{apply, blanks, change, facts, open, probe, seal, version_
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
-    Access, BadRange, Event, MemberState, SpareRole, Text, BAD_RANGES_MAX, MEMBERS_MAX,
+    Access, BadRange, Event, MemberState, Scrub, SpareRole, Text, BAD_RANGES_MAX, MEMBERS_MAX,
 };
 use emd_core::personalities::for_level;
 use host_tests::samples::{load, Disk};
@@ -45,6 +45,10 @@ fn check_model(set: &MdSet, what: &str) {
             assert_eq!(level.capacity_sectors(shape), volume.size_sectors, "{what}");
         }
     }
+    if let Some(scrub) = volume.scrub {
+        let most = shape.sync_sectors(volume.size_sectors);
+        assert!(scrub.done_sectors <= most, "{what}");
+    }
     if let Some(log) = &volume.regions {
         assert!(log.dirty.len() * 64 >= log.regions as usize, "{what}");
         assert!(log.region_sectors.is_power_of_two(), "{what}");
@@ -64,6 +68,10 @@ fn try_all(format: &'static Md, disks: &[Disk], what: &str) {
         role: SpareRole::Global,
     };
     let volume = 0;
+    let scrub = Scrub {
+        repairs: false,
+        done_sectors: 8,
+    };
     let events = [
         Event::DiskAdded(offer),
         Event::Dirty(volume),
@@ -82,6 +90,7 @@ fn try_all(format: &'static Md, disks: &[Disk], what: &str) {
             sector: u64::MAX - 5,
             sectors: 100,
         }),
+        Event::ScrubProgress(volume, Some(scrub)),
         Event::DiskFailed(0),
         Event::SpareActivated {
             volume,

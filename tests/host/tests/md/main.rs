@@ -15,4 +15,5 @@ mod mdadm;
 mod missed;
 mod noalloc;
 mod refusals;
+mod scrubs;
 mod zones;

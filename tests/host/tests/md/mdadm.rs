@@ -7,7 +7,9 @@
 use crate::md_common::{open, version_of, Of, World, ALL};
 use emd_core::metadata::md::{Md, MdSet, Version};
 use emd_core::metadata::{Format, MetadataSet};
-use emd_core::model::{BadRange, Event, Layout, Level, Rotation, SpareRole, Text, VolumeSpec};
+use emd_core::model::{
+    BadRange, Event, Layout, Level, Rotation, Scrub, SpareRole, Text, VolumeSpec,
+};
 use host_tests::samples::{load, Disk};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -387,4 +389,34 @@ fn mdadm_reads_names_and_bad_blocks() {
     let key = world.set.meta(spare).unwrap().number as usize;
     let text = judge.examine(&world.disks[key]);
     assert_eq!(value(&text, "Device Role"), "spare", "{}", format.name());
+}
+
+/// The mark of a check or repair is nothing to mdadm: but for the checksum it says what it said before.
+#[test]
+fn mdadm_does_not_see_scrubs() {
+    let Some(judge) = Judge::new("scrubs") else {
+        return;
+    };
+    for format in ALL {
+        for (level, count) in [(Level::Raid1, 2u16), (Level::Raid6, 4)] {
+            let mut world = World::made(Of(format), usize::from(count), 40, 512, 0);
+            let disks: Vec<Option<u16>> = (0..count).map(Some).collect();
+            world.apply(&Event::VolumeCreated(spec(level, &disks)));
+            let said = |world: &World| {
+                let text = judge.examine(&world.disks[0]);
+                let lines = text.lines().filter(|line| !line.contains("Checksum"));
+                lines.map(str::to_owned).collect::<Vec<_>>()
+            };
+            let before = said(&world);
+            for repairs in [false, true] {
+                let scrub = Scrub {
+                    repairs,
+                    done_sectors: 4096,
+                };
+                world.apply(&Event::ScrubProgress(0, Some(scrub)));
+                assert!(!world.set.plan().is_empty());
+                assert_eq!(said(&world), before);
+            }
+        }
+    }
 }

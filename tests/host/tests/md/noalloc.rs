@@ -5,7 +5,7 @@
 use crate::md_common::{apply, blanks, create, facts, open, version_of, Of, ALL};
 use emd_core::metadata::md::MdSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, DiskOffer, Event, Level, SpareRole, Text, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::counting::allocations;
 use host_tests::samples::{load, Disk};
 use host_tests::shell::{apply_without_allocating, spec};
@@ -34,6 +34,10 @@ fn quiet<'a>(set: &MdSet, first: u16, second: u16, spare: u16) -> Vec<Event<'a>>
         sector: 9000,
         sectors: 700,
     };
+    let scrub = Scrub {
+        repairs: true,
+        done_sectors: 8,
+    };
     events.extend([
         Event::ResyncProgress {
             volume,
@@ -41,9 +45,11 @@ fn quiet<'a>(set: &MdSet, first: u16, second: u16, spare: u16) -> Vec<Event<'a>>
         },
         Event::ResyncDone(volume),
         Event::Clean(volume),
+        Event::ScrubProgress(volume, Some(scrub)),
         Event::BadRangeAdded(range),
         Event::BadRangeCleared(range),
         Event::SpareAssigned(spare, SpareRole::Global),
+        Event::ScrubProgress(volume, None),
         Event::DiskFailed(first),
         Event::SpareActivated {
             volume,

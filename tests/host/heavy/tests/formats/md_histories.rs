@@ -309,7 +309,7 @@ impl History {
 }
 
 /// Kinds that write nothing.
-const SILENT: &[&str] = &["HoleLogStarted", "ScrubProgress", "SpareAssigned"];
+const SILENT: &[&str] = &["HoleLogStarted", "SpareAssigned"];
 
 #[test]
 fn random_histories() {

@@ -9,7 +9,7 @@ use emd_core::metadata::asr::{Asr, AsrSet};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{Access, Checked, DiskFacts, DiskIndex, DiskRole, Event, Set};
 pub use host_tests::crash::Random;
-use host_tests::crash::{without_lost, Cut};
+use host_tests::crash::{split_scrubs, without_lost, Cut};
 use host_tests::samples::Disk;
 use host_tests::shell::{self, Family};
 pub use host_tests::shell::{carry_out, context, spec, Write};
@@ -60,12 +60,21 @@ impl Family for Of {
         disks.any(|(disk, _)| set.home(disk).is_some())
     }
 
-    /// A disk that leaves, or that is made anew, may be seen in the way; one that is added is there or not.
+    /// A disk that leaves, or that is made anew, may be seen in the way; one that is added is there or not. The mark of a
+    /// scrub may be lost.
     fn allows(&self, cut: &Cut<'_, AsrSet>, state: &str) -> bool {
         let comes = matches!(cut.event, Event::DiskAdded(_));
-        state == cut.old
-            || state == cut.new
-            || !comes && cut.leaves_only_the_subject(state, &without_lost)
+        let bears_scrubs = cut.bears_scrubs(state);
+        let [state, old, new] = [state, cut.old, cut.new].map(|text| split_scrubs(text).0);
+        let cut = Cut {
+            old: &old,
+            new: &new,
+            ..*cut
+        };
+        bears_scrubs
+            && (state == old
+                || state == new
+                || !comes && cut.leaves_only_the_subject(&state, &without_lost))
     }
 }
 
@@ -167,6 +176,9 @@ pub fn show(set: &Set) -> String {
                     access => format!(" {access:?}"),
                 }
             );
+            if let Some(scrub) = volume.scrub {
+                writeln!(text, "  scrub of {}: {scrub:?}", volume.name).unwrap();
+            }
             for member in volume.members.iter() {
                 let disk = member.disk.and_then(|disk| set.disk(disk));
                 writeln!(

@@ -11,8 +11,8 @@ use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
     Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
 };
-use host_tests::crash::Cut;
 pub use host_tests::crash::Random;
+use host_tests::crash::{split_scrubs, Cut};
 use host_tests::samples::Disk;
 use host_tests::shell::{self, Family};
 pub use host_tests::shell::{context, Write};
@@ -87,11 +87,16 @@ impl Family for Of {
         set.array().is_some() && set.bears()
     }
 
-    /// A disk that comes or goes may show as either. What is dirty before and after is dirty in between.
+    /// A disk that comes or goes may show as either. What is dirty before and after is dirty in between. The mark of a scrub
+    /// may be lost: it counts only where all members have one.
     fn allows(&self, cut: &Cut<'_, MdSet>, state: &str) -> bool {
-        let (state, dirty) = split_regions(state);
-        let (old, old_dirty) = split_regions(cut.old);
-        let (new, new_dirty) = split_regions(cut.new);
+        if !cut.bears_scrubs(state) {
+            return false;
+        }
+        let [state, old, new] = [state, cut.old, cut.new].map(|text| split_scrubs(text).0);
+        let (state, dirty) = split_regions(&state);
+        let (old, old_dirty) = split_regions(&old);
+        let (new, new_dirty) = split_regions(&new);
         let same = state == old
             || state == new
             || cut.subject.is_some_and(|key| {
@@ -270,6 +275,9 @@ pub fn show(set: &MdSet) -> String {
                 None => writeln!(out, "  none"),
             }
             .unwrap();
+        }
+        if let Some(scrub) = volume.scrub {
+            writeln!(out, "  scrub {scrub:?}").unwrap();
         }
         if let Some(log) = &volume.regions {
             let dirty: Vec<u32> = (0..log.regions)
