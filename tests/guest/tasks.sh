@@ -192,7 +192,7 @@ takes_turns() {
 
 # told_of_end DEVICE WORD: a task of that kind of the array ended before it was done.
 told_of_end() {
-  emdadm monitor --json --from 0 --once | jq -es --arg a "$1" --arg w "$2" 'any(.[]; .kind == "task-stopped" and .array == $a and .word == $w)'
+  emdadm monitor --json --from 0 --once | jq -es --arg a "$1" --arg w "$2" 'any(.[]; .kind == "task-stopped" and .array == $a and .text == $w)'
 }
 
 # ended NAME: a check of it was done, and nothing is to be done any more.
