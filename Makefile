@@ -103,7 +103,7 @@ test-guest: modules emdadm ## tests in virtual machines (T="NAME...")
 
 # The debug guest: a kernel that checks locks, sleeping and memory. EMD_KERNEL_DIR has it as /kernel.
 IN_DEBUG = EMD_KERNEL_DIR=$$(tools/toolbox/debug-kernel) && export EMD_KERNEL_DIR &&
-DEBUG_TESTS = level-raid1 level-raid6 tasks fault-unplug fault-write-error crash-hole set-lifecycle ioctl-hostile
+DEBUG_TESTS = level-raid1 level-raid6 tasks fault-unplug fault-write-error fault-metadata crash-hole set-lifecycle assemble-late ioctl-hostile
 
 debug-kernel: toolbox # made by who needs it
 	@tools/toolbox/debug-kernel >/dev/null

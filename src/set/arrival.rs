@@ -95,7 +95,7 @@ impl ManagedSet {
                 drop(inner);
                 claimed.truncate(1);
                 if let Some(device) = claimed.pop() {
-                    self.return_claimed(index, device)?;
+                    self.return_claimed(index, &device)?;
                 }
                 Ok(false)
             }
@@ -156,17 +156,18 @@ impl ManagedSet {
     /// `change` held.
     #[inline(never)]
     pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
-        self.return_claimed(index, claim(dev)?)
+        self.return_claimed(index, &claim(dev)?)
     }
 
-    fn return_claimed(&self, index: DiskIndex, device: Arc<BlockDevice>) -> Checked {
+    fn return_claimed(&self, index: DiskIndex, device: &Arc<BlockDevice>) -> Checked {
         let dev = device.dev();
-        let facts = probe::facts(&device);
+        let facts = probe::facts(device);
         let mut inner = self.lock();
         let event = Event::DiskReturned(index, facts);
         inner.note_places(index)?;
         inner.record_with(&self.shared, &event, device, || Ok(()))?;
         inner.returned.insert(index);
+        inner.early.retain(|early| *early != dev);
         drop(inner);
         self.say_back(dev);
         Ok(())

@@ -142,12 +142,11 @@ impl ManagedSet {
             facts: probe::facts(&candidate.device),
             role,
         });
-        let device = candidate.device.clone();
         // Not before the format takes the disk: what is on it stays there otherwise.
         let erase = || candidate.erase_old(operations.io.as_mut());
         let index = self
             .lock()
-            .record_with(&self.shared, &event, device, erase)?;
+            .record_with(&self.shared, &event, &candidate.device, erase)?;
         manager.forget_disk(operations, dev)?;
         self.shared.post(EventKind::DiskAdded, &self.id, |event| {
             event.dev = DevNumber::from_wire(dev.0);

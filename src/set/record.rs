@@ -77,13 +77,13 @@ impl Inner {
 
     /// As [`Inner::record`], for events that bring in a disk: `device` has the key of the event's
     /// facts. `prepare` makes it ready for the set's metadata, once the format takes it; when that fails the disk is none of
-    /// the set's again.
+    /// the set's again. Who calls keeps `device` until the inner lock is given back: no disk is closed with it held.
     #[inline(never)]
     pub fn record_with(
         &mut self,
         shared: &Shared,
         event: &Event<'_>,
-        device: Arc<BlockDevice>,
+        device: &Arc<BlockDevice>,
         prepare: impl FnOnce() -> Checked,
     ) -> Checked<DiskIndex> {
         self.catch_up(shared)?;
@@ -102,7 +102,7 @@ impl Inner {
             self.write_out(shared)?;
             return Err(reason);
         }
-        self.put_device(index, device)?;
+        self.put_device(index, device.clone())?;
         self.write_out(shared)?;
         Ok(index)
     }

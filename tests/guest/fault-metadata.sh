@@ -150,6 +150,7 @@ takes_no_metadata() { # FORMAT
   written 7
   reloaded
   refuses "$c" 0
+  comes_back_too_early "$format" "$a" "$b" "$c"
 
   step "$format: the failed one is replaced by itself"
   refuses "$b" 0
@@ -192,6 +193,25 @@ takes_no_metadata() { # FORMAT
   wait_for 30 emd_settled emd0
   right
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+}
+
+# comes_back_too_early FORMAT A B C: a disk that the set is without cannot come back while that cannot be recorded. (It is let go then, which lockdep looks at.)
+comes_back_too_early() {
+  local format=$1 a=$2 b=$3 c=$4 writer
+  step "$format: one is to come back while none takes metadata"
+  expect "stopped" emdadm stop emd0
+  expect "unloaded" rmmod emd
+  emd_load auto=0
+  expect "scanned without it" emdadm scan --degraded "$a" "$c"
+  wait_for 10 emd_runs emd0
+  all_refuse 1
+  again 7 &
+  writer=$!
+  wait_for 10 told metadata-error "writes have to wait"
+  refused EIO "written to no disk" "it is to come back" add emd0 "$b"
+  all_refuse 0
+  wait $writer || fail "the write failed"
+  reloaded
 }
 
 # gives_up FORMAT A B C: more is lost than redundancy bears, and no disk takes metadata. What waits for it fails: nobody will record the first loss, and no data comes of waiting.

@@ -59,7 +59,7 @@ swapping() {
   mapfile -t DISKS < <(disks)
   spare=${DISKS[members]}
   step "$format, $level: swapping"
-  expect "created" emdadm create --format "$format" --level "$level" --name swap --assume-clean --size ${SWAP}M "$@" --spare "$spare" "${DISKS[@]:0:members}"
+  expect "created" emdadm create --format "$format" --level "$level" --name swap --assume-clean --force --size ${SWAP}M "$@" --spare "$spare" "${DISKS[@]:0:members}"
   wait_for 10 emd_runs emd0
   mkswap /dev/emd0 >/dev/null
   swapon /dev/emd0
