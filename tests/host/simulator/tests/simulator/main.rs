@@ -6,6 +6,7 @@
 //! one likes.
 
 mod directed;
+mod words;
 
 use emd_simulator::history::{Menu, GROUP};
 use emd_simulator::mistake::Mistake;
@@ -61,7 +62,14 @@ fn keep_their_promises(menu: &Menu, usual: u64) {
         let violation = report.violation.expect("it failed before");
         panic!(
             "{}",
-            story(seed, &history, &violation, &shrink(&history, None), None)
+            story(
+                menu,
+                seed,
+                &history,
+                &violation,
+                &shrink(&history, None),
+                None
+            )
         );
     }
 }
@@ -243,7 +251,7 @@ fn a_failure_is_made_small() {
     let small = shrink(&history, mistake);
     assert!(small.ops.len() <= history.ops.len());
     assert!(run(&small, mistake, false).violation.is_some());
-    let text = story(seed, &history, &violation, &small, mistake);
+    let text = story(&menu, seed, &history, &violation, &small, mistake);
     assert!(text.contains("BROKEN PROMISE") && text.contains(&format!("SEED={seed}")));
 }
 
