@@ -416,14 +416,16 @@ pub struct RenameArgs {
 #[derive(Args)]
 #[command(after_help = "\
 Policies:
-  none    nothing: redundancy is taken as right after a crash
+  none    nothing: redundancy is taken as right after a crash, and a volume that lacks a member then
+          starts without force (DDF sets made by EMD only)
   resync  redundancy is established again after a crash; what a member held that is missing then may
           be wrong in stripes that were being written (the write hole)
-  log     the same, and partial parity is logged before a stripe is written: the hole is closed
+  log     the same, and partial parity is logged before a stripe is written: the hole is closed for all
+          that was not itself being written (RAID 4, 5 and 6 of DDF sets made by EMD; RAID 5 in Intel's
+          metadata; RAID 5 of md 1.x without a bitmap: a PPL)
 
-The array must be stopped; it has the new policy from its next start on. With `resync`, what
-is in its log is put right first, if that is due. Where the metadata's own log is a PPL, it is for
-RAID 5 only, and not beside a bitmap.
+Other metadata has `resync` only. The array must be stopped; it has the new policy from its next start
+on. With `resync`, what is in its log is put right first, if that is due.
 
 Examples:
   emdadm show data
