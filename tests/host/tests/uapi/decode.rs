@@ -3,7 +3,7 @@
 //! The ioctl decoder against wrong and random arguments: the right errno, never a panic.
 
 use crate::uapi_support::Program;
-use emd_core::model::{Layout, Level, Reason, Rotation};
+use emd_core::model::{CrashPolicy, Layout, Level, Reason, Rotation};
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::{decode, CallKind};
@@ -406,6 +406,48 @@ fn members_and_tasks() {
 }
 
 #[test]
+fn policy() {
+    let arg = |policy, reserved0, reserved1| PolicyArg {
+        target: TargetArg {
+            kind: TARGET_NUMBER,
+            number: 3,
+            ..TargetArg::default()
+        },
+        policy,
+        reserved0,
+        reserved1,
+        ..PolicyArg::default()
+    };
+    for (code, wanted) in [
+        (POLICY_NONE, CrashPolicy::None),
+        (POLICY_RESYNC, CrashPolicy::Resync),
+        (POLICY_LOG, CrashPolicy::Log),
+    ] {
+        match ask(NR_POLICY, &arg(code, 0, 0), &mut Program::root()) {
+            Ok(Request::Policy(request)) => {
+                assert_eq!(request.target, Target::Number(3));
+                assert_eq!(request.policy, wanted);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for code in [0, POLICY_LOG + 1, 99, u16::MAX] {
+        refused(NR_POLICY, &arg(code, 0, 0), EINVAL, "unknown policy");
+    }
+    refused(NR_POLICY, &arg(POLICY_LOG, 1, 0), EINVAL, "reserved0");
+    refused(NR_POLICY, &arg(POLICY_LOG, 0, 1), EINVAL, "reserved1");
+    for kind in [TARGET_SET, TARGET_ALL] {
+        let mut of_many = arg(POLICY_LOG, 0, 0);
+        of_many.target = TargetArg {
+            kind,
+            id: if kind == TARGET_SET { [7; 16] } else { [0; 16] },
+            ..TargetArg::default()
+        };
+        refused(NR_POLICY, &of_many, EINVAL, "");
+    }
+}
+
+#[test]
 fn every_call_judges_its_head() {
     for call in CallKind::ALL {
         let errno = |bytes: &[u8]| {
@@ -554,9 +596,9 @@ proptest! {
 
     /// Random bytes: an answer, in bounded time, and never a list longer than the limits.
     #[test]
-    fn random_arguments(nr in 0u32..12, mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+    fn random_arguments(at in 0..CallKind::ALL.len(), mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
                         honest in any::<bool>(), small_flags in any::<bool>(), memory in any::<[u64; 8]>()) {
-        let call = call(nr);
+        let call = CallKind::ALL[at];
         if honest {
             bytes.resize(bytes.len().max(call.bytes), 0);
             let size = bytes.len() as u32;
