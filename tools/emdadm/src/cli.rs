@@ -128,7 +128,7 @@ Examples:
   emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
   emdadm create --format ddf --level raid5 --chunk 64K --size 100G --name data --spare /dev/sdf /dev/sd[b-e]
   emdadm create --format ddf --level raid50 --spans 2 --name fast /dev/sd[b-g]
-  emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
+  emdadm create --set shelf1 --level raid0 --name scratch     (all disks of the set that are no spares)
   emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
   emdadm create --format ddf --level raid6 --name ssd --zero /dev/nvme[0-5]n1   (redundant at once, on disks that zero themselves)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
