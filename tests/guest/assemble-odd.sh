@@ -31,6 +31,21 @@ boot_1() {
   unload
   save without2
 
+  step "a stale disk that is set read-only stays as it is"
+  restore good disk2
+  before=$(host contents disk2)
+  blockdev --setro "$(disk disk2)"
+  load
+  # The time-out is over, and some more.
+  sleep 1.6
+  emdadm scan --degraded >/run/scan 2>&1 || true
+  say "$(head -c 600 /run/scan)"
+  expect "the others run without it" emd_is emd0 degraded
+  data_is_right
+  unchanged "nothing was written to it" "$before" disk2
+  unload
+  blockdev --setrw "$(disk disk2)"
+
   step "a stale disk is not trusted"
   # disk2 as it was is behind the others: it has to be rebuilt, or left alone, before it counts.
   restore good disk2
