@@ -16,7 +16,15 @@ use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Histories of the usual run, of each format.
-const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 200), ("md-1.2", 600)];
+const HISTORIES: &[(&str, u64)] = &[
+    ("ddf", 300),
+    ("asr", 800),
+    ("imsm", 300),
+    ("md-1.2", 600),
+    ("md-1.1", 100),
+    ("md-1.0", 100),
+    ("md-0.90", 200),
+];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
