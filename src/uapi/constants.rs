@@ -139,7 +139,7 @@ wire_constants! {
     FORMAT_SPARES_GLOBAL: u32 = 1 << 0;
     /// Format flag: records spares for one volume.
     FORMAT_SPARES_DEDICATED: u32 = 1 << 1;
-    /// Format flag: records how far a rebuild, an initialisation or a resync that was asked for got.
+    /// Format flag: records how far a rebuild, an initialisation or a resync got.
     FORMAT_CHECKPOINTS: u32 = 1 << 2;
     /// Format flag: records which regions are being written, so that only these are resynced.
     FORMAT_REGION_LOG: u32 = 1 << 3;

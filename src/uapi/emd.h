@@ -95,7 +95,7 @@
 
 #define EMD_FORMAT_SPARES_GLOBAL (1u << 0) /* Format flag: records spares for the whole set */
 #define EMD_FORMAT_SPARES_DEDICATED (1u << 1) /* Format flag: records spares for one volume */
-#define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild, an initialisation or a resync that was asked for got */
+#define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild, an initialisation or a resync got */
 /* Format flag: records which regions are being written, so that only these are resynced */
 #define EMD_FORMAT_REGION_LOG (1u << 3)
 #define EMD_FORMAT_BAD_RANGES (1u << 4) /* Format flag: records bad ranges */

@@ -417,12 +417,12 @@ pub struct RenameArgs {
 #[command(after_help = "\
 Policies:
   none    nothing: redundancy is taken as right after a crash, and a volume that lacks a member then
-          starts without force (DDF sets made by EMD only)
+          starts without force (DDF sets made by EMD or mdadm only)
   resync  redundancy is established again after a crash; what a member held that is missing then may
           be wrong in stripes that were being written (the write hole)
   log     the same, and partial parity is logged before a stripe is written: the hole is closed for all
-          that was not itself being written (RAID 4, 5 and 6 of DDF sets made by EMD; RAID 5 in Intel's
-          metadata; RAID 5 of md 1.x without a bitmap: a PPL)
+          that was not itself being written (RAID 4, 5 and 6 of DDF sets made by EMD or mdadm; RAID 5 in
+          Intel's metadata; RAID 5 of md 1.x without a bitmap: a PPL)
 
 Other metadata has `resync` only. The array must be stopped; it has the new policy from its next start
 on. With `resync`, what is in its log is put right first, if that is due.

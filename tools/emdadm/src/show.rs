@@ -157,7 +157,7 @@ pub fn formats(json: bool) -> Result<Outcome> {
     }
     say!(
         "\nCheckpoints, regions, bad ranges and the log are those of sets that EMD makes; sets of other makers may have\n\
-         no place for them (docs/formats/). A resync after a crash has no checkpoint."
+         no place for them (docs/formats/)."
     );
     Ok(Outcome::Done)
 }
