@@ -118,10 +118,10 @@ boot_2() {
   for array in five one; do wait_for 20 emd_settled $array; done
 
   step "md checks the redundancy"
+  expect "deleted" emdadm delete --force trusted
   emdadm stop --all >/dev/null
   rmmod emd
   md_assemble "${DISKS[@]}"
-  expect "deleted" emdadm delete --force trusted
   for array in five one; do
     expect "$array: md has nothing to sync" md_is_synced $array
     expect_equal "$array: md finds no mismatch" "$(md_mismatches $array)" 0
