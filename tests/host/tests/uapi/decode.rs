@@ -3,7 +3,7 @@
 //! The ioctl decoder against wrong and random arguments: the right errno, never a panic.
 
 use crate::uapi_support::Program;
-use emd_core::model::{CrashPolicy, Layout, Level, Reason, Rotation};
+use emd_core::model::{Layout, Level, Reason, Rotation};
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::{decode, CallKind};
@@ -29,12 +29,12 @@ fn bytes_of<T: Wire>(arg: &T) -> Vec<u8> {
     bytes
 }
 
-fn ask<T: Wire>(nr: u32, arg: &T, program: &mut Program) -> Result<Request, Reason> {
+pub fn ask<T: Wire>(nr: u32, arg: &T, program: &mut Program) -> Result<Request, Reason> {
     decode(&call(nr), &bytes_of(arg), program)
 }
 
 #[track_caller]
-fn refused<T: Wire>(nr: u32, arg: &T, errno: Error, words: &str) {
+pub fn refused<T: Wire>(nr: u32, arg: &T, errno: Error, words: &str) {
     match ask(nr, arg, &mut Program::root()) {
         Ok(request) => panic!("accepted: {request:?}"),
         Err(reason) => {
@@ -403,48 +403,6 @@ fn members_and_tasks() {
     );
     assert_eq!(task(TASK_OP_LIMITS, 0, 5, 4), Err(EINVAL));
     assert_eq!(task(9, 0, 0, 0), Err(EINVAL));
-}
-
-#[test]
-fn policy() {
-    let arg = |policy, reserved0, reserved1| PolicyArg {
-        target: TargetArg {
-            kind: TARGET_NUMBER,
-            number: 3,
-            ..TargetArg::default()
-        },
-        policy,
-        reserved0,
-        reserved1,
-        ..PolicyArg::default()
-    };
-    for (code, wanted) in [
-        (POLICY_NONE, CrashPolicy::None),
-        (POLICY_RESYNC, CrashPolicy::Resync),
-        (POLICY_LOG, CrashPolicy::Log),
-    ] {
-        match ask(NR_POLICY, &arg(code, 0, 0), &mut Program::root()) {
-            Ok(Request::Policy(request)) => {
-                assert_eq!(request.target, Target::Number(3));
-                assert_eq!(request.policy, wanted);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    for code in [0, POLICY_LOG + 1, 99, u16::MAX] {
-        refused(NR_POLICY, &arg(code, 0, 0), EINVAL, "unknown policy");
-    }
-    refused(NR_POLICY, &arg(POLICY_LOG, 1, 0), EINVAL, "reserved0");
-    refused(NR_POLICY, &arg(POLICY_LOG, 0, 1), EINVAL, "reserved1");
-    for kind in [TARGET_SET, TARGET_ALL] {
-        let mut of_many = arg(POLICY_LOG, 0, 0);
-        of_many.target = TargetArg {
-            kind,
-            id: if kind == TARGET_SET { [7; 16] } else { [0; 16] },
-            ..TargetArg::default()
-        };
-        refused(NR_POLICY, &of_many, EINVAL, "");
-    }
 }
 
 #[test]
