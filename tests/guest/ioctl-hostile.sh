@@ -43,11 +43,13 @@ boot_1() {
   expect "the array works" dd if=/dev/urandom of=/dev/emd0 bs=1M count=4 oflag=direct status=none
 
   step "the program in docs/ioctl.md"
+  expect "deleted" emdadm delete --force emd0
+  expect "created" emdadm create --format ddf --level raid5 --name listed --size 16M --assume-clean "$a" "$b" "$(disk disk3)"
   /emd/bin/ioctl-example >/run/said 2>&1 &
-  wait_for 10 grep -q "^/dev/emd0: data, raid1, 32768 sectors, state " /run/said
+  wait_for 10 grep -q "^/dev/emd0: listed, raid5, 32768 sectors, state 1$" /run/said
   say "ok: it lists the array"
   expect "one member fails" emdadm fail emd0 "$a"
-  expect "and the other" emdadm fail --force emd0 "$b"
+  expect "and another" emdadm fail --force emd0 "$b"
   wait_for 20 ended $!
   wait $! || fail "it ended with $?: $(tail -n 3 /run/said)"
   expect "it told of events until the array had failed" grep -q "^[0-9]*: kind [0-9]*, value [0-9]*" /run/said
