@@ -31,6 +31,19 @@ boot_1() {
   unload
   save without2
 
+  step "a stale disk that is set read-only stays as it is: its set is not started"
+  restore good disk2
+  before=$(host contents "${ALL[@]}")
+  blockdev --setro "$(disk disk2)"
+  load
+  # The time-out is over, and some more.
+  sleep 1.6
+  started && fail "was started"
+  refused_scan "disk [0-9:]+ is set read-only" --degraded
+  unchanged "nothing was written" "$before" "${ALL[@]}"
+  unload
+  blockdev --setrw "$(disk disk2)"
+
   step "a stale disk is not trusted"
   # disk2 as it was is behind the others: it has to be rebuilt, or left alone, before it counts.
   restore good disk2

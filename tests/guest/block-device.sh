@@ -13,8 +13,27 @@ source /emd/tests/guest/lib-raid.sh
 # limit ARRAY NAME: a queue limit.
 limit() { cat "/sys/block/$1/queue/$2"; }
 
-# ios ARRAY: reads and writes completed, and I/O in flight.
-ios() { awk '{print $1, $5, $9}' "/sys/block/$1/stat"; }
+# ios ARRAY: what was completed so far: reads and their sectors, writes and theirs, discards and theirs, flushes; and I/O in flight.
+ios() { awk '{print $1, $3, $5, $7, $12, $14, $16, $9}' "/sys/block/$1/stat"; }
+
+# counted TEXT ARRAY WANTED: so much of all these since BEFORE was taken, which is taken anew; * is any number.
+counted() {
+  local now nth got=()
+  read -r -a now < <(ios "$2")
+  for nth in {0..6}; do got+=($((now[nth] - BEFORE[nth]))); done
+  # shellcheck disable=SC2053 # a pattern
+  [[ "${got[*]}; ${now[7]}" == $3 ]] || fail "$1: reads, sectors, writes, sectors, discards, sectors, flushes; in flight: ${got[*]}; ${now[7]}, wanted $3"
+  say "ok: $1: counted"
+  BEFORE=("${now[@]}")
+}
+
+# linked ARRAY MEMBER...: these are what sysfs shows as its members, and no others.
+linked() {
+  local array=$1 name
+  shift
+  expect_equal "slaves of $array" "$(cd "/sys/block/$array/slaves" && echo *)" "$(printf '%s\n' "$@" | sort | xargs)"
+  for name; do [[ -e /sys/block/$name/holders/$array ]] || fail "$array is no holder of $name"; done
+}
 
 # flushes_of DISK...: how often each was flushed so far.
 flushes_of() {
@@ -80,11 +99,14 @@ gaps_in_blocks() {
   modprobe zram
   echo 64M >/sys/block/zram0/disksize
   expect_equal "before" "$(limit emd0 stable_writes)" 0
+  linked emd0 nullb0 nullb1
   expect "failed" emdadm fail gaps "${d[0]}"
   expect "removed" emdadm remove gaps "${d[0]}"
   expect "added" emdadm add gaps /dev/zram0
   wait_for 30 emd_settled gaps
   expect_equal "after" "$(limit emd0 stable_writes)" 1
+  linked emd0 nullb1 zram0
+  [[ ! -e /sys/block/nullb0/holders/emd0 ]] || fail "emd0 still holds the disk that was replaced"
   expect "failed" emdadm fail gaps "${d[1]}"
   expect_equal "one of the new member" "$(/emd/bin/odd-io nowait /dev/emd0 0)" "Resource temporarily unavailable"
   expect "what is there is as it was" cmp -n $((1 << 20)) <(known 8 $((1 << 20))) <(bytes 0 $((1 << 20)))
@@ -248,12 +270,7 @@ boot_1() {
   expect_equal "pages do not change while they are written" "$(limit $array stable_writes)" 1
 
   step "members are claimed, and shown in sysfs"
-  for name in "${d[@]:0:3}"; do
-    name=${name#/dev/}
-    [[ -e /sys/block/$array/slaves/$name ]] || fail "$name is no slave of $array"
-    [[ -e /sys/block/$name/holders/$array ]] || fail "$array is no holder of $name"
-  done
-  say "ok: slaves and holders"
+  linked $array "${d[0]#/dev/}" "${d[1]#/dev/}" "${d[2]#/dev/}"
   modprobe dm_mod
   expect "a free disk can be claimed" dmsetup create friend --table "0 2048 linear ${d[3]} 0"
   dmsetup remove --retry friend
@@ -261,13 +278,18 @@ boot_1() {
 
   step "statistics count what users do, once"
   local before after
-  read -r -a before < <(ios $array)
+  read -r -a BEFORE < <(ios $array)
   dd if=/dev/zero of=/dev/$array bs=64K count=16 oflag=direct 2>/dev/null
   dd if=/dev/$array of=/dev/null bs=64K count=8 iflag=direct 2>/dev/null
-  read -r -a after < <(ios $array)
-  expect_equal "reads" "$((after[0] - before[0]))" 8
-  expect_equal "writes" "$((after[1] - before[1]))" 16
-  expect_equal "nothing in flight" "${after[2]}" 0
+  counted "of 64 KiB, a chunk" $array "8 1024 16 2048 0 0 0; 0"
+  dd if=/dev/zero of=/dev/$array bs=1M count=2 oflag=direct 2>/dev/null
+  dd if=/dev/$array of=/dev/null bs=4K count=3 skip=5 iflag=direct 2>/dev/null
+  counted "of several stripes, and of parts of a chunk" $array "3 24 2 4096 0 0 0; 0"
+  # Of drivers like this one the kernel counts no flushes, md's neither.
+  dd if=/dev/zero of=/dev/$array bs=4K count=1 oflag=direct conv=fsync 2>/dev/null
+  counted "a write and a flush" $array "0 0 1 8 0 0 0; 0"
+  dd if=/dev/zero of=/dev/$array bs=4K count=2 oflag=direct,dsync 2>/dev/null
+  counted "writes that are flushed" $array "0 0 2 16 0 0 0; 0"
 
   step "fsync and O_DSYNC work, zeroes too"
   dd if=/dev/urandom of=/dev/$array bs=4K count=64 oflag=direct,dsync 2>/dev/null || fail "O_DSYNC"
@@ -295,7 +317,10 @@ boot_1() {
   expect_equal "logical block" "$(limit $array logical_block_size)" 512
   expect_equal "physical block" "$(limit $array physical_block_size)" 4096
   (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
+  read -r -a BEFORE < <(ios $array)
   dd if=/dev/urandom of=/dev/$array bs=1M count=4 oflag=direct 2>/dev/null
+  dd if=/dev/$array of=/dev/null bs=64K count=8 iflag=direct 2>/dev/null
+  counted "of a mirror" $array "8 1024 4 8192 0 0 0; 0"
   # Such a write goes as FUA, and a flush follows. Disks without FUA are flushed for each.
   mapfile -t FLUSHES < <(flushes_of "${d[@]:3:2}")
   dd if=/dev/urandom of=/dev/$array bs=4K count=8 oflag=direct,dsync 2>/dev/null
@@ -303,7 +328,10 @@ boot_1() {
   expect "zeroes" blkdiscard --zeroout --length 2097152 /dev/$array
   expect_equal "bytes that are not zero there" "$(bytes 0 2097152 | not_zero)" 0
   (($(limit $array write_zeroes_max_bytes) > 0)) || fail "no write-zeroes, though the members take them"
+  read -r -a BEFORE < <(ios $array)
   expect "discard" blkdiscard --offset 2097152 --length 1048576 /dev/$array
+  # (blkdiscard reads what is there first.)
+  counted "a discard" $array "* * 0 0 1 2048 0; 0"
   expect_equal "the copies are the same" \
     "$(dd if="${d[3]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)" \
     "$(dd if="${d[4]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)"

@@ -11,6 +11,7 @@
 source /emd/tests/guest/lib-raid.sh
 
 BYTES=60000 # of each file
+FORMAT=ddf
 
 boot_1() {
   modprobe emd clean_ms=200 start_timeout_ms=1500
@@ -21,6 +22,10 @@ boot_1() {
   beyond raid5 3 "disk2 disk3" --chunk 16K --size 24M
   beyond raid5 4 "disk2 disk3" --chunk 16K --size 24M --log
   beyond raid50 6 "disk1 disk2" --chunk 16K --size 40M --spans 2
+  beyond raid1e 5 "disk2 disk3" --chunk 16K --size 40M
+  FORMAT=md-1.2
+  beyond raid10 4 "disk1 disk2" --layout far=2 --chunk 16K --size 24M
+  beyond raid10 3 "disk2 disk3" --layout offset=2 --chunk 16K --size 24M
 }
 
 # beyond LEVEL MEMBERS DISKS OPTION...
@@ -30,7 +35,7 @@ beyond() {
   step "$level of $members loses $lost"
   for device in $(disks); do blkdiscard -q -f -z "$device" 2>/dev/null || true; done
   mapfile -t devices < <(disks)
-  expect "created" emdadm create -e ddf -l "$level" -n files --assume-clean --force "$@" "${devices[@]:0:members}"
+  expect "created" emdadm create -e "$FORMAT" -l "$level" -n files --assume-clean --force "$@" "${devices[@]:0:members}"
   wait_for 10 test -b /dev/emd0
   expect "mkfs.ext4" mkfs.ext4 -qF /dev/emd0
   mkdir -p /mnt/files

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Nothing that a program may throw at /dev/emd changes a set, breaks the kernel, or is let in without CAP_SYS_ADMIN.
+# The program in docs/ioctl.md does what it is there for.
 # disks: 3x80M virtio
 # emd: manual
 # timeout: 90
@@ -12,6 +13,8 @@ source /emd/tests/guest/lib-faults.sh
 
 HOSTILE=/emd/bin/ioctl-hostile
 SEED=${SEED:-20260501} CALLS=${CALLS:-50000}
+
+ended() { ! kill -0 "$1" 2>/dev/null; }
 
 boot_1() {
   ! whole || CALLS=300000
@@ -38,4 +41,16 @@ boot_1() {
   /emd/bin/ioctl-events 0 || fail "see above"
   say "ok: poll and read wake up, no gaps, the lost are counted"
   expect "the array works" dd if=/dev/urandom of=/dev/emd0 bs=1M count=4 oflag=direct status=none
+
+  step "the program in docs/ioctl.md"
+  expect "deleted" emdadm delete --force emd0
+  expect "created" emdadm create --format ddf --level raid5 --name listed --size 16M --assume-clean "$a" "$b" "$(disk disk3)"
+  /emd/bin/ioctl-example >/run/said 2>&1 &
+  wait_for 10 grep -q "^/dev/emd0: listed, raid5, 32768 sectors, state 1$" /run/said
+  say "ok: it lists the array"
+  expect "one member fails" emdadm fail emd0 "$a"
+  expect "and another" emdadm fail --force emd0 "$b"
+  wait_for 20 ended $!
+  wait $! || fail "it ended with $?: $(tail -n 3 /run/said)"
+  expect "it told of events until the array had failed" grep -q "^[0-9]*: kind [0-9]*, value [0-9]*" /run/said
 }

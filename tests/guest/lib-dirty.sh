@@ -344,11 +344,16 @@ emd_is_done() {
 }
 
 emd_has_resynced() {
-  local array resync="task-started resync, task-done" wanted=
+  local array resync="task-started resync, task-done" wanted='' did
   array=$(its_array)
   all_events /run/all-events
   if [[ $kind == rebuilding ]]; then
-    say "$name: EMD: $(emd_has_done_of "$array")"
+    # One rebuild, and at most one resync, before or behind it.
+    did=$(emd_has_done_of "$array")
+    say "$name: EMD: $did"
+    did=${did/"$resync"/}
+    did=${did#, }
+    expect_equal "$name: what EMD did, but for a resync" "${did%, }" "task-started rebuild, task-done"
     return
   fi
   if is_blank; then

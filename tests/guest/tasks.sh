@@ -41,12 +41,18 @@ check_and_repair() {
   expect_equal "one place differs" "$(mismatches five)" 1
   expect_equal "it is where it was spoilt" "$(emd_get five '.mismatches[0] | (.first_sector <= 1296 and .first_sector + .sectors > 1296)')" true
   right "RAID5 cannot know that it was the parity; it was" five "$sums"
+  expect "the place is listed for people" emdadm show --mismatches five
+  emdadm show --mismatches five >/run/said
+  expect "with nothing written" grep -qE '^ +[0-9]+ +[0-9]+ +- +- *$' /run/said
   expect "a repair" emdadm repair --wait five
   expect_equal "it says what it chose, and why" "$(chosen five)" "1 parity-rewritten"
+  emdadm show --mismatches five >/run/said
+  expect "and to people" grep -qE '^ +[0-9]+ +[0-9]+ +slot 1 +parity-rewritten *$' /run/said
   expect "a check, by its exit code" emdadm check --wait --check five
   expect_equal "nothing differs any more" "$(mismatches five)" 0
   right "the data" five "$sums"
-  expect "the places are listed for people" emdadm show --mismatches five
+  emdadm show --mismatches five >/run/said
+  expect "to people too" grep -q "no place is known that does not agree" /run/said
   expect "deleted" emdadm delete --force five
 
   step "check and repair: RAID6 knows which member is wrong"

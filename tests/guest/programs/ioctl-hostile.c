@@ -288,6 +288,17 @@ static void wrong_lists(void)
 	FRESH(rename), rename.target.kind = EMD_TARGET_NUMBER, strcpy(rename.name, "a\tb");
 	refused("RENAME, control characters", EMD_IOC_RENAME, &rename, EINVAL, 1);
 
+	struct emd_policy policy;
+#define POLICY() (FRESH(policy), policy.target.kind = EMD_TARGET_NUMBER, policy.policy = EMD_POLICY_LOG)
+	POLICY(), policy.policy = 0;
+	refused("POLICY, none given", EMD_IOC_POLICY, &policy, EINVAL, 1);
+	POLICY(), policy.policy = 99;
+	refused("POLICY, an unknown one", EMD_IOC_POLICY, &policy, EINVAL, 1);
+	POLICY(), policy.reserved0 = 1;
+	refused("POLICY, reserved field", EMD_IOC_POLICY, &policy, EINVAL, 1);
+	POLICY(), policy.reserved1 = 1;
+	refused("POLICY, other reserved field", EMD_IOC_POLICY, &policy, EINVAL, 1);
+
 	struct emd_task task;
 	FRESH(task), task.target.kind = EMD_TARGET_NUMBER;
 	refused("TASK, no operation", EMD_IOC_TASK, &task, EINVAL, 1);

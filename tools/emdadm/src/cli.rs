@@ -128,7 +128,7 @@ Examples:
   emdadm create --format ddf --level raid1 --name boot /dev/sdb /dev/sdc
   emdadm create --format ddf --level raid5 --chunk 64K --size 100G --name data --spare /dev/sdf /dev/sd[b-e]
   emdadm create --format ddf --level raid50 --spans 2 --name fast /dev/sd[b-g]
-  emdadm create --set 7f0c… --level raid0 --name scratch      (disks of the set, as the kernel picks)
+  emdadm create --set shelf1 --level raid0 --name scratch     (all disks of the set that are no spares)
   emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
   emdadm create --format ddf --level raid6 --name ssd --zero /dev/nvme[0-5]n1   (redundant at once, on disks that zero themselves)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
@@ -416,14 +416,16 @@ pub struct RenameArgs {
 #[derive(Args)]
 #[command(after_help = "\
 Policies:
-  none    nothing: redundancy is taken as right after a crash
+  none    nothing: redundancy is taken as right after a crash, and a volume that lacks a member then
+          starts without force (DDF sets made by EMD or mdadm only)
   resync  redundancy is established again after a crash; what a member held that is missing then may
           be wrong in stripes that were being written (the write hole)
-  log     the same, and partial parity is logged before a stripe is written: the hole is closed
+  log     the same, and partial parity is logged before a stripe is written: the hole is closed for all
+          that was not itself being written (RAID 4, 5 and 6 of DDF sets made by EMD or mdadm; RAID 5 in
+          Intel's metadata; RAID 5 of md 1.x without a bitmap: a PPL)
 
-The array must be stopped; it has the new policy from its next start on. With `resync`, what
-is in its log is put right first, if that is due. Where the metadata's own log is a PPL, it is for
-RAID 5 only, and not beside a bitmap.
+Other metadata has `resync` only. The array must be stopped; it has the new policy from its next start
+on. With `resync`, what is in its log is put right first, if that is due.
 
 Examples:
   emdadm show data

@@ -155,5 +155,9 @@ pub fn formats(json: bool) -> Result<Outcome> {
         }
         text::print_table(&table, "  ");
     }
+    say!(
+        "\nCheckpoints, regions, bad ranges and the log are those of sets that EMD makes; sets of other makers may have\n  \
+         no place for them (docs/formats/)."
+    );
     Ok(Outcome::Done)
 }

@@ -89,7 +89,8 @@ def _overlay() -> bytes:
         for source in places.HOST_SAMPLES:
             archive.file(f"emd/{source.relative_to(places.CLONE)}", source)
         for source in sorted((places.GUEST_TESTS / "programs").glob("*.c")):
-            archive.file(f"emd/bin/{source.stem}", _program(source), 0o755)
+            archive.file(f"emd/bin/{source.stem}", _program(source.stem, source.read_text()), 0o755)
+        archive.file("emd/bin/ioctl-example", _program("ioctl-example", _example()), 0o755)
         if places.EMDADM.exists():
             archive.file("usr/sbin/emdadm", places.EMDADM, 0o755)
         if places.MODULE.exists():
@@ -107,18 +108,26 @@ def write(path: Path, extras):
         whole.write(overlay())
 
 
-def _program(source: Path) -> Path:
-    """A test's own C program, compiled."""
+def _example() -> str:
+    """The complete program in docs/ioctl.md, as it stands there."""
+    examples = re.findall(r"^```c\n(.*?)^```", (places.CLONE / "docs/ioctl.md").read_text(), re.DOTALL | re.MULTILINE)
+    return next(example for example in examples if "int main(" in example)
+
+
+def _program(name: str, text: str) -> Path:
+    """A C program of the tests', compiled."""
+    folders = [places.UAPI, places.GUEST_TESTS / "programs"]
 
     def write(stream):
         with tempfile.TemporaryDirectory() as folder:
-            program = Path(folder, "program")
-            command = [GUEST_CC, *GUEST_CFLAGS, "-I", places.UAPI, "-o", program, source]
+            source, program = Path(folder, f"{name}.c"), Path(folder, "program")
+            source.write_text(text)
+            command = [GUEST_CC, *GUEST_CFLAGS, *(f"-I{path}" for path in folders), "-o", program, source]
             subprocess.run(command, check=True)
             stream.write(program.read_bytes())
 
-    headers = [path.read_text() for folder in (places.UAPI, source.parent) for path in sorted(folder.glob("*.h"))]
-    return _cached(f"program-{source.stem}", _digest(source.read_text(), *headers, *GUEST_CFLAGS), write)
+    headers = [path.read_text() for folder in folders for path in sorted(folder.glob("*.h"))]
+    return _cached(f"program-{name}", _digest(text, *headers, *GUEST_CFLAGS), write)
 
 
 def _add_emd_module(archive: Archive):

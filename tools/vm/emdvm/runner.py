@@ -65,15 +65,30 @@ def run(spec, on_line=None, mode="test") -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     with (places.RUNS / f"{spec.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(folder)
+        put_aside(folder)
         folder.mkdir()
         started = time.monotonic()
         job = Run(spec, folder, on_line, mode)
         passed, reason = job.all_boots()
         if passed:
-            for path in [folder / "initrd", *folder.glob("*.img")]:
-                path.unlink(missing_ok=True)
+            _leave_logs(folder)
         return Result(spec.name, passed, time.monotonic() - started, job.cpu_seconds, reason, job.tail)
+
+
+def _leave_logs(folder: Path):
+    for path in [folder / "initrd", *folder.glob("*.img")]:
+        path.unlink(missing_ok=True)
+
+
+def put_aside(folder: Path):
+    """What the last run of the same test left becomes NAME.before, without its disks."""
+    _leave_logs(folder)
+    if any(folder.iterdir()):
+        before = folder.with_name(f"{folder.name}.before")
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+    else:
+        folder.rmdir()
 
 
 class Run:

@@ -136,7 +136,7 @@ fn redundant() -> Vec<Level> {
 pub const GROUP: u64 = 8;
 
 /// What histories are made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Menu {
     /// Formats.
     pub formats: Vec<&'static str>,

@@ -51,15 +51,17 @@ pub mod sim;
 pub mod task;
 pub mod torn;
 pub mod users;
+pub mod words;
 pub mod worker;
 
-use history::History;
+use history::{History, Menu};
 use mistake::Mistake;
 use sim::{run, Violation};
 
 /// A failure for people: what broke, how to replay it, and the smallest history found that breaks a
 /// promise too, step by step.
 pub fn story(
+    menu: &Menu,
     seed: u64,
     history: &History,
     violation: &Violation,
@@ -67,11 +69,12 @@ pub fn story(
     mistake: Option<Mistake>,
 ) -> String {
     let mut text = format!(
-        "seed {seed}: broken promise: {}\n  {}\n  {:?}, {} happenings\nreplay: make simulate SEED={seed}",
+        "seed {seed}: broken promise: {}\n  {}\n  {:?}, {} happenings\nreplay: make simulate{} SEED={seed}",
         violation.promise,
         violation.text,
         history.config,
         history.ops.len(),
+        menu.words(),
     );
     if let Some(mistake) = mistake {
         text += &format!(" MISTAKE={mistake:?}");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make simulate SECONDS=n [SEED=n] [FORMAT=…] [KIND=…] [MISTAKE=…] [ALL=1]`.
+//! `make simulate SECONDS=n [SEED=n] [MISTAKE=…] [ALL=1]`, and the words of [`emd_simulator::words`].
 //!
 //! With `ALL` a failure is no end: those that were found are listed at the end.
 
 #![forbid(unsafe_code)]
 
-use emd_simulator::history::{Menu, WriteHole, GROUP};
+use emd_simulator::history::{Menu, GROUP};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
 use emd_simulator::sim::{run, Report};
@@ -27,22 +27,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn main() {
-    let mut menu = Menu::usual();
-    if let Some(format) = variable("FORMAT") {
-        menu = Menu::of(&format).unwrap_or_else(|| panic!("no format is called {format}"));
-    }
-    match variable("KIND").as_deref() {
-        None => {}
-        Some("regions") => menu = menu.with_regions(),
-        Some("bad-ranges") => menu = menu.with_bad_ranges(),
-        Some("two-levels") => menu = menu.with_two_levels(),
-        Some("late-joiners") => menu = menu.with_late_joiners(),
-        Some(other) => panic!("no kind is called {other}"),
-    }
-    if variable("HOLE").as_deref() == Some("closed") {
-        menu.hole = WriteHole::Closed;
-    }
-    menu.metadata_errors |= variable("METADATA_ERRORS").is_some();
+    let menu = Menu::from_words(variable).unwrap_or_else(|why| panic!("{why}"));
     let mistake = variable("MISTAKE")
         .map(|name| Mistake::by_name(&name).unwrap_or_else(|| panic!("one of {:?}", Mistake::ALL)));
     if let Some(seed) = number("SEED") {
@@ -151,6 +136,7 @@ fn replay(menu: &Menu, seed: u64, mistake: Option<Mistake>) -> bool {
     println!(
         "{}",
         emd_simulator::story(
+            menu,
             seed,
             &history,
             violation,

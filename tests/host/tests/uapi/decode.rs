@@ -29,12 +29,12 @@ fn bytes_of<T: Wire>(arg: &T) -> Vec<u8> {
     bytes
 }
 
-fn ask<T: Wire>(nr: u32, arg: &T, program: &mut Program) -> Result<Request, Reason> {
+pub fn ask<T: Wire>(nr: u32, arg: &T, program: &mut Program) -> Result<Request, Reason> {
     decode(&call(nr), &bytes_of(arg), program)
 }
 
 #[track_caller]
-fn refused<T: Wire>(nr: u32, arg: &T, errno: Error, words: &str) {
+pub fn refused<T: Wire>(nr: u32, arg: &T, errno: Error, words: &str) {
     match ask(nr, arg, &mut Program::root()) {
         Ok(request) => panic!("accepted: {request:?}"),
         Err(reason) => {
@@ -554,9 +554,9 @@ proptest! {
 
     /// Random bytes: an answer, in bounded time, and never a list longer than the limits.
     #[test]
-    fn random_arguments(nr in 0u32..12, mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+    fn random_arguments(at in 0..CallKind::ALL.len(), mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
                         honest in any::<bool>(), small_flags in any::<bool>(), memory in any::<[u64; 8]>()) {
-        let call = call(nr);
+        let call = CallKind::ALL[at];
         if honest {
             bytes.resize(bytes.len().max(call.bytes), 0);
             let size = bytes.len() as u32;

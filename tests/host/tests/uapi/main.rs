@@ -6,5 +6,6 @@ mod call;
 mod decode;
 mod errnos;
 mod header;
+mod policy;
 mod records;
 mod uapi_support;

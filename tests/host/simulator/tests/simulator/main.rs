@@ -6,6 +6,7 @@
 //! one likes.
 
 mod directed;
+mod words;
 
 use emd_simulator::history::{Menu, GROUP};
 use emd_simulator::mistake::Mistake;
@@ -15,7 +16,15 @@ use emd_simulator::story;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Histories of the usual run, of each format.
-const HISTORIES: &[(&str, u64)] = &[("ddf", 150), ("asr", 800), ("imsm", 200), ("md-1.2", 600)];
+const HISTORIES: &[(&str, u64)] = &[
+    ("ddf", 300),
+    ("asr", 800),
+    ("imsm", 300),
+    ("md-1.2", 600),
+    ("md-1.1", 100),
+    ("md-1.0", 100),
+    ("md-0.90", 200),
+];
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
@@ -61,7 +70,14 @@ fn keep_their_promises(menu: &Menu, usual: u64) {
         let violation = report.violation.expect("it failed before");
         panic!(
             "{}",
-            story(seed, &history, &violation, &shrink(&history, None), None)
+            story(
+                menu,
+                seed,
+                &history,
+                &violation,
+                &shrink(&history, None),
+                None
+            )
         );
     }
 }
@@ -243,7 +259,7 @@ fn a_failure_is_made_small() {
     let small = shrink(&history, mistake);
     assert!(small.ops.len() <= history.ops.len());
     assert!(run(&small, mistake, false).violation.is_some());
-    let text = story(seed, &history, &violation, &small, mistake);
+    let text = story(&menu, seed, &history, &violation, &small, mistake);
     assert!(text.contains("BROKEN PROMISE") && text.contains(&format!("SEED={seed}")));
 }
 
