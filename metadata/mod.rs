@@ -24,6 +24,7 @@ use crate::model::{
     Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog, Level,
     LoggedWrite, Reason, Set, Slot, Source, Text, UpdatePlan, VolumeIndex,
 };
+use crate::reason;
 use kernel::prelude::*;
 
 /// Most bytes that probing one disk may read, over all rounds.
@@ -301,6 +302,15 @@ pub trait MetadataSet: Send + Sync {
     ) -> Result<bool> {
         Ok(false)
     }
+}
+
+/// Why a format in which a disk is in one volume takes no [`Event::DiskReinstated`]: nothing records the loss of a disk that
+/// its only volume cannot do without.
+pub(crate) fn never_lost() -> Reason {
+    reason!(
+        EOPNOTSUPP,
+        "the format calls no member of a volume without redundancy lost"
+    )
 }
 
 /// [`MetadataSet::largest_volume`] of a format whose `draft` checks a specification and gives the size, in sectors, that

@@ -250,6 +250,7 @@ impl DdfSet {
             Event::DiskMissing(disk) => self.disk_missing(disk),
             Event::DiskAdded(ref offer) => self.disk_added(offer, context),
             Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskReinstated(disk, ref facts) => self.disk_reinstated(disk, facts, context),
             Event::DiskRemoved(disk) => self.disk_removed(disk, context),
             Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role, context),
             Event::SpareActivated { volume, slot, disk } => {

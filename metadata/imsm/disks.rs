@@ -120,13 +120,16 @@ impl ImsmSet {
     }
 
     /// Refuses when what is on `disk` may be all that is left of a volume, or may decide what a
-    /// volume is.
-    fn check_expendable(&self, disk: DiskIndex) -> Checked {
+    /// volume is. `counts`: it stays in volumes without redundancy.
+    fn check_expendable(&self, disk: DiskIndex, counts: bool) -> Checked {
         for (index, volume) in self.set.live_volumes() {
             if !volume.members.iter().any(|m| m.disk == Some(disk)) {
                 continue;
             }
             let refused = matches!(volume.access, Access::Refused(_));
+            if counts && !refused && !volume.shape.level.is_redundant() {
+                continue;
+            }
             if refused || map_state(&volume.shape, &volume.members, &is_lost) == map::LOST {
                 return Err(reason!(
                     EBUSY,
@@ -145,6 +148,34 @@ impl ImsmSet {
         facts: &DiskFacts,
         context: &Context,
     ) -> Checked {
+        self.take_back(disk, facts, false, context)
+    }
+
+    /// [`crate::model::Event::DiskReinstated`].
+    #[inline(never)]
+    pub fn disk_reinstated(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        context: &Context,
+    ) -> Checked {
+        if self.set.irreplaceable(disk).is_none() {
+            return Err(reason!(
+                EINVAL,
+                "no volume without redundancy lost disk {disk}"
+            ));
+        }
+        self.take_back(disk, facts, true, context)
+    }
+
+    /// A lost disk is here again. `counts`: what it holds does in volumes without redundancy.
+    fn take_back(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        counts: bool,
+        context: &Context,
+    ) -> Checked {
         let model = self.live_disk(disk)?;
         let (state, known) = (model.state, model.facts);
         if state == DiskState::Online && known.is_some() {
@@ -152,7 +183,7 @@ impl ImsmSet {
         }
         let serial = self.check_joining(facts, Some(disk))?;
         self.check_idle(disk)?;
-        self.check_expendable(disk)?;
+        self.check_expendable(disk, counts)?;
         let entry = self.entry(disk);
         if entry.is_none() && state == DiskState::Stale {
             return Err(reason!(
@@ -188,6 +219,9 @@ impl ImsmSet {
             model.failure_predicted = false;
         }
         self.lower_limit(limit);
+        if counts {
+            self.reinstate(disk);
+        }
         self.forget(disk);
         match entry {
             Some(entry) => {

@@ -10,7 +10,7 @@ use super::model::{is_empty, map_state};
 use super::serial;
 use super::set::{random_number, ImsmSet};
 use crate::model::{
-    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, VolumeIndex,
+    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -154,10 +154,21 @@ impl ImsmSet {
         }
     }
 
+    /// `disk` holds what it should in volumes without redundancy.
+    pub(super) fn reinstate(&mut self, disk: DiskIndex) {
+        let lone = |model: &&mut Volume| !model.deleted && !model.shape.level.is_redundant();
+        for model in self.set.volumes.iter_mut().filter(lone) {
+            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                member.state = MemberState::InSync;
+            }
+        }
+    }
+
     /// Takes `disk` out of every volume whose lost member it was.
     pub(super) fn forget(&mut self, disk: DiskIndex) {
         for model in self.set.volumes.iter_mut().filter(|model| !model.deleted) {
-            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+            let lost = |member: &&mut Member| member.disk == Some(disk) && is_empty(member);
+            for member in model.members.iter_mut().filter(lost) {
                 member.disk = None;
                 member.state = MemberState::Missing;
             }

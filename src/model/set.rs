@@ -499,6 +499,17 @@ impl Set {
             .map(|(index, _)| index)
     }
 
+    /// A volume without redundancy that has `disk` as a lost member: only what is on that disk can bring it back.
+    pub fn irreplaceable(&self, disk: DiskIndex) -> Option<VolumeIndex> {
+        let mut lost = self.memberships(disk).filter(|(volume, _, member)| {
+            matches!(member.state, MemberState::Failed | MemberState::Missing)
+                && self
+                    .volume(*volume)
+                    .is_some_and(|volume| !volume.shape.level.is_redundant())
+        });
+        lost.next().map(|(volume, _, _)| volume)
+    }
+
     /// Every place where `disk` is a member: volume and slot.
     pub fn memberships(
         &self,

@@ -5,6 +5,7 @@
 //! ```text
 //!  not known, or here already ───────────────────────────────► left alone
 //!  recorded as failed ───────────────────────────────────────► left alone: a person may add it again
+//!  recorded as lost, and all there is of a part of a volume without redundancy ► the same: by force what it holds counts
 //!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
 //!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
 //!                        │                                            here they take their places, with their data
@@ -58,15 +59,18 @@ impl ManagedSet {
                 self.tell_stranger(dev, "its set has it as failed: add it again by hand");
                 false
             }
+            Some((index, _)) if self.lock().known()?.irreplaceable(index).is_some() => {
+                self.tell_stranger(
+                    dev,
+                    "a volume that has it as lost cannot do without it: stop that one and add it by force, and what it holds counts",
+                );
+                false
+            }
             Some((index, _)) => self.take_known(index, alone.set(), dev)?,
         };
         drop(change);
         if may_start {
-            let policy = Policy {
-                degraded: false,
-                force: false,
-            };
-            self.start(policy, None)?;
+            self.start(Policy::COMPLETE, None)?;
         }
         self.kick_keeper();
         Ok(())

@@ -105,7 +105,7 @@ impl<F: Family> World<F> {
         };
         let subject = match event {
             Event::DiskAdded(offer) => Some(offer.facts.key),
-            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskReturned(_, facts) | Event::DiskReinstated(_, facts) => Some(facts.key),
             Event::DiskRemoved(disk) => self
                 .set
                 .set()
