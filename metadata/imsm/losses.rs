@@ -188,6 +188,25 @@ impl ImsmSet {
         })
     }
 
+    /// Whether a volume names a disk that works in a slot that is empty.
+    pub(super) fn has_kept_place(&self, disk: DiskIndex) -> bool {
+        let works = self
+            .live_disk(disk)
+            .is_ok_and(|model| model.state == DiskState::Online && model.facts.is_some());
+        let Some(entry) = self.entry(disk).filter(|_| works && self.frozen.is_none()) else {
+            return false;
+        };
+        let raw = self.mpb.raw();
+        self.set.live_volumes().any(|(index, model)| {
+            self.record(index).is_some_and(|at| {
+                let map = raw.map_at(at, Which::First);
+                (0u16..).zip(model.members.iter()).any(|(slot, member)| {
+                    member.disk.is_none() && raw.order(map, slot) & map::DISK == u32::from(entry)
+                })
+            })
+        })
+    }
+
     /// Where the last member ends that an entry has a slot of, with its log.
     pub(super) fn named_end(&self, entry: u8) -> Option<u64> {
         let raw = self.mpb.raw();

@@ -158,6 +158,10 @@ impl MetadataSet for ImsmSet {
         }
     }
 
+    fn keeps_place(&self, disk: DiskIndex) -> bool {
+        self.has_kept_place(disk)
+    }
+
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
         self.entry(disk).is_some()
     }

@@ -19,6 +19,7 @@ impl ManagedSet {
     #[inline(never)]
     pub(super) fn use_spares(&self) {
         let mut inner = self.lock();
+        inner.recall_returned();
         for volume in 0..inner.entries_len() {
             while let Some(slot) = inner.next_empty(volume, None) {
                 let lost = inner.disk_in(volume, slot);

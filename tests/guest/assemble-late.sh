@@ -132,6 +132,26 @@ boot_1() {
   slipped ddf
   slipped imsm
 
+  step "imsm: a disk that is back while its volume is stopped has its place kept, and takes it at the next start"
+  load
+  emdadm create --format imsm --force --level raid1 --name data --size 24M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  written /dev/emd0 15
+  local set
+  set=$(emdadm show --json | jq -r '.sets[0].id')
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  emdadm stop emd0 >/dev/null
+  plug disk2
+  expect "add" emdadm add "$set" "$(disk disk2)"
+  unload
+  load
+  wait_for 20 emd_runs emd0
+  wait_for 40 emd_settled emd0
+  expect_equal "it is rebuilt" "$(emd_state emd0)" optimal
+  expect "the data" holds /dev/emd0 15
+  emdadm delete --force emd0 >/dev/null
+  rmmod emd
+
   step "two volumes of a set on disks of their own; one waits for its disks while the other one runs"
   load
   emdadm create --format ddf --force --set-name shelf "$(disk disk1)" "$(disk disk2)" "$(disk disk3)" "$(disk disk4)" >/dev/null
