@@ -22,7 +22,8 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Access, Checked, DiskIndex, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Volume,
+    VolumeIndex,
 };
 use crate::personalities::Health;
 use crate::reason;
@@ -85,6 +86,7 @@ impl ManagedSet {
         }
         // Disks are closed without the lock: it goes first.
         let mut inner = self.lock();
+        let spare_for = inner.spare_for(dev, alone);
         match inner.standing_of(self, index, alone, &claimed)? {
             Standing::Apart => {
                 drop(inner);
@@ -98,7 +100,7 @@ impl ManagedSet {
                 drop(inner);
                 claimed.truncate(1);
                 if let Some(device) = claimed.pop() {
-                    self.return_claimed(index, device)?;
+                    self.return_claimed(index, device, spare_for)?;
                 }
                 Ok(false)
             }
@@ -155,20 +157,34 @@ impl ManagedSet {
         Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
     }
 
-    /// Claims a disk that was missing and records that it is here as a blank one. Called with
-    /// `change` held.
+    /// Claims a disk that was missing, of which alone the set `alone` was made, and records that it is here as a blank one.
+    /// Called with `change` held.
     #[inline(never)]
-    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
-        self.return_claimed(index, claim(dev)?)
+    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev, alone: &Set) -> Checked {
+        let spare_for = self.lock().spare_for(dev, alone);
+        self.return_claimed(index, claim(dev)?, spare_for)
     }
 
-    fn return_claimed(&self, index: DiskIndex, device: Arc<BlockDevice>) -> Checked {
+    /// `spare_for`: by its own metadata it is a spare for this volume, which the set's need not say.
+    fn return_claimed(
+        &self,
+        index: DiskIndex,
+        device: Arc<BlockDevice>,
+        spare_for: Option<VolumeIndex>,
+    ) -> Checked {
         let dev = device.dev();
         let facts = probe::facts(&device);
         let mut inner = self.lock();
         let event = Event::DiskReturned(index, facts);
         inner.record_with(&self.shared, &event, device, || Ok(()))?;
         inner.returned.insert(index);
+        let role = inner.known()?.disk(index).map(|disk| disk.role);
+        if let (Some(volume), Some(DiskRole::Unused)) = (spare_for, role) {
+            let event = Event::SpareAssigned(index, SpareRole::Dedicated(volume));
+            if let Err(reason) = inner.record(&self.shared, &event) {
+                log!(pr_warn, "disk {dev} is no spare any more: {reason}");
+            }
+        }
         drop(inner);
         self.say_back(dev);
         Ok(())
@@ -219,6 +235,21 @@ impl Inner {
             true => Standing::Complete(joint),
             false => Standing::Early,
         })
+    }
+
+    /// The volume that the disk `dev` is a spare for, by the set `alone` that was made of it alone.
+    fn spare_for(&self, dev: Dev, alone: &Set) -> Option<VolumeIndex> {
+        let role = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.role);
+        let Some(DiskRole::DedicatedSpare(volume)) = role else {
+            return None;
+        };
+        let id = alone.volume(volume)?.id;
+        let mut ours = self.model()?.live_volumes();
+        ours.find(|(_, volume)| volume.id == id)
+            .map(|(index, _)| index)
     }
 
     /// Lets `metadata` stand for the set, with the `claimed` disks in their places.

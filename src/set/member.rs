@@ -8,6 +8,7 @@ use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
 use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
+use crate::metadata::MetadataSet;
 use crate::model::{
     Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Slot, SpareRole,
     VolumeIndex,
@@ -239,7 +240,9 @@ impl ManagedSet {
         let known = self.lock().index_of(dev);
         let index = match known {
             Some(index) => Some(index),
-            None => self.place_to_return(operations, dev)?,
+            None => self
+                .place_to_return(operations, dev)?
+                .map(|(index, _)| index),
         };
         let Some(index) = index else { return Ok(None) };
         let lone = self.lock().known()?.irreplaceable(index);
@@ -277,16 +280,20 @@ impl ManagedSet {
 
     /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
     fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
-        let index = self.place_to_return(operations, dev)?;
-        if let Some(index) = index {
-            self.return_disk(index, dev)?;
-        }
-        Ok(index)
+        let Some((index, alone)) = self.place_to_return(operations, dev)? else {
+            return Ok(None);
+        };
+        self.return_disk(index, dev, alone.set())?;
+        Ok(Some(index))
     }
 
-    /// The place of a disk of this very set that is missing, or failed and was taken away.
+    /// The place of a disk of this very set that is missing, or failed and was taken away; and the set made of it alone.
     #[inline(never)]
-    fn place_to_return(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
+    fn place_to_return(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+    ) -> Checked<Option<(DiskIndex, KBox<dyn MetadataSet>)>> {
         let device = BlockDevice::open(dev, Mode::Read)
             .map_err(|errno| reason!(errno, "disk {dev} cannot be opened"))?;
         let found = probe::probe_one(self.format, &device, operations.io.as_mut())?;
@@ -299,7 +306,7 @@ impl ManagedSet {
         }
         let alone = assemble_one(self.format, &image)?;
         let place = self.old_place(dev, alone.set())?;
-        Ok(place.map(|(index, _)| index))
+        Ok(place.map(|(index, _)| (index, alone)))
     }
 
     /// Puts a disk into the first empty place of a volume that takes it.

@@ -73,9 +73,9 @@ impl Inner {
         }
         let set = self.model()?;
         match set.disk(disk)?.role {
+            DiskRole::DedicatedSpare(of) => (of == volume).then_some(1),
             // Its old place, or any: formats may have forgotten which it was.
             _ if self.returned.contains(disk) => Some(0),
-            DiskRole::DedicatedSpare(of) if of == volume => Some(1),
             DiskRole::GlobalSpare => Some(2),
             _ => None,
         }
@@ -87,6 +87,19 @@ impl Inner {
         self.next_empty(volume, None).is_some()
             && (0..self.devices.len() as DiskIndex)
                 .all(|disk| self.spare_rank(volume, disk).is_none())
+    }
+
+    /// What came back before a restart, and has its place kept, may take it as well.
+    fn recall_returned(&mut self) {
+        for disk in 0..self.devices.len() as DiskIndex {
+            if self
+                .metadata
+                .as_ref()
+                .is_some_and(|set| set.keeps_place(disk))
+            {
+                self.returned.insert(disk);
+            }
+        }
     }
 
     /// What came back and has a place again (in all volumes that could use it) is a member as others
