@@ -91,6 +91,19 @@ impl Table {
         self.members.get(usize::from(slot))?.as_ref()
     }
 
+    /// Users did I/O on the array at tick `now`.
+    fn note_use(&self, now: u64) {
+        for member in self.members.iter().flatten() {
+            member.device.note_use(now);
+        }
+    }
+
+    /// Whether a member was used, by this array or others, at most `ticks` before `now`.
+    fn was_used(&self, now: u64, ticks: u64) -> bool {
+        let mut members = self.members.iter().flatten();
+        members.any(|member| now.wrapping_sub(member.device.last_use()) <= ticks)
+    }
+
     /// Counts a read or write of a member that failed.
     fn count_error(&self, slot: Slot, is_read: bool) {
         if let Some(member) = self.member(slot) {
@@ -305,13 +318,21 @@ impl Array {
         }
     }
 
-    /// Notes that I/O came by, at the price of a write only once a tick.
-    fn touch(&self, is_write: bool) {
+    /// Notes that users' I/O came by, at the price of writes only once a tick: here, and at the members, for the tasks of
+    /// other arrays that have them too.
+    fn touch(pass: &ArrayPass, is_write: bool) {
         let now = crate::block::context::jiffies() as u64;
-        if self.last_io.load(Ordering::Relaxed) != now {
-            self.last_io.store(now, Ordering::Relaxed);
+        if pass.last_io.load(Ordering::Relaxed) != now {
+            pass.last_io.store(now, Ordering::Relaxed);
+            pass.table().note_use(now);
         }
-        if is_write && self.last_write.load(Ordering::Relaxed) != now {
+        if is_write {
+            pass.touch_written(now);
+        }
+    }
+
+    fn touch_written(&self, now: u64) {
+        if self.last_write.load(Ordering::Relaxed) != now {
             self.last_write.store(now, Ordering::Relaxed);
         }
     }

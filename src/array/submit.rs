@@ -65,7 +65,7 @@ pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
     let opf = bio.opf();
     match bio.op() {
         REQ_OP_READ => {
-            pass.touch(false);
+            Array::touch(&pass, false);
             read::start(pass, bio);
         }
         REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
