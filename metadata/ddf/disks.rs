@@ -11,7 +11,7 @@ use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
     Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState,
-    MemberState, SpareRole, Volume, VolumeIndex, DISKS_MAX,
+    MemberState, SpareRole, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -286,18 +286,10 @@ impl DdfSet {
                 self.layout.pd_entries
             ));
         };
-        // Disks that were removed keep their index.
-        if self.disks.len() >= DISKS_MAX {
-            return Err(reason!(
-                ENOSPC,
-                "the set has had {DISKS_MAX} disks since it was started: stop it and start it anew"
-            ));
-        }
+        let index = self.set.index_to_join()?;
         if let SpareRole::Dedicated(volume) = offer.role {
             self.check_dedicated(volume)?;
         }
-        let index = u16::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
         let guid = new_disk_guid(self, &offer.facts, None, context);
         let reference = new_reference(self, context, u64::from(index));
         let home = self.fresh_home(&offer.facts, &guid, reference)?;

@@ -10,7 +10,7 @@ use super::serial::{self, Serial};
 use super::set::{random_number, DiskMeta, Home, ImsmSet};
 use crate::model::{
     Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, Member,
-    MemberState, Slot, SpareRole, VolumeIndex, DISKS_MAX,
+    MemberState, Slot, SpareRole, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -66,11 +66,7 @@ impl ImsmSet {
             return Err(no_dedicated());
         }
         let serial = self.check_joining(&offer.facts, None)?;
-        if self.set.live_disks().count() >= DISKS_MAX {
-            return Err(reason!(ENOSPC, "a set has {DISKS_MAX} disks at most"));
-        }
-        let index = DiskIndex::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let index = self.set.index_to_join()?;
         let home = self.fresh_home()?;
         self.set.disks.reserve(1, GFP_KERNEL)?;
         self.disks.reserve(1, GFP_KERNEL)?;

@@ -492,6 +492,19 @@ impl Set {
             .filter(|(_, d)| d.state != DiskState::Removed)
     }
 
+    /// The index of a disk that joins. Disks that were removed keep theirs as long as the set is in memory, and what is kept by
+    /// index has room for [`super::DISKS_MAX`]: then `ENOSPC`.
+    pub fn index_to_join(&self) -> Checked<DiskIndex> {
+        if self.disks.len() < super::DISKS_MAX {
+            return Ok(self.disks.len() as DiskIndex);
+        }
+        Err(crate::reason!(
+            ENOSPC,
+            "the set has had {} disks since it was started: stop it and start it anew",
+            super::DISKS_MAX
+        ))
+    }
+
     /// The index of the present disk with the shell's handle `key`.
     pub fn disk_by_key(&self, key: u64) -> Option<DiskIndex> {
         self.live_disks()
