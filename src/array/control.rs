@@ -8,6 +8,7 @@ use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
     dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
 };
+use crate::block::bdev::Dev;
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
@@ -28,14 +29,24 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering}
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// What an event of an array is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The member.
+    pub slot: Slot,
+    /// The sector of the member (from its start in the volume); `None` for what is of no single place.
+    pub sector: Option<u64>,
+    /// Its disk, where that is at hand, and where the member starts on it, in sectors.
+    pub disk: Option<(Dev, u64)>,
+}
+
 /// Who hears of an array.
 pub trait Notify: Send + Sync + 'static {
     /// The set's worker should look at the array. Any context.
     fn kick(&self);
 
-    /// Something that people should know. Any context; neither sleeps nor allocates. `value` is the
-    /// sector of the member (from its start in the volume) that it is about.
-    fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64);
+    /// Something that people should know. Any context; neither sleeps nor allocates.
+    fn event(&self, kind: EventKind, place: Place);
 
     /// A place did not agree: what was put right there, if anything, and its first sector, of each member or of
     /// the volume, as a sync counts. As [`Notify::event`].
@@ -266,7 +277,12 @@ impl Array {
     /// context. Writes that depend on this wait until [`Array::failures_recorded`].
     pub fn fail_member(&self, slot: Slot, is_gone: bool) {
         if self.drop_member(slot, is_gone) {
-            self.notify.event(EventKind::MemberFailed, Some(slot), 0);
+            let place = Place {
+                slot,
+                sector: None,
+                disk: None,
+            };
+            self.notify.event(EventKind::MemberFailed, place);
             self.notify.kick();
         }
     }

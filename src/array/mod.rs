@@ -46,7 +46,7 @@ mod submit;
 mod task;
 mod write;
 
-pub use control::{ArrayParams, Notify};
+pub use control::{ArrayParams, Notify, Place};
 pub use hole::HoleParams;
 pub use pace::set_general_limits;
 pub use task::{Scope, TaskResult};
@@ -89,6 +89,16 @@ impl Table {
     /// The member in `slot`.
     fn member(&self, slot: Slot) -> Option<&MemberSlot> {
         self.members.get(usize::from(slot))?.as_ref()
+    }
+
+    /// What an event is about.
+    fn place(&self, slot: Slot, sector: Option<u64>) -> Place {
+        let member = self.member(slot);
+        Place {
+            slot,
+            sector,
+            disk: member.map(|member| (member.device.dev(), member.offset_sectors)),
+        }
     }
 
     /// Users did I/O on the array at tick `now`.
@@ -305,16 +315,19 @@ impl Array {
         true
     }
 
-    /// A write to a member failed, or its disk is gone.
-    fn member_failed(&self, slot: Slot, kind: crate::uapi::event::EventKind, sector: u64) {
-        self.notify.event(kind, Some(slot), sector);
-        if self.drop_member(slot, false) {
-            self.notify.event(
-                crate::uapi::event::EventKind::MemberFailed,
-                Some(slot),
-                sector,
-            );
-            self.notify.kick();
+    /// A write to a member failed, or its disk is gone. `sector`: of the member; `None` for what is of no single place.
+    fn member_failed(
+        pass: &ArrayPass,
+        slot: Slot,
+        kind: crate::uapi::event::EventKind,
+        sector: Option<u64>,
+    ) {
+        let place = pass.table().place(slot, sector);
+        pass.notify.event(kind, place);
+        if pass.drop_member(slot, false) {
+            pass.notify
+                .event(crate::uapi::event::EventKind::MemberFailed, place);
+            pass.notify.kick();
         }
     }
 
