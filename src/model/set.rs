@@ -243,6 +243,9 @@ pub struct LogRow {
     pub signature: u32,
     /// Sectors of the unit in which entries give the place in the volume.
     pub unit_sectors: u32,
+    /// All that was in flight when the volume was stopped is known. Else headers go on saying that it is not, until parity
+    /// agrees everywhere again.
+    pub tells_all: bool,
 }
 
 /// A log of partial parity that another driver keeps for a volume, or EMD as that does: what it tells of is put
