@@ -145,7 +145,7 @@ impl Format for Ddf {
     }
 
     fn description(&self) -> &'static str {
-        "SNIA Common RAID Disk Data Format (LSI, Dell, Adaptec, Marvell, mdadm, graid)"
+        "SNIA Common RAID Disk Data Format (LSI, Dell, Adaptec, Marvell, graid, mdadm but for 1E offset)"
     }
 
     fn capabilities(&self) -> &'static Capabilities {
