@@ -237,6 +237,8 @@ impl ManagedSet {
         dev: Dev,
         force: bool,
     ) -> Checked<Option<(DiskIndex, VolumeIndex)>> {
+        // It may be back already while its array, stopped by now, had the device that is gone.
+        self.drop_dead();
         let known = self.lock().index_of(dev);
         let index = match known {
             Some(index) => Some(index),
