@@ -63,7 +63,7 @@ impl ManagedSet {
             Some((index, _)) if self.lock().known()?.irreplaceable(index).is_some() => {
                 self.tell_stranger(
                     dev,
-                    "a volume that has it as lost cannot do without it: stop that one and add it by force, and what it holds counts",
+                    "a volume lost it and cannot do without it: stop that one, then add this by force",
                 );
                 false
             }
