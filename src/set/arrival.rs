@@ -52,19 +52,19 @@ impl ManagedSet {
         let alone = assemble_one(self.format, &image)?;
         let place = self.old_place(dev, alone.set())?;
         let may_start = match place {
+            _ if self.irreplaceable(dev, alone.set())?.is_some() => {
+                self.tell_stranger(
+                    dev,
+                    "a volume lost it and cannot do without it: stop that one, then add this by force",
+                );
+                false
+            }
             None => {
                 self.tell_stranger(dev, "its set does not know it, or has it already");
                 false
             }
             Some((_, DiskState::Failed)) => {
                 self.tell_stranger(dev, "its set has it as failed: add it again by hand");
-                false
-            }
-            Some((index, _)) if self.lock().known()?.irreplaceable(index).is_some() => {
-                self.tell_stranger(
-                    dev,
-                    "a volume lost it and cannot do without it: stop that one, then add this by force",
-                );
                 false
             }
             Some((index, _)) => self.take_known(index, alone.set(), dev)?,
@@ -142,19 +142,26 @@ impl ManagedSet {
         dev: Dev,
         alone: &Set,
     ) -> Checked<Option<(DiskIndex, DiskState)>> {
-        let label = alone
-            .disk_by_key(dev.0)
-            .and_then(|index| alone.disk(index))
-            .map(|disk| disk.label)
-            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
         let inner = self.lock();
-        let mut same = inner
-            .known()?
-            .live_disks()
-            .filter(|(_, disk)| disk.label == label);
-        let place = same.next().map(|(index, disk)| (index, disk.state));
-        let is_clear = same.next().is_none();
-        Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
+        let place = inner.known_place(dev, alone)?;
+        Ok(place.filter(|(index, _)| inner.device(*index).is_none()))
+    }
+
+    /// Which disk of this set the disk `dev` was, as above, when a volume without redundancy lost it
+    /// ([`Set::irreplaceable`]), and that volume. Arrays may still have the device that is gone.
+    #[inline(never)]
+    pub(super) fn irreplaceable(
+        &self,
+        dev: Dev,
+        alone: &Set,
+    ) -> Checked<Option<(DiskIndex, VolumeIndex)>> {
+        let inner = self.lock();
+        let Some((index, _)) = inner.known_place(dev, alone)? else {
+            return Ok(None);
+        };
+        let is_away = inner.device(index).is_none_or(|device| device.is_gone());
+        let lone = inner.known()?.irreplaceable(index);
+        Ok(lone.filter(|_| is_away).map(|lone| (index, lone)))
     }
 
     /// Claims a disk that was missing, of which alone the set `alone` was made, and records that it is here as a blank one.
@@ -209,6 +216,36 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// Whether what is on the disk `dev`, of which alone the set `alone` was made, is all there is of something: a volume
+    /// cannot do without it, and has it no more.
+    pub(super) fn lacks_contents(&self, dev: Dev, alone: &Set) -> Checked<bool> {
+        let Some((index, _)) = self.known_place(dev, alone)? else {
+            return Ok(false);
+        };
+        let set = self.known()?;
+        let mut places = set.memberships(index);
+        let counts = places.any(|(_, _, member)| member.state == MemberState::InSync);
+        let is_away = self.device(index).is_none_or(|device| device.is_gone());
+        let is_needed = counts && !self.bears_loss(index) || set.irreplaceable(index).is_some();
+        Ok(is_away && is_needed)
+    }
+
+    /// Which disk of the set the disk `dev` was, of which alone the set `alone` was made, and its state.
+    fn known_place(&self, dev: Dev, alone: &Set) -> Checked<Option<(DiskIndex, DiskState)>> {
+        let label = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.label)
+            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
+        let mut same = self
+            .known()?
+            .live_disks()
+            .filter(|(_, disk)| disk.label == label);
+        let place = same.next().map(|(index, disk)| (index, disk.state));
+        let is_clear = same.next().is_none();
+        Ok(place.filter(|_| is_clear))
+    }
+
     /// How the disk at `index`, of which alone the set `alone` was made, stands to those that are here. It is the first of
     /// the `claimed`; the others are those that wait.
     #[inline(never)]

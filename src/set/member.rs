@@ -125,6 +125,15 @@ impl ManagedSet {
                 return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
             }
         }
+        if let Ok(Some(alone)) = self.read_alone(operations, dev) {
+            // Taken in it would be erased.
+            if self.lock().lacks_contents(dev, alone.set())? {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {dev} is one of the set that a volume cannot do without: stop that volume, then scan"
+                ));
+            }
+        }
         let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
         self.take_candidate(manager, operations, candidate, role)
     }
@@ -240,15 +249,19 @@ impl ManagedSet {
         // It may be back already while its array, stopped by now, had the device that is gone.
         self.drop_dead();
         let known = self.lock().index_of(dev);
-        let index = match known {
-            Some(index) => Some(index),
-            None => self
-                .place_to_return(operations, dev)?
-                .map(|(index, _)| index),
+        let place = match known {
+            Some(index) => {
+                let lone = self.lock().known()?.irreplaceable(index);
+                lone.map(|lone| (index, lone))
+            }
+            None => match self.read_alone(operations, dev)? {
+                Some(alone) => self.irreplaceable(dev, alone.set())?,
+                None => None,
+            },
         };
-        let Some(index) = index else { return Ok(None) };
-        let lone = self.lock().known()?.irreplaceable(index);
-        let Some(lone) = lone else { return Ok(None) };
+        let Some((index, lone)) = place else {
+            return Ok(None);
+        };
         if !force {
             return Err(reason!(
                 EBUSY,
@@ -261,6 +274,9 @@ impl ManagedSet {
                 "emd{} runs without disk {dev}: stop it first",
                 running.number.get()
             ));
+        }
+        if known.is_none() && self.lock().device(index).is_some() {
+            return Err(reason!(EBUSY, "disk {dev} is being taken out: try again"));
         }
         let claimed = match known {
             Some(_) => None,
@@ -282,33 +298,33 @@ impl ManagedSet {
 
     /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
     fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
-        let Some((index, alone)) = self.place_to_return(operations, dev)? else {
+        let Some(alone) = self.read_alone(operations, dev)? else {
+            return Ok(None);
+        };
+        let Some((index, _)) = self.old_place(dev, alone.set())? else {
             return Ok(None);
         };
         self.return_disk(index, dev, alone.set())?;
         Ok(Some(index))
     }
 
-    /// The place of a disk of this very set that is missing, or failed and was taken away; and the set made of it alone.
+    /// The set that is made of this disk alone, if it is this one.
     #[inline(never)]
-    fn place_to_return(
+    fn read_alone(
         &self,
         operations: &mut Operations,
         dev: Dev,
-    ) -> Checked<Option<(DiskIndex, KBox<dyn MetadataSet>)>> {
+    ) -> Checked<Option<KBox<dyn MetadataSet>>> {
         let device = BlockDevice::open(dev, Mode::Read)
             .map_err(|errno| reason!(errno, "disk {dev} cannot be opened"))?;
         let found = probe::probe_one(self.format, &device, operations.io.as_mut())?;
         drop(device);
-        let Found::Set { id, image, .. } = found else {
-            return Ok(None);
-        };
-        if id != self.id {
-            return Ok(None);
+        match found {
+            Found::Set { id, image, .. } if id == self.id => {
+                Ok(Some(assemble_one(self.format, &image)?))
+            }
+            _ => Ok(None),
         }
-        let alone = assemble_one(self.format, &image)?;
-        let place = self.old_place(dev, alone.set())?;
-        Ok(place.map(|(index, _)| (index, alone)))
     }
 
     /// Puts a disk into the first empty place of a volume that takes it.
