@@ -127,7 +127,8 @@ impl ManagedSet {
         }
         if let Ok(Some(alone)) = self.read_alone(operations, dev) {
             // Taken in it would be erased.
-            if self.lock().lacks_contents(dev, alone.set())? {
+            let lacks = self.lock().lacks_contents(dev, alone.set());
+            if lacks.unwrap_or(false) {
                 return Err(reason!(
                     EBUSY,
                     "disk {dev} is one of the set that a volume cannot do without: stop that volume, then scan"
