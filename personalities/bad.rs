@@ -34,6 +34,18 @@ impl BadSpot {
         self.first.saturating_add(self.sectors)
     }
 
+    /// Whether they are of one member and have sectors in common, or follow one another.
+    fn touches(&self, other: &BadSpot) -> bool {
+        self.slot == other.slot && self.first <= other.end() && other.first <= self.end()
+    }
+
+    /// Takes in one that it touches.
+    fn join(&mut self, other: &BadSpot) {
+        let end = self.end().max(other.end());
+        self.first = self.first.min(other.first);
+        self.sectors = end - self.first;
+    }
+
     /// Whether they are of one member and have sectors in common.
     pub fn overlaps(&self, other: &BadSpot) -> bool {
         self.slot == other.slot && self.first < other.end() && other.first < self.end()
@@ -65,6 +77,17 @@ impl BadChange {
             BadChange::Cleared(_) => Event::BadRangeCleared(range),
         })
     }
+}
+
+/// What came of taking a range out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clearing {
+    /// It is out, and waits to be recorded.
+    Done,
+    /// Too much waits to be recorded: there is room again once some of it is.
+    Later,
+    /// There is no room for what is left of a range on both sides.
+    NoRoom,
 }
 
 /// What the metadata knows to be bad on `members`, as far as they have `member_sectors`. Allocates; fails
@@ -176,47 +199,35 @@ impl BadSpots {
         if self.spots.iter().any(|bad| covers(&bad.at)) {
             return true;
         }
-        if self.spots.len() >= RANGES_MAX || self.changes.len() >= CHANGES_MAX {
+        let before = self
+            .spots
+            .iter()
+            .position(|bad| bad.at.slot == spot.slot && bad.at.end() == spot.first);
+        if before.is_none() && self.spots.len() >= RANGES_MAX || !self.note(BadChange::Added(spot))
+        {
             return false;
         }
-        let joined = self
-            .spots
-            .iter_mut()
-            .find(|bad| bad.at.slot == spot.slot && bad.at.end() == spot.first);
-        match joined {
+        match before.and_then(|before| self.spots.get_mut(before)) {
             Some(bad) => bad.at.sectors += spot.sectors,
-            // There is room for both.
+            // There is room.
             None => {
                 let (at, unkept) = (spot, false);
                 drop(self.spots.push_within_capacity(Known { at, unkept }));
             }
         }
-        self.note_added(spot);
         true
     }
 
-    /// Has it recorded, along with its neighbour if that waits too: logs have room for few ranges. There is room for
-    /// a change.
-    fn note_added(&mut self, spot: BadSpot) {
-        // The first one may be on its way into the metadata.
-        let is_waiting = self.changes.len() > 1;
-        if let Some(BadChange::Added(last)) = self.changes.last_mut().filter(|_| is_waiting) {
-            if last.slot == spot.slot && last.end() == spot.first {
-                last.sectors += spot.sectors;
-                return;
-            }
-        }
-        let _ = self.changes.push_within_capacity(BadChange::Added(spot));
-    }
-
-    /// Takes a range out; false when there is no room to do so.
-    pub fn clear(&mut self, spot: BadSpot) -> bool {
+    /// Takes a range out. Unless that is [`Clearing::Done`] nothing has changed.
+    pub fn clear(&mut self, spot: BadSpot) -> Clearing {
         let is_cut = |bad: &Known| {
             bad.at.overlaps(&spot) && bad.at.first < spot.first && spot.end() < bad.at.end()
         };
-        let no_room = self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut);
-        if no_room || self.changes.len() >= CHANGES_MAX {
-            return false;
+        if self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut) {
+            return Clearing::NoRoom;
+        }
+        if !self.note(BadChange::Cleared(spot)) {
+            return Clearing::Later;
         }
         let mut rest = None;
         for bad in self.spots.iter_mut().filter(|bad| bad.at.overlaps(&spot)) {
@@ -243,13 +254,49 @@ impl BadSpots {
         if let Some(after) = rest {
             let _ = self.spots.push_within_capacity(after);
         }
-        let _ = self.changes.push_within_capacity(BadChange::Cleared(spot));
-        true
+        Clearing::Done
+    }
+
+    /// Has it recorded, along with what touches it and waits too: logs have room for few ranges, and what was a single one is
+    /// met with, or written, in many pieces, by several lanes at a time. False when too much waits.
+    fn note(&mut self, new: BadChange) -> bool {
+        // The first one may be on its way into the metadata.
+        for change in self.changes.iter_mut().skip(1).rev() {
+            match (change, new) {
+                (BadChange::Cleared(other), BadChange::Cleared(spot))
+                | (BadChange::Added(other), BadChange::Added(spot))
+                    if other.touches(&spot) =>
+                {
+                    other.join(&spot);
+                    return true;
+                }
+                // What became bad and is good again, or the other way round, is recorded in that order.
+                (BadChange::Cleared(other), BadChange::Added(spot))
+                | (BadChange::Added(other), BadChange::Cleared(spot))
+                    if other.slot == spot.slot =>
+                {
+                    break
+                }
+                _ => {}
+            }
+        }
+        self.changes.len() < CHANGES_MAX && self.changes.push_within_capacity(new).is_ok()
     }
 
     /// The oldest change that is not recorded.
     pub fn change(&self) -> Option<BadChange> {
         self.changes.first().copied()
+    }
+
+    /// What the oldest change took out is bad after all, as the metadata has it: what was written there is not known to be
+    /// on the medium, or that cannot be recorded. True when that change was the last.
+    pub fn change_failed(&mut self) -> bool {
+        if let Some(&BadChange::Cleared(at)) = self.changes.first() {
+            // Whether the metadata has all of it is not known. There is room, if nothing else became bad since.
+            let unkept = true;
+            drop(self.spots.push_within_capacity(Known { at, unkept }));
+        }
+        self.change_recorded()
     }
 
     /// That one is recorded; true when it was the last.

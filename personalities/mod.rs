@@ -36,6 +36,7 @@ mod spans;
 pub mod stretches;
 pub mod walk;
 pub mod window;
+pub mod writers;
 
 pub use geometry::{Geometry, LaneRoles, Place};
 pub use mask::Mask;

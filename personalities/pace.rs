@@ -7,6 +7,9 @@
 //! sent whole, so one that is larger than what the upper limit allows in a while is *owed*: the task rests
 //! until it is paid for, however long that takes. What was not used is not saved up.
 
+use super::walk::Share;
+use core::num::NonZeroU64;
+
 /// Limits of rate, in KiB/s of each member; 0 is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rates {
@@ -56,6 +59,8 @@ pub enum Speed {
 pub struct Pace {
     since: u64,
     sent_sectors: u64,
+    /// What is less than a sector of each member: so many parts of those that [`Share::among`] makes of one.
+    sent_parts: u64,
     owed_sectors: u64,
     /// The upper limit that the counts are of.
     max_kib: u32,
@@ -72,14 +77,20 @@ impl Pace {
         Self {
             since: now,
             sent_sectors: 0,
+            sent_parts: 0,
             owed_sectors: 0,
             max_kib: 0,
         }
     }
 
-    /// Counts a lane that is sent: `sectors` of each member.
-    pub fn count(&mut self, sectors: u32) {
-        self.sent_sectors = self.sent_sectors.saturating_add(u64::from(sectors));
+    /// Counts a lane of `sectors` that is sent, `share` of which is of each member: the same in all of a task.
+    pub fn count(&mut self, sectors: u32, share: Share) {
+        let among = NonZeroU64::from(share.among);
+        let parts = u64::from(sectors)
+            .saturating_mul(u64::from(share.of))
+            .saturating_add(self.sent_parts);
+        self.sent_sectors = self.sent_sectors.saturating_add(parts / among);
+        self.sent_parts = parts % among;
     }
 
     /// How fast to go on at tick `now`; a second has `second` ticks.

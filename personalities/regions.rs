@@ -4,14 +4,22 @@
 //! what was written lately.
 //!
 //! A write goes on when the metadata has all its regions marked (`recorded`): that costs a load for
-//! each. Else it wants them (`wanted`) and waits until the set's worker has recorded them. A *sweep*,
-//! made while nobody is inside the array, takes back the marks of regions that no write touched since
-//! the last one (`leaving`); the metadata hears of it afterwards, which may take its time. A region that
-//! is written meanwhile is recorded anew and leaves no more. So the metadata always has at least the
-//! regions with writes in flight.
+//! each. Else it wants them (`wanted`) and waits until the set's worker has recorded them. A *sweep*
+//! takes back the marks of regions that no write touched for a while (`leaving`); the metadata hears of it
+//! afterwards, which may take its time. A region that is written meanwhile is recorded anew and leaves no
+//! more. So the metadata always has at least the regions with writes in flight.
 //!
 //! Any number of writers call [`Regions::admit`] at once; all else is for the set's worker, one call at
 //! a time, in the order in which it writes the metadata.
+//!
+//! # Why no region with a write in flight is taken back
+//!
+//! Writes are counted in rounds ([`Writers`](super::writers::Writers)), and note in `touched` of their round what they write.
+//! A sweep comes when all writes of the former round have ended, so what is in flight has noted it in the present one, or is
+//! about to. A write notes first and looks at `recorded` then; a sweep takes out of `recorded` first and looks at `touched`
+//! then (and puts it back). All of that is sequentially consistent: either the write sees that its region is not recorded,
+//! and wants it, or the sweep sees that it was touched. What a write finds noted already counts as if it had noted it, as
+//! `touched` of a round is emptied before the round begins, and then only while no write is in flight.
 
 use super::{Geometry, Kind};
 use crate::model::{Checked, RegionLog};
@@ -40,21 +48,27 @@ impl Bits {
 
     fn has(&self, region: u32) -> bool {
         self.place(region)
-            .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+            .is_some_and(|(word, bit)| word.load(Ordering::SeqCst) & bit != 0)
     }
 
     fn set(&self, region: u32) {
         if let Some((word, bit)) = self.place(region) {
             // Mostly it is set already; then the cache line stays shared.
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::AcqRel);
+            if word.load(Ordering::SeqCst) & bit == 0 {
+                word.fetch_or(bit, Ordering::SeqCst);
             }
         }
     }
 
     fn clear(&self, region: u32) {
         if let Some((word, bit)) = self.place(region) {
-            word.fetch_and(!bit, Ordering::AcqRel);
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
+
+    fn clear_all(&self) {
+        for word in self.0.iter() {
+            word.store(0, Ordering::SeqCst);
         }
     }
 
@@ -99,7 +113,8 @@ pub struct Regions {
     shift: u32,
     count: u32,
     recorded: Bits,
-    touched: Bits,
+    /// In even rounds, and in odd ones.
+    touched: [Bits; 2],
     wanted: Bits,
     leaving: Bits,
     someone_wants: AtomicBool,
@@ -118,7 +133,7 @@ impl Regions {
             shift: log.region_sectors.trailing_zeros(),
             count: log.regions,
             recorded,
-            touched: Bits::new(log.regions)?,
+            touched: [Bits::new(log.regions)?, Bits::new(log.regions)?],
             wanted: Bits::new(log.regions)?,
             leaving: Bits::new(log.regions)?,
             someone_wants: AtomicBool::new(false),
@@ -146,15 +161,30 @@ impl Regions {
         (region(mark(sector, false)), region(mark(last_sector, true)))
     }
 
-    /// Whether a write may go on as far as its regions go; else they are wanted from now on. Inside the
-    /// array only.
-    pub fn admit(&self, geometry: &Geometry, sector: u64, sectors: u32) -> bool {
+    fn touched(&self, in_odd_round: bool) -> &Bits {
+        let [even, odd] = &self.touched;
+        match in_odd_round {
+            false => even,
+            true => odd,
+        }
+    }
+
+    /// Whether a write may go on as far as its regions go; else they are wanted from now on. It is counted, in an odd
+    /// round or an even one.
+    pub fn admit(
+        &self,
+        geometry: &Geometry,
+        sector: u64,
+        sectors: u32,
+        in_odd_round: bool,
+    ) -> bool {
         let (first, last) = self.of(geometry, sector, sectors);
+        let touched = self.touched(in_odd_round);
         let mut all = true;
         for region in first..=last {
-            if self.recorded.has(region) {
-                self.touched.set(region);
-            } else {
+            // In this order: see above.
+            touched.set(region);
+            if !self.recorded.has(region) {
                 self.wanted.set(region);
                 all = false;
             }
@@ -181,14 +211,14 @@ impl Regions {
         wanted
     }
 
-    /// The metadata has these.
-    pub fn recorded(&self, first: u32, count: u32) {
+    /// The metadata has these. The present round is an odd one, or an even one.
+    pub fn recorded(&self, first: u32, count: u32, is_odd_round: bool) {
         for region in first..first.saturating_add(count).min(self.count) {
             // Before the first write to it goes on: it does not leave with what an earlier sweep left.
             self.leaving.clear(region);
-            self.recorded.set(region);
             // So that the next sweep leaves it, whether its write has come or not.
-            self.touched.set(region);
+            self.touched(is_odd_round).set(region);
+            self.recorded.set(region);
         }
     }
 
@@ -200,25 +230,42 @@ impl Regions {
         self.someone_wants.store(true, Ordering::Release);
     }
 
-    /// Takes back what was not touched since the last sweep (with `all`: everything), below `synced`
-    /// (in the space in which syncs count). Nobody is inside the array. False: there was nothing.
-    pub fn sweep(&self, all: bool, synced: u64) -> bool {
-        let mut any = false;
+    /// Takes back what was not touched in the present round, below `synced` (in the space in which syncs count). All writes
+    /// of the former round have ended; others may come at any time.
+    pub fn sweep(&self, is_odd_round: bool, synced: u64) {
+        let touched = self.touched(is_odd_round);
+        self.take_back(synced, |region| touched.has(region));
+    }
+
+    /// Takes back everything, below `synced`. No write is in flight, and none comes.
+    pub fn sweep_all(&self, synced: u64) {
+        self.take_back(synced, |_| false);
+        for touched in &self.touched {
+            touched.clear_all();
+        }
+    }
+
+    fn take_back(&self, synced: u64, is_touched: impl Fn(u32) -> bool) {
         let mut from = 0;
         while let Some(region) = self.recorded.next(from).filter(|&at| at < self.count) {
             from = region.saturating_add(1);
             let end = u64::from(from).wrapping_shl(self.shift);
-            if end > synced || (!all && self.touched.has(region)) {
+            if end > synced || is_touched(region) {
                 continue;
             }
             self.recorded.clear(region);
+            if is_touched(region) {
+                // A write came in between. It goes on; or it has seen that, and waits until the region is recorded anew.
+                self.recorded.set(region);
+                continue;
+            }
             self.leaving.set(region);
-            any = true;
         }
-        for word in self.touched.0.iter() {
-            word.store(0, Ordering::Release);
-        }
-        any
+    }
+
+    /// A round is going to begin: nothing was touched in it yet.
+    pub fn round_begins(&self, is_odd_round: bool) {
+        self.touched(is_odd_round).clear_all();
     }
 
     /// Whether there are regions that the metadata is to hear are clean.

@@ -9,7 +9,7 @@
 
 use super::{Geometry, Kind, Mask};
 use crate::model::Slot;
-use core::num::NonZeroU64;
+use core::num::{NonZeroU32, NonZeroU64};
 
 /// A piece of a task: part of one row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,23 @@ impl WalkLane {
     pub fn first_slot(&self, geometry: &Geometry) -> Slot {
         geometry.roles(self.stripe).all().first().unwrap_or(0)
     }
+}
+
+/// Which part of a lane's sectors is of each member, on average: `of` of `among`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// Members that a lane is of.
+    pub of: u32,
+    /// Members that lanes are of in turn; never 0.
+    pub among: NonZeroU32,
+}
+
+impl Share {
+    /// All of it.
+    pub const WHOLE: Self = Self {
+        of: 1,
+        among: NonZeroU32::MIN,
+    };
 }
 
 /// A walk over all lanes of an array. Small, and copied freely.
@@ -93,6 +110,36 @@ impl Walk {
             self.geometry.sync_of_each_member(sectors)
         } else {
             sectors
+        }
+    }
+
+    /// How much of each lane is of each member, as [`of_each_member`](Self::of_each_member) is of the marks.
+    pub fn share(&self) -> Share {
+        let shape = self.geometry.shape();
+        let (of, among) = match self.geometry.kind() {
+            // A lane for each target.
+            Kind::Copies if !self.targets.is_empty() => (1, self.targets.len()),
+            Kind::Copies => (
+                u32::from(self.geometry.copies()),
+                u32::from(self.geometry.members()),
+            ),
+            // Lanes of spans without a target are none.
+            Kind::Parity if !self.targets.is_empty() => {
+                let spans = 0..shape.spans;
+                let has_target = |span: &u16| {
+                    let first = span.saturating_mul(shape.members);
+                    self.targets
+                        .iter()
+                        .any(|slot| (first..first.saturating_add(shape.members)).contains(&slot))
+                };
+                (1, spans.filter(has_target).count() as u32)
+            }
+            Kind::Parity => (1, u32::from(shape.spans)),
+            Kind::Mirrored | Kind::Concat | Kind::Striped => (1, 1),
+        };
+        match NonZeroU32::new(among) {
+            Some(among) => Share { of, among },
+            None => Share::WHOLE,
         }
     }
 

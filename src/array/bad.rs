@@ -5,7 +5,7 @@
 use super::Array;
 use crate::block::gate::Gated;
 use crate::model::Slot;
-use crate::personalities::bad::{BadChange, BadSpot};
+use crate::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
 use core::sync::atomic::Ordering;
 
 impl Array {
@@ -43,26 +43,33 @@ impl Array {
         added
     }
 
-    /// A stretch of a member was written. False when that cannot be kept, so that the write must not be
-    /// acknowledged.
-    pub(super) fn clear_bad_spot(&self, spot: BadSpot) -> bool {
+    /// A stretch of a member was written. When that is not [`Clearing::Done`] it cannot be kept, so that the write must
+    /// not be acknowledged: not yet, or not at all.
+    pub(super) fn clear_bad_spot(&self, spot: BadSpot) -> Clearing {
         if !self.has_bad_spots() {
-            return true;
+            return Clearing::Done;
         }
-        let done = {
+        let cleared = {
             let mut bad = self.bad.lock();
             if !bad.has(&spot) {
-                return true;
+                return Clearing::Done;
             }
-            let done = bad.clear(spot);
+            let cleared = bad.clear(spot);
             self.bad_count.store(bad.len(), Ordering::Release);
-            if done {
-                self.bad_unrecorded.store(true, Ordering::Release);
+            match cleared {
+                Clearing::Done => self.bad_unrecorded.store(true, Ordering::Release),
+                Clearing::Later => self.bad_full.store(true, Ordering::Release),
+                Clearing::NoRoom => {}
             }
-            done
+            cleared
         };
         self.notify.kick();
-        done
+        cleared
+    }
+
+    /// Whether an op that met with [`Clearing::Later`] has to wait still.
+    pub(super) fn waits_for_bad_spots(&self) -> bool {
+        self.bad_full.load(Ordering::Acquire) && !self.is_broken()
     }
 
     /// Whether a member has bad ranges.
@@ -95,16 +102,33 @@ impl Array {
     /// The metadata has the change that [`Array::bad_change`] gave: writes that waited for it end when
     /// it was the last.
     pub fn bad_change_recorded(this: &Gated<Self>) {
-        let is_last = {
-            let mut bad = this.bad.lock();
-            let is_last = bad.change_recorded();
-            if is_last {
-                this.bad_unrecorded.store(false, Ordering::Release);
-            }
-            is_last
-        };
-        if is_last {
+        if this.end_bad_change(BadSpots::change_recorded) {
             this.end_recorded();
         }
+    }
+
+    /// What was written where [`Array::bad_change`] says that it is good again does not count, and nobody else has it: it
+    /// is not known to be on the medium, or cannot be recorded. It is bad as before. Writes that wait for records end with
+    /// an error, as nobody knows which of them it was.
+    pub fn bad_change_failed(this: &Gated<Self>) {
+        this.end_bad_change(BadSpots::change_failed);
+        this.fail_finished();
+    }
+
+    /// The oldest change is dealt with by `end`, which says whether it was the last.
+    fn end_bad_change(&self, end: impl FnOnce(&mut BadSpots) -> bool) -> bool {
+        let (is_last, was_full) = {
+            let mut bad = self.bad.lock();
+            let is_last = end(&mut bad);
+            self.bad_count.store(bad.len(), Ordering::Release);
+            if is_last {
+                self.bad_unrecorded.store(false, Ordering::Release);
+            }
+            (is_last, self.bad_full.swap(false, Ordering::AcqRel))
+        };
+        if was_full {
+            self.wake_ops();
+        }
+        is_last
     }
 }

@@ -6,9 +6,9 @@ use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
 use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
-    dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
+    dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place, Table,
+    Waiting,
 };
-use crate::block::bdev::Dev;
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
@@ -28,17 +28,6 @@ use crate::uapi::info::TaskKind;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// What an event of an array is about.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// The member.
-    pub slot: Slot,
-    /// The sector of the member (from its start in the volume); `None` for what is of no single place.
-    pub sector: Option<u64>,
-    /// Its disk, where that is at hand, and where the member starts on it, in sectors.
-    pub disk: Option<(Dev, u64)>,
-}
 
 /// Who hears of an array.
 pub trait Notify: Send + Sync + 'static {
@@ -133,10 +122,12 @@ impl Array {
         let batch_bios = KBox::pin_init(BioSet::new(BIOS_RESERVED), GFP_KERNEL)?;
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
+        let entrance = submit::Entrance::new()?;
         let sender = submit::Sender::new()?;
         let holder = gather::Holder::new()?;
         let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
+        let arrivals = WorkQueue::new(c"emd_arrivals", queue::Kind::PerCpu)?;
         let spread = WorkQueue::new(c"emd_spread", queue::Kind::Unbound)?;
         let dirty = if params.dirty {
             dirty::DIRTY
@@ -187,6 +178,7 @@ impl Array {
             bad_count: AtomicUsize::new(bad.len()),
             bad <- kernel::new_spinlock_irq!(bad, "emd_bad"),
             bad_unrecorded: AtomicBool::new(false),
+            bad_full: AtomicBool::new(false),
             to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
             repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
@@ -201,10 +193,12 @@ impl Array {
             pool,
             ops,
             background,
+            entrance,
             sender,
             streams: gather::Streams::new(),
             holder,
             queue,
+            arrivals,
             spread,
         });
         let table = Table {
@@ -265,6 +259,12 @@ impl Array {
             // They go lane by lane.
             limits.max_write_zeroes(LARGE_SECTORS);
         }
+        if matches!(geometry.kind(), Kind::Striped | Kind::Copies) {
+            // They go chunk by chunk, and all of a bio's at once.
+            let sectors = LARGE_SECTORS.saturating_mul(geometry.members().into());
+            limits.max_discard(sectors);
+            limits.max_write_zeroes(sectors);
+        }
         if geometry.kind() == Kind::Parity {
             limits.parity();
             // What a disk gives back that only forgot is not known, and parity would not fit it.
@@ -324,17 +324,21 @@ impl Array {
     /// Ends with an error what waits for a record: the array lost more than it bears, and no disk takes metadata. Those
     /// that come later do not wait.
     pub fn fail_writes(&self) {
-        let (finished, for_dirty) = {
-            let mut waiting = self.waiting.lock();
-            (waiting.finished.take(), waiting.for_dirty.take())
-        };
+        let for_dirty = self.waiting.lock().for_dirty.take();
         // They fail by being dropped.
-        drop((finished, for_dirty));
+        drop(for_dirty);
+        self.fail_finished();
         self.wake_ops();
     }
 
+    /// Ends finished writes that wait for a record with an error.
+    pub(super) fn fail_finished(&self) {
+        let finished = self.waiting.lock().finished.take();
+        drop(finished);
+    }
+
     /// Has ops that wait for a record look again.
-    fn wake_ops(&self) {
+    pub(super) fn wake_ops(&self) {
         let waiting = self.waiting.lock();
         let first = waiting.for_record.as_ref();
         let pass = first

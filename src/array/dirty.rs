@@ -12,13 +12,18 @@
 //! Only in DIRTY do writes go on; else they wait in `Waiting::for_dirty`. On an array that is dirty
 //! already a write pays one load. Where the metadata keeps regions (`personalities/regions.rs`), a write waits for its
 //! regions in the same way.
+//!
+//! Who takes a mark back holds no I/O up for that, and does not mind reads and scrubs. Writes (and flushes) are counted,
+//! before they look at the marks, by their passes (`personalities/writers.rs`, which says why none gets by). Such a pass is
+//! the `Io`'s: it is dropped when all is back from the members, what they came to is known, and the bio has ended.
 
-use super::submit::Background;
+use super::submit::Entrance;
 use super::{Array, ArrayPass};
 use crate::block::bio::{BioList, UserBio};
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::personalities::regions::Regions;
+use crate::personalities::writers::Counted;
 use core::sync::atomic::Ordering;
 
 pub(super) const CLEAN: u8 = 0;
@@ -26,31 +31,30 @@ const WANTED: u8 = 1;
 pub(super) const DIRTY: u8 = 2;
 const CLEANING: u8 = 3;
 
-/// Longest that `begin_clean` keeps the gate closed.
-const CLEAN_DRAIN_MS: u32 = 20;
-
 impl Array {
     /// Lets a write go on, or keeps it (and gives up the pass) until the mark is recorded.
-    pub(super) fn admit(pass: ArrayPass, bio: UserBio) -> Option<(ArrayPass, UserBio)> {
+    pub(super) fn admit(mut pass: ArrayPass, bio: UserBio) -> Option<(ArrayPass, UserBio)> {
         if !pass.is_redundant() {
             Self::touch(&pass, true);
             return Some((pass, bio));
         }
-        if pass.dirty.load(Ordering::Acquire) == DIRTY && pass.regions_admit(&bio) {
+        // Before it looks at the marks, and until it has ended, or waits.
+        let counted = pass.count_as_writer();
+        if pass.dirty.load(Ordering::SeqCst) == DIRTY && pass.regions_admit(&bio, counted) {
             Self::touch(&pass, true);
             return Some((pass, bio));
         }
         let mut waiting = pass.waiting.lock();
-        match pass.dirty.load(Ordering::Acquire) {
+        match pass.dirty.load(Ordering::SeqCst) {
             // Regions are recorded, and the mark with them, under `waiting`.
-            DIRTY if pass.regions_admit(&bio) => {
+            DIRTY if pass.regions_admit(&bio, counted) => {
                 drop(waiting);
                 Self::touch(&pass, true);
                 return Some((pass, bio));
             }
             CLEAN => {
                 // Both are recorded together then.
-                pass.regions_admit(&bio);
+                pass.regions_admit(&bio, counted);
                 pass.dirty.store(WANTED, Ordering::Release);
             }
             _ => {}
@@ -61,10 +65,11 @@ impl Array {
         None
     }
 
-    fn regions_admit(&self, bio: &UserBio) -> bool {
-        self.regions
-            .as_ref()
-            .is_none_or(|regions| regions.admit(&self.geometry, bio.sector(), bio.sectors()))
+    fn regions_admit(&self, bio: &UserBio, counted: Counted) -> bool {
+        self.regions.as_ref().is_none_or(|regions| {
+            let in_odd_round = counted.in_odd_round;
+            regions.admit(&self.geometry, bio.sector(), bio.sectors(), in_odd_round)
+        })
     }
 
     /// Regions that writes wait for, to be recorded: first and how many.
@@ -84,7 +89,7 @@ impl Array {
         {
             let _waiting = this.waiting.lock();
             if done {
-                regions.recorded(first, count);
+                regions.recorded(first, count, this.writers().is_odd_round());
             } else {
                 regions.not_recorded(first, count);
             }
@@ -105,20 +110,21 @@ impl Array {
         if since < context::ticks(every_ms) as u64 || !this.is_dirty() {
             return;
         }
-        let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
-        let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
-        if drained.is_some() && !this.has_left_behind() {
-            regions.sweep(false, this.unsynced_from.load(Ordering::Acquire));
+        let writers = this.writers();
+        // Those that have ended have told by then what they came to. Else a look later.
+        if !writers.former_are_none() || this.has_left_behind() {
+            return;
         }
-        // When it did not work, the next try is as far off.
+        let is_odd = writers.is_odd_round();
+        regions.sweep(is_odd, this.unsynced_from.load(Ordering::Acquire));
+        regions.round_begins(!is_odd);
+        writers.begin_round();
         this.swept.store(now, Ordering::Relaxed);
-        drop(drained);
-        Self::release_gate(this);
     }
 
     /// Whether a lost member may lack writes that others have, and counts as in sync as far as the metadata knows: its
     /// loss is not recorded yet, or, where more is lost than redundancy bears, never will be.
-    pub(super) fn has_left_behind(&self) -> bool {
+    pub fn has_left_behind(&self) -> bool {
         self.is_broken() || !self.unrecorded().is_empty()
     }
 
@@ -164,7 +170,7 @@ impl Array {
         };
         // With the gate closed whoever opens it comes by here again.
         if let Some(pass) = this.enter().filter(|_| is_due) {
-            Background::kick(pass);
+            Entrance::kick(pass);
         }
     }
 
@@ -186,19 +192,24 @@ impl Array {
         if this.dirty.load(Ordering::Acquire) != DIRTY || quiet < context::ticks(quiet_ms) as u64 {
             return false;
         }
-        let deadline = now + context::ticks(CLEAN_DRAIN_MS) as u64;
-        let drained = this.try_drain(|| context::jiffies() as u64 > deadline);
-        // Nobody is inside any more; but what they came to may be known only now.
-        let is_idle = drained.is_some() && !this.has_left_behind();
-        if is_idle {
-            this.dirty.store(CLEANING, Ordering::Release);
-            if let Some(regions) = &this.regions {
-                regions.sweep(true, this.unsynced_from.load(Ordering::Acquire));
-            }
+        // One that takes that long is in flight: none has to wait to find that out.
+        if !this.writers().are_none() {
+            return false;
         }
-        drop(drained);
-        Self::release_gate(this);
-        is_idle
+        this.dirty.store(CLEANING, Ordering::SeqCst);
+        // What is not in flight by now waits; and what those came to that have ended is known.
+        if this.writers().are_none() && !this.has_left_behind() {
+            if let Some(regions) = &this.regions {
+                regions.sweep_all(this.unsynced_from.load(Ordering::Acquire));
+            }
+            return true;
+        }
+        {
+            let _waiting = this.waiting.lock();
+            this.dirty.store(DIRTY, Ordering::Release);
+        }
+        Self::let_writes_go(this);
+        false
     }
 
     /// The metadata says clean on disk now.

@@ -28,7 +28,9 @@ impl_has_work! {
 }
 
 /// Flushes all members; then goes on with `bio` (a write), or ends it.
-pub(super) fn start(pass: ArrayPass, bio: UserBio) {
+pub(super) fn start(mut pass: ArrayPass, bio: UserBio) {
+    // What a member has lost with its cache is known before anything is called clean.
+    pass.count_as_writer();
     let noio = NoIo::enter();
     let op = KBox::pin_init(
         pin_init!(FlushOp {
@@ -94,8 +96,9 @@ impl BatchOwner for FlushOp {
                 bio.end(Status::OK);
             }
         } else {
+            // It takes a carrier.
             let pass = this.pass.again();
-            pass.queue.enqueue(this);
+            pass.arrivals.enqueue(this);
         }
     }
 }

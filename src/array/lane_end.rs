@@ -14,7 +14,7 @@ use super::task::Found;
 use super::{Array, ArrayPass};
 use crate::block::bio::Status;
 use crate::model::Slot;
-use crate::personalities::bad::BadSpot;
+use crate::personalities::bad::{BadSpot, Clearing};
 use crate::personalities::lane::{Job, LaneResult, Outcome};
 use crate::personalities::{Kind, Mask};
 use crate::uapi::event::EventKind;
@@ -28,6 +28,16 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     let Some(pass) = body.array().map(|pass| pass.again()) else {
         return;
     };
+    let cleared = pass.note_taken(body);
+    let is_done = outcome.result == LaneResult::Good;
+    // On a broken array it may be that nothing can be recorded any more.
+    if is_done && cleared == Clearing::Later && !pass.is_broken() {
+        if let Some(ready) = hole::wait_for_record(op, Array::waits_for_bad_spots) {
+            // There is room by now. Not from here: this may be an interrupt.
+            defer(ready);
+        }
+        return;
+    }
     hole::run_is_through(&pass, body);
     for slot in outcome.repaired.iter() {
         let sector = pass.run_sector(body, slot);
@@ -50,8 +60,8 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         _ => outcome.write_failed.intersect(pass.readable()),
     };
     body.corrected = body.corrected.union(outcome.corrected);
-    let is_kept = pass.note_taken(body);
-    let is_good = outcome.result == LaneResult::Good && stale.is_empty() && is_kept;
+    let is_kept = cleared == Clearing::Done;
+    let is_good = is_done && stale.is_empty() && is_kept;
     let whole = body.run_sectors == body.sectors;
     let block = pass.block_sectors();
     if !is_good && whole && body.sectors > block {
@@ -174,17 +184,21 @@ pub(super) fn retire(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
 }
 
 impl Array {
-    /// Members that took a run's write hold there what they should: no bad ranges any more. False when
-    /// that cannot be kept in mind.
-    fn note_taken(&self, body: &Body) -> bool {
+    /// Members that took a run's write hold there what they should: no bad ranges any more. Gives what keeps that from
+    /// being kept in mind. May be asked again.
+    fn note_taken(&self, body: &Body) -> Clearing {
         if !self.has_bad_spots() {
-            return true;
+            return Clearing::Done;
         }
-        let mut kept = true;
+        let mut worst = Clearing::Done;
         for slot in body.taken.iter() {
-            kept &= self.clear_bad_spot(self.run_spot(body, slot));
+            match self.clear_bad_spot(self.run_spot(body, slot)) {
+                Clearing::Done => {}
+                Clearing::Later if worst == Clearing::NoRoom => {}
+                cleared => worst = cleared,
+            }
         }
-        kept
+        worst
     }
 
     fn run_spot(&self, body: &Body, slot: Slot) -> BadSpot {

@@ -168,7 +168,7 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
         let Some(step) = body.step else { return };
         if let Some(pass) = body.array().filter(|pass| pass.hole.is_some()) {
             if hole::must_wait(pass, body) {
-                match hole::wait_for_record(op) {
+                match hole::wait_for_record(op, hole::waits_for_losses) {
                     Some(ready) => op = ready,
                     None => return,
                 }

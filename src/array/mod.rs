@@ -46,13 +46,13 @@ mod submit;
 mod task;
 mod write;
 
-pub use control::{ArrayParams, Notify, Place};
+pub use control::{ArrayParams, Notify};
 pub use hole::HoleParams;
 pub use pace::set_general_limits;
 pub use task::{Scope, TaskResult};
 
 use crate::block::batch::BatchSet;
-use crate::block::bdev::BlockDevice;
+use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, ReadyPieces, StalledList};
 use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
@@ -78,6 +78,17 @@ pub struct MemberSlot {
     pub offset_sectors: u64,
     /// Where its ring of the write-hole log starts on it; 0 on arrays without a log.
     pub log_sector: u64,
+}
+
+/// What an event of an array is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The member.
+    pub slot: Slot,
+    /// The sector of the member (from its start in the volume); `None` for what is of no single place.
+    pub sector: Option<u64>,
+    /// Its disk, where that is at hand, and where the member starts on it, in sectors.
+    pub disk: Option<(Dev, u64)>,
 }
 
 /// The members by slot; changes only while nobody is inside the array.
@@ -140,7 +151,7 @@ struct Waiting {
     starved: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Ops that wait for room in the log.
     for_log: Option<Pin<KBox<lane_op::LaneOp>>>,
-    /// Ops that wait until a member's loss is recorded, on arrays with a log.
+    /// Ops that wait until a member's loss is recorded, on arrays with a log; or for room among changes of bad ranges.
     for_record: Option<Pin<KBox<lane_op::LaneOp>>>,
     /// Lanes with a write that is held back for its neighbours (see `gather.rs`).
     held: KVec<u64>,
@@ -199,6 +210,8 @@ pub struct Array {
     bad: SpinLockIrq<BadSpots>,
     bad_count: AtomicUsize,
     bad_unrecorded: AtomicBool,
+    /// Too many changes wait for another one to be kept; ops wait for that in `Waiting::for_record`.
+    bad_full: AtomicBool,
     /// Copies that could not be read, to be written again (in the space in which syncs count).
     #[pin]
     to_repair: SpinLockIrq<ranges::Ranges>,
@@ -222,10 +235,13 @@ pub struct Array {
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
+    entrance: Arc<submit::Entrance>,
     sender: Arc<submit::Sender>,
     streams: gather::Streams,
     holder: Arc<gather::Holder>,
     queue: WorkQueue,
+    /// Where bios that had to wait begin, which may wait for what `queue` and `spread` give back.
+    arrivals: WorkQueue,
     /// Takes over lanes of a large write, so that several CPUs work on it.
     spread: WorkQueue,
 }

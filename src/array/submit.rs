@@ -53,7 +53,7 @@ impl Array {
     pub(super) fn release_gate(this: &Gated<Self>) {
         let is_due = !this.waiting.lock().at_gate.is_empty();
         match this.enter().filter(|_| is_due) {
-            Some(pass) => Background::kick(pass),
+            Some(pass) => Entrance::kick(pass),
             // Closed again: whoever opens it comes by here.
             None => Self::let_writes_go(this),
         }
@@ -212,7 +212,64 @@ impl IoOwner for Array {
     }
 }
 
-/// Goes on with what could not go on in the context where it came up.
+/// Begins work on bios that had to wait before it: at the gate, or for the dirty mark.
+///
+/// It takes carriers for them, and may sleep until some come back. So it has a queue to itself, where nothing is that
+/// gives carriers back: neither [`Background`] nor lanes.
+#[pin_data]
+pub(super) struct Entrance {
+    #[pin]
+    work: Work<Entrance>,
+    /// The array, while somebody waits to come in.
+    #[pin]
+    pass: SpinLockIrq<Option<ArrayPass>>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Entrance { self.work }
+}
+
+impl Entrance {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                work <- kernel::new_work!("emd_entrance"),
+                pass <- kernel::new_spinlock_irq!(None, "emd_entrance"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Has those who wait come in. Any context.
+    pub(super) fn kick(pass: ArrayPass) {
+        let entrance = pass.entrance.clone();
+        // A pass that was in there already is dropped after the lock is.
+        let old = entrance.pass.lock().replace(pass.again());
+        // When it is queued already, it will find the pass.
+        let _ = pass.arrivals.enqueue(entrance);
+        drop(old);
+    }
+}
+
+impl WorkItem for Entrance {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let Some(pass) = this.pass.lock().take() else {
+            return;
+        };
+        let mut at_gate = pass.waiting.lock().at_gate.take();
+        let mut writes = pass.take_writes();
+        while let Some(bio) = writes.pop() {
+            dispatch(pass.again(), bio);
+        }
+        while let Some(bio) = at_gate.pop() {
+            dispatch(pass.again(), bio);
+        }
+    }
+}
+
+/// Goes on with what could not go on in the context where it came up. All of it has its carrier already.
 #[pin_data]
 pub(super) struct Background {
     #[pin]
@@ -255,18 +312,16 @@ impl WorkItem for Background {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        let (mut at_gate, mut starved, for_log, for_record, mut stalled) = {
+        let (mut starved, for_log, for_record, mut stalled) = {
             let mut waiting = pass.waiting.lock();
             pass.someone_waits.store(false, Ordering::SeqCst);
             (
-                waiting.at_gate.take(),
                 waiting.starved.take(),
                 waiting.for_log.take(),
                 waiting.for_record.take(),
                 waiting.stalled.take(),
             )
         };
-        let mut writes = pass.take_writes();
         // Those that wait for a record, or for room in the log, have lanes and buffers.
         super::hole::go_on_recorded(for_record);
         super::hole::begin_waiting(for_log);
@@ -281,12 +336,6 @@ impl WorkItem for Background {
             let io: IoRef<Array> = piece.io();
             let after_error = piece.status() != Status::INVALID;
             read::by_lanes(&pass, &io, piece.info(), after_error);
-        }
-        while let Some(bio) = writes.pop() {
-            dispatch(pass.again(), bio);
-        }
-        while let Some(bio) = at_gate.pop() {
-            dispatch(pass.again(), bio);
         }
         while let Some(io) = stalled.pop() {
             match pass.geometry.kind() {

@@ -393,10 +393,14 @@ impl Task {
                 let next = progress.window.next();
                 let jump = self.next_needed(array, next);
                 if jump > next {
+                    let before = self.walk.mark(progress.window.base());
                     if !progress.window.skip_to(jump) {
                         return Next::WhenBack;
                     }
-                    self.publish(array, progress.window.base());
+                    let base = progress.window.base();
+                    let skipped = self.walk.mark(base).saturating_sub(before);
+                    progress.headway.skip(skipped);
+                    self.publish(array, base);
                     continue;
                 }
                 let (rates, now) = (array.limits.in_force(), pace::now());
@@ -453,7 +457,7 @@ impl Task {
         body.task_lane = lane;
         {
             let mut progress = self.progress.lock();
-            progress.pace.count(range.sectors);
+            progress.pace.count(range.sectors, self.walk.share());
             body.overwriting = matches!(self.kind, TaskKind::Initialise | TaskKind::Resync)
                 && progress.likeness.is_hopeless(lane);
         }

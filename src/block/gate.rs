@@ -5,8 +5,11 @@
 //! those inside read without a lock.
 //!
 //! The count is spread over cache lines by CPU, so that passing costs one uncontended atomic.
+//!
+//! Passes of writes may be counted apart besides ([`Pass::count_as_writer`]).
 
 use super::context;
+use crate::personalities::writers::{Counted, Writers};
 use core::cell::UnsafeCell;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -39,6 +42,7 @@ pub trait Behind: Send + Sync + 'static {
 #[pin_data(PinnedDrop)]
 pub struct Gated<T: Behind> {
     counters: [Counter; COUNTERS],
+    writers: Writers,
     closed: AtomicBool,
     table: UnsafeCell<T::Table>,
     #[pin]
@@ -57,7 +61,9 @@ unsafe impl<T: Behind> Sync for Gated<T> {}
 /// `gated` is valid: [`Gated`] waits in its drop until no pass exists.
 pub struct Pass<T: Behind> {
     gated: NonNull<Gated<T>>,
-    counter: usize,
+    counter: u32,
+    /// It counts among the writers, too.
+    writer: Option<Counted>,
 }
 
 // SAFETY: A pass is a shared reference to `Gated<T>`, which is `Sync`.
@@ -78,24 +84,35 @@ impl<T: Behind> Gated<T> {
     {
         pin_init::pin_init!(Self {
             counters: [const { Counter(AtomicU64::new(0)) }; COUNTERS],
+            writers: Writers::new(),
             closed: AtomicBool::new(false),
             table: UnsafeCell::new(table),
             inner <- inner,
         }? E)
     }
 
-    fn count_in(&self, counter: usize) -> Pass<T> {
-        self.counters[counter].0.fetch_add(1, Ordering::SeqCst);
+    fn counter(&self, nth: u32) -> &AtomicU64 {
+        &self.counters[nth as usize % COUNTERS].0
+    }
+
+    fn count_in(&self, counter: u32) -> Pass<T> {
+        self.counter(counter).fetch_add(1, Ordering::SeqCst);
         // INVARIANT: Counted just now.
         Pass {
             gated: NonNull::from(self),
             counter,
+            writer: None,
         }
+    }
+
+    /// The passes that are counted as writers'.
+    pub fn writers(&self) -> &Writers {
+        &self.writers
     }
 
     /// Goes in, unless the gate is closed.
     pub fn enter(&self) -> Option<Pass<T>> {
-        let pass = self.count_in(context::cpu_hint() % COUNTERS);
+        let pass = self.count_in((context::cpu_hint() % COUNTERS) as u32);
         // Sequentially consistent on both sides: either we see the gate closed, or whoever closed it
         // sees our count.
         if self.closed.load(Ordering::SeqCst) {
@@ -186,6 +203,16 @@ impl<T: Behind> Pass<T> {
         self.gated().count_in(self.counter)
     }
 
+    /// Counts it as a writer's as well, until it is dropped; not those made from it. Gives where it counts.
+    pub fn count_as_writer(&mut self) -> Counted {
+        if let Some(counted) = self.writer {
+            return counted;
+        }
+        let counted = self.gated().writers.count(self.counter as usize);
+        self.writer = Some(counted);
+        counted
+    }
+
     /// The gated object with its gate.
     pub fn gated(&self) -> &Gated<T> {
         // SAFETY: By the type invariant.
@@ -209,9 +236,10 @@ impl<T: Behind> Deref for Pass<T> {
 impl<T: Behind> Drop for Pass<T> {
     fn drop(&mut self) {
         let gated = self.gated();
+        if let Some(counted) = self.writer {
+            gated.writers.uncount(counted);
+        }
         // The last access to the object: after it, the waiter may free it.
-        gated.counters[self.counter]
-            .0
-            .fetch_sub(1, Ordering::SeqCst);
+        gated.counter(self.counter).fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -81,6 +81,12 @@ impl Limits {
         self.0.discard_granularity = 0;
     }
 
+    /// Largest discard that is handed over in one bio, in sectors; none, where members take none.
+    pub fn max_discard(&mut self, sectors: u32) {
+        self.0.max_hw_discard_sectors = self.0.max_hw_discard_sectors.min(sectors);
+        self.0.max_discard_sectors = self.0.max_discard_sectors.min(sectors);
+    }
+
     /// Largest write-zeroes that is handed over in one bio, in sectors; none, where a member takes none.
     pub fn max_write_zeroes(&mut self, sectors: u32) {
         let sectors = sectors.min(self.0.max_write_zeroes_sectors);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is told that a disk came, left or died, or that the machine ends: the one global of the module.
+//! Who is told that a disk came, left or died, or that the machine ends or hibernates: the one global of the module.
 //!
-//! The kernel's callbacks for these (`class.rs`, `bdev.rs`, `reboot.rs`) have no place for a pointer of ours.
+//! The kernel's callbacks for these (`class.rs`, `bdev.rs`, `reboot.rs`, `hibernation.rs`) have no place for a pointer of ours.
 
 use super::bdev::Dev;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -27,6 +27,13 @@ pub trait DiskListener: Send + Sync {
 
     /// The machine is about to end in good order. Process context; may take a moment.
     fn machine_ends(&self);
+
+    /// The machine is about to hibernate: whether it may. If so, [`machine_wakes`](Self::machine_wakes) follows. Process
+    /// context.
+    fn may_hibernate(&self) -> bool;
+
+    /// It has come back, or does not hibernate after all. Process context.
+    fn machine_wakes(&self);
 }
 
 kernel::sync::global_lock! {
@@ -73,6 +80,18 @@ fn listener() -> Option<Arc<dyn DiskListener>> {
 pub fn tell(dev: Dev, news: DiskNews, partition: bool) {
     if let Some(listener) = listener() {
         listener.hear(dev, news, partition);
+    }
+}
+
+/// Asks it whether the machine may hibernate. Process context.
+pub fn may_hibernate() -> bool {
+    listener().is_none_or(|listener| listener.may_hibernate())
+}
+
+/// Tells it that the machine has hibernated, or does not do so after all. Process context.
+pub fn tell_of_waking() {
+    if let Some(listener) = listener() {
+        listener.machine_wakes();
     }
 }
 

@@ -14,6 +14,7 @@ pub mod class;
 pub mod context;
 pub mod gate;
 pub mod gendisk;
+pub mod hibernation;
 pub mod hub;
 pub mod noio;
 pub mod pages;

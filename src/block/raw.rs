@@ -36,6 +36,15 @@ pub const REQ_PREFLUSH: Opf = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
 /// `REQ_NOWAIT`.
 pub const REQ_NOWAIT: Opf = 1 << bindings::req_flag_bits___REQ_NOWAIT;
 
+/// `NOTIFY_DONE`.
+pub const NOTIFY_DONE: c_int = 0;
+/// What `notifier_from_errno(-EBUSY)` makes: `NOTIFY_STOP_MASK`, and `NOTIFY_OK` with the number on top.
+pub const NOTIFY_BUSY: c_int = 0x8000 | (1 + 16);
+/// `PM_HIBERNATION_PREPARE` (`include/linux/suspend.h`).
+pub const PM_HIBERNATION_PREPARE: c_ulong = 1;
+/// `PM_POST_HIBERNATION`.
+pub const PM_POST_HIBERNATION: c_ulong = 2;
+
 /// `BLK_STS_NOTSUPP`.
 pub const BLK_STS_NOTSUPP: u8 = 1;
 /// `BLK_STS_IOERR`.
@@ -97,6 +106,13 @@ extern "C" {
     pub fn register_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
     /// Ends that, when no call is at work any more.
     pub fn unregister_reboot_notifier(nb: *mut bindings::notifier_block) -> c_int;
+
+    /// `kernel/power/main.c`: `nb` is called before and after the machine sleeps, in each way.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub fn register_pm_notifier(nb: *mut bindings::notifier_block) -> c_int;
+    /// Ends that, when no call is at work any more.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub fn unregister_pm_notifier(nb: *mut bindings::notifier_block) -> c_int;
 
     /// `xor_gen` of module `xor` (`lib/raid/xor/xor-core.c`): `dest ^= srcs[0] ^ …`.
     /// Task context only; `bytes` a non-zero multiple of 512; pointers 64-byte aligned.

@@ -63,6 +63,5 @@ unsafe extern "C" fn ending(
     _data: *mut c_void,
 ) -> c_int {
     hub::tell_of_end();
-    // `NOTIFY_DONE`.
-    0
+    raw::NOTIFY_DONE
 }

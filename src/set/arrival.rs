@@ -28,6 +28,7 @@ use crate::model::{
 use crate::personalities::Health;
 use crate::reason;
 use crate::uapi::EventKind;
+use core::mem::discriminant;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -183,6 +184,7 @@ impl ManagedSet {
         let facts = probe::facts(&device);
         let mut inner = self.lock();
         let event = Event::DiskReturned(index, facts);
+        inner.note_places(index)?;
         inner.record_with(&self.shared, &event, device, || Ok(()))?;
         inner.returned.insert(index);
         let role = inner.known()?.disk(index).map(|disk| disk.role);
@@ -425,13 +427,14 @@ impl Inner {
     }
 }
 
-/// Whether a volume that runs is read as it is known.
+/// Whether a volume that runs is read as it is known. How far its task is does not count: some formats keep that in memory
+/// only, and it is told again when the task goes on or ends.
 fn is_same_run(ours: &Volume, read: &Volume) -> bool {
-    let members = ours.members.iter().zip(read.members.iter());
+    let mut members = ours.members.iter().zip(read.members.iter());
     ours.members.len() == read.members.len()
-        && ours.consistency == read.consistency
-        && core::mem::discriminant(&ours.access) == core::mem::discriminant(&read.access)
-        && members.fold(true, |same, (one, other)| {
-            same && one.disk == other.disk && one.state == other.state
+        && discriminant(&ours.consistency) == discriminant(&read.consistency)
+        && discriminant(&ours.access) == discriminant(&read.access)
+        && members.all(|(one, other)| {
+            one.disk == other.disk && discriminant(&one.state) == discriminant(&other.state)
         })
 }

@@ -27,6 +27,16 @@ pub(super) const WITHHELD: &str =
 const LEFT_HOLES: &str =
     "has bad ranges: these sectors could be neither read nor worked out, and fail until written";
 
+/// What became of a change.
+enum Recorded {
+    /// What is bad on that disk outlives a restart.
+    Kept,
+    /// It does not.
+    Unkept,
+    /// What was written there is not known to be on the medium, so it stays on record as bad.
+    Unflushed,
+}
+
 impl Inner {
     /// Records what became bad, and what is good again.
     #[inline(never)]
@@ -44,7 +54,8 @@ impl Inner {
             wishes.look_again = true;
             let result = self.record_bad(shared, volume, change);
             let is_full = result.as_ref().is_err_and(|why| why.errno() == ENOSPC);
-            let is_kept = matches!(result, Ok(true));
+            let is_kept = matches!(result, Ok(Recorded::Kept));
+            let is_unflushed = matches!(result, Ok(Recorded::Unflushed));
             if result.is_err() && !is_full {
                 self.hold_writes(shared, volume, &result.map(drop));
                 return;
@@ -52,10 +63,13 @@ impl Inner {
             self.hold_writes(shared, volume, &Ok(()));
             match change {
                 BadChange::Added(_) if !is_kept => Array::bad_change_unkept(array),
-                BadChange::Cleared(spot) if is_full => {
-                    // What was written there would count for nothing after a restart. The others have it.
+                BadChange::Cleared(spot) if is_full || is_unflushed => {
+                    // What was written there would count for nothing after a restart. The others have it, or nobody.
                     array.fail_member(spot.slot, false);
-                    Array::bad_change_recorded(array);
+                    match array.present().contains(spot.slot) || array.is_broken() {
+                        true => Array::bad_change_failed(array),
+                        false => Array::bad_change_recorded(array),
+                    }
                 }
                 BadChange::Added(_) | BadChange::Cleared(_) => Array::bad_change_recorded(array),
             }
@@ -63,31 +77,36 @@ impl Inner {
         wishes.look_now = true;
     }
 
-    /// Records one change. Gives whether what is bad on that disk outlives a restart.
+    /// Records one change.
     #[inline(never)]
     fn record_bad(
         &mut self,
         shared: &Shared,
         volume: VolumeIndex,
         change: BadChange,
-    ) -> Checked<bool> {
+    ) -> Checked<Recorded> {
         let model = self.model().and_then(|set| set.volume(volume));
         let Some(event) = model.and_then(|model| change.event(&model.members)) else {
             // A member that is gone has nothing to be recorded of.
-            return Ok(true);
+            return Ok(Recorded::Kept);
         };
         let (Event::BadRangeAdded(range) | Event::BadRangeCleared(range)) = event else {
-            return Ok(true);
+            return Ok(Recorded::Kept);
         };
         if let BadChange::Cleared(spot) = change {
             // What was written there is on the medium before it counts. Else it stays on record as bad.
             if !self.flush_member(volume, spot.slot) {
-                return Ok(true);
+                return Ok(Recorded::Unflushed);
             }
         }
         self.record(shared, &event)?;
         let metadata = self.metadata.as_ref();
-        Ok(metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(range.disk)))
+        Ok(
+            match metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(range.disk)) {
+                true => Recorded::Kept,
+                false => Recorded::Unkept,
+            },
+        )
     }
 
     /// A rebuild is over whose end must not be recorded yet.

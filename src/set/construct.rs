@@ -67,6 +67,7 @@ impl Plan {
             late: Late::NONE,
             trust: self.trust,
             withheld: Mask::EMPTY,
+            unfit: Mask::EMPTY,
             asked: self.asked,
             paused: false,
             turn: None,

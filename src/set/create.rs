@@ -502,6 +502,7 @@ impl ManagedSet {
     #[inline(never)]
     fn adopt(&self, metadata: KBox<dyn MetadataSet>, candidates: &KVec<Candidate>) -> Checked {
         let mut inner = self.lock();
+        self.shared.check_awake()?;
         inner.metadata = Some(metadata);
         inner.active = true;
         inner.make_room()?;

@@ -112,9 +112,6 @@ impl Manager {
                 // Partitions are looked at only when a scan asks for them.
                 return;
             }
-            if news == DiskNews::Arrived && self.shared.options.autostart.is_empty() {
-                return;
-            }
             list.push(Item {
                 dev,
                 news,
@@ -139,7 +136,8 @@ impl Manager {
     /// One round of discovery.
     pub(super) fn discover_now(self: &Arc<Self>) {
         let mut operations = self.operations.lock();
-        if operations.closed {
+        if operations.closed || self.shared.hibernates.load(Ordering::SeqCst) {
+            // The end of that looks again.
             return;
         }
         loop {
@@ -175,6 +173,10 @@ impl Manager {
             return;
         }
         let wanted = self.shared.options.autostart;
+        if wanted.is_empty() && self.sets.lock().is_empty() {
+            // Nothing starts by itself, and nothing is there that it could be of.
+            return;
+        }
         let Err(reason) = self.look_for(operations, item.dev, wanted) else {
             return;
         };
@@ -259,6 +261,7 @@ impl Manager {
             } else {
                 set.tell_refusals();
             }
+            self.unlist_if_empty(&set);
         }
     }
 
@@ -309,6 +312,7 @@ impl Manager {
         }
         match found {
             Found::Nothing => Ok(None),
+            Found::Damaged { format, .. } if !wanted.has(format.name()) => Ok(None),
             Found::Damaged { reason, .. } => {
                 operations.seen.push(
                     SeenDisk {

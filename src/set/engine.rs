@@ -88,6 +88,7 @@ impl Engine for Manager {
             }
             set.release_if_idle();
             drop(change);
+            self.unlist_if_empty(&set);
             return Ok(reply);
         }
         let mut sets = self.all_sets()?;
@@ -102,7 +103,9 @@ impl Engine for Manager {
             }
         }
         for set in sets.iter() {
-            reply.arrays_stopped += set.stop_all()?;
+            let stopped = set.stop_all();
+            self.unlist_if_empty(set);
+            reply.arrays_stopped += stopped?;
         }
         Ok(reply)
     }
@@ -156,7 +159,7 @@ impl Engine for Manager {
         let operations = self.operations.lock();
         Self::check_open(&operations)?;
         let (set, volume) = self.volume_of(&request.target)?;
-        let _change = set.change.lock();
+        let change = set.change.lock();
         set.activate()?;
         let recorded = {
             let mut inner = set.lock();
@@ -165,6 +168,8 @@ impl Engine for Manager {
             inner.record(&self.shared, &event).map(|()| number)
         };
         set.release_if_idle();
+        drop(change);
+        self.unlist_if_empty(&set);
         let number = recorded?;
         self.shared
             .post(EventKind::VolumeRenamed, &set.id, |event| {
@@ -178,7 +183,7 @@ impl Engine for Manager {
         let operations = self.operations.lock();
         Self::check_open(&operations)?;
         let (set, volume) = self.volume_of(&request.target)?;
-        let _change = set.change.lock();
+        let change = set.change.lock();
         set.activate()?;
         let mut inner = set.lock();
         let done = match inner.running(volume) {
@@ -191,6 +196,8 @@ impl Engine for Manager {
         };
         drop(inner);
         set.release_if_idle();
+        drop(change);
+        self.unlist_if_empty(&set);
         done
     }
 
@@ -333,6 +340,7 @@ impl Manager {
         }
         set.waits.store(false, Ordering::Release);
         scan_start(set, policy, reply)?;
+        self.unlist_if_empty(set);
         let inner = set.lock();
         for entry in inner.entries.iter() {
             if let (None, Some(why)) = (&entry.running, &entry.why) {

@@ -13,7 +13,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{Checked, DiskIndex, DiskState, Event, MemberState, Reason, Slot, VolumeIndex};
-use crate::uapi::TaskKind;
+use crate::uapi::{EventKind, TaskKind};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -119,7 +119,10 @@ impl ManagedSet {
             if inner.device(disk).is_none() {
                 continue;
             }
-            match inner.record(&self.shared, &Event::DiskReturned(disk, facts)) {
+            let returned = inner
+                .note_places(disk)
+                .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));
+            match returned {
                 Ok(()) => inner.returned.insert(disk),
                 Err(reason) => {
                     log!(
@@ -141,10 +144,11 @@ impl ManagedSet {
             let Some((volume, slot, array)) = self.lock().next_unattached() else {
                 return Ok(());
             };
-            let (member, disk) = {
+            let (member, disk, joining) = {
                 let inner = self.lock();
                 let disk = inner.running(volume).and_then(|run| run.disk.clone());
-                (inner.member_slot(volume, slot), disk)
+                let joining = inner.disk_in(volume, slot);
+                (inner.member_slot(volume, slot), disk, joining)
             };
             let Some(first) = member else { return Ok(()) };
             let stacked = disk.map_or(Ok(()), |disk| array.stack_member(&disk, &first));
@@ -176,6 +180,7 @@ impl ManagedSet {
                 running.attached = running.attached.with(slot);
                 running.retry_at = now();
             }
+            inner.drop_if_lost(volume, slot, joining);
             drop(inner);
             self.show_members(volume);
         }
@@ -194,6 +199,18 @@ impl Inner {
         reason: Reason,
     ) -> Checked {
         let disk = self.disk_in(volume, slot);
+        if let Some(disk) = disk.filter(|&disk| self.is_needed(disk)) {
+            // Another volume lives on it, and no write passed it by: it gives up this place only.
+            let running = self.running_mut(volume).ok_or(reason)?;
+            running.unfit = running.unfit.with(slot);
+            let set = self.known()?;
+            shared.say(
+                EventKind::Note,
+                &set.id,
+                format_args!("disk {disk} cannot join volume {volume}: {reason}"),
+            );
+            return Ok(());
+        }
         let Some(disk) = disk.filter(|&disk| self.bears_loss(disk)) else {
             return Err(reason);
         };
@@ -208,6 +225,20 @@ impl Inner {
             reason
         );
         Ok(())
+    }
+
+    /// Takes a member that was attached just now out of use again, if the loss of its disk was recorded meanwhile: nobody
+    /// told the array then, as it did not have it yet. It is detached as others are.
+    fn drop_if_lost(&self, volume: VolumeIndex, slot: Slot, disk: Option<DiskIndex>) {
+        let state = self.member_state(volume, slot);
+        let joins = matches!(state, Some(MemberState::Rebuilding { .. }));
+        if joins && self.disk_in(volume, slot) == disk {
+            return;
+        }
+        if let Some(running) = self.running(volume) {
+            let is_gone = disk.is_none_or(|disk| self.is_unplugged(disk));
+            running.array.fail_member(slot, is_gone);
+        }
     }
 
     /// A member that an array still has and the metadata calls lost.
@@ -269,7 +300,7 @@ impl Inner {
             .zip(members)
             .find(|(slot, member)| {
                 matches!(member.state, MemberState::Rebuilding { .. })
-                    && !running.attached.contains(*slot)
+                    && !running.attached.union(running.unfit).contains(*slot)
                     && member.disk.is_some_and(|disk| self.is_online(disk))
             })
             .map(|(slot, _)| slot)

@@ -3,6 +3,7 @@
 //! One set: its locks and works, and how its disks are gathered and claimed.
 
 use super::probe::{self, Found};
+use super::returned::Returned;
 use super::shared::{now, ticks, Shared};
 use super::state::{DiskMask, Inner};
 use crate::array::{Notify, Place};
@@ -349,6 +350,9 @@ impl ManagedSet {
         if !unchanged || inner.active {
             return None;
         }
+        if let Err(reason) = self.shared.check_awake() {
+            return Some(Err(reason));
+        }
         let result = inner.take_claimed(self.format, &self.id, claimed);
         inner.active = result.is_ok();
         match result {
@@ -374,7 +378,7 @@ impl ManagedSet {
                 return;
             }
             inner.active = false;
-            inner.returned = DiskMask::EMPTY;
+            inner.returned = Returned::new();
             inner.told_gone = DiskMask::EMPTY;
             inner.early = KVec::new();
             inner.read_images(self.format, &self.id);

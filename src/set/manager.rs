@@ -10,6 +10,7 @@ use crate::block::bdev::Dev;
 use crate::block::class::{Listener, Watch};
 use crate::block::context;
 use crate::block::gendisk;
+use crate::block::hibernation::Vigil;
 use crate::block::hub::{self, DiskListener, DiskNews};
 use crate::block::queue::{self, Kind, WorkQueue};
 use crate::block::reboot::Farewell;
@@ -58,6 +59,8 @@ pub struct Manager {
     watch: Mutex<Option<Pin<KBox<Watch>>>>,
     #[pin]
     farewell: Mutex<Option<Pin<KBox<Farewell>>>>,
+    #[pin]
+    vigil: Mutex<Option<Pin<KBox<Vigil>>>>,
     clock_queue: WorkQueue,
     #[pin]
     clock: Work<Manager, CLOCK>,
@@ -96,6 +99,33 @@ impl DiskListener for Manager {
     fn machine_ends(&self) {
         self.settle();
         self.shared.ended.store(true, Ordering::Release);
+    }
+
+    /// What is in the image of the memory would be older than what is on the disks, as the last words of arrays are written
+    /// after it was made.
+    fn may_hibernate(&self) -> bool {
+        // Sets become active under this only.
+        let _operations = self.operations.lock();
+        self.shared.hibernates.store(true, Ordering::SeqCst);
+        let is_active = |set: &Arc<ManagedSet>| set.lock().active;
+        let refused = match self.all_sets() {
+            Ok(sets) => sets.iter().any(is_active),
+            Err(_) => true,
+        };
+        if refused {
+            log!(
+                pr_err,
+                "hibernation is refused while arrays run: what memory knows of them would be older than what is on their \
+                 disks when the machine wakes; stop them first (emdadm stop --all)"
+            );
+            self.shared.hibernates.store(false, Ordering::SeqCst);
+        }
+        !refused
+    }
+
+    fn machine_wakes(&self) {
+        self.shared.hibernates.store(false, Ordering::SeqCst);
+        self.shared.wish(0);
     }
 }
 
@@ -136,6 +166,7 @@ impl Manager {
                 news <- new_mutex!(news, "emd_news"),
                 watch <- new_mutex!(None, "emd_watch"),
                 farewell <- new_mutex!(None, "emd_farewell"),
+                vigil <- new_mutex!(None, "emd_vigil"),
                 clock_queue,
                 clock <- new_work!("emd_clock"),
                 discover <- new_work!("emd_discover"),
@@ -151,6 +182,8 @@ impl Manager {
             *manager.watch.lock() = Some(watch);
             let farewell = KBox::pin_init(Farewell::new(), GFP_KERNEL)?;
             *manager.farewell.lock() = Some(farewell);
+            let vigil = KBox::pin_init(Vigil::new(), GFP_KERNEL)?;
+            *manager.vigil.lock() = Some(vigil);
             Ok(())
         });
         if let Err(errno) = heard {
@@ -169,6 +202,8 @@ impl Manager {
         drop(watch);
         let farewell = self.farewell.lock().take();
         drop(farewell);
+        let vigil = self.vigil.lock().take();
+        drop(vigil);
         let mut sets = {
             let mut operations = self.operations.lock();
             operations.closed = true;
@@ -326,6 +361,19 @@ impl Manager {
         if before {
             set.lock().gone = true;
             self.shared.post(EventKind::SetGone, &set.id, |_| {});
+        }
+    }
+
+    /// Takes a set out of the list of which no disk is here any more. Called with `operations` held, after its disks may have
+    /// been given up.
+    #[inline(never)]
+    pub(super) fn unlist_if_empty(&self, set: &Arc<ManagedSet>) {
+        let is_empty = {
+            let inner = set.lock();
+            !inner.active && inner.images.is_empty()
+        };
+        if is_empty {
+            self.unlist(set);
         }
     }
 

@@ -65,6 +65,7 @@ impl Manager {
             set.start(Policy::COMPLETE, Some(lone))?;
             return Ok(set.place_of(index));
         }
+        self.unlist_if_empty(&set);
         set.kick();
         set.kick_keeper();
         result
@@ -210,6 +211,7 @@ impl ManagedSet {
                             .clone();
                         let facts = probe::facts(&device);
                         let event = Event::DiskReturned(index, facts);
+                        inner.note_places(index)?;
                         inner.record(&self.shared, &event)?;
                         inner.returned.insert(index);
                     }
@@ -287,6 +289,7 @@ impl ManagedSet {
         match claimed {
             Some(device) => {
                 let event = Event::DiskReinstated(index, probe::facts(&device));
+                inner.note_places(index)?;
                 inner.record_with(&self.shared, &event, device, || Ok(()))?;
                 inner.early.retain(|early| *early != dev);
                 inner.told_gone.remove(index);
@@ -328,7 +331,7 @@ impl ManagedSet {
         }
     }
 
-    /// Puts a disk into the first empty place of a volume that takes it.
+    /// Puts a disk into the places that it held, and into the first empty one of each other volume that takes it.
     #[inline(never)]
     fn fill_empty(
         &self,
@@ -337,15 +340,20 @@ impl ManagedSet {
     ) -> Option<(VolumeIndex, Slot)> {
         let mut inner = self.lock();
         let mut filled = None;
-        for volume in 0..inner.entries_len() {
-            if only.is_some_and(|only| only != volume) {
-                continue;
-            }
-            let Some(slot) = inner.next_empty(volume, None) else {
-                continue;
-            };
-            if inner.activate_disk(self, volume, slot, disk).is_ok() {
-                filled = filled.or(Some((volume, slot)));
+        // Those that it held first.
+        for is_own in [true, false] {
+            for volume in 0..inner.entries_len() {
+                let old = inner.returned.place_in(volume, disk);
+                if only.is_some_and(|only| only != volume) || is_own != old.is_some() {
+                    continue;
+                }
+                let old = old.filter(|&slot| inner.is_empty(volume, slot));
+                let Some(slot) = old.or_else(|| inner.next_empty(volume, None)) else {
+                    continue;
+                };
+                if inner.activate_disk(self, volume, slot, disk).is_ok() {
+                    filled = filled.or(Some((volume, slot)));
+                }
             }
         }
         filled
@@ -436,7 +444,7 @@ impl ManagedSet {
             return Err(reason!(EBUSY, "disk {disk} is still in use by an array"));
         }
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
-        inner.returned.remove(index);
+        inner.returned.forget(index);
         let device = inner
             .devices
             .get_mut(usize::from(index))

@@ -79,6 +79,7 @@ mod probe;
 mod progress;
 mod record;
 mod recorder;
+mod returned;
 mod shared;
 mod spares;
 mod start;

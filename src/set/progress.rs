@@ -30,8 +30,10 @@ impl Inner {
         wishes: &mut Wishes,
     ) {
         wishes.keeper |= array.wants_repair() && array.task().is_none();
-        // A rebuild counts as done only with the holes that it left recorded.
-        if array.bad_change().is_some() {
+        // A rebuild counts as done only with the holes that it left recorded; and what went without a member that was lost on
+        // the way, only when that is.
+        if array.bad_change().is_some() || (!array.is_broken() && !array.unrecorded().is_empty()) {
+            wishes.look_again = true;
             return;
         }
         let Some(result) = array.take_finished() else {
@@ -85,7 +87,10 @@ impl Inner {
             );
         }
         if !fine {
-            running.retry_at = now() + ticks(RETRY_MS);
+            // A check that ended has nothing wait for it: it may have made way for a rebuild.
+            if !result.kind.is_scrub() {
+                running.retry_at = now() + ticks(RETRY_MS);
+            }
             wishes.look_again = true;
         }
         let kind = if fine {
@@ -304,7 +309,13 @@ impl Inner {
             }
             return;
         }
-        if done_sectors == 0 || self.flush_members(volume).is_err() {
+        // Lanes that went without a member count only when its loss is recorded: else it is one like any other after a crash,
+        // in sync up to a mark that passed what it lacks. On a broken array the last loss never is.
+        let has_left_behind = |array: &Array| array.is_broken() || !array.unrecorded().is_empty();
+        let is_sound = self
+            .array(volume)
+            .is_some_and(|array| !has_left_behind(&array));
+        if done_sectors == 0 || !is_sound || self.flush_members(volume).is_err() {
             return;
         }
         let (attached, needs_resync) = match self.running_mut(volume) {

@@ -212,12 +212,12 @@ impl Inner {
         self.carry_out(&DiskMask::EMPTY)
     }
 
-    /// Disks that are in use and whose loss is not borne.
+    /// Disks that are in use and whose loss is not borne, by some volume at least.
     #[inline(never)]
     fn indispensable(&self) -> DiskMask {
         let mut needed = DiskMask::EMPTY;
         for disk in 0..self.devices.len() as DiskIndex {
-            if self.device(disk).is_some() && self.is_in_use(disk) && !self.bears_loss(disk) {
+            if self.device(disk).is_some() && self.is_indispensable(disk) {
                 needed.insert(disk);
             }
         }

@@ -235,8 +235,9 @@ impl Inner {
     /// What is left is done the next time.
     #[inline(never)]
     fn record_leaving(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
-        // What was written there has to be on the media first.
-        if !array.has_leaving_regions() || self.flush_members(volume).is_err() {
+        let are_due = || array.has_leaving_regions() && !array.has_left_behind();
+        // What was written there has to be on the media first. (A flush of a user's may hear what this one does not.)
+        if !are_due() || self.flush_members(volume).is_err() || !are_due() {
             return;
         }
         for _ in 0..STRETCHES_MAX {
@@ -282,7 +283,7 @@ impl Inner {
         let volumes = 0..self.entries_len();
         let will_any_be_clean = volumes.clone().any(|volume| {
             self.array(volume)
-                .is_some_and(|array| self.will_be_clean(volume, &array))
+                .is_some_and(|array| self.will_be_clean(volume, &array, self.resync_mark(volume)))
         });
         if will_any_be_clean || set.settled.load(Ordering::Acquire) {
             return;
@@ -295,11 +296,11 @@ impl Inner {
 
     /// Whether a volume is recorded as dirty, and is going to be recorded as clean, or as quiet while it is initialised, when
     /// no write comes.
-    fn will_be_clean(&self, volume: VolumeIndex, array: &Array) -> bool {
+    fn will_be_clean(&self, volume: VolumeIndex, array: &Array, mark: Option<u64>) -> bool {
         // While it is initialised its mark counts when nothing is in flight; after a crash there is none.
         let agrees = self.running(volume).is_some_and(|running| {
-            let has_mark = || self.is_initialising(volume) || self.resync_mark(volume).is_some();
-            !running.read_only && (!running.needs_resync || has_mark())
+            let has_mark = self.is_initialising(volume) || mark.is_some();
+            !running.read_only && (!running.needs_resync || has_mark)
         });
         agrees && array.is_redundant() && array.is_dirty() && !array.is_broken()
     }
@@ -324,7 +325,7 @@ impl Inner {
         array: &Arc<Gated<Array>>,
         wishes: &mut Wishes,
     ) {
-        if !self.will_be_clean(volume, array) {
+        if !self.will_be_clean(volume, array, self.resync_mark(volume)) {
             return;
         }
         wishes.look_again = true;
@@ -332,6 +333,10 @@ impl Inner {
             return;
         }
         let mark = self.resync_mark(volume);
+        if !self.will_be_clean(volume, array, mark) || !array.unrecorded().is_empty() {
+            // A resync whose mark was to be recorded has just ended, or lost a member.
+            return Array::dirty_recorded(array);
+        }
         self.record_leaving(shared, volume, array);
         let result = self
             .flush_members(volume)

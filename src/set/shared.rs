@@ -36,6 +36,8 @@ pub struct Shared {
     pub ending: AtomicBool,
     /// And nothing is recorded any more.
     pub ended: AtomicBool,
+    /// The machine hibernates: no set becomes active.
+    pub hibernates: AtomicBool,
     #[pin]
     numbers: Mutex<[u64; NUMBER_WORDS]>,
     /// What tasks are at work on.
@@ -54,6 +56,14 @@ struct ClockState {
 }
 
 impl Shared {
+    /// Refuses to have a set active while the machine hibernates.
+    pub fn check_awake(&self) -> Checked {
+        match self.hibernates.load(Ordering::SeqCst) {
+            true => Err(reason!(EBUSY, "the machine is about to hibernate")),
+            false => Ok(()),
+        }
+    }
+
     /// How long no write may have come when an array is recorded as clean.
     pub fn quiet_ms(&self) -> u32 {
         match self.ending.load(Ordering::Acquire) {
@@ -91,6 +101,7 @@ impl Shared {
                 keepers,
                 ending: AtomicBool::new(false),
                 ended: AtomicBool::new(false),
+                hibernates: AtomicBool::new(false),
                 numbers <- new_mutex!([0; NUMBER_WORDS], "emd_numbers"),
                 turns <- new_mutex!(KVec::new(), "emd_turns"),
                 clock <- new_mutex!(ClockState { stop: false, due: None }, "emd_clock"),

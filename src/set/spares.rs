@@ -10,7 +10,7 @@ use super::managed::ManagedSet;
 use super::shared::Shared;
 use super::state::Inner;
 use crate::model::{Checked, DiskIndex, DiskRole, Event, MemberState, Slot, VolumeIndex};
-use crate::personalities::Health;
+use crate::personalities::{Health, Mask};
 use crate::uapi::{DevNumber, EventKind};
 use core::sync::atomic::Ordering;
 
@@ -19,6 +19,8 @@ impl ManagedSet {
     #[inline(never)]
     pub(super) fn use_spares(&self) {
         let mut inner = self.lock();
+        inner.take_old_places(self);
+        inner.settle_returned();
         inner.recall_returned();
         for volume in 0..inner.entries_len() {
             while let Some(slot) = inner.next_empty(volume, None) {
@@ -43,26 +45,40 @@ impl ManagedSet {
 }
 
 impl Inner {
-    /// A lost member whose place can be taken.
+    /// A lost member whose place can be taken; only one of the disk `lost`, when given.
     pub(super) fn next_empty(&self, volume: VolumeIndex, lost: Option<DiskIndex>) -> Option<Slot> {
-        let running = self.running(volume)?;
-        let set = self.model()?;
-        let model = set.volume(volume)?;
+        let is_wanted = |slot: &Slot| lost.is_none() || self.disk_in(volume, *slot) == lost;
+        self.empty_slots(volume).iter().find(is_wanted)
+    }
+
+    /// Whether the place of a member can be taken.
+    pub(super) fn is_empty(&self, volume: VolumeIndex, slot: Slot) -> bool {
+        self.empty_slots(volume).contains(slot)
+    }
+
+    /// The lost members whose places can be taken.
+    fn empty_slots(&self, volume: VolumeIndex) -> Mask {
+        let mut empty = Mask::EMPTY;
+        let Some((running, model)) = self
+            .running(volume)
+            .zip(self.model().and_then(|set| set.volume(volume)))
+        else {
+            return empty;
+        };
         let hopeless = running.read_only
             || running.array.is_broken()
             || !model.shape.level.is_redundant()
             || self.health(volume, self.in_sync(volume, None)) == Health::Failed;
         if hopeless {
-            return None;
+            return empty;
         }
-        (0u16..)
-            .zip(model.members.iter())
-            .find(|(slot, member)| {
-                matches!(member.state, MemberState::Failed | MemberState::Missing)
-                    && !running.attached.contains(*slot)
-                    && (lost.is_none() || member.disk == lost)
-            })
-            .map(|(slot, _)| slot)
+        for (slot, member) in (0u16..).zip(model.members.iter()) {
+            let is_lost = matches!(member.state, MemberState::Failed | MemberState::Missing);
+            if is_lost && !running.attached.contains(slot) {
+                empty = empty.with(slot);
+            }
+        }
+        empty
     }
 
     /// Whether a disk may take a place in `volume` without a person's word, and how gladly: lower
@@ -73,10 +89,11 @@ impl Inner {
         }
         let set = self.model()?;
         match set.disk(disk)?.role {
+            _ if self.returned.place_in(volume, disk).is_some() => Some(0),
             DiskRole::DedicatedSpare(of) => (of == volume).then_some(1),
-            // Its old place, or any: formats may have forgotten which it was.
-            _ if self.returned.contains(disk) => Some(0),
             DiskRole::GlobalSpare => Some(2),
+            // Who has its place by now, or the format had forgotten which it was: any.
+            _ if self.returned.contains(disk) && !self.returned.has_places(disk) => Some(3),
             _ => None,
         }
     }
@@ -102,16 +119,27 @@ impl Inner {
         }
     }
 
-    /// What came back and has a place again (in all volumes that could use it) is a member as others
-    /// are; what found none stays at hand.
-    fn settle_returned(&mut self) {
-        for disk in 0..self.devices.len() as DiskIndex {
-            let is_member = self
-                .model()
-                .is_some_and(|set| set.memberships(disk).next().is_some());
-            if is_member {
-                self.returned.remove(disk);
+    /// Disks that came back take the places that they held, in all volumes that run, before others may.
+    #[inline(never)]
+    fn take_old_places(&mut self, set: &ManagedSet) {
+        for volume in 0..self.entries_len() {
+            for slot in self.empty_slots(volume).iter() {
+                let holder = self.returned.holder(volume, slot);
+                let may = |disk: &DiskIndex| self.spare_rank(volume, *disk).is_some();
+                if let Some(disk) = holder.filter(may) {
+                    // Refused: a spare may have the place.
+                    let _ = self.activate_disk(set, volume, slot, disk);
+                }
             }
+        }
+    }
+
+    fn settle_returned(&mut self) {
+        let Self {
+            metadata, returned, ..
+        } = self;
+        if let Some(metadata) = metadata {
+            returned.settle(metadata.set());
         }
     }
 
@@ -123,7 +151,7 @@ impl Inner {
         volume: VolumeIndex,
         slot: Slot,
     ) -> Option<(DiskIndex, DiskRole)> {
-        for rank in 0..3 {
+        for rank in 0..4 {
             for disk in 0..self.devices.len() as DiskIndex {
                 if self.spare_rank(volume, disk) != Some(rank) {
                     continue;
@@ -163,6 +191,9 @@ impl Inner {
         let event = Event::SpareActivated { volume, slot, disk };
         self.record(&set.shared, &event)?;
         self.forget_bad(&set.shared, volume, slot);
+        if let Some(running) = self.running_mut(volume) {
+            running.unfit = running.unfit.without(slot);
+        }
         let number = self.running(volume).map(|running| running.number.get());
         let dev = self.device(disk).map(|device| device.dev());
         log!(

@@ -265,6 +265,7 @@ impl Inner {
             return Err(reason!(EBUSY, "disk {disk} is being taken out: try again"));
         }
         let facts = probe::facts(device);
+        self.note_places(disk)?;
         self.record(shared, &Event::DiskReinstated(disk, facts))
     }
 

@@ -2,6 +2,7 @@
 
 //! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
 
+use super::returned::Returned;
 use super::shared::{Number, Shared};
 use super::turns::Turn;
 use crate::array::Array;
@@ -142,6 +143,8 @@ pub struct Running {
     pub trust: Trust,
     /// Members that are rebuilt and must not be recorded so, as they have bad ranges that would be forgotten.
     pub withheld: Mask,
+    /// Members that are to be rebuilt and did not take what they need for that: they are not tried again.
+    pub unfit: Mask,
     /// A check or repair that a person asked for and that has not ended, before a restart perhaps; it may wait for its turn.
     pub asked: Option<Asked>,
     /// A person holds the task.
@@ -204,7 +207,7 @@ pub struct Inner {
     /// It was tried to start what there is; the next time is at the deadline.
     pub tried: bool,
     /// Disks that came back and may take their old places.
-    pub returned: DiskMask,
+    pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
     /// For the metadata.
@@ -228,7 +231,7 @@ impl Inner {
             why: None,
             deadline: None,
             tried: false,
-            returned: DiskMask::EMPTY,
+            returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
@@ -314,6 +317,17 @@ impl Inner {
             .map(|(index, _)| index)
     }
 
+    /// Keeps in mind which places a disk held that is about to be recorded as here again. Allocates.
+    pub(super) fn note_places(&mut self, disk: DiskIndex) -> Checked {
+        let Self {
+            metadata, returned, ..
+        } = self;
+        match metadata {
+            Some(metadata) => returned.note_places(metadata.set(), disk),
+            None => Ok(()),
+        }
+    }
+
     /// The disk in a slot of a volume.
     pub fn disk_in(&self, volume: VolumeIndex, slot: Slot) -> Option<DiskIndex> {
         let volume = self.model()?.volume(volume)?;
@@ -372,21 +386,38 @@ impl Inner {
                 MemberState::Rebuilding { .. } => return true,
                 MemberState::InSync => is_member = true,
             }
-            let redundant = set
-                .volume(volume)
-                .is_some_and(|volume| volume.shape.level.is_redundant());
-            // Who is lost already, and about to be recorded, is not what is left.
-            let running = self.running(volume);
-            let unrecorded = running.map_or(Mask::EMPTY, |running| running.array.unrecorded());
-            let mut left = self.in_sync(volume, Some(disk));
-            for slot in unrecorded.iter() {
-                left = left.without(slot);
-            }
-            if redundant && self.health(volume, left) != Health::Failed {
+            if self.works_without(volume, disk) {
                 return true;
             }
         }
         !is_member
+    }
+
+    /// Whether some volume has what is on a disk nowhere else: its loss gives that volume up, whatever others bear.
+    pub fn is_needed(&self, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        let mut members = set.memberships(disk);
+        members.any(|(volume, _, member)| {
+            member.state == MemberState::InSync && !self.works_without(volume, disk)
+        })
+    }
+
+    /// Whether a volume bears the loss of a disk.
+    fn works_without(&self, volume: VolumeIndex, disk: DiskIndex) -> bool {
+        let redundant = self
+            .model()
+            .and_then(|set| set.volume(volume))
+            .is_some_and(|volume| volume.shape.level.is_redundant());
+        // Who is lost already, and about to be recorded, is not what is left.
+        let running = self.running(volume);
+        let unrecorded = running.map_or(Mask::EMPTY, |running| running.array.unrecorded());
+        let mut left = self.in_sync(volume, Some(disk));
+        for slot in unrecorded.iter() {
+            left = left.without(slot);
+        }
+        redundant && self.health(volume, left) != Health::Failed
     }
 
     /// Whether a volume has a disk as a member in sync, and has not given it up.
@@ -395,12 +426,25 @@ impl Inner {
             return false;
         };
         let mut members = set.memberships(disk);
+        members.any(|(volume, slot, member)| self.is_kept(volume, slot, member.state))
+    }
+
+    /// Whether a volume that has not given a disk up that is in use does not bear its loss.
+    pub fn is_indispensable(&self, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        let mut members = set.memberships(disk);
         members.any(|(volume, slot, member)| {
-            let array = self.running(volume).map(|running| &running.array);
-            let is_kept =
-                array.is_none_or(|array| !array.is_broken() && array.present().contains(slot));
-            member.state == MemberState::InSync && is_kept
+            self.is_kept(volume, slot, member.state) && !self.works_without(volume, disk)
         })
+    }
+
+    fn is_kept(&self, volume: VolumeIndex, slot: Slot, state: MemberState) -> bool {
+        let array = self.running(volume).map(|running| &running.array);
+        let is_kept =
+            array.is_none_or(|array| !array.is_broken() && array.present().contains(slot));
+        state == MemberState::InSync && is_kept
     }
 
     /// A volume that works now and would not without `disk`.

@@ -7,6 +7,7 @@
 
 use super::keeper::LATER_MS;
 use super::managed::ManagedSet;
+use super::recorder::Wishes;
 use super::shared::{now, Shared};
 use super::state::{Asked, Inner};
 use super::turns::Turn;
@@ -44,10 +45,7 @@ impl ManagedSet {
                     let pass = Pass::sync(asked.from_sectors);
                     let started = self.start_task(&mut inner, volume, asked.kind, &pass);
                     if started.is_err_and(|reason| reason.errno() != EAGAIN) {
-                        if let Some(running) = inner.running_mut(volume) {
-                            running.asked = None;
-                        }
-                        inner.note_scrub(&self.shared, volume, None);
+                        inner.withdraw(&self.shared, volume);
                     }
                 }
                 None if !inner.has_busy_disks(volume, TaskKind::Check) => {
@@ -123,6 +121,10 @@ impl ManagedSet {
     fn try_change_task(self: &Arc<Self>, volume: VolumeIndex, op: TaskOp) -> Checked {
         let change = self.change.lock();
         let mut inner = self.lock();
+        if let (TaskOp::Start(_), Some(array)) = (op, inner.array(volume)) {
+            // What ended just before is no task any more.
+            inner.note_finished(&self.shared, volume, &array, &mut Wishes::default());
+        }
         let is_idle = inner
             .running(volume)
             .is_some_and(|running| running.array.task().is_none());
@@ -143,6 +145,13 @@ impl ManagedSet {
                         EBUSY,
                         "emd{number} has a {} at work",
                         task.kind.word()
+                    ));
+                }
+                if kind != TaskKind::Rebuild && running.array.has_finished() {
+                    // Its end counts for what is asked for now otherwise.
+                    return Err(reason!(
+                        EBUSY,
+                        "emd{number} has a task whose end could not be recorded yet"
                     ));
                 }
                 if running.read_only || running.array.is_broken() {
@@ -199,15 +208,13 @@ impl ManagedSet {
                 }
             }
             TaskOp::Cancel => match running.array.task() {
-                None if running.asked.is_some() => {
-                    running.asked = None;
-                    inner.note_scrub(&self.shared, volume, None);
-                }
-                None => return Err(reason!(ENOENT, "emd{number} has no task")),
                 Some(task) if task.kind.is_scrub() => {
                     running.array.cancel_task();
                     running.paused = false;
                 }
+                // One that waits, perhaps for what is at work.
+                _ if running.asked.is_some() => inner.withdraw(&self.shared, volume),
+                None => return Err(reason!(ENOENT, "emd{number} has no task")),
                 Some(task) => {
                     return Err(reason!(
                         EINVAL,
@@ -265,18 +272,34 @@ impl Inner {
         Ok(!must_wait && Array::start_task(&running.array, kind, &all, Scope::All).is_ok())
     }
 
-    /// Ends checks and repairs, held ones too, of volumes that need a rebuild: redundancy comes first.
+    /// Drops a check or repair that waits, and tells people that it ended before it ran.
+    fn withdraw(&mut self, shared: &Shared, volume: VolumeIndex) {
+        let running = self.running_mut(volume);
+        let asked = running.and_then(|running| Some((running.number.get(), running.asked.take()?)));
+        let (Some((number, asked)), Some(id)) = (asked, self.model().map(|set| set.id)) else {
+            return;
+        };
+        self.note_scrub(shared, volume, None);
+        shared.post(EventKind::TaskStopped, &id, |event| {
+            event.number = Some(number);
+            event.value = 0;
+            event.text = crate::model::Text::from_text(asked.kind.word());
+        });
+    }
+
+    /// Ends checks, repairs and syncs, held ones too, of volumes that need a rebuild: redundancy comes first. A sync goes on at
+    /// its mark after it.
     fn make_way(&self) {
         for volume in 0..self.entries_len() {
             let Some(running) = self.running(volume) else {
                 continue;
             };
-            let is_check = running
+            let gives_way = running
                 .array
                 .task()
-                .is_some_and(|task| task.kind.is_scrub());
+                .is_some_and(|task| task.kind != TaskKind::Rebuild);
             let needed = self.task_needed(volume);
-            if is_check && matches!(needed, Some((TaskKind::Rebuild, _))) {
+            if gives_way && matches!(needed, Some((TaskKind::Rebuild, _))) {
                 running.array.cancel_task();
             }
         }
@@ -402,7 +425,8 @@ impl Inner {
         let Some(model) = set.volume(volume) else {
             return false;
         };
-        let (unrecorded, withheld) = (running.array.unrecorded(), running.withheld);
+        let unrecorded = running.array.unrecorded();
+        let is_left = running.withheld.union(running.unfit);
         if !model.shape.level.is_redundant() || !keeper_is_busy && unrecorded.is_empty() {
             return false;
         }
@@ -413,7 +437,7 @@ impl Inner {
             .zip(model.members.iter())
             .any(|(slot, member)| match member.state {
                 MemberState::Rebuilding { .. } => {
-                    !withheld.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
+                    !is_left.contains(slot) && member.disk.is_some_and(|disk| self.is_online(disk))
                 }
                 MemberState::Failed | MemberState::Missing => has_spare(),
                 MemberState::InSync => unrecorded.contains(slot) && has_spare(),

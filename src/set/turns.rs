@@ -3,7 +3,7 @@
 //! Which disks tasks are at work on, over all sets: two arrays on partitions of one disk take turns, as two volumes of a
 //! set do.
 //!
-//! The table's lock is a leaf.
+//! The table's lock is a leaf: nothing is allocated with it held.
 
 use super::shared::Shared;
 use crate::block::bdev::Dev;
@@ -34,22 +34,42 @@ impl Turn {
         kind: TaskKind,
         disks: impl Iterator<Item = Dev> + Clone,
     ) -> Option<Self> {
-        let mut entries = shared.turns.lock();
         let is_waited_for = |entry: &Entry| {
             entry.number != number
                 && (!entry.is_scrub || kind.is_scrub())
                 && disks.clone().any(|disk| disk == entry.disk)
         };
-        if entries.iter().any(is_waited_for) {
-            return None;
-        }
-        for disk in disks.clone() {
-            let entry = Entry {
-                disk,
-                number,
-                is_scrub: kind.is_scrub(),
-            };
-            let _ = entries.push(entry, GFP_KERNEL);
+        let own = disks.clone().map(|disk| Entry {
+            disk,
+            number,
+            is_scrub: kind.is_scrub(),
+        });
+        let count = disks.clone().count();
+        // Room is made outside of the lock, which recorders of all sets take.
+        let mut longer = KVec::new();
+        loop {
+            let mut entries = shared.turns.lock();
+            if entries.iter().any(is_waited_for) {
+                return None;
+            }
+            let wanted = entries.len().saturating_add(count);
+            if wanted > entries.capacity() && wanted <= longer.capacity() {
+                for entry in entries.drain_all() {
+                    let _ = longer.push_within_capacity(entry);
+                }
+                core::mem::swap(&mut *entries, &mut longer);
+            }
+            if wanted <= entries.capacity() {
+                for entry in own {
+                    let _ = entries.push_within_capacity(entry);
+                }
+                break;
+            }
+            drop(entries);
+            match KVec::with_capacity(wanted, GFP_KERNEL) {
+                Ok(room) => longer = room,
+                Err(_) => break,
+            }
         }
         Some(Self {
             shared: shared.clone(),

@@ -4,7 +4,7 @@
 # disks: 2x36M virtio, 2x36M virtio, 2x36M virtio
 # cpus: 1
 # emd: manual
-# timeout: 60
+# timeout: 90
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -13,6 +13,9 @@ source /emd/tests/guest/lib-raid.sh
 started() { emdadm show --json | jq -r '[.sets[].volumes[] | select(.device != null).name] | sort | join(" ")'; }
 
 has_started() { [[ $(started) == "$1" ]]; }
+
+# has_state NAME STATE: of a volume.
+has_state() { [[ $(emdadm show --json | jq -r --arg name "$1" '.sets[].volumes[] | select(.name == $name).state') == "$2" ]]; }
 
 # auto_starts AUTO NAMES: loaded so, it starts just these.
 auto_starts() {
@@ -72,7 +75,14 @@ boot_1() {
   modprobe emd auto=0
   sleep 2
   expect_equal "nothing is started" "$(started)" ""
-  rmmod emd
+  expect "all are asked for" emdadm scan
+  expect_equal "started" "$(started)" "d i m"
+  step "none, and a disk of a set that runs is away for a while"
+  unplug disk1
+  wait_for 20 has_state d degraded
+  plug disk1
+  wait_for 20 has_state d optimal
+  unload
 
   step "what is no format"
   dmesg -C

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # An array as a block device: limits stacked from its members, flush and FUA, discard and zeroes (also of disks that advertise them and
-# refuse them), buffers that members do not take, statistics, holders in sysfs, members claimed.
+# refuse them), errors of parts of large bios, buffers that members do not take, statistics, holders in sysfs, members claimed.
 # disks: 3x64M virtio, 3x64M scsi 512/4096, 2x64M scsi 4096
 # cpus: 1
 # timeout: 90
@@ -36,14 +36,14 @@ flushed() {
   say "ok: $text: $count"
 }
 
-# refusing_disks: three disks of scsi_debug, on which commands can be made to fail.
+# refusing_disks: four disks of scsi_debug, on which commands can be made to fail.
 refusing_disks() {
-  modprobe scsi_debug add_host=3 per_host_store=1 dev_size_mb=64 lbpu=1 lbpws=1 delay=0
+  modprobe scsi_debug add_host=4 per_host_store=1 dev_size_mb=64 lbpu=1 lbpws=1 delay=0
   mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
   wait_for 10 all_debug_disks
 }
 
-all_debug_disks() { (($(debug_disks | wc -l) == 3)); }
+all_debug_disks() { (($(debug_disks | wc -l) == 4)); }
 
 debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4; }
 
@@ -110,14 +110,45 @@ gaps_in_blocks() {
   expect "removed" rmmod null_blk
 }
 
-# five_of_zeroes: RAID5 over the three of scsi_debug: lanes of zeroes are left to the disks, which forget what was there, and parity is true
+# part_fails LEVEL DISK DISK: what is larger than the array takes at once comes in parts, and the block layer leaves in the last of them
+# what became of those before. Some sectors of the first member fail; of RAID1, where it is the last good one.
+part_fails() {
+  local level=$1 disk nth
+  shift
+  step "$level: a bio of 8 MiB of which only the first part fails has failed"
+  for nth in 0 1; do
+    dmsetup create "part$nth" --table "0 131072 linear $1 0"
+    shift
+  done
+  expect "created" emdadm create --format ddf --level "$level" --name parts --assume-clean /dev/dm-0 /dev/dm-1
+  expect_equal "without errors" "$(/emd/bin/odd-io whole-write /dev/emd0 0 8) $(/emd/bin/odd-io whole-read /dev/emd0 0 8)" "done done"
+  if [[ $level == raid1 ]]; then
+    # Its last good member stays in use.
+    expect "failed" emdadm fail parts /dev/dm-1
+    wait_for 10 emd_is emd0 degraded
+  fi
+  dmsetup suspend part0
+  dmsetup table part0 | {
+    read -r _ _ _ disk _
+    printf '%s\n' "0 1024 linear $disk 0" "1024 128 error" "1152 $((131072 - 1152)) linear $disk 1152"
+  } | dmsetup load part0
+  dmsetup resume part0
+  expect_equal "a write" "$(/emd/bin/odd-io whole-write /dev/emd0 0 8)" "Input/output error"
+  expect_equal "a read" "$(/emd/bin/odd-io whole-read /dev/emd0 0 8)" "Input/output error"
+  expect_equal "where nothing fails" "$(/emd/bin/odd-io whole-write /dev/emd0 $((16 << 20)) 8)" "done"
+  expect "deleted" emdadm delete --force parts
+  dmsetup remove --retry part0
+  dmsetup remove --retry part1
+}
+
+# five_of_zeroes: RAID5 over three of scsi_debug: lanes of zeroes are left to the disks, which forget what was there, and parity is true
 # whatever they do.
 five_of_zeroes() {
   local array=emd0 stripe=$((128 << 10)) sum before
   mapfile -t d < <(debug_disks | sed 's|^|/dev/|')
 
   step "RAID5 over disks that forget what they fill with zeroes: discards of whole stripes are such"
-  expect "created" emdadm create --format ddf --level raid5 --chunk 64K --name forgets --assume-clean "${d[@]}"
+  expect "created" emdadm create --format ddf --level raid5 --chunk 64K --name forgets --assume-clean "${d[@]:0:3}"
   expect_equal "what is discarded is a stripe" "$(limit $array discard_granularity)" $stripe
   (($(limit $array discard_max_bytes) >= stripe)) || fail "no discards, though the members forget"
   known 7 $((8 << 20)) | dd of=/dev/$array bs=128K iflag=fullblock oflag=direct 2>/dev/null
@@ -163,6 +194,23 @@ five_of_zeroes() {
   sum=$(fill /dev/$array 9)
   expect_equal "it works" "$(sum /dev/$array)" "$sum"
   expect "deleted" emdadm delete --force forgets
+}
+
+# zeroes_in_bios DISK DISK: of scsi_debug. Zeroes take several bios, and the last one falls on the second disk, which does not refuse it.
+zeroes_in_bios() {
+  local array=emd0 chunk=$((64 << 10)) from=0 most end
+  step "zeroes that take several bios are written where one of these was refused"
+  expect "created" emdadm create --format ddf --level raid0 --name zeroes --chunk 64K "$@"
+  most=$(limit $array write_zeroes_max_bytes)
+  ((most > 0 && most < 100 << 20)) || fail "no write-zeroes, or all in one bio: $most"
+  # The last bio ends a chunk of the second disk.
+  (((from + most) / chunk % 2 == 1)) || from=$chunk
+  end=$(((from + most) / chunk * chunk + chunk))
+  known 3 $end | dd of=/dev/$array bs=128K iflag=fullblock oflag=direct 2>/dev/null
+  refuses "${1#/dev/}" 0x93 0x41
+  expect "zeroes" blkdiscard --zeroout --offset $from --length $((end - from)) /dev/$array
+  expect_equal "bytes that are not zero there" "$(bytes $from $((end - from)) | not_zero)" 0
+  expect "deleted" emdadm delete --force zeroes
 }
 
 # bytes FROM COUNT: of the array, in blocks of 4096 bytes.
@@ -269,6 +317,9 @@ boot_1() {
   expect "4096 bytes" dd if=/dev/zero of=/dev/$array bs=4096 count=1 oflag=direct
   expect_equal "smallest good I/O is a chunk" "$(limit $array minimum_io_size)" 65536
   expect_equal "best I/O is a stripe" "$(limit $array optimal_io_size)" 131072
+  # All chunks of a bio are sent before the first is waited for.
+  (($(limit $array discard_max_bytes) <= 8 << 20)) || fail "discards of any size: $(limit $array discard_max_bytes)"
+  (($(limit $array write_zeroes_max_bytes) <= 8 << 20)) || fail "zeroes of any size: $(limit $array write_zeroes_max_bytes)"
   # Half a chunk, four whole ones, half a chunk: chunks 1 (from its middle) to 6 (to its middle) of 64 KiB.
   (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
   known 6 $((1 << 20)) | dd of=/dev/$array bs=64K iflag=fullblock oflag=direct 2>/dev/null
@@ -282,9 +333,16 @@ boot_1() {
     <(dd if=/dev/$array bs=32K skip=13 count=19 iflag=direct 2>/dev/null)
   expect "deleted" emdadm delete --force four
 
+  echo 4 >/proc/sys/vm/nr_hugepages
+  expect_equal "huge pages" "$(</proc/sys/vm/nr_hugepages)" 4
+  part_fails raid0 "${d[@]:6:2}"
+  part_fails raid1 "${d[@]:6:2}"
+  echo 0 >/proc/sys/vm/nr_hugepages
   gaps_in_blocks "${d[@]:6:2}"
   refusing_disks
   five_of_zeroes
+
+  zeroes_in_bios "${d[3]}" "${d[0]}"
 
   step "disks that advertise zeroes and discards, and refuse them"
   d=("${d[@]:0:2}")

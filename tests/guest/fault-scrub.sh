@@ -171,6 +171,8 @@ boot_1() {
   expect_equal "bad ranges" "$(bad_ranges)" 0
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
 
+  healed_at_once
+
   step "the metadata has no place for bad ranges"
   withheld asr raid1 -n m
   ! whole || withheld md-0.90 raid5 --chunk 16K
@@ -185,6 +187,32 @@ not_filled() {
   lost ten 20 21
   right six
   expect_equal "no member was failed" "$(for name in "${NAMES[@]}"; do emd_members "$name"; done | tr ' ' '\n' | sort -u)" in-sync
+}
+
+# More is healed by one write than may wait to be recorded: blocks of 512 bytes, in several lanes at a time.
+healed_at_once() {
+  local name=emd0
+  step "a write heals 1024 blocks at once"
+  expect "created" emdadm create -e ddf -l raid1 -n m --size 1M --assume-clean --force "${DISKS[@]:0:2}"
+  wait_for 20 emd_node $name
+  SUMS[$name]=$(fill /dev/emd0 8)
+  dd if=/dev/emd0 of=/run/$name bs=64k iflag=direct status=none
+  wait_for 10 emd_is_clean $name
+  bad $name 1 512 1024
+  emdadm fail emd0 "${DISKS[0]}"
+  wait_for 10 emd_is $name degraded
+  expect "a spare" emdadm add emd0 "${DISKS[4]}"
+  wait_for 60 emd_settled $name
+  expect_equal "bad ranges" "$(bad_ranges)" 1024
+  expect_failure "a read of it" range /dev/emd0 1000 1
+  rewritten $name 512 1024
+  right $name
+  expect_equal "bad ranges" "$(bad_ranges)" 0
+  # shellcheck disable=SC2119
+  emd_reload
+  wait_for 20 emd_settled $name
+  right $name
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
 }
 
 # withheld FORMAT LEVEL OPTION...: of two or three members; the first is lost, the second has sectors that cannot be read.

@@ -11,7 +11,7 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
-  filesystem_states files raid1 2 "${DISKS[@]}" -- --size 356M
+  LOSSES="0 1" filesystem_states files raid1 2 "${DISKS[@]}" -- --size 356M
   level two raid1 2 "${DISKS[@]}" -- --size 12M
   every_loss three ddf raid1 3 "0,1 0,2 1,2" --size 3M
   every_loss four md-1.2 raid1 4 "0 0,1,2 1,2,3 0,1,3" --size 3M

@@ -11,8 +11,8 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
-  filesystem_states files raid10 4 "${DISKS[@]}" -- --chunk 64K --size 356M
-  ! whole || filesystem_states files raid1e 4 "${DISKS[@]}" -- --layout offset=2 --chunk 64K --size 356M
+  LOSSES="0 1 2 3 0,2 0,3 1,2 1,3" filesystem_states files raid10 4 "${DISKS[@]}" -- --chunk 64K --size 356M
+  ! whole || LOSSES="0 1 2 3 0,2 1,3" filesystem_states files raid1e 4 "${DISKS[@]}" -- --layout offset=2 --chunk 64K --size 356M
   every_loss ten ddf raid10 4 "0 1 2 3 0,2 0,3 1,2 1,3" --chunk 64K --size 4M
   every_loss far md-1.2 raid10 3 "0 1 2" --layout far=2 --chunk 16K --size 3M
   every_loss offset md-1.2 raid10 4 "0 1 2 3 0,2 1,3" --layout offset=2 --chunk 16K --size 3M

@@ -11,8 +11,8 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
-  filesystem_states files raid5 4 "${DISKS[@]}" -- --chunk 64K --size 384M
-  ! whole || filesystem_states four raid4 4 "${DISKS[@]}" -- --layout parity-last --chunk 64K --size 384M
+  LOSSES="0 1 2 3" filesystem_states files raid5 4 "${DISKS[@]}" -- --chunk 64K --size 384M
+  ! whole || LOSSES="0 1 2 3" filesystem_states four raid4 4 "${DISKS[@]}" -- --layout parity-last --chunk 64K --size 384M
   level ls raid5 4 "${DISKS[@]}" -- --layout left-symmetric --chunk 64K --size 12M
   every_loss la ddf raid5 3 "0 1 2" --layout left-asymmetric --chunk 16K --size 3M
   every_loss ra ddf raid5 3 "0 1 2" --layout right-asymmetric --chunk 128K --size 4M

@@ -16,7 +16,7 @@ ROTATIONS=(left-asymmetric right-asymmetric left-symmetric right-symmetric parit
 boot_1() {
   local rotation daily=(parity-first-6)
   mapfile -t DISKS < <(disks)
-  filesystem_states files raid6 4 "${DISKS[@]}" -- --chunk 64K --size 356M
+  LOSSES="0,1 0,2 0,3 1,2 1,3 2,3" filesystem_states files raid6 4 "${DISKS[@]}" -- --chunk 64K --size 356M
   every_loss zero ddf raid6 5 "0,1 0,2 0,3 0,4 1,2 1,3 1,4 2,3 2,4 3,4" --layout ddf-zero-restart --chunk 16K --size 3M
   every_loss continue ddf raid6 5 "0,1 1,2 0,2 0,3 1,3 1,4 2,3 2,4 3,4 0,4" --layout ddf-N-continue --chunk 64K --size 4608K
   every_loss restart ddf raid6 4 "0,1 0,2 0,3 1,2 1,3 2,3" --layout ddf-N-restart --chunk 4K --size 3M

@@ -12,8 +12,8 @@ source /emd/tests/guest/lib-levels.sh
 
 boot_1() {
   mapfile -t DISKS < <(disks)
-  filesystem_states files raid50 6 "${DISKS[@]}" -- --chunk 64K --size 356M --spans 2
-  ! whole || filesystem_states files raid60 8 "${DISKS[@]}" -- --chunk 64K --size 356M --spans 2
+  LOSSES="0 1 2 3 4 5 0,3 1,4 2,5" filesystem_states files raid50 6 "${DISKS[@]}" -- --chunk 64K --size 356M --spans 2
+  ! whole || LOSSES="0,1 0,4 2,3 5,6 0,1,4,5 2,3,6,7" filesystem_states files raid60 8 "${DISKS[@]}" -- --chunk 64K --size 356M --spans 2
   every_loss fifty ddf raid50 6 "0 4 0,3 2,5" --chunk 16K --size 4M --spans 2
   ! whole || every_loss three ddf raid50 9 "0,3,6 2,4,8" --chunk 16K --size 4608K --spans 3
   every_loss sixty ddf raid60 8 "0 0,1 0,4 0,1,4,5 2,3,6 1,2,6,7" --chunk 16K --size 4M --spans 2

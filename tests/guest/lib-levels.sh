@@ -168,7 +168,8 @@ agrees() {
 
 # filesystem_states NAME LEVEL MEMBERS DISK... [-- OPTION...]: ext4 and xfs on partitions of a volume of the first MEMBERS disks.
 # Files are written, fio verified, and all is checked and compared: healthy, checking, degraded, rebuilding to the last DISK, and
-# without another member after that (so that the new one is read). Levels that bear no loss: healthy only.
+# without another member after that (so that the new one is read); then without each of LOSSES, a variable, if the caller gives it. Levels that bear
+# no loss: healthy only.
 filesystem_states() {
   local level=$2 members=$3 disks=()
   NAME=$1
@@ -222,10 +223,27 @@ filesystem_states() {
     expect "another member is failed" emdadm fail "$NAME" "${disks[0]}"
     wait_for 10 emd_has_lost "$NAME"
     files_checked 4
+    expect "it comes back" emdadm add "$NAME" "${disks[0]}"
+    expect "rebuilt" emdadm wait "$NAME"
+    files_lose_each "${LOSSES:-}"
   fi
   erase_set
   # No partition table is left, for who takes the disks next.
   for disk in "${DISKS[@]}"; do dd if=/dev/zero of="$disk" bs=64k count=1 oflag=direct status=none; done
+}
+
+# files_lose_each LOSSES: as for every_loss, with both filesystems in use meanwhile. A daily run takes the first of them, if that is of several members.
+files_lose_each() {
+  local loss losses=$1 number=5
+  whole || losses=$(grep -oE '^[^ ]*,[^ ]*' <<<"$losses" || true)
+  for loss in $losses; do
+    lose "$(emd_node "$NAME")" "$loss"
+    files_written "without $loss" $number
+    files_checked $number
+    come_back "$(emd_node "$NAME")"
+    number=$((number + 1))
+  done
+  [[ -z $losses ]] || agrees "$(emd_node "$NAME")" "in the end"
 }
 
 # files_written STATE NUMBER: the NUMBERth files to both filesystems, and fio verifies one on each.

@@ -171,9 +171,16 @@ takes_turns() {
   expect_equal "it waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
   expect "a member of the other one is lost" emdadm fail "$right" "${b}2"
   expect "it is taken out" wait_for 10 emdadm remove "$right" "${b}2"
+  expect "a limit" emdadm limit --max 512K "$right"
   expect "and put in again" emdadm add --force "$right" "${b}2"
   # A rebuild waits for no check.
+  wait_for 20 emd_has_task right rebuild
+  expect "the check that waits is cancelled, and not the rebuild" emdadm cancel "$right"
+  expect "people are told" told_of_end "$right" check
+  expect_failure "the rebuild cannot be" emdadm cancel "$right"
+  expect "no limit" emdadm limit "$right"
   wait_for 20 emd_is right optimal
+  expect "a check of it again" emdadm check "$right"
   sleep 1
   expect_equal "the check still waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
   expect "the first one is cancelled" emdadm cancel "$left"
@@ -208,6 +215,11 @@ makes_room() {
   say "it took $took ms"
   ((took >= 3000)) || fail "it did not make room"
   expect "deleted" emdadm delete --force "$set"
+}
+
+# told_of_end DEVICE WORD: a task of that kind of the array ended before it was done.
+told_of_end() {
+  emdadm monitor --json --from 0 --once | jq -es --arg a "$1" --arg w "$2" 'any(.[]; .kind == "task-stopped" and .array == $a and .word == $w)'
 }
 
 # ended NAME: a check of it was done, and nothing is to be done any more.
@@ -245,6 +257,32 @@ joins_in_the_middle() {
   expect "another one" emdadm fail late "${DISKS[1]}"
   right "the data, of the new ones" late "$sums"
   expect "deleted" emdadm delete --force late
+}
+
+# A sync in the middle gives way to a rebuild, also a held one, and goes on at its mark when that is through.
+gives_way() {
+  local sum mark
+  step "a disk that is added in the middle of a sync is filled at once; the sync goes on at its mark afterwards"
+  expect "created" emdadm create -e ddf -l raid1 -n three --size 24M --assume-clean --force "${DISKS[@]:0:3}"
+  sum=$(fill "/dev/$(emd_node three)" 9)
+  expect "a limit" emdadm limit --max 1M three
+  expect "a resync of all of it" emdadm resync three
+  wait_for 60 moved_on three 4096
+  expect "held" emdadm pause three
+  mark=$(emd_done three)
+  # The sync goes on with what is left, and stays held.
+  expect "a member is failed" emdadm fail three "${DISKS[2]}"
+  expect "a new disk" emdadm add three "${DISKS[3]}"
+  wait_for 20 emd_has_task three rebuild
+  expect "faster" emdadm limit --max 100M three
+  wait_for 60 emd_has_task three initialise
+  expect "it goes on" test "$(emd_done three)" -ge "$mark"
+  expect "no limit" emdadm limit three
+  wait_for 60 emd_settled three
+  expect "a check" emdadm check --wait three
+  expect_equal "nothing differs" "$(mismatches three)" 0
+  right "the data" three "$sum"
+  expect "deleted" emdadm delete --force three
 }
 
 began_again() { (($(rebuilds) >= $1)); }
@@ -313,6 +351,7 @@ boot_1() {
   takes_turns
   makes_room
   joins_in_the_middle
+  gives_way
   checkpoint
 
   step "power is cut under writes in one region"

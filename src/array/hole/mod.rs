@@ -35,6 +35,7 @@ pub(super) use entry::OpLog;
 pub(super) use step::{batch_back, begin, may_be_one, must_end, needs_void, run_is_through, Phase};
 pub(super) use wait::{
     begin_anew, begin_waiting, go_on_recorded, is_out_of_date, must_wait, wait_for_record,
+    waits_for_losses,
 };
 
 use super::{Array, MemberSlot};

@@ -120,7 +120,7 @@ pub(super) fn try_begin(mut op: Pin<KBox<LaneOp>>) {
     };
     if waits_for_losses(&pass) {
         // An entry may take the place of one that is needed if the member is here again.
-        if let Some(ready) = wait_for_record(op) {
+        if let Some(ready) = wait_for_record(op, waits_for_losses) {
             lane_run::perform(ready);
         }
         return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ops that wait: for a member's loss to be recorded, or for room in the log.
+//! Ops that wait: for a member's loss (or a bad range) to be recorded, or for room in the log.
 //!
 //! They are in the lists of `Array::waiting`, whose lock is held for a few lines. `Background` starts them again.
 
@@ -8,8 +8,7 @@ use super::step::{run_is_through, try_begin};
 use super::Hole;
 use crate::array::lane_op::{Body, LaneOp};
 use crate::array::submit::Background;
-use crate::array::ArrayPass;
-use crate::array::{lane_end, lane_run};
+use crate::array::{lane_end, lane_run, Array, ArrayPass};
 use crate::personalities::lane::{Job, Step};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -51,18 +50,21 @@ pub(in crate::array) fn begin_anew(mut op: Pin<KBox<LaneOp>>) {
 
 /// Whether a loss will be recorded and is not yet. On a broken array nobody waits: it may be that nothing can be
 /// recorded any more, and writes fail.
-pub(super) fn waits_for_losses(pass: &ArrayPass) -> bool {
-    !pass.unrecorded().is_empty() && !pass.is_broken()
+pub(in crate::array) fn waits_for_losses(array: &Array) -> bool {
+    !array.unrecorded().is_empty() && !array.is_broken()
 }
 
-/// Keeps an op until losses are recorded; gives it back when they are. Its lane and its buffers stay its own: who
-/// records needs neither.
-pub(in crate::array) fn wait_for_record(mut op: Pin<KBox<LaneOp>>) -> Option<Pin<KBox<LaneOp>>> {
+/// Keeps an op while it `waits` for a record: of losses ([`waits_for_losses`]), or of bad ranges. Gives it back when it does
+/// not. Its lane and its buffers stay its own: who records needs neither. Any context.
+pub(in crate::array) fn wait_for_record(
+    mut op: Pin<KBox<LaneOp>>,
+    waits: impl Fn(&Array) -> bool,
+) -> Option<Pin<KBox<LaneOp>>> {
     let pass = op.body.array().map(|pass| pass.again())?;
     {
         let mut waiting = pass.waiting.lock();
         // Who records clears the mark before it looks at the list.
-        if !waits_for_losses(&pass) {
+        if !waits(&pass) {
             drop(waiting);
             return Some(op);
         }

@@ -394,8 +394,7 @@ impl<O: IoOwner> FinishedIo<O> {
                 let sectors = (*user).bi_iter.bi_size >> 9;
                 bindings::bdev_end_io_acct((*user).bi_bdev, op, sectors, io.start);
             }
-            (*user).bi_status = io.status.load(Ordering::Relaxed);
-            bindings::bio_endio(user);
+            super::user::end(user, Status(io.status.load(Ordering::Relaxed)));
             drop(ManuallyDrop::into_inner(io.pass));
         }
     }

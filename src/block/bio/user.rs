@@ -77,18 +77,32 @@ impl UserBio {
 
     /// Ends it without accounting.
     pub fn end(self, status: Status) {
-        let bio = self.0.as_ptr();
         // SAFETY: The bio is ours, and `self` is gone afterwards.
-        unsafe {
-            (*bio).bi_status = status.0;
-            bindings::bio_endio(bio);
-        }
+        unsafe { end(self.0.as_ptr(), status) };
     }
 
     /// Hands it to the block layer again (to the device it is addressed to).
     pub fn resubmit(self) {
         // SAFETY: The bio is ours and complete; the block layer takes it over.
         unsafe { bindings::submit_bio_noacct(self.0.as_ptr()) };
+    }
+}
+
+/// Ends a user's bio, with an outcome of its own.
+///
+/// Others may be chained to it (parts that the block layer has cut off, bios of the same discard). What became of those
+/// that ended before is in it already, so that it worked is not stored: that would undo their error.
+///
+/// # Safety
+///
+/// `bio` is a live bio of a user's that the caller has to end, and does not use afterwards.
+pub(super) unsafe fn end(bio: *mut bindings::bio, status: Status) {
+    // SAFETY: By the caller's promise.
+    unsafe {
+        if !status.is_ok() {
+            (*bio).bi_status = status.0;
+        }
+        bindings::bio_endio(bio);
     }
 }
 

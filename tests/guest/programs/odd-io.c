@@ -5,6 +5,8 @@
  *   odd-io gap DEVICE OFFSET BYTE    writes a block of 4096 bytes from buffers with a gap between them in memory: 512 bytes at the start of
  *                                    a page, and the rest at the start of another one
  *   odd-io nowait DEVICE OFFSET      reads such a block, and does not want to wait (RWF_NOWAIT)
+ *   odd-io whole-write DEVICE OFFSET MIB    writes so much from huge pages (which there have to be): that is one bio
+ *   odd-io whole-read DEVICE OFFSET MIB     reads it
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,10 +14,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 enum { BLOCK = 4096, FIRST = 512 };
+
+static int say(ssize_t done, ssize_t wanted)
+{
+	if (done == wanted)
+		puts("done");
+	else
+		puts(done < 0 ? strerror(errno) : "cut short");
+	return 0;
+}
+
+static int whole(int device, int is_write, off_t offset, size_t bytes)
+{
+	void *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+
+	if (room == MAP_FAILED) {
+		perror("huge pages");
+		return 1;
+	}
+	memset(room, 1, bytes);
+	return say(is_write ? pwrite(device, room, bytes, offset) : pread(device, room, bytes, offset), (ssize_t)bytes);
+}
 
 int main(int argc, char **argv)
 {
@@ -30,6 +54,8 @@ int main(int argc, char **argv)
 		perror(argv[2]);
 		return 1;
 	}
+	if (!strncmp(argv[1], "whole-", 6))
+		return argc < 5 ? 2 : whole(device, !strcmp(argv[1], "whole-write"), atoll(argv[3]), (size_t)atoll(argv[4]) << 20);
 	for (int i = 0; i < 2; i++) {
 		parts[i].iov_base = aligned_alloc(BLOCK, BLOCK);
 		if (!parts[i].iov_base)
@@ -44,9 +70,5 @@ int main(int argc, char **argv)
 		parts[0].iov_len = BLOCK;
 		done = preadv2(device, parts, 1, atoll(argv[3]), RWF_NOWAIT);
 	}
-	if (done == BLOCK)
-		puts("done");
-	else
-		puts(done < 0 ? strerror(errno) : "cut short");
-	return 0;
+	return say(done, BLOCK);
 }

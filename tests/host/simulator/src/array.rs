@@ -7,7 +7,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use crate::task::{Task, TaskEnd};
 use emd_core::model::Slot;
-use emd_core::personalities::bad::{BadSpot, BadSpots};
+use emd_core::personalities::bad::{BadSpot, BadSpots, Clearing};
 use emd_core::personalities::lane::{Job, LaneResult, Outcome, Usable};
 use emd_core::personalities::loss::Loss;
 use emd_core::personalities::rebuild::{Late, Marks, Trust};
@@ -73,6 +73,8 @@ pub struct Array {
     pub dirty: Dirty,
     /// Where the metadata keeps which regions may have writes in flight.
     pub regions: Option<Regions>,
+    /// Writes are counted in rounds: whether the present one is odd (`personalities/writers.rs`).
+    pub is_odd_round: bool,
     /// What is bad on the members, though they are in use.
     pub bad: BadSpots,
     /// Writes that wait for the mark, or for their regions.
@@ -279,9 +281,32 @@ impl Sim {
         if !self.is_redundant() {
             return true;
         }
+        self.count_as_writer(user);
+        let is_admitted = self.is_admitted(user);
+        if !is_admitted {
+            self.user(user).round = None;
+            let array = self.arr();
+            array.for_dirty.push_back(user);
+            array.inside -= 1;
+        }
+        is_admitted
+    }
+
+    /// `Pass::count_as_writer`.
+    pub fn count_as_writer(&mut self, user: usize) {
+        self.user(user).round = Some(self.arr().is_odd_round);
+    }
+
+    /// Writes and flushes in flight, of odd rounds or of even ones.
+    pub fn writers(&self, of_odd_rounds: bool) -> usize {
+        let users = self.users.iter().flatten();
+        users.filter(|io| io.round == Some(of_odd_rounds)).count()
+    }
+
+    fn is_admitted(&mut self, user: usize) -> bool {
         let dirty = self.arr().dirty;
-        let is_early = match dirty {
-            Dirty::Dirty if self.regions_admit(user) => return true,
+        match dirty {
+            Dirty::Dirty if self.regions_admit(user) => true,
             Dirty::Dirty => self.has(Mistake::WriteBeforeRegion),
             Dirty::Clean => {
                 // Both are recorded together then.
@@ -290,30 +315,25 @@ impl Sim {
                 self.has(Mistake::DirtyAfterWrite)
             }
             Dirty::Wanted | Dirty::Cleaning => self.has(Mistake::DirtyAfterWrite),
-        };
-        if is_early {
-            return true;
         }
-        let array = self.arr();
-        array.for_dirty.push_back(user);
-        array.inside -= 1;
-        false
     }
 
     /// `Array::regions_admit`.
     fn regions_admit(&mut self, user: usize) -> bool {
         let (sector, sectors) = (self.user(user).sector, self.user(user).sectors);
+        let round = self.user(user).round.unwrap_or(false);
         let regions = self.array.as_ref().and_then(|array| array.regions.as_ref());
-        regions.is_none_or(|regions| regions.admit(&self.geometry, sector, sectors))
+        regions.is_none_or(|regions| regions.admit(&self.geometry, sector, sectors, round))
     }
 
     /// `Array::regions_recorded`.
     pub fn regions_recorded(&mut self, first: u32, count: u32, done: bool) {
+        let is_odd_round = self.arr().is_odd_round;
         let Some(regions) = self.arr().regions.as_ref() else {
             return;
         };
         if done {
-            regions.recorded(first, count);
+            regions.recorded(first, count, is_odd_round);
             self.let_writes_go();
         } else {
             regions.not_recorded(first, count);
@@ -325,8 +345,15 @@ impl Sim {
         let ahead = self.has(Mistake::RegionClearedUnsynced);
         let array = self.arr();
         let synced = if ahead { u64::MAX } else { array.unsynced_from };
-        if let Some(regions) = &array.regions {
-            regions.sweep(all, synced);
+        let is_odd = array.is_odd_round;
+        match &array.regions {
+            None => {}
+            Some(regions) if all => regions.sweep_all(synced),
+            Some(regions) => {
+                regions.sweep(is_odd, synced);
+                regions.round_begins(!is_odd);
+                array.is_odd_round = !is_odd;
+            }
         }
     }
 
@@ -374,6 +401,15 @@ impl Sim {
     pub fn bad_change_recorded(&mut self) {
         let _ = self.arr().bad.change_recorded();
         self.end_finished();
+    }
+
+    /// `Array::bad_change_failed`.
+    pub fn bad_change_failed(&mut self) {
+        let _ = self.arr().bad.change_failed();
+        for user in std::mem::take(&mut self.arr().finished) {
+            self.user(user).failed = true;
+            self.end_user(user);
+        }
     }
 
     /// `Array::fail_writes`.
@@ -435,7 +471,7 @@ impl Sim {
         let mut kept = true;
         for spot in taken.collect::<Vec<_>>() {
             if self.arr().bad.has(&spot) {
-                kept &= self.arr().bad.clear(spot);
+                kept &= self.arr().bad.clear(spot) == Clearing::Done;
                 self.report.filled += 1;
                 self.tell(|_| format!("   {spot:?} is good again"));
             }

@@ -316,6 +316,7 @@ impl Sim {
                 Dirty::Clean
             },
             regions,
+            is_odd_round: false,
             bad,
             for_dirty: VecDeque::new(),
             at_gate: VecDeque::new(),

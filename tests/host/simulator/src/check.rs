@@ -402,8 +402,13 @@ impl Sim {
             .as_ref()
             .and_then(|set| set.set().volume(0))
             .map(|volume| volume.consistency);
-        let same_kind = known
-            .is_some_and(|known| std::mem::discriminant(&known) == std::mem::discriminant(&clean));
+        // Formats that do not tell a resync from an initialisation mean the same by both: everything.
+        let kind = |consistency| match consistency {
+            Consistency::Initialising { done_sectors: 0 } => Consistency::Dirty,
+            Consistency::Initialising { .. } => Consistency::Initialising { done_sectors: 1 },
+            other => other,
+        };
+        let same_kind = known.is_some_and(|known| kind(known) == kind(clean));
         // A member that was lost beyond redundancy is not recorded, so memory counts, not the array.
         if in_sync != memory || !same_kind {
             let text = format!(

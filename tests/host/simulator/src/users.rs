@@ -49,6 +49,8 @@ pub struct UserIo {
     pub failed: bool,
     /// The number of a flush, for the log.
     flush: u64,
+    /// It is counted as a write in flight: in an odd round?
+    pub round: Option<bool>,
     /// When it was handed in, which names it.
     pub submitted: Time,
 }
@@ -113,6 +115,7 @@ impl Sim {
             good: 0,
             failed: false,
             flush: 0,
+            round: None,
             submitted: self.now,
         };
         Some(self.new_user(io))
@@ -478,6 +481,7 @@ impl Sim {
 
     /// `flush::start`.
     fn start_flush(&mut self, user: usize) {
+        self.count_as_writer(user);
         if let Some(hole) = &self.hole {
             let number = hole.watch.flush_begins();
             self.user(user).flush = number;

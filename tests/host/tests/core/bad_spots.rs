@@ -3,7 +3,7 @@
 //! Bad ranges of an array in memory: what is bad, and what has to be recorded of it.
 
 use emd_core::model::{BadRange, Event, Member, MemberState};
-use emd_core::personalities::bad::{BadChange, BadSpot, BadSpots};
+use emd_core::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
 
 fn spot(slot: u16, first: u64, sectors: u64) -> BadSpot {
     BadSpot {
@@ -38,7 +38,8 @@ fn what_is_added_is_bad_until_it_is_cleared() {
     assert_eq!(bad(&spots, 1), [8, 9, 10, 11]);
     assert_eq!(spots.len(), 3, "neighbours are one");
     // Out of the middle, over several, and where nothing is.
-    assert!(spots.clear(spot(1, 9, 1)) && spots.clear(spot(0, 9, 12)));
+    assert_eq!(spots.clear(spot(1, 9, 1)), Clearing::Done);
+    assert_eq!(spots.clear(spot(0, 9, 12)), Clearing::Done);
     assert_eq!(bad(&spots, 0), [8, 21]);
     assert_eq!(bad(&spots, 1), [8, 10, 11]);
     spots.forget(1);
@@ -52,7 +53,8 @@ fn changes_are_told_once_and_in_order() {
     let mut spots = BadSpots::new(&[spot(1, 8, 4)]).unwrap();
     assert_eq!(changes(&mut spots), [], "what was on record is");
     assert!(spots.add(spot(1, 9, 2)), "known");
-    assert!(spots.add(spot(0, 3, 1)) && spots.clear(spot(1, 8, 1)));
+    assert!(spots.add(spot(0, 3, 1)));
+    assert_eq!(spots.clear(spot(1, 8, 1)), Clearing::Done);
     assert_eq!(
         changes(&mut spots),
         [
@@ -71,10 +73,81 @@ fn there_is_an_end_to_it() {
         .count();
     assert!((100..2000).contains(&taken), "{taken}");
     assert_eq!(spots.len(), taken);
-    assert!(!spots.clear(spot(0, 0, 1)));
+    assert_eq!(spots.clear(spot(0, 0, 1)), Clearing::Later);
     assert!(spots.has(&spot(0, 0, 1)));
     assert!(!spots.change_recorded());
-    assert!(spots.clear(spot(0, 0, 1)));
+    assert_eq!(spots.clear(spot(0, 0, 1)), Clearing::Done);
+}
+
+/// A range of 1 MiB that a rebuild leaves, and then a write heals, block by block in 16 lanes, which are at work at the same
+/// time on two members.
+#[test]
+fn what_is_met_with_in_pieces_is_recorded_in_few() {
+    let mut spots = BadSpots::new(&[]).unwrap();
+    for is_added in [true, false] {
+        for block in 0..128 {
+            for lane in 0..16 {
+                for slot in 0..2 {
+                    let spot = spot(slot, lane * 128 + block, 1);
+                    match is_added {
+                        true => assert!(spots.add(spot), "block {block} of lane {lane}"),
+                        false => assert_eq!(spots.clear(spot), Clearing::Done, "{spot:?}"),
+                    }
+                }
+            }
+        }
+        assert_eq!(spots.is_empty(), !is_added);
+        let changes = changes(&mut spots);
+        assert!(changes.len() <= 2 * 16 + 1, "{changes:?}");
+        let mut recorded = vec![[false; 2048]; 2];
+        for change in changes {
+            assert_eq!(matches!(change, BadChange::Added(_)), is_added);
+            let (BadChange::Added(spot) | BadChange::Cleared(spot)) = change;
+            for sector in spot.first..spot.first + spot.sectors {
+                recorded[usize::from(spot.slot)][sector as usize] = true;
+            }
+        }
+        assert!(recorded.iter().flatten().all(|&it| it));
+    }
+}
+
+/// What is on its way into the metadata does not change, and nothing gets ahead of what became bad in between.
+#[test]
+fn what_is_cleared_is_not_joined_across_what_became_bad() {
+    let mut spots = BadSpots::new(&[spot(0, 0, 32), spot(1, 0, 8)]).unwrap();
+    for first in [0, 8] {
+        assert_eq!(spots.clear(spot(0, first, 8)), Clearing::Done);
+    }
+    assert!(spots.add(spot(0, 8, 8)));
+    assert_eq!(spots.clear(spot(0, 16, 8)), Clearing::Done);
+    assert_eq!(spots.clear(spot(1, 0, 8)), Clearing::Done);
+    assert_eq!(spots.clear(spot(0, 8, 8)), Clearing::Done);
+    assert_eq!(bad(&spots, 0), (24..32).collect::<Vec<_>>());
+    assert_eq!(
+        changes(&mut spots),
+        [
+            BadChange::Cleared(spot(0, 0, 8)),
+            BadChange::Cleared(spot(0, 8, 8)),
+            BadChange::Added(spot(0, 8, 8)),
+            BadChange::Cleared(spot(0, 8, 16)),
+            BadChange::Cleared(spot(1, 0, 8)),
+        ]
+    );
+}
+
+/// What was written and then not flushed is bad again, and what is written there once more is a change again.
+#[test]
+fn what_did_not_get_to_the_medium_is_bad_as_before() {
+    let mut spots = BadSpots::new(&[spot(0, 8, 4)]).unwrap();
+    assert_eq!(spots.clear(spot(0, 8, 2)), Clearing::Done);
+    assert_eq!(bad(&spots, 0), [10, 11]);
+    assert!(spots.change_failed());
+    assert_eq!(bad(&spots, 0), [8, 9, 10, 11]);
+    assert_eq!(spots.unkept_from(0), Some(8));
+    assert_eq!(spots.change(), None);
+    assert_eq!(spots.clear(spot(0, 8, 4)), Clearing::Done);
+    assert!(spots.is_empty());
+    assert_eq!(spots.change(), Some(BadChange::Cleared(spot(0, 8, 4))));
 }
 
 #[test]

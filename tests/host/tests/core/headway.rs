@@ -96,6 +96,32 @@ fn other_limits_make_it_begin_anew_and_the_same_ones_do_not() {
 }
 
 #[test]
+fn what_is_left_out_is_no_work() {
+    let walk = raid5();
+    let mut headway = Headway::new(0, 0, Rates::USUAL);
+    // After a crash only the last quarter is to be looked at.
+    headway.skip(3000);
+    let rate = |rate_kib| Estimate {
+        rate_kib,
+        eta_seconds: None,
+    };
+    let said = headway.estimate(0, SECOND, &walk, 3000, 4000);
+    assert_eq!(said, rate(0));
+    let said = headway.estimate(SECOND, SECOND, &walk, 3500, 4000);
+    assert_eq!(said, rate(250));
+    // What it left out before it was held, or got other limits, still says that there may be more.
+    headway.begin(SECOND, 3500);
+    headway.under(Rates::NONE, SECOND, || 3500);
+    let said = headway.estimate(2 * SECOND, SECOND, &walk, 3750, 4000);
+    assert_eq!(said, rate(125));
+    // Nothing to leave out is nothing.
+    let mut headway = Headway::new(0, 0, Rates::USUAL);
+    headway.skip(0);
+    let said = headway.estimate(SECOND, SECOND, &walk, 1000, 4000);
+    assert_eq!(said, estimate(500, 3));
+}
+
+#[test]
 fn no_clock_and_no_mark_is_too_much() {
     let walk = raid5();
     let headway = Headway::new(u64::MAX, 3000, Rates::USUAL);

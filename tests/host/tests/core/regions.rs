@@ -5,6 +5,7 @@
 
 use emd_core::model::{Layout, Level, RegionLog, Shape};
 use emd_core::personalities::regions::Regions;
+use emd_core::personalities::writers::{Counted, Writers};
 use emd_core::personalities::{for_level, Geometry};
 use kernel::prelude::{KVec, GFP_KERNEL};
 use proptest::prelude::*;
@@ -38,6 +39,9 @@ struct World {
     /// Writes that wait, and writes in flight: first region, and how many.
     waiting: Vec<(u32, u32)>,
     in_flight: Vec<(u32, u32)>,
+    /// Where those in flight are counted.
+    counted: Vec<Counted>,
+    writers: Writers,
 }
 
 impl World {
@@ -53,19 +57,38 @@ impl World {
             recorded: BTreeSet::new(),
             waiting: Vec::new(),
             in_flight: Vec::new(),
+            counted: Vec::new(),
+            writers: Writers::new(),
         }
     }
 
     fn write(&mut self, first: u32, count: u32) {
         let sectors = count * REGION as u32;
+        let counted = self.writers.count(first as usize);
+        let sector = u64::from(first) * REGION;
+        let in_odd_round = counted.in_odd_round;
         let goes_on = self
             .regions
-            .admit(&self.geometry, u64::from(first) * REGION, sectors);
+            .admit(&self.geometry, sector, sectors, in_odd_round);
         if goes_on {
             self.in_flight.push((first, count));
+            self.counted.push(counted);
         } else {
+            self.writers.uncount(counted);
             self.waiting.push((first, count));
         }
+    }
+
+    fn end(&mut self, at: usize) {
+        self.in_flight.swap_remove(at);
+        self.writers.uncount(self.counted.swap_remove(at));
+    }
+
+    fn end_all(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.end(0);
+        }
+        assert!(self.writers.are_none());
     }
 
     /// `note_regions`: at most `most` stretches; `works`: whether the metadata takes them.
@@ -82,7 +105,8 @@ impl World {
                 break;
             }
             self.recorded.extend(first..first + count);
-            self.regions.recorded(first, count);
+            self.regions
+                .recorded(first, count, self.writers.is_odd_round());
         }
         for (first, count) in std::mem::take(&mut self.waiting) {
             self.write(first, count);
@@ -101,10 +125,19 @@ impl World {
         }
     }
 
-    fn sweep(&mut self, all: bool) {
-        if self.in_flight.is_empty() {
-            self.regions.sweep(all, u64::MAX);
+    /// `begin_clean`, or `sweep_regions`. False: it could not.
+    fn sweep(&mut self, all: bool) -> bool {
+        let is_odd = self.writers.is_odd_round();
+        if all && self.writers.are_none() {
+            self.regions.sweep_all(u64::MAX);
+        } else if !all && self.writers.former_are_none() {
+            self.regions.sweep(is_odd, u64::MAX);
+            self.regions.round_begins(!is_odd);
+            self.writers.begin_round();
+        } else {
+            return false;
         }
+        true
     }
 
     /// A region with a write in flight that the metadata calls clean.
@@ -122,7 +155,7 @@ fn what_is_written_again_does_not_leave() {
     let mut world = World::new();
     world.write(7, 1);
     world.record_wanted(32, true);
-    world.in_flight.clear();
+    world.end_all();
     // It is quiet, but the recorder does not come to record it: a flush failed, or there was too much.
     world.sweep(true);
     world.record_leaving(0);
@@ -144,7 +177,7 @@ fn what_is_quiet_leaves_in_the_end() {
         world.write(first, 3);
     }
     world.record_wanted(32, true);
-    world.in_flight.clear();
+    world.end_all();
     // The first sweep leaves what was touched since the last one.
     world.sweep(false);
     world.record_leaving(32);
@@ -155,6 +188,38 @@ fn what_is_quiet_leaves_in_the_end() {
     world.record_leaving(32);
     assert!(world.recorded.is_empty());
     assert_eq!(world.regions.next_dirty(0), None);
+}
+
+/// Under a load that never ends, what is not written any more leaves all the same; what is written for ever does not.
+#[test]
+fn what_is_quiet_leaves_under_load() {
+    let mut world = World::new();
+    world.write(90, 1);
+    for first in (0..80).step_by(20) {
+        world.write(first, 3);
+    }
+    world.record_wanted(32, true);
+    assert_eq!(world.in_flight.len(), 5);
+    // The first one stays in flight for some sweeps, the others end.
+    for _ in 0..4 {
+        world.end(1);
+    }
+    assert!(world.sweep(false), "all began in the first round");
+    for _ in 0..3 {
+        assert!(!world.sweep(false), "one of the first round is in flight");
+    }
+    world.record_leaving(32);
+    assert_eq!(world.recorded.len(), 13, "what was touched stays");
+    // It is written on and on: one begins before the other ends.
+    for _ in 0..3 {
+        world.write(90, 1);
+        assert_eq!(world.in_flight.len(), 2);
+        world.end(0);
+        assert!(world.sweep(false));
+        world.record_leaving(32);
+        assert_eq!(world.torn(), None);
+    }
+    assert_eq!(world.recorded, [90].into());
 }
 
 proptest! {
@@ -172,11 +237,13 @@ proptest! {
                 6 => {
                     if !world.in_flight.is_empty() {
                         let at = usize::from(which) % world.in_flight.len();
-                        world.in_flight.swap_remove(at);
+                        world.end(at);
                     }
                 }
-                7 => world.in_flight.clear(),
-                8 => world.sweep(which % 3 == 0),
+                7 => world.end_all(),
+                8 => {
+                    world.sweep(which % 3 == 0);
+                }
                 _ => world.record_leaving(most),
             }
             prop_assert_eq!(world.torn(), None);
@@ -186,7 +253,7 @@ proptest! {
             world.record_wanted(32, true);
             prop_assert_eq!(world.torn(), None);
         }
-        world.in_flight.clear();
+        world.end_all();
         world.sweep(true);
         world.record_leaving(usize::from(u16::MAX));
         prop_assert!(world.recorded.is_empty(), "left: {:?}", world.recorded);

@@ -2,7 +2,10 @@
 
 //! The limits of rate of a task, over minutes of a made-up clock.
 
+use emd_core::model::{Layout, Level, Rotation, Shape};
 use emd_core::personalities::pace::{Pace, Rates, Speed};
+use emd_core::personalities::walk::{Share, Walk};
+use emd_core::personalities::{Geometry, Mask};
 use proptest::prelude::*;
 
 /// Ticks of a second.
@@ -22,7 +25,7 @@ fn run(pace: &mut Pace, from: u64, ticks: u64, rates: Rates, lane: u32, is_busy:
             if pace.speed(from.wrapping_add(now), SECOND, rates, is_busy) != Speed::Full {
                 break;
             }
-            pace.count(lane);
+            pace.count(lane, Share::WHOLE);
             sent += u64::from(lane);
         }
         now += LOOK;
@@ -85,6 +88,54 @@ fn busy_users_leave_it_its_least() {
         true,
     );
     assert!((20_000..23_000).contains(&sent), "{sent}");
+}
+
+/// Whatever lanes are: with a limit of 100 KiB/s of each member, each has 1000 KiB done after ten seconds.
+#[test]
+fn limits_are_of_each_member() {
+    let parity = Layout::Parity(Rotation::LeftSymmetric);
+    let two = Mask::single(1).with(6);
+    let near = Layout::Near(2);
+    for (level, layout, spans, targets) in [
+        (Level::Raid5, parity, 1, Mask::EMPTY),
+        (Level::Raid5, parity, 1, Mask::single(1)),
+        (Level::Raid5, parity, 2, Mask::EMPTY),
+        // One span has lanes, then both.
+        (Level::Raid5, parity, 2, Mask::single(6)),
+        (Level::Raid5, parity, 2, two),
+        (Level::Raid10, near, 1, Mask::EMPTY),
+        (Level::Raid10, Layout::Offset(3), 1, Mask::EMPTY),
+        (Level::Raid10, near, 1, Mask::single(1)),
+        (Level::Raid10, near, 1, two),
+        (Level::Raid1, Layout::Plain, 1, Mask::EMPTY),
+    ] {
+        let shape = Shape {
+            level,
+            layout,
+            members: 8 / spans,
+            spans,
+            chunk_sectors: if level == Level::Raid1 { 0 } else { 16 },
+            member_sectors: 64_000,
+        };
+        // No more than any of these holds.
+        let geometry = Geometry::new(&shape, 64_000).expect("a volume");
+        let walk = Walk::new(&geometry, targets, 16);
+        let mut pace = Pace::new(0);
+        let mut lane = 0;
+        for now in 0..10 * SECOND {
+            while pace.speed(now, SECOND, rates(0, 100), false) == Speed::Full {
+                if let Some(range) = walk.lane(lane) {
+                    pace.count(range.sectors, walk.share());
+                }
+                lane += 1;
+            }
+        }
+        let done = walk.of_each_member(walk.mark(lane));
+        assert!(
+            (1900..2200).contains(&done),
+            "{level} {spans} {targets:?}: {done}"
+        );
+    }
 }
 
 proptest! {

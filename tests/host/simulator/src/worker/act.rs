@@ -96,6 +96,12 @@ impl Sim {
             }
             Action::TakeFinished => {
                 let end = self.arr().finished_task.take();
+                if let Some(end) = end.filter(|end| !end.completed) {
+                    let is_sync = matches!(end.kind, TaskKind::Initialise | TaskKind::Resync);
+                    if is_sync && self.arr().needs_resync {
+                        self.arr().resync_from = end.done_sectors;
+                    }
+                }
                 let failed = end.is_some_and(|end| !end.completed && !end.joined);
                 self.worker.griefs += u32::from(failed);
             }

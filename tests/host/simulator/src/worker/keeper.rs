@@ -126,11 +126,14 @@ impl Sim {
 
     pub(super) fn task_activity(&self) -> Option<Activity> {
         let array = self.array.as_ref()?;
-        if array.task.is_some()
-            || array.finished_task.is_some()
-            || array.broken
-            || !self.is_redundant()
-        {
+        if let Some(task) = &array.task {
+            // `make_way`.
+            let gives_way = task.kind != TaskKind::Rebuild && !task.joined;
+            let needed = self.task_needed().filter(|_| gives_way);
+            return matches!(needed, Some((TaskKind::Rebuild, _)))
+                .then(|| (vec![Step::Do(Action::LetJoin)], Action::Nothing));
+        }
+        if array.finished_task.is_some() || array.broken || !self.is_redundant() {
             return None;
         }
         if self.worker.griefs >= GRIEFS_MAX {

@@ -30,7 +30,7 @@ pub enum Step {
     FlushMembers,
     /// The same for some.
     FlushSlots(Mask),
-    /// Flush one member; when it fails, the next step is left out.
+    /// Flush one member for a bad range that was written; when it fails, that is not recorded.
     FlushMember(Slot),
     /// Flush the disks of the set before the volume runs; once more when one fails.
     FlushDisks,
@@ -258,14 +258,7 @@ impl Sim {
         match &self.worker.stage {
             Some(Stage::Drain) => {
                 self.worker.stage = None;
-                let calls_clean = matches!(
-                    self.worker.steps.front(),
-                    Some(Step::Do(Action::Cleaning | Action::Sweep))
-                );
-                let array = self.arr();
-                // `Array::has_left_behind`.
-                let left_behind = array.broken || !array.unrecorded.is_empty();
-                if array.inside > 0 || calls_clean && left_behind {
+                if self.arr().inside > 0 {
                     self.open_gate();
                     return self.abort();
                 }
@@ -306,7 +299,7 @@ impl Sim {
                     if self.flush_member(slot) {
                         return;
                     }
-                    self.worker.steps.pop_front();
+                    self.member_not_flushed(Mask::single(slot));
                 }
                 Step::FlushDisks => {
                     if self.flush_disks() {

@@ -318,10 +318,21 @@ impl Sim {
         match failed.is_empty() {
             true => self.next_step(),
             false if alone => {
-                self.worker.steps.pop_front();
+                self.member_not_flushed(failed);
                 self.next_step();
             }
             false => self.abort(),
+        }
+    }
+
+    /// Of `note_bad`: what was written to one of `slots` does not count there. The others have it, or nobody.
+    pub(super) fn member_not_flushed(&mut self, slots: Mask) {
+        // It is not recorded.
+        self.worker.steps.pop_front();
+        let array = self.arr();
+        if !slots.intersect(array.writable).is_empty() || array.broken {
+            self.worker.steps.pop_front();
+            self.bad_change_failed();
         }
     }
 }

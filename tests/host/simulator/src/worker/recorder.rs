@@ -3,7 +3,7 @@
 //! What the recorder has to do next (`recorder.rs`).
 
 use super::{Action, Activity, Step, UNWRITTEN_TRIES, VOLUME};
-use crate::array::Dirty;
+use crate::array::{Array, Dirty};
 use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
@@ -137,11 +137,12 @@ impl Sim {
         let steps = if regions.are_wanted() {
             vec![Step::Do(Action::RecordRegions)]
         } else if self.now % SWEEP_STEPS == 5 && array.dirty == Dirty::Dirty && !array.broken {
-            let sweep = Step::Do(Action::Sweep);
-            match self.has(Mistake::RegionClearedInFlight) {
-                true => vec![sweep],
-                false => vec![Step::Drain, sweep],
+            let former_are_none = self.writers(!array.is_odd_round) == 0;
+            let left_behind = !array.unrecorded.is_empty();
+            if !self.has(Mistake::RegionClearedInFlight) && (!former_are_none || left_behind) {
+                return None;
             }
+            vec![Step::Do(Action::Sweep)]
         } else {
             return None;
         };
@@ -207,7 +208,9 @@ impl Sim {
 
     pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
-        let Some(array) = self.array.as_ref().filter(|_| done_sectors > 0) else {
+        let is_sound = |array: &&Array| !array.broken && array.unrecorded.is_empty();
+        let array = self.array.as_ref().filter(|_| done_sectors > 0);
+        let Some(array) = array.filter(is_sound) else {
             return steps;
         };
         match kind {
@@ -242,8 +245,9 @@ impl Sim {
                     }
                 }
             }
-            TaskKind::Initialise
+            TaskKind::Initialise | TaskKind::Resync
                 if array.needs_resync
+                    && self.is_initialising()
                     && (array.dirty == Dirty::Clean
                         || array.regions.is_some()
                         || self.has(Mistake::MarkKeptWhileDirty)) =>
@@ -292,11 +296,12 @@ impl Sim {
         if array.needs_resync && !self.is_initialising() && mark.is_none() {
             return None;
         }
-        let mut steps = Vec::new();
-        if !self.has(Mistake::CleanBeforeLastWrite) {
-            steps.push(Step::Drain);
+        let in_flight = self.writers(false) + self.writers(true);
+        let is_idle = in_flight == 0 && array.unrecorded.is_empty();
+        if !is_idle && !self.has(Mistake::CleanBeforeLastWrite) {
+            return None;
         }
-        steps.push(Step::Do(Action::Cleaning));
+        let mut steps = vec![Step::Do(Action::Cleaning)];
         if !self.has(Mistake::CleanWithoutFlush) {
             steps.push(Step::FlushMembers);
         }
@@ -327,6 +332,7 @@ impl Sim {
         let is_wanted = is_crashed && is_kept && array.regions.is_none() && array.needs_resync;
         let task = array.task.as_ref().filter(|_| is_wanted)?;
         let done = task.walk.mark(task.window.base());
-        (task.kind == TaskKind::Initialise && done > 0).then_some(done)
+        let is_sync = matches!(task.kind, TaskKind::Initialise | TaskKind::Resync);
+        (is_sync && done > 0).then_some(done)
     }
 }
