@@ -277,12 +277,7 @@ impl Array {
     /// context. Writes that depend on this wait until [`Array::failures_recorded`].
     pub fn fail_member(&self, slot: Slot, is_gone: bool) {
         if self.drop_member(slot, is_gone) {
-            let place = Place {
-                slot,
-                sector: None,
-                disk: None,
-            };
-            self.notify.event(EventKind::MemberFailed, place);
+            self.notify.event(EventKind::MemberFailed, Place::of(slot));
             self.notify.kick();
         }
     }

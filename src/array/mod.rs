@@ -91,6 +91,17 @@ pub struct Place {
     pub disk: Option<(Dev, u64)>,
 }
 
+impl Place {
+    /// A member, of which nothing else is at hand.
+    fn of(slot: Slot) -> Self {
+        Self {
+            slot,
+            sector: None,
+            disk: None,
+        }
+    }
+}
+
 /// The members by slot; changes only while nobody is inside the array.
 pub struct Table {
     members: KVec<Option<MemberSlot>>,
