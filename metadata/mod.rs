@@ -24,6 +24,7 @@ use crate::model::{
     Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Identity, Layout, LeftLog, Level,
     LoggedWrite, Reason, Set, Slot, Source, Text, UpdatePlan, VolumeIndex,
 };
+use crate::reason;
 use kernel::prelude::*;
 
 /// Most bytes that probing one disk may read, over all rounds.
@@ -247,6 +248,12 @@ pub trait MetadataSet: Send + Sync {
     /// was sent to it, of all tries. Does not allocate. Formats whose plans write everything anew have nothing to note.
     fn missed(&mut self, _disk: DiskIndex, _phase: u16) {}
 
+    /// Whether a lost member's place is kept for `disk`, which is here, works, and does not fill it: it is back, or was before
+    /// a restart, and may take the place without being asked to. For formats that say so on the disks.
+    fn keeps_place(&self, _disk: DiskIndex) -> bool {
+        false
+    }
+
     /// Whether what the model has as bad on `disk` is still known after a restart. Where it is not, a rebuild
     /// that left such a range must not be recorded as done: the range would be read as if it held data.
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;
@@ -301,6 +308,15 @@ pub trait MetadataSet: Send + Sync {
     ) -> Result<bool> {
         Ok(false)
     }
+}
+
+/// Why a format in which a disk is in one volume takes no [`Event::DiskReinstated`]: nothing records the loss of a disk that
+/// its only volume cannot do without.
+pub(crate) fn never_lost() -> Reason {
+    reason!(
+        EOPNOTSUPP,
+        "the format calls no member of a volume without redundancy lost"
+    )
 }
 
 /// [`MetadataSet::largest_volume`] of a format whose `draft` checks a specification and gives the size, in sectors, that

@@ -63,6 +63,10 @@ const LE: Endian = Endian::Little;
 /// it says that nobody knows all that was in flight.
 const NOT_CLEAN: u32 = u32::from_le_bytes(*b"EMD!");
 
+/// The same, where it also says beside an entry of a write that nobody knows all that was in flight before that
+/// ([`LogRow::tells_all`]). No other reading takes it for anything but damage.
+const NOT_TOLD: u32 = u32::from_le_bytes(*b"EMD?");
+
 /// Writes a header with one entry, or with none, into `unit` (at least [`HEADER_BYTES`] long; else nothing is written).
 /// `is_synced`: when that is put right, parity agrees everywhere; without an entry, all that was in flight is known. `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
 pub fn encode(
@@ -98,7 +102,8 @@ pub fn encode(
     if !is_synced {
         let (entry, slot) = last;
         let _ = LE.put_u32(unit, entry + 16, slot.into());
-        let _ = LE.put_u32(unit, entry + 20, NOT_CLEAN);
+        let mark = if row.tells_all { NOT_CLEAN } else { NOT_TOLD };
+        let _ = LE.put_u32(unit, entry + 20, mark);
     }
     let checksum = !crc(u32::MAX, unit);
     let _ = LE.put_u32(unit, at::CHECKSUM, checksum);

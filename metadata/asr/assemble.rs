@@ -374,7 +374,10 @@ impl Reader<'_> {
         usable_sectors: u64,
         facts: Option<DiskFacts>,
     ) -> Checked<DiskIndex> {
-        let index = u16::try_from(self.set.disks.len()).unwrap_or(u16::MAX);
+        if self.set.disks.len() >= DISKS_MAX {
+            return Err(reason!(E2BIG, "the set lists more than {DISKS_MAX} disks"));
+        }
+        let index = self.set.disks.len() as DiskIndex;
         self.set.set.disks.push(
             Disk {
                 facts,

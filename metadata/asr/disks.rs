@@ -292,8 +292,7 @@ impl AsrSet {
             ));
         }
         let top = self.spare_target(offer.role)?;
-        let index = u16::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let index = self.set.index_to_join()?;
         let magic = self.new_magic(context, u64::from(index));
         let home = fresh_home(&offer.facts, magic)?;
         let usable = home.place;

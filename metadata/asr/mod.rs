@@ -174,6 +174,7 @@ impl AsrSet {
             Event::DiskMissing(disk) => self.disk_missing(disk),
             Event::DiskAdded(ref offer) => self.disk_added(offer, context),
             Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskReinstated(..) => Err(super::never_lost()),
             Event::DiskRemoved(disk) => self.disk_removed(disk),
             Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role),
             Event::SpareActivated { volume, slot, disk } => {

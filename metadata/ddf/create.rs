@@ -423,6 +423,7 @@ impl DdfSet {
                 super::move_in::dirty_map(&layout)?,
             ],
             fresh: true,
+            holds_data: false,
             gains: false,
         };
         home.vendor = self.fresh_section(&Spots {

@@ -11,7 +11,7 @@ use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
     Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState,
-    MemberState, SpareRole, DISKS_MAX,
+    MemberState, SpareRole, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -138,7 +138,7 @@ impl DdfSet {
         }
     }
 
-    /// Takes `disk` out of every volume whose member it was; their records lose its reference.
+    /// Takes `disk` out of every volume whose lost member it was; their records lose its reference.
     fn forget(&mut self, disk: DiskIndex, time: u32) {
         self.forget_bad_ranges(disk, 0, u64::MAX);
         for index in 0..self.set.volumes.len() {
@@ -149,7 +149,10 @@ impl DdfSet {
                 continue;
             };
             let width = self.width(volume);
-            let found = model.members.iter().position(|m| m.disk == Some(disk));
+            let found = model
+                .members
+                .iter()
+                .position(|m| m.disk == Some(disk) && m.state != MemberState::InSync);
             let Some(slot) = found.and_then(|slot| u16::try_from(slot).ok()) else {
                 continue;
             };
@@ -283,18 +286,10 @@ impl DdfSet {
                 self.layout.pd_entries
             ));
         };
-        // Disks that were removed keep their index.
-        if self.disks.len() >= DISKS_MAX {
-            return Err(reason!(
-                ENOSPC,
-                "the set has had {DISKS_MAX} disks since it was started: stop it and start it anew"
-            ));
-        }
+        let index = self.set.index_to_join()?;
         if let SpareRole::Dedicated(volume) = offer.role {
             self.check_dedicated(volume)?;
         }
-        let index = u16::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
         let guid = new_disk_guid(self, &offer.facts, None, context);
         let reference = new_reference(self, context, u64::from(index));
         let home = self.fresh_home(&offer.facts, &guid, reference)?;
@@ -340,9 +335,9 @@ impl DdfSet {
     }
 
     /// Refuses when what is on `disk` may be all that is left of a volume, or may decide what a
-    /// volume is.
+    /// volume is. `counts`: it stays in volumes without redundancy.
     #[inline(never)]
-    fn check_expendable(&self, disk: DiskIndex) -> Checked {
+    fn check_expendable(&self, disk: DiskIndex, counts: bool) -> Checked {
         let stale = self
             .set
             .disk(disk)
@@ -356,6 +351,9 @@ impl DdfSet {
                     EBUSY,
                     "disk {disk} is kept as it is: it is not certain what volume {index} is"
                 ));
+            }
+            if counts && !volume.shape.level.is_redundant() {
+                continue;
             }
             if member && volume_state(&volume.shape, &volume.members) == vde::FAILED {
                 return Err(reason!(
@@ -376,6 +374,48 @@ impl DdfSet {
         facts: &DiskFacts,
         context: &Context,
     ) -> Checked {
+        self.take_back(disk, facts, false, context)
+    }
+
+    /// [`crate::model::Event::DiskReinstated`]. It gets a new reference, too: its old one is that of a disk whose places
+    /// elsewhere are lost.
+    #[inline(never)]
+    pub fn disk_reinstated(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        context: &Context,
+    ) -> Checked {
+        if self.set.irreplaceable(disk).is_none() {
+            return Err(reason!(
+                EINVAL,
+                "no volume without redundancy lost disk {disk}"
+            ));
+        }
+        let is_lone = |volume: VolumeIndex| {
+            let model = self.set.volume(volume);
+            model.is_some_and(|model| !model.shape.level.is_redundant())
+        };
+        let places = self.set.memberships(disk);
+        for (volume, slot, _) in places.filter(|(volume, _, _)| is_lone(*volume)) {
+            if self.master(volume, slot / self.width(volume)).is_none() {
+                return Err(reason!(
+                    ENODEV,
+                    "no disk that works has the configuration of volume {volume}"
+                ));
+            }
+        }
+        self.take_back(disk, facts, true, context)
+    }
+
+    /// A lost disk is here again. `counts`: what it holds does in volumes without redundancy.
+    fn take_back(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        counts: bool,
+        context: &Context,
+    ) -> Checked {
         let model = self.live_disk(disk)?;
         if model.state == DiskState::Online && model.facts.is_some() {
             return Err(reason!(EBUSY, "disk {disk} is working and was never gone"));
@@ -385,7 +425,7 @@ impl DdfSet {
             self.check_joining(facts)?;
         }
         self.check_idle(disk)?;
-        self.check_expendable(disk)?;
+        self.check_expendable(disk, counts)?;
         if self.disk_meta(disk).is_none_or(|meta| meta.entry.is_none()) {
             return Err(reason!(
                 EPERM,
@@ -397,9 +437,16 @@ impl DdfSet {
         let spare_for = self.disk_meta(disk).and_then(|meta| meta.spare_for);
         let guid = new_disk_guid(self, facts, Some(disk), context);
         let reference = new_reference(self, context, u64::from(disk));
-        let home = self.fresh_home(facts, &guid, reference)?;
+        let mut home = self.fresh_home(facts, &guid, reference)?;
+        home.holds_data = counts;
         let usable = self.usable_blocks(&home);
+        if counts {
+            self.check_kept(disk, usable.saturating_mul(self.layout.block_sectors()))?;
+        }
         self.reserve_plan()?;
+        if counts {
+            self.reinstate(disk);
+        }
         self.forget(disk, ddf_time(context));
         self.drop_twins(disk);
         let entry = self.disk_meta(disk).and_then(|meta| meta.entry);
@@ -422,7 +469,66 @@ impl DdfSet {
             model.usable_sectors = usable.saturating_mul(self.layout.block_sectors());
             model.failure_predicted = false;
         }
+        if counts {
+            self.name_again(disk, context);
+            return Ok(());
+        }
         self.assign_again(disk, kind, spare_for, context)
+    }
+
+    /// Refuses when a volume without redundancy has more of `disk` than `usable` sectors.
+    fn check_kept(&self, disk: DiskIndex, usable: u64) -> Checked {
+        for (volume, _, member) in self.set.memberships(disk) {
+            let shape = self.set.volume(volume).map(|model| &model.shape);
+            let lone = shape.filter(|shape| !shape.level.is_redundant());
+            let end = lone.map_or(0, |shape| {
+                member.offset_sectors.saturating_add(shape.member_sectors)
+            });
+            if end > usable {
+                return Err(reason!(
+                    ENOSPC,
+                    "metadata like that of the other disks would be where volume {volume} is"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// `disk` holds what it should in volumes without redundancy.
+    fn reinstate(&mut self, disk: DiskIndex) {
+        let lone = |model: &&mut Volume| !model.deleted && !model.shape.level.is_redundant();
+        for model in self.set.volumes.iter_mut().filter(lone) {
+            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                member.state = MemberState::InSync;
+            }
+        }
+    }
+
+    /// Names a disk with a new reference in the volumes that it is a member of, and gives it their records.
+    fn name_again(&mut self, disk: DiskIndex, context: &Context) {
+        let reference = self.disk_meta(disk).map_or(0, |meta| meta.reference);
+        for index in 0..self.set.volumes.len() {
+            let Ok(volume) = u16::try_from(index) else {
+                break;
+            };
+            let members = self.set.volume(volume).map(|model| model.members.iter());
+            let mut places = (0u16..).zip(members.into_iter().flatten());
+            let place = places.find(|(_, member)| member.disk == Some(disk));
+            let Some((slot, start)) = place.map(|(slot, member)| (slot, member.offset_sectors))
+            else {
+                continue;
+            };
+            let width = self.width(volume);
+            let (span, position) = (slot / width, slot % width);
+            let block = self.layout.blocks(start);
+            self.edit_records(volume, span, ddf_time(context), &|bytes, layout| {
+                config::set_member(bytes, layout, position, reference, block);
+            });
+            self.give_record(volume, span, disk);
+            self.refresh_vde(volume);
+            self.lacks_volume(disk, volume);
+        }
+        self.refresh_active(disk);
     }
 
     /// Sets the "in a volume" bit of a disk by whether it is in one.

@@ -56,6 +56,8 @@ pub struct Home {
     pub dirty: [KVec<u64>; 2],
     /// Nothing of it has been written yet.
     pub fresh: bool,
+    /// It is [`Home::fresh`], and what the disk holds counts: until its new metadata can be read its old one can.
+    pub holds_data: bool,
     /// The update under way gives it a volume's record that it had not.
     pub gains: bool,
 }

@@ -5,12 +5,12 @@
 
 use super::assemble::Reader;
 use super::layout::*;
+use super::log_place::is_ours;
 use super::model::capacity_sectors;
 use super::probe::{CopyView, Found};
 use super::read_volumes::{candidate, recorded_state};
 use super::set::VolumeMeta;
 use super::tables;
-use super::vendor_log::is_ours;
 use crate::model::{Access, Checked, DiskIndex, DiskState, MemberState, Slot, Volume, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;

@@ -145,7 +145,7 @@ impl Format for Ddf {
     }
 
     fn description(&self) -> &'static str {
-        "SNIA Common RAID Disk Data Format (LSI, Dell, Adaptec, Marvell, mdadm, graid)"
+        "SNIA Common RAID Disk Data Format (LSI, Dell, Adaptec, Marvell, graid, mdadm but for 1E offset)"
     }
 
     fn capabilities(&self) -> &'static Capabilities {
@@ -250,6 +250,7 @@ impl DdfSet {
             Event::DiskMissing(disk) => self.disk_missing(disk),
             Event::DiskAdded(ref offer) => self.disk_added(offer, context),
             Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskReinstated(disk, ref facts) => self.disk_reinstated(disk, facts, context),
             Event::DiskRemoved(disk) => self.disk_removed(disk, context),
             Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role, context),
             Event::SpareActivated { volume, slot, disk } => {

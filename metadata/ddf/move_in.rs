@@ -242,6 +242,7 @@ fn make_home(disk: &Found<'_>, usable_sectors: u64) -> Checked<Home> {
         vendor: None,
         dirty: [dirty_map(&layout)?, dirty_map(&layout)?],
         fresh: false,
+        holds_data: false,
         gains: false,
     };
     let _ = put(home.header_mut(slot::ANCHOR), 0, disk.anchor_bytes);

@@ -29,7 +29,8 @@
 //! EMD's own records (`log_plan`) go along: changed blocks in phase 0, their heads, which let them count
 //! for the old and the new state, in phase 1. Blocks that must not be there before the new state is go last.
 //!
-//! A new disk is written before all others: anchor erased, everything but the anchor, anchor. A
+//! A new disk is written before all others: anchor erased, everything but the anchor, anchor. One that is back with
+//! data that counts has to be known at any time: one copy after the other is written anew, then its anchor. A
 //! disk that leaves is erased after all others. Anchors of disks that stay are never written.
 
 use super::super::bytes::put;
@@ -140,13 +141,17 @@ impl DdfSet {
         if !self.each_home().any(|(_, home)| home.fresh) {
             return Ok(0);
         }
-        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+        let blank = || {
+            self.each_home()
+                .filter(|(_, home)| home.fresh && !home.holds_data)
+        };
+        for (disk, home) in blank() {
             plan.push(erase(0, disk, home.anchor, &home.layout))?;
         }
         self.push_log(plan, 0, Part::Early, &is_fresh)?;
         self.push_log(plan, 0, Part::Late, &is_fresh)?;
         self.push_log(plan, 1, Part::Head, &is_fresh)?;
-        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+        for (disk, home) in blank() {
             for which in [Which::Primary, Which::Secondary] {
                 if home.copy(which).is_some() {
                     for section in WRITTEN {
@@ -157,10 +162,42 @@ impl DdfSet {
                 }
             }
         }
-        for (disk, home) in self.each_home().filter(|(_, home)| home.fresh) {
+        for (disk, home) in blank() {
             plan.push(header_write(2, disk, home, home.anchor, slot::ANCHOR))?;
         }
-        Ok(3)
+        let mut phase = 3;
+        for (disk, home) in self
+            .each_home()
+            .filter(|(_, home)| home.fresh && home.holds_data)
+        {
+            phase = self.renew(plan, phase, disk, home)?;
+        }
+        Ok(phase)
+    }
+
+    /// Writes all of a disk's metadata, one copy after the other. Gives the next phase.
+    fn renew(
+        &self,
+        plan: &mut UpdatePlan,
+        start: u16,
+        disk: DiskIndex,
+        home: &Home,
+    ) -> Checked<u16> {
+        let mut phase = start;
+        for which in [Which::Secondary, Which::Primary] {
+            if home.copy(which).is_none() {
+                continue;
+            }
+            push_header(plan, phase, disk, home, which, slot::open(which))?;
+            for section in WRITTEN {
+                let blocks = home.layout.place(section).blocks;
+                push_run(plan, phase + 1, disk, home, which, section, (0, blocks))?;
+            }
+            push_header(plan, phase + 2, disk, home, which, slot::closed(which))?;
+            phase += 3;
+        }
+        plan.push(header_write(phase, disk, home, home.anchor, slot::ANCHOR))?;
+        Ok(phase + 1)
     }
 
     /// Disks with two copies, all in step.
@@ -416,7 +453,9 @@ fn changes(home: &Home, sections: &[Section]) -> bool {
 /// Prepares the header blocks of both copies for an update to `next`.
 fn render_headers(home: &mut Home, next: u32, time: u32) {
     let layout = home.layout;
-    let (endian, crc, old) = (layout.endian, layout.crc, home.sequence);
+    let (endian, crc) = (layout.endian, layout.crc);
+    // What a disk has of an update that it did not take part in until now is no part of the state before it.
+    let old = if home.holds_data { 0 } else { home.sequence };
     let len = (layout.block_bytes as usize).max(1);
     for which in [Which::Primary, Which::Secondary] {
         if home.copy(which).is_none() {
@@ -443,6 +482,7 @@ fn render_headers(home: &mut Home, next: u32, time: u32) {
 fn settle(home: &mut Home, sequence: u32) {
     home.sequence = sequence;
     home.fresh = false;
+    home.holds_data = false;
     home.gains = false;
     home.first = Which::Primary;
     for map in home.dirty.iter_mut() {

@@ -260,7 +260,7 @@ impl DdfSet {
     }
 
     /// Puts the newest record of a span onto a disk that joins it, in place of a spare record.
-    fn give_record(&mut self, volume: VolumeIndex, span: u16, disk: DiskIndex) {
+    pub(super) fn give_record(&mut self, volume: VolumeIndex, span: u16, disk: DiskIndex) {
         if let Some(home) = self.home_mut(disk) {
             home.drop_spare();
         }

@@ -342,6 +342,16 @@ fn add_others(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
         if set.set.disk_by_key(one.facts.key).is_some() {
             continue;
         }
+        if set.set.disks.len() >= DISKS_MAX {
+            set.set.notes.push(
+                Text::from_fmt(format_args!(
+                    "disk {} is left out: it is not in the table, and there are {DISKS_MAX} disks",
+                    one.facts.serial
+                )),
+                GFP_KERNEL,
+            )?;
+            continue;
+        }
         let serial = serial::of_disk(one.facts.serial.as_str());
         let listed = entry_of_found(set.mpb.raw(), one).is_some();
         let state = match (one.torn, one.raw.is_spare(), serial) {

@@ -10,7 +10,7 @@ use super::serial::{self, Serial};
 use super::set::{random_number, DiskMeta, Home, ImsmSet};
 use crate::model::{
     Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState, Member,
-    MemberState, Slot, SpareRole, VolumeIndex, DISKS_MAX,
+    MemberState, Slot, SpareRole, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -66,11 +66,7 @@ impl ImsmSet {
             return Err(no_dedicated());
         }
         let serial = self.check_joining(&offer.facts, None)?;
-        if self.set.live_disks().count() >= DISKS_MAX {
-            return Err(reason!(ENOSPC, "a set has {DISKS_MAX} disks at most"));
-        }
-        let index = DiskIndex::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let index = self.set.index_to_join()?;
         let home = self.fresh_home()?;
         self.set.disks.reserve(1, GFP_KERNEL)?;
         self.disks.reserve(1, GFP_KERNEL)?;
@@ -120,13 +116,16 @@ impl ImsmSet {
     }
 
     /// Refuses when what is on `disk` may be all that is left of a volume, or may decide what a
-    /// volume is.
-    fn check_expendable(&self, disk: DiskIndex) -> Checked {
+    /// volume is. `counts`: it stays in volumes without redundancy.
+    fn check_expendable(&self, disk: DiskIndex, counts: bool) -> Checked {
         for (index, volume) in self.set.live_volumes() {
             if !volume.members.iter().any(|m| m.disk == Some(disk)) {
                 continue;
             }
             let refused = matches!(volume.access, Access::Refused(_));
+            if counts && !refused && !volume.shape.level.is_redundant() {
+                continue;
+            }
             if refused || map_state(&volume.shape, &volume.members, &is_lost) == map::LOST {
                 return Err(reason!(
                     EBUSY,
@@ -145,6 +144,34 @@ impl ImsmSet {
         facts: &DiskFacts,
         context: &Context,
     ) -> Checked {
+        self.take_back(disk, facts, false, context)
+    }
+
+    /// [`crate::model::Event::DiskReinstated`].
+    #[inline(never)]
+    pub fn disk_reinstated(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        context: &Context,
+    ) -> Checked {
+        if self.set.irreplaceable(disk).is_none() {
+            return Err(reason!(
+                EINVAL,
+                "no volume without redundancy lost disk {disk}"
+            ));
+        }
+        self.take_back(disk, facts, true, context)
+    }
+
+    /// A lost disk is here again. `counts`: what it holds does in volumes without redundancy.
+    fn take_back(
+        &mut self,
+        disk: DiskIndex,
+        facts: &DiskFacts,
+        counts: bool,
+        context: &Context,
+    ) -> Checked {
         let model = self.live_disk(disk)?;
         let (state, known) = (model.state, model.facts);
         if state == DiskState::Online && known.is_some() {
@@ -152,7 +179,7 @@ impl ImsmSet {
         }
         let serial = self.check_joining(facts, Some(disk))?;
         self.check_idle(disk)?;
-        self.check_expendable(disk)?;
+        self.check_expendable(disk, counts)?;
         let entry = self.entry(disk);
         if entry.is_none() && state == DiskState::Stale {
             return Err(reason!(
@@ -188,6 +215,9 @@ impl ImsmSet {
             model.failure_predicted = false;
         }
         self.lower_limit(limit);
+        if counts {
+            self.reinstate(disk);
+        }
         self.forget(disk);
         match entry {
             Some(entry) => {

@@ -104,6 +104,7 @@ impl ImsmSet {
                 sectors,
                 signature: self.mpb.raw().u32(header::ORIG_FAMILY),
                 unit_sectors: u32::try_from(self.block_sectors()).unwrap_or(1),
+                tells_all: true,
             })
         })
     }

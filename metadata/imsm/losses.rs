@@ -10,7 +10,7 @@ use super::model::{is_empty, map_state};
 use super::serial;
 use super::set::{random_number, ImsmSet};
 use crate::model::{
-    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, VolumeIndex,
+    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, Volume, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -154,10 +154,21 @@ impl ImsmSet {
         }
     }
 
+    /// `disk` holds what it should in volumes without redundancy.
+    pub(super) fn reinstate(&mut self, disk: DiskIndex) {
+        let lone = |model: &&mut Volume| !model.deleted && !model.shape.level.is_redundant();
+        for model in self.set.volumes.iter_mut().filter(lone) {
+            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+                member.state = MemberState::InSync;
+            }
+        }
+    }
+
     /// Takes `disk` out of every volume whose lost member it was.
     pub(super) fn forget(&mut self, disk: DiskIndex) {
         for model in self.set.volumes.iter_mut().filter(|model| !model.deleted) {
-            for member in model.members.iter_mut().filter(|m| m.disk == Some(disk)) {
+            let lost = |member: &&mut Member| member.disk == Some(disk) && is_empty(member);
+            for member in model.members.iter_mut().filter(lost) {
                 member.disk = None;
                 member.state = MemberState::Missing;
             }
@@ -173,6 +184,25 @@ impl ImsmSet {
                 let map = raw.map_at(at, which);
                 (0..u16::from(raw.u8(map + map::MEMBERS)))
                     .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry))
+            })
+        })
+    }
+
+    /// Whether a volume names a disk that works in a slot that is empty.
+    pub(super) fn has_kept_place(&self, disk: DiskIndex) -> bool {
+        let works = self
+            .live_disk(disk)
+            .is_ok_and(|model| model.state == DiskState::Online && model.facts.is_some());
+        let Some(entry) = self.entry(disk).filter(|_| works && self.frozen.is_none()) else {
+            return false;
+        };
+        let raw = self.mpb.raw();
+        self.set.live_volumes().any(|(index, model)| {
+            self.record(index).is_some_and(|at| {
+                let map = raw.map_at(at, Which::First);
+                (0u16..).zip(model.members.iter()).any(|(slot, member)| {
+                    member.disk.is_none() && raw.order(map, slot) & map::DISK == u32::from(entry)
+                })
             })
         })
     }

@@ -158,6 +158,10 @@ impl MetadataSet for ImsmSet {
         }
     }
 
+    fn keeps_place(&self, disk: DiskIndex) -> bool {
+        self.has_kept_place(disk)
+    }
+
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
         self.entry(disk).is_some()
     }
@@ -222,6 +226,7 @@ impl ImsmSet {
             Event::DiskMissing(disk) => self.disk_lost(disk, true),
             Event::DiskAdded(ref offer) => self.disk_added(offer, context),
             Event::DiskReturned(disk, ref facts) => self.disk_returned(disk, facts, context),
+            Event::DiskReinstated(disk, ref facts) => self.disk_reinstated(disk, facts, context),
             Event::DiskRemoved(disk) => self.disk_removed(disk),
             Event::SpareAssigned(disk, role) => self.spare_assigned(disk, role),
             Event::SpareActivated { volume, slot, disk } => {

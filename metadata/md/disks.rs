@@ -11,7 +11,7 @@ use super::set::{MdSet, Meta};
 use super::words;
 use crate::model::{
     Access, Checked, Context, Disk, DiskFacts, DiskIndex, DiskOffer, DiskRole, DiskState,
-    MemberState, Slot, SpareRole, VolumeIndex, DISKS_MAX,
+    MemberState, Slot, SpareRole, VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -192,11 +192,7 @@ impl MdSet {
         if let SpareRole::Dedicated(volume) = offer.role {
             self.live_volume(volume)?;
         }
-        if self.set.live_disks().count() >= DISKS_MAX {
-            return Err(reason!(ENOSPC, "the set has {DISKS_MAX} disks already"));
-        }
-        let index = u16::try_from(self.disks.len())
-            .map_err(|_| reason!(ENOSPC, "the set has seen too many disks"))?;
+        let index = self.set.index_to_join()?;
         let number = self
             .free_number(index)
             .ok_or_else(|| reason!(ENOSPC, "the array has no number left for another disk"))?;

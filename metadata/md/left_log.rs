@@ -58,6 +58,7 @@ impl MdSet {
             sectors: self.row_sectors,
             signature: ppl::signature_of(&self.head.uuid),
             unit_sectors: 1,
+            tells_all: true,
         }
     }
 

@@ -6,7 +6,8 @@ use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
 use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
-    dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Table, Waiting,
+    dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place, Table,
+    Waiting,
 };
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
 use crate::block::context;
@@ -33,9 +34,8 @@ pub trait Notify: Send + Sync + 'static {
     /// The set's worker should look at the array. Any context.
     fn kick(&self);
 
-    /// Something that people should know. Any context; neither sleeps nor allocates. `value` is the
-    /// sector of the member (from its start in the volume) that it is about.
-    fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64);
+    /// Something that people should know. Any context; neither sleeps nor allocates.
+    fn event(&self, kind: EventKind, place: Place);
 
     /// A place did not agree: what was put right there, if anything, and its first sector, of each member or of
     /// the volume, as a sync counts. As [`Notify::event`].
@@ -277,7 +277,7 @@ impl Array {
     /// context. Writes that depend on this wait until [`Array::failures_recorded`].
     pub fn fail_member(&self, slot: Slot, is_gone: bool) {
         if self.drop_member(slot, is_gone) {
-            self.notify.event(EventKind::MemberFailed, Some(slot), 0);
+            self.notify.event(EventKind::MemberFailed, Place::of(slot));
             self.notify.kick();
         }
     }

@@ -72,7 +72,7 @@ impl BatchOwner for FlushOp {
         let failed = Mask(this.batch.failed());
         for slot in failed.iter() {
             // What a member lost with its cache is not known: it counts for nothing any more.
-            this.pass.member_failed(slot, EventKind::WriteError, 0);
+            Array::member_failed(&this.pass, slot, EventKind::WriteError, None);
         }
         this.pass.flush_ended(this.number, failed);
         // What members that are gone had in their caches may have been lost with them.

@@ -41,13 +41,14 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     hole::run_is_through(&pass, body);
     for slot in outcome.repaired.iter() {
         let sector = pass.run_sector(body, slot);
-        pass.notify
-            .event(EventKind::ReadRepaired, Some(slot), sector);
+        let place = pass.table().place(slot, Some(sector));
+        pass.notify.event(EventKind::ReadRepaired, place);
     }
     for slot in outcome.write_failed.iter() {
         // Left out of date: it counts for nothing before the write is acknowledged.
         if pass.drop_member(slot, false) {
-            pass.notify.event(EventKind::MemberFailed, Some(slot), 0);
+            let place = pass.table().place(slot, None);
+            pass.notify.event(EventKind::MemberFailed, place);
             pass.notify.kick();
         }
     }

@@ -352,13 +352,14 @@ fn note_failures(pass: &ArrayPass, body: &Body, failed: Mask, offline: Mask, is_
         pass.table().count_error(slot, !is_write);
         if is_write {
             pass.write_errors.fetch_add(1, Ordering::Relaxed);
-            pass.member_failed(slot, EventKind::WriteError, sector);
+            Array::member_failed(pass, slot, EventKind::WriteError, Some(sector));
         } else {
             pass.read_errors.fetch_add(1, Ordering::Relaxed);
             if offline.contains(slot) {
-                pass.member_failed(slot, EventKind::ReadError, sector);
+                Array::member_failed(pass, slot, EventKind::ReadError, Some(sector));
             } else {
-                pass.notify.event(EventKind::ReadError, Some(slot), sector);
+                let place = pass.table().place(slot, Some(sector));
+                pass.notify.event(EventKind::ReadError, place);
             }
         }
     }

@@ -52,7 +52,7 @@ pub use pace::set_general_limits;
 pub use task::{Scope, TaskResult};
 
 use crate::block::batch::BatchSet;
-use crate::block::bdev::BlockDevice;
+use crate::block::bdev::{BlockDevice, Dev};
 use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, ReadyPieces, StalledList};
 use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
@@ -80,6 +80,28 @@ pub struct MemberSlot {
     pub log_sector: u64,
 }
 
+/// What an event of an array is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The member.
+    pub slot: Slot,
+    /// The sector of the member (from its start in the volume); `None` for what is of no single place.
+    pub sector: Option<u64>,
+    /// Its disk, where that is at hand, and where the member starts on it, in sectors.
+    pub disk: Option<(Dev, u64)>,
+}
+
+impl Place {
+    /// A member, of which nothing else is at hand.
+    fn of(slot: Slot) -> Self {
+        Self {
+            slot,
+            sector: None,
+            disk: None,
+        }
+    }
+}
+
 /// The members by slot; changes only while nobody is inside the array.
 pub struct Table {
     members: KVec<Option<MemberSlot>>,
@@ -89,6 +111,29 @@ impl Table {
     /// The member in `slot`.
     fn member(&self, slot: Slot) -> Option<&MemberSlot> {
         self.members.get(usize::from(slot))?.as_ref()
+    }
+
+    /// What an event is about.
+    fn place(&self, slot: Slot, sector: Option<u64>) -> Place {
+        let member = self.member(slot);
+        Place {
+            slot,
+            sector,
+            disk: member.map(|member| (member.device.dev(), member.offset_sectors)),
+        }
+    }
+
+    /// Users did I/O on the array at tick `now`.
+    fn note_use(&self, now: u64) {
+        for member in self.members.iter().flatten() {
+            member.device.note_use(now);
+        }
+    }
+
+    /// Whether a member was used, by this array or others, at most `ticks` before `now`.
+    fn was_used(&self, now: u64, ticks: u64) -> bool {
+        let mut members = self.members.iter().flatten();
+        members.any(|member| now.wrapping_sub(member.device.last_use()) <= ticks)
     }
 
     /// Counts a read or write of a member that failed.
@@ -297,26 +342,37 @@ impl Array {
         true
     }
 
-    /// A write to a member failed, or its disk is gone.
-    fn member_failed(&self, slot: Slot, kind: crate::uapi::event::EventKind, sector: u64) {
-        self.notify.event(kind, Some(slot), sector);
-        if self.drop_member(slot, false) {
-            self.notify.event(
-                crate::uapi::event::EventKind::MemberFailed,
-                Some(slot),
-                sector,
-            );
-            self.notify.kick();
+    /// A write to a member failed, or its disk is gone. `sector`: of the member; `None` for what is of no single place.
+    fn member_failed(
+        pass: &ArrayPass,
+        slot: Slot,
+        kind: crate::uapi::event::EventKind,
+        sector: Option<u64>,
+    ) {
+        let place = pass.table().place(slot, sector);
+        pass.notify.event(kind, place);
+        if pass.drop_member(slot, false) {
+            pass.notify
+                .event(crate::uapi::event::EventKind::MemberFailed, place);
+            pass.notify.kick();
         }
     }
 
-    /// Notes that I/O came by, at the price of a write only once a tick.
-    fn touch(&self, is_write: bool) {
+    /// Notes that users' I/O came by, at the price of writes only once a tick: here, and at the members, for the tasks of
+    /// other arrays that have them too.
+    fn touch(pass: &ArrayPass, is_write: bool) {
         let now = crate::block::context::jiffies() as u64;
-        if self.last_io.load(Ordering::Relaxed) != now {
-            self.last_io.store(now, Ordering::Relaxed);
+        if pass.last_io.load(Ordering::Relaxed) != now {
+            pass.last_io.store(now, Ordering::Relaxed);
+            pass.table().note_use(now);
         }
-        if is_write && self.last_write.load(Ordering::Relaxed) != now {
+        if is_write {
+            pass.touch_written(now);
+        }
+    }
+
+    fn touch_written(&self, now: u64) {
+        if self.last_write.load(Ordering::Relaxed) != now {
             self.last_write.store(now, Ordering::Relaxed);
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
     let opf = bio.opf();
     match bio.op() {
         REQ_OP_READ => {
-            pass.touch(false);
+            Array::touch(&pass, false);
             read::start(pass, bio);
         }
         REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
@@ -171,7 +171,7 @@ impl IoOwner for Array {
         } else if is_read {
             array.read_errors.fetch_add(1, Ordering::Relaxed);
             if status.is_offline() {
-                array.member_failed(slot, EventKind::ReadError, member_sector);
+                Array::member_failed(array, slot, EventKind::ReadError, Some(member_sector));
             }
             let pass = array.again();
             pass.waiting.lock().retry.push(piece);
@@ -180,7 +180,7 @@ impl IoOwner for Array {
         } else {
             array.write_errors.fetch_add(1, Ordering::Relaxed);
             io.mark_failed(slot);
-            array.member_failed(slot, EventKind::WriteError, member_sector);
+            Array::member_failed(array, slot, EventKind::WriteError, Some(member_sector));
         }
     }
 

@@ -376,7 +376,7 @@ impl Task {
     fn fill(self: &Arc<Self>, array: &Arc<Gated<Array>>) -> Next {
         loop {
             let ending = self.cancelled.load(Ordering::Acquire) || self.members_lost(array);
-            let is_busy = array.is_busy(BUSY_MS);
+            let is_busy = Array::is_busy(array, BUSY_MS);
             let lane = {
                 let mut progress = self.progress.lock();
                 let in_flight = progress.window.flying();
@@ -583,10 +583,13 @@ impl Array {
         task.is_some_and(|task| task.outlives_source(self))
     }
 
-    /// Whether users did I/O lately.
-    fn is_busy(&self, within_ms: u32) -> bool {
-        let now = context::jiffies() as u64;
-        let last = self.last_io.load(Ordering::Relaxed);
-        now.wrapping_sub(last) <= context::ticks(within_ms) as u64
+    /// Whether users did I/O lately, on this array or on others that have disks in common with it.
+    fn is_busy(this: &Gated<Self>, within_ms: u32) -> bool {
+        let (now, ticks) = (context::jiffies() as u64, context::ticks(within_ms) as u64);
+        let last = this.last_io.load(Ordering::Relaxed);
+        now.wrapping_sub(last) <= ticks
+            || this
+                .enter()
+                .is_some_and(|pass| pass.table().was_used(now, ticks))
     }
 }

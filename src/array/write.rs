@@ -128,10 +128,11 @@ impl Copier<'_> {
                 return;
             }
             self.io.mark_failed(info.slot);
-            return pass.member_failed(
+            return Array::member_failed(
+                pass,
                 info.slot,
                 crate::uapi::event::EventKind::WriteError,
-                info.member_sector,
+                Some(info.member_sector),
             );
         };
         piece.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);

@@ -70,6 +70,8 @@ pub struct BlockDevice {
     serial: Text<{ serial::BYTES }>,
     read_errors: AtomicU64,
     write_errors: AtomicU64,
+    /// Tick of the last I/O of users of an array that has it as a member.
+    used: AtomicU64,
 }
 
 // SAFETY: A block device may be used and closed from any task.
@@ -145,6 +147,7 @@ impl BlockDevice {
                 serial: Text::new(),
                 read_errors: AtomicU64::new(0),
                 write_errors: AtomicU64::new(0),
+                used: AtomicU64::new(0),
             }
         };
         if device.holder.is_some() && device.is_read_only() {
@@ -154,6 +157,18 @@ impl BlockDevice {
         // SAFETY: The device is open, so its disk was added and is there.
         device.serial = unsafe { serial::of_disk(device.disk()) };
         Ok(device)
+    }
+
+    /// Notes that at tick `now` users did I/O on an array that has it as a member.
+    pub fn note_use(&self, now: u64) {
+        if self.used.load(Ordering::Relaxed) != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The tick that was noted last.
+    pub fn last_use(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// The disk that it is, or is a partition of.

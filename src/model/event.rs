@@ -72,6 +72,10 @@ pub enum Event<'a> {
     /// A disk that failed or went missing is here again as a blank one of the same identity:
     /// it may be used for a rebuild. Allocates.
     DiskReturned(DiskIndex, DiskFacts),
+    /// The same, but a person says that what it holds counts where nothing can stand in for it: in volumes without redundancy
+    /// that lost it ([`Set::irreplaceable`](super::Set::irreplaceable)) it is a member in sync again. `EINVAL` when there
+    /// are none, `EOPNOTSUPP` where the format never calls a member of such volumes lost. Allocates.
+    DiskReinstated(DiskIndex, DiskFacts),
     /// A disk leaves the set; refused while it is an active member of a volume. The plan erases
     /// the set's metadata from it when it is present.
     DiskRemoved(DiskIndex),

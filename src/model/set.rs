@@ -243,6 +243,9 @@ pub struct LogRow {
     pub signature: u32,
     /// Sectors of the unit in which entries give the place in the volume.
     pub unit_sectors: u32,
+    /// All that was in flight when the volume was stopped is known. Else headers go on saying that it is not, until parity
+    /// agrees everywhere again.
+    pub tells_all: bool,
 }
 
 /// A log of partial parity that another driver keeps for a volume, or EMD as that does: what it tells of is put
@@ -492,11 +495,35 @@ impl Set {
             .filter(|(_, d)| d.state != DiskState::Removed)
     }
 
+    /// The index of a disk that joins. Disks that were removed keep theirs as long as the set is in memory, and what is kept by
+    /// index has room for [`super::DISKS_MAX`]: then `ENOSPC`.
+    pub fn index_to_join(&self) -> Checked<DiskIndex> {
+        if self.disks.len() < super::DISKS_MAX {
+            return Ok(self.disks.len() as DiskIndex);
+        }
+        Err(crate::reason!(
+            ENOSPC,
+            "the set has had {} disks since it was started: stop it and start it anew",
+            super::DISKS_MAX
+        ))
+    }
+
     /// The index of the present disk with the shell's handle `key`.
     pub fn disk_by_key(&self, key: u64) -> Option<DiskIndex> {
         self.live_disks()
             .find(|(_, d)| d.facts.is_some_and(|facts| facts.key == key))
             .map(|(index, _)| index)
+    }
+
+    /// A volume without redundancy that has `disk` as a lost member: only what is on that disk can bring it back.
+    pub fn irreplaceable(&self, disk: DiskIndex) -> Option<VolumeIndex> {
+        let mut lost = self.memberships(disk).filter(|(volume, _, member)| {
+            matches!(member.state, MemberState::Failed | MemberState::Missing)
+                && self
+                    .volume(*volume)
+                    .is_some_and(|volume| !volume.shape.level.is_redundant())
+        });
+        lost.next().map(|(volume, _, _)| volume)
     }
 
     /// Every place where `disk` is a member: volume and slot.

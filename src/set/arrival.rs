@@ -5,6 +5,7 @@
 //! ```text
 //!  not known, or here already ───────────────────────────────► left alone
 //!  recorded as failed ───────────────────────────────────────► left alone: a person may add it again
+//!  recorded as lost, and all there is of a part of a volume without redundancy ► the same: by force what it holds counts
 //!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
 //!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
 //!                        │                                            here they take their places, with their data
@@ -21,7 +22,8 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Access, Checked, DiskIndex, DiskState, Event, MemberState, Set, Volume, VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Volume,
+    VolumeIndex,
 };
 use crate::personalities::Health;
 use crate::reason;
@@ -51,6 +53,13 @@ impl ManagedSet {
         let alone = assemble_one(self.format, &image)?;
         let place = self.old_place(dev, alone.set())?;
         let may_start = match place {
+            _ if self.irreplaceable(dev, alone.set())?.is_some() => {
+                self.tell_stranger(
+                    dev,
+                    "a volume lost it and cannot do without it: stop that one, then add this by force",
+                );
+                false
+            }
             None => {
                 self.tell_stranger(dev, "its set does not know it, or has it already");
                 false
@@ -63,11 +72,7 @@ impl ManagedSet {
         };
         drop(change);
         if may_start {
-            let policy = Policy {
-                degraded: false,
-                force: false,
-            };
-            self.start(policy, None)?;
+            self.start(Policy::COMPLETE, None)?;
         }
         self.kick_keeper();
         Ok(())
@@ -82,6 +87,7 @@ impl ManagedSet {
         }
         // Disks are closed without the lock: it goes first.
         let mut inner = self.lock();
+        let spare_for = inner.spare_for(dev, alone);
         match inner.standing_of(self, index, alone, &claimed)? {
             Standing::Apart => {
                 drop(inner);
@@ -95,7 +101,7 @@ impl ManagedSet {
                 drop(inner);
                 claimed.truncate(1);
                 if let Some(device) = claimed.pop() {
-                    self.return_claimed(index, &device)?;
+                    self.return_claimed(index, &device, spare_for)?;
                 }
                 Ok(false)
             }
@@ -137,29 +143,43 @@ impl ManagedSet {
         dev: Dev,
         alone: &Set,
     ) -> Checked<Option<(DiskIndex, DiskState)>> {
-        let label = alone
-            .disk_by_key(dev.0)
-            .and_then(|index| alone.disk(index))
-            .map(|disk| disk.label)
-            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
         let inner = self.lock();
-        let mut same = inner
-            .known()?
-            .live_disks()
-            .filter(|(_, disk)| disk.label == label);
-        let place = same.next().map(|(index, disk)| (index, disk.state));
-        let is_clear = same.next().is_none();
-        Ok(place.filter(|(index, _)| is_clear && inner.device(*index).is_none()))
+        let place = inner.known_place(dev, alone)?;
+        Ok(place.filter(|(index, _)| inner.device(*index).is_none()))
     }
 
-    /// Claims a disk that was missing and records that it is here as a blank one. Called with
-    /// `change` held.
+    /// Which disk of this set the disk `dev` was, as above, when a volume without redundancy lost it
+    /// ([`Set::irreplaceable`]), and that volume. Arrays may still have the device that is gone.
     #[inline(never)]
-    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev) -> Checked {
-        self.return_claimed(index, &claim(dev)?)
+    pub(super) fn irreplaceable(
+        &self,
+        dev: Dev,
+        alone: &Set,
+    ) -> Checked<Option<(DiskIndex, VolumeIndex)>> {
+        let inner = self.lock();
+        let Some((index, _)) = inner.known_place(dev, alone)? else {
+            return Ok(None);
+        };
+        let is_away = inner.device(index).is_none_or(|device| device.is_gone());
+        let lone = inner.known()?.irreplaceable(index);
+        Ok(lone.filter(|_| is_away).map(|lone| (index, lone)))
     }
 
-    fn return_claimed(&self, index: DiskIndex, device: &Arc<BlockDevice>) -> Checked {
+    /// Claims a disk that was missing, of which alone the set `alone` was made, and records that it is here as a blank one.
+    /// Called with `change` held.
+    #[inline(never)]
+    pub(super) fn return_disk(&self, index: DiskIndex, dev: Dev, alone: &Set) -> Checked {
+        let spare_for = self.lock().spare_for(dev, alone);
+        self.return_claimed(index, &claim(dev)?, spare_for)
+    }
+
+    /// `spare_for`: by its own metadata it is a spare for this volume, which the set's need not say.
+    fn return_claimed(
+        &self,
+        index: DiskIndex,
+        device: &Arc<BlockDevice>,
+        spare_for: Option<VolumeIndex>,
+    ) -> Checked {
         let dev = device.dev();
         let facts = probe::facts(device);
         let mut inner = self.lock();
@@ -168,6 +188,13 @@ impl ManagedSet {
         inner.record_with(&self.shared, &event, device, || Ok(()))?;
         inner.returned.insert(index);
         inner.early.retain(|early| *early != dev);
+        let role = inner.known()?.disk(index).map(|disk| disk.role);
+        if let (Some(volume), Some(DiskRole::Unused)) = (spare_for, role) {
+            let event = Event::SpareAssigned(index, SpareRole::Dedicated(volume));
+            if let Err(reason) = inner.record(&self.shared, &event) {
+                log!(pr_warn, "disk {dev} is no spare any more: {reason}");
+            }
+        }
         drop(inner);
         self.say_back(dev);
         Ok(())
@@ -192,6 +219,36 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// Whether what is on the disk `dev`, of which alone the set `alone` was made, is all there is of something: a volume
+    /// cannot do without it, and has it no more.
+    pub(super) fn lacks_contents(&self, dev: Dev, alone: &Set) -> Checked<bool> {
+        let Some((index, _)) = self.known_place(dev, alone)? else {
+            return Ok(false);
+        };
+        let set = self.known()?;
+        let mut places = set.memberships(index);
+        let counts = places.any(|(_, _, member)| member.state == MemberState::InSync);
+        let is_away = self.device(index).is_none_or(|device| device.is_gone());
+        let is_needed = counts && !self.bears_loss(index) || set.irreplaceable(index).is_some();
+        Ok(is_away && is_needed)
+    }
+
+    /// Which disk of the set the disk `dev` was, of which alone the set `alone` was made, and its state.
+    fn known_place(&self, dev: Dev, alone: &Set) -> Checked<Option<(DiskIndex, DiskState)>> {
+        let label = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.label)
+            .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
+        let mut same = self
+            .known()?
+            .live_disks()
+            .filter(|(_, disk)| disk.label == label);
+        let place = same.next().map(|(index, disk)| (index, disk.state));
+        let is_clear = same.next().is_none();
+        Ok(place.filter(|_| is_clear))
+    }
+
     /// How the disk at `index`, of which alone the set `alone` was made, stands to those that are here. It is the first of
     /// the `claimed`; the others are those that wait.
     #[inline(never)]
@@ -218,6 +275,21 @@ impl Inner {
             true => Standing::Complete(joint),
             false => Standing::Early,
         })
+    }
+
+    /// The volume that the disk `dev` is a spare for, by the set `alone` that was made of it alone.
+    fn spare_for(&self, dev: Dev, alone: &Set) -> Option<VolumeIndex> {
+        let role = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.role);
+        let Some(DiskRole::DedicatedSpare(volume)) = role else {
+            return None;
+        };
+        let id = alone.volume(volume)?.id;
+        let mut ours = self.model()?.live_volumes();
+        ours.find(|(_, volume)| volume.id == id)
+            .map(|(index, _)| index)
     }
 
     /// Lets `metadata` stand for the set, with the `claimed` disks in their places.

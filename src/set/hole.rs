@@ -65,7 +65,23 @@ impl Inner {
                 session: Session(session?),
                 units,
             }),
-            HoleLog::Row(row) => Some(HoleParams::Row(row)),
+            HoleLog::Row(row) => Some(HoleParams::Row(LogRow {
+                tells_all: !self.is_untold(volume),
+                ..row
+            })),
+        }
+    }
+
+    /// Whether it was started though its log did not tell all, and redundancy was not established since.
+    fn is_untold(&self, volume: VolumeIndex) -> bool {
+        let entry = self.entries.get(usize::from(volume));
+        entry.is_some_and(|entry| entry.untold)
+    }
+
+    /// Redundancy is established: what a log did not tell is of no account any more.
+    pub(super) fn forget_untold(&mut self, volume: VolumeIndex) {
+        if let Some(entry) = self.entries.get_mut(usize::from(volume)) {
+            entry.untold = false;
         }
     }
 
@@ -413,7 +429,7 @@ impl<'a> Replay<'a> {
 
 impl Inner {
     /// Begins a volume's log anew, if it has one: what is in it counts no more, but for that it did not tell all
-    /// ([`Inner::replay_hole`]), where it is a row. (Each member's next entry takes the place of that.)
+    /// ([`Inner::replay_hole`]), where it is a row. (Each member's next entry takes the place of that, and says so too.)
     #[inline(never)]
     pub fn start_hole(
         &mut self,
@@ -429,6 +445,9 @@ impl Inner {
             None => Ok(()),
             Some(HoleLog::Ring { .. }) => self.record(&set.shared, &Event::HoleLogStarted(volume)),
             Some(HoleLog::Row(row)) => {
+                if let Some(entry) = self.entries.get_mut(usize::from(volume)) {
+                    entry.untold = !told_all;
+                }
                 let members = self.model().and_then(|model| model.volume(volume));
                 let members = members.map_or(0, |volume| volume.members.len() as u16);
                 for slot in 0..members {
@@ -447,7 +466,10 @@ impl Inner {
     pub fn clear_ring(&mut self, volume: VolumeIndex, slot: Slot) -> Checked {
         let units = match self.hole_log(volume) {
             None => return Ok(()),
-            Some(HoleLog::Row(row)) => return self.empty_row(volume, slot, &row, true),
+            Some(HoleLog::Row(row)) => {
+                let told_all = !self.is_untold(volume);
+                return self.empty_row(volume, slot, &row, told_all);
+            }
             Some(HoleLog::Ring { units, .. }) => units,
         };
         let (device, first) = self.ring_of(volume, slot)?;

@@ -93,7 +93,7 @@ impl ManagedSet {
 
     /// Gives up disks that are gone from the machine.
     #[inline(never)]
-    fn drop_dead(&self) {
+    pub(super) fn drop_dead(&self) {
         loop {
             let dead = self.lock().next_dead(&self.shared);
             // Closing a disk may take its time, and locks of the kernel.

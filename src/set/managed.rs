@@ -6,7 +6,7 @@ use super::probe::{self, Found};
 use super::returned::Returned;
 use super::shared::{now, ticks, Shared};
 use super::state::{DiskMask, Inner};
-use crate::array::Notify;
+use crate::array::{Notify, Place};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::{self, DiskNews};
 use crate::block::noio::{reclaim_may_wait_for, NoIo};
@@ -15,7 +15,7 @@ use crate::metadata::{DiskImage, Format};
 use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot, Text};
 use crate::personalities::choice::Choice;
 use crate::reason;
-use crate::uapi::{EventKind, EventRecord, RepairReason};
+use crate::uapi::{DevNumber, EventKind, EventRecord, RepairReason};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -125,11 +125,18 @@ impl Notify for Bell {
         self.set.kick();
     }
 
-    fn event(&self, kind: EventKind, slot: Option<Slot>, value: u64) {
+    fn event(&self, kind: EventKind, place: Place) {
+        let Place { slot, sector, disk } = place;
         self.set.shared.post(kind, &self.set.id, |event| {
             event.number = Some(self.number);
-            event.slot = slot;
-            event.value = value;
+            event.slot = Some(slot);
+            event.value = sector.unwrap_or(0);
+            if let Some((dev, start)) = disk {
+                event.dev = DevNumber::from_wire(dev.0);
+                if let Some(at) = sector.and_then(|sector| start.checked_add(sector)) {
+                    event.text = Text::from_fmt(format_args!("sector {at} of the disk"));
+                }
+            }
         });
     }
 

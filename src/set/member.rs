@@ -3,10 +3,12 @@
 //! Disks that people add, take out, fail, and make spares.
 
 use super::candidate::Candidate;
-use super::managed::{assemble_one, ManagedSet};
+use super::managed::{assemble_one, claim, ManagedSet};
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
+use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
+use crate::metadata::MetadataSet;
 use crate::model::{
     Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Slot, SpareRole,
     VolumeIndex,
@@ -34,21 +36,35 @@ impl Manager {
         };
         let change = set.change.lock();
         set.activate()?;
+        let mut reinstated = None;
         let result = match (request.op, request.disk) {
             (MemberOp::Remove, disk) => set.remove_disk(disk, request.force),
             (_, MemberDisk::Index(_)) => Err(reason!(EINVAL, "say which device")),
             (op, MemberDisk::Device(dev)) => {
                 let dev = Dev(dev.to_wire());
                 match op {
-                    MemberOp::Add => set.add_disk_to_set(self, operations, request, dev, volume),
+                    MemberOp::Add => match set.reinstate(operations, dev, request.force) {
+                        Ok(Some((index, lone))) => {
+                            reinstated = Some((index, lone));
+                            set.fill_places(index, volume)
+                        }
+                        Ok(None) => set.add_disk_to_set(self, operations, request, dev, volume),
+                        Err(why) => Err(why),
+                    },
                     MemberOp::Fail => set.fail_disk(dev, request.force),
                     MemberOp::Spare => set.make_spare(self, operations, request, dev, volume),
                     _ => set.unmake_spare(dev),
                 }
             }
         };
-        set.release_if_idle();
+        if reinstated.is_none() {
+            set.release_if_idle();
+        }
         drop(change);
+        if let (Some((index, lone)), Ok(_)) = (reinstated, &result) {
+            set.start(Policy::COMPLETE, Some(lone))?;
+            return Ok(set.place_of(index));
+        }
         self.unlist_if_empty(&set);
         set.kick();
         set.kick_keeper();
@@ -108,6 +124,16 @@ impl ManagedSet {
         for other in manager.all_sets()? {
             if other.lock().index_of(dev).is_some() {
                 return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
+            }
+        }
+        if let Ok(Some(alone)) = self.read_alone(operations, dev) {
+            // Taken in it would be erased.
+            let lacks = self.lock().lacks_contents(dev, alone.set());
+            if lacks.unwrap_or(false) {
+                return Err(reason!(
+                    EBUSY,
+                    "disk {dev} is one of the set that a volume cannot do without: stop that volume, then scan"
+                ));
             }
         }
         let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
@@ -202,26 +228,106 @@ impl ManagedSet {
         Ok(self.place_of(index))
     }
 
-    /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
+    /// Lets a disk take the places that it may.
+    fn fill_places(
+        self: &Arc<Self>,
+        index: DiskIndex,
+        only: Option<VolumeIndex>,
+    ) -> Checked<MemberReply> {
+        self.fill_empty(index, only);
+        self.keep_members()?;
+        Ok(self.place_of(index))
+    }
+
+    /// A disk of this very set, lost because others could do without it, that is all there is of a part of a volume without
+    /// redundancy: by force what it holds counts there. That volume, and the disk's index, when it is such a disk.
     #[inline(never)]
+    fn reinstate(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+        force: bool,
+    ) -> Checked<Option<(DiskIndex, VolumeIndex)>> {
+        // It may be back already while its array, stopped by now, had the device that is gone.
+        self.drop_dead();
+        let known = self.lock().index_of(dev);
+        let place = match known {
+            Some(index) => {
+                let lone = self.lock().known()?.irreplaceable(index);
+                lone.map(|lone| (index, lone))
+            }
+            None => match self.read_alone(operations, dev)? {
+                Some(alone) => self.irreplaceable(dev, alone.set())?,
+                None => None,
+            },
+        };
+        let Some((index, lone)) = place else {
+            return Ok(None);
+        };
+        if !force {
+            return Err(reason!(
+                EBUSY,
+                "volume {lone} cannot do without what is on disk {dev}: added by force it counts there as it is"
+            ));
+        }
+        if let Some(running) = self.lock().running(lone) {
+            return Err(reason!(
+                EBUSY,
+                "emd{} runs without disk {dev}: stop it first",
+                running.number.get()
+            ));
+        }
+        if known.is_none() && self.lock().device(index).is_some() {
+            return Err(reason!(EBUSY, "disk {dev} is being taken out: try again"));
+        }
+        let claimed = match known {
+            Some(_) => None,
+            None => Some(claim(dev)?),
+        };
+        // A device that is not kept is not closed with the lock held.
+        let mut inner = self.lock();
+        match &claimed {
+            Some(device) => {
+                let event = Event::DiskReinstated(index, probe::facts(device));
+                inner.note_places(index)?;
+                inner.record_with(&self.shared, &event, device, || Ok(()))?;
+                inner.early.retain(|early| *early != dev);
+                inner.told_gone.remove(index);
+            }
+            None => inner.reinstate_claimed(&self.shared, index)?,
+        }
+        inner.returned.insert(index);
+        Ok(Some((index, lone)))
+    }
+
+    /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
     fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
+        let Some(alone) = self.read_alone(operations, dev)? else {
+            return Ok(None);
+        };
+        let Some((index, _)) = self.old_place(dev, alone.set())? else {
+            return Ok(None);
+        };
+        self.return_disk(index, dev, alone.set())?;
+        Ok(Some(index))
+    }
+
+    /// The set that is made of this disk alone, if it is this one.
+    #[inline(never)]
+    fn read_alone(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+    ) -> Checked<Option<KBox<dyn MetadataSet>>> {
         let device = BlockDevice::open(dev, Mode::Read)
             .map_err(|errno| reason!(errno, "disk {dev} cannot be opened"))?;
         let found = probe::probe_one(self.format, &device, operations.io.as_mut())?;
         drop(device);
-        let Found::Set { id, image, .. } = found else {
-            return Ok(None);
-        };
-        if id != self.id {
-            return Ok(None);
-        }
-        let alone = assemble_one(self.format, &image)?;
-        match self.old_place(dev, alone.set())? {
-            Some((index, _)) => {
-                self.return_disk(index, dev)?;
-                Ok(Some(index))
+        match found {
+            Found::Set { id, image, .. } if id == self.id => {
+                Ok(Some(assemble_one(self.format, &image)?))
             }
-            None => Ok(None),
+            _ => Ok(None),
         }
     }
 

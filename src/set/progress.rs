@@ -195,6 +195,7 @@ impl Inner {
                 if needed && !array.is_broken() {
                     self.flush_members(volume)?;
                     self.record(shared, &Event::ResyncDone(volume))?;
+                    self.forget_untold(volume);
                     if let Some(running) = self.running_mut(volume) {
                         running.needs_resync = false;
                         running.resync_all = false;

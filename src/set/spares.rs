@@ -21,6 +21,7 @@ impl ManagedSet {
         let mut inner = self.lock();
         inner.take_old_places(self);
         inner.settle_returned();
+        inner.recall_returned();
         for volume in 0..inner.entries_len() {
             while let Some(slot) = inner.next_empty(volume, None) {
                 let lost = inner.disk_in(volume, slot);
@@ -103,6 +104,19 @@ impl Inner {
         self.next_empty(volume, None).is_some()
             && (0..self.devices.len() as DiskIndex)
                 .all(|disk| self.spare_rank(volume, disk).is_none())
+    }
+
+    /// What came back before a restart, and has its place kept, may take it as well.
+    fn recall_returned(&mut self) {
+        for disk in 0..self.devices.len() as DiskIndex {
+            if self
+                .metadata
+                .as_ref()
+                .is_some_and(|set| set.keeps_place(disk))
+            {
+                self.returned.insert(disk);
+            }
+        }
     }
 
     /// Disks that came back take the places that they held, in all volumes that run, before others may.

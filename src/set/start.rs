@@ -4,13 +4,15 @@
 
 use super::fill::being_filled;
 use super::managed::{Bell, ManagedSet};
-use super::shared::Number;
+use super::probe;
+use super::shared::{Number, Shared};
 use super::state::{Inner, Running};
 use crate::array::Array;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskState, Event, MemberState, Text, VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskIndex, DiskState, Event, MemberState, Text,
+    VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -26,11 +28,17 @@ const START_TRIES: u32 = 4;
 pub struct Policy {
     /// With members missing that may still come, as long as no data is.
     pub degraded: bool,
-    /// Also what is both dirty and degraded.
+    /// Also what is both dirty and degraded, and, without redundancy, with what disks hold that are recorded as lost.
     pub force: bool,
 }
 
 impl Policy {
+    /// Nothing that lacks a member.
+    pub const COMPLETE: Self = Self {
+        degraded: false,
+        force: false,
+    };
+
     /// What a person who just made it may expect.
     pub const ANY: Self = Self {
         degraded: true,
@@ -46,6 +54,9 @@ impl ManagedSet {
     pub fn start(self: &Arc<Self>, policy: Policy, only: Option<VolumeIndex>) -> Checked<u32> {
         let change = self.change.lock();
         self.activate()?;
+        if policy.force {
+            self.lock().reinstate_lost(self, only);
+        }
         let mut started = 0;
         let volumes = self.lock().entries_len();
         for volume in 0..volumes {
@@ -216,6 +227,63 @@ impl ManagedSet {
 }
 
 impl Inner {
+    /// By force: where volumes without redundancy lack nothing but what is on disks that are here and recorded as lost, as
+    /// others could do without them, that counts again.
+    #[inline(never)]
+    fn reinstate_lost(&mut self, set: &ManagedSet, only: Option<VolumeIndex>) {
+        for volume in 0..self.entries_len() {
+            if only.is_some_and(|only| only != volume) || !self.lacks_only_words(volume) {
+                continue;
+            }
+            let mut lost = self.disks_of(volume);
+            while let Some(disk) = lost.pop() {
+                let model = self.model();
+                if model.is_none_or(|set| set.irreplaceable(disk).is_none()) {
+                    continue;
+                }
+                match self.reinstate_claimed(&set.shared, disk) {
+                    Ok(()) => self.returned.insert(disk),
+                    Err(reason) => {
+                        log!(
+                            pr_warn,
+                            "disk {} stays lost to volume {}: {}",
+                            disk,
+                            volume,
+                            reason
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a claimed disk that is recorded as lost holds of volumes without redundancy counts again.
+    pub(super) fn reinstate_claimed(&mut self, shared: &Shared, disk: DiskIndex) -> Checked {
+        let device = self.device(disk).filter(|device| !device.is_gone());
+        let device = device.ok_or_else(|| reason!(ENODEV, "disk {disk} is gone"))?;
+        if self.is_attached(disk) {
+            return Err(reason!(EBUSY, "disk {disk} is being taken out: try again"));
+        }
+        let facts = probe::facts(device);
+        self.note_places(disk)?;
+        self.record(shared, &Event::DiskReinstated(disk, facts))
+    }
+
+    /// Whether a volume without redundancy does not run, and all its members are on disks that are here.
+    fn lacks_only_words(&self, volume: VolumeIndex) -> bool {
+        let Some(model) = self.model().and_then(|set| set.volume(volume)) else {
+            return false;
+        };
+        let mut members = model.members.iter();
+        !model.shape.level.is_redundant()
+            && matches!(model.access, Access::ReadWrite)
+            && self.running(volume).is_none()
+            && members.all(|member| {
+                let device = member.disk.and_then(|disk| self.device(disk));
+                device.is_some_and(|device| !device.is_gone())
+            })
+    }
+
     /// Whether a volume may be started, after what has to be written before was.
     #[inline(never)]
     fn prepare_start(&mut self, set: &ManagedSet, volume: VolumeIndex, policy: Policy) -> Checked {

@@ -174,6 +174,8 @@ pub struct Entry {
     pub why: Option<Reason>,
     /// Its members are being filled with zeroes: it is not to be started, stopped or deleted, and its disks are not given up.
     pub filling: bool,
+    /// It was started though its log did not tell all that was in flight, and redundancy was not established since.
+    pub untold: bool,
 }
 
 /// What a set's inner lock protects.

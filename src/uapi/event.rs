@@ -51,7 +51,7 @@ wire_enum! {
         /// A task stopped before its end. `value`: per mille; the text is the kind's word.
         TaskStopped = 19, "TASK_STOPPED", "task-stopped";
         /// A member could not read. `value`: sector of the member, which begins at `offset_sectors` of the disk; 0 for
-        /// what is of no single place.
+        /// what is of no single place. The text has the sector of the disk.
         ReadError = 20, "READ_ERROR", "read-error";
         /// A member could not write. `value`: likewise.
         WriteError = 21, "WRITE_ERROR", "write-error";

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Disks that come when their set runs already: one that was used apart from it, and may hold what nobody else does, is left alone; those of a volume that waits for
-# them bring it up with their data; one that was left out is rebuilt.
+# them bring it up with their data; one that was left out is rebuilt. What a disk holds of a volume without redundancy, which others recorded as lost, counts by force.
 # disks: 4x64M virtio
 # emd: manual
-# timeout: 120
+# timeout: 180
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -75,12 +75,82 @@ apart() {
   rmmod emd
 }
 
+stripes_wait() { ! [[ -b /dev/emd1 ]]; }
+
+# slipped FORMAT: a mirror and stripes on the same disks; one of these is away for a moment, and the mirror goes on without it.
+slipped() {
+  local set
+  step "$1: a disk that slipped out is lost to the mirror, and to the stripes on it, too"
+  load
+  emdadm create --format "$1" --force --level raid1 --name mirror --size 8M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  set=$(emdadm show --json | jq -r '.sets[0].id')
+  emdadm create --set "$set" --level raid0 --name stripes --size 24M "$(disk disk1)" "$(disk disk2)" >/dev/null
+  written /dev/emd1 12
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  known 13 $((4 << 20)) | dd of=/dev/emd0 bs=1M iflag=fullblock oflag=direct conv=notrunc status=none
+  plug disk2
+  wait_for 20 is_left_alone
+  expect_failure "not while the stripes run without it" emdadm add --force emd0 "$(disk disk2)"
+  expect "stop" emdadm stop emd1
+  expect_failure "not without force" emdadm add emd0 "$(disk disk2)"
+  expect "by force" emdadm add --force emd0 "$(disk disk2)"
+  wait_for 10 emd_runs emd1
+  expect "the stripes have their data" holds /dev/emd1 12
+  wait_for 40 emd_settled emd0
+  expect_equal "the mirror is rebuilt" "$(emd_state emd0)" optimal
+
+  step "$1: the same over a restart"
+  unload
+  unplug disk2
+  load
+  wait_for 10 emd_is emd0 degraded
+  known 14 $((4 << 20)) | dd of=/dev/emd0 bs=1M iflag=fullblock oflag=direct conv=notrunc status=none
+  unload
+  plug disk2
+  load
+  wait_for 10 emd_runs emd0
+  expect "the stripes do not run" stripes_wait
+  expect "a scan starts" emdadm scan
+  expect "no stripes" stripes_wait
+  expect "by force" emdadm scan --force
+  wait_for 10 emd_runs emd1
+  expect "the stripes have their data" holds /dev/emd1 12
+  wait_for 40 emd_settled emd0
+  expect_equal "the mirror is rebuilt" "$(emd_state emd0)" optimal
+  expect "what the mirror had" cmp -n $((4 << 20)) <(known 14 $((4 << 20))) /dev/emd0
+  emdadm delete --force "$set" >/dev/null
+  rmmod emd
+}
+
 both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
 
 boot_1() {
   apart ddf
   apart md-1.2
   apart imsm
+  slipped ddf
+  slipped imsm
+
+  step "imsm: a disk that is back while its volume is stopped has its place kept, and takes it at the next start"
+  load
+  emdadm create --format imsm --force --level raid1 --name data --size 24M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  written /dev/emd0 15
+  local set
+  set=$(emdadm show --json | jq -r '.sets[0].id')
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  emdadm stop emd0 >/dev/null
+  plug disk2
+  expect "add" emdadm add "$set" "$(disk disk2)"
+  unload
+  load
+  wait_for 20 emd_runs emd0
+  wait_for 40 emd_settled emd0
+  expect_equal "it is rebuilt" "$(emd_state emd0)" optimal
+  expect "the data" holds /dev/emd0 15
+  emdadm delete --force emd0 >/dev/null
+  rmmod emd
 
   step "two volumes of a set on disks of their own; one waits for its disks while the other one runs"
   load

@@ -84,6 +84,8 @@ boot_1() {
     expect_failure "the disk cannot read them" range "$s" $bad 1
     expect "all of the array is right" cmp <(dd if="$set" bs=1M iflag=direct status=none) /run/$name
     wait_for 10 happened read-error
+    expect_equal "$name: disks of all errors" "$(events read-error | jq -r .device | sort -u)" "$s"
+    expect "the sector of the disk is told" grep -qE '^sector [1-9][0-9]* of the disk$' <<<"$(events read-error | jq -r .text)"
     # The reader does not wait for it.
     wait_for 10 repaired 0 "$set"
     say "ok: the repair is told"

@@ -62,6 +62,16 @@ boot_1() {
   plug disk5
   wait_for 10 spare_is global-spare online
 
+  step "a spare for one array is away when its set starts, and is that again"
+  expect "disk5 is one for data" emdadm spare --dedicated emd0 "$(disk disk5)"
+  emdadm stop emd0 >/dev/null
+  unplug disk5
+  expect "start" emdadm scan
+  wait_for 10 emd_is emd0 optimal
+  plug disk5
+  wait_for 10 spare_is dedicated-spare online
+  expect "it is for all again" emdadm spare emd0 "$(disk disk5)"
+
   step "a disk is pulled out while it is rebuilt"
   unplug disk3
   wait_for 20 emd_has emd0 "$(disk disk5)"

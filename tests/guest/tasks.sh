@@ -5,7 +5,7 @@
 # disks: 6x72M virtio
 # cpus: 1
 # emd: manual
-# timeout: 300
+# timeout: 330
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -196,6 +196,33 @@ takes_turns() {
   for disk in "$a" "$b"; do sfdisk -q --delete "$disk"; done
 }
 
+has_read() {
+  local reads
+  read -r reads _ <"/sys/block/$1/stat"
+  ((reads > $2))
+}
+
+makes_room() {
+  local users before began took set
+  step "a task makes room for users of another array on the same disks"
+  expect "one" emdadm create -e ddf -l raid1 -n used --size 4M --assume-clean --force "${DISKS[@]:0:2}"
+  set=$(emdadm show --json | jq -r '.sets[] | select(.volumes[].name == "used").id')
+  expect "another" emdadm create --set "$set" -l raid1 -n checked --size 28M --assume-clean "${DISKS[@]:0:2}"
+  read -r before _ <"/sys/block/$(emd_node used)/stat"
+  fio --name=users --filename="/dev/$(emd_node used)" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
+  users=$!
+  wait_for 20 has_read "$(emd_node used)" $((before + 50))
+  began=${EPOCHREALTIME/./}
+  expect "a check beside them" emdadm check --wait checked
+  took=$(((${EPOCHREALTIME/./} - began) / 1000))
+  kill "$users"
+  wait "$users" || true
+  # 448 lanes, two of them in 20 ms.
+  say "it took $took ms"
+  ((took >= 3000)) || fail "it did not make room"
+  expect "deleted" emdadm delete --force "$set"
+}
+
 # told_of_end DEVICE WORD: a task of that kind of the array ended before it was done.
 told_of_end() {
   emdadm monitor --json --from 0 --once | jq -es --arg a "$1" --arg w "$2" 'any(.[]; .kind == "task-stopped" and .array == $a and .text == $w)'
@@ -328,6 +355,7 @@ boot_1() {
   hold_and_limit
   rebuild_comes_first
   takes_turns
+  makes_room
   joins_in_the_middle
   gives_way
   checkpoint

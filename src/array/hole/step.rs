@@ -11,7 +11,7 @@ use crate::array::lane_end;
 use crate::array::lane_op::{Body, LaneOp};
 use crate::array::lane_run;
 use crate::array::submit::Background;
-use crate::array::ArrayPass;
+use crate::array::{Array, ArrayPass};
 use crate::block::batch::launch;
 use crate::block::context;
 use crate::personalities::hole_log::row::is_run;
@@ -191,7 +191,7 @@ pub(in crate::array) fn batch_back(mut op: Pin<KBox<LaneOp>>) {
     for slot in failed.iter() {
         pass.table().count_error(slot, false);
         pass.write_errors.fetch_add(1, Ordering::Relaxed);
-        pass.member_failed(slot, EventKind::WriteError, 0);
+        Array::member_failed(&pass, slot, EventKind::WriteError, None);
     }
     let Some(hole) = pass.hole.as_ref() else {
         return lane_end::fail_op(op);

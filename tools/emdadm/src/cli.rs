@@ -196,7 +196,7 @@ pub struct ScanArgs {
     /// Start arrays with members missing, as long as no data is
     #[arg(long)]
     pub degraded: bool,
-    /// Start also what is both dirty and degraded: some data may be wrong
+    /// Start also what is both dirty and degraded, or striped over disks that were lost to others: some data may be wrong
     #[arg(long)]
     pub force: bool,
     /// Only the set with this id
@@ -219,7 +219,7 @@ pub struct StartArgs {
     /// Start arrays with members missing, as long as no data is
     #[arg(long)]
     pub degraded: bool,
-    /// Start also what is both dirty and degraded: some data may be wrong
+    /// Start also what is both dirty and degraded, or striped over disks that were lost to others: some data may be wrong
     #[arg(long)]
     pub force: bool,
     /// Array or set; of an array, all of its set is started
@@ -294,6 +294,8 @@ Examples:
   emdadm add emd0 /dev/sdg              fills a lost member's place; a rebuild starts
   emdadm add data /dev/sdg /dev/sdh     part of the set, whatever is lost there
   emdadm add --force emd0 /dev/sdg      though there is a filesystem, or another set's metadata, on it
+  emdadm add --force data /dev/sdc      a disk of the set that was away, and is recorded as lost: where a RAID 0
+                                        or concatenation cannot do without it, what it holds counts as it is
 
 Where no member is lost a disk becomes part of the set. Whether it is a spare then is up to the format (md's,
 Intel's: yes, DDF: no), and is said; `emdadm spare` makes it one.")]

@@ -336,7 +336,11 @@ impl Run<'_> {
                 let facts = set.disk(volume)?.facts;
                 let key = facts.map_or(u64::from(input.u8()), |facts| facts.key);
                 let disk = self.disks.get(usize::try_from(key).ok()?)?;
-                Event::DiskReturned(volume, shell::facts(disk, key))
+                let facts = shell::facts(disk, key);
+                match set.irreplaceable(volume) {
+                    None => Event::DiskReturned(volume, facts),
+                    Some(_) => Event::DiskReinstated(volume, facts),
+                }
             }
             8 => Event::DiskRemoved(volume),
             9 => Event::SpareAssigned(volume, role(input)),

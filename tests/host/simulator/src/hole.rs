@@ -120,6 +120,7 @@ impl Sim {
             HoleLog::Ring { .. } => None,
             HoleLog::Row(row) => Some(LogRow {
                 sectors: row.sectors.min(ROW_SECTORS),
+                tells_all: !self.is_untold,
                 ..row
             }),
         }
@@ -143,6 +144,7 @@ impl Sim {
         }
         // Before any of them is empty.
         let tells_all = rows.iter().all(|&place| self.row_tells_all(place, &row));
+        self.is_untold = !tells_all;
         let mut taken = true;
         for (_, disk, sector) in rows {
             taken &= self.empty_row(disk, sector, &row, tells_all);
@@ -222,7 +224,7 @@ impl Sim {
         let row = hole.row;
         match row {
             _ if self.has(Mistake::RingNotCleared) => true,
-            Some(row) => self.empty_row(disk, sector, &row, true),
+            Some(row) => self.empty_row(disk, sector, &row, row.tells_all),
             None => {
                 self.disks[disk].wipe(sector, u64::from(UNITS) * 8);
                 true

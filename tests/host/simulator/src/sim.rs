@@ -126,6 +126,8 @@ pub struct Sim {
     pub under_way: BTreeSet<(Slot, u64)>,
     /// The log of the running volume, if it has one.
     pub hole: Option<crate::hole::Hole>,
+    /// It runs though its log, a row, did not tell all, and no resync has passed since (`Entry::untold`).
+    pub is_untold: bool,
     /// Disk and place of each slot as last seen, for judging.
     pub places: Vec<Option<(usize, u64)>>,
     /// Members that the array read from when it last ran.
@@ -195,6 +197,7 @@ impl Sim {
             loose: BTreeSet::new(),
             under_way: BTreeSet::new(),
             hole: None,
+            is_untold: false,
             places: template.places.clone(),
             last_readable: Mask::all(history.config.members),
             untaken: BTreeSet::new(),

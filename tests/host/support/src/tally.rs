@@ -8,11 +8,12 @@ use emd_core::model::{CrashPolicy, Event, Scrub, Set, Volume, VolumeIndex};
 use std::collections::BTreeMap;
 
 /// The kinds of all events.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 26] = [
     "DiskFailed",
     "DiskMissing",
     "DiskAdded",
     "DiskReturned",
+    "DiskReinstated",
     "DiskRemoved",
     "SpareAssigned",
     "SpareActivated",
@@ -43,6 +44,7 @@ pub fn kind_of(event: &Event<'_>) -> &'static str {
         Event::DiskMissing(_) => "DiskMissing",
         Event::DiskAdded(_) => "DiskAdded",
         Event::DiskReturned(..) => "DiskReturned",
+        Event::DiskReinstated(..) => "DiskReinstated",
         Event::DiskRemoved(_) => "DiskRemoved",
         Event::SpareAssigned(..) => "SpareAssigned",
         Event::SpareActivated { .. } => "SpareActivated",
@@ -157,6 +159,7 @@ pub fn is_rare(event: &Event<'_>) -> bool {
     matches!(
         event,
         Event::DiskReturned(..)
+            | Event::DiskReinstated(..)
             | Event::DiskRemoved(_)
             | Event::VolumeDeleted(_)
             | Event::CrashPolicySet(..)

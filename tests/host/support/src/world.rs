@@ -12,7 +12,7 @@ use crate::shell::{
 use crate::tally::Tally;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    Checked, Consistency, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole,
+    Checked, Consistency, DiskOffer, DiskRole, DiskState, Event, MemberState, SpareRole, DISKS_MAX,
 };
 use kernel::prelude::KBox;
 
@@ -105,7 +105,7 @@ impl<F: Family> World<F> {
         };
         let subject = match event {
             Event::DiskAdded(offer) => Some(offer.facts.key),
-            Event::DiskReturned(_, facts) => Some(facts.key),
+            Event::DiskReturned(_, facts) | Event::DiskReinstated(_, facts) => Some(facts.key),
             Event::DiskRemoved(disk) => self
                 .set
                 .set()
@@ -222,6 +222,31 @@ impl<F: Family> World<F> {
         };
         self.apply(&Event::DiskAdded(offer));
         (self.set.set().disks.len() - 1) as u16
+    }
+
+    /// Adds a disk of `mib` MiB and takes it out again for as long as the set takes it, and once more after a restart: disks
+    /// that were removed keep their index as long as the set runs, and what is kept by index has room for so many.
+    pub fn add_and_remove_to_the_limit(&mut self, mib: u64) {
+        let members = self.disks.len();
+        self.crashes = 0;
+        let first = self.add(mib, SpareRole::Global);
+        let key = members as u64;
+        let facts = facts(self.family, &self.disks[members], key);
+        let added = Event::DiskAdded(DiskOffer {
+            facts,
+            role: SpareRole::Global,
+        });
+        self.apply(&Event::DiskRemoved(first));
+        for wanted in first + 1..DISKS_MAX as u16 {
+            self.apply(&added);
+            let index = self.set.set().disk_by_key(key).unwrap();
+            assert_eq!(index, wanted);
+            self.apply(&Event::DiskRemoved(index));
+        }
+        let why = self.refuse(&added);
+        assert!(why.contains("start it anew"), "{why}");
+        self.set = open(self.family, &self.disks[..members]).unwrap();
+        self.apply(&added);
     }
 
     /// Members of volume 0 fail (`lost`), and from then on others (`late`) take data and no metadata, however long; then

@@ -562,3 +562,11 @@ fn who_could_not_be_done_without_counts() {
     apply(&mut set, &mut disks, &Event::Dirty(0), 92).unwrap();
     assert_eq!(show(open(&disks).unwrap().set()), show(set.set()));
 }
+
+#[test]
+fn a_set_sees_so_many_disks_and_no_more() {
+    let mut world = World::created(2, 8, 512, 0);
+    let both = [Some(0), Some(1)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid1, &both)));
+    world.add_and_remove_to_the_limit(8);
+}

@@ -91,6 +91,7 @@ impl History {
                 let back = back.filter(|_| self.world.random.below(4) > 0);
                 let (disk, key) = back.unwrap_or((disk, any));
                 let facts = facts(&self.world.disks[key as usize], key);
+                self.apply(&Event::DiskReinstated(disk, facts), n);
                 self.apply(&Event::DiskReturned(disk, facts), n);
             }
             5 => self.apply(&Event::DiskRemoved(disk), n),
@@ -179,6 +180,7 @@ impl History {
 
 /// Kinds of events that the format never takes.
 const NEVER: &[&str] = &[
+    "DiskReinstated",
     "RegionsDirty",
     "RegionsClean",
     "LogSet",

@@ -57,3 +57,11 @@ fn what_names_none_is_refused() {
         assert_eq!(Choice::parse(text), Err(word), "{text}");
     }
 }
+
+/// What a format says of itself is shown whole.
+#[test]
+fn descriptions_have_room() {
+    for format in FORMATS {
+        assert!(format.description().len() <= 96, "{}", format.name());
+    }
+}

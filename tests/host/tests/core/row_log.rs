@@ -223,6 +223,7 @@ fn emd_writes_such_a_log() {
         sectors: 400,
         signature: SIGNATURE,
         unit_sectors: 1,
+        tells_all: true,
     };
     let mut area = vec![0; 400 * 512];
     encode(&row, 0, None, true, crc32c, &mut area);
@@ -332,6 +333,7 @@ fn what_is_not_in_sync_stays_so() {
         sectors: 400,
         signature: SIGNATURE,
         unit_sectors: 1,
+        tells_all: true,
     };
     let write = LoggedWrite {
         slot: 2,
@@ -360,6 +362,35 @@ fn what_is_not_in_sync_stays_so() {
     assert_eq!(found(&area, 2), (false, vec![write]));
 }
 
+/// That nobody knows all that was in flight before is said by each header that takes the place of one that said so, until
+/// parity agrees everywhere.
+#[test]
+fn what_nobody_knows_outlives_writes() {
+    let write = LoggedWrite {
+        slot: 2,
+        first_sector: 40,
+        data_sectors: 2,
+        sum_sectors: 2,
+        sum_start: 8,
+    };
+    let sum = sectors_of_noise(2);
+    for tells_all in [true, false] {
+        for is_synced in [true, false] {
+            let row = LogRow {
+                sectors: 400,
+                signature: SIGNATURE,
+                unit_sectors: 1,
+                tells_all,
+            };
+            let mut area = vec![0; 400 * 512];
+            area[4096..][..1024].copy_from_slice(&sum);
+            let entry = Some((write, crc32c(!0, &sum)));
+            encode(&row, 7, entry, is_synced, crc32c, &mut area);
+            assert_eq!(found(&area, 2), (tells_all || is_synced, vec![write]));
+        }
+    }
+}
+
 /// A log that is begun anew while nobody knows all that was in flight: without a write it says just that, to md as well.
 #[test]
 fn what_nobody_knows_is_not_forgotten() {
@@ -367,6 +398,7 @@ fn what_nobody_knows_is_not_forgotten() {
         sectors: 400,
         signature: SIGNATURE,
         unit_sectors: 1,
+        tells_all: true,
     };
     for tells_all in [true, false] {
         let mut area = vec![0; 400 * 512];

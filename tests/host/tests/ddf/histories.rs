@@ -133,7 +133,11 @@ impl History {
                 let back = back.filter(|_| self.world.random.below(4) > 0);
                 let (disk, key) = back.unwrap_or((disk, any));
                 let facts = facts(&self.world.disks[key as usize], key);
-                self.apply(&Event::DiskReturned(disk, facts), n);
+                // Its data counts where nothing else has it, or is old everywhere.
+                match self.world.set.set().irreplaceable(disk) {
+                    Some(_) => self.apply(&Event::DiskReinstated(disk, facts), n),
+                    None => self.apply(&Event::DiskReturned(disk, facts), n),
+                }
             }
             5 => self.apply(&Event::DiskRemoved(disk), n),
             6 => {

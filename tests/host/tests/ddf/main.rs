@@ -19,6 +19,7 @@ mod noalloc;
 mod offline;
 mod records;
 mod refusals;
+mod reinstated;
 mod samples;
 mod spares;
 mod twins;

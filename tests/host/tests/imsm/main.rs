@@ -12,6 +12,7 @@ mod mdadm;
 mod noalloc;
 mod presumed;
 mod readings;
+mod reinstated;
 mod reshape;
 mod returns;
 mod rewritten;

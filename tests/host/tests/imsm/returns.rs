@@ -91,6 +91,40 @@ fn a_place_kept_goes_to_the_lost_disk() {
     assert!(whole, "{volume:?}");
 }
 
+/// A place is kept for a disk that is back, also over a restart, until it or another one has it.
+#[test]
+fn a_place_that_is_kept() {
+    let mut world = World::created(3, 64, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    let spare = world.add(64, SpareRole::Global);
+    let kept = |set: &dyn MetadataSet| -> Vec<u16> {
+        let disks = 0..set.set().disks.len() as u16;
+        disks.filter(|&disk| set.keeps_place(disk)).collect()
+    };
+    assert!(kept(&*world.set).is_empty());
+    world.apply(&Event::DiskFailed(1));
+    assert!(kept(&*world.set).is_empty());
+    let back = facts(&world.disks[1], 1);
+    world.apply(&Event::DiskReturned(1, back));
+    assert_eq!(kept(&*world.set), [1]);
+    assert_eq!(kept(&*open(&world.disks).unwrap()), [1]);
+    for disk in [1, spare] {
+        let mut disks = world.disks.clone();
+        let mut set = open(&disks).unwrap();
+        let activate = Event::SpareActivated {
+            volume: 0,
+            slot: 1,
+            disk,
+        };
+        apply(&mut set, &mut disks, &activate, 90).unwrap();
+        assert!(kept(&*set).is_empty(), "{disk}");
+        assert!(kept(&*open(&disks).unwrap()).is_empty(), "{disk}");
+    }
+    world.apply(&Event::DiskFailed(1));
+    assert!(kept(&*open(&world.disks).unwrap()).is_empty());
+}
+
 /// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
 /// has it may be the next one to go.
 #[test]

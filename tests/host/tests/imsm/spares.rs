@@ -183,3 +183,8 @@ fn the_shortest_disk_limits_the_metadata() {
     let why = world.refuse(&Event::DiskReturned(1, back));
     assert!(why.contains("bytes of metadata"), "{why}");
 }
+
+#[test]
+fn a_set_sees_so_many_disks_and_no_more() {
+    full(0).add_and_remove_to_the_limit(64);
+}

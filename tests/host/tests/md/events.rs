@@ -409,3 +409,11 @@ fn refusals_say_why() {
         "no place for a name",
     );
 }
+
+#[test]
+fn a_set_sees_so_many_disks_and_no_more() {
+    let mut world = World::made(Of(&MD_12), 3, 50, 512, 0);
+    let all = [Some(0), Some(1), Some(2)];
+    world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+    world.add_and_remove_to_the_limit(50);
+}

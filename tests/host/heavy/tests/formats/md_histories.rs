@@ -193,6 +193,7 @@ impl History {
                 let any = self.number(self.world.disks.len() as u64);
                 let key = known.map_or(any, |facts| facts.key);
                 let facts = facts(&self.world.disks[key as usize], key);
+                self.apply(&Event::DiskReinstated(disk, facts));
                 self.apply(&Event::DiskReturned(disk, facts));
             }
             6 => self.apply(&Event::DiskRemoved(disk)),
@@ -350,7 +351,7 @@ fn random_histories() {
     }
     println!("{tally:?}{:?}, {starts} starts", tally.total());
     if usual {
-        tally.assert_all(&[], SILENT, &["VolumeDeleted"]);
+        tally.assert_all(&["DiskReinstated"], SILENT, &["VolumeDeleted"]);
         tally.assert_cut(&["DiskAdded", "DiskReturned", "LogSet", "LeftLogOff"]);
         assert!(starts > 50, "{starts} starts");
     }

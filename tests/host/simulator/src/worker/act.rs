@@ -141,6 +141,7 @@ impl Sim {
                 }
             }
             Action::Resynced => {
+                self.is_untold = false;
                 let array = self.arr();
                 array.needs_resync = false;
                 array.resync_from = 0;
