@@ -170,3 +170,11 @@ pub fn mark(bytes: &mut [u8], first: u32, end: u32, dirty: bool) -> Option<(usiz
     }
     changed
 }
+
+/// Marks what is marked in `other` too, a bitmap with regions of the same size; bits count as cleared as late as in either.
+pub fn add(bytes: &mut [u8], other: &[u8]) {
+    let cleared = get64(bytes, at::CLEARED).max(get64(other, at::CLEARED));
+    put64(bytes, at::CLEARED, cleared);
+    let bits = bytes.iter_mut().zip(other).skip(HEAD_BYTES);
+    bits.for_each(|(byte, more)| *byte |= more);
+}

@@ -216,10 +216,14 @@ impl MdSet {
         };
         let mut phase = start;
         if self.touched.bitmap_head_first {
+            // Not where all of it is written anyway: what is there lacks bits, and does not count before it has them.
+            let before = plan.writes().len();
             for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
-                push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+                if !home.bitmap_whole && !home.fresh {
+                    push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+                }
             }
-            phase = phase.saturating_add(1);
+            phase = phase.saturating_add(u16::from(plan.writes().len() > before));
         }
         // A spare gets one for show: mdadm misses it otherwise.
         let has_one = |disk: DiskIndex, home: &Home| home.fresh || self.keeps_bitmap(disk);

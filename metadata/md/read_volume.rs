@@ -218,13 +218,15 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         };
-        let doubtful = bits.stale || bits.events < head.events;
         // Whole blocks for all disks: one with blocks of 4 KiB may be among them.
         let len = bitmap::sectors(regions, 8) as usize * 512;
         let mut copy = KVVec::from_elem(0xFFu8, len, GFP_KERNEL)?;
         let _ = super::super::bytes::put(&mut copy, 0, bytes.get(..len).unwrap_or(bytes));
+        let is_unsure = self.add_bitmaps(&mut copy, &bits);
+        let doubtful = is_unsure || bits.events < head.events;
         for (index, view) in self.views.iter().enumerate() {
-            let same = matches!(&view.bitmap, Some(Ok((_, own))) if *own == bytes);
+            let is_same = |own: &[u8]| copy.get(..own.len()) == Some(own);
+            let same = matches!(&view.bitmap, Some(Ok((_, own))) if is_same(own));
             let place = bitmap_place(view, regions);
             let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
             if place.is_none() && member {
@@ -257,5 +259,23 @@ impl<'a> Reader<'a> {
             volume.regions = Some(log);
         }
         Ok(())
+    }
+
+    /// Adds what other members' bitmaps of the same count as `best` have to `copy` of that one: bits change without a new
+    /// count, and one of them may have missed some. Says whether one of those is marked as not to be trusted.
+    #[inline(never)]
+    fn add_bitmaps(&self, copy: &mut [u8], best: &bitmap::Head) -> bool {
+        let mut is_unsure = best.stale;
+        for (view, standing) in self.views.iter().zip(self.standings.iter()) {
+            let Some(Ok((bits, bytes))) = &view.bitmap else {
+                continue;
+            };
+            let is_member = matches!(standing, Standing::Member(_));
+            if is_member && bits.events == best.events {
+                is_unsure |= bits.stale || bits.region_sectors != best.region_sectors;
+                bitmap::add(copy, bytes);
+            }
+        }
+        is_unsure
     }
 }
