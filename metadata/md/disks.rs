@@ -43,13 +43,14 @@ impl MdSet {
     /// [`crate::model::Event::DiskMissing`].
     #[inline(never)]
     pub fn disk_missing(&mut self, disk: DiskIndex) -> Checked {
-        self.live_disk(disk)?;
+        let was_here = self.live_disk(disk)?.facts.is_some();
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.facts = None;
         }
         if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
             meta.sector = None;
         }
+        self.touched.leaves = was_here.then_some(disk);
         self.lose(disk, DiskState::Missing, MemberState::Missing);
         Ok(())
     }
@@ -83,7 +84,7 @@ impl MdSet {
 
     /// Whether the superblocks of others say something of `disk` that is not true any more.
     fn devices_change(&self, disk: DiskIndex) -> bool {
-        let (changed, _) = self.roles_changed();
+        let changed = self.roles_changed().any;
         // 0.90 lists spares too.
         let listed = self.version == Version::V090
             && self
@@ -424,7 +425,7 @@ impl MdSet {
             home.touched = recorded;
         }
         // Who had the slot before, and is away, is old from then on.
-        self.touched.all |= self.roles_changed().1;
+        self.touched.all |= self.roles_changed().lost;
         Ok(())
     }
 
