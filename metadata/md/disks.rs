@@ -277,7 +277,7 @@ impl MdSet {
             })
         };
         let number = match own {
-            Some(number) if self.version != Version::V090 && !taken(number) => number,
+            Some(number) if self.may_have(number) && !taken(number) => number,
             _ => self
                 .free_number(disk)
                 .ok_or_else(|| reason!(ENOSPC, "the array has no number left for the disk"))?,

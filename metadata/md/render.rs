@@ -418,6 +418,11 @@ impl MdSet {
         Iterator::chain(slots..most, before).find(|&number| !used(number))
     }
 
+    /// Whether a disk that has `number` may have it again: where numbers stay, if all superblocks have room for it.
+    pub fn may_have(&self, number: u32) -> bool {
+        self.version != Version::V090 && number < self.roles_room()
+    }
+
     /// Roles that every superblock has room for.
     fn roles_room(&self) -> u32 {
         self.homes()
