@@ -59,6 +59,13 @@ impl<'a> Reader<'a> {
         if let Some(last) = stretches.last() {
             size_sectors = last.end_sectors;
         }
+        if !matches!(head.block_bytes, 0 | 512 | 1024 | 2048 | 4096) {
+            self.verdict.refused = self.verdict.refused.or(Some(reason!(
+                EOPNOTSUPP,
+                "the array has logical blocks of {} bytes, which is not supported",
+                head.block_bytes
+            )));
+        }
         let most = shape.sync_sectors(size_sectors);
         let consistency = match self.resync_word() {
             _ if !shape.level.is_redundant() => Consistency::Clean,
@@ -82,6 +89,7 @@ impl<'a> Reader<'a> {
                 stretches,
                 scrub: None,
                 crash_policy: CrashPolicy::Resync,
+                block_bytes: head.block_bytes,
                 deleted: false,
             },
             GFP_KERNEL,
