@@ -58,6 +58,7 @@ pub fn create(
                 number,
                 sector: None,
                 keep_role: false,
+                apart: false,
                 device: [0; 3],
                 home: None,
             },

@@ -131,10 +131,12 @@ impl MdSet {
             .set
             .disk(disk)
             .is_some_and(|model| model.facts.is_some());
+        // A deleted array takes nothing along that was used apart from it.
+        let is_gone = self.array().is_none();
         let sector = self.disks.get_mut(usize::from(disk)).and_then(|meta| {
             meta.home = None;
             meta.keep_role = false;
-            meta.sector.take()
+            meta.sector.take().filter(|_| !(is_gone && meta.apart))
         });
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.state = DiskState::Removed;
@@ -243,6 +245,7 @@ impl MdSet {
             number,
             sector: Some(home.sector),
             keep_role: false,
+            apart: false,
             device: [0; 3],
             home: Some(home),
         })

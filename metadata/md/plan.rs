@@ -461,7 +461,7 @@ impl MdSet {
                 let here = self
                     .set
                     .disk(disk)
-                    .is_some_and(|model| model.facts.is_some());
+                    .is_some_and(|model| model.facts.is_some() && !meta.apart);
                 let (true, Some(sector)) = (here, meta.sector) else {
                     continue;
                 };

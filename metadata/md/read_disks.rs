@@ -52,6 +52,7 @@ impl Reader<'_> {
                     number: head.number,
                     sector: Some(head.sector),
                     keep_role: special,
+                    apart: standing == Standing::Apart,
                     device,
                     home,
                 },
@@ -122,6 +123,7 @@ impl Reader<'_> {
                     number,
                     sector: None,
                     keep_role: false,
+                    apart: false,
                     device: match head.version {
                         Version::V090 => {
                             device_at(bytes, v0::DEVICE + v0::DEVICE_BYTES * number as usize)

@@ -142,6 +142,8 @@ pub struct Meta {
     pub sector: Option<u64>,
     /// Its role is left as it is: it is a journal, or its loss is not recorded.
     pub keep_role: bool,
+    /// It was used apart from the others: what it holds is nowhere else.
+    pub apart: bool,
     /// Of a 0.90 descriptor: major, minor, and state bits that are not understood.
     pub device: [u32; 3],
     /// What is written to it, when it is.
