@@ -22,7 +22,7 @@ impl Reader<'_> {
             };
             let state = match standing {
                 // Nothing takes it back but a person.
-                Standing::Failed | Standing::Apart => DiskState::Failed,
+                Standing::Failed | Standing::Apart | Standing::OnlyCopy => DiskState::Failed,
                 Standing::Stale | Standing::Replacement(_) => DiskState::Stale,
                 _ => DiskState::Online,
             };

@@ -145,7 +145,10 @@ impl<'a> Reader<'a> {
                 .standings
                 .get(usize::from(*index))
                 .is_some_and(|standing| {
-                    matches!(standing, Standing::Replacement(_) | Standing::Journal)
+                    matches!(
+                        standing,
+                        Standing::Replacement(_) | Standing::OnlyCopy | Standing::Journal
+                    )
                 });
             !special && head.role(bytes, meta.number) == Role::Member(slot)
         });
