@@ -7,5 +7,6 @@ mod events;
 mod foreign;
 mod histories;
 mod hostile;
+mod missed;
 mod noalloc;
 mod samples;
