@@ -6,7 +6,7 @@ use super::super::bytes::slice;
 use super::super::DiskImage;
 use super::layout::*;
 use super::probe::{examine, identity, identity_of, Exam, Found};
-use super::set::{buffer, AsrSet, DiskMeta, Home, Spot, Touched};
+use super::set::{buffer, AsrSet, DiskMeta, Home, Live, Spot, Touched};
 use super::table::{is_newer, Table};
 use crate::model::alloc::boxed;
 use crate::model::{
@@ -479,9 +479,9 @@ impl Reader<'_> {
         let (place, in_half) = place_of(&one.found);
         let last = one.found.facts.size_sectors.saturating_sub(1);
         let mut home = make_home(place, last, one.found.reserved)?;
-        home.in_half = in_half;
-        if !in_half {
-            home.there = Table::new(one.table.bytes())?;
+        match in_half {
+            true => home.live = Live::Half,
+            false => home.there = Table::new(one.table.bytes())?,
         }
         let halves = home.halves;
         if let Some(meta) = self.set.disks.get_mut(usize::from(disk)) {
@@ -546,7 +546,8 @@ pub fn make_home(place: u64, last: u64, reserved: &[u8]) -> Checked<Home> {
     Ok(Home {
         place,
         halves: place.saturating_add(TABLE_SECTORS) <= last,
-        in_half: false,
+        live: Live::Front,
+        was_live: Live::Front,
         unsure: false,
         last,
         reserved: rest,

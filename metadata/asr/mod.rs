@@ -131,10 +131,12 @@ impl MetadataSet for AsrSet {
         self.finish(context)
     }
 
-    fn missed(&mut self, disk: DiskIndex, _phase: u16) {
+    fn missed(&mut self, disk: DiskIndex, phase: u16) {
+        let live = self.live_after(disk, phase);
         let meta = self.disks.get_mut(usize::from(disk));
         if let Some(home) = meta.and_then(|meta| meta.home.as_mut()) {
             home.unsure = true;
+            home.live = live.unwrap_or(home.live);
         }
     }
 

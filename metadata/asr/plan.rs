@@ -27,11 +27,13 @@
 //! | 8, 9 | a disk that leaves: reserved block erased; first sector of the table |
 //!
 //! Phases in which nothing is written are left out. A disk that did not take all of a plan, and stays in use,
-//! gets all of these the next time, as it is not known at which half its reserved block points.
+//! gets all of these the next time; but it depends on how far it came what is not written over. Where its reserved block
+//! points at the second half, that is left alone (phases 5 and 6). Where that block itself may be either of two,
+//! both halves are whole, and it is first pointed at the second one (phases 4 to 6).
 
 use super::assemble::disk_buffer;
 use super::layout::*;
-use super::set::{buffer, AsrSet, Home, Touched};
+use super::set::{buffer, AsrSet, Home, Live, Touched};
 use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
 
 /// Most writes that one disk takes in one plan.
@@ -50,6 +52,8 @@ enum Way {
     Halves,
     /// Its reserved block points at the second half already.
     Back,
+    /// Its reserved block may do so, and what is there is whole.
+    Turned,
 }
 
 impl AsrSet {
@@ -69,14 +73,15 @@ impl AsrSet {
         if home.fresh {
             return Way::Fresh;
         }
-        if home.unsure {
-            return match self.table.sectors() {
-                0 | 1 => Way::Back,
-                _ => Way::Halves,
-            };
-        }
-        if home.in_half {
-            return Way::Back;
+        let is_short = self.table.sectors() <= 1;
+        match home.live {
+            Live::Half => return Way::Back,
+            // The sector in front is written as a whole.
+            Live::Either if is_short => return Way::Back,
+            Live::Either => return Way::Turned,
+            Live::Front if home.unsure && is_short => return Way::Back,
+            Live::Front if home.unsure => return Way::Halves,
+            Live::Front => {}
         }
         let mut changed = None;
         for sector in 0..self.table.sectors() {
@@ -96,6 +101,9 @@ impl AsrSet {
     /// Ends an event: brings header and sums up to date and lays down the writes. Without a change
     /// the plan is empty.
     pub fn finish(&mut self, context: &Context) -> Checked {
+        for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
+            home.was_live = home.live;
+        }
         let leaving = self.leaving.is_some();
         if !leaving && (self.frozen.is_some() || self.touched == Touched::Nothing) {
             return Ok(());
@@ -201,9 +209,9 @@ impl AsrSet {
             (2, Way::Fresh) => reserved(buffer::RESERVED),
             (3, Way::Halves) => table(half, 0, whole),
             (4, Way::Sector(sector)) => table(home.place, sector, 1),
-            (4, Way::Halves) => reserved(buffer::MOVED),
-            (5, Way::Halves | Way::Back) => table(home.place, 0, whole),
-            (6, Way::Halves | Way::Back) => reserved(buffer::RESERVED),
+            (4, Way::Halves | Way::Turned) => reserved(buffer::MOVED),
+            (5, Way::Halves | Way::Back | Way::Turned) => table(home.place, 0, whole),
+            (6, Way::Halves | Way::Back | Way::Turned) => reserved(buffer::RESERVED),
             (7, Way::Halves) => (
                 half,
                 source(disk_buffer(disk, buffer::THERE), HALF_SECTORS, whole),
@@ -227,9 +235,38 @@ impl AsrSet {
             let len = if home.fresh { TABLE_BYTES } else { used };
             home.there.copy_front(table, len);
             home.fresh = false;
-            home.in_half = false;
+            home.live = Live::Front;
             home.unsure = false;
         }
+    }
+
+    /// Where the reserved block of a disk points that took the current plan up to something of `phase`, if at all.
+    pub fn live_after(&self, disk: DiskIndex, phase: u16) -> Option<Live> {
+        let home = self.disks.get(usize::from(disk))?.home.as_ref()?;
+        let own = self.plan.writes().iter().filter(|write| write.disk == disk);
+        let is_new = own
+            .clone()
+            .any(|write| write.source.buffer == buffer::ZEROS);
+        let Some(last) = own.clone().rfind(|write| write.phase <= phase) else {
+            return Some(home.was_live);
+        };
+        let moved = disk_buffer(disk, buffer::MOVED);
+        let mut before = own.take_while(|write| write.phase < last.phase);
+        let points = match before.any(|write| write.source.buffer == moved) {
+            true => Live::Half,
+            false => home.was_live,
+        };
+        let is_front = last.sector == home.place;
+        Some(match points {
+            // A table that goes, or one that comes: nothing but that may be whole.
+            _ if is_new => Live::Front,
+            _ if last.source.buffer == moved => Live::Either,
+            Live::Half if is_front => Live::Half,
+            Live::Half if last.sector == home.last => Live::Either,
+            // The second half as it was, when all else is there.
+            Live::Half | Live::Front => Live::Front,
+            Live::Either => Live::Either,
+        })
     }
 }
 

@@ -63,6 +63,7 @@ impl Reader<'_> {
             stretches: KVec::new(),
             scrub: self.scrub(line.magic, &shape, size_sectors),
             crash_policy: CrashPolicy::Resync,
+            block_bytes: 0,
             deleted: false,
         };
         let form = form_of(line);

@@ -31,6 +31,17 @@ pub mod buffer {
     pub const THERE: u32 = 2;
 }
 
+/// Which half of a table's place a disk's reserved block points at, and so which table is whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Live {
+    /// The front, as ever.
+    Front,
+    /// The second half: an update was cut, or did not reach the disk as a whole.
+    Half,
+    /// One of them; both are whole.
+    Either,
+}
+
 /// A disk that metadata is written to.
 #[derive(Debug)]
 pub struct Home {
@@ -38,8 +49,10 @@ pub struct Home {
     pub place: u64,
     /// The second half of that place can hold the new table for a moment.
     pub halves: bool,
-    /// The disk's reserved block points at that second half: an update was cut.
-    pub in_half: bool,
+    /// Where its reserved block points.
+    pub live: Live,
+    /// The same before the current plan.
+    pub was_live: Live,
     /// Part of the last plan did not reach it: what is there is not known.
     pub unsure: bool,
     /// The last sector: where the reserved block is.

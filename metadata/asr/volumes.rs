@@ -239,6 +239,7 @@ impl AsrSet {
                 stretches: KVec::new(),
                 scrub: None,
                 crash_policy: CrashPolicy::Resync,
+                block_bytes: 0,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -68,6 +68,7 @@ impl Reader<'_> {
             stretches: KVec::new(),
             scrub: None,
             crash_policy: CrashPolicy::Resync,
+            block_bytes: 0,
             deleted: false,
         };
         let mut meta = VolumeMeta {

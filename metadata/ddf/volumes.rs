@@ -118,6 +118,7 @@ impl DdfSet {
             stretches: KVec::new(),
             scrub: None,
             crash_policy: CrashPolicy::Resync,
+            block_bytes: 0,
             deleted: false,
         };
         self.volumes.push(meta, GFP_KERNEL)?;

@@ -83,6 +83,7 @@ impl ImsmSet {
             stretches,
             scrub: scrub_of(raw, at, &place.shape, scale, size_sectors),
             crash_policy: CrashPolicy::Resync,
+            block_bytes: 0,
             deleted: false,
         })
     }

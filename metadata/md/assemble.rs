@@ -11,7 +11,8 @@ use super::set::{MdSet, Touched};
 use super::standing::Standing;
 use crate::model::alloc::boxed;
 use crate::model::{
-    Access, Checked, CrashPolicy, Identity, Reason, Set, Text, UpdatePlan, DISKS_MAX,
+    Access, Checked, CrashPolicy, Identity, Member, MemberState, Reason, Set, Text, UpdatePlan,
+    DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -60,6 +61,7 @@ pub fn empty_set(head: &Head, name: [u8; 32]) -> Checked<KBox<MdSet>> {
         disks: KVec::new(),
         touched: Touched::default(),
         lacks_spare: false,
+        owes_events: false,
     })
 }
 
@@ -282,6 +284,13 @@ impl Reader<'_> {
         if let Some(volume) = self.set.array_mut() {
             volume.access = access;
             volume.crash_policy = policy;
+        }
+        // The update that took it out may have been cut. That there was one is all that is known of it.
+        let is_away =
+            |member: &Member| matches!(member.state, MemberState::Failed | MemberState::Missing);
+        let volume = self.set.array();
+        if volume.is_some_and(|volume| volume.members.iter().any(is_away)) {
+            self.set.owes_events = true;
         }
         self.set.reserve_plan()?;
         Ok(self.set)

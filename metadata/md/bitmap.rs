@@ -155,12 +155,6 @@ pub fn log_of(bytes: &[u8], region_sectors: u64, regions: u32) -> Checked<Region
     })
 }
 
-/// Sets the bits that another bitmap has.
-pub fn merge(bytes: &mut [u8], other: &[u8]) {
-    let bits = bytes.iter_mut().zip(other).skip(HEAD_BYTES);
-    bits.for_each(|(byte, more)| *byte |= *more);
-}
-
 /// Sets or clears the bits of regions; gives the first and the last byte, when any changed.
 pub fn mark(bytes: &mut [u8], first: u32, end: u32, dirty: bool) -> Option<(usize, usize)> {
     let mut changed: Option<(usize, usize)> = None;
@@ -175,4 +169,12 @@ pub fn mark(bytes: &mut [u8], first: u32, end: u32, dirty: bool) -> Option<(usiz
         }
     }
     changed
+}
+
+/// Marks what is marked in `other` too, a bitmap with regions of the same size; bits count as cleared as late as in either.
+pub fn add(bytes: &mut [u8], other: &[u8]) {
+    let cleared = get64(bytes, at::CLEARED).max(get64(other, at::CLEARED));
+    put64(bytes, at::CLEARED, cleared);
+    let bits = bytes.iter_mut().zip(other).skip(HEAD_BYTES);
+    bits.for_each(|(byte, more)| *byte |= more);
 }

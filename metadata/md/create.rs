@@ -58,6 +58,7 @@ pub fn create(
                 number,
                 sector: None,
                 keep_role: false,
+                apart: false,
                 device: [0; 3],
                 home: None,
             },
@@ -204,6 +205,11 @@ impl MdSet {
         let (level, layout) = draft.numbers;
         let first = super::words::head_of(&self.head, &draft.shape, level, layout);
         self.head = first;
+        let block_bytes = match self.version {
+            Version::V090 => 0,
+            _ => get32(&template, v1::BLOCK),
+        };
+        self.head.block_bytes = block_bytes;
         self.in_flight = false;
         let name = self.set.name;
         self.set.volumes.push(
@@ -226,6 +232,7 @@ impl MdSet {
                     true => CrashPolicy::Log,
                     false => CrashPolicy::Resync,
                 },
+                block_bytes,
                 deleted: false,
             },
             GFP_KERNEL,

@@ -43,13 +43,14 @@ impl MdSet {
     /// [`crate::model::Event::DiskMissing`].
     #[inline(never)]
     pub fn disk_missing(&mut self, disk: DiskIndex) -> Checked {
-        self.live_disk(disk)?;
+        let was_here = self.live_disk(disk)?.facts.is_some();
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.facts = None;
         }
         if let Some(meta) = self.disks.get_mut(usize::from(disk)) {
             meta.sector = None;
         }
+        self.touched.leaves = was_here.then_some(disk);
         self.lose(disk, DiskState::Missing, MemberState::Missing);
         Ok(())
     }
@@ -83,7 +84,7 @@ impl MdSet {
 
     /// Whether the superblocks of others say something of `disk` that is not true any more.
     fn devices_change(&self, disk: DiskIndex) -> bool {
-        let (changed, _) = self.roles_changed();
+        let changed = self.roles_changed().any;
         // 0.90 lists spares too.
         let listed = self.version == Version::V090
             && self
@@ -130,10 +131,12 @@ impl MdSet {
             .set
             .disk(disk)
             .is_some_and(|model| model.facts.is_some());
+        // A deleted array takes nothing along that was used apart from it.
+        let is_gone = self.array().is_none();
         let sector = self.disks.get_mut(usize::from(disk)).and_then(|meta| {
             meta.home = None;
             meta.keep_role = false;
-            meta.sector.take()
+            meta.sector.take().filter(|_| !(is_gone && meta.apart))
         });
         if let Some(model) = self.set.disks.get_mut(usize::from(disk)) {
             model.state = DiskState::Removed;
@@ -238,6 +241,7 @@ impl MdSet {
             number,
             sector: Some(home.sector),
             keep_role: false,
+            apart: false,
             device: [0; 3],
             home: Some(home),
         })
@@ -272,7 +276,7 @@ impl MdSet {
             })
         };
         let number = match own {
-            Some(number) if self.version != Version::V090 && !taken(number) => number,
+            Some(number) if self.may_have(number) && !taken(number) => number,
             _ => self
                 .free_number(disk)
                 .ok_or_else(|| reason!(ENOSPC, "the array has no number left for the disk"))?,
@@ -420,7 +424,7 @@ impl MdSet {
             home.touched = recorded;
         }
         // Who had the slot before, and is away, is old from then on.
-        self.touched.all |= self.roles_changed().1;
+        self.touched.all |= self.roles_changed().lost;
         Ok(())
     }
 

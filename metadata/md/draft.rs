@@ -140,8 +140,13 @@ impl MdSet {
         let room = own_room(smallest.0, spec.log);
         draft.data_offset = data_offset(self.version, smallest.0, chunk, room);
         let room = data_size(self.version, smallest.0, draft.data_offset, smallest.1);
+        let takes_all = self.version == Version::V090
+            && matches!(draft.shape.level, Level::Concat | Level::Raid0);
+        if takes_all {
+            self.check_equal(spec, unit)?;
+        }
         let room = match self.version {
-            Version::V090 => room.min(v0::MEMBER_SECTORS_MAX),
+            Version::V090 if !takes_all => room.min(v0::MEMBER_SECTORS_MAX),
             _ => room,
         };
         let most = room - room.checked_rem(unit).unwrap_or(0);
@@ -155,8 +160,7 @@ impl MdSet {
         }
         draft.size_sectors = largest;
         if spec.size_sectors != 0 {
-            let loose = matches!(draft.shape.level, Level::Concat | Level::Raid0);
-            if loose && self.version == Version::V090 {
+            if takes_all {
                 return Err(reason!(
                     EINVAL,
                     "md-0.90 always takes whole disks for {}",
@@ -175,6 +179,26 @@ impl MdSet {
             false => self.draft_bitmap(&draft.shape, draft.size_sectors, smallest.0),
         };
         Ok(draft)
+    }
+
+    /// Members of 0.90's linear and RAID 0 have no size but that of their disks, in whole units: what is left of a larger one
+    /// would be the array's when it is read again.
+    fn check_equal(&self, spec: &VolumeSpec<'_>, unit: u64) -> Checked {
+        let mut units = spec
+            .disks
+            .iter()
+            .flatten()
+            .filter_map(|&disk| self.set.disk(disk)?.facts)
+            .map(|facts| data_size(self.version, facts.size_sectors, 0, 0) / unit.max(1));
+        let first = units.next();
+        if units.any(|other| Some(other) != first) {
+            return Err(reason!(
+                EINVAL,
+                "md-0.90 always takes whole disks for {}: they have to be of one size",
+                spec.level
+            ));
+        }
+        Ok(())
     }
 
     /// Level, layout, members, chunk.

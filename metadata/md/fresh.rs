@@ -220,14 +220,13 @@ impl MdSet {
             put32(&mut bytes, v0::CHUNK, chunk.saturating_mul(512));
             return Ok(bytes);
         }
-        let smallest = spec
-            .disks
-            .iter()
-            .flatten()
-            .filter_map(|&disk| self.set.disk(disk)?.facts)
-            .map(|facts| facts.size_sectors)
-            .min()
-            .unwrap_or(0);
+        let members = spec.disks.iter().flatten();
+        let members = members.filter_map(|&disk| self.set.disk(disk)?.facts);
+        let sizes = members.clone().map(|facts| facts.size_sectors);
+        let smallest = sizes.min().unwrap_or(0);
+        // As md has it of new arrays: its blocks stay what they are, whatever disks join and leave.
+        let block_bytes = members.map(|facts| facts.logical_block_bytes).max();
+        put32(&mut bytes, v1::BLOCK, block_bytes.unwrap_or(0));
         put32(&mut bytes, v1::MAJOR, 1);
         // RAID 0 over equal members is the same in both layouts; the kernel wants one named.
         let (features, layout) = match shape.level {

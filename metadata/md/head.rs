@@ -64,6 +64,8 @@ pub struct Head {
     pub resync: u64,
     /// Numbers that roles are given for.
     pub roles_max: u32,
+    /// Logical block of the array in bytes, whatever its members have; 0: theirs.
+    pub block_bytes: u32,
 }
 
 /// What was found where a superblock would be.
@@ -228,6 +230,7 @@ fn decode_1(version: Version, sector: u64, bytes: &[u8]) -> Checked<Head> {
         events: get64(bytes, v1::EVENTS),
         resync: get64(bytes, v1::RESYNC),
         roles_max,
+        block_bytes: get32(bytes, v1::BLOCK),
     })
 }
 
@@ -303,6 +306,7 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
         events: get64(bytes, v0::EVENTS),
         resync,
         roles_max: v0::DEVICES_MAX,
+        block_bytes: 0,
     })
 }
 
@@ -335,6 +339,7 @@ impl Head {
                 Version::V090 => v0::DEVICES_MAX,
                 _ => v1::ROLES_NEW,
             },
+            block_bytes: 0,
         }
     }
 

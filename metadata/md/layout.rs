@@ -118,6 +118,8 @@ pub mod v1 {
     pub const CHECKSUM: usize = 0xD8;
     /// Roles that there are.
     pub const ROLES_MAX: usize = 0xDC;
+    /// Logical block of the array in bytes, from kernel 6.19 on (older ones refuse it); 0: as its members have it.
+    pub const BLOCK: usize = 0xE0;
     /// Roles, 16 bits each.
     pub const ROLES: usize = 0x100;
     /// Most roles that fit.

@@ -15,12 +15,15 @@
 //! | next | a new disk's superblock, when it is longer than a block: first block erased, the others written |
 //! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
 //! | next | all superblocks, with the next event count, and the bitmap's |
-//! | next | when a member was lost: all superblocks again, with one count more |
+//! | next | when a member was lost: all superblocks again, with one count more; perhaps once more |
 //! | last | superblocks that are erased: of a deleted array those of spares and of members that do not count, after them the others |
 //!
 //! A lost member is left two events behind: by its count alone it is old for everyone, though every
 //! survivor of a cut in between is current. (Where an earlier update was cut and some disks are one
-//! behind, the first write leaves the count as it is: nobody may come to be two behind.)
+//! behind, the first write leaves the count as it is: nobody may come to be two behind. The lost one may have
+//! what the newest have then. One that was not here may have one event more than all that are. So in these cases
+//! there are three writes. And as a cut may leave all survivors at the first, an array that starts without a member
+//! has its dirty mark written in the same way.)
 //!
 //! Superblocks that change in more than one sector may be torn by a cut. Those of 0.90 (its descriptors) are
 //! first written as a copy, behind the superblock ([`safety_place`](super::probe::safety_place)), which counts
@@ -66,20 +69,22 @@ impl MdSet {
             return Ok(());
         }
         self.end_recoveries();
-        let lost = self.touched.all && self.roles_changed().1;
+        let rounds = self.rounds();
         if self.touched.all {
             self.renumber();
+            self.owes_events = false;
             // Where an update was cut, some disks are one behind: they must not become two behind when
             // this one is cut, too. So the count stays until all have it.
-            let now = self.head.events;
-            let step = now.saturating_add(u64::from(!self.lags()));
-            let next = step.saturating_add(u64::from(lost));
+            let mut next = self.head.events;
+            if self.lags() {
+                next = next.saturating_sub(1);
+            }
             let utime = Some(context.now_seconds);
-            for disk in 0..self.disks.len() as DiskIndex {
-                if lost {
-                    self.render(disk, image::STEP, step, utime);
+            for &round in rounds {
+                next = next.saturating_add(1);
+                for disk in 0..self.disks.len() as DiskIndex {
+                    self.render(disk, round, next, utime);
                 }
-                self.render(disk, image::NEW, next, utime);
             }
             if let Some(map) = self.bitmap.as_mut() {
                 put64(&mut map.bytes, bitmap::at::EVENTS, next);
@@ -96,12 +101,26 @@ impl MdSet {
         }
         // The plan is taken out while the buffers are read.
         let mut plan = core::mem::take(&mut self.plan);
-        let result = self.lay_down(&mut plan, lost);
+        let result = self.lay_down(&mut plan, rounds);
         self.plan = plan;
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.bitmap_whole &= result.is_err();
         }
         result
+    }
+
+    /// The images in which superblocks are written, one after the other, each with one event more.
+    fn rounds(&self) -> &'static [usize] {
+        let roles = self.roles_changed();
+        // What is lost may have as many events as the newest of the disks that are here, of which others are behind; or one
+        // more than all of them.
+        let may_lead = roles.unseen || self.lags();
+        let is_due = self.touched.all && (roles.lost || self.owes_events);
+        match (is_due, may_lead) {
+            (false, _) => &[image::NEW],
+            (true, false) => &[image::STEP, image::NEW],
+            (true, true) => &[image::STEP, image::SECOND, image::NEW],
+        }
     }
 
     /// Lets superblocks that say that a member is to be recovered by the bitmap say that all of it is. They are written
@@ -139,21 +158,18 @@ impl MdSet {
         get64(home.image(image::OLD), at) < self.head.events
     }
 
-    fn lay_down(&self, plan: &mut UpdatePlan, lost: bool) -> Checked {
+    fn lay_down(&self, plan: &mut UpdatePlan, rounds: &[usize]) -> Checked {
         let mut phase = self.log_phases(plan, 0)?;
         phase = self.recovery_phase(plan, phase)?;
         phase = self.bit_phases(plan, phase)?;
         phase = self.log_head_phase(plan, phase)?;
         phase = self.fresh_phases(plan, phase)?;
-        let first = if lost { image::STEP } else { image::NEW };
-        let firsts = self.homes().any(|(_, home)| home.first);
-        if firsts {
-            phase = self.super_phase(plan, phase, (image::OLD, first), true)?;
-        }
-        phase = self.super_phase(plan, phase, (image::OLD, first), false)?;
-        if lost {
-            phase = self.super_phase(plan, phase, (image::STEP, image::NEW), true)?;
-            phase = self.super_phase(plan, phase, (image::STEP, image::NEW), false)?;
+        let mut before = image::OLD;
+        for &round in rounds {
+            for first in [true, false] {
+                phase = self.super_phase(plan, phase, (before, round), first)?;
+            }
+            before = round;
         }
         self.erase_phase(plan, phase)
     }
@@ -216,10 +232,14 @@ impl MdSet {
         };
         let mut phase = start;
         if self.touched.bitmap_head_first {
+            // Not where all of it is written anyway: what is there lacks bits, and does not count before it has them.
+            let before = plan.writes().len();
             for (disk, home) in self.homes().filter(|(disk, _)| self.keeps_bitmap(*disk)) {
-                push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+                if !home.bitmap_whole && !home.fresh {
+                    push_bits(plan, phase, disk, home, (0, 0), self.regions())?;
+                }
             }
-            phase = phase.saturating_add(1);
+            phase = phase.saturating_add(u16::from(plan.writes().len() > before));
         }
         // A spare gets one for show: mdadm misses it otherwise.
         let has_one = |disk: DiskIndex, home: &Home| home.fresh || self.keeps_bitmap(disk);
@@ -441,7 +461,7 @@ impl MdSet {
                 let here = self
                     .set
                     .disk(disk)
-                    .is_some_and(|model| model.facts.is_some());
+                    .is_some_and(|model| model.facts.is_some() && !meta.apart);
                 let (true, Some(sector)) = (here, meta.sector) else {
                     continue;
                 };

@@ -182,7 +182,7 @@ fn safety_head(sector: u64, torn: &[u8], copy: &[u8], facts: &DiskFacts) -> Opti
     };
     let newer = head.events.checked_sub(get64(torn, v0::EVENTS))?;
     let is_of_it = same(v0::UUID, 4) && same(v0::UUID_REST, 12) && same(v0::CTIME, 4);
-    (is_of_it && newer <= 2).then_some(head)
+    (is_of_it && newer <= 3).then_some(head)
 }
 
 /// Whether a partition of the disk has its 0.90 superblock at `sector`: `Damaged` when so.

@@ -22,7 +22,7 @@ impl Reader<'_> {
             };
             let state = match standing {
                 // Nothing takes it back but a person.
-                Standing::Failed | Standing::Apart => DiskState::Failed,
+                Standing::Failed | Standing::Apart | Standing::OnlyCopy => DiskState::Failed,
                 Standing::Stale | Standing::Replacement(_) => DiskState::Stale,
                 _ => DiskState::Online,
             };
@@ -52,6 +52,7 @@ impl Reader<'_> {
                     number: head.number,
                     sector: Some(head.sector),
                     keep_role: special,
+                    apart: standing == Standing::Apart,
                     device,
                     home,
                 },
@@ -122,6 +123,7 @@ impl Reader<'_> {
                     number,
                     sector: None,
                     keep_role: false,
+                    apart: false,
                     device: match head.version {
                         Version::V090 => {
                             device_at(bytes, v0::DEVICE + v0::DEVICE_BYTES * number as usize)

@@ -60,6 +60,13 @@ impl<'a> Reader<'a> {
         if let Some(last) = stretches.last() {
             size_sectors = last.end_sectors;
         }
+        if !matches!(head.block_bytes, 0 | 512 | 1024 | 2048 | 4096) {
+            self.verdict.refused = self.verdict.refused.or(Some(reason!(
+                EOPNOTSUPP,
+                "the array has logical blocks of {} bytes, which is not supported",
+                head.block_bytes
+            )));
+        }
         let most = shape.sync_sectors(size_sectors);
         let consistency = match self.resync_word() {
             _ if !shape.level.is_redundant() => Consistency::Clean,
@@ -85,6 +92,7 @@ impl<'a> Reader<'a> {
                 stretches,
                 scrub,
                 crash_policy: CrashPolicy::Resync,
+                block_bytes: head.block_bytes,
                 deleted: false,
             },
             GFP_KERNEL,
@@ -160,7 +168,10 @@ impl<'a> Reader<'a> {
                 .standings
                 .get(usize::from(*index))
                 .is_some_and(|standing| {
-                    matches!(standing, Standing::Replacement(_) | Standing::Journal)
+                    matches!(
+                        standing,
+                        Standing::Replacement(_) | Standing::OnlyCopy | Standing::Journal
+                    )
                 });
             !special && head.role(bytes, meta.number) == Role::Member(slot)
         });
@@ -242,22 +253,14 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         };
-        let doubtful = bits.stale || bits.events < head.events;
         // Whole blocks for all disks: one with blocks of 4 KiB may be among them.
         let len = bitmap::sectors(regions, 8) as usize * 512;
         let mut copy = KVVec::from_elem(0xFFu8, len, GFP_KERNEL)?;
         let _ = super::super::bytes::put(&mut copy, 0, bytes.get(..len).unwrap_or(bytes));
+        let is_unsure = self.add_bitmaps(&mut copy, &bits);
+        let doubtful = is_unsure || bits.events < head.events;
         for (index, view) in self.views.iter().enumerate() {
-            let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
-            if let Some(Ok((others, own))) = view.bitmap.as_ref().filter(|_| member) {
-                if others.events == bits.events && others.region_sectors == bits.region_sectors {
-                    bitmap::merge(&mut copy, own);
-                }
-            }
-        }
-        let merged = copy.get(..bytes.len()).unwrap_or(&copy);
-        for (index, view) in self.views.iter().enumerate() {
-            let is_same = |own: &[u8]| own.len() == bytes.len() && own.starts_with(merged);
+            let is_same = |own: &[u8]| copy.get(..own.len()) == Some(own);
             let same = matches!(&view.bitmap, Some(Ok((_, own))) if is_same(own));
             let place = bitmap_place(view, regions);
             let member = matches!(self.standings.get(index), Some(Standing::Member(_)));
@@ -291,5 +294,23 @@ impl<'a> Reader<'a> {
             volume.regions = Some(log);
         }
         Ok(())
+    }
+
+    /// Adds what other members' bitmaps of the same count as `best` have to `copy` of that one: bits change without a new
+    /// count, and one of them may have missed some. Says whether one of those is marked as not to be trusted.
+    #[inline(never)]
+    fn add_bitmaps(&self, copy: &mut [u8], best: &bitmap::Head) -> bool {
+        let mut is_unsure = best.stale;
+        for (view, standing) in self.views.iter().zip(self.standings.iter()) {
+            let Some(Ok((bits, bytes))) = &view.bitmap else {
+                continue;
+            };
+            let is_member = matches!(standing, Standing::Member(_));
+            if is_member && bits.events == best.events {
+                is_unsure |= bits.stale || bits.region_sectors != best.region_sectors;
+                bitmap::add(copy, bytes);
+            }
+        }
+        is_unsure
     }
 }

@@ -19,6 +19,17 @@ pub fn used_sectors(head: &Head, block_bytes: u32) -> u32 {
     bytes.next_multiple_of(block_bytes.clamp(512, 4096)) / 512
 }
 
+/// How the model's roles differ from those in superblocks.
+#[derive(Clone, Copy, Default)]
+pub struct RolesChanged {
+    /// There is a difference.
+    pub any: bool,
+    /// A member goes.
+    pub lost: bool,
+    /// One that goes was not here, so it may have more events than those that are.
+    pub unseen: bool,
+}
+
 impl MdSet {
     /// What the resync field says.
     fn resync_word(&self) -> u64 {
@@ -53,9 +64,8 @@ impl MdSet {
         })
     }
 
-    /// Whether some superblock gives roles that the model does not; whether a member goes. Of spares those count that are
-    /// not old.
-    pub fn roles_changed(&self) -> (bool, bool) {
+    /// What some superblock says of roles that the model does not. Of spares those count that are not old.
+    pub fn roles_changed(&self) -> RolesChanged {
         let forgotten = self.lacks_spare || self.has_forgotten_member();
         let mut tells = self
             .homes()
@@ -64,17 +74,23 @@ impl MdSet {
             })
             .peekable();
         if tells.peek().is_none() {
-            return (false, false);
+            return RolesChanged::default();
         }
-        tells.fold((forgotten, forgotten), |(changed, lost), (_, home)| {
-            let (more, gone) = self.roles_differ(home.image(image::OLD));
-            (changed || more, lost || gone)
-        })
+        let mut found = RolesChanged {
+            any: forgotten,
+            lost: forgotten,
+            unseen: forgotten,
+        };
+        tells.for_each(|(_, home)| self.compare_roles(home.image(image::OLD), &mut found));
+        found
     }
 
     /// The same of one superblock.
-    fn roles_differ(&self, old: &[u8]) -> (bool, bool) {
-        let (mut changed, mut lost) = (false, false);
+    fn compare_roles(&self, old: &[u8], found: &mut RolesChanged) {
+        let is_seen = |disk: DiskIndex| {
+            let model = self.set.disk(disk);
+            self.touched.leaves == Some(disk) || model.is_some_and(|model| model.facts.is_some())
+        };
         for disk in 0..self.disks.len() as DiskIndex {
             let (Some(meta), Some(word)) = (self.meta(disk), self.role_word(disk)) else {
                 continue;
@@ -88,16 +104,19 @@ impl MdSet {
                 continue;
             }
             let now = get16(old, v1::ROLES + 2 * meta.number as usize);
-            changed |= now != word;
-            lost |= now < role::SLOTS && word >= role::SLOTS;
+            found.any |= now != word;
+            if now < role::SLOTS && word >= role::SLOTS {
+                found.lost = true;
+                found.unseen |= !is_seen(disk);
+            }
         }
         if self.version == Version::V090 {
             let slots = self.array().map_or(0, |volume| volume.members.len());
-            for slot in 0..slots {
-                let now = self.head.role(old, slot as u32) == Role::Member(slot as u16);
+            for slot in 0..slots as u32 {
+                let now = self.head.role(old, slot) == Role::Member(slot as u16);
                 let then = self
                     .array()
-                    .and_then(|volume| volume.members.get(slot))
+                    .and_then(|volume| volume.members.get(slot as usize))
                     .is_some_and(|member| {
                         let kept = member
                             .disk
@@ -105,11 +124,14 @@ impl MdSet {
                             .is_some_and(|meta| meta.keep_role);
                         kept || member.state == MemberState::InSync
                     });
-                changed |= now != then;
-                lost |= now && !then;
+                found.any |= now != then;
+                if now && !then {
+                    let mut disks = (0u16..).zip(self.disks.iter());
+                    found.lost = true;
+                    found.unseen |= !disks.any(|(disk, meta)| meta.number == slot && is_seen(disk));
+                }
             }
         }
-        (changed, lost)
     }
 
     /// The numbers that a superblock (not of 0.90) gives to members of which the model knows nothing.
@@ -405,6 +427,11 @@ impl MdSet {
             0..slots
         };
         Iterator::chain(slots..most, before).find(|&number| !used(number))
+    }
+
+    /// Whether a disk that has `number` may have it again: where numbers stay, if all superblocks have room for it.
+    pub fn may_have(&self, number: u32) -> bool {
+        self.version != Version::V090 && number < self.roles_room()
     }
 
     /// Roles that every superblock has room for.

@@ -29,22 +29,24 @@ pub mod buffer {
     pub const FIRST_DISK: u32 = 8;
     /// Buffers of a disk.
     pub const PER_DISK: u32 = 2;
-    /// Of a disk: its superblock, three times ([`super::image`]).
+    /// Of a disk: its superblock, in all its images ([`super::image`]).
     pub const SUPER: u32 = 0;
     /// Of a disk: its bad-block log, twice (as it was, as it is to be).
     pub const LOG: u32 = 1;
 }
 
-/// The three images of a superblock.
+/// The images of a superblock.
 pub mod image {
     /// What is on the disk before the plan.
     pub const OLD: usize = 0;
-    /// What is written first, when it is written twice.
+    /// What is written first, when it is written more than once.
     pub const STEP: usize = 1;
+    /// What is written next, when it is written three times.
+    pub const SECOND: usize = 2;
     /// What is on the disk after the plan.
-    pub const NEW: usize = 2;
+    pub const NEW: usize = 3;
     /// Images.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// A disk that is written to.
@@ -140,6 +142,8 @@ pub struct Meta {
     pub sector: Option<u64>,
     /// Its role is left as it is: it is a journal, or its loss is not recorded.
     pub keep_role: bool,
+    /// It was used apart from the others: what it holds is nowhere else.
+    pub apart: bool,
     /// Of a 0.90 descriptor: major, minor, and state bits that are not understood.
     pub device: [u32; 3],
     /// What is written to it, when it is.
@@ -162,6 +166,8 @@ pub struct Bitmap {
 pub struct Touched {
     /// All superblocks are to be written, with the next event count.
     pub all: bool,
+    /// This disk goes, and was here until now: it has no more events than are known.
+    pub leaves: Option<DiskIndex>,
     /// Bytes of the bitmap: first and last.
     pub bits: Option<(usize, usize)>,
     /// Bits are cleared, and there are members that are to be recovered by the bitmap: before that, all of each of those is.
@@ -210,6 +216,9 @@ pub struct MdSet {
     /// A spare that the newest superblock lists is not here. 0.90 lists those so that are being filled: by its own
     /// superblock it may be a member by now, and has to be old before anything is written without it.
     pub lacks_spare: bool,
+    /// The update that took a lost member out may have been cut: before anything is written without it, it has to be two events
+    /// behind.
+    pub owes_events: bool,
 }
 
 impl MdSet {

@@ -21,6 +21,8 @@ pub(super) enum Standing {
     Member(u16),
     /// About to replace the member in this slot, which is here: it is given up, as md does when one fails.
     Replacement(u16),
+    /// The same, and it may hold what no member does: nobody fills it before a person says so.
+    OnlyCopy,
     /// Spare.
     Spare,
     /// Recorded as failed.
@@ -120,6 +122,7 @@ impl Reader<'_> {
             self.standings.push(standing, GFP_KERNEL)?;
         }
         self.find_lone_replacements();
+        self.find_only_copies()?;
         self.find_apart()?;
         self.find_old_spares();
         self.find_twins()
@@ -138,6 +141,48 @@ impl Reader<'_> {
                 *standing = Standing::Member(slot);
             }
         }
+    }
+
+    /// A replacement was filled when all members were there, mostly because the one that it replaces has bad sectors. Where
+    /// that one is known to have some, or another member is away now, it may hold what nobody else does.
+    #[inline(never)]
+    fn find_only_copies(&mut self) -> Checked {
+        let slots = u16::try_from(self.head().raid_disks).unwrap_or(u16::MAX);
+        let slots = 0..slots.min(crate::model::MEMBERS_MAX as u16);
+        for index in 0..self.standings.len() {
+            let Some(&Standing::Replacement(slot)) = self.standings.get(index) else {
+                continue;
+            };
+            let is_whole = slots.clone().all(|slot| self.is_filled(slot));
+            if is_whole && !self.has_bad_sectors(slot) {
+                continue;
+            }
+            if let Some(standing) = self.standings.get_mut(index) {
+                *standing = Standing::OnlyCopy;
+            }
+            self.note(format_args!(
+                "a member was being replaced: it stays, and the replacement, which may hold what it lost, is left alone \
+                 until it is added by hand"
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// The member in a slot that is here.
+    fn in_slot(&self, slot: u16) -> Option<&View<'_>> {
+        let mut here = self.views.iter().zip(self.standings.iter());
+        let (view, _) = here.find(|(_, standing)| **standing == Standing::Member(slot))?;
+        Some(view)
+    }
+
+    fn is_filled(&self, slot: u16) -> bool {
+        self.in_slot(slot)
+            .is_some_and(|view| view.head.recovery.is_none())
+    }
+
+    fn has_bad_sectors(&self, slot: u16) -> bool {
+        self.in_slot(slot)
+            .is_some_and(|view| view.head.features & feature::BAD_BLOCKS != 0)
     }
 
     /// Finds old disks that were used without the members that count now. They are not taken for blank ones: that is for a

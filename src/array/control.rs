@@ -207,9 +207,10 @@ impl Array {
         Ok(Arc::pin_init(Gated::init(array, table), GFP_KERNEL)?)
     }
 
-    /// Queue limits, stacked over the members that are here.
-    pub fn limits(this: &Gated<Array>) -> Limits {
+    /// Queue limits, stacked over the members that are here. Logical blocks have `block_bytes` at least.
+    pub fn limits(this: &Gated<Array>, block_bytes: u32) -> Limits {
         let mut limits = Limits::stacking();
+        limits.block_at_least(block_bytes);
         let mut all_discard = true;
         if let Some(pass) = this.enter() {
             for member in pass.table().members.iter().flatten() {

@@ -40,6 +40,19 @@ impl Limits {
         Self(limits)
     }
 
+    /// Logical blocks have `bytes` at least. Before members are taken into account: those with smaller ones would be called
+    /// misaligned, if physical blocks were smaller.
+    pub fn block_at_least(&mut self, bytes: u32) {
+        let limits = &mut self.0;
+        for size in [
+            &mut limits.logical_block_size,
+            &mut limits.physical_block_size,
+            &mut limits.io_min,
+        ] {
+            *size = (*size).max(bytes);
+        }
+    }
+
     /// Takes a member into account, which starts at `offset_sectors` of `device`.
     pub fn stack(&mut self, device: &BlockDevice, offset_sectors: u64) {
         // SAFETY: Both are valid; the prefix is a C string.

@@ -312,6 +312,9 @@ pub struct Volume {
     pub scrub: Option<Scrub>,
     /// What is done about crashes in the middle of a write.
     pub crash_policy: CrashPolicy,
+    /// Bytes of a logical block that users have at least, whatever the members' are: 512 to 4096, or 0 where the format does
+    /// not record it.
+    pub block_bytes: u32,
     /// Deleted; the entry only keeps the index stable.
     pub deleted: bool,
 }

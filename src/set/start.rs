@@ -159,15 +159,15 @@ impl ManagedSet {
 
     #[inline(never)]
     fn add_disk(&self, volume: VolumeIndex, number: u32, array: &Arc<Gated<Array>>) -> Checked {
-        let (size_sectors, read_only) = {
+        let (size_sectors, block_bytes, read_only) = {
             let inner = self.lock();
-            let size = inner
-                .known()?
-                .volume(volume)
-                .map_or(0, |model| model.size_sectors);
-            (size, inner.running(volume).is_some_and(|run| run.read_only))
+            let model = inner.known()?.volume(volume);
+            let (size, block) =
+                model.map_or((0, 0), |model| (model.size_sectors, model.block_bytes));
+            let read_only = inner.running(volume).is_some_and(|run| run.read_only);
+            (size, block, read_only)
         };
-        let limits = Array::limits(array);
+        let limits = Array::limits(array, block_bytes);
         let disk = Disk::add(
             array.clone(),
             &limits,

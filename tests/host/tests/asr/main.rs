@@ -7,6 +7,7 @@ mod events;
 mod foreign;
 mod histories;
 mod hostile;
+mod missed;
 mod noalloc;
 mod samples;
 mod scrubs;

@@ -257,3 +257,36 @@ fn a_person_may_take_it_back() {
         assert_eq!(members, [MemberState::InSync; 2]);
     }
 }
+
+/// The half that counts is deleted so that the other one can be used: that one keeps all that it has. (Whoever takes it out of
+/// the array by itself means it.)
+#[test]
+fn a_deleted_array_takes_no_half_along_that_was_used_apart() {
+    for format in ALL {
+        let mut disks = made(format, Level::Raid1, None, 2);
+        use_alone(format, &mut disks, &[0], 1);
+        use_alone(format, &mut disks, &[1], 4);
+        for removes in [false, true] {
+            let mut disks = disks.clone();
+            let copies = disks.clone();
+            let keyed = [(0, &copies[0]), (1, &copies[1])];
+            let mut set = open_keyed(format, &keyed).unwrap();
+            let of = |set: &MdSet, key| set.set().disk_by_key(key).unwrap();
+            let (apart, other) = (of(&set, 0), of(&set, 1));
+            if removes {
+                apply(&mut set, &mut disks, &Event::DiskRemoved(apart), 40).unwrap();
+            }
+            apply(&mut set, &mut disks, &Event::VolumeDeleted(0), 41).unwrap();
+            for disk in [apart, other].into_iter().skip(usize::from(removes)) {
+                apply(&mut set, &mut disks, &Event::DiskRemoved(disk), 42).unwrap();
+            }
+            assert!(open_keyed(format, &[(1, &disks[1])]).is_err());
+            let left = open_keyed(format, &[(0, &disks[0])]);
+            assert_eq!(left.is_err(), removes, "{:?}", format.0);
+            if let Ok(left) = left {
+                assert!(left.is_whole());
+                assert_eq!(left.set().volumes[0].members[0].state, MemberState::InSync);
+            }
+        }
+    }
+}

@@ -3,12 +3,12 @@
 //! The bitmap, and what a dirty mark costs.
 
 use crate::md_common::{
-    apply, context, open, open_keyed, thin, version_of, writes, Of, World, ALL,
+    apply, blanks, context, create, open, open_keyed, thin, version_of, writes, Of, World, ALL,
 };
 use emd_core::metadata::md::set::MdSet;
 use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Consistency, Event, Level, SpareRole};
+use emd_core::model::{Consistency, Event, Level, SpareRole, VolumeSpec};
 use host_tests::samples::{load, Disk};
 use host_tests::shell::{carry_out, spec};
 
@@ -283,4 +283,77 @@ fn large_arrays_get_a_bitmap() {
     world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
     let log = world.set.array().unwrap().regions.as_ref().unwrap();
     assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
+
+/// A member that the array cannot do without does not take that a region is written to, though it takes all else. After
+/// a crash the region is dirty all the same, whoever is asked first; and with the next update all have it.
+#[test]
+fn what_one_bitmap_missed_is_in_the_others() {
+    let volume = 0;
+    let of = |first| (volume, first, 1);
+    let dirty = |(volume, first, count)| Event::RegionsDirty {
+        volume,
+        first,
+        count,
+    };
+    for format in ALL {
+        // The second region is not in the first block, which the bitmap's superblock is in.
+        for region in [3, 2100] {
+            let mut disks = blanks(4, 150 << 10, 512);
+            let mut set = create(format, &disks, "");
+            let slots = [0, 1, 2, 3].map(Some);
+            let made = Event::VolumeCreated(VolumeSpec {
+                assume_clean: true,
+                ..spec("", Level::Raid10, &slots)
+            });
+            let before = [made, Event::DiskFailed(1), dirty(of(7))];
+            for (n, event) in (1..).zip(&before) {
+                apply(&mut set, &mut disks, event, n).unwrap();
+            }
+            set.apply(&dirty(of(region)), &context(5)).unwrap();
+            let plan = writes(&set);
+            assert!(plan.iter().any(|write| write.key == 0));
+            for write in plan.iter().filter(|write| write.key != 0) {
+                disks[write.key as usize].write(write.sector, &write.bytes);
+            }
+            set.missed(0, u16::MAX);
+            let is_marked = |disks: &[Disk], keys: &[u64]| {
+                let keyed: Vec<_> = keys
+                    .iter()
+                    .map(|&key| (key, &disks[key as usize]))
+                    .collect();
+                let set = open_keyed(format, &keyed).unwrap();
+                let log = set.set().volumes[0].regions.as_ref().unwrap();
+                log.is_dirty(region) && log.is_dirty(7) && !log.is_dirty(8)
+            };
+            for keys in [[0, 2, 3], [3, 2, 0]] {
+                assert!(is_marked(&disks, &keys), "{:?} {region}", format.0);
+            }
+            // After a restart.
+            let keyed: Vec<_> = [0, 2, 3].map(|key| (key, &disks[key as usize])).to_vec();
+            let mut again = open_keyed(format, &keyed).unwrap();
+            let mut told = disks.clone();
+            apply(&mut again, &mut told, &Event::Clean(0), 6).unwrap();
+            assert!(is_marked(&told, &[0, 2]), "{:?} {region}", format.0);
+            // Or without one: where others' bits are cleared next, its own do not count before it has all.
+            let clear = Event::RegionsClean {
+                volume,
+                first: 7,
+                count: 1,
+            };
+            set.apply(&clear, &context(7)).unwrap();
+            let at = set.home(0).unwrap().bitmap.unwrap();
+            let plan = writes(&set);
+            let own = |sector: u64| {
+                let mut own = plan.iter().filter(move |write| write.key == 0);
+                own.find(|write| {
+                    (write.sector..write.sector + write.bytes.len() as u64 / 512).contains(&sector)
+                })
+            };
+            assert!(own(at).unwrap().phase > own(at + 1).unwrap().phase);
+            carry_out(&mut disks, &plan);
+            let sectors = emd_core::metadata::md::bitmap::sectors(2400, 1) as usize;
+            assert_eq!(disks[0].read(at, sectors), disks[2].read(at, sectors));
+        }
+    }
 }

@@ -11,7 +11,7 @@ use emd_core::model::{
     DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
 };
 use host_tests::crash::{cut_everywhere, Random};
-use host_tests::samples::Disk;
+use host_tests::samples::{load, Disk};
 use host_tests::shell::{carry_out, context, spec, writes};
 use kernel::prelude::*;
 
@@ -275,5 +275,94 @@ fn data_is_not_where_the_superblock_is_written() {
                 assert_eq!(is_taken, start >= fits_from, "{start} {roles}");
             }
         }
+    }
+}
+
+/// A replacement that is given up may have what the original could not be read of: it is no spare by itself where another
+/// member is away, which was there when it was filled, or where the original has bad sectors.
+#[test]
+fn a_replacement_with_the_only_copy_is_left_alone() {
+    let format = &MD_12;
+    let disks = load("md/gen/12-raid10-replace");
+    let mut bad = disks.clone();
+    let log = u64::from(word(&super_of(format, &bad[1]), v1::LOG_OFFSET)) + 8;
+    let mut entries = [0xFF; 512];
+    entries[..8].copy_from_slice(&((4096u64 << 10) | 7).to_le_bytes());
+    bad[1].write(log, &entries);
+    let features = word(&super_of(format, &bad[1]), v1::FEATURES) | feature::BAD_BLOCKS;
+    change(format, &mut bad[1], v1::FEATURES, &features.to_le_bytes());
+    for (disks, keys, expected) in [
+        (&disks, vec![0, 1, 2, 3, 4], DiskState::Stale),
+        (&disks, vec![0, 1, 3, 4], DiskState::Failed),
+        (&bad, vec![0, 1, 2, 3, 4], DiskState::Failed),
+    ] {
+        let mut now = disks.clone();
+        let keyed: Vec<_> = keys
+            .iter()
+            .map(|&key| (key, &disks[key as usize]))
+            .collect();
+        let mut set = open_keyed(format, &keyed).unwrap();
+        let state = |set: &MdSet| {
+            let disk = set.set().disk_by_key(4).unwrap();
+            (set.set().disk(disk).unwrap().state, set.slot_of(disk))
+        };
+        assert_eq!(state(&set), (expected, None), "{keys:?}");
+        assert!(set.set().notes[0].as_str().contains("replacement"));
+        let slot = set.set().volumes[0].members[1];
+        assert_eq!(slot.disk, set.set().disk_by_key(1));
+        assert_eq!(slot.state, MemberState::InSync);
+        // It stays so, also when all are here again, and nobody takes it for a member.
+        apply(&mut set, &mut now, &Event::Dirty(0), 3).unwrap();
+        let events = |disk: &Disk| {
+            let bytes = super_of(format, disk);
+            u64::from_le_bytes(bytes[v1::EVENTS..][..8].try_into().unwrap())
+        };
+        assert!(events(&now[1]) >= events(&now[4]) + 2);
+        let keyed: Vec<_> = keys.iter().map(|&key| (key, &now[key as usize])).collect();
+        let again = open_keyed(format, &keyed).unwrap();
+        assert_eq!(state(&again), (expected, None), "{keys:?}");
+        // A person's word is enough.
+        let disk = set.set().disk_by_key(4).unwrap();
+        let returned = Event::DiskReturned(disk, facts(&now[4], 4));
+        apply(&mut set, &mut now, &returned, 4).unwrap();
+        assert_eq!(state(&set), (DiskState::Online, None));
+    }
+}
+
+/// A disk whose number is beyond what the others' superblocks have room for: it comes back with another one, so that they
+/// name it, and it is not rebuilt at each start anew.
+#[test]
+fn who_comes_back_has_a_number_that_the_others_can_name() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        let (_, mut disks) = made(format, Level::Raid5, 3, 3);
+        let before = disks[2].clone();
+        let mut set = open_keyed(format, &[(0, &disks[0]), (1, &disks[1])]).unwrap();
+        let absent = set
+            .set()
+            .live_disks()
+            .find(|(_, disk)| disk.facts.is_none());
+        let lost = absent.map(|(index, _)| index).unwrap();
+        apply(&mut set, &mut disks, &Event::DiskMissing(lost), 2).unwrap();
+        disks[2] = before;
+        for disk in &mut disks[..2] {
+            change(format, disk, v1::ROLES_MAX, &64u32.to_le_bytes());
+        }
+        change(format, &mut disks[2], v1::NUMBER, &70u32.to_le_bytes());
+        let mut set = open(format, &disks).unwrap();
+        let disk = set.set().disk_by_key(2).unwrap();
+        assert_eq!(set.set().disk(disk).unwrap().state, DiskState::Stale);
+        let returned = Event::DiskReturned(disk, facts(&disks[2], 2));
+        apply(&mut set, &mut disks, &returned, 3).unwrap();
+        let (volume, slot) = (0, 2);
+        for event in [
+            Event::SpareActivated { volume, slot, disk },
+            Event::RebuildDone { volume, slot },
+        ] {
+            apply(&mut set, &mut disks, &event, 4).unwrap();
+        }
+        let again = open(format, &disks).unwrap();
+        let member = again.set().volumes[0].members[2];
+        assert_eq!(member.state, MemberState::InSync);
+        assert_eq!(member.disk, again.set().disk_by_key(2));
     }
 }

@@ -3,11 +3,12 @@
 //! Which disks count after losses, after updates that were cut, and when some of them were away meanwhile.
 
 use crate::md_common::{apply, blanks, create, facts, open, open_keyed, Of, World, ALL};
-use emd_core::metadata::md::{MdSet, Version, MD_090, MD_10, MD_12};
+use emd_core::metadata::md::{Md, MdSet, Version, MD_090, MD_10, MD_12};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     Access, Consistency, DiskOffer, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
 };
+use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::Disk;
 use host_tests::shell::{carry_out, context, spec, writes};
 
@@ -409,6 +410,95 @@ fn a_filled_disk_that_only_itself_calls_a_member_is_old_once_the_others_went_on(
             let events = set.head.events;
             apply(&mut set, &mut disks, &Event::Dirty(0), 7).unwrap();
             assert_eq!(set.head.events, events);
+        }
+    }
+}
+
+/// Starts an array without the first of three members, up to its dirty mark, and looks how many events the others are ahead of it:
+/// two at least, so that it is old also for who asks each disk for its own role.
+fn starts_without_the_first(format: &'static Md, disks: &[Disk], what: &str) {
+    let mut disks = disks.to_vec();
+    let left = disks[1..].to_vec();
+    let mut set = open_keyed(format, &[(1, &left[0]), (2, &left[1])]).unwrap();
+    let members = &set.set().volumes[0].members;
+    for slot in [1, 2] {
+        assert_eq!(members[slot].state, MemberState::InSync, "{what}");
+    }
+    let lost = members[0].disk.map(Event::DiskMissing);
+    for event in lost.into_iter().chain([Event::Dirty(0)]) {
+        apply(&mut set, &mut disks, &event, 9).unwrap();
+    }
+    let [then, now @ ..] = [0, 1, 2].map(|key| {
+        let set = open_keyed(format, &[(key, &disks[key as usize])]);
+        set.unwrap().head.events
+    });
+    assert!(
+        now.iter().all(|&now| now >= then + 2),
+        "{what}: {now:?} {then}"
+    );
+}
+
+/// A member that is away got an update that was cut before the others had it; or others are one behind; or one of them missed
+/// what came last. Wherever the update that takes it out is cut: those that are here are members, and it is old before anything
+/// is written without it.
+#[test]
+fn who_got_one_event_more_is_old_too() {
+    for format in ALL {
+        for has_more in [vec![0], vec![0, 1], vec![0, 2], vec![]] {
+            let mut disks = blanks(3, 40, 512);
+            let mut set = create(format, &disks, "");
+            let slots = [0, 1, 2].map(Some);
+            let made = Event::VolumeCreated(VolumeSpec {
+                assume_clean: true,
+                ..spec("", Level::Raid1, &slots)
+            });
+            for (n, event) in (1..).zip(&[made, Event::Dirty(0)]) {
+                apply(&mut set, &mut disks, event, n).unwrap();
+            }
+            let mut told = disks.clone();
+            apply(&mut set, &mut told, &Event::Clean(0), 3).unwrap();
+            for &disk in &has_more {
+                disks[disk] = told[disk].clone();
+            }
+            // It is away after the cut; or it is there, and the last one did not take that update.
+            for is_away in [true, false] {
+                let what = format!("{:?} {has_more:?} {is_away}", format.0);
+                let mut disks = disks.clone();
+                if !is_away {
+                    disks.clone_from(&told);
+                }
+                let copies = disks.clone();
+                let from = usize::from(is_away);
+                let keyed: Vec<_> = (0..).zip(&copies).skip(from).collect();
+                let mut set = open_keyed(format, &keyed).unwrap();
+                if !is_away {
+                    set.apply(&Event::Dirty(0), &context(4)).unwrap();
+                    let plan = writes(Of(format), &set);
+                    for write in plan.iter().filter(|write| write.key != 2) {
+                        disks[write.key as usize].write(write.sector, &write.bytes);
+                    }
+                    set.missed(2, u16::MAX);
+                }
+                let lost = match set.set().disk_by_key(0) {
+                    Some(disk) => Event::DiskFailed(disk),
+                    None => Event::DiskMissing(set.set().volumes[0].members[0].disk.unwrap()),
+                };
+                set.apply(&lost, &context(5)).unwrap();
+                let plan = writes(Of(format), &set);
+                cut_everywhere(&disks, &plan, &mut Random(11), 20, &mut |cut, at| {
+                    starts_without_the_first(format, cut, &format!("{what}, {at}"));
+                });
+                carry_out(&mut disks, &plan);
+                starts_without_the_first(format, &disks, &what);
+                // Without a restart.
+                apply(&mut set, &mut disks, &Event::Dirty(0), 6).unwrap();
+                let events = |disk: &Disk| open_keyed(format, &[(0, disk)]).unwrap().head.events;
+                for disk in [1, 2] {
+                    assert!(events(&disks[disk]) >= events(&disks[0]) + 2, "{what}");
+                }
+                apply(&mut set, &mut disks, &Event::Dirty(0), 7).unwrap();
+                assert!(set.plan().is_empty(), "{what}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod apart;
 mod bitmaps;
+mod blocks;
 mod events;
 mod hostile;
 mod left_behind;

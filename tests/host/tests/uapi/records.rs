@@ -219,6 +219,7 @@ fn volume(level: Level, layout: Layout, spans: u16, lost: &[bool]) -> Volume {
         stretches: KVec::new(),
         scrub: None,
         crash_policy: CrashPolicy::Resync,
+        block_bytes: 0,
         deleted: false,
     }
 }
