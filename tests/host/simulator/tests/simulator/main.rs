@@ -133,7 +133,7 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::StaleTrusted, "asr", 400),
     (Mistake::MarkAheadOfData, "asr", 1500),
     (Mistake::AcknowledgedBeforeRecorded, "asr", 1500),
-    (Mistake::RebuildNotWritten, "asr", 1500),
+    (Mistake::RebuildNotWritten, "asr", 9000),
     (Mistake::PhasesReordered, "ddf", 150),
     (Mistake::ResyncSkipped, "asr", 400),
     (Mistake::LanesNotLocked, "imsm", 400),
@@ -176,7 +176,7 @@ fn sum(menu: &Menu, count: u64, of: impl Fn(&Report) -> u64) -> u64 {
 const FOUND_WITH_REGIONS: &[(Mistake, &str, u64)] = &[
     (Mistake::WriteBeforeRegion, "md-1.2", 400),
     (Mistake::RegionClearedInFlight, "md-1.2", 2000),
-    (Mistake::RegionsCleanWithoutFlush, "md-1.2", 2000),
+    (Mistake::RegionsCleanWithoutFlush, "ddf", 1500),
     (Mistake::RegionClearedUnsynced, "md-1.2", 2000),
 ];
 
