@@ -308,7 +308,7 @@ fn whose_account_is_of_a_cut_update_was_not_used_apart() {
             assert_ne!(states[0], MemberState::InSync, "{what}");
             assert_eq!(states[1..], [MemberState::InSync; 2], "{what}");
             let mut set = open_keyed(&[1, 2, 3].map(|key| (key, &disks[key as usize]))).unwrap();
-            let event = [Event::Dirty(0), Event::Clean(0)][more % 2].clone();
+            let event = [Event::Dirty(0), Event::Clean(0)][more % 2];
             apply(&mut set, &mut disks, &event, 11 + more as u64).unwrap();
         }
     }
