@@ -156,16 +156,9 @@ impl DdfSet {
     /// [`crate::model::Event::ScrubProgress`].
     #[inline(never)]
     pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
-        let (level, _) = self.redundancy(volume)?;
+        self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
-        let most = model.shape.sync_sectors(model.size_sectors);
-        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
-        if done > most {
-            return Err(reason!(
-                EINVAL,
-                "{done} sectors checked on {level} that has {most} to check is impossible"
-            ));
-        }
+        model.check_scrub(scrub)?;
         let has_place = self
             .volume_meta(volume)
             .is_some_and(|meta| meta.log_slot.is_some());

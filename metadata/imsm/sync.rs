@@ -186,15 +186,7 @@ impl ImsmSet {
     pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
         let model = self.live_volume(volume)?;
         let shape = model.shape;
-        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
-        let most = shape.sync_sectors(model.size_sectors);
-        if done > most {
-            return Err(reason!(
-                EINVAL,
-                "{done} sectors checked on {} that has {most} to check is impossible",
-                shape.level
-            ));
-        }
+        model.check_scrub(scrub)?;
         if !shape.level.is_redundant() || !matches!(model.access, Access::ReadWrite) {
             return Ok(());
         }

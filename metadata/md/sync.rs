@@ -133,14 +133,7 @@ impl MdSet {
     pub fn scrub_progress(&mut self, volume: VolumeIndex, scrub: Option<Scrub>) -> Checked {
         let (level, _) = self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
-        let most = model.shape.sync_sectors(model.size_sectors);
-        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
-        if done > most {
-            return Err(reason!(
-                EINVAL,
-                "{done} sectors checked on {level} that has {most} to check is impossible"
-            ));
-        }
+        model.check_scrub(scrub)?;
         let then = scrub.and_then(scrub_mark::kept);
         if !level.is_redundant() || model.scrub == then {
             return Ok(());

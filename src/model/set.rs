@@ -328,6 +328,22 @@ pub struct Scrub {
     pub done_sectors: u64,
 }
 
+impl Volume {
+    /// `EINVAL` for a mark of a check or repair that lies beyond what there is to compare.
+    pub fn check_scrub(&self, scrub: Option<Scrub>) -> Checked {
+        let done = scrub.map_or(0, |scrub| scrub.done_sectors);
+        let most = self.shape.sync_sectors(self.size_sectors);
+        if done > most {
+            return Err(crate::reason!(
+                EINVAL,
+                "{done} sectors checked on {} that has {most} to check is impossible",
+                self.shape.level
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A part of a volume that lies in a shape of its own: while the volume goes from one to another, or because its members
 /// differ in size.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ pub mod counting;
 pub mod crash;
 pub mod directed;
 pub mod ppl;
+pub mod reinstated;
 pub mod samples;
 pub mod shell;
 pub mod tally;
