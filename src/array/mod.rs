@@ -315,6 +315,13 @@ impl Array {
         self.stripe_unit().min(LANE_SECTORS)
     }
 
+    /// Whether [`Array::fail_member`] would take a member whose disk is here out of use.
+    pub fn would_give_up(&self, slot: Slot) -> bool {
+        let (readable, writable) = (self.readable(), self.writable());
+        let loss = Loss::of(&self.geometry, readable, writable, slot, false);
+        self.is_redundant() && matches!(loss, Loss::Borne | Loss::Beyond)
+    }
+
     /// Marks a member as unusable at once. Returns false when that was known, or when the array
     /// would rather keep it (a mirror's last good member, unless its disk `is_gone`).
     ///

@@ -376,6 +376,12 @@ impl ManagedSet {
                 ));
             }
         }
+        if !inner.bears_loss(index) && !inner.is_given_up(index) {
+            return Err(reason!(
+                EBUSY,
+                "disk {dev} holds what no other disk does, so its arrays keep it: stop the volume or delete it instead"
+            ));
+        }
         // While no disk takes metadata it could not be recorded: then nothing has happened.
         inner.catch_up(&self.shared)?;
         inner.fail_on_arrays(index);

@@ -458,6 +458,19 @@ impl Inner {
         broken.next().map(|(volume, _, _)| volume)
     }
 
+    /// Whether some array would give up a disk that is here when it is told to: not as a mirror's last, nor without redundancy.
+    pub fn is_given_up(&self, disk: DiskIndex) -> bool {
+        let mut places = self
+            .model()
+            .into_iter()
+            .flat_map(|set| set.memberships(disk));
+        places.any(|(volume, slot, _)| {
+            self.running(volume).is_some_and(|running| {
+                running.attached.contains(slot) && running.array.would_give_up(slot)
+            })
+        })
+    }
+
     /// Tells all arrays that a disk is of no more use.
     pub fn fail_on_arrays(&self, disk: DiskIndex) {
         let Some(set) = self.model() else { return };
