@@ -386,12 +386,7 @@ impl DdfSet {
         facts: &DiskFacts,
         context: &Context,
     ) -> Checked {
-        if self.set.irreplaceable(disk).is_none() {
-            return Err(reason!(
-                EINVAL,
-                "no volume without redundancy lost disk {disk}"
-            ));
-        }
+        self.set.check_reinstated(disk)?;
         let is_lone = |volume: VolumeIndex| {
             let model = self.set.volume(volume);
             model.is_some_and(|model| !model.shape.level.is_redundant())

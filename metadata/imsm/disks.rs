@@ -155,12 +155,7 @@ impl ImsmSet {
         facts: &DiskFacts,
         context: &Context,
     ) -> Checked {
-        if self.set.irreplaceable(disk).is_none() {
-            return Err(reason!(
-                EINVAL,
-                "no volume without redundancy lost disk {disk}"
-            ));
-        }
+        self.set.check_reinstated(disk)?;
         self.take_back(disk, facts, true, context)
     }
 

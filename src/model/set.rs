@@ -534,6 +534,17 @@ impl Set {
             .map(|(index, _)| index)
     }
 
+    /// `EINVAL` for the return of a disk to volumes without redundancy ([`super::Event::DiskReinstated`]) that none has lost.
+    pub fn check_reinstated(&self, disk: DiskIndex) -> Checked {
+        match self.irreplaceable(disk) {
+            Some(_) => Ok(()),
+            None => Err(crate::reason!(
+                EINVAL,
+                "no volume without redundancy lost disk {disk}"
+            )),
+        }
+    }
+
     /// A volume without redundancy that has `disk` as a lost member: only what is on that disk can bring it back.
     pub fn irreplaceable(&self, disk: DiskIndex) -> Option<VolumeIndex> {
         let mut lost = self.memberships(disk).filter(|(volume, _, member)| {

@@ -311,10 +311,9 @@ impl Inner {
         }
         // Lanes that went without a member count only when its loss is recorded: else it is one like any other after a crash,
         // in sync up to a mark that passed what it lacks. On a broken array the last loss never is.
-        let has_left_behind = |array: &Array| array.is_broken() || !array.unrecorded().is_empty();
         let is_sound = self
             .array(volume)
-            .is_some_and(|array| !has_left_behind(&array));
+            .is_some_and(|array| !array.has_left_behind());
         if done_sectors == 0 || !is_sound || self.flush_members(volume).is_err() {
             return;
         }

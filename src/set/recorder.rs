@@ -338,8 +338,7 @@ impl Inner {
             return;
         }
         let mark = self.resync_mark(volume);
-        let has_left_behind = array.is_broken() || !array.unrecorded().is_empty();
-        if !self.may_be_clean(volume, mark) || has_left_behind {
+        if !self.may_be_clean(volume, mark) || array.has_left_behind() {
             // A resync whose mark was to be recorded has just ended, or lost a member.
             return Array::dirty_recorded(array);
         }
