@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log of partial parity (`personalities/hole_log`): where its rings are on EMD's own sets, which volumes
+//! The log of partial parity (`personalities/hole_log`): where its rings are on sets that EMD or mdadm made, which volumes
 //! have one, and the session whose entries count.
 //!
-//! The rings lie behind EMD's other records in the vendor-specific log section: [`RINGS`] on every disk, the
+//! The rings lie behind EMD's other records (`log_place`): [`RINGS`] on every disk, the
 //! first at the next multiple of 4 KiB. A volume has the ring of one number on each of its disks. Number,
 //! policy and session are in the head of its block of marks. So they count as long as that block does: when
 //! anybody else has written to the set, what is in the log is of no use any more; the policy is kept.
