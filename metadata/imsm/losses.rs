@@ -10,7 +10,8 @@ use super::model::{is_empty, map_state};
 use super::serial;
 use super::set::{random_number, ImsmSet};
 use crate::model::{
-    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, Volume, VolumeIndex,
+    Checked, Context, DiskIndex, DiskRole, DiskState, Member, MemberState, Text, Volume,
+    VolumeIndex,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -186,6 +187,26 @@ impl ImsmSet {
                     .any(|slot| raw.order(map, slot) & map::DISK == u32::from(entry))
             })
         })
+    }
+
+    /// The disk with a label: its serial number as it is, or, when none has that, as it is once the disk is lost.
+    pub(super) fn disk_with_label(&self, label: &Text<32>) -> Option<DiskIndex> {
+        let only = |is_it: &dyn Fn(&Text<32>) -> bool| {
+            let mut those = self.set.live_disks().filter(|(_, disk)| is_it(&disk.label));
+            let disk = those.next().map(|(index, _)| index);
+            let others = those.count();
+            (disk, others)
+        };
+        match only(&|ours| ours == label) {
+            (None, _) => {}
+            (disk, others) => return disk.filter(|_| others == 0),
+        }
+        let wanted = serial::of_label(label);
+        let (disk, others) = only(&|ours| {
+            let ours = serial::of_label(ours);
+            serial::was(&ours, &wanted) || serial::was(&wanted, &ours)
+        });
+        disk.filter(|_| others == 0)
     }
 
     /// Whether a volume names a disk that works in a slot that is empty.

@@ -49,7 +49,7 @@ mod volumes;
 use super::{Capabilities, DiskImage, Format, LevelCapability, MetadataSet, Presumed, Probe};
 use crate::model::{
     Checked, Context, DiskFacts, DiskIndex, Event, HoleLog, Layout, LeftLog, Level, LoggedWrite,
-    Rotation, Set, Slot, Source, UpdatePlan, VolumeIndex, VolumeSpec,
+    Rotation, Set, Slot, Source, Text, UpdatePlan, VolumeIndex, VolumeSpec,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -160,6 +160,10 @@ impl MetadataSet for ImsmSet {
 
     fn keeps_place(&self, disk: DiskIndex) -> bool {
         self.has_kept_place(disk)
+    }
+
+    fn disk_called(&self, label: &Text<32>) -> Option<DiskIndex> {
+        self.disk_with_label(label)
     }
 
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {

@@ -64,6 +64,15 @@ pub fn label(serial: &Serial) -> Text<32> {
     Text::from_disk(serial)
 }
 
+/// The one that a [`label`] shows. (Bytes that are not printable are not known from it; they do not occur.)
+pub fn of_label(label: &Text<32>) -> Serial {
+    let mut out = [0u8; TEXT_BYTES];
+    for (slot, byte) in out.iter_mut().zip(label.as_str().bytes()) {
+        *slot = byte;
+    }
+    out
+}
+
 /// Whether it is that of a disk that failed or is gone.
 pub fn is_marked(serial: &Serial) -> bool {
     text(serial).ends_with(MARK)

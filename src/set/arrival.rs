@@ -22,8 +22,7 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Volume,
-    VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Text, Volume, VolumeIndex,
 };
 use crate::personalities::Health;
 use crate::reason;
@@ -165,6 +164,20 @@ impl ManagedSet {
         Ok(lone.filter(|_| is_away).map(|lone| (index, lone)))
     }
 
+    /// Refuses a disk of this very set, of which alone the set `alone` is made, that was used apart from it.
+    #[inline(never)]
+    pub(super) fn check_outlived(&self, dev: Dev, alone: &Set) -> Checked {
+        // Closed without the lock: it is declared first.
+        let claimed = [claim(dev)?];
+        match self.lock().joined_with(self, alone, &claimed)? {
+            Some(_) => Ok(()),
+            None => Err(reason!(
+                EEXIST,
+                "disk {dev} was used apart from the set, what it holds may be newer; use it by force to give that up"
+            )),
+        }
+    }
+
     /// Claims a disk that was missing, of which alone the set `alone` was made, and records that it is here as a blank one.
     /// Called with `change` held.
     #[inline(never)]
@@ -240,13 +253,9 @@ impl Inner {
             .and_then(|index| alone.disk(index))
             .map(|disk| disk.label)
             .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
-        let mut same = self
-            .known()?
-            .live_disks()
-            .filter(|(_, disk)| disk.label == label);
-        let place = same.next().map(|(index, disk)| (index, disk.state));
-        let is_clear = same.next().is_none();
-        Ok(place.filter(|_| is_clear))
+        let place = self.disk_called(&label);
+        let ours = self.known()?;
+        Ok(place.and_then(|index| ours.disk(index).map(|disk| (index, disk.state))))
     }
 
     /// How the disk at `index`, of which alone the set `alone` was made, stands to those that are here. It is the first of
@@ -259,15 +268,9 @@ impl Inner {
         alone: &Set,
         claimed: &[Arc<BlockDevice>],
     ) -> Checked<Standing> {
-        // What is on the disks has to be what is known.
-        self.catch_up(&set.shared)?;
-        if self.calls_lost(alone) || self.knows_nobody(alone) {
+        let Some(joint) = self.joined_with(set, alone, claimed)? else {
             return Ok(Standing::Apart);
-        }
-        let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
-        if self.is_outdone(joint.set()) {
-            return Ok(Standing::Apart);
-        }
+        };
         if !self.is_awaited(index, joint.set()) {
             return Ok(Standing::Old);
         }
@@ -275,6 +278,24 @@ impl Inner {
             true => Standing::Complete(joint),
             false => Standing::Early,
         })
+    }
+
+    /// The set that the format makes of the disks that are here and of the `claimed`, of which the first alone makes the set
+    /// `alone`; `None` when that one was used apart, and knows what the set does not.
+    #[inline(never)]
+    fn joined_with(
+        &mut self,
+        set: &ManagedSet,
+        alone: &Set,
+        claimed: &[Arc<BlockDevice>],
+    ) -> Checked<Option<KBox<dyn MetadataSet>>> {
+        // What is on the disks has to be what is known.
+        self.catch_up(&set.shared)?;
+        if self.calls_lost(alone) || self.knows_nobody(alone) {
+            return Ok(None);
+        }
+        let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
+        Ok((!self.is_outdone(joint.set())).then_some(joint))
     }
 
     /// The volume that the disk `dev` is a spare for, by the set `alone` that was made of it alone.
@@ -312,6 +333,11 @@ impl Inner {
         Ok(())
     }
 
+    /// Which disk of the set is the one that other disks' metadata calls `label`.
+    fn disk_called(&self, label: &Text<32>) -> Option<DiskIndex> {
+        self.metadata.as_ref()?.disk_called(label)
+    }
+
     /// Whether a set made of one disk alone has a disk as failed that works here.
     fn calls_lost(&self, alone: &Set) -> bool {
         let Some(ours) = self.model() else {
@@ -321,11 +347,9 @@ impl Inner {
             .live_disks()
             .filter(|(_, disk)| disk.state == DiskState::Failed && disk.facts.is_none());
         lost.any(|(_, lost)| {
-            let mut disks = ours.live_disks();
-            disks.any(|(index, disk)| {
-                disk.label == lost.label
-                    && disk.state == DiskState::Online
-                    && self.device(index).is_some()
+            self.disk_called(&lost.label).is_some_and(|index| {
+                let state = ours.disk(index).map(|disk| disk.state);
+                state == Some(DiskState::Online) && self.device(index).is_some()
             })
         })
     }
@@ -398,7 +422,8 @@ impl Inner {
             let (Some(one), Some(other)) = (ours.disk(at), joint.disk(at)) else {
                 return false;
             };
-            one.label == other.label && (self.device(at).is_none() || one.state == other.state)
+            self.disk_called(&other.label) == Some(at)
+                && (self.device(at).is_none() || one.state == other.state)
         };
         let is_same_volume = |volume: VolumeIndex| {
             let (Some(one), Some(other)) = (ours.volume(volume), joint.volume(volume)) else {

@@ -19,21 +19,54 @@ pub struct Candidate {
     old: KVec<DiskImage>,
 }
 
+/// What a disk may hold that is about to be used for something else.
+#[derive(Clone, Copy)]
+pub enum MayHold<'a> {
+    /// Nothing that is known.
+    Nothing,
+    /// What it was as a member of the set with this identity.
+    FormerMember(&'a Identity),
+    /// Anything: that is what `force` says.
+    Anything,
+}
+
+impl MayHold<'_> {
+    /// For a disk that is new to whoever takes it.
+    pub const fn by_force(force: bool) -> Self {
+        match force {
+            true => Self::Anything,
+            false => Self::Nothing,
+        }
+    }
+}
+
 impl Candidate {
-    /// Claims a disk and looks at what is on it. Refused when it is in use, or, without `force`,
-    /// when something known is on it.
+    /// Claims a disk and looks at what is on it. Refused when it is in use, and when something known is on it that it may
+    /// not hold.
     #[inline(never)]
-    pub fn claim(dev: Dev, force: bool, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
+    pub fn claim(
+        dev: Dev,
+        may_hold: MayHold<'_>,
+        mut io: Pin<&mut SyncIo>,
+    ) -> Checked<Self> {
         let device = claim(dev)?;
         if device.size_sectors() < probe::DISK_SECTORS_MIN {
             return Err(reason!(EINVAL, "disk {dev} is too small"));
         }
         let mut old = KVec::new();
+        let mut is_own = false;
         for &format in registry::FORMATS {
             match probe::probe_one(format, &device, io.as_mut())? {
                 Found::Nothing => {}
+                // What was a member begins with what it had of the volume.
+                Found::Set { id, image, .. }
+                    if matches!(may_hold, MayHold::FormerMember(own) if *own == id) =>
+                {
+                    is_own = true;
+                    old.push(image, GFP_KERNEL)?;
+                }
                 Found::Set { format, image, .. } | Found::Damaged { format, image, .. } => {
-                    if !force {
+                    if !matches!(may_hold, MayHold::Anything) {
                         return Err(reason!(
                             EEXIST,
                             "disk {dev} carries {} metadata; use it by force",
@@ -44,7 +77,7 @@ impl Candidate {
                 }
             }
         }
-        if !force {
+        if !is_own && !matches!(may_hold, MayHold::Anything) {
             if let Some(what) = probe::signature(&device, io)? {
                 return Err(reason!(EEXIST, "disk {dev} holds {what}; use it by force"));
             }

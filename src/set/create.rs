@@ -2,7 +2,7 @@
 
 //! New sets and volumes.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, MayHold};
 use super::fill::check_zeroes;
 use super::managed::ManagedSet;
 use super::manager::{Manager, Operations};
@@ -140,7 +140,11 @@ fn claim_disks(operations: &mut Operations, request: &CreateRequest) -> Checked<
         if candidates.iter().any(|other| other.device.dev() == dev) {
             return Err(reason!(EINVAL, "disk {dev} is named twice"));
         }
-        let candidate = Candidate::claim(dev, request.force, operations.io.as_mut())?;
+        let candidate = Candidate::claim(
+            dev,
+            MayHold::by_force(request.force),
+            operations.io.as_mut(),
+        )?;
         candidates.push(candidate, GFP_KERNEL)?;
     }
     if candidates.is_empty() {

@@ -2,7 +2,7 @@
 
 //! Disks that people add, take out, fail, and make spares.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, MayHold};
 use super::managed::{assemble_one, claim, ManagedSet};
 use super::manager::{Manager, Operations};
 use super::probe::{self, Found};
@@ -126,7 +126,12 @@ impl ManagedSet {
                 return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
             }
         }
+        let mut may_hold = MayHold::by_force(force);
         if let Ok(Some(alone)) = self.read_alone(operations, dev) {
+            if !force {
+                self.check_outlived(dev, alone.set())?;
+                may_hold = MayHold::FormerMember(&self.id);
+            }
             // Taken in it would be erased.
             let lacks = self.lock().lacks_contents(dev, alone.set());
             if lacks.unwrap_or(false) {
@@ -136,7 +141,7 @@ impl ManagedSet {
                 ));
             }
         }
-        let candidate = Candidate::claim(dev, force, operations.io.as_mut())?;
+        let candidate = Candidate::claim(dev, may_hold, operations.io.as_mut())?;
         self.take_candidate(manager, operations, candidate, role)
     }
 

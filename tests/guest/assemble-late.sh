@@ -123,20 +123,13 @@ slipped() {
   rmmod emd
 }
 
-both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
-
-boot_1() {
-  apart ddf
-  apart md-1.2
-  apart imsm
-  slipped ddf
-  slipped imsm
-
-  step "imsm: a disk that is back while its volume is stopped has its place kept, and takes it at the next start"
-  load
-  emdadm create --format imsm --force --level raid1 --name data --size 24M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
-  written /dev/emd0 15
+# back_while_stopped FORMAT [auto=0]: with the set read from the other disk meanwhile. Whether EMD has seen by itself that it is back makes no difference.
+back_while_stopped() {
   local set
+  step "$*: a disk that is back while its volume is stopped is taken without force, and rebuilt at the next start"
+  load "${@:2}"
+  emdadm create --format "$1" --force --level raid1 --name data --size 24M --assume-clean "$(disk disk1)" "$(disk disk2)" >/dev/null
+  written /dev/emd0 15
   set=$(emdadm show --json | jq -r '.sets[0].id')
   unplug disk2
   wait_for 10 emd_is emd0 degraded
@@ -146,11 +139,29 @@ boot_1() {
   unload
   load
   wait_for 20 emd_runs emd0
+  # DDF has it as a disk in no use, the others know what it is for.
+  [[ $1 != ddf ]] || expect "add it to the volume" emdadm add emd0 "$(disk disk2)"
   wait_for 40 emd_settled emd0
   expect_equal "it is rebuilt" "$(emd_state emd0)" optimal
   expect "the data" holds /dev/emd0 15
-  emdadm delete --force emd0 >/dev/null
+  emdadm delete --force "$set" >/dev/null
   rmmod emd
+}
+
+both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
+
+boot_1() {
+  apart ddf
+  apart md-1.2
+  apart imsm
+  slipped ddf
+  slipped imsm
+
+  local format
+  for format in imsm ddf md-1.2; do
+    back_while_stopped $format
+    back_while_stopped $format auto=0
+  done
 
   step "two volumes of a set on disks of their own; one waits for its disks while the other one runs"
   load

@@ -251,10 +251,10 @@ fn placed_text(
         (Some(number), Some(slot), _) => format!("{path}: {done}, slot {slot} of /dev/emd{number}"),
         (None, Some(slot), _) => format!("{path}: {done}, slot {slot}"),
         (_, None, Some(DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))) => {
-            format!("{path}: {done} as a spare, as no array lacks a member")
+            format!("{path}: {done} as a spare, as no running array lacks a member")
         }
         (_, None, Some(DiskRole::Unused)) => format!(
-            "{path}: {done} to the set, and no spare, as no array lacks a member; to make it one: emdadm spare {target} {path}"
+            "{path}: {done} to the set, and no spare, as no running array lacks a member; to make it one: emdadm spare {target} {path}"
         ),
         _ => format!("{path}: {done}"),
     }

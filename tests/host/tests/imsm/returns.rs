@@ -8,7 +8,7 @@ use crate::imsm_common::{
     Random,
 };
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole, Text, VolumeSpec};
 
 /// An update reaches one disk only, and the others start without it: they record its loss with the
 /// number that its last words have. When it is back, the others count, also while its place goes to a
@@ -123,6 +123,29 @@ fn a_place_that_is_kept() {
     }
     world.apply(&Event::DiskFailed(1));
     assert!(kept(&*open(&world.disks).unwrap()).is_empty());
+}
+
+/// A lost disk is known by what it calls itself, which its entry does not have any more after a restart; so is one that works
+/// by the entry that it has where it is lost.
+#[test]
+fn a_lost_disk_is_known_by_its_label() {
+    for lost in [Event::DiskMissing(1), Event::DiskFailed(1)] {
+        let mut world = World::created(3, 64, 512, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
+        let labels: Vec<_> = world.set.set().disks.iter().map(|disk| disk.label).collect();
+        let before = open(&world.disks).unwrap();
+        world.apply(&lost);
+        let rest = [(0, &world.disks[0]), (2, &world.disks[2])];
+        let set = open_keyed(&rest).unwrap();
+        assert_ne!(set.set().disks[1].label, labels[1]);
+        for (disk, label) in (0u16..).zip(labels.iter()) {
+            assert_eq!(set.disk_called(label), Some(disk), "{lost:?}: {label}");
+            let label = set.set().disk(disk).unwrap().label;
+            assert_eq!(before.disk_called(&label), Some(disk), "{lost:?}: {label}");
+        }
+        assert_eq!(set.disk_called(&Text::from_text("another")), None);
+    }
 }
 
 /// A dirty mark that reached one disk only is on all of them before the set is relied on: the disk that
