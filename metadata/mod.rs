@@ -257,7 +257,10 @@ pub trait MetadataSet: Send + Sync {
     /// The disk of the set that metadata on other disks, older or newer than this, calls `label`; `None` when there is none, or
     /// which it is is not certain. For formats that do not call lost disks as others they say how names belong together.
     fn disk_called(&self, label: &Text<32>) -> Option<DiskIndex> {
-        let mut same = self.set().live_disks().filter(|(_, disk)| disk.label == *label);
+        let mut same = self
+            .set()
+            .live_disks()
+            .filter(|(_, disk)| disk.label == *label);
         let disk = same.next().map(|(index, _)| index);
         disk.filter(|_| same.next().is_none())
     }

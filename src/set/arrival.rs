@@ -22,7 +22,8 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Text, Volume, VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Event, MemberState, Set, SpareRole, Text,
+    Volume, VolumeIndex,
 };
 use crate::personalities::Health;
 use crate::reason;

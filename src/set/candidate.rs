@@ -44,11 +44,7 @@ impl Candidate {
     /// Claims a disk and looks at what is on it. Refused when it is in use, and when something known is on it that it may
     /// not hold.
     #[inline(never)]
-    pub fn claim(
-        dev: Dev,
-        may_hold: MayHold<'_>,
-        mut io: Pin<&mut SyncIo>,
-    ) -> Checked<Self> {
+    pub fn claim(dev: Dev, may_hold: MayHold<'_>, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
         let device = claim(dev)?;
         if device.size_sectors() < probe::DISK_SECTORS_MIN {
             return Err(reason!(EINVAL, "disk {dev} is too small"));
@@ -59,8 +55,7 @@ impl Candidate {
             match probe::probe_one(format, &device, io.as_mut())? {
                 Found::Nothing => {}
                 // What was a member begins with what it had of the volume.
-                Found::Set { id, image, .. }
-                    if matches!(may_hold, MayHold::FormerMember(own) if *own == id) =>
+                Found::Set { id, image, .. } if matches!(may_hold, MayHold::FormerMember(own) if *own == id) =>
                 {
                     is_own = true;
                     old.push(image, GFP_KERNEL)?;

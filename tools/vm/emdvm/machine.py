@@ -19,6 +19,8 @@ import socket
 import subprocess
 import time
 
+from .stillness import Stillness
+
 STREAMS = ("kernel", "output", "control", "qmp")
 PR_SET_PDEATHSIG = 1
 NUDGE = "nudge"
@@ -89,6 +91,7 @@ class Machine:
             pass_fds=[end.fileno() for end in theirs.values()],
             preexec_fn=_die_with_parent,
         )
+        self.stillness = Stillness(self.process.pid)
         self.selector = selectors.DefaultSelector()
         for name, end in theirs.items():
             end.close()
@@ -111,6 +114,7 @@ class Machine:
             elif key.data == "qmp":
                 self._qmp_data(data)
             else:
+                self.stillness.heard()
                 self.on_data(key.data, data)
 
     @staticmethod

@@ -8,7 +8,9 @@ use crate::imsm_common::{
     Random,
 };
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Access, Consistency, Event, Level, MemberState, SpareRole, Text, VolumeSpec};
+use emd_core::model::{
+    Access, Consistency, Event, Level, MemberState, SpareRole, Text, VolumeSpec,
+};
 
 /// An update reaches one disk only, and the others start without it: they record its loss with the
 /// number that its last words have. When it is back, the others count, also while its place goes to a
@@ -133,7 +135,13 @@ fn a_lost_disk_is_known_by_its_label() {
         let mut world = World::created(3, 64, 512, 0);
         let all = [Some(0), Some(1), Some(2)];
         world.apply(&Event::VolumeCreated(spec("v", Level::Raid5, &all)));
-        let labels: Vec<_> = world.set.set().disks.iter().map(|disk| disk.label).collect();
+        let labels: Vec<_> = world
+            .set
+            .set()
+            .disks
+            .iter()
+            .map(|disk| disk.label)
+            .collect();
         let before = open(&world.disks).unwrap();
         world.apply(&lost);
         let rest = [(0, &world.disks[0]), (2, &world.disks[2])];
