@@ -9,7 +9,7 @@ use super::{
     dirty, end_all, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place, Table,
     Waiting,
 };
-use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, ReadyPieces, StalledList};
+use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
 use crate::block::context;
 use crate::block::gate::{Drained, Gated};
 use crate::block::gendisk::{Disk, Limits, LARGE_SECTORS};
@@ -123,7 +123,7 @@ impl Array {
         let lanes = lane_lock::LaneTable::new()?;
         let background = submit::Background::new()?;
         let entrance = submit::Entrance::new()?;
-        let sender = submit::Sender::new()?;
+        let sender = super::sender::Sender::new()?;
         let holder = gather::Holder::new()?;
         let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
@@ -162,7 +162,6 @@ impl Array {
                     at_gate: BioList::new(),
                     for_dirty: BioList::new(),
                     finished: FinishedList::new(),
-                    to_send: ReadyPieces::new(),
                     retry: DonePieces::new(),
                     stalled: StalledList::new(),
                     starved: None,

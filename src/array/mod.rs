@@ -42,6 +42,7 @@ mod pace;
 mod ranges;
 mod read;
 mod repairs;
+mod sender;
 mod submit;
 mod task;
 mod write;
@@ -53,7 +54,7 @@ pub use task::{Scope, TaskResult};
 
 use crate::block::batch::BatchSet;
 use crate::block::bdev::{BlockDevice, Dev};
-use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, ReadyPieces, StalledList};
+use crate::block::bio::{BioList, DonePieces, FinishedList, IoSet, StalledList};
 use crate::block::gate::{Behind, Pass};
 use crate::block::pages::PagePool;
 use crate::block::queue::WorkQueue;
@@ -113,6 +114,12 @@ impl Table {
         self.members.get(usize::from(slot))?.as_ref()
     }
 
+    /// Whether members do the work of a write before they come back, on the CPU that sends it.
+    fn members_copy(&self) -> bool {
+        let mut members = self.members.iter().flatten();
+        members.any(|member| member.device.works_at_once())
+    }
+
     /// What an event is about.
     fn place(&self, slot: Slot, sector: Option<u64>) -> Place {
         let member = self.member(slot);
@@ -152,8 +159,6 @@ struct Waiting {
     for_dirty: BioList,
     /// Finished writes that may be acknowledged once a failure is recorded.
     finished: FinishedList<Array>,
-    /// Clones of large mirror writes, to be sent from another CPU.
-    to_send: ReadyPieces<Array>,
     /// Pieces of reads that failed, to be served another way.
     retry: DonePieces<Array>,
     /// Bios that could not get an op.
@@ -247,7 +252,7 @@ pub struct Array {
     ops: Pin<KBox<lane_op::OpPool>>,
     background: Arc<submit::Background>,
     entrance: Arc<submit::Entrance>,
-    sender: Arc<submit::Sender>,
+    sender: Arc<sender::Sender>,
     streams: gather::Streams,
     holder: Arc<gather::Holder>,
     queue: WorkQueue,

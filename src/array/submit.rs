@@ -3,9 +3,7 @@
 //! Where bios come in, and where what could not go on at once goes on.
 
 use super::{read, write, Array, ArrayPass};
-use crate::block::bio::{
-    DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, ReadyPieces, Status, UserBio,
-};
+use crate::block::bio::{DonePiece, FinishedIo, IoOwner, IoRef, IoSet, PieceInfo, Status, UserBio};
 use crate::block::gate::Gated;
 use crate::block::gendisk::DiskOwner;
 use crate::block::raw::{
@@ -342,56 +340,6 @@ impl WorkItem for Background {
                 Kind::Parity | Kind::Mirrored | Kind::Copies => write::resume(&pass, io),
                 Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
             }
-        }
-    }
-}
-
-/// Sends copies of large writes from another CPU, while the submitter sends the first ones.
-#[pin_data]
-pub(super) struct Sender {
-    #[pin]
-    work: Work<Sender>,
-    /// The array, while there is something to send.
-    #[pin]
-    pass: SpinLockIrq<Option<ArrayPass>>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for Sender { self.work }
-}
-
-impl Sender {
-    pub(super) fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                work <- kernel::new_work!("emd_sender"),
-                pass <- kernel::new_spinlock_irq!(None, "emd_sender"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Has `pieces` sent from another CPU.
-    pub(super) fn send(pass: &ArrayPass, pieces: ReadyPieces<Array>) {
-        pass.waiting.lock().to_send.append(pieces);
-        let sender = pass.sender.clone();
-        let old = sender.pass.lock().replace(pass.again());
-        // When it is queued already, it will find the pass.
-        let _ = pass.spread.enqueue(sender);
-        drop(old);
-    }
-}
-
-impl WorkItem for Sender {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        let Some(pass) = this.pass.lock().take() else {
-            return;
-        };
-        let mut pieces = pass.waiting.lock().to_send.take();
-        while let Some(piece) = pieces.pop() {
-            write::send(&pass, piece);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
+use super::sender::Sender;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, ReadyPieces, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH};
@@ -16,9 +17,9 @@ use crate::personalities::{Kind, Mask};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
-/// From this size on the copies of a write are sent from several CPUs: below it waking another one costs more than
-/// sending does. 256 KiB.
-const SPREAD_SECTORS: u32 = 512;
+/// From this size on another CPU may send a write's copies ([`Sender`]): below it waking one costs more than sending does.
+/// 256 KiB.
+const LARGE_SECTORS: u32 = 512;
 
 /// Carries out a write.
 pub(super) fn start(pass: ArrayPass, bio: UserBio) {
@@ -57,7 +58,7 @@ fn striped(pass: ArrayPass, bio: UserBio) {
     });
 }
 
-/// One clone for each copy. Of a large write one copy is sent from here, and the others from another CPU.
+/// One clone for each copy.
 fn copied(pass: ArrayPass, bio: UserBio) {
     let Some((io, first)) = IoRef::begin(bio, pass) else {
         return;
@@ -66,9 +67,11 @@ fn copied(pass: ArrayPass, bio: UserBio) {
     let mut copier = Copier {
         io: &io,
         unused: Some(first),
-        is_large: io.sectors() >= SPREAD_SECTORS,
-        own: ReadyPieces::new(),
-        others: ReadyPieces::new(),
+        hand_over: io.sectors() >= LARGE_SECTORS
+            && pass.table().members_copy()
+            && pass.sender.has_room(),
+        held: ReadyPieces::new(),
+        held_sectors: 0,
     };
     let end = io.sector() + u64::from(io.sectors());
     let mut sector = io.sector();
@@ -84,7 +87,7 @@ fn copied(pass: ArrayPass, bio: UserBio) {
                     sectors,
                     member_sector,
                 };
-                copier.copy(info, !sent);
+                copier.copy(info);
                 sent = true;
             }
         };
@@ -112,16 +115,16 @@ fn copied(pass: ArrayPass, bio: UserBio) {
 struct Copier<'a> {
     io: &'a IoRef<Array>,
     unused: Option<Piece<Array>>,
-    is_large: bool,
-    /// Of a large write: the first copies, which are sent from here, at last.
-    own: ReadyPieces<Array>,
-    /// And the others.
-    others: ReadyPieces<Array>,
+    /// To the sender, instead of sending them at once.
+    hand_over: bool,
+    /// What it gets, and how much that is.
+    held: ReadyPieces<Array>,
+    held_sectors: u32,
 }
 
 impl Copier<'_> {
-    /// Sends one copy, the `first` or another one.
-    fn copy(&mut self, info: PieceInfo, first: bool) {
+    /// Sends one copy.
+    fn copy(&mut self, info: PieceInfo) {
         let pass = self.io.owner();
         let Some(mut piece) = self.piece() else {
             if self.io.op() == REQ_OP_DISCARD {
@@ -137,10 +140,11 @@ impl Copier<'_> {
         };
         piece.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
         let piece = piece.prepare(self.io.clone(), info);
-        match (self.is_large, first) {
-            (false, _) => send(pass, piece),
-            (true, true) => self.own.push(piece),
-            (true, false) => self.others.push(piece),
+        if self.hand_over {
+            self.held.push(piece);
+            self.held_sectors = self.held_sectors.saturating_add(info.sectors);
+        } else {
+            send(pass, piece);
         }
     }
 
@@ -148,7 +152,7 @@ impl Copier<'_> {
         if let Some(piece) = self.unused.take() {
             return Some(piece);
         }
-        if self.is_large {
+        if self.hand_over {
             if let Some(piece) = self.io.piece_now() {
                 return Some(piece);
             }
@@ -159,12 +163,9 @@ impl Copier<'_> {
     }
 
     fn send_held(&mut self) {
-        let pass = self.io.owner();
-        if !self.others.is_empty() {
-            super::submit::Sender::send(pass, self.others.take());
-        }
-        while let Some(piece) = self.own.pop() {
-            send(pass, piece);
+        if !self.held.is_empty() {
+            let sectors = core::mem::take(&mut self.held_sectors);
+            Sender::send(self.io.owner(), self.held.take(), sectors);
         }
     }
 }

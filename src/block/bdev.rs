@@ -249,6 +249,11 @@ impl BlockDevice {
             && limits.flags & raw::BLK_FLAG_WRITE_CACHE_DISABLED == 0
     }
 
+    /// Whether what it is sent is done when it comes back, by the CPU that sent it: a disk in memory.
+    pub fn works_at_once(&self) -> bool {
+        self.limits().features & raw::BLK_FEAT_SYNCHRONOUS != 0
+    }
+
     /// Whether it takes discards.
     pub fn takes_discards(&self) -> bool {
         self.limits().max_discard_sectors != 0

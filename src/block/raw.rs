@@ -76,6 +76,8 @@ pub const BLK_FEAT_FUA: u32 = 1 << 1;
 pub const BLK_FEAT_IO_STAT: u32 = 1 << 4;
 /// `BLK_FEAT_STABLE_WRITES`.
 pub const BLK_FEAT_STABLE_WRITES: u32 = 1 << 5;
+/// `BLK_FEAT_SYNCHRONOUS`.
+pub const BLK_FEAT_SYNCHRONOUS: u32 = 1 << 6;
 /// `BLK_FEAT_NOWAIT`.
 pub const BLK_FEAT_NOWAIT: u32 = 1 << 7;
 /// `BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE`.

@@ -22,7 +22,7 @@ TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 NUDGE_SECONDS = 2
 # From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and to crash (see `disks.AT_ONCE`).
 # Nothing of the test has run then, nor emd.ko, so it begins again, plainly.
-DISKS_SECONDS = 20
+DISKS_SECONDS = 45
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 # nokaslr, norandmaps: QEMU finds again what it has translated once when programs are where they were.
 KERNEL_OPTIONS = (
@@ -252,6 +252,7 @@ class Run:
         self.log = Log(self.folder / f"boot{self.boot}.log", self.on_line)
         self.greeted = False
         self.ready_by = None
+        self.is_given_up = False
         self.cut_at = None
         self.leaving = False
         self.fatal_at = None
@@ -305,6 +306,8 @@ class Run:
                 self.machine.nudge()
                 nudge_at = now + NUDGE_SECONDS
             if self.ready_by and now >= self.ready_by:
+                # It waits for the answer before it begins, and gets none any more.
+                self.is_given_up = True
                 self._ask_kernel()
                 raise NotReady(f"no disks within {DISKS_SECONDS} s")
             self._check_stillness()
@@ -332,6 +335,8 @@ class Run:
 
     def _ready(self, _):
         """The test is about to run."""
+        if self.is_given_up:
+            raise NotReady(f"its disks came late, after {DISKS_SECONDS} s")
         self.ready_by = None
         return ""
 
