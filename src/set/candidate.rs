@@ -44,8 +44,18 @@ impl Candidate {
     /// Claims a disk and looks at what is on it. Refused when it is in use, and when something known is on it that it may
     /// not hold.
     #[inline(never)]
-    pub fn claim(dev: Dev, may_hold: MayHold<'_>, mut io: Pin<&mut SyncIo>) -> Checked<Self> {
-        let device = claim(dev)?;
+    pub fn claim(dev: Dev, may_hold: MayHold<'_>, io: Pin<&mut SyncIo>) -> Checked<Self> {
+        Self::look_at(claim(dev)?, may_hold, io)
+    }
+
+    /// The same for one that is claimed already.
+    #[inline(never)]
+    pub fn look_at(
+        device: Arc<BlockDevice>,
+        may_hold: MayHold<'_>,
+        mut io: Pin<&mut SyncIo>,
+    ) -> Checked<Self> {
+        let dev = device.dev();
         if device.size_sectors() < probe::DISK_SECTORS_MIN {
             return Err(reason!(EINVAL, "disk {dev} is too small"));
         }

@@ -122,16 +122,14 @@ impl ManagedSet {
             let returned = inner
                 .note_places(disk)
                 .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));
-            match returned {
-                Ok(()) => inner.returned.insert(disk),
-                Err(reason) => {
-                    log!(
-                        pr_warn,
-                        "disk {} was left out and cannot be used again: {}",
-                        disk,
-                        reason
-                    );
-                }
+            inner.note_returned(disk);
+            if let Err(reason) = returned {
+                log!(
+                    pr_warn,
+                    "disk {} was left out and cannot be used again: {}",
+                    disk,
+                    reason
+                );
             }
         }
     }

@@ -10,7 +10,7 @@ use super::start::Policy;
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::metadata::MetadataSet;
 use crate::model::{
-    Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Slot, SpareRole,
+    Checked, DiskIndex, DiskOffer, DiskState, Event, Identity, MemberState, Set, Slot, SpareRole,
     VolumeIndex,
 };
 use crate::personalities::Health;
@@ -57,7 +57,7 @@ impl Manager {
                 }
             }
         };
-        if reinstated.is_none() {
+        if reinstated.is_none() || result.is_err() {
             set.release_if_idle();
         }
         drop(change);
@@ -126,22 +126,24 @@ impl ManagedSet {
                 return Err(reason!(EBUSY, "disk {dev} belongs to another set"));
             }
         }
-        let mut may_hold = MayHold::by_force(force);
-        if let Ok(Some(alone)) = self.read_alone(operations, dev) {
-            if !force {
-                self.check_outlived(dev, alone.set())?;
-                may_hold = MayHold::FormerMember(&self.id);
+        let alone = self.read_alone(operations, dev).unwrap_or(None);
+        let candidate = match alone {
+            Some(alone) => {
+                // Closed without the lock.
+                let device = claim(dev)?;
+                // Taken in it is erased.
+                let checked = self
+                    .lock()
+                    .check_expendable(self, alone.set(), &device, force);
+                checked?;
+                let may_hold = match force {
+                    true => MayHold::Anything,
+                    false => MayHold::FormerMember(&self.id),
+                };
+                Candidate::look_at(device, may_hold, operations.io.as_mut())?
             }
-            // Taken in it would be erased.
-            let lacks = self.lock().lacks_contents(dev, alone.set());
-            if lacks.unwrap_or(false) {
-                return Err(reason!(
-                    EBUSY,
-                    "disk {dev} is one of the set that a volume cannot do without: stop that volume, then scan"
-                ));
-            }
-        }
-        let candidate = Candidate::claim(dev, may_hold, operations.io.as_mut())?;
+            None => Candidate::claim(dev, MayHold::by_force(force), operations.io.as_mut())?,
+        };
         self.take_candidate(manager, operations, candidate, role)
     }
 
@@ -178,6 +180,7 @@ impl ManagedSet {
         let index = self
             .lock()
             .record_with(&self.shared, &event, &candidate.device, erase)?;
+        self.lock().early.retain(|early| *early != dev);
         manager.forget_disk(operations, dev)?;
         self.shared.post(EventKind::DiskAdded, &self.id, |event| {
             event.dev = DevNumber::from_wire(dev.0);
@@ -196,7 +199,7 @@ impl ManagedSet {
     ) -> Checked<MemberReply> {
         let known = self.lock().index_of(dev);
         let index = match known {
-            None => match self.comes_back(operations, dev)? {
+            None => match self.comes_back(operations, dev, request.force)? {
                 Some(index) => index,
                 None => self.take_in(manager, operations, dev, SpareRole::None, request.force)?,
             },
@@ -216,8 +219,9 @@ impl ManagedSet {
                         let facts = probe::facts(&device);
                         let event = Event::DiskReturned(index, facts);
                         inner.note_places(index)?;
-                        inner.record(&self.shared, &event)?;
-                        inner.returned.insert(index);
+                        let recorded = inner.record(&self.shared, &event);
+                        inner.note_returned(index);
+                        recorded?;
                     }
                     _ => return Err(reason!(EBUSY, "disk {dev} is being taken out: try again")),
                 }
@@ -256,13 +260,24 @@ impl ManagedSet {
         // It may be back already while its array, stopped by now, had the device that is gone.
         self.drop_dead();
         let known = self.lock().index_of(dev);
+        let mut claimed = None;
         let place = match known {
             Some(index) => {
                 let lone = self.lock().known()?.irreplaceable(index);
                 lone.map(|lone| (index, lone))
             }
             None => match self.read_alone(operations, dev)? {
-                Some(alone) => self.irreplaceable(dev, alone.set())?,
+                Some(alone) => {
+                    let place = self.irreplaceable(dev, alone.set())?;
+                    if place.is_some() {
+                        claimed = Some(claim(dev)?);
+                    }
+                    if self.is_awaited(dev, alone.set(), claimed.as_ref())? {
+                        // It was late only.
+                        return Ok(None);
+                    }
+                    place
+                }
                 None => None,
             },
         };
@@ -285,10 +300,6 @@ impl ManagedSet {
         if known.is_none() && self.lock().device(index).is_some() {
             return Err(reason!(EBUSY, "disk {dev} is being taken out: try again"));
         }
-        let claimed = match known {
-            Some(_) => None,
-            None => Some(claim(dev)?),
-        };
         // A device that is not kept is not closed with the lock held.
         let mut inner = self.lock();
         match &claimed {
@@ -305,15 +316,35 @@ impl ManagedSet {
         Ok(Some((index, lone)))
     }
 
+    /// Whether a volume that does not run has the disk, if it is `claimed`, as one that nobody recorded as lost.
+    fn is_awaited(
+        &self,
+        dev: Dev,
+        alone: &Set,
+        claimed: Option<&Arc<BlockDevice>>,
+    ) -> Checked<bool> {
+        let Some(device) = claimed else {
+            return Ok(false);
+        };
+        let mut inner = self.lock();
+        let joint = inner.joined_with(self, dev, alone, core::slice::from_ref(device))?;
+        Ok(joint.is_some_and(|joint| inner.volume_awaiting(dev, joint.set()).is_some()))
+    }
+
     /// A disk of this very set that is missing, or failed and was taken away, keeps its identity.
-    fn comes_back(&self, operations: &mut Operations, dev: Dev) -> Checked<Option<DiskIndex>> {
+    fn comes_back(
+        &self,
+        operations: &mut Operations,
+        dev: Dev,
+        force: bool,
+    ) -> Checked<Option<DiskIndex>> {
         let Some(alone) = self.read_alone(operations, dev)? else {
             return Ok(None);
         };
         let Some((index, _)) = self.old_place(dev, alone.set())? else {
             return Ok(None);
         };
-        self.return_disk(index, dev, alone.set())?;
+        self.return_disk(index, dev, alone.set(), force)?;
         Ok(Some(index))
     }
 

@@ -68,6 +68,7 @@ mod engine;
 mod fill;
 mod hole;
 mod info;
+mod judge;
 mod keeper;
 mod left;
 mod lend;

@@ -71,6 +71,9 @@ impl Inner {
         let Some(id) = self.model().map(|set| set.id) else {
             return;
         };
+        // It may have made way for a rebuild, which waits for nothing.
+        let needs_rebuild = matches!(self.task_needed(volume), Some((TaskKind::Rebuild, _)));
+        let made_way = result.kind.is_scrub() || result.kind != TaskKind::Rebuild && needs_rebuild;
         let Some(running) = self.running_mut(volume) else {
             return;
         };
@@ -87,8 +90,7 @@ impl Inner {
             );
         }
         if !fine {
-            // A check that ended has nothing wait for it: it may have made way for a rebuild.
-            if !result.kind.is_scrub() {
+            if !made_way {
                 running.retry_at = now() + ticks(RETRY_MS);
             }
             wishes.look_again = true;

@@ -54,6 +54,9 @@ impl ManagedSet {
     pub fn start(self: &Arc<Self>, policy: Policy, only: Option<VolumeIndex>) -> Checked<u32> {
         let change = self.change.lock();
         self.activate()?;
+        if policy.degraded && only.is_none() {
+            self.take_early()?;
+        }
         if policy.force {
             self.lock().reinstate_lost(self, only);
         }
@@ -241,17 +244,16 @@ impl Inner {
                 if model.is_none_or(|set| set.irreplaceable(disk).is_none()) {
                     continue;
                 }
-                match self.reinstate_claimed(&set.shared, disk) {
-                    Ok(()) => self.returned.insert(disk),
-                    Err(reason) => {
-                        log!(
-                            pr_warn,
-                            "disk {} stays lost to volume {}: {}",
-                            disk,
-                            volume,
-                            reason
-                        );
-                    }
+                let reinstated = self.reinstate_claimed(&set.shared, disk);
+                self.note_returned(disk);
+                if let Err(reason) = reinstated {
+                    log!(
+                        pr_warn,
+                        "disk {} stays lost to volume {}: {}",
+                        disk,
+                        volume,
+                        reason
+                    );
                 }
             }
         }

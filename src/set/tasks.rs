@@ -114,6 +114,8 @@ impl ManagedSet {
         if changed.is_err() {
             self.lock().end_idle_turns();
         }
+        // A task whose end was noted on the way may be what others waited for.
+        self.kick_keeper();
         changed
     }
 

@@ -68,6 +68,8 @@ apart() {
   unchanged "nothing was written to the disk that came" "$before" disk2
   expect "what the running half has" holds /dev/emd0 2
   step "$1: a person gives up what the other half holds"
+  expect_failure "not without force" emdadm add emd0 "$(disk disk2)"
+  unchanged "nothing was written to it" "$before" disk2
   expect "add" emdadm add --force emd0 "$(disk disk2)"
   wait_for 40 emd_settled emd0
   expect "what the running half has" holds /dev/emd0 2
@@ -148,6 +150,8 @@ back_while_stopped() {
   rmmod emd
 }
 
+waits() { events note | grep -q 'waits for the other disks'; }
+
 both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
 
 boot_1() {
@@ -180,6 +184,13 @@ boot_1() {
   expect_failure "the second one does not run" test -b /dev/emd1
   written /dev/emd0 9
   plug disk3
+  wait_for 20 waits
+  local before
+  before=$(host contents disk3)
+  expect_failure "who waits is not taken for anything else: added" emdadm add shelf "$(disk disk3)"
+  expect_failure "as a spare" emdadm spare shelf "$(disk disk3)"
+  expect_failure "nor by force: all that there is of a volume" emdadm add --force shelf "$(disk disk3)"
+  unchanged "nothing was written to it" "$before" disk3
   plug disk4
   wait_for 20 both_run
   expect "its data" holds /dev/emd1 8
@@ -190,6 +201,37 @@ boot_1() {
   load
   wait_for 10 both_run
   expect "both are known as they are" holds /dev/emd1 10
+
+  step "a volume was not to be started without a disk that could be lost: that one comes in as it is"
+  unload
+  unplug disk4
+  load auto=0
+  emdadm scan >/dev/null
+  wait_for 10 emd_runs emd0
+  expect_failure "the second volume does not run" test -b /dev/emd1
+  plug disk4
+  emdadm scan >/dev/null
+  wait_for 10 both_run
+  expect_failure "nothing had to be rebuilt" happened task-started
+  expect "its data" holds /dev/emd1 10
+
+  step "by a person it is started without it, also when what was here comes late"
+  unload
+  unplug disk3
+  unplug disk4
+  load auto=0
+  emdadm scan >/dev/null
+  wait_for 10 emd_runs emd0
+  plug disk3
+  emdadm scan >/dev/null
+  expect_failure "the second volume does not run" test -b /dev/emd1
+  emdadm scan --degraded >/dev/null
+  wait_for 10 emd_runs emd1
+  expect_equal "it" "$(emd_state emd1)" degraded
+  expect "its data" holds /dev/emd1 10
+  plug disk4
+  emdadm scan >/dev/null
+  wait_for 40 emd_settled emd1
 
   step "a disk that was left out is rebuilt"
   unplug disk3

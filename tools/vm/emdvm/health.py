@@ -13,7 +13,8 @@ BAD = re.compile(
 # The boot itself: nothing here is about a driver under test.
 FINE = re.compile(r"ODEBUG: selftest passed|module verification failed|taints kernel|out-of-tree|Speculative|mitigation|MMIO Stale Data|Spectre|Retbleed")
 # After one of these nothing more is to be learnt from this guest.
-FATAL = re.compile(r"Kernel panic|\bOops\b|BUG: unable to handle|soft lockup|hard LOCKUP|general protection")
+# Who is blocked so long stays so: the test need not be waited for.
+FATAL = re.compile(r"Kernel panic|\bOops\b|BUG: unable to handle|soft lockup|hard LOCKUP|general protection|blocked for more than \d+ seconds")
 
 
 def complaints(text: str, allowed) -> list:
