@@ -168,7 +168,7 @@ takes_no_metadata() { # FORMAT
   expect_equal "on disk it is not" "$(on_disk $a '.volumes[0].name')" data
   written 12
   wait_for 10 emd_is_clean emd0
-  for disk in $a $b $c; do expect_equal "what is recorded next has it: $disk" "$(on_disk $disk '.volumes[0].name')" other; done
+  for disk in "$a" "$b" "$c"; do expect_equal "what is recorded next has it: $disk" "$(on_disk "$disk" '.volumes[0].name')" other; done
 
   step "$format: none of them takes metadata"
   all_refuse 1
