@@ -66,6 +66,43 @@ all_debug_disks() { (($(debug_disks | wc -l) == 4)); }
 
 debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4; }
 
+TRACING=/sys/kernel/tracing
+
+# traced COMMAND...: runs it and keeps what was sent to disks meanwhile, and what ended, in /run/trace.
+traced() {
+  echo >$TRACING/trace
+  echo 1 | tee $TRACING/events/block/block_{bio_queue,rq_complete}/enable >/dev/null
+  "$@"
+  echo 0 | tee $TRACING/events/block/block_{bio_queue,rq_complete}/enable >/dev/null
+  cat $TRACING/trace >/run/trace
+}
+
+# order_of METADATA DISK...: what these disks were sent, as traced, in short: m for metadata (from that sector on), F for flushes, d for data; several of a kind are one.
+# What does not wait for all that is of another kind before it has a ! in front, and what comes while some of the metadata is not flushed has a ?.
+order_of() {
+  local metadata=$1 disk numbers=
+  shift
+  for disk; do numbers+=" $(</sys/block/"${disk#/dev/}"/dev)"; done
+  # TASK-PID [CPU] FLAGS TIME: EVENT: MAJOR,MINOR OPERATION [()] SECTOR + COUNT ...; of writes. What ends may be several that were sent.
+  sed -nE 's/.*: block_(bio_queue|rq_complete): ([0-9]+),([0-9]+) (F?)[A-Z]*W[A-Z]* (\(\) )?([0-9]+) \+ ([0-9]+).*/\1 \2:\3 \4- \6 \7/p' /run/trace |
+    awk -v numbers="$numbers " -v metadata="$metadata" '
+      !index(numbers, " " $2 " ") { next }
+      { count = $5 ? $5 : 1 }
+      $1 == "rq_complete" { going -= count; next }
+      {
+        kind = $3 == "F-" && $5 == 0 ? "F" : $4 >= metadata ? "m" : "d"
+        if (kind != last) {
+          if (kind != "F" && waiting) order = order "?"
+          order = order (going ? "!" : "") kind
+          last = kind
+        }
+        going += count
+        if (kind == "m" && !unflushed[$2]) { unflushed[$2] = 1; waiting++ }
+        if (kind == "F" && unflushed[$2]) { unflushed[$2] = 0; waiting-- }
+      }
+      END { print order (going ? " and " going " sectors have not ended" : "") }'
+}
+
 # refuses DISK COMMAND...: these SCSI commands end with "invalid field in CDB" from now on.
 refuses() {
   local disk=$1 command
@@ -253,7 +290,7 @@ mapped() {
 not_zero() { tr -d '\0' | wc -c; }
 
 boot_1() {
-  local d array name sum
+  local d array name sum order
   mapfile -t d < <(disks)
 
   step "RAID5 on 512-byte disks: chunk and stripe are said; no discards, as these disks do not say that they forget what they fill with zeroes"
@@ -300,9 +337,12 @@ boot_1() {
   step "flushes reach every member, of what users write and of the metadata"
   wait_for 10 emd_is_clean $array
   mapfile -t FLUSHES < <(flushes_of "${d[@]:0:3}")
-  dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct 2>/dev/null
+  traced dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct status=none
   # See docs/architecture.md: three phases for each of two copies.
   flushed "the array becomes dirty: a flush after each phase" 6 "${d[@]:0:3}"
+  order=$(order_of $((31 << 11)) "${d[@]:0:3}")
+  [[ $order =~ ^(mF){6,}d$ ]] || fail "phases, flushes and data were sent in this order: $order"
+  say "ok: each phase is flushed before the next one, all of them before the data: $order"
   dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct conv=fsync 2>/dev/null
   flushed "fsync" 1 "${d[@]:0:3}"
   dd if=/dev/urandom of=/dev/$array bs=64K count=8 oflag=direct,dsync 2>/dev/null
