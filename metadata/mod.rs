@@ -265,6 +265,11 @@ pub trait MetadataSet: Send + Sync {
         disk.filter(|_| same.next().is_none())
     }
 
+    /// Whether [`MetadataSet::disk_called`] knows each disk of the set that is lost: whom it does not know is none of the set's any more.
+    fn names_lost_disks(&self) -> bool {
+        true
+    }
+
     /// Whether what the model has as bad on `disk` is still known after a restart. Where it is not, a rebuild
     /// that left such a range must not be recorded as done: the range would be read as if it held data.
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;

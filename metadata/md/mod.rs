@@ -252,6 +252,11 @@ impl MetadataSet for MdSet {
         self.finish(context)
     }
 
+    /// Roles by number say that somebody is lost, but not always who.
+    fn names_lost_disks(&self) -> bool {
+        false
+    }
+
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool {
         self.home(disk).is_some_and(|home| home.log.is_some())
     }

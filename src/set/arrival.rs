@@ -247,6 +247,14 @@ impl Inner {
         Ok(is_away && is_needed)
     }
 
+    /// Whether the disk `dev`, of which alone the set `alone` was made, is still one of this set: it may have been taken out while it was
+    /// away. Where the format cannot say it is.
+    pub(super) fn still_has(&self, dev: Dev, alone: &Set) -> Checked<bool> {
+        let metadata = self.metadata.as_ref();
+        let can_say = metadata.is_some_and(|metadata| metadata.names_lost_disks());
+        Ok(!can_say || self.known_place(dev, alone)?.is_some())
+    }
+
     /// Which disk of the set the disk `dev` was, of which alone the set `alone` was made, and its state.
     fn known_place(&self, dev: Dev, alone: &Set) -> Checked<Option<(DiskIndex, DiskState)>> {
         let label = alone

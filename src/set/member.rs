@@ -130,7 +130,9 @@ impl ManagedSet {
         if let Ok(Some(alone)) = self.read_alone(operations, dev) {
             if !force {
                 self.check_outlived(dev, alone.set())?;
-                may_hold = MayHold::FormerMember(&self.id);
+                if self.lock().still_has(dev, alone.set())? {
+                    may_hold = MayHold::FormerMember(&self.id);
+                }
             }
             // Taken in it would be erased.
             let lacks = self.lock().lacks_contents(dev, alone.set());
