@@ -7,8 +7,9 @@
 //! beforehand. [`lane`] is the step machine of the parity levels, [`mirror`] that of RAID 1 and of
 //! copies. Nothing here touches a device: sectors and events in, places and decisions out.
 //!
-//! Adding a level is one file with its `Personality` and one line in [`for_level`]; another
-//! rotation is a line in the table of `rotation.rs` (see `docs/levels.md`).
+//! Adding a level is a variant of [`Level`](crate::model::Level), one file with its `Personality` and one
+//! line in [`for_level`]; another rotation is a line in the table of `rotation.rs`. `docs/levels.md` has
+//! the rest.
 
 #![forbid(unsafe_code)]
 

@@ -223,6 +223,12 @@ impl Reader<'_> {
                 .and_then(Found::best)
                 .is_some_and(|copy| copy.layout.fits(&self.set.layout));
             if model.state != DiskState::Online {
+                // Of one that is in no list that has been said.
+                if model.state == DiskState::Stale && self.set.disk_state(index).is_some() {
+                    self.note(format_args!(
+                        "disk {label} was left out of the last updates"
+                    ))?;
+                }
                 continue;
             }
             if !fits {

@@ -47,10 +47,13 @@ boot_1() {
   step "a stale disk is not trusted"
   # disk2 as it was is behind the others: it has to be rebuilt, or left alone, before it counts.
   restore good disk2
+  before=$(host contents "${ALL[@]}")
   modprobe emd auto=0
+  says "a stale disk" "^disk .* was left out of the last updates$"
   expect_equal "the disk is called stale, and its member is not one to read" stale-failed \
     "$(emdadm scan --dry-run --json | jq -r --arg d "$(disk disk2)" '.sets[] | "\(.disks[] | select(.device == $d).state)-\(.volumes[0].members[1].state)"')"
   rmmod emd
+  unchanged "nothing was written" "$before" "${ALL[@]}"
   load
   wait_for 10 emd_runs emd0
   expect "what was written without it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)

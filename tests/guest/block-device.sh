@@ -66,6 +66,43 @@ all_debug_disks() { (($(debug_disks | wc -l) == 4)); }
 
 debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4; }
 
+TRACING=/sys/kernel/tracing
+
+# traced COMMAND...: runs it and keeps what was sent to disks meanwhile, and what ended, in /run/trace.
+traced() {
+  echo >$TRACING/trace
+  echo 1 | tee $TRACING/events/block/block_{bio_queue,rq_complete}/enable >/dev/null
+  "$@"
+  echo 0 | tee $TRACING/events/block/block_{bio_queue,rq_complete}/enable >/dev/null
+  cat $TRACING/trace >/run/trace
+}
+
+# order_of METADATA DISK...: what these disks were sent, as traced, in short: m for metadata (from that sector on), F for flushes, d for data; several of a kind are one.
+# What does not wait for all that is of another kind before it has a ! in front, and what comes while some of the metadata is not flushed has a ?.
+order_of() {
+  local metadata=$1 disk numbers=
+  shift
+  for disk; do numbers+=" $(</sys/block/"${disk#/dev/}"/dev)"; done
+  # TASK-PID [CPU] FLAGS TIME: EVENT: MAJOR,MINOR OPERATION [()] SECTOR + COUNT ...; of writes. What ends may be several that were sent.
+  sed -nE 's/.*: block_(bio_queue|rq_complete): ([0-9]+),([0-9]+) (F?)[A-Z]*W[A-Z]* (\(\) )?([0-9]+) \+ ([0-9]+).*/\1 \2:\3 \4- \6 \7/p' /run/trace |
+    awk -v numbers="$numbers " -v metadata="$metadata" '
+      !index(numbers, " " $2 " ") { next }
+      { count = $5 ? $5 : 1 }
+      $1 == "rq_complete" { going -= count; next }
+      {
+        kind = $3 == "F-" && $5 == 0 ? "F" : $4 >= metadata ? "m" : "d"
+        if (kind != last) {
+          if (kind != "F" && waiting) order = order "?"
+          order = order (going ? "!" : "") kind
+          last = kind
+        }
+        going += count
+        if (kind == "m" && !unflushed[$2]) { unflushed[$2] = 1; waiting++ }
+        if (kind == "F" && unflushed[$2]) { unflushed[$2] = 0; waiting-- }
+      }
+      END { print order (going ? " and " going " sectors have not ended" : "") }'
+}
+
 # refuses DISK COMMAND...: these SCSI commands end with "invalid field in CDB" from now on.
 refuses() {
   local disk=$1 command
@@ -144,6 +181,11 @@ part_fails() {
   done
   expect "created" emdadm create --format ddf --level "$level" --name parts --assume-clean /dev/dm-0 /dev/dm-1
   expect_equal "without errors" "$(/emd/bin/odd-io whole-write /dev/emd0 0 8) $(/emd/bin/odd-io whole-read /dev/emd0 0 8)" "done done"
+  if [[ $level == raid0 ]]; then
+    timed "a read" 3 dd if=/dev/emd0 of=/dev/null bs=4K count=1 iflag=direct status=none
+  else
+    timed "a write" 7 dd if=/dev/zero of=/dev/emd0 bs=4K count=1 oflag=direct conv=notrunc status=none
+  fi
   if [[ $level == raid1 ]]; then
     # Its last good member stays in use.
     expect "failed" emdadm fail parts /dev/dm-1
@@ -161,6 +203,34 @@ part_fails() {
   expect "deleted" emdadm delete --force parts
   dmsetup remove --retry part0
   dmsetup remove --retry part1
+}
+
+# timed TEXT FIELD COMMAND...: part0 of /dev/emd0 answers late; the array's time in that field of its statistics, and that for which it was in use, are as long.
+timed() {
+  local text=$1 field=$2 before after began ended late nth
+  shift 2
+  read -ra before </sys/block/emd0/stat
+  dmsetup suspend part0
+  began=${EPOCHREALTIME/[.,]/}
+  "$@" &
+  wait_for 10 in_flight
+  sleep 0.4
+  dmsetup resume part0
+  wait $! || fail "$text that is late"
+  ended=${EPOCHREALTIME/[.,]/}
+  read -ra after </sys/block/emd0/stat
+  for nth in "$field" 9; do
+    late=$((after[nth] - before[nth]))
+    # Counted in ticks.
+    ((late >= 300 && late <= (ended - began) / 1000 + 20)) || fail "$text that took $(((ended - began) / 1000)) ms: $late ms are counted in field $nth"
+  done
+  say "ok: $text that is late: its time is counted"
+}
+
+# in_flight: something that the array was asked for has not ended.
+in_flight() {
+  local stat
+  read -ra stat </sys/block/emd0/stat && ((stat[8] > 0))
 }
 
 # five_of_zeroes: RAID5 over three of scsi_debug: lanes of zeroes are left to the disks, which forget what was there, and parity is true
@@ -253,7 +323,7 @@ mapped() {
 not_zero() { tr -d '\0' | wc -c; }
 
 boot_1() {
-  local d array name sum
+  local d array name sum order
   mapfile -t d < <(disks)
 
   step "RAID5 on 512-byte disks: chunk and stripe are said; no discards, as these disks do not say that they forget what they fill with zeroes"
@@ -300,9 +370,12 @@ boot_1() {
   step "flushes reach every member, of what users write and of the metadata"
   wait_for 10 emd_is_clean $array
   mapfile -t FLUSHES < <(flushes_of "${d[@]:0:3}")
-  dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct 2>/dev/null
+  traced dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct status=none
   # See docs/architecture.md: three phases for each of two copies.
   flushed "the array becomes dirty: a flush after each phase" 6 "${d[@]:0:3}"
+  order=$(order_of $((31 << 11)) "${d[@]:0:3}")
+  [[ $order =~ ^(mF){6,}d$ ]] || fail "phases, flushes and data were sent in this order: $order"
+  say "ok: each phase is flushed before the next one, all of them before the data: $order"
   dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct conv=fsync 2>/dev/null
   flushed "fsync" 1 "${d[@]:0:3}"
   dd if=/dev/urandom of=/dev/$array bs=64K count=8 oflag=direct,dsync 2>/dev/null
@@ -350,7 +423,10 @@ boot_1() {
   (($(limit $array write_zeroes_max_bytes) <= 8 << 20)) || fail "zeroes of any size: $(limit $array write_zeroes_max_bytes)"
   # Half a chunk, four whole ones, half a chunk: chunks 1 (from its middle) to 6 (to its middle) of 64 KiB.
   (($(limit $array discard_max_bytes) > 0)) || fail "no discards, though the members take them"
+  read -r -a BEFORE < <(ios $array)
   known 6 $((1 << 20)) | dd of=/dev/$array bs=64K iflag=fullblock oflag=direct 2>/dev/null
+  dd if=/dev/$array of=/dev/null bs=256K count=2 iflag=direct status=none
+  counted "of stripes" $array "2 1024 16 2048 0 0 0; 0"
   mapfile -t before < <(discarded "${d[@]:6:2}")
   expect "discard" blkdiscard --offset $((96 << 10)) --length $((320 << 10)) /dev/$array
   mapfile -t after < <(discarded "${d[@]:6:2}")
@@ -359,6 +435,13 @@ boot_1() {
   expect "what is before it" cmp -n $((96 << 10)) <(known 6 $((1 << 20))) <(dd if=/dev/$array bs=32K count=3 iflag=direct 2>/dev/null)
   expect "what is behind it" cmp -n $((608 << 10)) <(known 6 $((1 << 20)) | tail -c $((608 << 10))) \
     <(dd if=/dev/$array bs=32K skip=13 count=19 iflag=direct 2>/dev/null)
+  printf 'label: dos\nstart=1MiB, size=4MiB\n' | sfdisk -q /dev/$array
+  wait_for 10 test -b /dev/${array}p1
+  read -r -a BEFORE < <(ios $array/${array}p1)
+  dd if=/dev/zero of=/dev/${array}p1 bs=64K count=4 oflag=direct status=none
+  dd if=/dev/${array}p1 of=/dev/null bs=4K count=3 iflag=direct status=none
+  counted "of a partition" $array/${array}p1 "3 24 4 512 0 0 0; 0"
+  dd if=/dev/zero of=/dev/$array bs=4K count=1 oflag=direct status=none
   expect "deleted" emdadm delete --force four
 
   echo 4 >/proc/sys/vm/nr_hugepages

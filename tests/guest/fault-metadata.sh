@@ -158,6 +158,18 @@ takes_no_metadata() { # FORMAT
   wait_for 30 emd_settled emd0
   right
 
+  step "$format: a change that none of them takes"
+  wait_for 10 emd_is_clean emd0
+  all_refuse 1
+  refused EIO "written to no disk" "a new name" rename emd0 other
+  expect_equal "in memory it is called so" "$(emd_get emd0 .name)" other
+  expect_equal "nobody is failed for it" "$(emd_members emd0)" "in-sync in-sync in-sync"
+  all_refuse 0
+  expect_equal "on disk it is not" "$(on_disk $a '.volumes[0].name')" data
+  written 12
+  wait_for 10 emd_is_clean emd0
+  for disk in "$a" "$b" "$c"; do expect_equal "what is recorded next has it: $disk" "$(on_disk "$disk" '.volumes[0].name')" other; done
+
   step "$format: none of them takes metadata"
   all_refuse 1
   known 8 65536 >/run/new

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# A member that cannot write is failed, on the other disks before the write is acknowledged. Spares take over, nothing is lost.
+# A member that cannot write is failed, on the other disks before the write is acknowledged. Spares take over, nothing is lost: of a
+# mirror, also when a member is pulled out, and of a RAID5.
 # disks: 5x64M virtio
 # emd: manual
 # timeout: 90
@@ -16,6 +17,14 @@ layer() {
   device=$(disk "disk$1")
   dmsetup create "m$1" --table "0 $(blockdev --getsz "$device") linear $device 0"
   [[ -b /dev/mapper/m$1 ]] || dmsetup mknodes
+}
+
+# From now on it can be written again.
+can_write() {
+  local device
+  device=$(disk "disk$1")
+  dmsetup load "m$1" --table "0 $(blockdev --getsz "$device") linear $device 0"
+  dmsetup resume "m$1"
 }
 
 # From now on it can read and not write, as a disk whose spare sectors are used up. (Tables: reads as before, writes fail.)
@@ -56,6 +65,8 @@ boot_1() {
   local m1 m2 m3 d4 d5 m
   for m in 1 2 3; do declare "m$m=$(readlink -f "/dev/mapper/m$m")"; done
   d4=$(disk disk4) d5=$(disk disk5)
+  mirror
+  d4=$(disk disk4)
   emdadm create --format ddf --level raid5 --name data --chunk 64K --size 16M --assume-clean --spare "$d4" "$m1" "$m2" "$m3"
   expect "a dedicated spare" emdadm spare --dedicated emd0 "$d5"
 
@@ -73,6 +84,32 @@ boot_1() {
   # The same again and again, so that it is not marked as clean before the power goes.
   (spread && while :; do dd if=/run/new of=/dev/emd0 bs=1M seek=2 oflag=direct conv=notrunc status=none; done) &
   host powercut
+}
+
+# A mirror of disks 1 and 2, with spares. Afterwards nothing of it is on any disk.
+mirror() {
+  step "a mirror's member fails under load, the hot spare takes over"
+  emdadm create --format ddf --level raid1 --name one --size 16M --assume-clean --spare "$d4" "$m1" "$m2"
+  takes_over 1 "$d4"
+
+  step "the spare that took over is pulled out under load, the next one takes over"
+  expect "another spare" emdadm spare emd0 "$d5"
+  load_begins 4
+  unplug disk4
+  wait_for 20 emd_has emd0 "$d5"
+  load_goes_on || fail "the load ended: $(tail -n 20 /run/fio.4)"
+  load_ends
+  say "ok: fio has not noticed"
+  wait_for 30 emd_settled emd0
+  expect "the member that was there all the time is failed" emdadm fail emd0 "$m2"
+  expect_equal "the array" "$(emd_state emd0)" degraded
+  expect "all data, from the spare alone" fio_pass 4 verify
+
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+  can_write 1
+  for m in "$m1" "$m2"; do dd if=/dev/zero of="$m" bs=1M seek=30 oflag=direct status=none || true; done
+  host blank disk4
+  plug disk4
 }
 
 boot_2() {

@@ -32,6 +32,7 @@ wipe() { # DISK...: no metadata any more
 # smash DISK SECTOR [COUNT]: noise over sectors of a disk
 smash() { dd if=/dev/urandom of="$(disk "$1")" bs=512 seek="$2" count="${3:-1}" oflag=direct conv=notrunc status=none; }
 
+# shellcheck disable=SC2120 # some tests give it options
 load() { modprobe emd clean_ms=200 start_timeout_ms=1000 "$@"; }
 
 unload() {

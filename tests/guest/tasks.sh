@@ -117,6 +117,12 @@ hold_and_limit() {
   TERM=linux script -qc "stty cols 80; emdadm wait --timeout 2 one" /run/terminal >/dev/null </dev/null || true
   tr '\r' '\n' </run/terminal >/run/lines
   expect "a bar on a terminal" grep -aqE 'emd[0-9]+ .*(█|░).* check [0-9]' /run/lines
+  TERM=linux script -qc "stty cols 80; timeout 3 emdadm monitor" /run/terminal >/dev/null </dev/null || true
+  tr '\r' '\n' </run/terminal >/run/lines
+  expect "monitor has one too" grep -aqE 'emd[0-9]+ .*(█|░).* check [0-9]' /run/lines
+  expect_failure "and no line says what the bar shows" grep -aq task-progress /run/lines
+  timeout 3 emdadm monitor >/run/lines || true
+  expect "elsewhere lines do" grep -q task-progress /run/lines
   emdadm wait --timeout 1 one >/run/lines 2>/dev/null || code=$?
   expect_equal "time ran out" $code 5
   expect_equal "a line elsewhere" "$(head -n 1 /run/lines | cut -d : -f 2 | cut -c 1-6)" " check"

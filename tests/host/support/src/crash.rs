@@ -60,6 +60,9 @@ fn blocks(disks: &[Disk], writes: &[Write]) -> Vec<Write> {
     out
 }
 
+/// So many blocks of a phase are cut one by one every day: what `Dirty` and `DiskFailed` change.
+const FEW: usize = 64;
+
 /// Cuts a plan everywhere, and `rounds` random subsets of each phase; `check` judges the disks after each cut.
 pub fn cut_everywhere(
     before: &[Disk],
@@ -74,9 +77,9 @@ pub fn cut_everywhere(
     for phase in 0..phases {
         let now: Vec<&Write> = pieces.iter().filter(|piece| piece.phase == phase).collect();
         // In order, one by one: all prefixes when they are few or this is a whole run, else some.
-        let step = match whole() {
+        let step = match whole() || now.len() <= FEW {
             true => 1,
-            false => (now.len() / 12).max(1),
+            false => now.len() / 12,
         };
         let mut partial = disks.clone();
         for (index, piece) in now.iter().enumerate() {

@@ -22,6 +22,7 @@ mod refusals;
 mod reinstated;
 mod samples;
 mod spares;
+mod times;
 mod twins;
 mod unsound;
 mod void_records;
