@@ -300,7 +300,7 @@ impl Reader<'_> {
                 sections.push(section, GFP_KERNEL)?;
             }
         }
-        self.set.read_hole(volume, &sections);
+        self.set.read_hole(volume, &sections)?;
         if let Some(model) = self.set.set.volumes.get_mut(usize::from(volume)) {
             model.regions = Some(log);
         }

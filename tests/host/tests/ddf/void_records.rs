@@ -3,7 +3,7 @@
 //! EMD's own records that are damaged, missing, or of a state that somebody else has changed since:
 //! what they say counts for nothing, on the safe side.
 
-use crate::ddf_common::records::{all, bump, clean, dirty, mark, reopened, unmark};
+use crate::ddf_common::records::{all, bump, clean, dirty, drop_section, mark, reopened, unmark};
 use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{
     assert_same, blanks, carry_out, context, open, open_keyed, show, writes, Random,
@@ -306,15 +306,8 @@ fn without_the_section_the_set_goes_on() {
     world.apply(&Event::Dirty(0));
     world.apply(&mark(3, 1));
     let mut disks = world.disks.clone();
-    for (index, disk) in (0u16..).zip(disks.iter_mut()) {
-        let home = world.set.home(index).unwrap();
-        for block in home.copies.into_iter().flatten().chain([home.anchor]) {
-            let mut header = disk.read(block, 1);
-            header[0xF8..0xFC].fill(0xFF);
-            header[0xFC..0x100].fill(0);
-            home.layout.crc.seal(&mut header, home.layout.endian);
-            disk.write(block, &header);
-        }
+    for index in 0..2 {
+        drop_section(&world.set, &mut disks, index);
     }
     let mut set = open(&disks).unwrap();
     let volume = set.set().volume(0).unwrap();
