@@ -175,6 +175,10 @@ impl Inner {
             dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
             regions,
             bad: bad::known(set, &volume.members, volume.shape.member_sectors)?,
+            bad_unkept: bad::unkept(&volume.members, |disk| {
+                let metadata = self.metadata.as_ref();
+                metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(disk))
+            }),
             hole,
             read_only,
             notify: bell,
@@ -249,6 +253,7 @@ impl Inner {
             dirty: true,
             regions: None,
             bad: bad::known(set, &table, u64::MAX)?,
+            bad_unkept: Mask::EMPTY,
             hole: None,
             read_only,
             notify: bell,
