@@ -7,6 +7,7 @@ use super::create::{new_disk_guid, new_reference};
 use super::home::Home;
 use super::layout::*;
 use super::model::{disk_state, volume_state};
+use super::probe::Which;
 use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
@@ -436,6 +437,7 @@ impl DdfSet {
         home.holds_data = counts;
         let usable = self.usable_blocks(&home);
         if counts {
+            check_two_copies(&home)?;
             self.check_kept(disk, usable.saturating_mul(self.layout.block_sectors()))?;
         }
         self.reserve_plan()?;
@@ -534,6 +536,18 @@ impl DdfSet {
             ((kind & !pde::ACTIVE) | bit, state)
         });
         self.refresh_role(disk);
+    }
+}
+
+/// Refuses to reinstate a disk that has room for one copy of its metadata. Its new reference and the data that counts have to be
+/// known at any time: torn in the midst of its only copy it would be no disk of the set any more.
+fn check_two_copies(home: &Home) -> Checked {
+    match home.copy(Which::Secondary) {
+        Some(_) => Ok(()),
+        None => Err(reason!(
+            EOPNOTSUPP,
+            "the set's disks keep one copy of their metadata: were power cut while it is written, this disk would be lost"
+        )),
     }
 }
 
