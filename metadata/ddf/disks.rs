@@ -431,7 +431,10 @@ impl DdfSet {
         }
         let kind = self.disk_type(disk);
         let spare_for = self.disk_meta(disk).and_then(|meta| meta.spare_for);
-        let guid = new_disk_guid(self, facts, Some(disk), context);
+        // What counts has to be known to disks that have nothing of this update, if it is cut.
+        let kept = self.pde(disk).map(|entry| entry.guid());
+        let kept = kept.filter(|guid| counts && !guid_unused(guid));
+        let guid = kept.unwrap_or_else(|| new_disk_guid(self, facts, Some(disk), context));
         let reference = new_reference(self, context, u64::from(disk));
         let mut home = self.fresh_home(facts, &guid, reference)?;
         home.holds_data = counts;

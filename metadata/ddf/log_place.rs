@@ -49,6 +49,11 @@ pub fn is_ours(guid: &Guid) -> bool {
     guid.starts_with(super::create::VENDOR)
 }
 
+/// Whether all who use a group record losses before they write without a disk, as EMD and mdadm do.
+pub fn keeps_order(guid: &Guid) -> bool {
+    Maker::of(guid) != Maker::Other
+}
+
 /// Whether the records of the set `guid` lie in the workspace, and a volume of its table `vd` is being migrated: whoever does
 /// that may need the workspace now.
 pub fn is_scratch_in_use(guid: &Guid, vd: &[u8], layout: &Layout) -> bool {

@@ -234,7 +234,7 @@ withheld() {
   dd if=/dev/emd0 of=/run/$name bs=64k iflag=direct status=none
   wait_for 10 emd_is_clean $name
   bad $name 1 $((members == 2 ? 100 : 10)) 3
-  emdadm fail emd0 "${DISKS[0]}"
+  emdadm fail emd0 "$(emd_member_device $name 0)"
   wait_for 10 emd_is $name degraded
   expect "a spare" emdadm add emd0 "${DISKS[4]}"
   wait_for 30 is_withheld
