@@ -270,8 +270,8 @@ pub trait MetadataSet: Send + Sync {
         true
     }
 
-    /// Whether what the model has as bad on `disk` is still known after a restart. Where it is not, a rebuild
-    /// that left such a range must not be recorded as done: the range would be read as if it held data.
+    /// Whether what the model has as bad on `disk` is still known after a restart, to all who may use the set then. Where it
+    /// is not, a rebuild that left such a range must not be recorded as done: the range would be read as if it held data.
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;
 
     /// Whether how far a resync of `volume` got is still known after a restart. Where it is not, one after a crash stays

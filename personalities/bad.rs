@@ -9,9 +9,11 @@
 //! write that filled it is acknowledged, and after what was written is on the medium.
 //!
 //! Where the metadata has no place for a new range, it is known here only ([`BadSpots::unkept_from`]): then
-//! nothing may be recorded that would have the member read there after a restart.
+//! nothing may be recorded that would have the member read there after a restart. The same holds for ranges
+//! on record where others who read that metadata know nothing of them.
 
-use crate::model::{BadRange, Checked, Event, Member, Set, Slot};
+use crate::model::{BadRange, Checked, DiskIndex, Event, Member, Set, Slot};
+use crate::personalities::Mask;
 use kernel::prelude::*;
 
 /// Most ranges of an array, and most changes that wait to be recorded.
@@ -119,10 +121,17 @@ pub fn known(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec
     Ok(spots)
 }
 
+/// The members whose ranges do not count as kept, though the metadata may have them: those on disks that `keeps` is false of.
+pub fn unkept(members: &[Member], keeps: impl Fn(DiskIndex) -> bool) -> Mask {
+    let members = (0u16..).zip(members.iter());
+    let unkept = members.filter(|(_, member)| member.disk.is_some_and(|disk| !keeps(disk)));
+    unkept.fold(Mask::EMPTY, |mask, (slot, _)| mask.with(slot))
+}
+
 /// One that is known.
 struct Known {
     at: BadSpot,
-    /// The metadata has no place for it.
+    /// The metadata has no place for it, or not where all who read it look.
     unkept: bool,
 }
 
@@ -134,11 +143,12 @@ pub struct BadSpots {
 }
 
 impl BadSpots {
-    /// Those that are known. Allocates room for more; fails with `ENOMEM` only.
-    pub fn new(known: &[BadSpot]) -> Result<Self> {
+    /// Those that are known; what the metadata says of the members in `unkept` does not count as kept. Allocates room for
+    /// more; fails with `ENOMEM` only.
+    pub fn new(known: &[BadSpot], unkept: Mask) -> Result<Self> {
         let mut spots = KVec::with_capacity(RANGES_MAX, GFP_KERNEL)?;
         for &at in known.iter().take(RANGES_MAX) {
-            let unkept = false;
+            let unkept = unkept.contains(at.slot);
             spots.push(Known { at, unkept }, GFP_KERNEL)?;
         }
         Ok(Self {

@@ -7,6 +7,7 @@ use super::create::{new_disk_guid, new_reference};
 use super::home::Home;
 use super::layout::*;
 use super::model::{disk_state, volume_state};
+use super::probe::Which;
 use super::set::{ddf_time, DdfSet, DiskMeta, Leaving};
 use super::tables;
 use crate::model::{
@@ -430,12 +431,16 @@ impl DdfSet {
         }
         let kind = self.disk_type(disk);
         let spare_for = self.disk_meta(disk).and_then(|meta| meta.spare_for);
-        let guid = new_disk_guid(self, facts, Some(disk), context);
+        // What counts has to be known to disks that have nothing of this update, if it is cut.
+        let kept = self.pde(disk).map(|entry| entry.guid());
+        let kept = kept.filter(|guid| counts && !guid_unused(guid));
+        let guid = kept.unwrap_or_else(|| new_disk_guid(self, facts, Some(disk), context));
         let reference = new_reference(self, context, u64::from(disk));
         let mut home = self.fresh_home(facts, &guid, reference)?;
         home.holds_data = counts;
         let usable = self.usable_blocks(&home);
         if counts {
+            check_two_copies(&home)?;
             self.check_kept(disk, usable.saturating_mul(self.layout.block_sectors()))?;
         }
         self.reserve_plan()?;
@@ -534,6 +539,18 @@ impl DdfSet {
             ((kind & !pde::ACTIVE) | bit, state)
         });
         self.refresh_role(disk);
+    }
+}
+
+/// Refuses to reinstate a disk that has room for one copy of its metadata. Its new reference and the data that counts have to be
+/// known at any time: torn in the midst of its only copy it would be no disk of the set any more.
+fn check_two_copies(home: &Home) -> Checked {
+    match home.copy(Which::Secondary) {
+        Some(_) => Ok(()),
+        None => Err(reason!(
+            EOPNOTSUPP,
+            "the set's disks keep one copy of their metadata: were power cut while it is written, this disk would be lost"
+        )),
     }
 }
 

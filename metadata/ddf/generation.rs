@@ -7,11 +7,11 @@
 use super::assemble::Reader;
 use super::config::{self, Record};
 use super::layout::*;
-use super::log_place::is_ours;
+use super::log_place::{is_ours, keeps_order};
 use super::probe::{CopyView, Found};
 use super::read_volumes::recorded_state;
 use super::tables;
-use crate::model::{Checked, DiskIndex, DiskState, MemberState};
+use crate::model::{Checked, DiskIndex, DiskState, MemberState, DISKS_MAX};
 use crate::personalities::{for_level, Health, Mask};
 use kernel::prelude::*;
 
@@ -136,8 +136,35 @@ fn is_outvoted(found: &[Found<'_>], disk: &Found<'_>) -> bool {
         .any(|theirs| theirs.intact && calls_lost(theirs, mine) && !calls_lost(mine, theirs))
 }
 
+/// Which older disks are members that work by the tables of some disk of `generation`, by place in `found`. If another one of
+/// that generation calls such a disk lost, it is: that is recorded before anything is written without it, and nobody records it
+/// of a disk that is in use. So on sets that EMD runs like its own; of others' nothing is said.
+///
+/// Generations are numbers (see `is_outvoted`): a disk that was being reinstated had all of an update, and the others nothing
+/// of it. One of them went on alone, with the same number.
+fn disputed(found: &[Found<'_>], generation: u32) -> [bool; DISKS_MAX] {
+    let mut disputed = [false; DISKS_MAX];
+    for (old, flag) in found.iter().zip(disputed.iter_mut()) {
+        let Some(theirs) = old.best().filter(|_| old.generation() < generation) else {
+            continue;
+        };
+        *flag = keeps_order(&theirs.head.guid)
+            && found
+                .iter()
+                .filter(|disk| disk.generation() == generation)
+                .filter_map(Found::best)
+                .any(|copy| copy.intact && !copy.head.open && calls_member(copy, theirs));
+    }
+    disputed
+}
+
 /// The disk whose tables are used.
 pub(super) fn freshest(found: &[Found<'_>], generation: u32) -> usize {
+    let disputed = disputed(found, generation);
+    let knows_loss = |copy: &CopyView<'_>| {
+        let mut olds = found.iter().zip(disputed.iter()).filter(|(_, flag)| **flag);
+        olds.any(|(old, _)| old.best().is_some_and(|old| calls_lost(copy, old)))
+    };
     let key = |disk: &Found<'_>| {
         let copy = disk.best();
         (
@@ -145,6 +172,7 @@ pub(super) fn freshest(found: &[Found<'_>], generation: u32) -> usize {
             copy.is_some_and(|copy| copy.intact),
             !is_outvoted(found, disk),
             copy.is_some_and(|copy| !copy.head.open),
+            copy.is_some_and(knows_loss),
             copy.map_or(0, newest_record),
         )
     };

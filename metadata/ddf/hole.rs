@@ -12,7 +12,7 @@ use super::layout::*;
 use super::log_read::Section;
 use super::set::DdfSet;
 use super::vendor_log::{Kind, Plan};
-use crate::model::{Checked, Context, CrashPolicy, HoleLog, Slot, VolumeIndex};
+use crate::model::{Checked, Context, CrashPolicy, DiskIndex, HoleLog, Slot, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -157,21 +157,27 @@ impl DdfSet {
         Ok(())
     }
 
+    /// Whether metadata is written to `disk`, and it has no place for rings.
+    pub fn lacks_rings(&self, disk: DiskIndex) -> bool {
+        self.home(disk).is_some_and(|home| {
+            let section = home.vendor.as_ref();
+            section.is_none_or(|section| section.rings.is_none())
+        })
+    }
+
+    /// A disk of `volume` that [lacks rings](Self::lacks_rings). There is no log then: entries would have no place there.
+    fn member_without_ring(&self, volume: VolumeIndex) -> Option<DiskIndex> {
+        let members = self.set.volume(volume)?.members.iter();
+        let mut disks = members.filter_map(|member| member.disk);
+        disks.find(|&disk| self.lacks_rings(disk))
+    }
+
     /// The number of rings that no other volume has, and that all disks of `volume` have a place for.
     fn free_ring(&self, volume: VolumeIndex) -> Checked<u16> {
-        let model = self.live_volume(volume)?;
-        let without = model
-            .members
-            .iter()
-            .filter_map(|member| member.disk)
-            .find(|&disk| {
-                let section = self.home(disk).and_then(|home| home.vendor.as_ref());
-                section.is_some_and(|section| section.rings.is_none())
-            });
-        if let Some(disk) = without {
+        if let Some(disk) = self.member_without_ring(volume) {
             return Err(reason!(
                 EOPNOTSUPP,
-                "disk {disk} has no place for a log: the set was made by an older EMD"
+                "disk {disk} has no place for a log: an older EMD or somebody else laid it out"
             ));
         }
         let is_taken = |ring: u16| {
@@ -231,14 +237,15 @@ impl DdfSet {
     }
 
     /// Reads what the chosen block of marks says of a volume's log. When the disks' records do not count, only
-    /// the policy is taken over, from whichever disk has one.
+    /// the policy is taken over, from whichever disk has one. Where a member has no place for a ring there is no log,
+    /// whatever they say.
     #[inline(never)]
-    pub fn read_hole(&mut self, volume: VolumeIndex, others: &[Section<'_>]) {
+    pub fn read_hole(&mut self, volume: VolumeIndex, others: &[Section<'_>]) -> Checked {
         let layout = self.layout;
         let meta = self.volumes.get(usize::from(volume));
         let place = meta.and_then(|meta| Some((meta.guid, meta.log_slot?)));
         let (Some((guid, slot)), Some(log)) = (place, self.log.as_ref()) else {
-            return;
+            return Ok(());
         };
         let (policy, hole) = if others.iter().any(|section| section.counts) {
             HoleMeta::read(&layout, log.block(log.plan.marks(slot)))
@@ -263,11 +270,22 @@ impl DdfSet {
             let before = self.volumes.get(..usize::from(volume)).unwrap_or(&[]);
             before.iter().any(|other| other.hole.ring == Some(ring))
         });
+        let without = self.member_without_ring(volume);
+        let without = without.filter(|_| hole.ring.is_some());
+        if let Some(disk) = without {
+            super::assemble::note(
+                &mut self.set.notes,
+                format_args!(
+                    "volume {volume} has no log any more: disk {disk} has no place for the log"
+                ),
+            )?;
+        }
         // Two volumes cannot have one ring; nobody writes that.
-        let (policy, hole) = match taken {
+        let (policy, hole) = match taken || without.is_some() {
             true => Default::default(),
             false => (policy, hole),
         };
         let _ = self.keep_hole(volume, policy, hole);
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! blocks. Nothing here allocates, but for a new volume's region log.
 
 use super::layout::*;
+use super::log_place::is_ours;
 use super::set::DdfSet;
 use super::vendor_log::{set_bit, Kind, VendorLog, NO_MARK};
 use crate::model::{
@@ -237,13 +238,18 @@ impl DdfSet {
         Ok(())
     }
 
-    /// Whether the records have all that is bad on a disk; [`crate::metadata::MetadataSet::keeps_bad_ranges`].
+    /// Whether the records have all that is bad on a disk, and all who use the set read them;
+    /// [`crate::metadata::MetadataSet::keeps_bad_ranges`]. mdadm knows nothing of them: to it, a member of one of its own sets
+    /// that counts as rebuilt holds data everywhere.
     pub fn has_recorded_bad_ranges(&self, disk: DiskIndex) -> bool {
         let (Some(log), Some(meta)) = (&self.log, self.disk_meta(disk)) else {
             return false;
         };
-        self.missing_ranges(log, None)
-            .all(|(reference, ..)| reference != meta.reference)
+        let is_ours = is_ours(&get_guid(&self.template, header::GUID));
+        is_ours
+            && self
+                .missing_ranges(log, None)
+                .all(|(reference, ..)| reference != meta.reference)
     }
 
     /// Forgets the bad ranges of a disk, or of a stretch of it, that holds nothing any more. It is

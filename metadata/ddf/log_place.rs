@@ -9,11 +9,13 @@
 //! | others | none: section and workspace are theirs |
 //!
 //! The workspace is scratch for what a controller does to volumes (SNIA DDF 2.0, 4.2.1, "Workspace_LBA"). mdadm
-//! (`super-ddf.c`) writes the fields and never uses it. Both kinds of place lie behind the first copy of the metadata, where
+//! (`super-ddf.c`) writes the fields and never uses it. A controller that was given the set may: so there are no records as
+//! long as a volume is being migrated. Both kinds of place lie behind the first copy of the metadata, where
 //! no volume can have data.
 
 use super::layout::*;
 use super::probe::Found;
+use super::tables;
 use super::vendor_log::Plan;
 
 /// Who made a set, where EMD's records are concerned.
@@ -45,6 +47,19 @@ impl Maker {
 /// Whether a group was made by EMD, so that the vendor log is EMD's.
 pub fn is_ours(guid: &Guid) -> bool {
     guid.starts_with(super::create::VENDOR)
+}
+
+/// Whether all who use a group record losses before they write without a disk, as EMD and mdadm do.
+pub fn keeps_order(guid: &Guid) -> bool {
+    Maker::of(guid) != Maker::Other
+}
+
+/// Whether the records of the set `guid` lie in the workspace, and a volume of its table `vd` is being migrated: whoever does
+/// that may need the workspace now.
+pub fn is_scratch_in_use(guid: &Guid, vd: &[u8], layout: &Layout) -> bool {
+    let entries = (0..layout.vd_entries).map(|index| tables::entry(vd, layout.endian, index));
+    let mut used = entries.filter(tables::Entry::used);
+    Maker::of(guid) == Maker::Mdadm && used.any(|entry| entry.volume_state() & vde::MORPHING != 0)
 }
 
 /// Room for EMD's records on a disk.

@@ -12,7 +12,7 @@
 
 use super::assemble::Reader;
 use super::layout::*;
-use super::log_place::room_on;
+use super::log_place::{is_scratch_in_use, room_on};
 use super::probe::Found;
 use super::set::state_of;
 use super::vendor_log::{
@@ -77,6 +77,12 @@ impl Reader<'_> {
         let layout = self.set.layout;
         let plan = Plan::new(layout.block_bytes);
         let now = self.set.token;
+        let guid = get_guid(&self.set.template, header::GUID);
+        if is_scratch_in_use(&guid, &self.set.vd, &layout) {
+            return self.note(format_args!(
+                "a volume is being migrated, which may need the place of EMD's own records: there are none meanwhile"
+            ));
+        }
         for at in 0..self.found.len() {
             let Some(index) = self.disk_of.get(at).copied().flatten() else {
                 continue;
@@ -300,7 +306,7 @@ impl Reader<'_> {
                 sections.push(section, GFP_KERNEL)?;
             }
         }
-        self.set.read_hole(volume, &sections);
+        self.set.read_hole(volume, &sections)?;
         if let Some(model) = self.set.set.volumes.get_mut(usize::from(volume)) {
             model.regions = Some(log);
         }

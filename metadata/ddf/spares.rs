@@ -248,6 +248,13 @@ impl DdfSet {
             ));
         }
         self.check_partition(disk)?;
+        let has_log = |meta: &super::set::VolumeMeta| meta.hole.ring.is_some();
+        if self.volume_meta(volume).is_some_and(has_log) && self.lacks_rings(disk) {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "disk {disk} has no place for the log of volume {volume}"
+            ));
+        }
         let chunk = u64::from(model.shape.chunk_sectors);
         self.first_fit(disk, model.shape.member_sectors, chunk)
             .ok_or_else(|| {

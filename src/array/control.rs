@@ -67,6 +67,8 @@ pub struct ArrayParams {
     pub regions: Option<Regions>,
     /// What is known to be bad on the members.
     pub bad: KVec<BadSpot>,
+    /// Of which members that does not count as kept: their rebuilds are not done before it was written.
+    pub bad_unkept: Mask,
     /// The write-hole log, when there is one.
     pub hole: Option<HoleParams>,
     /// No writes.
@@ -113,7 +115,7 @@ impl Array {
         };
         let mismatches = Ranges::new()?;
         let to_repair = Ranges::new()?;
-        let bad = BadSpots::new(&params.bad)?;
+        let bad = BadSpots::new(&params.bad, params.bad_unkept)?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
         let ops = KBox::pin_init(lane_op::OpPool::new(op_kind)?, GFP_KERNEL)?;

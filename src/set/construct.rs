@@ -151,13 +151,16 @@ impl Inner {
             members.push(member, GFP_KERNEL)?;
             rebuilt.push(done_sectors)?;
         }
-        let hole = self.hole_params(index);
+        let read_only = matches!(volume.access, Access::ReadOnly(_));
+        let hole = self.hole_params(index).filter(|_| !read_only);
+        if hole.is_some() {
+            check_log_places(&members)?;
+        }
         let unsynced_from = match volume.consistency {
             Consistency::Initialising { done_sectors } if redundant => Some(done_sectors),
             Consistency::Dirty if redundant && !is_trusted => Some(0),
             _ => None,
         };
-        let read_only = matches!(volume.access, Access::ReadOnly(_));
         let params = ArrayParams {
             number: number.get(),
             geometry,
@@ -172,7 +175,11 @@ impl Inner {
             dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
             regions,
             bad: bad::known(set, &volume.members, volume.shape.member_sectors)?,
-            hole: hole.filter(|_| !read_only),
+            bad_unkept: bad::unkept(&volume.members, |disk| {
+                let metadata = self.metadata.as_ref();
+                metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(disk))
+            }),
+            hole,
             read_only,
             notify: bell,
         };
@@ -246,6 +253,7 @@ impl Inner {
             dirty: true,
             regions: None,
             bad: bad::known(set, &table, u64::MAX)?,
+            bad_unkept: Mask::EMPTY,
             hole: None,
             read_only,
             notify: bell,
@@ -258,5 +266,16 @@ impl Inner {
             trust: Trust::FULL,
             resync_from_sectors: None,
         })
+    }
+}
+
+/// Refuses where a member of an array with a log has no place for it: its entries would be written over what is at the start
+/// of the disk.
+fn check_log_places(members: &[Option<MemberSlot>]) -> Checked {
+    let mut members = (0u16..).zip(members.iter());
+    let without = members.find(|(_, member)| member.as_ref().is_some_and(|at| at.log_sector == 0));
+    match without {
+        Some((slot, _)) => Err(super::hole::no_log_place(slot)),
+        None => Ok(()),
     }
 }

@@ -17,7 +17,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::checksum;
 use crate::metadata::ppl;
 use crate::model::{
-    Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Slot, VolumeIndex,
+    Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Reason, Slot, VolumeIndex,
 };
 use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
@@ -133,6 +133,14 @@ impl Inner {
         tell(volume, stretches.len());
         Ok(true)
     }
+}
+
+/// Why a member cannot be used in an array with a log.
+pub(super) fn no_log_place(slot: Slot) -> Reason {
+    reason!(
+        EOPNOTSUPP,
+        "the disk in slot {slot} has no place for the log"
+    )
 }
 
 /// Says what came of a replay.
@@ -505,12 +513,7 @@ impl Inner {
         device
             .filter(|_| first > 0)
             .map(|device| (device, first))
-            .ok_or_else(|| {
-                reason!(
-                    EOPNOTSUPP,
-                    "the disk in slot {slot} has no place for the log"
-                )
-            })
+            .ok_or_else(|| no_log_place(slot))
     }
 
     /// Writes `bytes`, or zeros where there are none, to the sectors from `first` to `end` of a log, and flushes.

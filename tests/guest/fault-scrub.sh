@@ -175,6 +175,8 @@ boot_1() {
 
   step "the metadata has no place for bad ranges"
   withheld asr raid1 -n m
+  # It has one, of which mdadm knows nothing.
+  withheld mdadm raid1
   ! whole || withheld md-0.90 raid5 --chunk 16K
 }
 
@@ -215,20 +217,24 @@ healed_at_once() {
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
 }
 
-# withheld FORMAT LEVEL OPTION...: of two or three members; the first is lost, the second has sectors that cannot be read.
+# withheld FORMAT LEVEL OPTION...: of two or three members; the first is lost, the second has sectors that cannot be read. FORMAT mdadm: DDF, made by mdadm.
 withheld() {
   local format=$1 level=$2 name=emd0 members=2 wanted=(100 101 102) first=96 count=8
   shift 2
   [[ $level == raid1 ]] || members=3 wanted=(10 11 12 42 43 44) first=0 count=64
   step "$format: a rebuild that does not count as done"
-  expect "created" emdadm create -e "$format" -l "$level" --size 1M --assume-clean --force "$@" "${DISKS[@]:0:members}"
+  if [[ $format == mdadm ]]; then
+    made_by_mdadm
+  else
+    expect "created" emdadm create -e "$format" -l "$level" --size 1M --assume-clean --force "$@" "${DISKS[@]:0:members}"
+  fi
   wait_for 20 emd_node $name
   fill /dev/emd0 8 >/run/sum
   SUMS[$name]=$(</run/sum)
   dd if=/dev/emd0 of=/run/$name bs=64k iflag=direct status=none
   wait_for 10 emd_is_clean $name
   bad $name 1 $((members == 2 ? 100 : 10)) 3
-  emdadm fail emd0 "${DISKS[0]}"
+  emdadm fail emd0 "$(emd_member_device $name 0)"
   wait_for 10 emd_is $name degraded
   expect "a spare" emdadm add emd0 "${DISKS[4]}"
   wait_for 30 is_withheld
@@ -248,6 +254,16 @@ withheld() {
   right $name
   expect_no_emd_task
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+}
+
+# A mirror of the first two disks.
+made_by_mdadm() {
+  rmmod emd
+  modprobe raid1
+  expect "a container" mdadm -CR /dev/md/ddf -e ddf -n 2 "${DISKS[@]:0:2}"
+  md_create m 1 2 1M --assume-clean
+  md_stop
+  emd_load
 }
 
 # The rebuild has ended, people know why it does not count, and it does not begin anew.

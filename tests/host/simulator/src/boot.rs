@@ -12,7 +12,7 @@ use crate::worker::{Action, Step};
 use emd_core::model::{
     Access, Consistency, DiskIndex, DiskState, Event, HoleLog, MemberState, Slot,
 };
-use emd_core::personalities::bad::BadSpots;
+use emd_core::personalities::bad::{self, BadSpots};
 use emd_core::personalities::rebuild::{Late, Marks, Trust};
 use emd_core::personalities::regions::Regions;
 use emd_core::personalities::{Health, Mask};
@@ -250,7 +250,11 @@ impl Sim {
         let regions = volume.regions.as_ref().filter(|_| self.is_redundant());
         let regions = regions.map(Regions::new).transpose();
         let regions = regions.expect("memory for the regions");
-        let bad = BadSpots::new(&self.known_holes()).expect("memory for the bad ranges");
+        let set = self.set.as_ref();
+        let unkept = bad::unkept(&members, |disk| {
+            set.is_some_and(|set| set.keeps_bad_ranges(disk))
+        });
+        let bad = BadSpots::new(&self.known_holes(), unkept).expect("memory for the bad ranges");
         let trust = match self.has(Mistake::MarksBelieved) {
             true => Trust::FULL,
             false => Trust::at_start(&self.geometry, consistency, regions.as_ref()),

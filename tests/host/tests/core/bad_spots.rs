@@ -4,6 +4,7 @@
 
 use emd_core::model::{BadRange, Event, Member, MemberState};
 use emd_core::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
+use emd_core::personalities::Mask;
 
 fn spot(slot: u16, first: u64, sectors: u64) -> BadSpot {
     BadSpot {
@@ -32,7 +33,7 @@ fn changes(spots: &mut BadSpots) -> Vec<BadChange> {
 
 #[test]
 fn what_is_added_is_bad_until_it_is_cleared() {
-    let mut spots = BadSpots::new(&[spot(1, 8, 4)]).unwrap();
+    let mut spots = BadSpots::new(&[spot(1, 8, 4)], Mask::EMPTY).unwrap();
     assert!(spots.add(spot(0, 8, 1)) && spots.add(spot(0, 9, 1)) && spots.add(spot(0, 20, 2)));
     assert_eq!(bad(&spots, 0), [8, 9, 20, 21]);
     assert_eq!(bad(&spots, 1), [8, 9, 10, 11]);
@@ -50,7 +51,7 @@ fn what_is_added_is_bad_until_it_is_cleared() {
 
 #[test]
 fn changes_are_told_once_and_in_order() {
-    let mut spots = BadSpots::new(&[spot(1, 8, 4)]).unwrap();
+    let mut spots = BadSpots::new(&[spot(1, 8, 4)], Mask::EMPTY).unwrap();
     assert_eq!(changes(&mut spots), [], "what was on record is");
     assert!(spots.add(spot(1, 9, 2)), "known");
     assert!(spots.add(spot(0, 3, 1)));
@@ -67,7 +68,7 @@ fn changes_are_told_once_and_in_order() {
 /// Who changes more than can be kept hears of it, and nothing is lost.
 #[test]
 fn there_is_an_end_to_it() {
-    let mut spots = BadSpots::new(&[]).unwrap();
+    let mut spots = BadSpots::new(&[], Mask::EMPTY).unwrap();
     let taken = (0..2000)
         .take_while(|&n| spots.add(spot(0, 2 * n, 1)))
         .count();
@@ -83,7 +84,7 @@ fn there_is_an_end_to_it() {
 /// time on two members.
 #[test]
 fn what_is_met_with_in_pieces_is_recorded_in_few() {
-    let mut spots = BadSpots::new(&[]).unwrap();
+    let mut spots = BadSpots::new(&[], Mask::EMPTY).unwrap();
     for is_added in [true, false] {
         for block in 0..128 {
             for lane in 0..16 {
@@ -114,7 +115,7 @@ fn what_is_met_with_in_pieces_is_recorded_in_few() {
 /// What is on its way into the metadata does not change, and nothing gets ahead of what became bad in between.
 #[test]
 fn what_is_cleared_is_not_joined_across_what_became_bad() {
-    let mut spots = BadSpots::new(&[spot(0, 0, 32), spot(1, 0, 8)]).unwrap();
+    let mut spots = BadSpots::new(&[spot(0, 0, 32), spot(1, 0, 8)], Mask::EMPTY).unwrap();
     for first in [0, 8] {
         assert_eq!(spots.clear(spot(0, first, 8)), Clearing::Done);
     }
@@ -138,7 +139,7 @@ fn what_is_cleared_is_not_joined_across_what_became_bad() {
 /// What was written and then not flushed is bad again, and what is written there once more is a change again.
 #[test]
 fn what_did_not_get_to_the_medium_is_bad_as_before() {
-    let mut spots = BadSpots::new(&[spot(0, 8, 4)]).unwrap();
+    let mut spots = BadSpots::new(&[spot(0, 8, 4)], Mask::EMPTY).unwrap();
     assert_eq!(spots.clear(spot(0, 8, 2)), Clearing::Done);
     assert_eq!(bad(&spots, 0), [10, 11]);
     assert!(spots.change_failed());
@@ -180,4 +181,27 @@ fn a_change_is_recorded_of_the_disk_that_is_there() {
     ));
     assert!(event(BadChange::Added(spot(1, 3, 2))).is_none());
     assert!(event(BadChange::Added(spot(2, 3, 2))).is_none());
+}
+
+/// What was on record before a restart, on a member whose metadata others read who know nothing of it: it is bad, and a
+/// rebuild that comes by there again does not count as done.
+#[test]
+fn what_does_not_count_as_kept_is_not_after_a_restart() {
+    let known = [spot(0, 4, 4), spot(1, 8, 4), spot(1, 20, 4), spot(2, 0, 1)];
+    let mut spots = BadSpots::new(&known, Mask::single(1)).unwrap();
+    assert_eq!(spots.unkept_from(0), None);
+    assert_eq!(spots.unkept_from(1), Some(8));
+    assert_eq!(spots.unkept_from(2), None);
+    // The rebuild meets it once more.
+    assert!(spots.add(spot(1, 8, 4)) && spots.add(spot(0, 5, 1)));
+    assert_eq!(spots.change(), None, "it is on record");
+    assert_eq!(spots.unkept_from(1), Some(8));
+    // Written, a part first.
+    assert_eq!(spots.clear(spot(1, 8, 2)), Clearing::Done);
+    assert_eq!(spots.unkept_from(1), Some(10));
+    assert_eq!(spots.clear(spot(1, 10, 2)), Clearing::Done);
+    assert_eq!(spots.unkept_from(1), Some(20));
+    assert_eq!(spots.clear(spot(1, 18, 8)), Clearing::Done);
+    assert_eq!(spots.unkept_from(1), None);
+    assert_eq!(spots.unkept_from(0), None);
 }

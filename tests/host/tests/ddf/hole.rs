@@ -3,7 +3,7 @@
 //! The log of partial parity of EMD's own sets: it is put on, kept up, changed and taken off, and power goes anywhere in
 //! between.
 
-use crate::ddf_common::records::{bump, clean, reopened};
+use crate::ddf_common::records::{bump, clean, drop_section, reopened};
 use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{open, writes};
 use emd_core::metadata::ddf::hole::{RINGS, RING_UNITS};
@@ -225,6 +225,77 @@ fn what_others_wrote_over_does_not_count() {
     world.apply(&Event::HoleLogStarted(0));
     let next = session(&reopened(&world.disks), 0);
     assert!(next.is_some() && next != first);
+}
+
+/// A disk without EMD's section has no ring. Where one of the members is such a disk, there is no log, whatever the others say:
+/// its entries would be written over what the disk holds.
+#[test]
+fn a_member_without_a_ring() {
+    for without in 0..3 {
+        // It is not put on.
+        let world = clean(Level::Raid5, 3, 512);
+        let mut disks = world.disks.clone();
+        drop_section(&world.set, &mut disks, without);
+        let mut before = World::new(open(&disks).unwrap(), disks, share(6));
+        let why = before.refuse(&Event::CrashPolicySet(0, CrashPolicy::Log));
+        assert!(why.contains("no place for a log"), "{without}: {why}");
+        assert_eq!(before.set.hole_log(0), None);
+
+        // It does not stay; what was chosen before is said.
+        let mut world = clean(Level::Raid5, 3, 512);
+        world.apply(&Event::CrashPolicySet(0, CrashPolicy::Log));
+        world.apply(&Event::HoleLogStarted(0));
+        world.apply(&Event::Dirty(0));
+        for others in [0, 1] {
+            let mut disks = world.disks.clone();
+            drop_section(&world.set, &mut disks, without);
+            if others > 0 {
+                bump(&world.set, &mut disks, others);
+            }
+            let set = open(&disks).unwrap();
+            let at = format!("{without}, {others} updates by others");
+            assert_eq!(set.hole_log(0), None, "{at}");
+            let volume = set.set().volume(0).unwrap();
+            assert_eq!(volume.crash_policy, CrashPolicy::Resync, "{at}");
+            assert_eq!(volume.consistency, Consistency::Dirty, "{at}");
+            let mut notes = set.set().notes.iter();
+            assert!(
+                notes.any(|note| note.as_str().contains("no place for the log")),
+                "{at}"
+            );
+            // It goes on without one.
+            let mut world = World::new(set, disks, share(3));
+            world.apply(&Event::Clean(0));
+            world.refuse(&Event::HoleLogStarted(0));
+            world.apply(&Event::DiskFailed(without));
+            // Its place has nobody in it who lacks a ring.
+            world.apply(&Event::CrashPolicySet(0, CrashPolicy::Log));
+        }
+    }
+}
+
+/// A spare without a ring takes no place in a volume with a log, and any place once there is none.
+#[test]
+fn a_spare_without_a_ring() {
+    let mut world = clean(Level::Raid5, 3, 512);
+    let spare = world.add(128, SpareRole::Global);
+    let mut disks = world.disks.clone();
+    drop_section(&world.set, &mut disks, spare);
+    let mut world = World::new(open(&disks).unwrap(), disks, share(6));
+    world.apply(&Event::CrashPolicySet(0, CrashPolicy::Log));
+    world.apply(&Event::HoleLogStarted(0));
+    world.apply(&Event::DiskFailed(1));
+    let event = Event::SpareActivated {
+        volume: 0,
+        slot: 1,
+        disk: spare,
+    };
+    let why = world.refuse(&event);
+    assert!(why.contains("no place for the log"), "{why}");
+    world.apply(&Event::CrashPolicySet(0, CrashPolicy::Resync));
+    world.apply(&event);
+    let why = world.refuse(&Event::CrashPolicySet(0, CrashPolicy::Log));
+    assert!(why.contains("no place for a log"), "{why}");
 }
 
 #[test]

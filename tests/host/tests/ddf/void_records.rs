@@ -3,16 +3,21 @@
 //! EMD's own records that are damaged, missing, or of a state that somebody else has changed since:
 //! what they say counts for nothing, on the safe side.
 
-use crate::ddf_common::records::{all, bump, clean, dirty, mark, reopened, unmark};
+use crate::ddf_common::damage::edited;
+use crate::ddf_common::records::{all, bump, clean, dirty, drop_section, mark, reopened, unmark};
 use crate::ddf_common::world::{spec, World};
 use crate::ddf_common::{
     assert_same, blanks, carry_out, context, open, open_keyed, show, writes, Random,
 };
 use emd_core::metadata::ddf::hole::section_blocks;
+use emd_core::metadata::ddf::layout::{vde, Section, TABLE_HEAD};
 use emd_core::metadata::ddf::vendor_log::Plan;
 use emd_core::metadata::ddf::DdfSet;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, Consistency, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{
+    Access, BadRange, Consistency, CrashPolicy, Event, Level, MemberState, SpareRole, Text,
+    VolumeSpec,
+};
 use host_tests::samples::{load, Disk};
 
 /// Somebody else's update makes all of it void: any region may have been written, no mark is true.
@@ -286,7 +291,10 @@ fn sets_of_mdadms_have_them_in_the_workspace() {
             before,
             "{case}: headers are not"
         );
-        assert!(set.keeps_bad_ranges(1));
+        assert!(
+            !set.keeps_bad_ranges(1),
+            "{case}: mdadm reads there as if it held data"
+        );
         let again = open(&disks).unwrap();
         assert_eq!(dirty(&again), [0], "{case}");
         assert_eq!(again.set().bad_ranges.to_vec(), [bad], "{case}");
@@ -299,6 +307,74 @@ fn sets_of_mdadms_have_them_in_the_workspace() {
     }
 }
 
+/// While a controller migrates a volume of such a set, the workspace is scratch in earnest: nothing is read from there, and
+/// nothing is written.
+#[test]
+fn the_workspace_is_anothers_while_a_volume_is_migrated() {
+    let mut disks = load("ddf/gen/raid5-la");
+    let set = open(&disks).unwrap();
+    let home = set.home(0).unwrap();
+    let section = home.vendor.as_ref().expect("a place for them").block;
+    let workspace = section..home.copies[0].unwrap();
+    let disk_count = disks.len();
+    // Two volumes in place of its one.
+    let mut world = World::new(set, disks, 0);
+    world.apply(&Event::VolumeDeleted(0));
+    let all: Vec<Option<u16>> = (0..disk_count as u16).map(Some).collect();
+    for name in ["first", "other"] {
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            size_sectors: 1024,
+            assume_clean: true,
+            ..spec(name, Level::Raid5, &all)
+        }));
+    }
+    world.set = open(&world.disks).unwrap();
+    world.apply(&Event::CrashPolicySet(1, CrashPolicy::Log));
+    world.apply(&Event::Dirty(1));
+    world.apply(&Event::RegionsDirty {
+        volume: 1,
+        first: 0,
+        count: 1,
+    });
+    disks = edited(&world.disks, &world.set, Section::Volumes, &|_, bytes| {
+        bytes[TABLE_HEAD + vde::STATE] |= vde::MORPHING;
+    });
+    let mut set = open(&disks).unwrap();
+    let [first, other] = [0, 1].map(|volume| set.set().volume(volume).unwrap().access);
+    assert!(matches!(
+        (first, other),
+        (Access::Refused(_), Access::ReadWrite)
+    ));
+    assert!(set.log.is_none());
+    assert!(set.set().volume(1).unwrap().regions.is_none());
+    assert_eq!(set.hole_log(1), None);
+    let mut notes = set.set().notes.iter();
+    assert!(notes.any(|note| note.as_str().contains("migrated")));
+    for event in [
+        Event::Clean(1),
+        Event::Dirty(1),
+        Event::DiskFailed(0),
+        Event::VolumeRenamed(1, Text::from_text("renamed")),
+    ] {
+        set.apply(&event, &context(5)).unwrap();
+        let plan = writes(&set);
+        assert!(!plan.is_empty(), "{event:?}");
+        for write in &plan {
+            let end = write.sector + write.bytes.len() as u64 / 512;
+            let apart = end <= workspace.start || workspace.end <= write.sector;
+            assert!(apart, "{event:?}: {}..{end}", write.sector);
+        }
+        carry_out(&mut disks, &plan);
+    }
+    // That is over: what was noted before says nothing of what was written meanwhile.
+    let disks = edited(&disks, &set, Section::Volumes, &|_, bytes| {
+        bytes[TABLE_HEAD + vde::STATE] &= !vde::MORPHING;
+    });
+    let set = open(&disks).unwrap();
+    let log = set.set().volume(1).unwrap().regions.as_ref().unwrap();
+    assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
+
 /// The section is taken out of the headers: the set goes on without.
 #[test]
 fn without_the_section_the_set_goes_on() {
@@ -306,15 +382,8 @@ fn without_the_section_the_set_goes_on() {
     world.apply(&Event::Dirty(0));
     world.apply(&mark(3, 1));
     let mut disks = world.disks.clone();
-    for (index, disk) in (0u16..).zip(disks.iter_mut()) {
-        let home = world.set.home(index).unwrap();
-        for block in home.copies.into_iter().flatten().chain([home.anchor]) {
-            let mut header = disk.read(block, 1);
-            header[0xF8..0xFC].fill(0xFF);
-            header[0xFC..0x100].fill(0);
-            home.layout.crc.seal(&mut header, home.layout.endian);
-            disk.write(block, &header);
-        }
+    for index in 0..2 {
+        drop_section(&world.set, &mut disks, index);
     }
     let mut set = open(&disks).unwrap();
     let volume = set.set().volume(0).unwrap();

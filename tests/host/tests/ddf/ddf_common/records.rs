@@ -70,3 +70,16 @@ pub fn bump(set: &DdfSet, disks: &mut [Disk], by: u32) {
         }
     }
 }
+
+/// Takes EMD's section out of the headers of disk `index`, as on a disk whose headers somebody else made.
+pub fn drop_section(set: &DdfSet, disks: &mut [Disk], index: u16) {
+    let home = set.home(index).unwrap();
+    let disk = &mut disks[usize::from(index)];
+    for block in home.copies.into_iter().flatten().chain([home.anchor]) {
+        let mut header = disk.read(block, 1);
+        header[0xF8..0xFC].fill(0xFF);
+        header[0xFC..0x100].fill(0);
+        home.layout.crc.seal(&mut header, home.layout.endian);
+        disk.write(block, &header);
+    }
+}
