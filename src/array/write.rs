@@ -143,6 +143,10 @@ impl Copier<'_> {
         if self.hand_over {
             self.held.push(piece);
             self.held_sectors = self.held_sectors.saturating_add(info.sectors);
+            // The sender begins while the rest is cut.
+            if self.held_sectors >= LARGE_SECTORS {
+                self.send_held();
+            }
         } else {
             send(pass, piece);
         }
