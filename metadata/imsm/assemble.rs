@@ -321,6 +321,15 @@ fn add_listed(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
             .and_then(|one| serial::of_disk(one.facts.serial.as_str()))
             .unwrap_or(listed);
         push_disk(set, one, serial, Some(entry), state, blocks)?;
+        if state == DiskState::Stale {
+            set.set.notes.push(
+                Text::from_fmt(format_args!(
+                    "disk {} was left out of the last updates",
+                    serial::label(&serial)
+                )),
+                GFP_KERNEL,
+            )?;
+        }
         if twice && set.frozen.is_none() {
             set.frozen = Some(reason!(
                 EINVAL,
@@ -367,6 +376,15 @@ fn add_others(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
         });
         let blocks = probe::blocks(&one.facts).map_or(0, |(blocks, _)| blocks);
         push_disk(set, Some(one), serial, None, state, blocks)?;
+        if state == DiskState::Stale {
+            set.set.notes.push(
+                Text::from_fmt(format_args!(
+                    "disk {} is not in the newest table of the set",
+                    one.facts.serial
+                )),
+                GFP_KERNEL,
+            )?;
+        }
     }
     Ok(())
 }

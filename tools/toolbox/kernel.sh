@@ -24,7 +24,7 @@ fetch() {
   apt-get -o APT::Sandbox::User=root update
   version=$(apt-cache madison "linux-source-$KERNEL_SERIES" | awk '{print $3}' | sort -V | tail -n 1)
   [[ -n $version ]] || die "no linux-source-$KERNEL_SERIES in $BACKPORTS; set KERNEL_SERIES in tools/toolbox/versions to one that is there"
-  release=$(apt-cache search --names-only "^linux-headers-${KERNEL_SERIES//./\\.}\\..*-$KERNEL_FLAVOUR\$" | awk '{print $1}' |
+  release=$(apt-cache search --names-only "^linux-headers-${KERNEL_SERIES//./\\.}\\.[^-]*-$KERNEL_FLAVOUR\$" | awk '{print $1}' |
     while read -r package; do
       if apt-cache madison "$package" | awk '{print $3}' | grep -qxF "$version"; then echo "${package#linux-headers-}"; fi
     done | head -n 1)

@@ -39,6 +39,7 @@ class Result:
     cpu_seconds: float
     reason: str = ""
     tail: list = field(default_factory=list)
+    stood_still: int = 0  # how often its machine did
 
 
 class Finished(Exception):
@@ -70,6 +71,7 @@ def run(spec, on_line=None, mode="test") -> Result:
     with (places.RUNS / f"{spec.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         started = time.monotonic()
+        stood_still = 0
         # A machine may stand still once: that is not the test's doing. What its log has is kept beside that of the next one.
         for is_last in (False, True):
             put_aside(folder)
@@ -79,13 +81,14 @@ def run(spec, on_line=None, mode="test") -> Result:
                 passed, reason = job.all_boots()
                 break
             except StoodStill as problem:
+                stood_still += 1
                 print(f"     {spec.name}: {problem}", flush=True)
                 passed, reason = False, str(problem)
                 if is_last or mode != "test":
                     break
         if passed:
             _leave_logs(folder)
-        return Result(spec.name, passed, time.monotonic() - started, job.cpu_seconds, reason, job.tail)
+        return Result(spec.name, passed, time.monotonic() - started, job.cpu_seconds, reason, job.tail, stood_still)
 
 
 def _leave_logs(folder: Path):

@@ -6,6 +6,7 @@
 use crate::imsm_common::{cases, context, open, probe, sample, writes};
 use emd_core::metadata::imsm::layout::Raw;
 use emd_core::metadata::imsm::probe::{examine, Exam};
+use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
     Access, Consistency, DiskRole, DiskState, Layout, Level, MemberState, Rotation, Volume,
@@ -324,6 +325,12 @@ fn graid_volumes_decode_to_what_graid_says() {
     );
 }
 
+/// Whether one of the set's notes, which are for people, has `words` in it.
+fn says(set: &ImsmSet, words: &str) -> bool {
+    let mut notes = set.set().notes.iter();
+    notes.any(|note| note.as_str().contains(words))
+}
+
 #[test]
 fn disks_that_were_left_out_are_told() {
     // The failed disk was replaced: the table does not name it any more.
@@ -338,6 +345,7 @@ fn disks_that_were_left_out_are_told() {
             "{case}"
         );
         assert_eq!(set.set().memberships(index).count(), 0, "{case}");
+        assert!(says(&set, "is not in the newest table"), "{case}");
         let spare = set.set().disk_by_key(disks.len() as u64 - 1).unwrap();
         assert_eq!(
             set.set().disk(spare).unwrap().role,
@@ -349,6 +357,7 @@ fn disks_that_were_left_out_are_told() {
     let set = open(&sample("gen/raid1-missing")).unwrap();
     let disk = set.set().disk_by_key(1).unwrap();
     assert_eq!(set.set().disk(disk).unwrap().state, DiskState::Stale);
+    assert!(says(&set, "was left out of the last updates"));
     let volume = set.set().volume(0).unwrap();
     assert_eq!(volume.members[0].state, MemberState::InSync);
     assert_eq!(volume.members[1].state, MemberState::Failed);
