@@ -71,6 +71,8 @@ pub struct ArrayParams {
     pub bad_unkept: Mask,
     /// The write-hole log, when there is one.
     pub hole: Option<HoleParams>,
+    /// Bytes that a logical block has at least, whatever members have; 0 where nothing says so.
+    pub block_bytes: u32,
     /// No writes.
     pub read_only: bool,
     /// Who hears of it.
@@ -86,7 +88,8 @@ const BIOS_RESERVED: u32 = 64;
 impl Array {
     /// Sets an array up. It does nothing before its disk is added.
     pub fn new(params: ArrayParams) -> Checked<Arc<Gated<Array>>> {
-        let mut block_sectors = 1;
+        // Members that join later may have blocks as large as that.
+        let mut block_sectors = (params.block_bytes / 512).max(1);
         for member in params.members.iter().flatten() {
             block_sectors = block_sectors.max(member.device.logical_block_bytes() / 512);
         }

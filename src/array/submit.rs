@@ -153,9 +153,10 @@ impl IoOwner for Array {
             }
             return;
         }
-        if is_refused && is_read {
+        if status == Status::AGAIN && is_read {
             return io.fail(status);
         }
+        // Disks whose namespace is gone say that they do not know the command: of reads that is an error like any other.
         // A copy that was not written is not the same any more, whatever the reason.
         array.table().count_error(slot, is_read);
         if !array.is_redundant() {

@@ -180,6 +180,7 @@ impl Inner {
                 metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(disk))
             }),
             hole,
+            block_bytes: volume.block_bytes,
             read_only,
             notify: bell,
         };
@@ -255,6 +256,7 @@ impl Inner {
             bad: bad::known(set, &table, u64::MAX)?,
             bad_unkept: Mask::EMPTY,
             hole: None,
+            block_bytes: volume.block_bytes,
             read_only,
             notify: bell,
         };
