@@ -8,8 +8,6 @@ use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::batch::{Batch, BatchOwner, BatchSet};
 use crate::block::bio::{IoRef, Status};
-use crate::block::context;
-use crate::block::noio::NoIo;
 use crate::block::pages::Pages;
 use crate::block::raw;
 use crate::block::syndrome::Spare;
@@ -125,14 +123,19 @@ impl_has_work! {
 }
 
 impl LaneOp {
-    fn new(kind: OpKind, flags: kernel::alloc::Flags) -> Result<Pin<KBox<Self>>> {
+    /// Without `may_wait` it takes what memory is free right now, and does not sleep.
+    fn new(kind: OpKind, may_wait: bool) -> Result<Pin<KBox<Self>>> {
+        let (flags, page_flags) = match may_wait {
+            true => (GFP_KERNEL, raw::GFP_NOIO),
+            false => (GFP_NOWAIT | __GFP_NOWARN, raw::GFP_OPPORTUNISTIC),
+        };
         let members = kind.members;
         let spare = if kind.has_q {
-            Some(Spare::alloc(raw::GFP_NOIO).ok_or(ENOMEM)?)
+            Some(Spare::alloc(page_flags).ok_or(ENOMEM)?)
         } else {
             None
         };
-        let log = OpLog::new(kind.has_log)?;
+        let log = OpLog::new(kind.has_log, page_flags)?;
         let mut buffers = KVec::with_capacity(members, flags)?;
         for _ in 0..members {
             let _ = buffers.push_within_capacity(Buffers::default());
@@ -311,7 +314,7 @@ impl OpPool {
     pub(super) fn new(kind: OpKind) -> Result<impl PinInit<Self>> {
         let mut ready = KVec::with_capacity(OPS_READY, GFP_KERNEL)?;
         for _ in 0..OPS_READY {
-            ready.push(LaneOp::new(kind, GFP_KERNEL)?, GFP_KERNEL)?;
+            ready.push(LaneOp::new(kind, true)?, GFP_KERNEL)?;
         }
         Ok(pin_init!(Self {
             ready <- kernel::new_spinlock_irq!(ready, "emd_op_pool"),
@@ -319,19 +322,11 @@ impl OpPool {
         }))
     }
 
-    /// An op; `None` when the pool is empty (and, with `may_sleep`, memory too).
-    pub(super) fn take(&self, may_sleep: bool) -> Option<Pin<KBox<LaneOp>>> {
-        if may_sleep {
-            context::may_sleep();
-        }
+    /// An op: of the pool, or a new one if there is memory for it right now. `None` when there is neither: who waits for
+    /// memory instead would wait for what those who have ops may be about to free, and not see one that comes back.
+    pub(super) fn take(&self) -> Option<Pin<KBox<LaneOp>>> {
         let ready = self.ready.lock().pop();
-        match ready {
-            None if may_sleep => {
-                let _noio = NoIo::enter();
-                LaneOp::new(self.kind, GFP_KERNEL).ok()
-            }
-            op => op,
-        }
+        ready.or_else(|| LaneOp::new(self.kind, false).ok())
     }
 
     /// Whether one is ready.

@@ -4,7 +4,7 @@
 
 use super::lane_op::Fragment;
 use super::lane_run::{self, Manner};
-use super::write::{block_of, new_op, send, Cut};
+use super::write::{block_of, new_op, send, stall, Cut};
 use super::{Array, ArrayPass};
 use crate::block::bio::{IoRef, Piece, PieceInfo, Status, UserBio};
 use crate::model::{Layout, Slot};
@@ -22,11 +22,48 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
     };
     let whole_chunk = u64::from(io.owner().geometry.chunk_sectors());
     if is_degraded && u64::from(io.sectors()) > whole_chunk {
-        return by_rects(&io, first);
+        return by_rects(&io, Some(first), 0);
     }
     spread(&io, first, |pass, place, sectors| {
         pass.read_target(place, sectors)
     });
+}
+
+/// In the cursor of a read that waits for an op: it counts rectangles. Else it counts sectors.
+const IN_RECTS: u64 = 1 << 63;
+
+/// Keeps what is left of a read until there are ops for it.
+fn stall_at(io: &IoRef<Array>, cursor: u64) {
+    io.set_cursor(cursor);
+    stall(io.clone());
+}
+
+/// Goes on with a read that waited for an op. All that is left of it goes by lanes: whoever goes on may not wait for clones,
+/// which others hold that wait for him.
+pub(super) fn resume(pass: &ArrayPass, io: &IoRef<Array>) {
+    let cursor = io.cursor();
+    if cursor & IN_RECTS != 0 {
+        return by_rects(io, None, cursor & !IN_RECTS);
+    }
+    let mut done = cursor;
+    let total = u64::from(io.sectors());
+    while done < total {
+        let sector = io.sector() + done;
+        let Some(place) = pass.locate(sector) else {
+            return io.fail(Status::IO_ERROR);
+        };
+        let info = PieceInfo {
+            slot: place.slot,
+            sector,
+            sectors: place.left_sectors.min(total - done) as u32,
+            member_sector: place.member_sector,
+        };
+        let handed_in = by_lanes(pass, io, info, false);
+        done += u64::from(handed_in);
+        if handed_in < info.sectors {
+            return stall_at(io, done);
+        }
+    }
 }
 
 /// Sends the parts of a bio to one member each: the one that `target` says, or through lanes.
@@ -57,7 +94,11 @@ pub(super) fn spread(
                 None => io.fail(Status::IO_ERROR),
             },
             None if pass.is_redundant() && io.opf() & 1 == 0 => {
-                by_lanes(pass, io, info((place.slot, place.member_sector)), false)
+                let info = info((place.slot, place.member_sector));
+                let handed_in = by_lanes(pass, io, info, false);
+                if handed_in < sectors {
+                    return stall_at(io, sector - io.sector() + u64::from(handed_in));
+                }
             }
             None => io.fail(Status::IO_ERROR),
         }
@@ -66,15 +107,22 @@ pub(super) fn spread(
 }
 
 /// Serves a large read of a degraded parity array, column by column: where a lost member is among those
-/// wanted, the others are read once, for themselves and for it.
-fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
+/// wanted, the others are read once, for themselves and for it. Without its first piece it is one that has waited, after
+/// `skip` rectangles.
+fn by_rects(io: &IoRef<Array>, first: Option<Piece<Array>>, skip: u64) {
     let pass = io.owner();
-    let mut unused = Some(first);
+    let has_waited = first.is_none();
+    let mut unused = first;
     let mut cut = Cut::new(io);
+    let mut index = 0u64;
     while let Some(rect) = cut.next(pass) {
+        index += 1;
+        if index <= skip {
+            continue;
+        }
         let wanted = rect.written(pass);
         let readable = pass.readable_in(rect.stripe, rect.column, rect.column + rect.sectors);
-        if !wanted.is_within(readable) {
+        if has_waited || !wanted.is_within(readable) {
             let Some(mut op) = new_op(
                 pass,
                 rect.stripe,
@@ -82,8 +130,7 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
                 rect.sectors,
                 Job::Read { wanted },
             ) else {
-                io.fail(Status::IO_ERROR);
-                continue;
+                return stall_at(io, IN_RECTS | (index - 1));
             };
             let body = op.as_mut().body_mut();
             body.shared = true;
@@ -110,14 +157,21 @@ fn by_rects(io: &IoRef<Array>, first: Piece<Array>) {
 }
 
 /// Serves a stretch of one member through lanes: from redundancy, or (after an error) from wherever
-/// it can be had, with the bad place written again.
-pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, after_error: bool) {
+/// it can be had, with the bad place written again. Gives how many sectors of it that was handed in for: the rest has to wait
+/// for an op.
+#[must_use]
+pub(super) fn by_lanes(
+    pass: &ArrayPass,
+    io: &IoRef<Array>,
+    info: PieceInfo,
+    after_error: bool,
+) -> u32 {
     let mut done = 0u32;
     while done < info.sectors {
         let member_sector = info.member_sector + u64::from(done);
         let Some((stripe, column)) = pass.row_at(info.slot, member_sector) else {
             io.fail(Status::IO_ERROR);
-            return;
+            return info.sectors;
         };
         let sectors = (block_of(pass, column).1 - column).min(info.sectors - done);
         let Some(mut op) = new_op(
@@ -129,9 +183,7 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
                 wanted: Mask::single(info.slot),
             },
         ) else {
-            // No memory at all, in a context that may not wait for the pool.
-            io.fail(Status::IO_ERROR);
-            return;
+            return done;
         };
         let body = op.as_mut().body_mut();
         // Where writes go around the lanes, what could not be read is written again later, by a task:
@@ -153,6 +205,7 @@ pub(super) fn by_lanes(pass: &ArrayPass, io: &IoRef<Array>, info: PieceInfo, aft
         lane_run::submit(op, Manner::Here);
         done += sectors;
     }
+    done
 }
 
 impl Array {

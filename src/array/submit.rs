@@ -331,13 +331,20 @@ impl WorkItem for Background {
         }
         loop {
             let piece = pass.waiting.lock().retry.pop();
-            let Some(piece) = piece else { break };
+            let Some(mut piece) = piece else { break };
             let io: IoRef<Array> = piece.io();
             let after_error = piece.status() != Status::INVALID;
-            read::by_lanes(&pass, &io, piece.info(), after_error);
+            let info = piece.info();
+            let handed_in = read::by_lanes(&pass, &io, info, after_error);
+            if handed_in < info.sectors {
+                piece.skip(handed_in);
+                write::wait_for_op(pass.again(), |waiting| waiting.retry.push(piece));
+                break;
+            }
         }
         while let Some(io) = stalled.pop() {
             match pass.geometry.kind() {
+                _ if io.op() == REQ_OP_READ => read::resume(&pass, &io),
                 Kind::Parity | Kind::Mirrored | Kind::Copies => write::resume(&pass, io),
                 Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
             }

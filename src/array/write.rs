@@ -8,7 +8,7 @@
 use super::lane_op::{Fragment, LaneOp};
 use super::lane_run::{self, Manner};
 use super::sender::Sender;
-use super::{Array, ArrayPass, LANE_SECTORS};
+use super::{Array, ArrayPass, Waiting, LANE_SECTORS};
 use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, ReadyPieces, Status, UserBio};
 use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH};
 use crate::model::Slot;
@@ -190,7 +190,7 @@ pub(super) fn block_of(pass: &ArrayPass, column: u32) -> (u32, u32) {
     (first, (first + LANE_SECTORS).min(pass.stripe_unit()))
 }
 
-/// A fresh op; `None` when there is neither one in the pool nor memory. Process context.
+/// A fresh op; `None` when there is neither one in the pool nor memory for another right now ([`stall`] waits for one).
 pub(super) fn new_op(
     pass: &ArrayPass,
     stripe: u64,
@@ -198,7 +198,7 @@ pub(super) fn new_op(
     sectors: u32,
     job: Job,
 ) -> Option<Pin<KBox<LaneOp>>> {
-    let mut op = pass.ops.take(true)?;
+    let mut op = pass.ops.take()?;
     let body = op.as_mut().body_mut();
     let lanes_per_unit = u64::from(pass.stripe_unit().div_ceil(LANE_SECTORS));
     body.pass = Some(pass.again());
@@ -397,11 +397,17 @@ fn next_boundary(pass: &ArrayPass, column: u32, unit: u32, from: u64, to: u64) -
 /// Keeps a bio until there are ops for it; then it is resumed. Any context.
 pub(super) fn stall(io: IoRef<Array>) {
     let pass = io.owner().again();
+    wait_for_op(pass, |waiting| waiting.stalled.push(io));
+}
+
+/// Has what `put` puts into a list looked at again when there is an op. Any context.
+pub(super) fn wait_for_op(pass: ArrayPass, put: impl FnOnce(&mut Waiting)) {
     {
         let mut waiting = pass.waiting.lock();
-        waiting.stalled.push(io);
+        put(&mut waiting);
         pass.someone_waits.store(true, Ordering::SeqCst);
     }
+    // Whoever gives one back after this sees the flag.
     if pass.ops.has_some() {
         super::submit::Background::kick(pass);
     }

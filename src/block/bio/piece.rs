@@ -217,6 +217,15 @@ impl<O: IoOwner> DonePiece<O> {
         Status(unsafe { self.bio.as_ref().bi_status })
     }
 
+    /// Its first `sectors` are dealt with.
+    pub fn skip(&mut self, sectors: u32) {
+        // SAFETY: By the type invariant `send` wrote it, and this part of the front is the piece's alone.
+        let info = unsafe { &mut (*IoSet::<O>::front(self.bio.as_ptr())).piece.info };
+        info.sector = info.sector.saturating_add(sectors.into());
+        info.member_sector = info.member_sector.saturating_add(sectors.into());
+        info.sectors = info.sectors.saturating_sub(sectors);
+    }
+
     /// Another reference to the whole.
     pub fn io(&self) -> IoRef<O> {
         // SAFETY: Our own count keeps the carrier alive.
