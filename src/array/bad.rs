@@ -3,10 +3,19 @@
 //! The bad ranges of an array that runs (`personalities/bad.rs`).
 
 use super::Array;
+use crate::block::bio::{FinishedIo, Status};
 use crate::block::gate::Gated;
 use crate::model::Slot;
 use crate::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
 use core::sync::atomic::Ordering;
+
+/// How the oldest change ended.
+struct Ended {
+    /// None is left.
+    is_last: bool,
+    /// What was written there came to nothing.
+    is_void: bool,
+}
 
 impl Array {
     /// Whether anything is bad: asked before looking closer.
@@ -102,25 +111,45 @@ impl Array {
     /// The metadata has the change that [`Array::bad_change`] gave: writes that waited for it end when
     /// it was the last.
     pub fn bad_change_recorded(this: &Gated<Self>) {
-        if this.end_bad_change(BadSpots::change_recorded) {
+        let is_last = this.end_bad_change(|bad| Ended {
+            is_last: bad.change_recorded(),
+            is_void: false,
+        });
+        if is_last {
             this.end_recorded();
         }
     }
 
     /// What was written where [`Array::bad_change`] says that it is good again does not count, and nobody else has it: it
-    /// is not known to be on the medium, or cannot be recorded. It is bad as before. Writes that wait for records end with
-    /// an error, as nobody knows which of them it was.
+    /// is not known to be on the medium, or cannot be recorded. It is bad as before. Writes that have begun and not ended
+    /// do so with an error, as nobody knows which of them it was: those that wait for records, and those that come there yet.
     pub fn bad_change_failed(this: &Gated<Self>) {
-        this.end_bad_change(BadSpots::change_failed);
+        this.end_bad_change(|bad| Ended {
+            is_last: bad.change_failed(),
+            is_void: true,
+        });
         this.fail_finished();
     }
 
-    /// The oldest change is dealt with by `end`, which says whether it was the last.
-    fn end_bad_change(&self, end: impl FnOnce(&mut BadSpots) -> bool) -> bool {
+    /// Fails a write during which a range became bad again that it may have written. To be asked when nothing is to be
+    /// recorded any more, or under `waiting`: what is in `Waiting::finished` then is failed by who tells of such a range.
+    pub(super) fn fail_if_void(&self, io: &FinishedIo<Self>) {
+        if io.epoch() != self.void_clearings.load(Ordering::Acquire) {
+            io.set_status(Status::IO_ERROR);
+        }
+    }
+
+    /// The oldest change is dealt with by `end`. Gives whether it was the last.
+    fn end_bad_change(&self, end: impl FnOnce(&mut BadSpots) -> Ended) -> bool {
         let (is_last, was_full) = {
             let mut bad = self.bad.lock();
-            let is_last = end(&mut bad);
+            let Ended { is_last, is_void } = end(&mut bad);
             self.bad_count.store(bad.len(), Ordering::Release);
+            // A write that begins with the new number finds the range, and one that did not find it has the old one. And
+            // it is there before a write could see that nothing is to be recorded any more.
+            if is_void {
+                self.void_clearings.fetch_add(1, Ordering::AcqRel);
+            }
             if is_last {
                 self.bad_unrecorded.store(false, Ordering::Release);
             }

@@ -39,6 +39,7 @@ mod lane_op;
 mod lane_run;
 mod lane_zero;
 mod pace;
+mod queue_limits;
 mod ranges;
 mod read;
 mod repairs;
@@ -153,7 +154,7 @@ impl Table {
 
 /// What waits, and for what.
 struct Waiting {
-    /// Bios that found the gate closed.
+    /// Bios that found the gate closed, or no op for their flush.
     at_gate: BioList,
     /// Writes that wait for the dirty mark.
     for_dirty: BioList,
@@ -226,6 +227,8 @@ pub struct Array {
     bad: SpinLockIrq<BadSpots>,
     bad_count: AtomicUsize,
     bad_unrecorded: AtomicBool,
+    /// How often what was written to a bad range came to nothing, as that could not be recorded.
+    void_clearings: AtomicU64,
     /// Too many changes wait for another one to be kept; ops wait for that in `Waiting::for_record`.
     bad_full: AtomicBool,
     /// Copies that could not be read, to be written again (in the space in which syncs count).
@@ -250,6 +253,7 @@ pub struct Array {
     lanes: lane_lock::LaneTable,
     pool: Pin<KBox<PagePool>>,
     ops: Pin<KBox<lane_op::OpPool>>,
+    flushes: Pin<KBox<flush::FlushPool>>,
     background: Arc<submit::Background>,
     entrance: Arc<submit::Entrance>,
     sender: Arc<sender::Sender>,

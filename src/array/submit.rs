@@ -105,6 +105,10 @@ impl IoOwner for Array {
         &self.further_ios
     }
 
+    fn epoch(&self) -> u64 {
+        self.void_clearings.load(Ordering::Acquire)
+    }
+
     fn piece_done(piece: DonePiece<Self>) {
         let status = piece.status();
         let PieceInfo {
@@ -200,12 +204,14 @@ impl IoOwner for Array {
                 let mut waiting = pass.waiting.lock();
                 // Who records clears the mark before it takes the list.
                 if pass.must_record() {
+                    pass.fail_if_void(&io);
                     waiting.finished.push(io);
                     drop(waiting);
                     pass.notify.kick();
                     return;
                 }
             }
+            array.fail_if_void(&io);
         }
         io.end();
     }

@@ -64,6 +64,11 @@ fn copied(pass: ArrayPass, bio: UserBio) {
         return;
     };
     let pass = io.owner();
+    if pass.has_bad_spots() && io.op() != REQ_OP_DISCARD {
+        // There are none only as seen before it began: `Array::fail_if_void` goes by what is seen after that.
+        let pass = pass.again();
+        return resume(&pass, io);
+    }
     let mut copier = Copier {
         io: &io,
         unused: Some(first),

@@ -24,6 +24,11 @@ pub trait IoOwner: Behind + Sized {
     /// these may be needed.
     fn further_bios(&self) -> &IoSet<Self>;
 
+    /// What an I/O is to remember of the owner as it is when it begins ([`FinishedIo::epoch`]).
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     /// A piece came back. Any context, possibly interrupt. Dropping `piece` ends the interest in it.
     fn piece_done(piece: DonePiece<Self>);
 
@@ -59,6 +64,7 @@ pub(super) struct Io<O: IoOwner> {
     next: *mut Front<O>,
     cursor: AtomicU64,
     redone: AtomicBool,
+    epoch: u64,
 }
 
 /// The room in front of each bio: an `Io` where the bio is a carrier, and a piece where it is one.
@@ -133,6 +139,7 @@ impl<O: IoOwner> IoRef<O> {
         }
         // SAFETY: `carrier` came from an `IoSet<O>`, so its front is ours to initialise.
         let front = unsafe { IoSet::<O>::front(carrier.as_ptr()) };
+        let epoch = pass.epoch();
         // SAFETY: As above.
         unsafe {
             addr_of_mut!((*front).io).write(Io {
@@ -147,6 +154,7 @@ impl<O: IoOwner> IoRef<O> {
                 next: core::ptr::null_mut(),
                 cursor: AtomicU64::new(0),
                 redone: AtomicBool::new(false),
+                epoch,
             });
         }
         // INVARIANT: Initialised above with one reference.
@@ -369,6 +377,11 @@ impl<O: IoOwner> FinishedIo<O> {
     /// Number of pieces that worked.
     pub fn good(&self) -> u32 {
         self.io().good.load(Ordering::Relaxed)
+    }
+
+    /// The owner's [`IoOwner::epoch`] when it began.
+    pub fn epoch(&self) -> u64 {
+        self.io().epoch
     }
 
     /// Changes the outcome.
