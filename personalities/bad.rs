@@ -81,14 +81,14 @@ impl BadChange {
     }
 }
 
-/// What came of taking a range out.
+/// What came of adding a range, or of taking one out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Clearing {
-    /// It is out, and waits to be recorded.
+pub enum Noted {
+    /// It is in, or out, and waits to be recorded.
     Done,
     /// Too much waits to be recorded: there is room again once some of it is.
     Later,
-    /// There is no room for what is left of a range on both sides.
+    /// There is no room for it, or for what is left of a range on both sides.
     NoRoom,
 }
 
@@ -201,21 +201,23 @@ impl BadSpots {
             .min()
     }
 
-    /// Adds a range; false when there is no room. What is all known to be bad is no change.
-    pub fn add(&mut self, spot: BadSpot) -> bool {
+    /// Adds a range. Unless that is [`Noted::Done`] nothing has changed. What is all known to be bad is no change.
+    pub fn add(&mut self, spot: BadSpot) -> Noted {
         let covers = |bad: &BadSpot| {
             bad.slot == spot.slot && bad.first <= spot.first && spot.end() <= bad.end()
         };
         if self.spots.iter().any(|bad| covers(&bad.at)) {
-            return true;
+            return Noted::Done;
         }
         let before = self
             .spots
             .iter()
             .position(|bad| bad.at.slot == spot.slot && bad.at.end() == spot.first);
-        if before.is_none() && self.spots.len() >= RANGES_MAX || !self.note(BadChange::Added(spot))
-        {
-            return false;
+        if before.is_none() && self.spots.len() >= RANGES_MAX {
+            return Noted::NoRoom;
+        }
+        if !self.note(BadChange::Added(spot)) {
+            return Noted::Later;
         }
         match before.and_then(|before| self.spots.get_mut(before)) {
             Some(bad) => bad.at.sectors += spot.sectors,
@@ -225,19 +227,19 @@ impl BadSpots {
                 drop(self.spots.push_within_capacity(Known { at, unkept }));
             }
         }
-        true
+        Noted::Done
     }
 
-    /// Takes a range out. Unless that is [`Clearing::Done`] nothing has changed.
-    pub fn clear(&mut self, spot: BadSpot) -> Clearing {
+    /// Takes a range out. Unless that is [`Noted::Done`] nothing has changed.
+    pub fn clear(&mut self, spot: BadSpot) -> Noted {
         let is_cut = |bad: &Known| {
             bad.at.overlaps(&spot) && bad.at.first < spot.first && spot.end() < bad.at.end()
         };
         if self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut) {
-            return Clearing::NoRoom;
+            return Noted::NoRoom;
         }
         if !self.note(BadChange::Cleared(spot)) {
-            return Clearing::Later;
+            return Noted::Later;
         }
         let mut rest = None;
         for bad in self.spots.iter_mut().filter(|bad| bad.at.overlaps(&spot)) {
@@ -264,7 +266,7 @@ impl BadSpots {
         if let Some(after) = rest {
             let _ = self.spots.push_within_capacity(after);
         }
-        Clearing::Done
+        Noted::Done
     }
 
     /// Has it recorded, along with what touches it and waits too: logs have room for few ranges, and what was a single one is

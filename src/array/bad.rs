@@ -6,7 +6,7 @@ use super::Array;
 use crate::block::bio::{FinishedIo, Status};
 use crate::block::gate::Gated;
 use crate::model::Slot;
-use crate::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
+use crate::personalities::bad::{BadChange, BadSpot, BadSpots, Noted};
 use core::sync::atomic::Ordering;
 
 /// How the oldest change ended.
@@ -34,8 +34,8 @@ impl Array {
             })
     }
 
-    /// A stretch of a member could not be filled. False when no more can be kept.
-    pub(super) fn add_bad_spot(&self, spot: BadSpot) -> bool {
+    /// A stretch of a member could not be filled. May be asked again.
+    pub(super) fn add_bad_spot(&self, spot: BadSpot) -> Noted {
         let added = {
             let mut bad = self.bad.lock();
             let added = bad.add(spot);
@@ -44,31 +44,34 @@ impl Array {
             if bad.change().is_some() {
                 self.bad_unrecorded.store(true, Ordering::Release);
             }
+            if added == Noted::Later {
+                self.bad_full.store(true, Ordering::Release);
+            }
             added
         };
-        if added {
+        if added != Noted::NoRoom {
             self.notify.kick();
         }
         added
     }
 
-    /// A stretch of a member was written. When that is not [`Clearing::Done`] it cannot be kept, so that the write must
+    /// A stretch of a member was written. When that is not [`Noted::Done`] it cannot be kept, so that the write must
     /// not be acknowledged: not yet, or not at all.
-    pub(super) fn clear_bad_spot(&self, spot: BadSpot) -> Clearing {
+    pub(super) fn clear_bad_spot(&self, spot: BadSpot) -> Noted {
         if !self.has_bad_spots() {
-            return Clearing::Done;
+            return Noted::Done;
         }
         let cleared = {
             let mut bad = self.bad.lock();
             if !bad.has(&spot) {
-                return Clearing::Done;
+                return Noted::Done;
             }
             let cleared = bad.clear(spot);
             self.bad_count.store(bad.len(), Ordering::Release);
             match cleared {
-                Clearing::Done => self.bad_unrecorded.store(true, Ordering::Release),
-                Clearing::Later => self.bad_full.store(true, Ordering::Release),
-                Clearing::NoRoom => {}
+                Noted::Done => self.bad_unrecorded.store(true, Ordering::Release),
+                Noted::Later => self.bad_full.store(true, Ordering::Release),
+                Noted::NoRoom => {}
             }
             cleared
         };
@@ -76,7 +79,7 @@ impl Array {
         cleared
     }
 
-    /// Whether an op that met with [`Clearing::Later`] has to wait still.
+    /// Whether an op that met with [`Noted::Later`] has to wait still.
     pub(super) fn waits_for_bad_spots(&self) -> bool {
         self.bad_full.load(Ordering::Acquire) && !self.is_broken()
     }

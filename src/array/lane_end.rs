@@ -14,7 +14,7 @@ use super::task::Found;
 use super::{Array, ArrayPass};
 use crate::block::bio::Status;
 use crate::model::Slot;
-use crate::personalities::bad::{BadSpot, Clearing};
+use crate::personalities::bad::{BadSpot, Noted};
 use crate::personalities::lane::{Job, LaneResult, Outcome};
 use crate::personalities::{Kind, Mask};
 use crate::uapi::event::EventKind;
@@ -30,8 +30,16 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     };
     let cleared = pass.note_taken(body);
     let is_done = outcome.result == LaneResult::Good;
+    let whole = body.run_sectors == body.sectors;
+    let block = pass.block_sectors();
+    let has_blocks = whole && body.sectors > block;
+    let left = match is_done || has_blocks {
+        true => Noted::NoRoom,
+        false => pass.leave_hole(body, outcome),
+    };
+    let is_full = is_done && cleared == Noted::Later || left == Noted::Later;
     // On a broken array it may be that nothing can be recorded any more.
-    if is_done && cleared == Clearing::Later && !pass.is_broken() {
+    if is_full && !pass.is_broken() {
         if let Some(ready) = hole::wait_for_record(op, Array::waits_for_bad_spots) {
             // There is room by now. Not from here: this may be an interrupt.
             defer(ready);
@@ -60,11 +68,9 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         _ => outcome.write_failed.intersect(pass.readable()),
     };
     body.corrected = body.corrected.union(outcome.corrected);
-    let is_kept = cleared == Clearing::Done;
+    let is_kept = cleared == Noted::Done;
     let is_good = is_done && stale.is_empty() && is_kept;
-    let whole = body.run_sectors == body.sectors;
-    let block = pass.block_sectors();
-    if !is_good && whole && body.sectors > block {
+    if !is_good && has_blocks {
         // Not as a whole: block by block, so that only what is really lost fails.
         body.run_sectors = block;
         clear_run(body);
@@ -72,7 +78,7 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
     }
     if is_good {
         deliver(body, outcome);
-    } else if !pass.leave_hole(body, outcome) {
+    } else if left != Noted::Done {
         fail_run(body);
     }
     let next_column = body.run_column + body.run_sectors;
@@ -186,15 +192,15 @@ pub(super) fn retire(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
 impl Array {
     /// Members that took a run's write hold there what they should: no bad ranges any more. Gives what keeps that from
     /// being kept in mind. May be asked again.
-    fn note_taken(&self, body: &Body) -> Clearing {
+    fn note_taken(&self, body: &Body) -> Noted {
         if !self.has_bad_spots() {
-            return Clearing::Done;
+            return Noted::Done;
         }
-        let mut worst = Clearing::Done;
+        let mut worst = Noted::Done;
         for slot in body.taken.iter() {
             match self.clear_bad_spot(self.run_spot(body, slot)) {
-                Clearing::Done => {}
-                Clearing::Later if worst == Clearing::NoRoom => {}
+                Noted::Done => {}
+                Noted::Later if worst == Noted::NoRoom => {}
                 cleared => worst = cleared,
             }
         }
@@ -210,36 +216,42 @@ impl Array {
     }
 
     /// What a task cannot put right in a block does not hold it up: a rebuild leaves a bad range on its
-    /// targets, a sync has nothing to agree there. False when the run has failed all the same.
-    fn leave_hole(&self, body: &Body, outcome: Outcome) -> bool {
+    /// targets, a sync has nothing to agree there. [`Noted::NoRoom`] when the run has failed all the same. May be asked again.
+    fn leave_hole(&self, body: &Body, outcome: Outcome) -> Noted {
         if outcome.result != LaneResult::Unreadable {
-            return false;
+            return Noted::NoRoom;
         }
         match body.job {
-            Job::Rebuild { targets } => targets
-                .intersect(self.writable())
-                .iter()
-                .all(|slot| self.add_bad_spot(self.run_spot(body, slot))),
-            Job::Sync { .. } => true,
-            Job::Write { .. } => {
-                self.leave_hole_of_write(body, outcome);
-                false
+            Job::Rebuild { targets } => {
+                let mut holes = targets
+                    .intersect(self.writable())
+                    .iter()
+                    .map(|slot| self.add_bad_spot(self.run_spot(body, slot)));
+                let unkept = holes.find(|&left| left != Noted::Done);
+                unkept.unwrap_or(Noted::Done)
             }
-            Job::Read { .. } => false,
+            Job::Sync { .. } => Noted::Done,
+            Job::Write { .. } => self.leave_hole_of_write(body, outcome),
+            Job::Read { .. } => Noted::NoRoom,
         }
     }
 
     /// Members of a mirror that are being rebuilt took a write that the last good one did not, which cannot be read there
-    /// either. What has no room among bad ranges counts for nothing.
-    fn leave_hole_of_write(&self, body: &Body, outcome: Outcome) {
+    /// either. What has no room among bad ranges counts for nothing. The write has failed in any case.
+    fn leave_hole_of_write(&self, body: &Body, outcome: Outcome) -> Noted {
         if self.geometry.kind() != Kind::Mirrored {
-            return;
+            return Noted::NoRoom;
         }
         let ahead = outcome.unreadable.minus(self.readable());
         for slot in ahead.intersect(self.writable()).iter() {
-            if !self.add_bad_spot(self.run_spot(body, slot)) {
-                self.drop_member(slot, false);
+            match self.add_bad_spot(self.run_spot(body, slot)) {
+                Noted::Done => {}
+                Noted::Later if !self.is_broken() => return Noted::Later,
+                Noted::Later | Noted::NoRoom => {
+                    self.drop_member(slot, false);
+                }
             }
         }
+        Noted::NoRoom
     }
 }

@@ -7,7 +7,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use crate::task::{Task, TaskEnd};
 use emd_core::model::Slot;
-use emd_core::personalities::bad::{BadSpot, BadSpots, Clearing};
+use emd_core::personalities::bad::{BadSpot, BadSpots, Noted};
 use emd_core::personalities::lane::{Job, LaneResult, Outcome, Usable};
 use emd_core::personalities::loss::Loss;
 use emd_core::personalities::rebuild::{Late, Marks, Trust};
@@ -471,7 +471,7 @@ impl Sim {
         let mut kept = true;
         for spot in taken.collect::<Vec<_>>() {
             if self.arr().bad.has(&spot) {
-                kept &= self.arr().bad.clear(spot) == Clearing::Done;
+                kept &= self.arr().bad.clear(spot) == Noted::Done;
                 self.report.filled += 1;
                 self.tell(|_| format!("   {spot:?} is good again"));
             }
@@ -507,7 +507,7 @@ impl Sim {
         let kept = spots.into_iter().all(|spot| {
             self.tell(|_| format!("   {spot:?} cannot be filled"));
             self.report.holes += 1;
-            self.arr().bad.add(spot)
+            self.arr().bad.add(spot) == Noted::Done
         });
         kept && !held_up
     }

@@ -3,7 +3,7 @@
 //! Bad ranges of an array in memory: what is bad, and what has to be recorded of it.
 
 use emd_core::model::{BadRange, Event, Member, MemberState};
-use emd_core::personalities::bad::{BadChange, BadSpot, BadSpots, Clearing};
+use emd_core::personalities::bad::{BadChange, BadSpot, BadSpots, Noted};
 use emd_core::personalities::Mask;
 
 fn spot(slot: u16, first: u64, sectors: u64) -> BadSpot {
@@ -34,13 +34,15 @@ fn changes(spots: &mut BadSpots) -> Vec<BadChange> {
 #[test]
 fn what_is_added_is_bad_until_it_is_cleared() {
     let mut spots = BadSpots::new(&[spot(1, 8, 4)], Mask::EMPTY).unwrap();
-    assert!(spots.add(spot(0, 8, 1)) && spots.add(spot(0, 9, 1)) && spots.add(spot(0, 20, 2)));
+    for spot in [spot(0, 8, 1), spot(0, 9, 1), spot(0, 20, 2)] {
+        assert_eq!(spots.add(spot), Noted::Done);
+    }
     assert_eq!(bad(&spots, 0), [8, 9, 20, 21]);
     assert_eq!(bad(&spots, 1), [8, 9, 10, 11]);
     assert_eq!(spots.len(), 3, "neighbours are one");
     // Out of the middle, over several, and where nothing is.
-    assert_eq!(spots.clear(spot(1, 9, 1)), Clearing::Done);
-    assert_eq!(spots.clear(spot(0, 9, 12)), Clearing::Done);
+    assert_eq!(spots.clear(spot(1, 9, 1)), Noted::Done);
+    assert_eq!(spots.clear(spot(0, 9, 12)), Noted::Done);
     assert_eq!(bad(&spots, 0), [8, 21]);
     assert_eq!(bad(&spots, 1), [8, 10, 11]);
     spots.forget(1);
@@ -53,9 +55,9 @@ fn what_is_added_is_bad_until_it_is_cleared() {
 fn changes_are_told_once_and_in_order() {
     let mut spots = BadSpots::new(&[spot(1, 8, 4)], Mask::EMPTY).unwrap();
     assert_eq!(changes(&mut spots), [], "what was on record is");
-    assert!(spots.add(spot(1, 9, 2)), "known");
-    assert!(spots.add(spot(0, 3, 1)));
-    assert_eq!(spots.clear(spot(1, 8, 1)), Clearing::Done);
+    assert_eq!(spots.add(spot(1, 9, 2)), Noted::Done, "known");
+    assert_eq!(spots.add(spot(0, 3, 1)), Noted::Done);
+    assert_eq!(spots.clear(spot(1, 8, 1)), Noted::Done);
     assert_eq!(
         changes(&mut spots),
         [
@@ -70,14 +72,30 @@ fn changes_are_told_once_and_in_order() {
 fn there_is_an_end_to_it() {
     let mut spots = BadSpots::new(&[], Mask::EMPTY).unwrap();
     let taken = (0..2000)
-        .take_while(|&n| spots.add(spot(0, 2 * n, 1)))
+        .take_while(|&n| spots.add(spot(0, 2 * n, 1)) == Noted::Done)
         .count();
     assert!((100..2000).contains(&taken), "{taken}");
     assert_eq!(spots.len(), taken);
-    assert_eq!(spots.clear(spot(0, 0, 1)), Clearing::Later);
+    assert_eq!(spots.clear(spot(0, 0, 1)), Noted::Later);
     assert!(spots.has(&spot(0, 0, 1)));
     assert!(!spots.change_recorded());
-    assert_eq!(spots.clear(spot(0, 0, 1)), Clearing::Done);
+    assert_eq!(spots.clear(spot(0, 0, 1)), Noted::Done);
+
+    // As much as waits to be recorded, and then as much as there may be at all.
+    assert_eq!(spots.add(spot(1, 0, 1)), Noted::Later);
+    assert!(!spots.has(&spot(1, 0, 1)));
+    while !spots.change_recorded() {}
+    let mut next = 0;
+    let end = loop {
+        match spots.add(spot(1, 2 * next, 1)) {
+            Noted::Done => next += 1,
+            Noted::Later => assert!(!spots.change_recorded()),
+            Noted::NoRoom => break next,
+        }
+    };
+    assert!(spots.has(&spot(1, 2 * (end - 1), 1)) && !spots.has(&spot(1, 2 * end, 1)));
+    while !spots.change_recorded() {}
+    assert_eq!(spots.add(spot(1, 2 * end, 1)), Noted::NoRoom);
 }
 
 /// A range of 1 MiB that a rebuild leaves, and then a write heals, block by block in 16 lanes, which are at work at the same
@@ -91,8 +109,8 @@ fn what_is_met_with_in_pieces_is_recorded_in_few() {
                 for slot in 0..2 {
                     let spot = spot(slot, lane * 128 + block, 1);
                     match is_added {
-                        true => assert!(spots.add(spot), "block {block} of lane {lane}"),
-                        false => assert_eq!(spots.clear(spot), Clearing::Done, "{spot:?}"),
+                        true => assert_eq!(spots.add(spot), Noted::Done, "block {block} of lane {lane}"),
+                        false => assert_eq!(spots.clear(spot), Noted::Done, "{spot:?}"),
                     }
                 }
             }
@@ -117,12 +135,12 @@ fn what_is_met_with_in_pieces_is_recorded_in_few() {
 fn what_is_cleared_is_not_joined_across_what_became_bad() {
     let mut spots = BadSpots::new(&[spot(0, 0, 32), spot(1, 0, 8)], Mask::EMPTY).unwrap();
     for first in [0, 8] {
-        assert_eq!(spots.clear(spot(0, first, 8)), Clearing::Done);
+        assert_eq!(spots.clear(spot(0, first, 8)), Noted::Done);
     }
-    assert!(spots.add(spot(0, 8, 8)));
-    assert_eq!(spots.clear(spot(0, 16, 8)), Clearing::Done);
-    assert_eq!(spots.clear(spot(1, 0, 8)), Clearing::Done);
-    assert_eq!(spots.clear(spot(0, 8, 8)), Clearing::Done);
+    assert_eq!(spots.add(spot(0, 8, 8)), Noted::Done);
+    assert_eq!(spots.clear(spot(0, 16, 8)), Noted::Done);
+    assert_eq!(spots.clear(spot(1, 0, 8)), Noted::Done);
+    assert_eq!(spots.clear(spot(0, 8, 8)), Noted::Done);
     assert_eq!(bad(&spots, 0), (24..32).collect::<Vec<_>>());
     assert_eq!(
         changes(&mut spots),
@@ -140,13 +158,13 @@ fn what_is_cleared_is_not_joined_across_what_became_bad() {
 #[test]
 fn what_did_not_get_to_the_medium_is_bad_as_before() {
     let mut spots = BadSpots::new(&[spot(0, 8, 4)], Mask::EMPTY).unwrap();
-    assert_eq!(spots.clear(spot(0, 8, 2)), Clearing::Done);
+    assert_eq!(spots.clear(spot(0, 8, 2)), Noted::Done);
     assert_eq!(bad(&spots, 0), [10, 11]);
     assert!(spots.change_failed());
     assert_eq!(bad(&spots, 0), [8, 9, 10, 11]);
     assert_eq!(spots.unkept_from(0), Some(8));
     assert_eq!(spots.change(), None);
-    assert_eq!(spots.clear(spot(0, 8, 4)), Clearing::Done);
+    assert_eq!(spots.clear(spot(0, 8, 4)), Noted::Done);
     assert!(spots.is_empty());
     assert_eq!(spots.change(), Some(BadChange::Cleared(spot(0, 8, 4))));
 }
