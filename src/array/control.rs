@@ -6,8 +6,8 @@ use super::hole::{self, Hole, HoleParams};
 use super::ranges::{Ranges, SyncRange};
 use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
-    dirty, end_all, flush, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place, Table,
-    Waiting,
+    dirty, end_all, flush, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place,
+    Table, Waiting,
 };
 use crate::block::bio::{BioList, BioSet, DonePieces, FinishedList, StalledList};
 use crate::block::context;

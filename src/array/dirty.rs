@@ -95,6 +95,8 @@ impl Array {
             }
         }
         if done {
+            // Those that waited for it come in a moment: until then the array is not to be taken for quiet.
+            this.touch_written(context::jiffies() as u64);
             Self::let_writes_go(this);
         }
     }
@@ -184,7 +186,7 @@ impl Array {
         }
     }
 
-    /// Begins the way to clean: true when no write came for `quiet_ms` and none is in flight. New
+    /// Begins the way to clean: true when no write came for `quiet_ms`, and none is in flight or waits. New
     /// writes wait from then on, until [`Array::clean_recorded`] or [`Array::dirty_recorded`].
     pub fn begin_clean(this: &Gated<Self>, quiet_ms: u32) -> bool {
         let now = context::jiffies() as u64;
@@ -194,6 +196,10 @@ impl Array {
         }
         // One that takes that long is in flight: none has to wait to find that out.
         if !this.writers().are_none() {
+            return false;
+        }
+        // It would only be turned away once more, and its regions with it.
+        if !this.waiting.lock().for_dirty.is_empty() {
             return false;
         }
         this.dirty.store(CLEANING, Ordering::SeqCst);

@@ -141,6 +141,14 @@ impl BatchOwner for FlushOp {
         Some(&self.pass.as_ref()?.batch_bios)
     }
 
+    fn bio_failed(&self, slot: u16) {
+        // What a member lost with its cache is not known: it counts for nothing any more. Not only when the others are back:
+        // it may tell of that once, and who flushes it next does not hear of it.
+        if let Some(pass) = self.pass.as_ref() {
+            Array::member_failed(pass, slot, EventKind::WriteError, None);
+        }
+    }
+
     fn batch_done(mut this: Pin<KBox<Self>>) {
         let failed = Mask(this.batch.failed());
         let number = this.number;
@@ -148,10 +156,6 @@ impl BatchOwner for FlushOp {
         let Some(pass) = fields.pass.as_ref() else {
             return;
         };
-        for slot in failed.iter() {
-            // What a member lost with its cache is not known: it counts for nothing any more.
-            Array::member_failed(pass, slot, EventKind::WriteError, None);
-        }
         pass.flush_ended(number, failed);
         // What members that are gone had in their caches may have been lost with them.
         let broken = pass.is_broken();

@@ -19,9 +19,11 @@
 //! * `Array::waiting`: the lists of what waits (for the gate, for the dirty mark, for a failure to be
 //!   recorded, for buffers); and members' going out of use, one at a time.
 //! * one a lane bucket (`lane_lock.rs`): who has its lanes, who waits for them.
-//! * `PagePool`, `OpPool`: what is in stock. `Hole::rings`: what is in the write-hole log.
-//! * `Array::bad`, `Array::to_repair`: ranges.
-//! * `Array::task`; `Task::progress`, and in it `Array::mismatches`.
+//! * `PagePool`, `OpPool`, `FlushPool`: what is in stock. `Hole::rings`: what is in the write-hole log.
+//! * `Array::bad`: ranges.
+//! * the passes of `Background`, `Entrance` and `Holder`, and what `Sender` is to send.
+//! * `Array::task`, `Array::finished_task`; `Task::progress`, and in it `Array::mismatches`, `Array::to_repair` and what
+//!   [`Notify`] takes.
 //!
 //! The member table needs no lock: it changes only while the gate is closed and nobody is inside.
 

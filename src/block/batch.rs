@@ -60,6 +60,11 @@ pub trait BatchOwner: Send + Sized + 'static {
     /// Where its bios come from; without it a batch is empty.
     fn bios(&self) -> Option<&BatchSet>;
 
+    /// The bio of a slot is back with an error, others may be away. Any context, possibly interrupt.
+    fn bio_failed(&self, slot: u16) {
+        let _ = slot;
+    }
+
     /// All bios of the batch are back. Any context, possibly interrupt, possibly within
     /// [`launch`] itself.
     fn batch_done(this: Pin<KBox<Self>>);
@@ -233,6 +238,9 @@ unsafe extern "C" fn ended<T: BatchOwner>(bio: *mut bindings::bio) {
     unsafe {
         bindings::bio_put(bio);
         (*batch).record(slot, status);
+        if !status.is_ok() {
+            (*owner).bio_failed(slot);
+        }
         put(owner.cast_mut(), batch);
     }
 }

@@ -237,9 +237,14 @@ impl Inner {
     fn record_leaving(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
         let are_due = || array.has_leaving_regions() && !array.has_left_behind();
         // What was written there has to be on the media first. (A flush of a user's may hear what this one does not.)
-        if !are_due() || self.flush_members(volume).is_err() || !are_due() {
-            return;
+        if are_due() && self.flush_members(volume).is_ok() && are_due() {
+            self.record_flushed(shared, volume, array);
         }
+    }
+
+    /// Of that: what was written there is on the media.
+    #[inline(never)]
+    fn record_flushed(&mut self, shared: &Shared, volume: VolumeIndex, array: &Arc<Gated<Array>>) {
         for _ in 0..STRETCHES_MAX {
             let Some((first, count)) = array.leaving_regions() else {
                 return;
@@ -342,9 +347,15 @@ impl Inner {
             // A resync whose mark was to be recorded has just ended, or lost a member.
             return Array::dirty_recorded(array);
         }
-        self.record_leaving(shared, volume, array);
-        let result = self
-            .flush_members(volume)
+        let flushed = self.flush_members(volume);
+        // A flush of a user's may have heard what this one did not: one that has ended has told, another one is counted.
+        if !array.writers().are_none() || array.has_left_behind() {
+            return Array::dirty_recorded(array);
+        }
+        if flushed.is_ok() {
+            self.record_flushed(shared, volume, array);
+        }
+        let result = flushed
             .and_then(|()| match mark {
                 Some(done_sectors) => {
                     let event = Event::ResyncProgress {

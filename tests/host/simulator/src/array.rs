@@ -85,6 +85,8 @@ pub struct Array {
     pub gate_closed: bool,
     /// Finished writes that wait until failures are recorded.
     pub finished: Vec<usize>,
+    /// `Array::void_clearings`.
+    pub void_clearings: u32,
     /// I/Os and ops inside of the gate.
     pub inside: usize,
     /// Lanes in use.
@@ -406,6 +408,7 @@ impl Sim {
     /// `Array::bad_change_failed`.
     pub fn bad_change_failed(&mut self) {
         let _ = self.arr().bad.change_failed();
+        self.arr().void_clearings += 1;
         for user in std::mem::take(&mut self.arr().finished) {
             self.user(user).failed = true;
             self.end_user(user);

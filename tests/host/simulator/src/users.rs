@@ -47,6 +47,8 @@ pub struct UserIo {
     good: u32,
     /// It ends with an error.
     pub failed: bool,
+    /// `IoRef::epoch`.
+    epoch: u32,
     /// The number of a flush, for the log.
     flush: u64,
     /// It is counted as a write in flight: in an odd round?
@@ -114,6 +116,7 @@ impl Sim {
             failed_on: Mask::EMPTY,
             good: 0,
             failed: false,
+            epoch: 0,
             flush: 0,
             round: None,
             submitted: self.now,
@@ -195,6 +198,8 @@ impl Sim {
     }
 
     fn start_write(&mut self, user: usize) {
+        let epoch = self.arr().void_clearings;
+        self.user(user).epoch = epoch;
         let (sector, sectors, fua) = {
             let io = self.user(user);
             (
@@ -474,11 +479,14 @@ impl Sim {
         let readable = self.arr().readable;
         let unrecorded = self.must_record();
         let redundant = self.is_redundant();
+        let voids = self.arr().void_clearings;
         let io = self.user(user);
         if io.want != Want::Read && redundant {
             let nowhere = !io.failed_on.is_empty() && io.good == 0;
             let stale = !io.failed_on.intersect(readable).is_empty();
-            if nowhere || stale || broken {
+            // `Array::fail_if_void`.
+            let void = io.want == Want::Write && io.epoch != voids;
+            if nowhere || stale || broken || void {
                 io.failed = true;
             }
             if unrecorded && !early && !broken {
@@ -515,6 +523,8 @@ impl Sim {
         if result.is_err() {
             let io = self.user(user);
             io.failed_on = io.failed_on.with(slot);
+            // `FlushOp::bio_failed`.
+            self.drop_member(slot);
         }
         self.unref_flush(user);
     }
@@ -527,9 +537,6 @@ impl Sim {
             return;
         }
         let failed = std::mem::take(&mut io.failed_on);
-        for slot in failed.iter() {
-            self.drop_member(slot);
-        }
         let (broken, writable) = (self.arr().broken, self.arr().writable);
         let number = self.user(user).flush;
         if !self.has(Mistake::FlushLeftOut) && failed.intersect(writable).is_empty() {

@@ -109,7 +109,9 @@ fn what_is_met_with_in_pieces_is_recorded_in_few() {
                 for slot in 0..2 {
                     let spot = spot(slot, lane * 128 + block, 1);
                     match is_added {
-                        true => assert_eq!(spots.add(spot), Noted::Done, "block {block} of lane {lane}"),
+                        true => {
+                            assert_eq!(spots.add(spot), Noted::Done, "block {block} of lane {lane}")
+                        }
                         false => assert_eq!(spots.clear(spot), Noted::Done, "{spot:?}"),
                     }
                 }
