@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # An NVMe namespace is taken away while a mirror on it is read: until the host has noticed, its controller says that it knows no such command. Readers see nothing of it.
-# disks: 1x64M virtio
+# disks: 1x64M scsi 4096
 # cpus: 1
 # emd: manual
 # timeout: 90
@@ -11,7 +11,7 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-faults.sh
 source /emd/tests/guest/lib-faults.sh
 
-# namespace IMAGE: a controller in this kernel, with one that lies in a file.
+# namespace IMAGE: a controller in this kernel, with one that lies in a file; its blocks are of 4096 bytes.
 namespace() {
   local nvmet=/sys/kernel/config/nvmet system
   modprobe -a nvmet nvme-loop

@@ -85,6 +85,8 @@ pub struct Array {
     pub gate_closed: bool,
     /// Finished writes that wait until failures are recorded.
     pub finished: Vec<usize>,
+    /// Ops that wait for room among changes of bad ranges.
+    pub for_bad: Vec<usize>,
     /// `Array::void_clearings`.
     pub void_clearings: u32,
     /// I/Os and ops inside of the gate.
@@ -402,6 +404,7 @@ impl Sim {
     /// `Array::bad_change_recorded`.
     pub fn bad_change_recorded(&mut self) {
         let _ = self.arr().bad.change_recorded();
+        self.go_on_noting();
         self.end_finished();
     }
 
@@ -413,6 +416,7 @@ impl Sim {
             self.user(user).failed = true;
             self.end_user(user);
         }
+        self.go_on_noting();
     }
 
     /// `Array::fail_writes`.
@@ -430,6 +434,7 @@ impl Sim {
             self.unref_user(user);
         }
         self.go_on_recorded();
+        self.go_on_noting();
     }
 
     /// Whether the array lost more than it bears.
@@ -466,53 +471,77 @@ impl Sim {
     }
 
     /// `Array::note_taken`.
-    pub fn note_taken(&mut self, op: usize) -> bool {
+    pub fn note_taken(&mut self, op: usize) -> Noted {
         let Some(body) = self.ops[op].as_ref() else {
-            return true;
+            return Noted::Done;
         };
         let taken = body.taken.iter().map(|slot| self.run_spot(body, slot));
-        let mut kept = true;
+        let mut worst = Noted::Done;
         for spot in taken.collect::<Vec<_>>() {
             if self.arr().bad.has(&spot) {
-                kept &= self.arr().bad.clear(spot) == Noted::Done;
-                self.report.filled += 1;
-                self.tell(|_| format!("   {spot:?} is good again"));
+                match self.arr().bad.clear(spot) {
+                    Noted::Done => {
+                        self.report.filled += 1;
+                        self.tell(|_| format!("   {spot:?} is good again"));
+                    }
+                    Noted::Later if worst == Noted::NoRoom => {}
+                    cleared => worst = cleared,
+                }
             }
         }
-        kept
+        worst
+    }
+
+    /// `Background`, of ops that waited for room among changes of bad ranges.
+    fn go_on_noting(&mut self) {
+        for op in std::mem::take(&mut self.arr().for_bad) {
+            self.perform(op);
+        }
     }
 
     /// `Array::leave_hole`.
-    pub fn leave_hole(&mut self, op: usize, outcome: Outcome) -> bool {
+    pub fn leave_hole(&mut self, op: usize, outcome: Outcome) -> Noted {
         let Some(body) = self.ops[op].as_ref() else {
-            return false;
+            return Noted::NoRoom;
         };
         if outcome.result != LaneResult::Unreadable {
-            return false;
+            return Noted::NoRoom;
         }
         let Some(array) = &self.array else {
-            return false;
+            return Noted::NoRoom;
         };
         let (targets, held_up) = match body.job {
             Job::Rebuild { targets } => (targets, false),
-            Job::Sync { .. } => return true,
+            Job::Sync { .. } => return Noted::Done,
             // `Array::leave_hole_of_write`.
             Job::Write { .. } if self.geometry.kind() == Kind::Mirrored => {
                 (outcome.unreadable.minus(array.readable), true)
             }
-            Job::Read { .. } | Job::Write { .. } => return false,
+            Job::Read { .. } | Job::Write { .. } => return Noted::NoRoom,
         };
         let targets = targets.intersect(array.writable);
         let spots: Vec<BadSpot> = targets
             .iter()
             .map(|slot| self.run_spot(body, slot))
             .collect();
-        let kept = spots.into_iter().all(|spot| {
-            self.tell(|_| format!("   {spot:?} cannot be filled"));
-            self.report.holes += 1;
-            self.arr().bad.add(spot) == Noted::Done
-        });
-        kept && !held_up
+        let broken = array.broken;
+        for spot in spots {
+            match self.arr().bad.add(spot) {
+                Noted::Done => {
+                    self.tell(|_| format!("   {spot:?} cannot be filled"));
+                    self.report.holes += 1;
+                }
+                Noted::Later if !broken => return Noted::Later,
+                Noted::Later | Noted::NoRoom if held_up => {
+                    self.drop_member(spot.slot);
+                }
+                Noted::Later | Noted::NoRoom => return Noted::NoRoom,
+            }
+        }
+        match held_up {
+            true => Noted::NoRoom,
+            false => Noted::Done,
+        }
     }
 
     /// Which members can be used by an op for what its run covers (`Array::usable`), and whether

@@ -326,6 +326,7 @@ impl Sim {
             at_gate: VecDeque::new(),
             gate_closed: false,
             finished: Vec::new(),
+            for_bad: Vec::new(),
             void_clearings: 0,
             inside: 0,
             locks: BTreeMap::new(),

@@ -11,6 +11,7 @@ use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::Slot;
+use emd_core::personalities::bad::Noted;
 use emd_core::personalities::lane::{Job, LaneResult, Outcome, Step, StepResult};
 use emd_core::personalities::{Mask, Work};
 
@@ -382,24 +383,35 @@ impl Sim {
     }
 
     fn finish_run(&mut self, op: usize, outcome: Outcome) {
+        let cleared = self.note_taken(op);
+        let is_done = outcome.result == LaneResult::Good;
+        let body = self.op(op);
+        let whole = body.run_sectors == body.sectors;
+        let has_blocks = whole && body.sectors > 1;
+        let left = match is_done || has_blocks {
+            true => Noted::NoRoom,
+            false => self.leave_hole(op, outcome),
+        };
+        let is_full = is_done && cleared == Noted::Later || left == Noted::Later;
+        if is_full && !self.arr().broken {
+            return self.arr().for_bad.push(op);
+        }
         self.log_run_is_through(op);
         for slot in outcome.write_failed.iter() {
             self.drop_member(slot);
         }
         let readable = self.arr().readable;
         let stale = outcome.write_failed.intersect(readable);
-        let kept = self.note_taken(op);
-        let good = outcome.result == LaneResult::Good && stale.is_empty() && kept;
+        let good = is_done && stale.is_empty() && cleared == Noted::Done;
         let body = self.op(op);
-        let whole = body.run_sectors == body.sectors;
-        if !good && whole && body.sectors > 1 {
+        if !good && has_blocks {
             body.run_sectors = 1;
             return self.begin(op);
         }
         if good {
             self.deliver(op, outcome);
             self.note_agreement(op);
-        } else if self.leave_hole(op, outcome) {
+        } else if left == Noted::Done {
             self.note_loose(op);
         } else {
             self.fail_run(op);

@@ -75,15 +75,16 @@ fn read(sector: u64, sectors: u32) -> Op {
     Op::Read { sector, sectors }
 }
 
-/// Every second row of a member cannot be read, while the other one of a mirror is rebuilt from it: more changes wait
-/// to be recorded than there is room for, so lanes fail though the member that is filled stays in use.
+/// Every second row of a member cannot be read, while the other one of a mirror is rebuilt from it: that is more ranges
+/// than there is room for, so lanes fail though the member that is filled stays in use. (And more changes at a time than
+/// there is room for, for which lanes wait.)
 fn too_many_holes() -> Directed {
-    let mut ops: Vec<Op> = (0..424).map(|at| Op::Spoil(1, 2 * at + 1)).collect();
+    let mut ops: Vec<Op> = (0..1040).map(|at| Op::Spoil(1, 2 * at + 1)).collect();
     ops.extend([Op::Kill(0), Op::AddBlank, Op::Settle]);
     Directed {
         mistake: Mistake::MarkPastFailedLane,
         config: Config {
-            stripes: 106,
+            stripes: 262,
             lane_sectors: 8,
             ..small("ddf", Level::Raid1, 2)
         },
