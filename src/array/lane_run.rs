@@ -424,6 +424,12 @@ impl Array {
                 readable = readable.with(slot);
             }
         }
+        let in_sync = self.readable().intersect(writable);
+        if matches!(body.job, Job::Write { .. }) && self.is_copied() && writable.is_within(in_sync)
+        {
+            // It fills what is bad of them. (Members being rebuilt are to hold what can be read of those in sync.)
+            readable = readable.union(in_sync);
+        }
         Usable { readable, writable }
     }
 }

@@ -75,8 +75,10 @@ a_larger_spare() {
   expect_equal "the spare is a member" "$(emd_member_device emd0 1)" "$spare"
   dd if=/dev/emd0 of=/run/read bs=4k iflag=direct conv=noerror,sync status=none 2>/dev/null || true
   expect_equal "blocks that cannot be read" "$({ cmp -l /run/read /run/right || true; } | awk '{ print int(($1 - 1) / 4096) }' | uniq | xargs)" $((at / 8))
-  expect "they are written" dd if=/run/right of=/dev/emd0 bs=4k skip=$((at / 8)) seek=$((at / 8)) count=1 oflag=direct conv=notrunc status=none
-  wait_for 20 emd_settled emd0
+  expect "the member that it came from fails, too" emdadm fail emd0 "${DISKS[0]}"
+  wait_for 20 emd_is emd0 degraded
+  expect "they are written, where they are bad and nowhere else" dd if=/run/right of=/dev/emd0 bs=4k skip=$((at / 8)) seek=$((at / 8)) count=1 oflag=direct conv=notrunc status=none
+  wait_for 20 emd_is_clean emd0
   expect "all of it" cmp /dev/emd0 /run/right
-  expect_equal "disks that failed" "$(events member-failed | jq -r .slot | xargs)" 1
+  expect_equal "disks that failed" "$(events member-failed | jq -r .slot | xargs)" "1 0"
 }

@@ -120,6 +120,8 @@ pub enum Mistake {
     LossNotWaitedFor,
     /// A bad range that was written is recorded as good while what was written is in the member's cache.
     BadRangeClearedInCache,
+    /// What was written to a bad range of which that cannot be recorded counts, if some of the write was not back by then.
+    VoidClearingCounts,
 }
 
 impl Mistake {
@@ -181,6 +183,7 @@ impl Mistake {
         Mistake::UnkeptCounts,
         Mistake::MarkPastBadRange,
         Mistake::BadRangeClearedInCache,
+        Mistake::VoidClearingCounts,
     ];
 
     /// The mistake whose `Debug` name is `name`.

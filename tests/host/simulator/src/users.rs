@@ -480,12 +480,13 @@ impl Sim {
         let unrecorded = self.must_record();
         let redundant = self.is_redundant();
         let voids = self.arr().void_clearings;
+        let counts = self.has(Mistake::VoidClearingCounts);
         let io = self.user(user);
         if io.want != Want::Read && redundant {
             let nowhere = !io.failed_on.is_empty() && io.good == 0;
             let stale = !io.failed_on.intersect(readable).is_empty();
             // `Array::fail_if_void`.
-            let void = io.want == Want::Write && io.epoch != voids;
+            let void = io.want == Want::Write && io.epoch != voids && !counts;
             if nowhere || stale || broken || void {
                 io.failed = true;
             }

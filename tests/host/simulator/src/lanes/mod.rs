@@ -393,7 +393,8 @@ impl Sim {
             false => self.leave_hole(op, outcome),
         };
         let is_full = is_done && cleared == Noted::Later || left == Noted::Later;
-        if is_full && !self.arr().broken {
+        // With that mistake they fail: nothing else has a lane fail whose target stays in use.
+        if is_full && !self.arr().broken && !self.has(Mistake::MarkPastFailedLane) {
             return self.arr().for_bad.push(op);
         }
         self.log_run_is_through(op);
