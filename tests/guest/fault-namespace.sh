@@ -55,7 +55,8 @@ boot_1() {
   ) &
   LOAD=$!
   wait_for 20 reads_go_on
-  echo 0 >$NAMESPACE/enable
+  # One that is only disabled counts as a path that is lost.
+  rmdir $NAMESPACE
   wait_for 20 emd_is emd0 degraded
   sleep 1
   touch /run/enough
