@@ -213,15 +213,16 @@ fn what_does_not_count_as_kept_is_not_after_a_restart() {
     assert_eq!(spots.unkept_from(1), Some(8));
     assert_eq!(spots.unkept_from(2), None);
     // The rebuild meets it once more.
-    assert!(spots.add(spot(1, 8, 4)) && spots.add(spot(0, 5, 1)));
+    assert_eq!(spots.add(spot(1, 8, 4)), Noted::Done);
+    assert_eq!(spots.add(spot(0, 5, 1)), Noted::Done);
     assert_eq!(spots.change(), None, "it is on record");
     assert_eq!(spots.unkept_from(1), Some(8));
     // Written, a part first.
-    assert_eq!(spots.clear(spot(1, 8, 2)), Clearing::Done);
+    assert_eq!(spots.clear(spot(1, 8, 2)), Noted::Done);
     assert_eq!(spots.unkept_from(1), Some(10));
-    assert_eq!(spots.clear(spot(1, 10, 2)), Clearing::Done);
+    assert_eq!(spots.clear(spot(1, 10, 2)), Noted::Done);
     assert_eq!(spots.unkept_from(1), Some(20));
-    assert_eq!(spots.clear(spot(1, 18, 8)), Clearing::Done);
+    assert_eq!(spots.clear(spot(1, 18, 8)), Noted::Done);
     assert_eq!(spots.unkept_from(1), None);
     assert_eq!(spots.unkept_from(0), None);
 }
