@@ -17,6 +17,7 @@ use crate::model::{Slot, MEMBERS_MAX};
 use crate::personalities::lane::{Job, Step};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::Mask;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
 use kernel::workqueue::{impl_has_work, Work, WorkItem};
@@ -26,6 +27,9 @@ pub(super) const FRAGMENTS_MAX: usize = MEMBERS_MAX;
 
 /// Ops kept ready for each array.
 const OPS_READY: usize = 128;
+
+/// From so many on (an op has 3 KiB, with a log 11) writes wait for one that comes back, however many users hand in.
+const OPS_MAX: usize = 2048;
 
 /// A stretch of a user's bio that belongs to an op.
 pub(super) struct Fragment {
@@ -125,14 +129,19 @@ impl_has_work! {
 }
 
 impl LaneOp {
-    fn new(kind: OpKind, flags: kernel::alloc::Flags) -> Result<Pin<KBox<Self>>> {
+    /// Sleeps for memory with `may_wait`, else fails at once when there is none.
+    fn new(kind: OpKind, may_wait: bool) -> Result<Pin<KBox<Self>>> {
+        let (flags, raw_flags) = match may_wait {
+            true => (GFP_KERNEL, raw::GFP_NOIO),
+            false => (GFP_NOWAIT, raw::GFP_OPPORTUNISTIC),
+        };
         let members = kind.members;
         let spare = if kind.has_q {
-            Some(Spare::alloc(raw::GFP_NOIO).ok_or(ENOMEM)?)
+            Some(Spare::alloc(raw_flags).ok_or(ENOMEM)?)
         } else {
             None
         };
-        let log = OpLog::new(kind.has_log)?;
+        let log = OpLog::new(kind.has_log, raw_flags)?;
         let mut buffers = KVec::with_capacity(members, flags)?;
         for _ in 0..members {
             let _ = buffers.push_within_capacity(Buffers::default());
@@ -303,6 +312,8 @@ impl WorkItem for LaneOp {
 pub(super) struct OpPool {
     #[pin]
     ready: SpinLockIrq<KVec<Pin<KBox<LaneOp>>>>,
+    /// Ops that there are beyond [`OPS_READY`].
+    further: AtomicUsize,
     kind: OpKind,
 }
 
@@ -311,27 +322,43 @@ impl OpPool {
     pub(super) fn new(kind: OpKind) -> Result<impl PinInit<Self>> {
         let mut ready = KVec::with_capacity(OPS_READY, GFP_KERNEL)?;
         for _ in 0..OPS_READY {
-            ready.push(LaneOp::new(kind, GFP_KERNEL)?, GFP_KERNEL)?;
+            ready.push(LaneOp::new(kind, true)?, GFP_KERNEL)?;
         }
         Ok(pin_init!(Self {
             ready <- kernel::new_spinlock_irq!(ready, "emd_op_pool"),
+            further: AtomicUsize::new(0),
             kind,
         }))
     }
 
-    /// An op; `None` when the pool is empty (and, with `may_sleep`, memory too).
-    pub(super) fn take(&self, may_sleep: bool) -> Option<Pin<KBox<LaneOp>>> {
-        if may_sleep {
-            context::may_sleep();
-        }
+    /// An op. When the pool is empty it waits for memory; `None` when that is given up. Process context.
+    pub(super) fn take(&self) -> Option<Pin<KBox<LaneOp>>> {
+        context::may_sleep();
         let ready = self.ready.lock().pop();
-        match ready {
-            None if may_sleep => {
-                let _noio = NoIo::enter();
-                LaneOp::new(self.kind, GFP_KERNEL).ok()
-            }
-            op => op,
-        }
+        ready.or_else(|| {
+            let _noio = NoIo::enter();
+            self.further(true)
+        })
+    }
+
+    /// An op for a write, which may be what frees memory: then there is one that comes back, or none. `None` too when
+    /// there are [`OPS_MAX`], and when there is no memory right now: all that are kept ready are in use then, and the
+    /// write can wait for one of them.
+    pub(super) fn take_for_write(&self) -> Option<Pin<KBox<LaneOp>>> {
+        let ready = self.ready.lock().pop();
+        ready.or_else(|| {
+            let may_grow = OPS_READY + self.further.load(Ordering::Relaxed) < OPS_MAX;
+            (may_grow && !context::frees_memory())
+                .then(|| self.further(false))
+                .flatten()
+        })
+    }
+
+    /// One more.
+    fn further(&self, may_wait: bool) -> Option<Pin<KBox<LaneOp>>> {
+        let op = LaneOp::new(self.kind, may_wait).ok()?;
+        self.further.fetch_add(1, Ordering::Relaxed);
+        Some(op)
     }
 
     /// Whether one is ready.
@@ -348,6 +375,9 @@ impl OpPool {
                 Err(error) => Some(error.0),
             }
         };
+        if surplus.is_some() {
+            self.further.fetch_sub(1, Ordering::Relaxed);
+        }
         drop(surplus);
     }
 }

@@ -186,7 +186,8 @@ pub(super) fn block_of(pass: &ArrayPass, column: u32) -> (u32, u32) {
     (first, (first + LANE_SECTORS).min(pass.stripe_unit()))
 }
 
-/// A fresh op; `None` when there is neither one in the pool nor memory. Process context.
+/// A fresh op; `None` when there is neither one in the pool nor memory. For a write it does not wait for memory.
+/// Process context.
 pub(super) fn new_op(
     pass: &ArrayPass,
     stripe: u64,
@@ -194,7 +195,10 @@ pub(super) fn new_op(
     sectors: u32,
     job: Job,
 ) -> Option<Pin<KBox<LaneOp>>> {
-    let mut op = pass.ops.take(true)?;
+    let mut op = match job {
+        Job::Write { .. } => pass.ops.take_for_write(),
+        _ => pass.ops.take(),
+    }?;
     let body = op.as_mut().body_mut();
     let lanes_per_unit = u64::from(pass.stripe_unit().div_ceil(LANE_SECTORS));
     body.pass = Some(pass.again());

@@ -11,7 +11,7 @@ use crate::array::ArrayPass;
 use crate::block::batch::{launch, Part};
 use crate::block::checksum;
 use crate::block::pages::{Pages, PAGE_BYTES};
-use crate::block::raw::{GFP_NOIO, REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
+use crate::block::raw::{REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
 use crate::metadata::ppl;
 use crate::model::{LoggedWrite, Slot};
 use crate::personalities::hole_log::entry::hash_sum;
@@ -19,6 +19,7 @@ use crate::personalities::hole_log::row::logged;
 use crate::personalities::hole_log::{Entry, Spot, Sum, UNIT_BYTES, UNIT_SECTORS};
 use crate::personalities::Mask;
 use core::sync::atomic::Ordering;
+use kernel::bindings::gfp_t;
 use kernel::prelude::*;
 
 /// Most entries that a run of an op has at a time: P and Q, logged anew when members are lost on the way.
@@ -43,9 +44,10 @@ pub(in crate::array) struct OpLog {
 }
 
 impl OpLog {
-    pub(in crate::array) fn new(has_log: bool) -> Result<Self> {
+    /// `flags` is a raw `gfp_t`.
+    pub(in crate::array) fn new(has_log: bool, flags: gfp_t) -> Result<Self> {
         let heads = if has_log {
-            let mut heads = Pages::alloc(1, GFP_NOIO).ok_or(ENOMEM)?;
+            let mut heads = Pages::alloc(1, flags).ok_or(ENOMEM)?;
             // Heads are written over one another; behind them it stays like that.
             heads.as_mut_slice().fill(0);
             Some(heads)
