@@ -8,6 +8,7 @@ use super::task::Task;
 use super::{Array, ArrayPass, LANE_SECTORS};
 use crate::block::batch::{Batch, BatchOwner, BatchSet};
 use crate::block::bio::{IoRef, Status};
+use crate::block::context;
 use crate::block::pages::Pages;
 use crate::block::raw;
 use crate::block::syndrome::Spare;
@@ -15,6 +16,7 @@ use crate::model::{Slot, MEMBERS_MAX};
 use crate::personalities::lane::{Job, Step};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::Mask;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
 use kernel::workqueue::{impl_has_work, Work, WorkItem};
@@ -24,6 +26,9 @@ pub(super) const FRAGMENTS_MAX: usize = MEMBERS_MAX;
 
 /// Ops kept ready for each array.
 const OPS_READY: usize = 128;
+
+/// From so many on (an op has 3 KiB, with a log 11) writes wait for one that comes back, however many users hand in.
+const OPS_MAX: usize = 2048;
 
 /// A stretch of a user's bio that belongs to an op.
 pub(super) struct Fragment {
@@ -306,6 +311,8 @@ impl WorkItem for LaneOp {
 pub(super) struct OpPool {
     #[pin]
     ready: SpinLockIrq<KVec<Pin<KBox<LaneOp>>>>,
+    /// Ops that there are beyond [`OPS_READY`].
+    further: AtomicUsize,
     kind: OpKind,
 }
 
@@ -318,15 +325,29 @@ impl OpPool {
         }
         Ok(pin_init!(Self {
             ready <- kernel::new_spinlock_irq!(ready, "emd_op_pool"),
+            further: AtomicUsize::new(0),
             kind,
         }))
     }
 
-    /// An op: of the pool, or a new one if there is memory for it right now. `None` when there is neither: who waits for
-    /// memory instead would wait for what those who have ops may be about to free, and not see one that comes back.
+    /// An op: of the pool, or one more if there is memory for it right now. `None` when there is neither, when there are
+    /// [`OPS_MAX`], and for who frees memory: all that are kept ready are in use then, and one comes back. Who waited for
+    /// memory instead might wait for what those who have ops are about to free.
     pub(super) fn take(&self) -> Option<Pin<KBox<LaneOp>>> {
         let ready = self.ready.lock().pop();
-        ready.or_else(|| LaneOp::new(self.kind, false).ok())
+        ready.or_else(|| {
+            let may_grow = OPS_READY + self.further.load(Ordering::Relaxed) < OPS_MAX;
+            (may_grow && !context::frees_memory())
+                .then(|| self.further())
+                .flatten()
+        })
+    }
+
+    /// One more.
+    fn further(&self) -> Option<Pin<KBox<LaneOp>>> {
+        let op = LaneOp::new(self.kind, false).ok()?;
+        self.further.fetch_add(1, Ordering::Relaxed);
+        Some(op)
     }
 
     /// Whether one is ready.
@@ -343,6 +364,9 @@ impl OpPool {
                 Err(error) => Some(error.0),
             }
         };
+        if surplus.is_some() {
+            self.further.fetch_sub(1, Ordering::Relaxed);
+        }
         drop(surplus);
     }
 }

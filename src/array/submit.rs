@@ -317,14 +317,13 @@ impl WorkItem for Background {
         let Some(pass) = this.pass.lock().take() else {
             return;
         };
-        let (mut starved, for_log, for_record, mut stalled) = {
+        let (mut starved, for_log, for_record) = {
             let mut waiting = pass.waiting.lock();
             pass.someone_waits.store(false, Ordering::SeqCst);
             (
                 waiting.starved.take(),
                 waiting.for_log.take(),
                 waiting.for_record.take(),
-                waiting.stalled.take(),
             )
         };
         // Those that wait for a record, or for room in the log, have lanes and buffers.
@@ -348,12 +347,26 @@ impl WorkItem for Background {
                 break;
             }
         }
-        while let Some(io) = stalled.pop() {
+        // As many as there are ops ready for: there may be very many of them.
+        while pass.ops.has_some() {
+            let stalled = pass.waiting.lock().stalled.pop();
+            let Some(io) = stalled else { return };
             match pass.geometry.kind() {
                 _ if io.op() == REQ_OP_READ => read::resume(&pass, &io),
                 Kind::Parity | Kind::Mirrored | Kind::Copies => write::resume(&pass, io),
                 Kind::Striped | Kind::Concat => io.fail(Status::IO_ERROR),
             }
+        }
+        {
+            let waiting = pass.waiting.lock();
+            if waiting.stalled.is_empty() {
+                return;
+            }
+            pass.someone_waits.store(true, Ordering::SeqCst);
+        }
+        // Ops that come back after this see the flag.
+        if pass.ops.has_some() {
+            Background::kick(pass);
         }
     }
 }

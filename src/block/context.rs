@@ -53,6 +53,14 @@ pub fn cpu_hint() -> usize {
     unsafe { bindings::raw_smp_processor_id() as usize }
 }
 
+/// Whether the caller is freeing memory: what it asks for comes from what the kernel keeps for that, unless it says
+/// otherwise.
+pub fn frees_memory() -> bool {
+    let task = current!().as_ptr();
+    // SAFETY: `task` is the running task: it stays alive, and only it changes its own flags.
+    unsafe { (*task).flags & bindings::PF_MEMALLOC != 0 }
+}
+
 /// Ticks since boot.
 pub fn jiffies() -> c_ulong {
     // SAFETY: `jiffies` is always valid and read whole.

@@ -92,6 +92,9 @@ impl Drop for Pages {
 /// Orders of buffers that a [`PagePool`] keeps.
 pub const POOL_ORDERS: usize = 5;
 
+/// Single pages that a pool with a reserve has from the start.
+const PAGES_RESERVED: usize = 128;
+
 /// What a pool has in stock.
 struct Stock {
     free: [KVec<Pages>; POOL_ORDERS],
@@ -103,7 +106,8 @@ struct Stock {
 ///
 /// Never sleeps in [`PagePool::take`]; whoever finds it empty waits for someone's
 /// [`PagePool::put`]. A reserve of the largest buffers is made when the pool is, so that one piece of
-/// work can always go on.
+/// work can always go on; and one of single pages, which is what memory is swapped out in: with these alone, as the
+/// pool does not grow out of what the kernel keeps, several dozen such writes are at work at a time.
 #[pin_data]
 pub struct PagePool {
     #[pin]
@@ -112,7 +116,8 @@ pub struct PagePool {
 }
 
 impl PagePool {
-    /// A pool that holds at least `reserve` buffers of the largest order and grows to `limit_bytes`.
+    /// A pool that holds at least `reserve` buffers of the largest order, and single pages if there are any, and grows
+    /// to `limit_bytes`.
     pub fn new(reserve: usize, limit_bytes: usize) -> Result<impl PinInit<Self>> {
         let mut free = [const { KVec::new() }; POOL_ORDERS];
         let mut allocated = 0;
@@ -123,13 +128,15 @@ impl PagePool {
                 GFP_KERNEL,
             )?;
         }
-        for _ in 0..reserve {
-            let mut pages =
-                Pages::alloc(POOL_ORDERS as u32 - 1, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
-            pages.pooled = true;
-            allocated += pages.len();
-            if let Some(list) = free.last_mut() {
-                list.push(pages, GFP_KERNEL)?;
+        let singles = if reserve > 0 { PAGES_RESERVED } else { 0 };
+        for (order, count) in [(POOL_ORDERS - 1, reserve), (0, singles)] {
+            for _ in 0..count {
+                let mut pages = Pages::alloc(order as u32, bindings::GFP_KERNEL).ok_or(ENOMEM)?;
+                pages.pooled = true;
+                allocated += pages.len();
+                if let Some(list) = free.get_mut(order) {
+                    list.push(pages, GFP_KERNEL)?;
+                }
             }
         }
         Ok(pin_init!(Self {

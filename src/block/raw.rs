@@ -92,9 +92,11 @@ pub const GFP_LAST_RESORT: bindings::gfp_t = GFP_NOIO
     | 1 << bindings::___GFP_MEMALLOC_BIT
     | 1 << bindings::___GFP_NORETRY_BIT
     | 1 << bindings::___GFP_NOWARN_BIT;
-/// May not sleep, takes no reserves, warns of nothing.
-pub const GFP_OPPORTUNISTIC: bindings::gfp_t =
-    1 << bindings::___GFP_KSWAPD_RECLAIM_BIT | 1 << bindings::___GFP_NOWARN_BIT;
+/// May not sleep, takes no reserves (not even for who frees memory: what is left of them has to be enough for all of
+/// these), warns of nothing.
+pub const GFP_OPPORTUNISTIC: bindings::gfp_t = 1 << bindings::___GFP_KSWAPD_RECLAIM_BIT
+    | 1 << bindings::___GFP_NOMEMALLOC_BIT
+    | 1 << bindings::___GFP_NOWARN_BIT;
 
 extern "C" {
     /// `mm/page_alloc.c`: from here to the next the task counts as one that may wait for memory reclaim.

@@ -2,10 +2,10 @@
 # shellcheck shell=bash
 # The machine swaps to an array, has far less memory than is used, and members of that array are lost: what records a loss, takes a spare and rebuilds it
 # needs no memory that only a write to the array could free. No page comes back with anything else than it had.
-# disks: 1x256M virtio, 1x256M scsi, 3x256M virtio
+# disks: 1x352M virtio, 1x352M scsi, 3x352M virtio
 # emd: manual
 # run: whole
-# timeout: 240
+# timeout: 320
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -13,7 +13,7 @@ source /emd/tests/guest/lib-raid.sh
 LEFT=24    # MiB of memory that are left for all
 RESERVE=8  # MiB that the kernel keeps
 BEYOND=24  # MiB that pages of programs/swapped.c take beyond what is left, and what files in memory leave when they are swapped out
-SWAP=176   # MiB of the volume: these pages and files, and as much as the array may have in its pool
+SWAP=256   # MiB of the volume: room for all pages and files at once, see below
 
 # of_memory WORD: of /proc/meminfo, MiB.
 of_memory() {
@@ -28,6 +28,8 @@ less_memory() {
   # As much as for a machine of that size.
   echo $((RESERVE << 10)) >/proc/sys/vm/min_free_kbytes
   echo 3 >/proc/sys/vm/drop_caches
+  # What of it lies in too many pieces stays free.
+  echo 1 >/proc/sys/vm/compact_memory
   echo $((($(of_memory MemFree) - LEFT) / 2)) >/proc/sys/vm/nr_hugepages
 }
 
@@ -67,6 +69,10 @@ swapping() {
   rm -f /run/stop
   used=$(($(of_memory MemFree) + $(of_memory Shmem) + BEYOND))
   say "$(of_memory MemFree) MiB are free, $(of_memory Shmem) MiB are files in memory, $used MiB are to be used"
+  # What is in memory and in swap space at the same time (being written, or read back and not changed) has its place there, and the kernel may keep three times RESERVE
+  # free: how much of it all stays in memory cannot be told, so there is a place for every page. These are pages of `swapped`, files (79 MiB of them when this was
+  # written, with 40 MiB free: 143 + 79 MiB) and 4 MiB of other programs. With less, the machine may run out of memory however well the array does.
+  ((used + $(of_memory Shmem) + 4 <= SWAP)) || fail "$SWAP MiB of swap space are too little for $used MiB and $(of_memory Shmem) MiB of files"
   /emd/bin/swapped $used 4 /run/stop 2>/run/swapped.err &
   program=$!
   still_swaps

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Tasks: check and repair find every place that does not agree and put it right (RAID6 and three copies know which member is wrong);
-# tasks are held, let go, limited and cancelled; a rebuild goes on from its checkpoint after a stop; after a power cut only what was being written is resynced.
+# tasks are held, let go and cancelled, keep to limits and get their least beside users; a rebuild goes on from its checkpoint after a stop; after a power cut only what was being written is resynced.
 # disks: 6x72M virtio
 # cpus: 1
 # emd: manual
-# timeout: 330
+# timeout: 360
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -131,6 +131,74 @@ hold_and_limit() {
   expect "no limit" emdadm limit one
   expect "a check, at full speed" emdadm check --wait one
   expect_failure "there is nothing to hold" emdadm pause one
+  expect "deleted" emdadm delete --force one
+}
+
+# does ARRAY SECONDS: what its task does in so long, or a little longer: DID sectors in TOOK ms.
+does() {
+  local from began=${EPOCHREALTIME/./}
+  from=$(emd_done "$1")
+  sleep "$2"
+  DID=$(($(emd_done "$1") - from)) TOOK=$(((${EPOCHREALTIME/./} - began) / 1000))
+}
+
+# keeps_to KIB TEXT: what it does in three seconds is not more than so much a second, but a quarter at least. It sends whole lanes, of 128 sectors, and what it had sent is
+# counted when it is back: four of them beyond the limit say nothing.
+keeps_to() {
+  does one 3
+  say "$DID sectors in $TOOK ms; $1 KiB/s are $(($1 * 2 * TOOK / 1000))"
+  ((DID <= $1 * 2 * TOOK / 1000 + 4 * 128)) || fail "$2: it goes faster"
+  ((DID >= $1 * TOOK / 2000)) || fail "$2: it is far slower"
+  expect_equal "it still runs" "$(emd_task one)" check
+  say "ok: $2"
+}
+
+limits_are_kept() {
+  local users least slow before
+  step "what a task does is what its limits say"
+  expect "created" emdadm create -e ddf -l raid1 -n one --size 36M --assume-clean --force "${DISKS[@]:0:2}"
+  expect "a limit" emdadm limit --max 1M one
+  expect "a check" emdadm check one
+  wait_for 10 moved_on one 0
+  keeps_to 1024 "the limit of an array is kept"
+  expect "a limit of all" emdadm limit --max 2M
+  keeps_to 1024 "it goes before that of all arrays"
+  expect "no limit of its own" emdadm limit one
+  keeps_to 2048 "the limit of all arrays is kept"
+  expect "cancelled" emdadm cancel one
+  wait_for 10 emd_has_task one null
+  expect "no limit" emdadm limit
+
+  step "beside users a task gets its least, and not much more"
+  read -r before _ <"/sys/block/$(emd_node one)/stat"
+  fio --name=users --filename="/dev/$(emd_node one)" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
+  users=$!
+  wait_for 20 has_read "$(emd_node one)" $((before + 50))
+  # Beside users a task does two lanes in 20 ms, which are 6400 KiB/s at most; at full speed far more than 20 MiB/s, were there no such limit. Its least is twice that; two thirds of it come only from the limit.
+  least=$((12 << 10))
+  expect "next to nothing as the least" emdadm limit --min 1K --max 20M one
+  expect "a check" emdadm check one
+  wait_for 10 moved_on one 0
+  does one 1.5
+  say "$DID sectors in $TOOK ms"
+  ((DID > 0)) || fail "it stands still"
+  slow=$DID
+  ((DID < least * 4 * TOOK / 3000)) || fail "users are no hindrance"
+  expect "cancelled" emdadm cancel one
+  wait_for 10 emd_has_task one null
+  expect "a least" emdadm limit --min ${least}K --max 20M one
+  expect "a check" emdadm check one
+  wait_for 10 moved_on one 0
+  does one 1.5
+  kill "$users"
+  wait "$users" || true
+  # It may be through.
+  ((DID >= 0)) || DID=$((DID + 36 * 2048))
+  say "$DID sectors in $TOOK ms; the least are $((least * 2 * TOOK / 1000))"
+  ((DID >= least * 4 * TOOK / 3000 && DID > slow)) || fail "it does not get its least"
+  say "ok: it gets its least"
+  emdadm cancel one >/dev/null || true
+  wait_for 20 emd_has_task one null
   expect "deleted" emdadm delete --force one
 }
 
@@ -359,6 +427,7 @@ boot_1() {
   mapfile -t DISKS < <(disks)
   check_and_repair
   hold_and_limit
+  limits_are_kept
   rebuild_comes_first
   takes_turns
   makes_room

@@ -19,7 +19,7 @@ use crate::personalities::hole_log::row::logged;
 use crate::personalities::hole_log::{Entry, Spot, Sum, UNIT_BYTES, UNIT_SECTORS};
 use crate::personalities::Mask;
 use core::sync::atomic::Ordering;
-use kernel::bindings;
+use kernel::bindings::gfp_t;
 use kernel::prelude::*;
 
 /// Most entries that a run of an op has at a time: P and Q, logged anew when members are lost on the way.
@@ -44,9 +44,10 @@ pub(in crate::array) struct OpLog {
 }
 
 impl OpLog {
-    pub(in crate::array) fn new(has_log: bool, page_flags: bindings::gfp_t) -> Result<Self> {
+    /// `flags` is a raw `gfp_t`.
+    pub(in crate::array) fn new(has_log: bool, flags: gfp_t) -> Result<Self> {
         let heads = if has_log {
-            let mut heads = Pages::alloc(1, page_flags).ok_or(ENOMEM)?;
+            let mut heads = Pages::alloc(1, flags).ok_or(ENOMEM)?;
             // Heads are written over one another; behind them it stays like that.
             heads.as_mut_slice().fill(0);
             Some(heads)

@@ -471,9 +471,9 @@ impl<O: IoOwner> StalledList<O> {
         self.0.pop().map(|carrier| IoRef { carrier })
     }
 
-    /// Takes everything.
-    pub fn take(&mut self) -> Self {
-        core::mem::replace(self, Self::new())
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
