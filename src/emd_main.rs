@@ -49,6 +49,10 @@ module! {
             default: 10000,
             description: "Milliseconds to wait for missing members before a degraded start",
         },
+        take_back: u32 {
+            default: 1,
+            description: "Whether disks that were left out and come back are rebuilt without being added (1 or 0)",
+        },
     },
 }
 
@@ -81,6 +85,7 @@ impl kernel::Module for EmdModule {
             checkpoint_ms: module_parameters::checkpoint_ms.value(),
             clean_quiet_ms: module_parameters::clean_ms.value(),
             start_timeout_ms: module_parameters::start_timeout_ms.value(),
+            takes_back: module_parameters::take_back.value() != 0,
         };
         let events = control::EventRing::new()?;
         let manager = set::Manager::start(module, options, events.clone())?;

@@ -142,6 +142,14 @@ impl ManagedSet {
                 self.tell_lone(dev);
                 Ok(false)
             }
+            Standing::Old if !self.shared.options.takes_back => {
+                drop(inner);
+                self.tell_stranger(
+                    dev,
+                    "it was left out of the last updates: add it to have it rebuilt",
+                );
+                Ok(false)
+            }
             Standing::Old => {
                 drop(inner);
                 claimed.truncate(1);

@@ -102,6 +102,8 @@ pub struct Options {
     pub clean_quiet_ms: u32,
     /// How often it is recorded how far a task got. Looked at every half second.
     pub checkpoint_ms: u32,
+    /// Whether disks that were left out of updates and are here (again) count as blank, to be rebuilt, without being added.
+    pub takes_back: bool,
     /// The formats whose sets are started when their disks appear. Others only a scan starts.
     pub autostart: Choice,
 }
@@ -112,6 +114,7 @@ impl Default for Options {
             start_timeout_ms: 10_000,
             clean_quiet_ms: 2_000,
             checkpoint_ms: 10_000,
+            takes_back: true,
             autostart: Choice::ALL,
         }
     }

@@ -14,6 +14,8 @@ source /emd/tests/guest/lib-faults.sh
 # shellcheck source=tests/guest/lib-assemble.sh
 source /emd/tests/guest/lib-assemble.sh
 
+left_alone() { emdadm monitor --json --from 0 --once | grep -q 'left alone: it was left out'; }
+
 boot_1() {
   local before
   make_set
@@ -61,6 +63,29 @@ boot_1() {
   expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
   data_is_right
   expect "what was written without it, from it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
+  unload
+
+  step "a stale disk is left as it is until somebody adds it, where that is wished"
+  restore without2 disk1 disk3
+  restore good disk2
+  before=$(host contents disk2)
+  load take_back=0
+  wait_for 10 emd_runs emd0
+  wait_for 10 emd_is_clean emd0
+  expect_equal "the array" "$(emd_state emd0)" degraded
+  expect "why" grep -q "was left out of the last updates" <(emdadm show)
+  unchanged "nothing was written to it" "$before" disk2
+  unload
+  unplug disk2
+  load take_back=0
+  wait_for 10 emd_runs emd0
+  plug disk2
+  wait_for 10 left_alone
+  unchanged "nor when it comes late" "$before" disk2
+  expect "it is added" emdadm add emd0 "$(disk disk2)"
+  wait_for 30 emd_settled emd0
+  expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
+  data_is_right
   unload
 
   step "one disk is missing, and not waited for"
