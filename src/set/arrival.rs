@@ -91,7 +91,6 @@ impl ManagedSet {
         if inner.may_be_adopted(joint.set(), &claimed, false) {
             inner.adopt(joint, &claimed)?;
         }
-        drop(inner);
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::MetadataSet;
 use crate::model::{
-    Access, Checked, DiskIndex, DiskRole, DiskState, MemberState, Set, Text, Volume, VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Member, MemberState, Set, Text, Volume,
+    VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -77,10 +78,9 @@ impl Inner {
         };
         if self.volume_awaiting(dev, joint.set()).is_none() {
             let is_lone = self.known()?.irreplaceable(index).is_some();
-            return Ok(if is_lone {
-                Standing::Lone
-            } else {
-                Standing::Old
+            return Ok(match is_lone {
+                true => Standing::Lone,
+                false => Standing::Old,
             });
         }
         Ok(match self.may_be_adopted(joint.set(), claimed, true) {
@@ -190,18 +190,16 @@ impl Inner {
                 "disk {dev} is a member of volume {volume}, which does not run: scan, so that it takes its place there; by force it is given up"
             ));
         }
-        let is_it = |member: &crate::model::Member| member.disk == joint.disk_by_key(dev.0);
-        let is_here = |member: &crate::model::Member| {
+        let is_another = |member: &Member| {
             let disk = member.disk.and_then(|disk| joint.disk(disk));
-            member.state == MemberState::InSync && disk.is_some_and(|disk| disk.facts.is_some())
+            let facts = disk.and_then(|disk| disk.facts);
+            member.state == MemberState::InSync && facts.is_some_and(|facts| facts.key != dev.0)
         };
         let works = joint.volume(volume).is_some_and(|model| {
-            let mut rest = Mask::EMPTY;
-            for (slot, member) in (0u16..).zip(model.members.iter()) {
-                if is_here(member) && !is_it(member) {
-                    rest = rest.union(Mask::single(slot));
-                }
-            }
+            let rest = (0u16..)
+                .zip(model.members.iter())
+                .filter(|(_, member)| is_another(member))
+                .fold(Mask::EMPTY, |rest, (slot, _)| rest.with(slot));
             for_level(model.shape.level)
                 .is_some_and(|level| level.health(&model.shape, rest) != Health::Failed)
         });

@@ -177,10 +177,12 @@ impl ManagedSet {
         });
         // Not before the format takes the disk: what is on it stays there otherwise.
         let erase = || candidate.erase_old(operations.io.as_mut());
-        let index = self
-            .lock()
-            .record_with(&self.shared, &event, &candidate.device, erase)?;
-        self.lock().early.retain(|early| *early != dev);
+        let index = {
+            let mut inner = self.lock();
+            let index = inner.record_with(&self.shared, &event, &candidate.device, erase)?;
+            inner.early.retain(|early| *early != dev);
+            index
+        };
         manager.forget_disk(operations, dev)?;
         self.shared.post(EventKind::DiskAdded, &self.id, |event| {
             event.dev = DevNumber::from_wire(dev.0);
@@ -267,17 +269,18 @@ impl ManagedSet {
                 lone.map(|lone| (index, lone))
             }
             None => match self.read_alone(operations, dev)? {
-                Some(alone) => {
-                    let place = self.irreplaceable(dev, alone.set())?;
-                    if place.is_some() {
-                        claimed = Some(claim(dev)?);
+                Some(alone) => match self.irreplaceable(dev, alone.set())? {
+                    Some(place) => {
+                        let device = claim(dev)?;
+                        if self.is_awaited(alone.set(), &device)? {
+                            // It was late only.
+                            return Ok(None);
+                        }
+                        claimed = Some(device);
+                        Some(place)
                     }
-                    if self.is_awaited(dev, alone.set(), claimed.as_ref())? {
-                        // It was late only.
-                        return Ok(None);
-                    }
-                    place
-                }
+                    None => None,
+                },
                 None => None,
             },
         };
@@ -316,18 +319,12 @@ impl ManagedSet {
         Ok(Some((index, lone)))
     }
 
-    /// Whether a volume that does not run has the disk, if it is `claimed`, as one that nobody recorded as lost.
-    fn is_awaited(
-        &self,
-        dev: Dev,
-        alone: &Set,
-        claimed: Option<&Arc<BlockDevice>>,
-    ) -> Checked<bool> {
-        let Some(device) = claimed else {
-            return Ok(false);
-        };
+    /// Whether a volume that does not run has the `claimed` disk, of which alone the set `alone` is made, as one that nobody
+    /// recorded as lost.
+    fn is_awaited(&self, alone: &Set, claimed: &Arc<BlockDevice>) -> Checked<bool> {
+        let dev = claimed.dev();
         let mut inner = self.lock();
-        let joint = inner.joined_with(self, dev, alone, core::slice::from_ref(device))?;
+        let joint = inner.joined_with(self, dev, alone, core::slice::from_ref(claimed))?;
         Ok(joint.is_some_and(|joint| inner.volume_awaiting(dev, joint.set()).is_some()))
     }
 

@@ -55,7 +55,10 @@ impl ManagedSet {
         let change = self.change.lock();
         self.activate()?;
         if policy.degraded && only.is_none() {
-            self.take_early()?;
+            // Without them it is started all the same, or says what it lacks.
+            if let Err(reason) = self.take_early() {
+                log!(pr_warn, "disks that waited are not used: {}", reason);
+            }
         }
         if policy.force {
             self.lock().reinstate_lost(self, only);
