@@ -10,14 +10,11 @@ use super::set::{buffer, AsrSet, DiskMeta, Home, Live, Spot, Touched};
 use super::table::{is_newer, Table};
 use crate::model::alloc::boxed;
 use crate::model::{
-    Checked, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
+    note, Checked, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
     DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
-
-/// Most remarks that a set keeps.
-const NOTES_MAX: usize = 64;
 
 /// A disk that can be used, with its table.
 pub struct Candidate<'a> {
@@ -129,14 +126,6 @@ fn take<'a>(image: &'a DiskImage, candidates: &mut KVec<Candidate<'a>>) -> Check
         Exam::Damaged(reason) => Ok(Some(reason)),
         Exam::NotMine | Exam::Read(_) => Ok(Some(reason!(ENODEV, "it carries no ASR metadata"))),
     }
-}
-
-/// Adds a remark for people.
-pub fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
-    if notes.len() < NOTES_MAX {
-        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
-    }
-    Ok(())
 }
 
 /// What a disk is called.

@@ -15,13 +15,11 @@ use super::set::{state_of, DdfSet, DiskMeta, Touched};
 use super::tables;
 use crate::model::alloc::boxed;
 use crate::model::{
-    Access, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan, DISKS_MAX,
+    note, Access, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
+    DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
-
-/// Most remarks that a set keeps.
-const NOTES_MAX: usize = 64;
 
 /// What assembly works on.
 pub struct Reader<'a> {
@@ -37,14 +35,6 @@ pub struct Reader<'a> {
     pub intact: bool,
     /// The set.
     pub set: KBox<DdfSet>,
-}
-
-/// Adds a remark for people.
-pub fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
-    if notes.len() < NOTES_MAX {
-        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
-    }
-    Ok(())
 }
 
 /// [`crate::metadata::Format::assemble`].

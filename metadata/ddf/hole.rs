@@ -273,7 +273,7 @@ impl DdfSet {
         let without = self.member_without_ring(volume);
         let without = without.filter(|_| hole.ring.is_some());
         if let Some(disk) = without {
-            super::assemble::note(
+            crate::model::note(
                 &mut self.set.notes,
                 format_args!(
                     "volume {volume} has no log any more: disk {disk} has no place for the log"

@@ -277,7 +277,7 @@ impl Reader<'_> {
             let adaptec = is_adaptec && volume.size_sectors > capacity;
             if volume.size_sectors == 0 || adaptec {
                 volume.size_sectors = capacity;
-                super::assemble::note(
+                crate::model::note(
                     &mut self.set.set.notes,
                     format_args!("volume {index}: size taken from its members"),
                 )?;

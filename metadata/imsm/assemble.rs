@@ -17,8 +17,8 @@ use super::serial::{self, Serial};
 use super::set::{DiskMeta, Home, ImsmSet};
 use crate::model::alloc::boxed;
 use crate::model::{
-    Access, BadRange, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
-    VolumeIndex, DISKS_MAX,
+    note, Access, BadRange, Checked, Disk, DiskIndex, DiskRole, DiskState, Reason, Set, Text,
+    UpdatePlan, VolumeIndex, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -322,12 +322,12 @@ fn add_listed(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
             .unwrap_or(listed);
         push_disk(set, one, serial, Some(entry), state, blocks)?;
         if state == DiskState::Stale {
-            set.set.notes.push(
-                Text::from_fmt(format_args!(
+            note(
+                &mut set.set.notes,
+                format_args!(
                     "disk {} was left out of the last updates",
                     serial::label(&serial)
-                )),
-                GFP_KERNEL,
+                ),
             )?;
         }
         if twice && set.frozen.is_none() {
@@ -352,12 +352,12 @@ fn add_others(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
             continue;
         }
         if set.set.disks.len() >= DISKS_MAX {
-            set.set.notes.push(
-                Text::from_fmt(format_args!(
+            note(
+                &mut set.set.notes,
+                format_args!(
                     "disk {} is left out: it is not in the table, and there are {DISKS_MAX} disks",
                     one.facts.serial
-                )),
-                GFP_KERNEL,
+                ),
             )?;
             continue;
         }
@@ -377,12 +377,12 @@ fn add_others(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
         let blocks = probe::blocks(&one.facts).map_or(0, |(blocks, _)| blocks);
         push_disk(set, Some(one), serial, None, state, blocks)?;
         if state == DiskState::Stale {
-            set.set.notes.push(
-                Text::from_fmt(format_args!(
+            note(
+                &mut set.set.notes,
+                format_args!(
                     "disk {} is not in the newest table of the set",
                     one.facts.serial
-                )),
-                GFP_KERNEL,
+                ),
             )?;
         }
     }
@@ -455,25 +455,29 @@ fn home_of(set: &ImsmSet, one: &Found<'_>, entry: Option<u8>, serial: &Serial) -
 #[inline(never)]
 fn note_odd(set: &mut ImsmSet, found: &[Found<'_>]) -> Checked {
     if let Some(why) = set.frozen {
-        set.set.notes.push(
-            Text::from_fmt(format_args!("nothing is written to this set: {why}")),
-            GFP_KERNEL,
+        note(
+            &mut set.set.notes,
+            format_args!("nothing is written to this set: {why}"),
         )?;
     }
     for one in found {
         if one.torn {
-            let text = Text::from_fmt(format_args!(
-                "the metadata of disk {} is torn; the other disks' counts",
-                one.facts.serial
-            ));
-            set.set.notes.push(text, GFP_KERNEL)?;
+            note(
+                &mut set.set.notes,
+                format_args!(
+                    "the metadata of disk {} is torn; the other disks' counts",
+                    one.facts.serial
+                ),
+            )?;
         }
         if one.facts.serial.is_empty() {
-            let text = Text::from_fmt(format_args!(
-                "a disk of {} sectors does not tell its serial number: its place is not known",
-                one.facts.size_sectors
-            ));
-            set.set.notes.push(text, GFP_KERNEL)?;
+            note(
+                &mut set.set.notes,
+                format_args!(
+                    "a disk of {} sectors does not tell its serial number: its place is not known",
+                    one.facts.size_sectors
+                ),
+            )?;
         }
     }
     Ok(())

@@ -11,14 +11,11 @@ use super::set::{MdSet, Touched};
 use super::standing::Standing;
 use crate::model::alloc::boxed;
 use crate::model::{
-    Access, Checked, CrashPolicy, Identity, Member, MemberState, Reason, Set, Text, UpdatePlan,
-    DISKS_MAX,
+    note, Access, Checked, CrashPolicy, Identity, Member, MemberState, Reason, Set, Text,
+    UpdatePlan, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
-
-/// Most remarks that a set keeps.
-const NOTES_MAX: usize = 64;
 
 /// The name of a disk: its number is all that the other disks know of it.
 pub fn label_of(number: u32) -> Text<32> {
@@ -183,13 +180,6 @@ fn take<'a>(
             version.name()
         ))),
     }
-}
-
-pub(super) fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
-    if notes.len() < NOTES_MAX {
-        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
-    }
-    Ok(())
 }
 
 impl Verdict {

@@ -2,12 +2,13 @@
 
 //! The model's disks: those that are here, and those that the newest superblock knows of.
 
-use super::assemble::{label_of, note, Reader};
+use super::assemble::{label_of, Reader};
 use super::head::Head;
 use super::layout::*;
 use super::probe::{block_sectors, left_log_place, log_place, View};
 use super::set::{image, Home, Meta};
 use super::standing::Standing;
+use crate::model::note;
 use crate::model::{Checked, Disk, DiskRole, DiskState, DISKS_MAX};
 use kernel::prelude::*;
 

@@ -21,9 +21,9 @@ pub mod text;
 pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
-    Access, BadRange, Consistency, CrashPolicy, Disk, DiskFacts, DiskRole, DiskState, HoleLog,
-    Identity, LeftLog, LogRow, LoggedWrite, Member, MemberState, RegionLog, Scrub, Set, Stretch,
-    Volume,
+    note, Access, BadRange, Consistency, CrashPolicy, Disk, DiskFacts, DiskRole, DiskState,
+    HoleLog, Identity, LeftLog, LogRow, LoggedWrite, Member, MemberState, RegionLog, Scrub, Set,
+    Stretch, Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
 pub use text::{Checked, Reason, Text};

@@ -420,6 +420,17 @@ impl BadRange {
     }
 }
 
+/// Most remarks that a set has.
+const NOTES_MAX: usize = 64;
+
+/// Adds a remark for people to a set's [`Set::notes`]; with too many there it is left out. Allocates.
+pub fn note(notes: &mut KVec<Text<160>>, args: core::fmt::Arguments<'_>) -> Checked {
+    if notes.len() < NOTES_MAX {
+        notes.push(Text::from_fmt(args), GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
 impl Set {
     /// Makes room for [`super::BAD_RANGES_MAX`] bad ranges. Allocates; at assembly.
     pub fn reserve_bad_ranges(&mut self) -> Checked {
