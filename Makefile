@@ -139,6 +139,7 @@ clippy: toolbox ## clippy over module and host code, warnings are errors
 SHELL_FILES = git ls-files -co --exclude-standard | xargs awk 'FNR == 1 && /^\#!.*sh$$/ || FNR < 4 && /shellcheck shell=bash/ {print FILENAME; nextfile}'
 shellcheck: toolbox ## shellcheck over all scripts
 	@$(SHELL_FILES) | xargs $(ENTER) shellcheck -x -P SCRIPTDIR
+	@! git grep -nE '\b(ask|emd_[a-z]+|md_[a-z]+)\b.*[^&]&$$' -- tests/guest || { echo "asked of arrays in the background: see ask in tests/guest/lib-raid.sh" >&2; false; }
 
 check-docs: toolbox ## whether links in the documentation lead somewhere
 	@$(ENTER) tools/check-docs

@@ -44,6 +44,7 @@ boot_1() {
   spoil_trusted
   expect "started" emdadm start trusted
   wait_for 20 emd_node trusted
+  trusted=/dev/$(emd_node trusted)
 
   step "power cut under writes"
   for array in five one; do
@@ -54,7 +55,7 @@ boot_1() {
     (for ((n = 1; ; n++)); do echo "$n" >>"/mnt/$array/lines" && sync "/mnt/$array/lines" && echo "$n" >"/run/next.$array" && mv "/run/next.$array" "/run/acked.$array"; done) &
   done
   wait_for 20 test -s /run/acked.five -a -s /run/acked.one
-  (spread && while :; do dd if=/dev/urandom of="/dev/$(emd_node trusted)" bs=4k count=16 oflag=direct conv=notrunc status=none; done) &
+  (spread && while :; do dd if=/dev/urandom of="$trusted" bs=4k count=16 oflag=direct conv=notrunc status=none; done) &
   sleep 1
   for array in five one trusted; do
     wait_for 10 emd_is_dirty $array

@@ -17,6 +17,7 @@ if [[ ! -v ARRAYS_ASK ]]; then
 fi
 
 # ask ARRAY WORD [SLOT]: the answer is in REPLY ("null": there is none). Fails without the module.
+# Not for what runs in the background: two that read the answers at once get half of one each (`make shellcheck` looks for it).
 ask() {
   printf '%s\n' "$*" >&"$ARRAYS_ASK"
   read -r REPLY <&"$ARRAYS_ANSWER" || fail "nothing answers"

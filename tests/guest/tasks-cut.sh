@@ -223,10 +223,12 @@ tasks_begin() { # ROUND
 
 # What is to be resynced: its regions.
 is_written() {
+  local device
   [[ $kind == resync || $kind == marked ]] || return 0
-  expect "$name: its regions are written" /emd/bin/pattern write "/dev/$(emd_node "$name")" 5
+  device=/dev/$(emd_node "$name")
+  expect "$name: its regions are written" /emd/bin/pattern write "$device" 5
   # Again and again, up to the cut: all of it may be in flight then.
-  (while /emd/bin/pattern write "/dev/$(emd_node "$name")" 5; do :; done) &
+  (while /emd/bin/pattern write "$device" 5; do :; done) &
   wait_for 10 emd_is_dirty "$name"
 }
 

@@ -154,7 +154,7 @@ keeps_to() {
 }
 
 limits_are_kept() {
-  local users least slow before
+  local users node least slow before
   step "what a task does is what its limits say"
   expect "created" emdadm create -e ddf -l raid1 -n one --size 36M --assume-clean --force "${DISKS[@]:0:2}"
   expect "a limit" emdadm limit --max 1M one
@@ -170,10 +170,11 @@ limits_are_kept() {
   expect "no limit" emdadm limit
 
   step "beside users a task gets its least, and not much more"
-  read -r before _ <"/sys/block/$(emd_node one)/stat"
-  fio --name=users --filename="/dev/$(emd_node one)" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
+  node=$(emd_node one)
+  read -r before _ <"/sys/block/$node/stat"
+  fio --name=users --filename="/dev/$node" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
   users=$!
-  wait_for 20 has_read "$(emd_node one)" $((before + 50))
+  wait_for 20 has_read "$node" $((before + 50))
   # Beside users a task does two lanes in 20 ms, which are 6400 KiB/s at most; at full speed far more than 20 MiB/s, were there no such limit. Its least is twice that; two thirds of it come only from the limit.
   least=$((12 << 10))
   expect "next to nothing as the least" emdadm limit --min 1K --max 20M one
@@ -277,15 +278,16 @@ has_read() {
 }
 
 makes_room() {
-  local users before began took set
+  local users node before began took set
   step "a task makes room for users of another array on the same disks"
   expect "one" emdadm create -e ddf -l raid1 -n used --size 4M --assume-clean --force "${DISKS[@]:0:2}"
   set=$(emdadm show --json | jq -r '.sets[] | select(.volumes[].name == "used").id')
   expect "another" emdadm create --set "$set" -l raid1 -n checked --size 28M --assume-clean "${DISKS[@]:0:2}"
-  read -r before _ <"/sys/block/$(emd_node used)/stat"
-  fio --name=users --filename="/dev/$(emd_node used)" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
+  node=$(emd_node used)
+  read -r before _ <"/sys/block/$node/stat"
+  fio --name=users --filename="/dev/$node" --rw=randread --bs=4k --size=4M --direct=1 --ioengine=psync --thinktime=2000 --time_based --runtime=120 >/dev/null &
   users=$!
-  wait_for 20 has_read "$(emd_node used)" $((before + 50))
+  wait_for 20 has_read "$node" $((before + 50))
   began=${EPOCHREALTIME/./}
   expect "a check beside them" emdadm check --wait checked
   took=$(((${EPOCHREALTIME/./} - began) / 1000))
