@@ -51,7 +51,7 @@ module! {
         },
         take_back: u32 {
             default: 1,
-            description: "Whether disks that were left out and come back are rebuilt without being added (1 or 0)",
+            description: "Which disks that were left out are rebuilt without being added: 0 none, 1 those that went away while the set ran, 2 all",
         },
     },
 }
@@ -85,7 +85,7 @@ impl kernel::Module for EmdModule {
             checkpoint_ms: module_parameters::checkpoint_ms.value(),
             clean_quiet_ms: module_parameters::clean_ms.value(),
             start_timeout_ms: module_parameters::start_timeout_ms.value(),
-            takes_back: module_parameters::take_back.value() != 0,
+            takes_back: set::TakesBack::from_option(module_parameters::take_back.value()),
         };
         let events = control::EventRing::new()?;
         let manager = set::Manager::start(module, options, events.clone())?;

@@ -158,7 +158,7 @@ impl Array {
             regions: params.regions,
             swept: AtomicU64::new(now),
             last_write: AtomicU64::new(now),
-            last_io: AtomicU64::new(0),
+            users: super::users::Users::new(),
             read_errors: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
             someone_waits: AtomicBool::new(false),

@@ -35,13 +35,13 @@ impl Array {
     /// Lets a write go on, or keeps it (and gives up the pass) until the mark is recorded.
     pub(super) fn admit(mut pass: ArrayPass, bio: UserBio) -> Option<(ArrayPass, UserBio)> {
         if !pass.is_redundant() {
-            Self::touch(&pass, true);
+            pass.touch_written();
             return Some((pass, bio));
         }
         // Before it looks at the marks, and until it has ended, or waits.
         let counted = pass.count_as_writer();
         if pass.dirty.load(Ordering::SeqCst) == DIRTY && pass.regions_admit(&bio, counted) {
-            Self::touch(&pass, true);
+            pass.touch_written();
             return Some((pass, bio));
         }
         let mut waiting = pass.waiting.lock();
@@ -49,7 +49,7 @@ impl Array {
             // Regions are recorded, and the mark with them, under `waiting`.
             DIRTY if pass.regions_admit(&bio, counted) => {
                 drop(waiting);
-                Self::touch(&pass, true);
+                pass.touch_written();
                 return Some((pass, bio));
             }
             CLEAN => {
@@ -96,7 +96,7 @@ impl Array {
         }
         if done {
             // Those that waited for it come in a moment: until then the array is not to be taken for quiet.
-            this.touch_written(context::jiffies() as u64);
+            this.touch_written();
             Self::let_writes_go(this);
         }
     }
@@ -152,10 +152,7 @@ impl Array {
 
     /// The metadata says dirty on disk now (or still): writes go on.
     pub fn dirty_recorded(this: &Gated<Self>) {
-        this.touch_written(crate::block::context::jiffies() as u64);
-        if let Some(pass) = this.enter() {
-            Self::touch(&pass, true);
-        }
+        this.touch_written();
         {
             let _waiting = this.waiting.lock();
             this.dirty.store(DIRTY, Ordering::Release);

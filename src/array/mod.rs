@@ -48,6 +48,7 @@ mod repairs;
 mod sender;
 mod submit;
 mod task;
+mod users;
 mod write;
 
 pub use control::{ArrayParams, Notify};
@@ -70,6 +71,7 @@ use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLockIrq};
+use users::Users;
 
 /// Sectors of a lane: 64 KiB of every member.
 pub(crate) const LANE_SECTORS: u32 = 128;
@@ -210,9 +212,9 @@ pub struct Array {
     regions: Option<Regions>,
     /// Ticks of the last sweep over them.
     swept: AtomicU64,
-    /// Ticks when the last write came, and the last I/O at all.
+    /// Ticks when the last write came.
     last_write: AtomicU64,
-    last_io: AtomicU64,
+    users: Users,
     read_errors: AtomicU64,
     write_errors: AtomicU64,
     /// `Waiting::stalled`, `starved` or `for_log` is not empty.
@@ -376,20 +378,9 @@ impl Array {
         }
     }
 
-    /// Notes that users' I/O came by, at the price of writes only once a tick: here, and at the members, for the tasks of
-    /// other arrays that have them too.
-    fn touch(pass: &ArrayPass, is_write: bool) {
+    /// Notes that a write came by.
+    fn touch_written(&self) {
         let now = crate::block::context::jiffies() as u64;
-        if pass.last_io.load(Ordering::Relaxed) != now {
-            pass.last_io.store(now, Ordering::Relaxed);
-            pass.table().note_use(now);
-        }
-        if is_write {
-            pass.touch_written(now);
-        }
-    }
-
-    fn touch_written(&self, now: u64) {
         if self.last_write.load(Ordering::Relaxed) != now {
             self.last_write.store(now, Ordering::Relaxed);
         }

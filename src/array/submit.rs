@@ -63,7 +63,6 @@ pub(super) fn dispatch(pass: ArrayPass, bio: UserBio) {
     let opf = bio.opf();
     match bio.op() {
         REQ_OP_READ => {
-            Array::touch(&pass, false);
             read::start(pass, bio);
         }
         REQ_OP_WRITE | REQ_OP_DISCARD | REQ_OP_WRITE_ZEROES => {
@@ -107,6 +106,14 @@ impl IoOwner for Array {
 
     fn epoch(&self) -> u64 {
         self.void_clearings.load(Ordering::Acquire)
+    }
+
+    fn io_begins(pass: &ArrayPass) {
+        Array::users_io_begins(pass);
+    }
+
+    fn io_ends(pass: &ArrayPass) {
+        Array::users_io_ends(pass);
     }
 
     fn piece_done(piece: DonePiece<Self>) {

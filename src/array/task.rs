@@ -582,14 +582,4 @@ impl Array {
         let task = self.task.lock().clone();
         task.is_some_and(|task| task.outlives_source(self))
     }
-
-    /// Whether users did I/O lately, on this array or on others that have disks in common with it.
-    fn is_busy(this: &Gated<Self>, within_ms: u32) -> bool {
-        let (now, ticks) = (context::jiffies() as u64, context::ticks(within_ms) as u64);
-        let last = this.last_io.load(Ordering::Relaxed);
-        now.wrapping_sub(last) <= ticks
-            || this
-                .enter()
-                .is_some_and(|pass| pass.table().was_used(now, ticks))
-    }
 }

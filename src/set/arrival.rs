@@ -9,7 +9,8 @@
 //!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
 //!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
 //!                        │                                            here they take their places, with their data
-//!                        └─ else ──► blank: may take its old place, to be rebuilt
+//!                        └─ else: left out of updates ── the set saw it go ──► blank: may take its old place, to be rebuilt
+//!                                                     └─ else ──► left alone, until a person adds it (option take_back)
 //! ```
 //!
 //! All disks that are claimed are read again for that and judged together by the format, as when a set is assembled. The
@@ -18,11 +19,14 @@
 use super::judge::Standing;
 use super::managed::{assemble, assemble_one, claim, ManagedSet};
 use super::probe;
+use super::shared::Shared;
 use super::start::Policy;
 use super::state::Inner;
+use super::TakesBack;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{Checked, DiskIndex, DiskRole, DiskState, Event, Set, SpareRole, VolumeIndex};
+use crate::reason;
 use crate::uapi::EventKind;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -34,12 +38,21 @@ impl ManagedSet {
         let change = self.change.lock();
         let dev = Dev(image.facts.key);
         let alone = assemble_one(self.format, &image)?;
+        // It may be here again before the keeper gave up what is gone.
+        self.detach_lost()?;
+        self.drop_dead();
         let place = self.old_place(dev, alone.set())?;
         let is_lone = self.irreplaceable(dev, alone.set())?.is_some();
         let is_complete = match place {
             None | Some((_, DiskState::Failed)) if is_lone => {
                 self.tell_lone(dev);
                 false
+            }
+            None if self.lock().is_given_up_later(dev, alone.set())? => {
+                return Err(reason!(
+                    EAGAIN,
+                    "disk {dev} is here again before its set has given up what is gone"
+                ));
             }
             None => {
                 self.tell_stranger(dev, "its set does not know it, or has it already");
@@ -141,7 +154,9 @@ impl ManagedSet {
                 self.tell_lone(dev);
                 Ok(false)
             }
-            Standing::Old if !self.shared.options.takes_back => {
+            Standing::Old
+                if !inner.takes_back(&self.shared, index) && !is_spare_alone(alone, dev) =>
+            {
                 drop(inner);
                 self.tell_stranger(
                     dev,
@@ -290,7 +305,38 @@ impl ManagedSet {
     }
 }
 
+/// Whether the disk `dev`, of which alone the set `alone` was made, calls itself a spare: it holds nothing that anybody wants.
+fn is_spare_alone(alone: &Set, dev: Dev) -> bool {
+    let own = alone.disk_by_key(dev.0).and_then(|index| alone.disk(index));
+    own.is_some_and(|disk| is_spare(disk.role))
+}
+
+/// Whether a disk of this role is a spare.
+fn is_spare(role: DiskRole) -> bool {
+    matches!(role, DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))
+}
+
 impl Inner {
+    /// Whether the disk `dev`, of which alone the set `alone` was made, is one of the set whose device is gone and still in use
+    /// by an array.
+    fn is_given_up_later(&self, dev: Dev, alone: &Set) -> Checked<bool> {
+        let place = self.known_place(dev, alone)?;
+        Ok(place
+            .is_some_and(|(index, _)| self.device(index).is_some_and(|device| device.is_gone())))
+    }
+
+    /// Whether a disk that was left out of updates may be used without being added: the set has it as a spare, or the option
+    /// says so.
+    pub(super) fn takes_back(&self, shared: &Shared, disk: DiskIndex) -> bool {
+        let known = self.model().and_then(|set| set.disk(disk));
+        known.is_some_and(|disk| is_spare(disk.role))
+            || match shared.options.takes_back {
+                TakesBack::Never => false,
+                TakesBack::Seen => self.seen_gone.contains(disk),
+                TakesBack::Always => true,
+            }
+    }
+
     /// A disk came back, if its return counts: it does in memory, too, when no disk took the news yet.
     pub(super) fn note_returned(&mut self, disk: DiskIndex) {
         if self.is_online(disk) {

@@ -87,6 +87,13 @@ impl News {
         let place = self.items.iter().position(|item| item.due <= at)?;
         self.items.remove(place).ok()
     }
+
+    /// Takes out one that says that a disk is gone.
+    fn next_gone(&mut self) -> Option<Item> {
+        let is_gone = |item: &Item| item.news != DiskNews::Arrived;
+        let place = self.items.iter().position(is_gone)?;
+        self.items.remove(place).ok()
+    }
 }
 
 /// A disk that is in no active set, and what is on it.
@@ -186,6 +193,16 @@ impl Manager {
             self.news.lock().push(item);
         } else {
             log!(pr_debug, "disk {} is left alone: {}", item.dev, reason);
+        }
+    }
+
+    /// Takes the news of disks that are gone: a person's operation is not to come upon those.
+    #[inline(never)]
+    pub(super) fn disks_gone(&self, operations: &mut Operations) {
+        loop {
+            let gone = self.news.lock().next_gone();
+            let Some(item) = gone else { return };
+            self.disk_gone(operations, item.dev);
         }
     }
 

@@ -33,6 +33,7 @@ impl Engine for Manager {
     fn scan(&self, request: &ScanRequest) -> Checked<ScanReply> {
         let mut operations = self.operations.lock();
         Self::check_open(&operations)?;
+        self.disks_gone(&mut operations);
         let mut reply = ScanReply {
             disks_seen: 0,
             arrays_started: 0,

@@ -121,9 +121,10 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
 /// not recorded yet: what comes after it is not known before.
 #[inline(never)]
 fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<TaskInfo> {
-    let finished = inner.running(volume.index)?.array.finished();
+    let running = inner.running(volume.index)?;
+    let finished = running.array.finished();
     let finished = finished.filter(|result| result.scope != Scope::Repairs);
-    if finished.is_none() && !inner.may_have_task(volume.index) {
+    if finished.is_none() && !inner.has_room_for_task(volume.index) {
         return None;
     }
     let needed = inner.task_needed(volume.index);
@@ -134,18 +135,22 @@ fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<T
             (TaskKind::Rebuild, 0)
         }
         (None, None) => {
-            let asked = inner.running(volume.index)?.asked?;
+            let asked = running.asked?;
             (asked.kind, asked.from_sectors)
         }
     };
-    let geometry = inner.running(volume.index)?.array.geometry();
+    let state = match finished.is_none() && running.paused {
+        true => TaskState::Paused,
+        false => TaskState::Waiting,
+    };
+    let geometry = running.array.geometry();
     let total_sectors = match kind {
         TaskKind::Rebuild => geometry.used_member_sectors(),
         _ => geometry.sync_sectors(),
     };
     Some(TaskInfo {
         kind,
-        state: TaskState::Waiting,
+        state,
         done_sectors: done_sectors.min(total_sectors),
         total_sectors,
         rate_kib: 0,

@@ -105,9 +105,6 @@ impl ManagedSet {
     /// A disk that was left out of updates and is here again counts as a blank one.
     #[inline(never)]
     fn take_back_stale(&self) {
-        if !self.shared.options.takes_back {
-            return;
-        }
         let mut inner = self.lock();
         let disks = inner.devices.len() as DiskIndex;
         for disk in 0..disks {
@@ -119,7 +116,7 @@ impl ManagedSet {
             else {
                 continue;
             };
-            if inner.device(disk).is_none() {
+            if inner.device(disk).is_none() || !inner.takes_back(&self.shared, disk) {
                 continue;
             }
             let returned = inner

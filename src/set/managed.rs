@@ -2,10 +2,11 @@
 
 //! One set: its locks and works, and how its disks are gathered and claimed.
 
+use super::disk_mask::DiskMask;
 use super::probe::{self, Found};
 use super::returned::Returned;
 use super::shared::{now, ticks, Shared};
-use super::state::{DiskMask, Inner};
+use super::state::Inner;
 use crate::array::{Notify, Place};
 use crate::block::bdev::{BlockDevice, Dev, Mode};
 use crate::block::hub::{self, DiskNews};
@@ -380,6 +381,7 @@ impl ManagedSet {
             inner.active = false;
             inner.returned = Returned::new();
             inner.told_gone = DiskMask::EMPTY;
+            inner.seen_gone = DiskMask::EMPTY;
             inner.early = KVec::new();
             inner.read_images(self.format, &self.id);
             core::mem::replace(&mut inner.devices, KVec::new())

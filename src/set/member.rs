@@ -484,6 +484,7 @@ impl ManagedSet {
         }
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
         inner.returned.forget(index);
+        inner.seen_gone.remove(index);
         let device = inner
             .devices
             .get_mut(usize::from(index))

@@ -64,6 +64,7 @@ mod candidate;
 mod construct;
 mod create;
 mod discover;
+mod disk_mask;
 mod engine;
 mod fill;
 mod hole;
@@ -93,6 +94,28 @@ use crate::metadata::choice::Choice;
 
 pub use manager::Manager;
 
+/// Which disks that were left out of updates are rebuilt without being added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TakesBack {
+    /// None.
+    Never,
+    /// Those that went away while the set ran: what they held until then is known to have been the set's.
+    Seen,
+    /// All, also those that were found to be behind, which somebody may have kept as they are.
+    Always,
+}
+
+impl TakesBack {
+    /// What the module's parameter `take_back` says: 0, 1, or more.
+    pub const fn from_option(value: u32) -> Self {
+        match value {
+            0 => Self::Never,
+            1 => Self::Seen,
+            _ => Self::Always,
+        }
+    }
+}
+
 /// What the module's parameters say.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -102,8 +125,8 @@ pub struct Options {
     pub clean_quiet_ms: u32,
     /// How often it is recorded how far a task got. Looked at every half second.
     pub checkpoint_ms: u32,
-    /// Whether disks that were left out of updates and are here (again) count as blank, to be rebuilt, without being added.
-    pub takes_back: bool,
+    /// Which disks that were left out of updates and are here (again) count as blank, to be rebuilt, without being added.
+    pub takes_back: TakesBack,
     /// The formats whose sets are started when their disks appear. Others only a scan starts.
     pub autostart: Choice,
 }
@@ -114,7 +137,7 @@ impl Default for Options {
             start_timeout_ms: 10_000,
             clean_quiet_ms: 2_000,
             checkpoint_ms: 10_000,
-            takes_back: true,
+            takes_back: TakesBack::Seen,
             autostart: Choice::ALL,
         }
     }

@@ -5,8 +5,9 @@
 //! [`Inner::record`] is the only way to change metadata. Recording a failure, or that an array is
 //! dirty, allocates nothing: the plan, the bytes and the bios were made when the set was claimed.
 
+use super::disk_mask::DiskMask;
 use super::shared::Shared;
-use super::state::{DiskMask, Inner};
+use super::state::Inner;
 use crate::array::Array;
 use crate::block::bdev::BlockDevice;
 use crate::block::context;

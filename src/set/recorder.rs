@@ -406,10 +406,14 @@ impl Inner {
     #[inline(never)]
     pub fn record_gone(&mut self, shared: &Shared, disk: DiskIndex, dev: Dev) {
         self.returned.remove(disk);
-        let counts = self
+        let state = self
             .model()
             .and_then(|set| set.disk(disk))
-            .is_some_and(|disk| disk.state != DiskState::Missing);
+            .map(|disk| disk.state);
+        if state.is_some_and(|state| state != DiskState::Stale) {
+            self.seen_gone.insert(disk);
+        }
+        let counts = state.is_some_and(|state| state != DiskState::Missing);
         if !counts || self.told_gone.contains(disk) {
             return;
         }

@@ -3,7 +3,7 @@
 //! Disks that came back, and the places that they held: a disk takes its own place again, and not that of another
 //! which happens to be empty too.
 
-use super::state::DiskMask;
+use super::disk_mask::DiskMask;
 use crate::model::{Checked, DiskIndex, MemberState, Set, Slot, VolumeIndex};
 use kernel::prelude::*;
 

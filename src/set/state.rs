@@ -2,6 +2,7 @@
 
 //! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
 
+use super::disk_mask::DiskMask;
 use super::returned::Returned;
 use super::shared::{Number, Shared};
 use super::turns::Turn;
@@ -22,60 +23,6 @@ use crate::uapi::volume_state;
 use crate::uapi::{EventKind, TaskKind, VolumeState};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// Some disks of a set.
-#[derive(Clone, Copy, Debug)]
-pub struct DiskMask([u64; DISKS_MAX / 64]);
-
-impl DiskMask {
-    /// None.
-    pub const EMPTY: Self = Self([0; DISKS_MAX / 64]);
-
-    /// Adds one.
-    pub fn insert(&mut self, disk: DiskIndex) {
-        if let Some(word) = self.0.get_mut(usize::from(disk / 64)) {
-            *word |= 1 << (disk % 64);
-        }
-    }
-
-    /// Takes one out.
-    pub fn remove(&mut self, disk: DiskIndex) {
-        if let Some(word) = self.0.get_mut(usize::from(disk / 64)) {
-            *word &= !(1 << (disk % 64));
-        }
-    }
-
-    /// Whether it is among them.
-    pub fn contains(&self, disk: DiskIndex) -> bool {
-        self.0
-            .get(usize::from(disk / 64))
-            .is_some_and(|word| word & (1 << (disk % 64)) != 0)
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
-    }
-
-    /// The first one, taken out.
-    pub fn pop(&mut self) -> Option<DiskIndex> {
-        let disk = (0..DISKS_MAX as DiskIndex).find(|&disk| self.contains(disk))?;
-        self.remove(disk);
-        Some(disk)
-    }
-
-    /// Adds all of `other`.
-    pub fn add_all(&mut self, other: &Self) {
-        for (word, more) in self.0.iter_mut().zip(other.0) {
-            *word |= more;
-        }
-    }
-
-    /// Whether both have a disk in common.
-    pub fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
-    }
-}
 
 /// A check or repair that a person asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -210,6 +157,8 @@ pub struct Inner {
     pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
+    /// Disks that the set had, and that went away while it was active.
+    pub seen_gone: DiskMask,
     /// For the metadata.
     pub io: Pin<KBox<SyncIo>>,
 }
@@ -233,6 +182,7 @@ impl Inner {
             tried: false,
             returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
+            seen_gone: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
     }
@@ -519,6 +469,8 @@ impl Inner {
         };
         let state = volume_state::of(model);
         match self.running(volume) {
+            // Its device is not there yet, or is no more.
+            Some(running) if running.disk.is_none() => VolumeState::Inactive,
             Some(running) if running.array.is_broken() => VolumeState::Failed,
             // Without redundancy nothing is recorded and nothing breaks: its I/O just fails.
             // So it is while somebody reshapes it: nothing is read from redundancy then.

@@ -136,6 +136,7 @@ impl ManagedSet {
             }
             _ => false,
         };
+        let is_waiting = inner.has_task_waiting(volume, self.keeper_is_busy());
         let Some(running) = inner.running_mut(volume) else {
             return Err(reason!(ENODEV, "the volume is not started"));
         };
@@ -197,9 +198,13 @@ impl ManagedSet {
                 }
             }
             TaskOp::Pause => {
-                running.array.pause_task(true)?;
+                match running.array.pause_task(true) {
+                    Ok(()) => running.turn = None,
+                    // It is held before it begins.
+                    Err(_) if is_waiting => {}
+                    Err(reason) => return Err(reason),
+                }
                 running.paused = true;
-                running.turn = None;
             }
             TaskOp::Resume => {
                 running.paused = false;
@@ -277,7 +282,10 @@ impl Inner {
     /// Drops a check or repair that waits, and tells people that it ended before it ran.
     fn withdraw(&mut self, shared: &Shared, volume: VolumeIndex) {
         let running = self.running_mut(volume);
-        let asked = running.and_then(|running| Some((running.number.get(), running.asked.take()?)));
+        let asked = running.and_then(|running| {
+            running.paused = false;
+            Some((running.number.get(), running.asked.take()?))
+        });
         let (Some((number, asked)), Some(id)) = (asked, self.model().map(|set| set.id)) else {
             return;
         };
@@ -358,10 +366,25 @@ impl Inner {
     }
 
     pub(super) fn may_have_task(&self, volume: VolumeIndex) -> bool {
+        let is_held = self.running(volume).is_some_and(|run| run.paused);
+        !is_held && self.has_room_for_task(volume)
+    }
+
+    /// Whether a volume has a task that is due and has not begun: one that a person may hold.
+    fn has_task_waiting(&self, volume: VolumeIndex, keeper_is_busy: bool) -> bool {
+        let is_due = || {
+            self.task_needed(volume).is_some()
+                || self.running(volume).is_some_and(|run| run.asked.is_some())
+                || self.awaits_rebuild(volume, keeper_is_busy)
+        };
+        self.has_room_for_task(volume) && is_due()
+    }
+
+    /// Whether a volume's array could have a task, and has none, held or not.
+    pub(super) fn has_room_for_task(&self, volume: VolumeIndex) -> bool {
         self.running(volume).is_some_and(|running| {
             running.disk.is_some()
                 && !running.stopping
-                && !running.paused
                 && !running.read_only
                 && !running.array.is_broken()
                 && running.array.task().is_none()

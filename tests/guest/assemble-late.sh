@@ -152,7 +152,7 @@ back_while_stopped() {
 
 waits() { events note | grep -q 'waits for the other disks'; }
 
-both_run() { emd_is emd0 optimal && emd_is emd1 optimal; }
+both_run() { emd_runs emd0 && emd_runs emd1 && emd_is emd0 optimal && emd_is emd1 optimal; }
 
 boot_1() {
   apart ddf
@@ -231,9 +231,11 @@ boot_1() {
   expect "its data" holds /dev/emd1 10
   plug disk4
   emdadm scan >/dev/null
+  expect_equal "it" "$(emd_state emd1)" degraded
+  expect "the disk that was left out is added" emdadm add emd1 "$(disk disk4)"
   wait_for 40 emd_settled emd1
 
-  step "a disk that was left out is rebuilt"
+  step "a disk that goes while its set runs is rebuilt when it is back"
   unplug disk3
   wait_for 10 emd_is emd1 degraded
   written /dev/emd1 11

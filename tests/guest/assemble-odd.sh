@@ -56,7 +56,7 @@ boot_1() {
     "$(emdadm scan --dry-run --json | jq -r --arg d "$(disk disk2)" '.sets[] | "\(.disks[] | select(.device == $d).state)-\(.volumes[0].members[1].state)"')"
   rmmod emd
   unchanged "nothing was written" "$before" "${ALL[@]}"
-  load
+  load take_back=2
   wait_for 10 emd_runs emd0
   expect "what was written without it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
   wait_for 30 emd_settled emd0
@@ -65,11 +65,11 @@ boot_1() {
   expect "what was written without it, from it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
   unload
 
-  step "a stale disk is left as it is until somebody adds it, where that is wished"
+  step "a stale disk is left as it is until somebody adds it"
   restore without2 disk1 disk3
   restore good disk2
   before=$(host contents disk2)
-  load take_back=0
+  load
   wait_for 10 emd_runs emd0
   wait_for 10 emd_is_clean emd0
   expect_equal "the array" "$(emd_state emd0)" degraded
@@ -77,15 +77,32 @@ boot_1() {
   unchanged "nothing was written to it" "$before" disk2
   unload
   unplug disk2
-  load take_back=0
+  load
   wait_for 10 emd_runs emd0
   plug disk2
   wait_for 10 left_alone
   unchanged "nor when it comes late" "$before" disk2
   expect "it is added" emdadm add emd0 "$(disk disk2)"
   wait_for 30 emd_settled emd0
+
+  step "one that goes while the set runs and is back is rebuilt, unless that is not wished"
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  plug disk2
+  wait_for 30 emd_settled emd0
   expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
   data_is_right
+  unload
+  restore good "${MEMBERS[@]}"
+  load take_back=0
+  wait_for 10 emd_settled emd0
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  before=$(host contents disk2)
+  plug disk2
+  wait_for 10 left_alone
+  unchanged "nothing was written to it" "$before" disk2
+  expect_equal "the array" "$(emd_state emd0)" degraded
   unload
 
   step "one disk is missing, and not waited for"
@@ -102,6 +119,8 @@ boot_1() {
   step "it comes late"
   restore good disk2
   emdadm scan "$(disk disk2)" >/dev/null
+  expect_equal "the array" "$(emd_state emd0)" degraded
+  expect "it is added" emdadm add emd0 "$(disk disk2)"
   wait_for 30 emd_settled emd0
   data_is_right
   unload

@@ -19,7 +19,8 @@ has_state() { [[ $(emdadm show --json | jq -r --arg name "$1" '.sets[].volumes[]
 
 # auto_starts AUTO NAMES: loaded so, it starts just these.
 auto_starts() {
-  expect "auto=$1" modprobe emd start_timeout_ms=500 ${1:+auto=$1}
+  # Long enough for the second disk of a set to be plugged in.
+  expect "auto=$1" modprobe emd start_timeout_ms=20000 ${1:+auto=$1}
   wait_for 20 has_started "$2"
   # What is not asked for would be there by now.
   sleep 1
@@ -69,6 +70,7 @@ boot_1() {
   wait_for 20 has_started "d"
   sleep 1
   expect_equal "started by themselves" "$(started)" "d"
+  wait_for 20 has_state d optimal
   unload
 
   step "none"

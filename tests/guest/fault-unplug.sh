@@ -73,12 +73,15 @@ boot_1() {
   expect "it is for all again" emdadm spare emd0 "$(disk disk5)"
 
   step "a disk is pulled out while it is rebuilt"
+  expect "slowly" emdadm limit --max 2M emd0
   unplug disk3
   wait_for 20 emd_has emd0 "$(disk disk5)"
+  wait_for 20 emd_has_task emd0 rebuild
   unplug disk5
   wait_for 20 lost_are 1
   expect_equal "the array" "$(emd_state emd0)" degraded
   expect "all data, degraded" fio_pass 2 verify
+  expect "no limit" emdadm limit emd0
   plug disk3
   wait_for 60 emd_settled emd0
   expect "all data" fio_pass 2 verify
@@ -101,7 +104,7 @@ boot_1() {
 
 boot_2() {
   step "all disks are back"
-  modprobe emd start_timeout_ms=1500
+  modprobe emd start_timeout_ms=1500 take_back=2
   if [[ ! -b /dev/emd0 ]]; then
     wait_for 10 a_set_is_there
     emdadm show
@@ -132,6 +135,7 @@ on_partitions() {
   wait_for 20 lost_is_missing mirror
   plug disk3
   a=$(disk disk3)
+  wait_for 10 test -b "${a}2"
   expect "scan" emdadm scan "${a}1" "${a}2"
   wait_for 30 emd_settled mirror
   expect "all data" cmp -n $((4 << 20)) "$(emd_device mirror)" <(known 6 $((4 << 20)))

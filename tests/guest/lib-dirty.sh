@@ -82,7 +82,7 @@ emd_resyncs_what_it_must() { # ROUND
   each those_left
   each is_recorded
   each damaged
-  emd_load start_timeout_ms=500
+  emd_load start_timeout_ms=500 take_back=2
   each emd_refuses
   each emd_is_forced
   each wait_for 60 emd_is_done

@@ -176,7 +176,9 @@ boot_2() {
   host powercut
 }
 boot_3() {
-  # The disk is there again, and known to be old: the set starts without it after its time-out, and rebuilds it.
+  # The disk is there again, and known to be old: the set starts without it after its time-out.
+  wait_for 40 emd_is emd0 degraded
+  expect "the old disk is added" emdadm add emd0 "$(disk disk1)"
   wait_for 40 emd_settled emd0
   expect_equal "what was written last" "$(dd if=/dev/emd0 bs=512 skip=4 count=1 iflag=direct status=none | head -c 6)" marker
   step "delete, by force"
@@ -215,6 +217,7 @@ boot_3() {
   expect "the spare took its place" emd_has emd0 "$(disk disk5)"
   expect data holds_data /dev/emd0
   plug disk4
+  expect "what has lost its place is added" wait_for 10 emdadm add emd0 "$(disk disk4)"
   wait_for 10 set_has_disk "$(disk disk4)"
   step "two volumes on a set"
   expect "volume two" emdadm create --set y --level raid1 --name w --size 4M "$(disk disk3)" "$(disk disk6)"

@@ -29,6 +29,12 @@ pub trait IoOwner: Behind + Sized {
         0
     }
 
+    /// An I/O begins, for which `pass` is. Any context.
+    fn io_begins(_pass: &Pass<Self>) {}
+
+    /// It ends: the user is about to be told. Any context.
+    fn io_ends(_pass: &Pass<Self>) {}
+
     /// A piece came back. Any context, possibly interrupt. Dropping `piece` ends the interest in it.
     fn piece_done(piece: DonePiece<Self>);
 
@@ -140,6 +146,7 @@ impl<O: IoOwner> IoRef<O> {
         // SAFETY: `carrier` came from an `IoSet<O>`, so its front is ours to initialise.
         let front = unsafe { IoSet::<O>::front(carrier.as_ptr()) };
         let epoch = pass.epoch();
+        O::io_begins(&pass);
         // SAFETY: As above.
         unsafe {
             addr_of_mut!((*front).io).write(Io {
@@ -407,6 +414,7 @@ impl<O: IoOwner> FinishedIo<O> {
                 let sectors = (*user).bi_iter.bi_size >> 9;
                 bindings::bdev_end_io_acct((*user).bi_bdev, op, sectors, io.start);
             }
+            O::io_ends(&io.pass);
             super::user::end(user, Status(io.status.load(Ordering::Relaxed)));
             drop(ManuallyDrop::into_inner(io.pass));
         }
