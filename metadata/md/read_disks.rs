@@ -28,7 +28,8 @@ impl Reader<'_> {
                 _ => DiskState::Online,
             };
             let role = match standing {
-                Standing::Spare => DiskRole::GlobalSpare,
+                // What a replacement has is a copy of what is here.
+                Standing::Spare | Standing::Replacement(_) => DiskRole::GlobalSpare,
                 Standing::Member(_) => DiskRole::Member,
                 _ => DiskRole::Unused,
             };
