@@ -4,7 +4,7 @@
 import re
 from pathlib import Path
 
-from .machine import Refused
+from .streams import Refused
 
 MOST_BYTES = 64 << 20
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from . import accel, disks, health, initramfs, places, stillness, template
 from .control import Control
 from .log import Log
-from .machine import Deadline, Died, Machine, MachineError
+from .machine import Machine
+from .streams import Deadline, Died, MachineError
 
 BOOT_SECONDS = 60
 MOST_BOOTS = 100

@@ -18,7 +18,8 @@ from pathlib import Path
 from . import health, places
 from .control import Control
 from .log import Log
-from .machine import Machine, MachineError
+from .machine import Machine
+from .streams import MachineError
 
 BOOT_SECONDS = 60
 SAVE_SECONDS = 60

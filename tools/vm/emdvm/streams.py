@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""This side of the streams to a QEMU process (`Machine`), and QMP, which is one of them. One thread has it all. All waiting has a deadline."""
+
+import json
+import selectors
+import time
+
+NUDGE = "nudge"
+
+
+class MachineError(Exception):
+    pass
+
+
+class Died(MachineError):
+    pass
+
+
+class Deadline(MachineError):
+    pass
+
+
+class Refused(MachineError):
+    """QEMU or the guest did not do what was asked; the machine goes on."""
+
+
+class Streams:
+    def __init__(self, ends, on_data):
+        """ends: {stream: socket}; they are closed with it. on_data(stream, bytes) gets all but qmp, and may ask QEMU for something before it returns."""
+        self.ours = ends
+        self.on_data = on_data
+        self.deadline = float("inf")
+        self.events = []
+        self._qmp_rest = b""
+        self._answers = []
+        self.selector = selectors.DefaultSelector()
+        for name, end in ends.items():
+            end.setblocking(True)
+            self.selector.register(end, selectors.EVENT_READ, name)
+
+    def pump(self, until: float):
+        """Handles what has arrived, waiting up to `until` for something to arrive."""
+        ready = self.selector.select(max(0.0, until - time.monotonic()))
+        if not ready and time.monotonic() >= self.deadline:
+            raise Deadline
+        for key, _ in ready:
+            data = self._receive(key.fileobj)
+            if not data:
+                self.selector.unregister(key.fileobj)
+                if not self.selector.get_map():
+                    raise Died
+            elif key.data == "qmp":
+                self._qmp_data(data)
+            else:
+                self.on_data(key.data, data)
+
+    @staticmethod
+    def _receive(end) -> bytes:
+        try:
+            return end.recv(65536)
+        except ConnectionResetError:
+            return b""
+
+    def send(self, stream: str, data: bytes):
+        try:
+            self.ours[stream].sendall(data)
+        except BrokenPipeError:
+            raise Died from None
+
+    def qmp(self, command: str, **arguments):
+        self.send("qmp", json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        answer = self._qmp_line(lambda message: "return" in message or "error" in message)
+        if "error" in answer:
+            raise Refused(f"QEMU refused {command}: {answer['error']['desc']}")
+        return answer["return"]
+
+    def greeting(self):
+        """QMP's first line, and what makes it ready for commands."""
+        self._qmp_line(lambda message: "QMP" in message)
+        self.qmp("qmp_capabilities")
+
+    def nudge(self):
+        """Has QEMU's main loop look at all that there is to do. It has been seen asleep, once in hundreds of boots, with disks' I/O done and
+        output to be sent, until it was asked something. Nobody waits for the answer."""
+        try:
+            self.ours["qmp"].sendall(json.dumps({"execute": "query-status", "id": NUDGE}).encode() + b"\n")
+        except OSError:
+            pass  # it ends: `pump` will see that, after what it said last
+
+    def wait_event(self, name: str, seconds: float, **data):
+        """Waits for a QMP event with these data, among those that came since the last call too."""
+        limit = time.monotonic() + seconds
+        while True:
+            for event in self.events:
+                if event["event"] == name and all(event["data"].get(k) == v for k, v in data.items()):
+                    self.events.remove(event)
+                    return
+            if time.monotonic() > limit:
+                raise Refused(f"no {name} within {seconds:.0f} s")
+            self.pump(min(limit, time.monotonic() + 1))
+
+    def close(self):
+        self.selector.close()
+        for end in self.ours.values():
+            end.close()
+
+    def _qmp_data(self, data: bytes):
+        *lines, self._qmp_rest = (self._qmp_rest + data).split(b"\n")
+        for line in filter(None, map(bytes.strip, lines)):
+            message = json.loads(line)
+            if message.get("id") == NUDGE:
+                continue
+            (self.events if "event" in message else self._answers).append(message)
+
+    def _qmp_line(self, wanted):
+        while True:
+            for message in self._answers:
+                if wanted(message):
+                    self._answers.remove(message)
+                    return message
+            self.pump(min(self.deadline, time.monotonic() + 1))
