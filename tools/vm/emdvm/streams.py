@@ -35,7 +35,7 @@ class Streams:
         self._answers = []
         self.selector = selectors.DefaultSelector()
         for name, end in ends.items():
-            end.setblocking(True)
+            end.setblocking(False)
             self.selector.register(end, selectors.EVENT_READ, name)
 
     def pump(self, until: float):
@@ -44,7 +44,12 @@ class Streams:
         if not ready and time.monotonic() >= self.deadline:
             raise Deadline
         for key, _ in ready:
+            # What was asked for meanwhile (`on_data`) has pumped too: it may have taken this, or seen this stream's end.
+            if key.fd not in self.selector.get_map():
+                continue
             data = self._receive(key.fileobj)
+            if data is None:
+                continue
             if not data:
                 self.selector.unregister(key.fileobj)
                 if not self.selector.get_map():
@@ -55,17 +60,33 @@ class Streams:
                 self.on_data(key.data, data)
 
     @staticmethod
-    def _receive(end) -> bytes:
+    def _receive(end):
+        """None when there is nothing, and no bytes at its end."""
         try:
             return end.recv(65536)
+        except BlockingIOError:
+            return None
         except ConnectionResetError:
             return b""
 
     def send(self, stream: str, data: bytes):
-        try:
-            self.ours[stream].sendall(data)
-        except BrokenPipeError:
-            raise Died from None
+        end = self.ours[stream]
+        while data:
+            try:
+                data = data[end.send(data) :]
+            except BlockingIOError:
+                self._wait_for_room(end)
+            except (BrokenPipeError, ConnectionResetError):
+                raise Died from None
+
+    def _wait_for_room(self, end):
+        """Who does not read what it is sent is not waited for longer than for anything else."""
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise Deadline
+        with selectors.DefaultSelector() as room:
+            room.register(end, selectors.EVENT_WRITE)
+            room.select(min(seconds, 1))
 
     def qmp(self, command: str, **arguments):
         self.send("qmp", json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
@@ -83,9 +104,9 @@ class Streams:
         """Has QEMU's main loop look at all that there is to do. It has been seen asleep, once in hundreds of boots, with disks' I/O done and
         output to be sent, until it was asked something. Nobody waits for the answer."""
         try:
-            self.ours["qmp"].sendall(json.dumps({"execute": "query-status", "id": NUDGE}).encode() + b"\n")
+            self.ours["qmp"].send(json.dumps({"execute": "query-status", "id": NUDGE}).encode() + b"\n")
         except OSError:
-            pass  # it ends: `pump` will see that, after what it said last
+            pass  # it ends: `pump` will see that, after what it said last. Or it has not read the many before this one.
 
     def wait_event(self, name: str, seconds: float, **data):
         """Waits for a QMP event with these data, among those that came since the last call too."""
