@@ -6,15 +6,15 @@ import socket
 import threading
 import time
 
-from .streams import Streams
+from .streams import Deadline, Died, Streams
 
 SECONDS = 30  # for what takes no time; only what hangs takes it
 
 
 class Played:
-    """Streams whose other ends are here: the check plays QEMU. What comes, and `answer`, says what is done with a request on `control`."""
+    """Streams whose other ends are here: the check plays QEMU. `on_control` is what is done for a request; `early`, what is there when they are begun with."""
 
-    def __init__(self, on_control):
+    def __init__(self, on_control, early=b""):
         ends, self.far = {}, {}
         for name in ("kernel", "control", "qmp"):
             ends[name], self.far[name] = socket.socketpair()
@@ -22,6 +22,12 @@ class Played:
         self.got = []
         self.streams = Streams(ends, self._data)
         self.streams.deadline = time.monotonic() + SECONDS
+        self.far["control"].sendall(early)
+        self.far["qmp"].sendall(b'{"QMP": {}}\n')
+        self.answer_next()
+        self.streams.greeting()
+        if self.got:
+            raise AssertionError(f"came before all was ready: {self.got}")
 
     def _data(self, stream, data):
         self.got.append((stream, data))
@@ -94,7 +100,110 @@ def request_and_end() -> str:
     return "" if played.got == [("control", b"unplug disk1\n")] else f"came: {played.got}"
 
 
+def whose_answer() -> str:
+    """While an answer is waited for, the guest asks for what QEMU is told too: each gets its own answer."""
+    given = []
+    played = Played(lambda streams: given.append(streams.qmp("inner")))
+
+    def qemu():
+        outer = played.asked()
+        played.far["control"].sendall(b"plug disk1\n")
+        inner = played.asked()
+        for command in (outer, inner):
+            played.answers(command, **{"return": command["execute"]})
+
+    threading.Thread(target=qemu, daemon=True).start()
+    wrong = within(lambda: given.append(played.streams.qmp("outer")))
+    if wrong:
+        return wrong
+    played.close()
+    return "" if given == ["inner", "outer"] else f"answers: {given}"
+
+
+def talks_without_end() -> str:
+    """A guest that never stops printing does not get by the deadline."""
+    return _past_deadline(lambda played: played.streams.pump(time.monotonic() + 1), lambda played: prints(played))
+
+
+def prints(played):
+    played.far["kernel"].sendall(b"again\n")
+    time.sleep(0.01)
+
+
+def does_not_read() -> str:
+    """Nor one that reads no answer."""
+    return _past_deadline(lambda played: played.streams.send("control", bytes(65536)), lambda played: time.sleep(0.1))
+
+
+def nudged_without_end() -> str:
+    """QEMU that reads nothing is nudged all the same."""
+    played = Played(lambda streams: None)
+    wrong = within(lambda: [played.streams.nudge() for _ in range(10000)] and None)
+    if not wrong:
+        played.close()
+    return wrong
+
+
+def early_request() -> str:
+    """What the guest asks for before QEMU has greeted is heard then."""
+    played = Played(lambda streams: streams.send("control", b"ok\n"), b"hello\n")
+    played.streams.pump(time.monotonic() + SECONDS)
+    answer = played.far["control"].recv(100)
+    played.close()
+    return "" if answer == b"ok\n" else f"the answer is {answer!r}"
+
+
+def last_words() -> str:
+    """What the kernel said before the machine ended is read, though an answer finds it gone."""
+    played = Played(lambda streams: streams.send("control", b"ok\n"))
+    played.far["control"].sendall(b"hello\n")
+    played.far["kernel"].sendall(b"Kernel panic\n")
+    for end in played.far.values():
+        end.close()
+    try:
+        while True:
+            played.streams.pump(time.monotonic() + 1)
+    except Died:
+        pass
+    wanted = [("control", b"hello\n"), ("kernel", b"Kernel panic\n")]
+    return "" if played.got == wanted else f"came: {played.got}"
+
+
+def _past_deadline(step, theirs) -> str:
+    """The step is done again and again, until the deadline; the other side does its own until it is told off."""
+    played = Played(lambda streams: None)
+    played.streams.deadline = time.monotonic() + 0.5
+    over = threading.Event()
+
+    def other_side():
+        while not over.is_set():
+            try:
+                theirs(played)
+            except OSError:
+                return
+
+    def steps():
+        try:
+            while True:
+                step(played)
+        except Deadline:
+            pass
+
+    threading.Thread(target=other_side, daemon=True).start()
+    wrong = within(steps)
+    over.set()
+    if not wrong:
+        played.close()
+    return wrong
+
+
 ALL = {
     "request and answer": request_and_answer,
     "request and end": request_and_end,
+    "whose answer": whose_answer,
+    "talks without end": talks_without_end,
+    "does not read": does_not_read,
+    "nudged without end": nudged_without_end,
+    "early request": early_request,
+    "last words": last_words,
 }

@@ -6,6 +6,8 @@ import selectors
 import time
 
 NUDGE = "nudge"
+GREETING = "greeting"
+LATE_SECONDS = 5
 
 
 class MachineError(Exception):
@@ -26,22 +28,28 @@ class Refused(MachineError):
 
 class Streams:
     def __init__(self, ends, on_data):
-        """ends: {stream: socket}; they are closed with it. on_data(stream, bytes) gets all but qmp, and may ask QEMU for something before it returns."""
+        """ends: {stream: socket}; they are closed with it. on_data(stream, bytes) gets all but qmp, and may ask QEMU for something before it returns;
+        nothing comes before `greeting`."""
         self.ours = ends
         self.on_data = on_data
         self.deadline = float("inf")
         self.events = []
         self._qmp_rest = b""
-        self._answers = []
+        self._commands = 0
+        self._answers = {}  # by what was asked
         self.selector = selectors.DefaultSelector()
-        for name, end in ends.items():
+        for end in ends.values():
             end.setblocking(False)
-            self.selector.register(end, selectors.EVENT_READ, name)
+        self.selector.register(ends["qmp"], selectors.EVENT_READ, "qmp")
 
     def pump(self, until: float):
         """Handles what has arrived, waiting up to `until` for something to arrive."""
+        if not self.selector.get_map():
+            raise Died
+        # What came in time counts, though this program may have stood still meanwhile; but who talks without end has a deadline too.
+        is_late = time.monotonic() >= self.deadline + LATE_SECONDS
         ready = self.selector.select(max(0.0, until - time.monotonic()))
-        if not ready and time.monotonic() >= self.deadline:
+        if is_late or not ready and time.monotonic() >= self.deadline:
             raise Deadline
         for key, _ in ready:
             # What was asked for meanwhile (`on_data`) has pumped too: it may have taken this, or seen this stream's end.
@@ -77,7 +85,14 @@ class Streams:
             except BlockingIOError:
                 self._wait_for_room(end)
             except (BrokenPipeError, ConnectionResetError):
+                self._last_words()
                 raise Died from None
+
+    def _last_words(self):
+        """What the guest said before the machine ended; its requests come too late."""
+        for key in list(self.selector.get_map().values()):
+            while key.data not in ("qmp", "control") and (data := self._receive(key.fileobj)):
+                self.on_data(key.data, data)
 
     def _wait_for_room(self, end):
         """Who does not read what it is sent is not waited for longer than for anything else."""
@@ -89,16 +104,22 @@ class Streams:
             room.select(min(seconds, 1))
 
     def qmp(self, command: str, **arguments):
-        self.send("qmp", json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        answer = self._qmp_line(lambda message: "return" in message or "error" in message)
+        """QEMU's answer to this command and to no other: while it is waited for, a guest's request may lead to another one (`on_data`)."""
+        self._commands += 1
+        number = self._commands
+        self.send("qmp", json.dumps({"execute": command, "arguments": arguments, "id": number}).encode() + b"\n")
+        answer = self._answer(number)
         if "error" in answer:
             raise Refused(f"QEMU refused {command}: {answer['error']['desc']}")
         return answer["return"]
 
     def greeting(self):
-        """QMP's first line, and what makes it ready for commands."""
-        self._qmp_line(lambda message: "QMP" in message)
+        """QMP's first line, and what makes it ready for commands. From now on the guest is heard."""
+        self._answer(GREETING)
         self.qmp("qmp_capabilities")
+        for name, end in self.ours.items():
+            if name != "qmp":
+                self.selector.register(end, selectors.EVENT_READ, name)
 
     def nudge(self):
         """Has QEMU's main loop look at all that there is to do. It has been seen asleep, once in hundreds of boots, with disks' I/O done and
@@ -129,14 +150,12 @@ class Streams:
         *lines, self._qmp_rest = (self._qmp_rest + data).split(b"\n")
         for line in filter(None, map(bytes.strip, lines)):
             message = json.loads(line)
-            if message.get("id") == NUDGE:
-                continue
-            (self.events if "event" in message else self._answers).append(message)
+            if "event" in message:
+                self.events.append(message)
+            elif message.get("id") != NUDGE:
+                self._answers[message.get("id", GREETING)] = message
 
-    def _qmp_line(self, wanted):
-        while True:
-            for message in self._answers:
-                if wanted(message):
-                    self._answers.remove(message)
-                    return message
+    def _answer(self, number):
+        while number not in self._answers:
             self.pump(min(self.deadline, time.monotonic() + 1))
+        return self._answers.pop(number)
