@@ -3,9 +3,13 @@
 
 import json
 import socket
+import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
+from .machine import Machine
 from .streams import Deadline, Died, Streams
 
 SECONDS = 30  # for what takes no time; only what hangs takes it
@@ -169,6 +173,31 @@ def last_words() -> str:
     return "" if played.got == wanted else f"came: {played.got}"
 
 
+def does_not_greet() -> str:
+    """QEMU that starts and says nothing has a deadline, and is not left behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, started = Path(folder, "qemu"), Path(folder, "started")
+        program.write_text(f"#!/bin/sh\necho $$ >{started}\nexec sleep 1000\n")
+        program.chmod(0o755)
+
+        class Silent(Machine):
+            PROGRAM = str(program)
+            START_SECONDS = 1
+
+        def start():
+            try:
+                Silent([], lambda stream, data: None, subprocess.DEVNULL)
+            except Deadline:
+                return
+            raise AssertionError("it has started")
+
+        wrong = within(start)
+        if wrong:
+            return wrong
+        is_left = started.exists() and Path("/proc", started.read_text().strip()).exists()
+        return "it is left behind" if is_left else ""
+
+
 def _past_deadline(step, theirs) -> str:
     """The step is done again and again, until the deadline; the other side does its own until it is told off."""
     played = Played(lambda streams: None)
@@ -206,4 +235,5 @@ ALL = {
     "nudged without end": nudged_without_end,
     "early request": early_request,
     "last words": last_words,
+    "does not greet": does_not_greet,
 }

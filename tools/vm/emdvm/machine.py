@@ -10,25 +10,21 @@ They are socket pairs handed over as open files: no names, no left-overs, closed
 QEMU gets SIGKILL when the thread that started it ends.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import time
 
+from .limits import scale
 from .stillness import Stillness
 from .streams import Streams
 
 STREAMS = ("kernel", "output", "control", "qmp")
-PR_SET_PDEATHSIG = 1
+# Between fork and exec no Python may run where there are threads, so this asks for the signal.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 SO_SNDBUFFORCE = 32  # Python has no name for it
 STREAM_BYTES = 64 << 20
-_libc = ctypes.CDLL(None)
-
-
-def _die_with_parent():
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _make_room(end):
@@ -41,14 +37,17 @@ def _make_room(end):
 
 
 class Machine(Streams):
+    PROGRAM = "qemu-system-x86_64"
+    START_SECONDS = 20
+
     def __init__(self, arguments, on_data, stderr, terminal=False):
-        """on_data(stream, bytes) gets all but qmp. With `terminal`, output is this process's own terminal."""
+        """Raises a MachineError when QEMU does not start. on_data(stream, bytes) gets all but qmp. With `terminal`, output is this process's own terminal."""
         self.cpu_seconds = 0.0  # of this machine, known when it has ended
         ours, theirs = {}, {}
         for name in STREAMS:
             ours[name], theirs[name] = socket.socketpair()
             _make_room(theirs[name])
-        command = ["qemu-system-x86_64", *arguments]
+        command = [*DIES_WITH_US, self.PROGRAM, *arguments]
         for name, end in theirs.items():
             if name == "output" and terminal:
                 command += ["-chardev", "stdio,id=output,signal=off,mux=on"]
@@ -65,7 +64,6 @@ class Machine(Streams):
             stdout=None if terminal else stderr,
             stderr=stderr,
             pass_fds=[end.fileno() for end in theirs.values()],
-            preexec_fn=_die_with_parent,
         )
         for end in theirs.values():
             end.close()
@@ -76,8 +74,12 @@ class Machine(Streams):
             on_data(stream, data)
 
         super().__init__(ours, heard)
-        self.deadline = time.monotonic() + 20
-        self.greeting()
+        try:
+            self.deadline = time.monotonic() + self.START_SECONDS * scale()
+            self.greeting()
+        except BaseException:
+            self.kill()
+            raise
 
     def ended(self, seconds: float) -> bool:
         """Whether QEMU ends by itself within so many seconds."""
@@ -90,7 +92,9 @@ class Machine(Streams):
         return True
 
     def kill(self):
-        """Power cut: what the guest has not written yet never comes."""
+        """Power cut: what the guest has not written yet never comes. Once more does nothing."""
+        if self.process.returncode is not None:
+            return
         os.kill(self.process.pid, signal.SIGKILL)  # it has not been waited for
         _, _, used = os.wait4(self.process.pid, 0)
         self.process.returncode = -signal.SIGKILL

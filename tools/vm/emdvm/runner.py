@@ -6,12 +6,14 @@ import hashlib
 import os
 import shutil
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import accel, disks, health, initramfs, places, stillness, template
 from .control import Control
+from .limits import scale
 from .log import Log
 from .machine import Machine
 from .streams import Deadline, Died, MachineError
@@ -60,21 +62,26 @@ class StoodStill(Exception):
     """The machine did nothing any more (`stillness`)."""
 
 
-def scale() -> float:
-    """Limits are written for an idle machine; a busy or slow one gets three times as long. EMD_TIMEOUT_SCALE= for others."""
-    return float(os.environ.get("EMD_TIMEOUT_SCALE") or 3)
-
-
 def run(spec, on_line=None, mode="test") -> Result:
-    """Never raises for what the guest does: the result says it."""
+    """Never raises, or one test would take all others along: the result says what went wrong."""
+    started = time.monotonic()
+    try:
+        return _run(spec, on_line, mode)
+    except Exception as problem:
+        reason = f"the runner itself failed: {type(problem).__name__}: {problem}"
+        return Result(spec.name, False, time.monotonic() - started, 0.0, reason, traceback.format_exc().splitlines())
+
+
+def _run(spec, on_line, mode) -> Result:
     folder = places.RUNS / spec.name
-    folder.mkdir(parents=True, exist_ok=True)
+    places.RUNS.mkdir(parents=True, exist_ok=True)
     with (places.RUNS / f"{spec.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         started = time.monotonic()
         stood_still = 0
         # A machine may stand still once: that is not the test's doing. What its log has is kept beside that of the next one.
         for is_last in (False, True):
+            folder.mkdir(exist_ok=True)
             put_aside(folder)
             folder.mkdir()
             job = Run(spec, folder, on_line, mode)
@@ -225,8 +232,7 @@ class Run:
                 self.machine.qmp("cont")
             except MachineError as problem:
                 # No disk has been touched.
-                if self.machine:
-                    self.machine.kill()
+                self._end_machine()
                 template.refuse(self.template)
                 stderr.seek(0)
                 self._plainly(f"{str(problem) or type(problem).__name__} {stderr.read().decode(errors='replace').strip()}")
@@ -244,6 +250,12 @@ class Run:
             initramfs.write(self.folder / "initrd", self.spec.extras)
         self.machine = Machine(self._arguments(), self._data, stderr, self.mode == "shell")
 
+    def _end_machine(self):
+        if self.machine:
+            self.machine.kill()
+            self.cpu_seconds += self.machine.cpu_seconds
+            self.machine = None
+
     def _one_boot(self):
         try:
             return self._try_boot()
@@ -260,6 +272,7 @@ class Run:
         self.cut_at = None
         self.leaving = False
         self.fatal_at = None
+        self.is_over = False
         self.machine = None
         actions = {
             "hello": self._hello,
@@ -282,16 +295,17 @@ class Run:
                 following, reason = self._watch()
             except Finished as end:
                 following, reason = end.following, end.reason
-            except Deadline:
-                following, reason = "fail", self._too_late()
-            except Died:
-                following, reason = self._ended(stderr)
+            except (Deadline, Died) as problem:
+                if not self.machine:
+                    following, reason = "fail", self._not_started(problem, stderr)
+                elif isinstance(problem, Died):
+                    following, reason = self._ended(stderr)
+                else:
+                    following, reason = "fail", self._too_late()
             except MachineError as problem:
                 following, reason = "fail", str(problem)
             finally:
-                if self.machine:
-                    self.machine.kill()
-                    self.cpu_seconds += self.machine.cpu_seconds
+                self._end_machine()
                 self.log.close()
         return self._judge(following, reason)
 
@@ -323,7 +337,8 @@ class Run:
 
     def _data(self, stream: str, data: bytes):
         if stream == "control":
-            self.control.feed(data)
+            if not self.is_over:
+                self.control.feed(data)
             return
         seen = len(self.log.kernel)
         self.log.data(stream, data)
@@ -377,6 +392,7 @@ class Run:
     def _too_late(self) -> str:
         what = f"time-out: not done in {self.spec.timeout * scale():.0f} s" if self.greeted else f"did not boot in {BOOT_SECONDS * scale():.0f} s"
         self.log.line("host", what)
+        self.is_over = True
         self._ask_kernel()
         return what
 
@@ -428,11 +444,19 @@ class Run:
             return "boot", ""
         if self.fatal_at:
             return self._crashed()
+        return "fail", f"the machine ended by itself: {self._words(stderr) or 'powered off or rebooted'}"
+
+    def _not_started(self, problem, stderr) -> str:
+        what = "QEMU did not start" if isinstance(problem, Died) else "QEMU started and does not answer"
+        return f"{what}: {self._words(stderr) or 'it says nothing'}"
+
+    def _words(self, stderr) -> str:
+        """What QEMU says; it has ended."""
         stderr.seek(0)
         words = stderr.read().decode(errors="replace").strip()
         for line in words.splitlines():
             self.log.line("host", f"qemu: {line}")
-        return "fail", f"the machine ended by itself: {words or 'powered off or rebooted'}"
+        return words
 
     def _judge(self, following, reason):
         kernel = "\n".join([*self.log.kernel, self.control.dmesg])
