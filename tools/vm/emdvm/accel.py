@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from . import initramfs, places
+from .limits import scale
 
 TRIAL_SECONDS = 6
 # An emulated processor does `rep movsb` byte by byte and `crc32` bit by bit. Without these flags the kernel copies by whole words, ten
@@ -41,7 +42,7 @@ def _trial() -> bool:
     command = ["qemu-system-x86_64", *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
     command += ["-serial", "stdio", "-kernel", str(initramfs.kernel()), "-append", "console=ttyS0 panic=-1"]
     try:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS)
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS * scale())
     except subprocess.TimeoutExpired:
         return False
     return b"Unable to mount root" in result.stdout

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from . import runner, spec
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
@@ -198,6 +199,83 @@ def does_not_greet() -> str:
         return "it is left behind" if is_left else ""
 
 
+class Fake:
+    """A machine that is suspected to stand still. What it does when it is waited for is `pump`."""
+
+    def __init__(self, pump):
+        self.pump = pump
+        self.stillness = self
+        self.deadline = 0.0
+
+    def suspected(self):
+        return True
+
+    def threads(self):
+        return "CPU 0"
+
+    def qmp(self, command, **arguments):
+        pass
+
+    def send(self, stream, data):
+        pass
+
+
+def begun(folder, pump):
+    """A test in its first boot, whose machine is a fake; pump(job) is what it does."""
+    job = runner.Run(spec.Spec("check", None), Path(folder), None, "test")
+    job.boot = 1
+    job.begin_boot()
+    job.machine = Fake(lambda until: pump(job))
+    return job
+
+
+def stillness() -> str:
+    """A machine stands still if the kernel does not answer; it has answered, too, when the deadline was in the same second; and may have ended."""
+
+    def answers(job):
+        job.log.line("kernel", "sysrq: HELP")
+        raise Deadline
+
+    def is_silent(job):
+        raise Deadline
+
+    def ends(job):
+        raise Died
+
+    wrong = []
+    for pump, wanted in ((answers, None), (is_silent, runner.StoodStill), (ends, Died)):
+        with tempfile.TemporaryDirectory() as folder:
+            job = begun(folder, pump)
+            came = None
+            try:
+                job.check_stillness()
+            except Exception as problem:
+                came = type(problem)
+            job.log.close()
+        if came != wanted:
+            wrong.append(f"{pump.__name__}: {came}, not {wanted}")
+    return "; ".join(wrong)
+
+
+def late_verdict() -> str:
+    """What the guest says after its time-out changes nothing."""
+
+    def passes(job):
+        job.data("control", b"pass\n")
+        raise Deadline
+
+    with tempfile.TemporaryDirectory() as folder:
+        job = begun(folder, passes)
+        job.greeted = True
+        try:
+            reason = job.too_late()
+        except runner.Finished as end:
+            return f"its end came through: {end.following}"
+        finally:
+            job.log.close()
+    return "" if reason.startswith("time-out") else reason
+
+
 def _past_deadline(step, theirs) -> str:
     """The step is done again and again, until the deadline; the other side does its own until it is told off."""
     played = Played(lambda streams: None)
@@ -236,4 +314,6 @@ ALL = {
     "early request": early_request,
     "last words": last_words,
     "does not greet": does_not_greet,
+    "stillness": stillness,
+    "late verdict": late_verdict,
 }

@@ -11,7 +11,9 @@ import json
 import os
 from pathlib import Path
 
-PLUG_SECONDS = 30
+from .limits import scale
+
+PLUG_SECONDS = 60
 PIECE = 64 << 10
 ZEROES = bytes(PIECE)
 # Linux's virtio_scsi has room for news of 8 disks that were plugged in. When it has missed some, it sends INQUIRY to all disks that it knows of; also to one
@@ -62,7 +64,7 @@ def batches(spec) -> list:
 
 def unplug(machine, spec, name: str):
     machine.qmp("device_del", id=_named(spec, name).name)
-    machine.wait_event("DEVICE_DELETED", PLUG_SECONDS, device=name)
+    machine.wait_event("DEVICE_DELETED", PLUG_SECONDS * scale(), device=name)
 
 
 def blank(machine, spec, name: str, folder: Path):

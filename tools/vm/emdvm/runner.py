@@ -16,7 +16,7 @@ from .control import Control
 from .limits import scale
 from .log import Log
 from .machine import Machine
-from .streams import Deadline, Died, MachineError
+from .streams import Deadline, Died, MachineError, Refused
 
 BOOT_SECONDS = 60
 MOST_BOOTS = 100
@@ -25,7 +25,9 @@ TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 NUDGE_SECONDS = 2
 # From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and to crash (see `disks.AT_ONCE`).
 # Nothing of the test has run then, nor emd.ko, so it begins again, plainly.
-DISKS_SECONDS = 45
+DISKS_SECONDS = 15
+ENDED_SECONDS = 20
+ASK_SECONDS = 5
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 # nokaslr, norandmaps: QEMU finds again what it has translated once when programs are where they were.
 KERNEL_OPTIONS = (
@@ -223,7 +225,7 @@ class Run:
         """The machine runs afterwards, and if it began from the template, the guest knows what to do."""
         if self.template:
             try:
-                self.machine = Machine(self._resume_arguments(), self._data, stderr)
+                self.machine = Machine(self._resume_arguments(), self.data, stderr)
                 template.resume(self.machine, self.template, scale())
                 self.batches = disks.batches(self.spec)
                 # What begins one.
@@ -244,11 +246,11 @@ class Run:
                 words = [f"{name}={value}" for name, value in settings.items()]
                 self._answer(" ".join(["ok", *words, f"time={time.time():.6f}", f"seed={os.urandom(32).hex()}"]))
                 self.greeted = True
-                self.ready_by = time.monotonic() + DISKS_SECONDS
+                self.ready_by = time.monotonic() + DISKS_SECONDS * scale()
                 return
         if not (self.folder / "initrd").exists():
             initramfs.write(self.folder / "initrd", self.spec.extras)
-        self.machine = Machine(self._arguments(), self._data, stderr, self.mode == "shell")
+        self.machine = Machine(self._arguments(), self.data, stderr, self.mode == "shell")
 
     def _end_machine(self):
         if self.machine:
@@ -264,7 +266,8 @@ class Run:
             self._plainly(problem)
             return self._try_boot()
 
-    def _try_boot(self):
+    def begin_boot(self):
+        """What is known of a boot before there is a machine."""
         self.log = Log(self.folder / f"boot{self.boot}.log", self.on_line)
         self.greeted = False
         self.ready_by = None
@@ -289,6 +292,9 @@ class Run:
             "fail": lambda reason: self._finish("fail", reason or "failed"),
         }
         self.control = Control(actions, self._answer, self.folder / "out")
+
+    def _try_boot(self):
+        self.begin_boot()
         with (self.folder / f"qemu{self.boot}.err").open("w+b") as stderr:
             try:
                 self._start(stderr)
@@ -301,7 +307,7 @@ class Run:
                 elif isinstance(problem, Died):
                     following, reason = self._ended(stderr)
                 else:
-                    following, reason = "fail", self._too_late()
+                    following, reason = "fail", self.too_late()
             except MachineError as problem:
                 following, reason = "fail", str(problem)
             finally:
@@ -327,15 +333,15 @@ class Run:
                 # It waits for the answer before it begins, and gets none any more.
                 self.is_given_up = True
                 self._ask_kernel()
-                raise NotReady(f"no disks within {DISKS_SECONDS} s")
-            self._check_stillness()
+                raise NotReady(f"no disks within {DISKS_SECONDS * scale():.0f} s")
+            self.check_stillness()
             if self.cut_at and now >= self.cut_at:
                 self.log.line("host", "power cut")
                 return "boot", ""
             if self.fatal_at and now >= self.fatal_at:
                 return self._crashed()
 
-    def _data(self, stream: str, data: bytes):
+    def data(self, stream: str, data: bytes):
         if stream == "control":
             if not self.is_over:
                 self.control.feed(data)
@@ -355,12 +361,14 @@ class Run:
     def _ready(self, _):
         """The test is about to run."""
         if self.is_given_up:
-            raise NotReady(f"its disks came late, after {DISKS_SECONDS} s")
+            raise NotReady(f"its disks came late, after {DISKS_SECONDS * scale():.0f} s")
         self.ready_by = None
         return ""
 
     def _more(self, _):
         """Disks that a guest which began from the template begins with, as many as it can take at once."""
+        if not self.batches:
+            raise ValueError("no disks are left")
         for disk in self.batches.pop(0):
             disks.plug(self.machine, self.spec, disk.name)
         return ""
@@ -373,6 +381,8 @@ class Run:
 
     def _disk_action(self, action, name, *more):
         self.log.line("host", f"{action.__name__} {name}")
+        # It may be asked for in the midst of what has a shorter one.
+        self.machine.deadline = self.deadline
         action(self.machine, self.spec, name, *more)
         return ""
 
@@ -389,7 +399,7 @@ class Run:
         self._answer("ok")
         raise Finished(following, reason)
 
-    def _too_late(self) -> str:
+    def too_late(self) -> str:
         what = f"time-out: not done in {self.spec.timeout * scale():.0f} s" if self.greeted else f"did not boot in {BOOT_SECONDS * scale():.0f} s"
         self.log.line("host", what)
         self.is_over = True
@@ -399,7 +409,7 @@ class Run:
     def _ask_kernel(self):
         """What every blocked task waits for goes to the log, and what the processors do."""
         try:
-            self.machine.deadline = time.monotonic() + 5
+            self.machine.deadline = time.monotonic() + ASK_SECONDS * scale()
             for key in (b"w", b"l"):
                 self._press(key, 1)
         except MachineError:
@@ -413,18 +423,19 @@ class Run:
         while time.monotonic() < until:
             self.machine.pump(until)
 
-    def _check_stillness(self):
+    def check_stillness(self):
         if self.mode != "test" or not self.machine.stillness.suspected():
             return
         before = len(self.log.kernel)
         try:
             self.machine.deadline = until = time.monotonic() + stillness.ANSWER_SECONDS
-            while time.monotonic() < until:
+            while time.monotonic() < until and len(self.log.kernel) == before:
                 self._press(b"h", 1)
-                if len(self.log.kernel) > before:
-                    return
-        except MachineError:
+        except (Deadline, Refused):
             pass
+        # Also when it came in the last second, which the deadline cuts.
+        if len(self.log.kernel) > before:
+            return
         what = f"its machine stood still: {self.machine.stillness.threads()}"
         self.log.line("host", what)
         raise StoodStill(what)
@@ -438,7 +449,7 @@ class Run:
     def _ended(self, stderr):
         if self.mode == "shell":
             return "pass", ""
-        if not self.machine.ended(5):
+        if not self.machine.ended(ENDED_SECONDS * scale()):
             return "fail", "QEMU closed its streams but did not end"
         if self.leaving:
             return "boot", ""
@@ -462,7 +473,7 @@ class Run:
         kernel = "\n".join([*self.log.kernel, self.control.dmesg])
         if self.control.dmesg:
             (self.folder / f"boot{self.boot}.dmesg").write_text(self.control.dmesg)
-        # What _too_late asked for is full of traces: its reason stands.
+        # What too_late asked for is full of traces: its reason stands.
         bad = [] if reason.startswith("time-out") else health.complaints(kernel, self.spec.dmesg_allow)
         if bad and self.mode == "test":
             reason = "; ".join(filter(None, [reason, f"kernel: {bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")]))

@@ -5,5 +5,6 @@
 # cpus: 1
 boot_1() {
   echo now
-  sleep 3
+  # The machine is stopped meanwhile.
+  sleep 20
 }
