@@ -31,6 +31,7 @@ class Played:
         self.far["qmp"].sendall(b'{"QMP": {}}\n')
         self.answer_next()
         self.streams.greeting()
+        self.streams.nudge_at = float("inf")
         if self.got:
             raise AssertionError(f"came before all was ready: {self.got}")
 
@@ -77,7 +78,9 @@ def within(function) -> str:
 def request_and_answer() -> str:
     """The guest's request and QEMU's answer to a nudge are there at once, and what is done for the request reads the answer."""
     played = Played(lambda streams: streams.qmp("device_del", id="disk1"))
-    played.streams.nudge()
+    played.streams.nudge_at = 0
+    played.streams.pump(0)
+    played.streams.nudge_at = float("inf")
     nudge = played.asked()
     # In this order they are found.
     played.far["control"].sendall(b"unplug disk1\n")

@@ -22,7 +22,6 @@ BOOT_SECONDS = 60
 MOST_BOOTS = 100
 # vmgenid tells the kernel that there are others with the same random numbers, and it mixes in new ones.
 TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
-NUDGE_SECONDS = 2
 # From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and to crash (see `disks.AT_ONCE`).
 # Nothing of the test has run then, nor emd.ko, so it begins again, plainly.
 DISKS_SECONDS = 15
@@ -317,7 +316,6 @@ class Run:
 
     def _watch(self):
         boot_limit = time.monotonic() + BOOT_SECONDS * scale()
-        nudge_at = time.monotonic()
         while True:
             limits = [self.deadline]
             if not self.greeted:
@@ -326,9 +324,6 @@ class Run:
             soon = [moment for moment in (self.cut_at, self.fatal_at) if moment]
             self.machine.pump(min([self.machine.deadline, time.monotonic() + 1, *soon]))
             now = time.monotonic()
-            if now >= nudge_at:
-                self.machine.nudge()
-                nudge_at = now + NUDGE_SECONDS
             if self.ready_by and now >= self.ready_by:
                 # It waits for the answer before it begins, and gets none any more.
                 self.is_given_up = True

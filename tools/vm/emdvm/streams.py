@@ -8,6 +8,7 @@ import time
 NUDGE = "nudge"
 GREETING = "greeting"
 LATE_SECONDS = 5
+NUDGE_SECONDS = 2
 
 
 class MachineError(Exception):
@@ -32,7 +33,7 @@ class Streams:
         nothing comes before `greeting`."""
         self.ours = ends
         self.on_data = on_data
-        self.deadline = float("inf")
+        self.deadline = self.nudge_at = float("inf")
         self.events = []
         self._qmp_rest = b""
         self._commands = 0
@@ -66,6 +67,9 @@ class Streams:
                 self._qmp_data(data)
             else:
                 self.on_data(key.data, data)
+        if time.monotonic() >= self.nudge_at:
+            self.nudge()
+            self.nudge_at = time.monotonic() + NUDGE_SECONDS
 
     @staticmethod
     def _receive(end):
@@ -120,10 +124,11 @@ class Streams:
         for name, end in self.ours.items():
             if name != "qmp":
                 self.selector.register(end, selectors.EVENT_READ, name)
+        self.nudge_at = time.monotonic()
 
     def nudge(self):
         """Has QEMU's main loop look at all that there is to do. It has been seen asleep, once in hundreds of boots, with disks' I/O done and
-        output to be sent, until it was asked something. Nobody waits for the answer."""
+        output to be sent, until it was asked something. Nobody waits for the answer. `pump` does it, whatever is waited for, every few seconds."""
         try:
             self.ours["qmp"].send(json.dumps({"execute": "query-status", "id": NUDGE}).encode() + b"\n")
         except OSError:

@@ -138,7 +138,7 @@ def _make(folder: Path, scale: float, start):
         try:
             machine.deadline = time.monotonic() + BOOT_SECONDS * scale
             while not ready:
-                machine.pump(machine.deadline)
+                machine.pump(min(machine.deadline, time.monotonic() + 1))
             if ready[0] is not True:
                 raise Unusable(ready[0])
             until = time.monotonic() + QUIET_SECONDS
