@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import initramfs, places
 from .limits import scale
+from .machine import DIES_WITH_US, Machine
 
 TRIAL_SECONDS = 6
 # An emulated processor does `rep movsb` byte by byte and `crc32` bit by bit. Without these flags the kernel copies by whole words, ten
@@ -39,7 +40,7 @@ def _remembered() -> str:
 
 def _trial() -> bool:
     """Whether the kernel gets as far as looking for its root. Without an initramfs it panics there and QEMU ends."""
-    command = ["qemu-system-x86_64", *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
+    command = [*DIES_WITH_US, Machine.PROGRAM, *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
     command += ["-serial", "stdio", "-kernel", str(initramfs.kernel()), "-append", "console=ttyS0 panic=-1"]
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS * scale())

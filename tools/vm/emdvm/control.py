@@ -49,7 +49,7 @@ class Control:
         try:
             if verb == "put":
                 name, size = arguments.rsplit(" ", 1)
-                if not re.fullmatch(r"[\w][\w.+-]*", name) or int(size) > MOST_BYTES:
+                if not re.fullmatch(r"[\w][\w.+-]*", name) or not 0 <= int(size) <= MOST_BYTES:
                     raise ValueError("put wants a plain file name and at most 64 MiB")
                 self._file = (name, int(size))
                 return

@@ -55,7 +55,10 @@ def read(path: Path) -> Spec:
             break
         match = re.match(r"# ([a-z-]+): +(.*)", line)
         if match and match[1] in KEYS:
-            take(spec, match[1], match[2].strip())
+            try:
+                take(spec, match[1], match[2].strip())
+            except (ValueError, re.error) as problem:
+                raise SpecError(f"{spec.name}: '# {match[1]}:' {problem}") from None
     return spec
 
 
