@@ -25,7 +25,7 @@ TEMPLATE_DEVICES = [*disks.controller(), "-device", "vmgenid,guid=auto"]
 # From the template to its disks takes a guest a second or two. It has been seen to stand still there, once (`Machine.nudge`), and to crash (see `disks.AT_ONCE`).
 # Nothing of the test has run then, nor emd.ko, so it begins again, plainly.
 DISKS_SECONDS = 15
-ENDED_SECONDS = 20
+ENDED_SECONDS = 20  # from the last that is heard of QEMU to its end
 ASK_SECONDS = 5
 CRASH_SECONDS = 3  # for the rest of the crash's report to arrive
 # nokaslr, norandmaps: QEMU finds again what it has translated once when programs are where they were.
