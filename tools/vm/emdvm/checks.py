@@ -13,7 +13,7 @@ from . import runner, spec
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
-SECONDS = 30  # for what takes no time; only what hangs takes it
+SECONDS = 60  # for what takes no time; only what hangs takes it
 
 
 class Played:
