@@ -11,7 +11,14 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-levels.sh
 source /emd/tests/guest/lib-levels.sh
 
-debug_disks() { grep -lE '^scsi_debug' /sys/block/sd*/device/model | cut -d / -f 4 | sed 's|^|/dev/|'; }
+# Those that have their node in /dev, which comes a moment after the rest.
+debug_disks() {
+  local file model device
+  for file in /sys/block/sd*/device/model; do
+    device=${file#/sys/block/} device=/dev/${device%%/*}
+    if read -r model 2>/dev/null <"$file" && [[ $model == scsi_debug* && -b $device ]]; then echo "$device"; fi
+  done
+}
 
 all_debug_disks() { (($(debug_disks | wc -l) == 2)); }
 

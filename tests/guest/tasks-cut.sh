@@ -163,10 +163,8 @@ moves() {
     goal=$(emd_done "$name")
     wait_for 30 emd_has_done "$name" $((goal + 400))
     hold
-    # What the metadata says of it is not to be seen from here; it is written several times a second.
-    goal=$(emd_done "$name")
-    sleep 1
-    note "$name" mark "$goal"
+    # What the metadata says of it is not to be seen from here (power_is_cut).
+    note "$name" mark "$(emd_done "$name")"
   elif [[ $kind == resync ]]; then
     # What is left of it is not to be seen from here, only that it is not over.
     goal=$(emd_done "$name")
@@ -218,6 +216,12 @@ tasks_begin() { # ROUND
   # What is degraded and dirty would not start by itself.
   each is_clean
   each is_written
+  power_is_cut
+}
+
+# Marks of scrubs are written several times a second; the last ones may be on their way.
+power_is_cut() {
+  sleep 2
   host powercut
 }
 
@@ -239,7 +243,7 @@ they_go_on_and_are_cut() { # ROUND
   slow_emd
   each goes_on
   each moves
-  host powercut
+  power_is_cut
 }
 
 they_go_on_and_are_stopped() { # ROUND
