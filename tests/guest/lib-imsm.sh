@@ -35,6 +35,15 @@ mdadm_view() {
     / Dirty State :/ { print "volume " name ": RAID" level " " slots " " size " sectors, " map ", " migrates ", " text }' | sort
 }
 
+# md_recorded DISK: for wait_for: mdmon has recorded there that all volumes are whole and nothing is under way. (The kernel is through with it before. mdmon may miss the end of what lasts some
+# hundredths of a second: md_speed.)
+md_recorded() {
+  mdadm -E "$1" | awk '
+    / Map State :/ { maps++; if (/degraded/) other = 1 }
+    / Migrate State :/ && !/ : idle/ { other = 1 }
+    END { exit other || !maps }'
+}
+
 # emd_view: the same of what EMD says, in mdadm's words.
 emd_view() {
   emdadm show --json | jq -r '

@@ -31,11 +31,12 @@ md_fill() {
   for name in "${!SUMS[@]}"; do SUMS[$name]=$(fill "${MD_NODES[$name]}" "$1"); done
 }
 
-# md_finds: where md has the volumes of SUMS.
+# md_finds: where md has the volumes of SUMS. (mdmon may have missed one: see md_gets_synced. Who writes to it would wait for ever.)
 md_finds() {
   local name
   MD_NODES=()
   for name in "${!SUMS[@]}"; do MD_NODES[$name]=$(md_device "$name") || fail "md has no $name: $(</proc/mdstat)"; done
+  pkill -USR1 mdmon || true
 }
 
 # emd_all STATE CONSISTENCY: for wait_for: all volumes of SUMS are started, nothing runs on them, and they are so ("-": whatever).
@@ -86,7 +87,8 @@ md_has() {
   local name folder level detail mismatches checked=()
   md_finds
   for name; do
-    md_is_synced "$name" "${LOST[$name]}" || fail "$name: md has something to sync, or has lost other than ${LOST[$name]}: $(</proc/mdstat)"
+    # It looks whether there is something to sync after the array is there; whether there was, the kernel's log tells below.
+    wait_for 5 md_is_synced "$name" "${LOST[$name]}"
     detail=$(md_detail "${MD_NODES[$name]}")
     [[ $detail == "${DETAILS[$name]}" ]] || fail "$name: mdadm --detail: '$detail', EMD: '${DETAILS[$name]}'"
     [[ $(sum "${MD_NODES[$name]}") == "${SUMS[$name]}" ]] || fail "$name: md has other bytes than EMD wrote"
@@ -144,7 +146,16 @@ md_has_place() {
   read -r slot 2>/dev/null <"$(md_folder "$1")/dev-${2#/dev/}/slot" && [[ $slot != none ]]
 }
 
-# md_gives_place NAME DISK: for wait_for: it gets one. (mdmon may have missed that a member was lost: see md_gets_synced.)
+# md_lost NAME COUNT: for wait_for: it lacks so many members, also of those that mdmon has to take out of it. (It may have missed that: see md_gets_synced.)
+md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]] || { ((SECONDS % 5)) || pkill -USR1 mdmon; false; }; }
+
+# md_speed [KIB]: how fast md syncs and rebuilds, of each member in a second; without: as it does by itself. Of all arrays: an array's own limits are gone when mdmon starts it again.
+md_speed() {
+  echo "${1:-1000}" >/proc/sys/dev/raid/speed_limit_min
+  echo "${1:-200000}" >/proc/sys/dev/raid/speed_limit_max
+}
+
+# md_gives_place NAME DISK: for wait_for: it gets one. (The same.)
 md_gives_place() { md_has_place "$@" || { ((SECONDS % 5)) || pkill -USR1 mdmon; false; }; }
 
 md_is_synced() { # NAME [LOST]
@@ -196,7 +207,7 @@ ddf_newest() {
 # emd_takes_rebuilt DISK...: EMD finds the DDF volumes that md has rebuilt, on these disks. mdmon 4.4 may have recorded it otherwise (what it did is in DEGRADED): it lists a disk that replaces one in several volumes
 # twice, the second time as rebuilding for good, and may go on to call one of the volumes degraded; or it ends before it has recorded that a rebuild is over (seen on a busy machine). EMD cannot know better, and rebuilds that.
 emd_takes_rebuilt() {
-  DEGRADED=$(mdadm_view "$(ddf_newest "$@")" | sed -n 's/^volume \(.*\): Degraded.*/\1/p')
+  DEGRADED=$(mdadm_view "$(ddf_newest "$@")" | sed -n 's/^volume \(.*\): \(Degraded\|Partially Optimal\),.*/\1/p')
   emd_finds optimal
   all_events /run/all-events
   expect_equal "EMD has rebuilt what mdadm calls degraded" "$(emd_rebuilt)" "$DEGRADED"

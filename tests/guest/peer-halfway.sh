@@ -21,7 +21,7 @@ boot_1() {
 }
 
 handed_over() { # FORMAT LEVEL
-  local format=$1 level=$2 count=3 options=(-c64) device folder lost new new_first size mark first second
+  local format=$1 level=$2 count=3 options=(-c64) device lost new new_first size mark first second
   step "$format, RAID $level: a rebuild, begun by md"
   [[ $level != 1 ]] || { count=2 && options=(); }
   [[ $level != 10 ]] || options+=(-p n2)
@@ -36,13 +36,11 @@ handed_over() { # FORMAT LEVEL
     expect "an array" mdadm -CR /dev/md/v -e "$format" -l "$level" -n "$count" -z 20M --assume-clean --bitmap=none "${options[@]}" "${USED[@]}"
   fi
   device=$(md_device v)
-  folder=$(md_folder v)
   size=$(($(blockdev --getsz "$device") / 2))
   expect "written at both ends" written "$device" "$size" 1
   expect "a member is lost" mdadm -f "$device" "$lost"
   wait_for 20 md_lacks 1
-  echo 1000 >"$folder/sync_speed_min"
-  echo 2000 >"$folder/sync_speed_max"
+  md_speed 2000
   if [[ $format == imsm ]]; then
     expect "another" mdadm --add "$(md_container)" "$new"
     # md starts it when the array is written to.
@@ -52,13 +50,15 @@ handed_over() { # FORMAT LEVEL
   fi
   USED[1]=$new
   wait_for 60 md_has_done 8192
+  # It gets no further until it is stopped, nor when mdmon starts it again meanwhile.
+  md_speed 1
   md_stop
   blkdiscard -f -z "$lost" 2>/dev/null
 
   step "gone on with by EMD"
   mark=$(recorded)
   say "md's mark: $mark sectors"
-  ((mark > 3200 && mark < 30000)) || fail "md has not left off in the middle: $mark"
+  ((mark > 3200 && mark < 26000)) || fail "md has not left off in the middle: $mark"
   new_first=$(recorded_field offset_sectors)
   first=$((new_first + mark - 1024))
   put "$first"
@@ -71,6 +71,7 @@ handed_over() { # FORMAT LEVEL
   expect "what md had done was not done again" there "$first"
 
   step "and ended by md"
+  md_speed
   second=$(recorded)
   ((second >= mark + 4096 && second < 34000)) || fail "EMD has not left off in the middle: $second"
   say "EMD's mark: $second sectors"
@@ -105,11 +106,15 @@ there() { holds "$new" "$1" /run/other; }
 
 md_lacks() { [[ $(md_sysfs v degraded) == "$1" ]]; }
 
-# md_has_done SECTORS
+# md_has_done SECTORS: for wait_for. (mdmon, which starts it, may have missed the new disk: see md_gets_synced.)
 md_has_done() {
   local completed
   completed=$(md_sysfs v sync_completed)
-  [[ ${completed%% *} != none ]] && ((${completed%% *} >= $1))
+  if [[ ${completed%% *} == none ]]; then
+    ((SECONDS % 5)) || pkill -USR1 mdmon
+    return 1
+  fi
+  ((${completed%% *} >= $1))
 }
 
 # recorded: how far it is, as the disks say, in sectors of the new member.

@@ -17,7 +17,10 @@ slow_emd() {
 }
 
 # said WORD: what mdadm says of the volume.
-said() { mdadm -E "${DISKS[0]}" | awk -v word="$1" -F ' : ' '$1 ~ word { print $2; exit }'; }
+said() { said_in <(mdadm -E "${DISKS[0]}") "$1"; }
+
+# said_in FILE WORD: what it said when it wrote the file.
+said_in() { awk -v word="$2" -F ' : ' '$1 ~ word { print $2; exit }' "$1"; }
 
 # under_way KIND LEAST: the task goes on, from LEAST sectors or later; then it is held.
 under_way() {
@@ -30,13 +33,20 @@ under_way() {
 # noted: how far it is, as the disks say: two units of 384 sectors may be missing when it is held.
 noted() {
   expect "held" emdadm pause "$(emd_node v)"
-  sleep 1
-  MARK=$(emd_done v)
+  sleep 0.5
+  wait_for 10 stands_still
   emd_leaves
   local units
   units=$(said "Checkpoint")
   units=${units%% *}
   ((units * 384 > MARK - 768 && units * 384 <= MARK)) || fail "EMD was at sector $MARK, mdadm reads $units units of 384"
+}
+
+# stands_still: all of the task that was under way when it was held is back. Where it is, is in MARK.
+stands_still() {
+  MARK=$(emd_done v)
+  sleep 0.2
+  [[ $(emd_done v) == "$MARK" ]]
 }
 
 boot_1() {
@@ -51,13 +61,15 @@ boot_1() {
   under_way check 0
   noted
   expect_equal "mdadm's word" "$(said "Migrate State")" check
-  slow_emd 3000
+  slow_emd 5000
   expect "scanned" emdadm scan
   under_way check $((MARK - 768))
   step "writes in the middle of it"
   /emd/bin/pattern write "/dev/$(emd_node v)" 5
   wait_for 10 emd_is_dirty v
-  expect_equal "mdadm would resync, from the start" "$(said "Migrate State"), $(said "Checkpoint"), $(said "Dirty State")" "repair, 0 (384), dirty"
+  # At one time: it is clean again soon.
+  mdadm -E "${DISKS[0]}" >/run/examined
+  expect_equal "mdadm would resync, from the start" "$(said_in /run/examined "Migrate State"), $(said_in /run/examined "Checkpoint"), $(said_in /run/examined "Dirty State")" "repair, 0 (384), dirty"
   wait_for 20 emd_is_clean v
   SUMS[v]=$(sum "/dev/$(emd_node v)")
   noted

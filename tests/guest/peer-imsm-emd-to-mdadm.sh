@@ -120,11 +120,14 @@ md_takes_the_spare() {
   dmesg -C
   md_assemble "${USED[@]}" "$spare"
   md_has "${!SUMS[@]}"
+  md_speed 1000
   run mdadm -f "${MD_NODES[$lost]}" "${DISKS[1]}"
   # md starts it when the array is written to.
   md_fill 2
   for name in "${!SUMS[@]}"; do wait_for 20 md_gives_place "$name" "$spare"; done
   for name in "${!SUMS[@]}"; do md_wait "$name"; done
+  wait_for 20 md_recorded "$spare"
+  md_speed
   md_stop
   # md has noted that it was away: EMD would take it back.
   blkdiscard -f -z "${DISKS[1]}"

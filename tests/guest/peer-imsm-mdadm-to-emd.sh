@@ -77,10 +77,13 @@ lost_and_rebuilt() {
   step "and rebuilt by md to a new disk"
   emd_leaves
   md_assemble "${USED[@]}"
+  md_speed 1000
   run mdadm --add "$(md_container)" "${DISKS[members]}"
   # md starts it when the array is written to.
   md_fill 4
   for name; do md_wait "$name"; done
+  wait_for 20 md_recorded "${DISKS[members]}"
+  md_speed
   md_stop
   USED+=("${DISKS[members]}")
   emd_takes optimal
@@ -124,6 +127,8 @@ volume() {
   local name=$1 level=$2 size=$3
   shift 3
   MD_CONTAINER=/dev/md/imsm md_create "$name" "$level" "${#USED[@]}" "$size" "$@" "${ASSUME[@]}"
+  # It may have missed it: see md_gets_synced.
+  pkill -USR1 mdmon || true
   SUMS[$name]=$(fill "/dev/md/$name" 1)
 }
 
@@ -143,5 +148,3 @@ emd_agrees() { expect_agreement "$(emd_view)" "$@"; }
 
 # md_slot NAME DISK: mdadm puts the disks of a container into slots as it likes.
 md_slot() { md_sysfs "$1" "dev-${2#/dev/}/slot"; }
-
-md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }

@@ -163,8 +163,6 @@ takes_the_spare() {
   emd_takes optimal
 }
 
-md_lost() { [[ $(md_sysfs "$1" degraded) == "$2" ]]; }
-
 # mdadm reads from the disk that mdmon wrote last the states that EMD tells.
 emd_agrees() {
   local devices
