@@ -69,7 +69,7 @@ a_larger_spare() {
   printf x | dd of=/run/nbd0/bad bs=1 seek=$((first + at)) conv=notrunc status=none
   expect "the other one fails" emdadm fail emd0 "${DISKS[1]}"
   wait_for 20 emd_has emd0 "$spare"
-  wait_for 40 emd_has_task emd0 null
+  wait_for 40 emd_settled emd0
   emdadm show
   expect_equal "disks that failed" "$(events member-failed | jq -r .slot | xargs)" 1
   expect_equal "the spare is a member" "$(emd_member_device emd0 1)" "$spare"

@@ -89,6 +89,7 @@ made_by_emd() { # VERSION
   md_writes 2
   md_lets_go
   emd_has optimal
+  wait_for 20 emd_runs_with "${LINEAR[0]}"
   linear=$(emd_of "${LINEAR[0]}")
   expect_equal "linear: the bytes" "$(sum "/dev/$linear")" "${SUMS[linear]}"
   emd_writes_all 3
@@ -252,7 +253,8 @@ md_has() {
   for name in "${NAMES[@]}"; do
     # shellcheck disable=SC2086 # a list
     mdadm -A --run "$(md_of "$name")" ${DISKS_OF[$name]} >/run/mdadm.out 2>&1 || fail "mdadm -A: $name: $(</run/mdadm.out)"
-    md_one_is_synced "$(md_of "$name")" "$1" || fail "$name: md has something to sync: $(</proc/mdstat)"
+    # It looks whether there is something to sync after the array is there; whether there was, the kernel's log tells below.
+    wait_for 5 md_one_is_synced "$(md_of "$name")" "$1"
     expect_equal "$name: mdadm --detail is ${DETAILS[$name]}" "$(md_detail "$(md_of "$name")")" "${DETAILS[$name]}"
     expect_equal "$name: the bytes" "$(sum "$(md_of "$name")")" "${SUMS[$name]}"
   done
@@ -271,6 +273,12 @@ md_has() {
 # emd_of DISK: the array of which it is a member.
 emd_of() {
   emdadm show --json | jq -re --arg disk "$1" '.sets[].volumes[] | select(any(.members[]; .device == $disk)).device | ltrimstr("/dev/")'
+}
+
+# emd_runs_with DISK: for wait_for: that is started.
+emd_runs_with() {
+  local array
+  array=$(emd_of "$1") && [[ -b /dev/$array ]]
 }
 
 # emd_look: fills ARRAYS and EMD_DETAILS.

@@ -19,6 +19,8 @@ begun() {
   md_make 1.2 5 -n3 --chunk=16 --size=8M --bitmap=none "${DISKS[@]:0:3}"
   SUM=$(fill /dev/md0 "$1")
   run mdadm /dev/md0 --add "${DISKS[3]}"
+  # As its least, too: no other limit counts below that.
+  echo 100 >/sys/block/md0/md/sync_speed_min
   echo 100 >/sys/block/md0/md/sync_speed_max
   run mdadm /dev/md0 --replace "${DISKS[1]}" --with "${DISKS[3]}"
   wait_for 20 is_replacing
