@@ -14,7 +14,8 @@ BYTES=60000 # of each file
 FORMAT=ddf
 
 boot_1() {
-  modprobe emd clean_ms=200 start_timeout_ms=1500
+  # Nothing is started without all its disks while they come back, one after the other, however long that takes; what missed something by then is rebuilt.
+  modprobe emd clean_ms=200 start_timeout_ms=60000 take_back=2
   beyond raid6 4 "disk1 disk3 disk4" --chunk 16K --size 24M --log
   beyond raid1 2 "disk1 disk2" --size 16M
   whole || return 0

@@ -75,14 +75,16 @@ static int watch(unsigned int array)
 	if (read(own, small, sizeof(small)) >= 0 || errno != EINVAL)
 		complain("a read of 8 bytes: errno %d", errno);
 
-	/* Who waits is woken: one in read, one in poll. */
+	/* Who waits is woken: one in read, one in poll. What is told before it is open is not for it, however late it runs. */
+	int blocking = open("/dev/emd", O_RDONLY);
+	if (blocking < 0)
+		die("/dev/emd");
 	pid_t reader = fork();
 	if (!reader) {
-		int mine = open("/dev/emd", O_RDONLY);
-
 		alarm(20);
-		_exit(mine < 0 || read(mine, &event, sizeof(event)) != sizeof(event));
+		_exit(read(blocking, &event, sizeof(event)) != sizeof(event));
 	}
+	close(blocking);
 	pid_t poller = fork();
 	if (!poller) {
 		alarm(20);
