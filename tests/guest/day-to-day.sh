@@ -11,6 +11,14 @@ source /emd/tests/guest/lib-raid.sh
 
 mailed() { grep -q "$1" /run/mails; }
 
+# monitor_listens: emdadm has /dev/emd open.
+monitor_listens() {
+  local pid file
+  pid=$(pgrep -x emdadm) || return
+  for file in "/proc/$pid/fd"/*; do [[ ! $file -ef /dev/emd ]] || return 0; done
+  return 1
+}
+
 checks_done() { grep -c '"kind":"task-done"' <<<"$(emdadm monitor --from 0 --once --json)"; }
 
 boot_1() {
@@ -35,10 +43,10 @@ boot_1() {
   /usr/local/sbin/emd-mail admin 1 &
   mailer=$!
   # It hears what is told from now on; until then nothing is lost.
-  wait_for 10 pgrep -f "emdadm monitor"
-  sleep 1
+  wait_for 10 monitor_listens
   expect "a member is failed" emdadm fail emd0 "${DISKS[1]}"
-  wait_for 10 mailed "^mail -s "
+  # The text comes after the head, at once.
+  wait_for 10 mailed degraded
   expect "a loss is mailed" mailed "^mail -s EMD on .*: member-failed admin$"
   expect "with what is the matter" grep -qE "^[0-9].* member-failed emd0( |:|\$)" /run/mails
   expect "and how arrays are" grep -q "degraded" /run/mails

@@ -34,6 +34,13 @@ all_again() {
 # leads LINK DEVICE: the link in /dev/disk is there, and leads to the device.
 leads() { [[ -e /dev/disk/$1 && $(readlink -f "/dev/disk/$1") == "$2" ]]; }
 
+# stopped_or_in_use ARRAY: for wait_for: it is stopped; the only reason not to is that somebody has it open.
+stopped_or_in_use() {
+  emdadm stop "$1" >/run/said 2>&1 && return
+  grep -q "in use" /run/said || fail "$1 is not stopped: $(</run/said)"
+  return 1
+}
+
 no_link() { [[ ! -L /dev/disk/$1 ]]; }
 
 md_took() { # DISK: md has it
@@ -44,17 +51,17 @@ md_took() { # DISK: md has it
 
 links_of_five() {
   wait_for 20 leads by-uuid/$FIVE /dev/emd0
-  expect "by label" leads by-label/fivefs /dev/emd0
-  expect "by the volume's id" leads "by-id/emd-id-$(emd_get emd0 .id)" /dev/emd0
-  expect "by the volume's name" leads by-id/emd-name-five /dev/emd0
+  expect "by label" wait_for 20 leads by-label/fivefs /dev/emd0
+  expect "by the volume's id" wait_for 20 leads "by-id/emd-id-$(emd_get emd0 .id)" /dev/emd0
+  expect "by the volume's name" wait_for 20 leads by-id/emd-name-five /dev/emd0
 }
 
 links_of_one() {
   wait_for 20 leads by-uuid/$ONE /dev/emd1p1
-  expect "partition: by partition UUID" leads by-partuuid/$PART /dev/emd1p1
-  expect "partition: by partition label" leads by-partlabel/onepart /dev/emd1p1
-  expect "partition: by the volume's name" leads by-id/emd-name-one-part1 /dev/emd1p1
-  expect "partition: by the volume's id" leads "by-id/emd-id-$(emd_get emd1 .id)-part1" /dev/emd1p1
+  expect "partition: by partition UUID" wait_for 20 leads by-partuuid/$PART /dev/emd1p1
+  expect "partition: by partition label" wait_for 20 leads by-partlabel/onepart /dev/emd1p1
+  expect "partition: by the volume's name" wait_for 20 leads by-id/emd-name-one-part1 /dev/emd1p1
+  expect "partition: by the volume's id" wait_for 20 leads "by-id/emd-id-$(emd_get emd1 .id)-part1" /dev/emd1p1
 }
 
 boot_1() {
@@ -70,7 +77,9 @@ boot_1() {
   links_of_five
   expect "a RAID 1" emdadm create --format ddf --level raid1 --name one --assume-clean "${DISKS[@]:3:2}"
   expect "a filesystem on all of it" mkfs.ext4 -q -U $ONE /dev/emd1
-  expect "stopped" emdadm stop emd1
+  # udev may look at it just now, which a stop waits for only so long.
+  wait_for 20 stopped_or_in_use emd1
+  say "ok: stopped"
   # As an initramfs without links asks.
   expect_equal "no member is taken for it" "$(blkid -c /dev/null -l -t UUID=$ONE -o device || true)" ""
   expect "started" emdadm scan
@@ -90,6 +99,7 @@ start=2048, uuid=$PART, name=onepart"
   expect "stopped" emdadm stop --all
   wait_for 20 no_link by-uuid/$FIVE
   wait_for 20 no_link by-id/emd-name-five
+  wait_for 20 no_link by-uuid/$ONE
   expect "started" emdadm scan
   links_of_five
   links_of_one
