@@ -3,12 +3,14 @@
 //! Disks of an active set that come (back): what the set makes of them.
 //!
 //! ```text
-//!  not known, or here already ───────────────────────────────► left alone
+//!  not known, or here already ── a spare by its own metadata ─► added, as new (late_spares)
+//!                             └─ else ──────────────────────► left alone
 //!  recorded as failed ───────────────────────────────────────► left alone: a person may add it again
 //!  recorded as lost, and all there is of a part of a volume without redundancy ► the same: by force what it holds counts
 //!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
 //!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
 //!                        │                                            here they take their places, with their data
+//!                        ── a spare, and a member of nothing ──► blank: a spare as before
 //!                        └─ else: left out of updates ── the set saw it go ──► blank: may take its old place, to be rebuilt
 //!                                                     └─ else ──► left alone, until a person adds it (option take_back)
 //! ```
@@ -55,7 +57,7 @@ impl ManagedSet {
                 ));
             }
             None => {
-                self.tell_stranger(dev, "its set does not know it, or has it already");
+                self.take_unlisted(dev, alone.set())?;
                 false
             }
             Some((_, DiskState::Failed)) => {
@@ -164,7 +166,7 @@ impl ManagedSet {
                 );
                 Ok(false)
             }
-            Standing::Old => {
+            Standing::Old | Standing::Spare => {
                 drop(inner);
                 claimed.truncate(1);
                 if let Some(device) = claimed.pop() {
@@ -252,7 +254,8 @@ impl ManagedSet {
         self.return_claimed(index, &device, spare_for)
     }
 
-    /// `spare_for`: by its own metadata it is a spare for this volume, which the set's need not say.
+    /// `spare_for`: by its own metadata it is a spare for this volume, which the set's need not say. (One for all of them is
+    /// what the set had it as.)
     fn return_claimed(
         &self,
         index: DiskIndex,
@@ -264,13 +267,18 @@ impl ManagedSet {
         let mut inner = self.lock();
         let event = Event::DiskReturned(index, facts);
         inner.note_places(index)?;
+        let role_of = |set: &Set| set.disk(index).map(|disk| disk.role);
+        let was_spare = role_of(inner.known()?) == Some(DiskRole::GlobalSpare);
+        let spare_for = match spare_for {
+            Some(volume) => Some(SpareRole::Dedicated(volume)),
+            None => was_spare.then_some(SpareRole::Global),
+        };
         let recorded = inner.record_with(&self.shared, &event, device, || Ok(()));
         inner.note_returned(index);
         recorded?;
         inner.early.retain(|early| *early != dev);
-        let role = inner.known()?.disk(index).map(|disk| disk.role);
-        if let (Some(volume), Some(DiskRole::Unused)) = (spare_for, role) {
-            let event = Event::SpareAssigned(index, SpareRole::Dedicated(volume));
+        if let (Some(spare), Some(DiskRole::Unused)) = (spare_for, role_of(inner.known()?)) {
+            let event = Event::SpareAssigned(index, spare);
             if let Err(reason) = inner.record(&self.shared, &event) {
                 log!(pr_warn, "disk {dev} is no spare any more: {reason}");
             }
@@ -280,7 +288,7 @@ impl ManagedSet {
         Ok(())
     }
 
-    fn say_back(&self, dev: Dev) {
+    pub(super) fn say_back(&self, dev: Dev) {
         self.shared.say(
             EventKind::DiskAdded,
             &self.id,
@@ -296,7 +304,7 @@ impl ManagedSet {
     }
 
     #[inline(never)]
-    fn tell_stranger(&self, dev: Dev, why: &str) {
+    pub(super) fn tell_stranger(&self, dev: Dev, why: &str) {
         self.shared.say(
             EventKind::Note,
             &self.id,

@@ -32,6 +32,7 @@
 //! | [`spares`] | which disks take lost members' places |
 //! | [`tasks`] | which tasks of volumes are due or asked for, and start |
 //! | [`fill`] | new volumes whose disks fill themselves with zeroes |
+//! | [`late_spares`] | spares that come when their set is active already |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
 //! | [`candidate`] | disks that are about to become part of a set |
@@ -71,6 +72,7 @@ mod hole;
 mod info;
 mod judge;
 mod keeper;
+mod late_spares;
 mod left;
 mod lend;
 mod links;

@@ -198,8 +198,17 @@ const MARKS: &[Mark] = &[
 const MARKED_BYTES: usize = 72 << 10;
 
 /// What the start of `device` says that it is used for; `None` when nothing known is there.
-#[inline(never)]
 pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&'static str>> {
+    signature_besides(device, None, io)
+}
+
+/// The same of all but a format that is known to be there.
+#[inline(never)]
+pub fn signature_besides(
+    device: &BlockDevice,
+    own: Option<&dyn Format>,
+    io: Pin<&mut SyncIo>,
+) -> Checked<Option<&'static str>> {
     let blocks_bytes = u64::from(device.logical_block_bytes().max(512));
     let size_bytes = device.size_sectors().saturating_mul(512);
     let len = size_bytes.min(MARKED_BYTES as u64) / blocks_bytes * blocks_bytes;
@@ -207,7 +216,9 @@ pub fn signature(device: &BlockDevice, io: Pin<&mut SyncIo>) -> Checked<Option<&
     let mut bytes = KVVec::from_elem(0u8, len as usize, GFP_KERNEL)?;
     io.read(device, 0, &mut bytes)
         .map_err(|errno| reason!(errno, "the start of disk {} cannot be read", device.dev()))?;
-    let of_formats = FORMATS.iter().map(|format| format.marks());
+    let is_own = |format: &&dyn Format| own.is_some_and(|own| own.name() == format.name());
+    let others = FORMATS.iter().copied().filter(|format| !is_own(format));
+    let of_formats = others.map(|format| format.marks());
     for mark in Iterator::chain(core::iter::once(MARKS), of_formats).flatten() {
         let end = mark.offset_bytes.saturating_add(mark.bytes.len());
         if bytes.get(mark.offset_bytes..end) == Some(mark.bytes) {

@@ -3,7 +3,7 @@
 # A spare that comes when its set runs already is its spare all the same: it takes the place of a member that is lost after that, or that was lost before. One that is none any more does not.
 # disks: 3x64M virtio, 1x64M virtio unplugged
 # emd: manual
-# timeout: 180
+# timeout: 240
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -41,25 +41,106 @@ deleted() {
   rmmod emd
 }
 
+# Disk 3 gets what ext4 has at a disk's start, while nobody looks; it is away again afterwards.
+rmmod_and_mark() {
+  unload
+  plug disk3
+  printf '\x53\xef' | dd of="$(disk disk3)" bs=1 seek=1080 conv=notrunc status=none
+  sync
+  unplug disk3
+}
+
+# late FORMAT STEP: the set runs, and was written to, while its spare is away; that one comes in the end.
+late() {
+  step "$1: $2"
+  made "$1"
+  load
+  wait_for 20 emd_is emd0 optimal
+  expect_failure "the spare is away" is_spare disk3
+  # So the metadata was, too.
+  expect "a write" /emd/bin/pattern write /dev/emd0 3 0 $((DATA / 1024))
+  wait_for 10 emd_is_clean emd0
+}
+
+takes_over() {
+  wait_for 60 emd_settled emd0
+  expect "the spare has the place" emd_has emd0 "$(disk disk3)"
+  data_is_right
+  unload
+  load
+  wait_for 20 emd_is emd0 optimal
+  expect "it is a member after a restart" emd_has emd0 "$(disk disk3)"
+  data_is_right
+}
+
+says_no() { events note | grep -q "left alone: $1"; }
+
+# left_alone CONTENTS REGEX: disk 3 is, with this reason, and is not written to.
+left_alone() {
+  wait_for 20 says_no "$2"
+  expect_failure "it is no spare" is_spare disk3
+  expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+  sleep 1
+  expect_equal "nothing takes its place" "$(emd_state emd0)" degraded
+  unchanged "nothing was written to it" "$1" disk3
+}
+
 boot_1() {
-  local format
+  local format before
   for format in md-1.2 md-0.90 ddf imsm asr; do
-    step "$format: a spare that comes late takes the place of a member that is lost then"
-    made $format
-    load
-    wait_for 20 emd_is emd0 optimal
-    expect_failure "the spare is away" is_spare disk3
+    late $format "a spare that comes late takes the place of a member that is lost then"
     plug disk3
     wait_for 20 is_at_hand $format
     expect "a member fails" emdadm fail emd0 "$(disk disk2)"
-    wait_for 40 emd_settled emd0
-    expect "the spare has its place" emd_has emd0 "$(disk disk3)"
-    data_is_right
-    unload
-    load
-    wait_for 20 emd_is emd0 optimal
-    expect "the spare is a member after a restart" emd_has emd0 "$(disk disk3)"
-    data_is_right
+    takes_over
     deleted
   done
+
+  for format in md-1.2 md-0.90 ddf; do
+    step "$format: the place of one that was lost before"
+    made $format
+    unplug disk2
+    load
+    wait_for 20 emd_is emd0 degraded
+    plug disk3
+    takes_over
+    deleted
+    plug disk2
+  done
+
+  late md-1.2 "the number of a spare that was away is another one's by now: it is left alone"
+  plug disk4
+  expect "another spare" emdadm spare emd0 "$(disk disk4)"
+  before=$(host contents disk3)
+  plug disk3
+  wait_for 20 says_no "its set does not know it, or has it already"
+  unchanged "nothing was written to it" "$before" disk3
+  expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+  wait_for 60 emd_settled emd0
+  expect "the other one has the place" emd_has emd0 "$(disk disk4)"
+  data_is_right
+  unchanged "nothing was written to it" "$before" disk3
+  deleted
+  unplug disk4
+
+  step "md-1.2: a spare that a person took out is none of the set's when it is plugged in again"
+  load
+  expect "a set" emdadm create --format md-1.2 --force --level raid1 --name data --size 16M --assume-clean --spare "$(disk disk3)" "$(disk disk1)" "$(disk disk2)"
+  expect "taken out" emdadm remove emd0 "$(disk disk3)"
+  before=$(host contents disk3)
+  unplug disk3
+  plug disk3
+  sleep 1
+  expect_failure "it is no spare" is_spare disk3
+  unchanged "nothing was written to it" "$before" disk3
+  deleted
+
+  late md-0.90 "a spare that somebody made a filesystem on is left alone"
+  rmmod_and_mark
+  before=$(host contents disk3)
+  load
+  wait_for 20 emd_is emd0 optimal
+  plug disk3
+  left_alone "$before" "it is a spare, and holds an ext2"
+  deleted
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Spares that come when their set is active already: a set starts as soon as its members are here, and one of its spares may
+//! take longer to spin up.
+//!
+//! A spare holds nothing that anybody may want to keep, so it is one again without being added. Where the format lists its
+//! spares, its place is known. Where it does not (in md 1.x a spare's own metadata is all that tells of it), the disk is added as
+//! one that is new: no index of the set that runs changes, and what it was called by may be another disk's by now.
+
+use super::managed::ManagedSet;
+use super::probe;
+use super::state::Inner;
+use super::TakesBack;
+use crate::block::bdev::{BlockDevice, Dev};
+use crate::model::{Checked, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
+use crate::reason;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+impl ManagedSet {
+    /// The disk `dev`, of which alone the set `alone` was made, is none that this active set misses: it is added if it is a
+    /// spare of it. Called with `change` held.
+    #[inline(never)]
+    pub(super) fn take_unlisted(&self, dev: Dev, alone: &Set) -> Checked {
+        let may_be_spare = {
+            let inner = self.lock();
+            // Whom the set knows is here already, or somebody else is under its name.
+            inner.known_place(dev, alone)?.is_none() && inner.lone_spare(dev, alone).is_some()
+        };
+        if !may_be_spare {
+            self.tell_stranger(dev, "its set does not know it, or has it already");
+            return Ok(());
+        }
+        // Closed without the lock.
+        let device = super::managed::claim(dev)?;
+        let added = self.lock().add_late_spare(self, &device, alone);
+        match added {
+            Ok(()) => self.say_back(dev),
+            Err(why) => self.tell_stranger(dev, why.text()),
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Adds the `claimed` disk, of which alone the set `alone` was made, if it is a spare.
+    #[inline(never)]
+    fn add_late_spare(
+        &mut self,
+        set: &ManagedSet,
+        claimed: &Arc<BlockDevice>,
+        alone: &Set,
+    ) -> Checked {
+        let dev = claimed.dev();
+        let arrived = core::slice::from_ref(claimed);
+        let Some(joint) = self.joined_with(set, dev, alone, arrived)? else {
+            return Err(reason!(
+                EEXIST,
+                "it was used apart from the set: add it by force"
+            ));
+        };
+        let Some(role) = self.late_spare(set, dev, alone, joint.set()) else {
+            return Err(reason!(
+                EEXIST,
+                "it calls itself a spare, and its set has it as none"
+            ));
+        };
+        // Metadata at a disk's end outlives what comes after it.
+        let own = Some(set.format);
+        if let Some(what) = probe::signature_besides(claimed, own, self.io.as_mut())? {
+            return Err(reason!(
+                EEXIST,
+                "it is a spare, and holds {what}: add it by hand"
+            ));
+        }
+        let event = Event::DiskAdded(DiskOffer {
+            facts: probe::facts(claimed),
+            role,
+        });
+        self.record_with(&set.shared, &event, claimed, || Ok(()))?;
+        self.early.retain(|early| *early != dev);
+        Ok(())
+    }
+
+    /// What the disk `dev` is a spare for, by the set `alone` that was made of it alone; `None` when it is none, or is a member
+    /// of anything as well.
+    fn lone_spare(&self, dev: Dev, alone: &Set) -> Option<SpareRole> {
+        let index = alone.disk_by_key(dev.0)?;
+        let disk = alone.disk(index)?;
+        let is_member = alone.memberships(index).next().is_some();
+        match disk.role {
+            _ if is_member || disk.state != DiskState::Online => None,
+            DiskRole::GlobalSpare => Some(SpareRole::Global),
+            DiskRole::DedicatedSpare(_) => self.spare_for(dev, alone).map(SpareRole::Dedicated),
+            DiskRole::Unused | DiskRole::Member => None,
+        }
+    }
+
+    /// The same, when the set `joint`, which is made of all, has nothing against it: it has the disk as a spare, or as one that
+    /// was left out of updates, as these go on without spares that are away.
+    pub(super) fn late_spare(
+        &self,
+        set: &ManagedSet,
+        dev: Dev,
+        alone: &Set,
+        joint: &Set,
+    ) -> Option<SpareRole> {
+        let role = self.lone_spare(dev, alone)?;
+        let index = joint.disk_by_key(dev.0)?;
+        let disk = joint.disk(index)?;
+        let is_spare = matches!(
+            disk.role,
+            DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_)
+        );
+        let takes_old = set.shared.options.takes_back != TakesBack::Never;
+        let counts = match disk.state {
+            DiskState::Online => is_spare,
+            DiskState::Stale => takes_old,
+            _ => false,
+        };
+        let is_member = joint.memberships(index).next().is_some();
+        (counts && !is_member).then_some(role)
+    }
+}
