@@ -116,7 +116,9 @@ impl ManagedSet {
             else {
                 continue;
             };
-            if inner.device(disk).is_none() || !inner.takes_back(&self.shared, disk) {
+            let may =
+                inner.takes_back(&self.shared, disk) || inner.is_old_spare(&self.shared, disk);
+            if inner.device(disk).is_none() || !may {
                 continue;
             }
             let returned = inner

@@ -7,12 +7,13 @@
 //! spares, its place is known. Where it does not (in md 1.x a spare's own metadata is all that tells of it), the disk is added as
 //! one that is new: no index of the set that runs changes, and what it was called by may be another disk's by now.
 
-use super::managed::ManagedSet;
+use super::managed::{claim, ManagedSet};
 use super::probe;
+use super::shared::Shared;
 use super::state::Inner;
 use super::TakesBack;
 use crate::block::bdev::{BlockDevice, Dev};
-use crate::model::{Checked, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
+use crate::model::{Checked, DiskIndex, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
 use crate::reason;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -25,14 +26,16 @@ impl ManagedSet {
         let may_be_spare = {
             let inner = self.lock();
             // Whom the set knows is here already, or somebody else is under its name.
-            inner.known_place(dev, alone)?.is_none() && inner.lone_spare(dev, alone).is_some()
+            inner.known_place(dev, alone)?.is_none()
+                && !inner.was_taken_out(dev, alone)
+                && inner.lone_spare(dev, alone).is_some()
         };
         if !may_be_spare {
             self.tell_stranger(dev, "its set does not know it, or has it already");
             return Ok(());
         }
         // Closed without the lock.
-        let device = super::managed::claim(dev)?;
+        let device = claim(dev)?;
         let added = self.lock().add_late_spare(self, &device, alone);
         match added {
             Ok(()) => self.say_back(dev),
@@ -59,7 +62,14 @@ impl Inner {
                 "it was used apart from the set: add it by force"
             ));
         };
-        let Some(role) = self.late_spare(set, dev, alone, joint.set()) else {
+        let role = self.late_spare(set, dev, alone, joint.set());
+        // Where the set would know one that was only away, one that is old was taken out.
+        let is_old = joint
+            .set()
+            .disk_by_key(dev.0)
+            .and_then(|index| joint.set().disk(index))
+            .is_none_or(|disk| disk.state != DiskState::Online);
+        let Some(role) = role.filter(|_| !is_old || !joint.names_lost_disks()) else {
             return Err(reason!(
                 EEXIST,
                 "it calls itself a spare, and its set has it as none"
@@ -80,6 +90,16 @@ impl Inner {
         self.record_with(&set.shared, &event, claimed, || Ok(()))?;
         self.early.retain(|early| *early != dev);
         Ok(())
+    }
+
+    /// Whether a person took a disk out of the set, while it is active, that is called as the disk `dev` calls itself.
+    fn was_taken_out(&self, dev: Dev, alone: &Set) -> bool {
+        let label = alone
+            .disk_by_key(dev.0)
+            .and_then(|index| alone.disk(index))
+            .map(|disk| disk.label);
+        let mut ours = self.model().into_iter().flat_map(|set| set.disks.iter());
+        ours.any(|disk| disk.state == DiskState::Removed && Some(disk.label) == label)
     }
 
     /// What the disk `dev` is a spare for, by the set `alone` that was made of it alone; `None` when it is none, or is a member
@@ -108,17 +128,28 @@ impl Inner {
         let role = self.lone_spare(dev, alone)?;
         let index = joint.disk_by_key(dev.0)?;
         let disk = joint.disk(index)?;
-        let is_spare = matches!(
-            disk.role,
-            DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_)
-        );
         let takes_old = set.shared.options.takes_back != TakesBack::Never;
         let counts = match disk.state {
-            DiskState::Online => is_spare,
+            DiskState::Online => is_spare(disk.role),
             DiskState::Stale => takes_old,
             _ => false,
         };
         let is_member = joint.memberships(index).next().is_some();
         (counts && !is_member).then_some(role)
     }
+
+    /// Whether a disk that was left out of updates is a spare of the set all the same, and holds nothing: it is one again without
+    /// being added.
+    pub(super) fn is_old_spare(&self, shared: &Shared, disk: DiskIndex) -> bool {
+        let Some(set) = self.model() else {
+            return false;
+        };
+        shared.options.takes_back != TakesBack::Never
+            && set.disk(disk).is_some_and(|disk| is_spare(disk.role))
+            && set.memberships(disk).next().is_none()
+    }
+}
+
+fn is_spare(role: DiskRole) -> bool {
+    matches!(role, DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))
 }

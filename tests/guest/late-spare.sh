@@ -108,6 +108,24 @@ boot_1() {
     plug disk2
   done
 
+  for format in md-1.2 ddf; do
+    step "$format: one that was unplugged while the set ran, and is there again at the next start"
+    made $format
+    plug disk3
+    load
+    wait_for 20 emd_is emd0 optimal
+    unplug disk3
+    expect "a write" /emd/bin/pattern write /dev/emd0 3 0 $((DATA / 1024))
+    wait_for 10 emd_is_clean emd0
+    unload
+    plug disk3
+    load
+    wait_for 20 is_at_hand $format
+    expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+    takes_over
+    deleted
+  done
+
   late md-1.2 "the number of a spare that was away is another one's by now: it is left alone"
   plug disk4
   expect "another spare" emdadm spare emd0 "$(disk disk4)"
