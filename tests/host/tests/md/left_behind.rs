@@ -170,6 +170,70 @@ fn a_spare_of_another_shape_is_old() {
     }
 }
 
+/// A spare that comes when the array is in use already: the array knows nobody of its name, it calls itself a spare that is in no
+/// place, and all disks together have it as one (in 0.90 as an old one, once its entry was erased). Added as a new disk it is one,
+/// and nobody else changes his name.
+#[test]
+fn a_spare_that_comes_late_is_added_as_new() {
+    for format in ALL {
+        for (is_lost, is_used) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (mut set, mut disks) = made(format, Level::Raid1, 2, 4);
+            let event = added(&disks, 2);
+            apply(&mut set, &mut disks, &event, 2).unwrap();
+
+            let copies = disks.clone();
+            let first = if is_lost { 1 } else { 0 };
+            let keyed: Vec<_> = (first..2).map(|key| (key, &copies[key as usize])).collect();
+            let mut set = open_keyed(format, &keyed).unwrap();
+            if is_used {
+                for (n, event) in [Event::Dirty(0), Event::Clean(0)].iter().enumerate() {
+                    apply(&mut set, &mut disks, event, 3 + n as u64).unwrap();
+                }
+            }
+            let alone = open_keyed(format, &[(2, &disks[2])]).unwrap();
+            let own = alone.set().disk_by_key(2).unwrap();
+            let model = alone.set().disk(own).unwrap();
+            assert_eq!(
+                (model.state, model.role),
+                (DiskState::Online, DiskRole::GlobalSpare)
+            );
+            assert_eq!(alone.set().memberships(own).count(), 0);
+            assert_eq!(set.disk_called(&model.label), None);
+
+            let copies = disks.clone();
+            let keyed: Vec<_> = (first..3).map(|key| (key, &copies[key as usize])).collect();
+            let joint = open_keyed(format, &keyed).unwrap();
+            let index = joint.set().disk_by_key(2).unwrap();
+            let state = joint.set().disk(index).unwrap().state;
+            let is_erased = format.0 == Version::V090 && is_used;
+            let expected = match is_erased {
+                true => DiskState::Stale,
+                false => DiskState::Online,
+            };
+            assert_eq!(state, expected, "{:?} {is_lost} {is_used}", format.0);
+            assert_eq!(joint.set().memberships(index).count(), 0);
+
+            let names = |set: &MdSet| -> Vec<_> {
+                let disks = set.set().live_disks();
+                disks.map(|(index, disk)| (index, disk.label)).collect()
+            };
+            let before = names(&set);
+            let event = added(&disks, 2);
+            apply(&mut set, &mut disks, &event, 5).unwrap();
+            assert_eq!(names(&set)[..before.len()], before[..]);
+            let copies = disks.clone();
+            let keyed: Vec<_> = (first..3).map(|key| (key, &copies[key as usize])).collect();
+            let again = open_keyed(format, &keyed).unwrap();
+            let index = again.set().disk_by_key(2).unwrap();
+            let model = again.set().disk(index).unwrap();
+            assert_eq!(
+                (model.state, model.role),
+                (DiskState::Online, DiskRole::GlobalSpare)
+            );
+        }
+    }
+}
+
 /// What is to be told goes by what members have, not by an old spare that comes first and happens to have it.
 #[test]
 fn an_old_spare_does_not_know_who_is_lost() {
