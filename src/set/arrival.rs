@@ -10,7 +10,6 @@
 //!  its metadata, beside what the others hold, ── newer, or used apart ──► left alone: its data may be wanted
 //!                        ── of a volume that lacks too much to run ──► waits for the volume's other disks; with all of them
 //!                        │                                            here they take their places, with their data
-//!                        ── a spare, and a member of nothing ──► blank: a spare as before
 //!                        └─ else: left out of updates ── the set saw it go ──► blank: may take its old place, to be rebuilt
 //!                                                     └─ else ──► left alone, until a person adds it (option take_back)
 //! ```
@@ -166,7 +165,7 @@ impl ManagedSet {
                 );
                 Ok(false)
             }
-            Standing::Old | Standing::Spare => {
+            Standing::Old => {
                 drop(inner);
                 claimed.truncate(1);
                 if let Some(device) = claimed.pop() {
@@ -320,7 +319,7 @@ fn is_spare_alone(alone: &Set, dev: Dev) -> bool {
 }
 
 /// Whether a disk of this role is a spare.
-fn is_spare(role: DiskRole) -> bool {
+pub(super) fn is_spare(role: DiskRole) -> bool {
     matches!(role, DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))
 }
 

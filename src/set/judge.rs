@@ -21,8 +21,6 @@ use kernel::sync::Arc;
 pub(super) enum Standing {
     /// It may count as a blank one.
     Old,
-    /// It is a spare, and holds nothing.
-    Spare,
     /// It knows what the set does not.
     Apart,
     /// This volume, without redundancy, lost it.
@@ -79,14 +77,10 @@ impl Inner {
             return Ok(Standing::Apart);
         };
         if self.volume_awaiting(dev, joint.set()).is_none() {
-            let ours = self.known()?;
-            let is_lone = ours.irreplaceable(index).is_some();
-            let is_member = ours.memberships(index).next().is_some();
-            let is_spare = || self.late_spare(set, dev, alone, joint.set()).is_some();
-            return Ok(match (is_lone, is_member) {
-                (true, _) => Standing::Lone,
-                (false, false) if is_spare() => Standing::Spare,
-                (false, _) => Standing::Old,
+            let is_lone = self.known()?.irreplaceable(index).is_some();
+            return Ok(match is_lone {
+                true => Standing::Lone,
+                false => Standing::Old,
             });
         }
         Ok(match self.may_be_adopted(joint.set(), claimed, true) {

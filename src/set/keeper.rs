@@ -116,9 +116,7 @@ impl ManagedSet {
             else {
                 continue;
             };
-            let may =
-                inner.takes_back(&self.shared, disk) || inner.is_old_spare(&self.shared, disk);
-            if inner.device(disk).is_none() || !may {
+            if inner.device(disk).is_none() || !inner.takes_back(&self.shared, disk) {
                 continue;
             }
             let returned = inner

@@ -7,13 +7,12 @@
 //! spares, its place is known. Where it does not (in md 1.x a spare's own metadata is all that tells of it), the disk is added as
 //! one that is new: no index of the set that runs changes, and what it was called by may be another disk's by now.
 
+use super::arrival::is_spare;
 use super::managed::{claim, ManagedSet};
 use super::probe;
-use super::shared::Shared;
 use super::state::Inner;
-use super::TakesBack;
 use crate::block::bdev::{BlockDevice, Dev};
-use crate::model::{Checked, DiskIndex, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
+use crate::model::{Checked, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
 use crate::reason;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -62,14 +61,17 @@ impl Inner {
                 "it was used apart from the set: add it by force"
             ));
         };
-        let role = self.late_spare(set, dev, alone, joint.set());
-        // Where the set would know one that was only away, one that is old was taken out.
-        let is_old = joint
+        let theirs = joint
             .set()
             .disk_by_key(dev.0)
-            .and_then(|index| joint.set().disk(index))
-            .is_none_or(|disk| disk.state != DiskState::Online);
-        let Some(role) = role.filter(|_| !is_old || !joint.names_lost_disks()) else {
+            .and_then(|index| joint.set().disk(index));
+        let is_one = theirs.is_some_and(|disk| match disk.state {
+            DiskState::Online => is_spare(disk.role),
+            // The set went on without it, and forgot it. Where a set knows all disks that it lost, this one was taken out.
+            DiskState::Stale => !joint.names_lost_disks(),
+            _ => false,
+        });
+        let Some(role) = self.lone_spare(dev, alone).filter(|_| is_one) else {
             return Err(reason!(
                 EEXIST,
                 "it calls itself a spare, and its set has it as none"
@@ -115,41 +117,4 @@ impl Inner {
             DiskRole::Unused | DiskRole::Member => None,
         }
     }
-
-    /// The same, when the set `joint`, which is made of all, has nothing against it: it has the disk as a spare, or as one that
-    /// was left out of updates, as these go on without spares that are away.
-    pub(super) fn late_spare(
-        &self,
-        set: &ManagedSet,
-        dev: Dev,
-        alone: &Set,
-        joint: &Set,
-    ) -> Option<SpareRole> {
-        let role = self.lone_spare(dev, alone)?;
-        let index = joint.disk_by_key(dev.0)?;
-        let disk = joint.disk(index)?;
-        let takes_old = set.shared.options.takes_back != TakesBack::Never;
-        let counts = match disk.state {
-            DiskState::Online => is_spare(disk.role),
-            DiskState::Stale => takes_old,
-            _ => false,
-        };
-        let is_member = joint.memberships(index).next().is_some();
-        (counts && !is_member).then_some(role)
-    }
-
-    /// Whether a disk that was left out of updates is a spare of the set all the same, and holds nothing: it is one again without
-    /// being added.
-    pub(super) fn is_old_spare(&self, shared: &Shared, disk: DiskIndex) -> bool {
-        let Some(set) = self.model() else {
-            return false;
-        };
-        shared.options.takes_back != TakesBack::Never
-            && set.disk(disk).is_some_and(|disk| is_spare(disk.role))
-            && set.memberships(disk).next().is_none()
-    }
-}
-
-fn is_spare(role: DiskRole) -> bool {
-    matches!(role, DiskRole::GlobalSpare | DiskRole::DedicatedSpare(_))
 }
