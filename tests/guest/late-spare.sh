@@ -15,7 +15,7 @@ source /emd/tests/guest/lib-assemble.sh
 # made FORMAT: a mirror on disks 1 and 2 with a spare, disk 3; nothing is loaded when this returns, and the spare is away.
 made() {
   load
-  expect "$1" emdadm create --format "$1" --force --level raid1 --name data --size 16M --assume-clean --spare "$(disk disk3)" "$(disk disk1)" "$(disk disk2)"
+  expect "$1" emdadm create --format "$1" --force --level raid1 --size 16M --assume-clean --spare "$(disk disk3)" "$(disk disk1)" "$(disk disk2)"
   expect "known data" /emd/bin/pattern write /dev/emd0 3 0 $((DATA / 1024))
   wait_for 10 emd_is_clean emd0
   unload
@@ -143,7 +143,7 @@ boot_1() {
 
   step "md-1.2: a spare that a person took out is none of the set's when it is plugged in again"
   load
-  expect "a set" emdadm create --format md-1.2 --force --level raid1 --name data --size 16M --assume-clean --spare "$(disk disk3)" "$(disk disk1)" "$(disk disk2)"
+  expect "a set" emdadm create --format md-1.2 --force --level raid1 --size 16M --assume-clean --spare "$(disk disk3)" "$(disk disk1)" "$(disk disk2)"
   expect "taken out" emdadm remove emd0 "$(disk disk3)"
   before=$(host contents disk3)
   unplug disk3
