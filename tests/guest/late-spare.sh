@@ -153,6 +153,18 @@ boot_1() {
   unchanged "nothing was written to it" "$before" disk3
   deleted
 
+  step "md-1.2: nor is one that was away when it was taken out, as long as the set runs"
+  made md-1.2
+  plug disk3
+  load
+  wait_for 20 is_spare disk3
+  unplug disk3
+  expect "taken out" wait_for 10 emdadm remove emd0 --disk 2
+  plug disk3
+  before=$(host contents disk3)
+  left_alone "$before" "its set does not know it, or has it already"
+  deleted
+
   late md-0.90 "a spare that somebody made a filesystem on is left alone"
   rmmod_and_mark
   before=$(host contents disk3)
