@@ -248,6 +248,12 @@ pub trait MetadataSet: Send + Sync {
     /// was sent to it, of all tries. Does not allocate. Formats whose plans write everything anew have nothing to note.
     fn missed(&mut self, _disk: DiskIndex, _phase: u16) {}
 
+    /// A disk that some volume cannot do without does not take the plan, however often it is begun. `phase` is the last of which
+    /// anything was sent to any disk; what comes after it nobody can have, and what comes before it that disk took. The plan is carried
+    /// out once more now, and the others go on without it. Where it would count as old by that, and what makes it so can
+    /// wait, the format takes that out of the plan. Does not allocate.
+    fn leave_behind(&mut self, _phase: u16) {}
+
     /// Whether a lost member's place is kept for `disk`, which is here, works, and does not fill it: it is back, or was before
     /// a restart, and may take the place without being asked to. For formats that say so on the disks.
     fn keeps_place(&self, _disk: DiskIndex) -> bool {

@@ -58,7 +58,7 @@ pub fn empty_set(head: &Head, name: [u8; 32]) -> Checked<KBox<MdSet>> {
         disks: KVec::new(),
         touched: Touched::default(),
         lacks_spare: false,
-        owes_events: false,
+        owes_events: None,
     })
 }
 
@@ -280,7 +280,11 @@ impl Reader<'_> {
             |member: &Member| matches!(member.state, MemberState::Failed | MemberState::Missing);
         let volume = self.set.array();
         if volume.is_some_and(|volume| volume.members.iter().any(is_away)) {
-            self.set.owes_events = true;
+            let members = self.views.iter().zip(self.standings.iter());
+            let events = members
+                .filter(|(_, standing)| matches!(standing, Standing::Member(_)))
+                .map(|(view, _)| view.head.events);
+            self.set.owes_events = Some(events.min().unwrap_or(self.set.head.events));
         }
         self.set.reserve_plan()?;
         Ok(self.set)

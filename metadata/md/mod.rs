@@ -23,6 +23,7 @@
 //! | `draft` | what a new array comes to |
 //! | `fresh` | superblocks of disks that have none |
 //! | `render`, `plan` | the model into bytes, the order of writes |
+//! | `rounds` | how many events an update takes |
 
 // Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
 
@@ -41,6 +42,7 @@ pub mod probe;
 mod read_disks;
 mod read_volume;
 mod render;
+mod rounds;
 mod scrub_mark;
 pub mod set;
 mod standing;
@@ -269,6 +271,10 @@ impl MetadataSet for MdSet {
             home.only_copy = is_overwritten.unwrap_or(home.only_copy);
             home.bitmap_whole = has_bitmap;
         }
+    }
+
+    fn leave_behind(&mut self, phase: u16) {
+        self.end_rounds_early(phase);
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -23,7 +23,7 @@
 //! behind, the first write leaves the count as it is: nobody may come to be two behind. The lost one may have
 //! what the newest have then. One that was not here may have one event more than all that are. So in these cases
 //! there are three writes. And as a cut may leave all survivors at the first, an array that starts without a member
-//! has its dirty mark written in the same way.)
+//! has its dirty mark written in the same way. What may be left out of that: [`rounds`](super::rounds).)
 //!
 //! Superblocks that change in more than one sector may be torn by a cut. Those of 0.90 (its descriptors) are
 //! first written as a copy, behind the superblock ([`safety_place`](super::probe::safety_place)), which counts
@@ -39,6 +39,7 @@
 use super::bitmap;
 use super::head::checksum_1;
 use super::layout::*;
+use super::rounds::ROUNDS_MAX;
 use super::set::{buffer, image, Home, MdSet};
 use crate::model::{
     Checked, Context, Disk, DiskIndex, DiskState, MemberState, PlanWrite, Source, UpdatePlan,
@@ -69,10 +70,11 @@ impl MdSet {
             return Ok(());
         }
         self.end_recoveries();
-        let rounds = self.rounds();
+        self.touched.rounds = self.rounds();
+        let rounds = self.touched.rounds.images;
         if self.touched.all {
             self.renumber();
-            self.owes_events = false;
+            self.owes_events = None;
             // Where an update was cut, some disks are one behind: they must not become two behind when
             // this one is cut, too. So the count stays until all have it.
             let mut next = self.head.events;
@@ -103,24 +105,11 @@ impl MdSet {
         let mut plan = core::mem::take(&mut self.plan);
         let result = self.lay_down(&mut plan, rounds);
         self.plan = plan;
+        let result = result.map(|ends| self.touched.rounds.ends = ends);
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.bitmap_whole &= result.is_err();
         }
         result
-    }
-
-    /// The images in which superblocks are written, one after the other, each with one event more.
-    fn rounds(&self) -> &'static [usize] {
-        let roles = self.roles_changed();
-        // What is lost may have as many events as the newest of the disks that are here, of which others are behind; or one
-        // more than all of them.
-        let may_lead = roles.unseen || self.lags();
-        let is_due = self.touched.all && (roles.lost || self.owes_events);
-        match (is_due, may_lead) {
-            (false, _) => &[image::NEW],
-            (true, false) => &[image::STEP, image::NEW],
-            (true, true) => &[image::STEP, image::SECOND, image::NEW],
-        }
     }
 
     /// Lets superblocks that say that a member is to be recovered by the bitmap say that all of it is. They are written
@@ -143,35 +132,24 @@ impl MdSet {
         }
     }
 
-    /// Whether some disk that is written to is behind the others, or may be.
-    pub fn lags(&self) -> bool {
-        self.homes()
-            .any(|(_, home)| !home.fresh && (home.unsure || self.is_behind(home)))
-    }
-
-    /// Whether the superblock of a disk has fewer events than the newest one.
-    pub fn is_behind(&self, home: &Home) -> bool {
-        let at = match self.version {
-            Version::V090 => v0::EVENTS,
-            _ => v1::EVENTS,
-        };
-        get64(home.image(image::OLD), at) < self.head.events
-    }
-
-    fn lay_down(&self, plan: &mut UpdatePlan, rounds: &[usize]) -> Checked {
+    /// Gives the phases behind those of each round.
+    fn lay_down(&self, plan: &mut UpdatePlan, rounds: &[usize]) -> Checked<[u16; ROUNDS_MAX]> {
         let mut phase = self.log_phases(plan, 0)?;
         phase = self.recovery_phase(plan, phase)?;
         phase = self.bit_phases(plan, phase)?;
         phase = self.log_head_phase(plan, phase)?;
         phase = self.fresh_phases(plan, phase)?;
         let mut before = image::OLD;
-        for &round in rounds {
+        let mut ends = [0; ROUNDS_MAX];
+        for (&round, end) in rounds.iter().zip(&mut ends) {
             for first in [true, false] {
                 phase = self.super_phase(plan, phase, (before, round), first)?;
             }
             before = round;
+            *end = phase;
         }
-        self.erase_phase(plan, phase)
+        self.erase_phase(plan, phase)?;
+        Ok(ends)
     }
 
     /// Bad-block logs.

@@ -9,6 +9,7 @@
 use super::super::bytes::slice;
 use super::head::{Head, Stretch};
 use super::layout::*;
+use super::rounds::Rounds;
 use super::words;
 use crate::model::{
     Access, Checked, DiskIndex, DiskState, MemberState, Reason, Set, Slot, Source, UpdatePlan,
@@ -180,6 +181,8 @@ pub struct Touched {
     pub log_heads: bool,
     /// The superblock of this disk is to be erased: disk and sector.
     pub leaving: Option<(DiskIndex, u64)>,
+    /// The events that the change takes.
+    pub rounds: Rounds,
 }
 
 /// The metadata of one array.
@@ -217,8 +220,8 @@ pub struct MdSet {
     /// superblock it may be a member by now, and has to be old before anything is written without it.
     pub lacks_spare: bool,
     /// The update that took a lost member out may have been cut: before anything is written without it, it has to be two events
-    /// behind.
-    pub owes_events: bool,
+    /// behind. Of those who know of its loss when the set is read, the fewest events: it has no more.
+    pub owes_events: Option<u64>,
 }
 
 impl MdSet {

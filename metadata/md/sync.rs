@@ -39,7 +39,7 @@ impl MdSet {
         let (level, now) = self.redundancy(volume)?;
         // A mark that is on some disks only, because an update was cut, may go with them. And who is in no slot any
         // more must be in none of the superblocks, and old for everyone, before something is written without it.
-        let is_old = || self.owes_events || self.lags() || self.roles_changed().lost;
+        let is_old = || self.owes_events.is_some() || self.lags() || self.roles_changed().lost;
         if level.is_redundant() && (!self.in_flight || is_old()) {
             self.begin_writes(now);
             self.touched.all = true;

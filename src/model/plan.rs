@@ -3,6 +3,7 @@
 //! Update plans: metadata writes in the order in which a crash does no harm.
 
 use super::{Checked, DiskIndex};
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// A stretch of one of the format's own buffers.
@@ -70,6 +71,11 @@ impl UpdatePlan {
         // There is room: this does not allocate.
         self.writes.push(write, GFP_KERNEL)?;
         Ok(())
+    }
+
+    /// Takes the writes of some phases out.
+    pub fn leave_out(&mut self, phases: Range<u16>) {
+        self.writes.retain(|write| !phases.contains(&write.phase));
     }
 
     /// The writes, phases ascending.

@@ -199,7 +199,8 @@ impl Inner {
 
     /// Carries out the plan. Who cannot be done without has to take it as the others do: started without
     /// these he would be believed, and what he does not know of counted for good. So a phase that he does not
-    /// take is the last one, and the plan begins again; an error may pass. When it does not, the others go on.
+    /// take is the last one, and the plan begins again; an error may pass. When it does not, the others go on, as far as the
+    /// format has them.
     #[inline(never)]
     fn insist(&mut self, shared: &Shared) -> Outcome {
         for _ in 0..INSISTENCE {
@@ -209,6 +210,10 @@ impl Inner {
                 Some((disk, errno)) if outcome.is_stuck => self.complain(shared, disk, errno),
                 _ => return outcome,
             }
+        }
+        let furthest = self.reached.iter().copied().max();
+        if let (Some(metadata), Some(phase)) = (self.metadata.as_mut(), furthest) {
+            metadata.leave_behind(phase);
         }
         self.carry_out(&DiskMask::EMPTY)
     }

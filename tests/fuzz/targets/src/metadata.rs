@@ -294,6 +294,9 @@ impl Run<'_> {
             let before = state(set.set());
             match set.apply(&event, &shell::context(self.clock)) {
                 Ok(()) => {
+                    if input.u8() == u8::MAX {
+                        set.leave_behind(u16::from(input.u8()));
+                    }
                     shell::check_model(set.set());
                     shell::carry_out(set.as_ref(), &mut self.disks);
                 }

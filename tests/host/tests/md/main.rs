@@ -14,6 +14,7 @@ mod made_and_deleted;
 mod md_common;
 mod mdadm;
 mod missed;
+mod needed;
 mod noalloc;
 mod refusals;
 mod scrubs;

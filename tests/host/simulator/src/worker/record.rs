@@ -160,6 +160,12 @@ impl Sim {
         self.worker.stage = None;
         if plan.stuck {
             self.tell(|_| "   who is needed did not take it: once more".into());
+            if plan.tries + 1 == INSISTENCE {
+                let furthest = self.worker.reached.values().copied().max();
+                if let (Some(set), Some(phase)) = (&mut self.set, furthest) {
+                    set.leave_behind(phase);
+                }
+            }
             return self.begin_plan(Plan {
                 strict: plan.strict,
                 handled: plan.handled,
