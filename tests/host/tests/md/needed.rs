@@ -41,7 +41,9 @@ fn events(format: &'static Md, disk: &Disk) -> u64 {
 /// The state of the member that is disk `key`, or was.
 fn state(set: &MdSet, key: u64) -> MemberState {
     let disk = set.set().disk_by_key(key);
-    let mut places = disk.into_iter().flat_map(|disk| set.set().memberships(disk));
+    let mut places = disk
+        .into_iter()
+        .flat_map(|disk| set.set().memberships(disk));
     let place = places.next().map(|(_, _, member)| member.state);
     place.unwrap_or(MemberState::Missing)
 }
@@ -65,7 +67,10 @@ fn plan_without(
     if others_go_on {
         set.leave_behind(stuck);
         let rest = writes(Of(format), set);
-        plan = rest.into_iter().filter(|write| is_taken(write, stuck)).collect();
+        plan = rest
+            .into_iter()
+            .filter(|write| is_taken(write, stuck))
+            .collect();
         set.missed(set.set().disk_by_key(late).unwrap(), stuck);
     }
     (plan, Some(stuck))
@@ -80,7 +85,12 @@ fn record_without(
     (late, stop): (u64, u16),
     judge: &dyn Fn(&[Disk], &str),
 ) {
-    for event in [Event::Dirty(0), Event::Clean(0), Event::Dirty(0), Event::Clean(0)] {
+    for event in [
+        Event::Dirty(0),
+        Event::Clean(0),
+        Event::Dirty(0),
+        Event::Clean(0),
+    ] {
         set.apply(&event, &context(5)).unwrap();
         for others_go_on in [false, true] {
             let (plan, _) = plan_without(format, set, late, stop, others_go_on);
@@ -107,7 +117,9 @@ fn it_counts_after_each_restart() {
                 assert_ne!(state(&set, 1), MemberState::InSync, "{what}");
             };
             for _ in 0..3 {
-                let keyed = (0..).zip(&disks).filter(|(key, _)| is_lost_here || *key != 1);
+                let keyed = (0..)
+                    .zip(&disks)
+                    .filter(|(key, _)| is_lost_here || *key != 1);
                 let keyed: Vec<_> = keyed.collect();
                 let mut set = open_keyed(format, &keyed).unwrap();
                 record_without(format, &mut set, &mut disks, (2, stop), &judge);
@@ -203,7 +215,11 @@ fn a_new_loss_is_recorded_whole() {
 fn who_has_as_many_events_as_the_others_stays_lost() {
     for format in ALL {
         // Who else got the update that was cut before the second member went, and who its loss.
-        for (ahead, knows) in [(vec![1], vec![0, 2]), (vec![0, 1], vec![0]), (vec![1], vec![0])] {
+        for (ahead, knows) in [
+            (vec![1], vec![0, 2]),
+            (vec![0, 1], vec![0]),
+            (vec![1], vec![0]),
+        ] {
             let (mut set, mut disks) = made(format);
             let mut told = disks.clone();
             apply(&mut set, &mut told, &Event::Dirty(0), 3).unwrap();
@@ -231,7 +247,11 @@ fn who_has_as_many_events_as_the_others_stays_lost() {
             let here = [(0, &disks[0].clone()), (2, &disks[2].clone())];
             let mut set = open_keyed(format, &here).unwrap();
             let away = set.set().volumes[0].members[1].disk;
-            for event in away.map(Event::DiskMissing).into_iter().chain([Event::Dirty(0)]) {
+            for event in away
+                .map(Event::DiskMissing)
+                .into_iter()
+                .chain([Event::Dirty(0)])
+            {
                 set.apply(&event, &context(4)).unwrap();
                 let (plan, _) = plan_without(format, &mut set, 2, 0, true);
                 carry_out(&mut disks, &plan);
