@@ -78,7 +78,8 @@ impl MdSet {
     /// the update ends one further.
     pub(super) fn end_rounds_early(&mut self, phase: u16) {
         let rounds = self.touched.rounds;
-        let Some(last) = rounds.images.len().checked_sub(1) else {
+        let (Some(last), Some(most)) = (rounds.images.len().checked_sub(1), rounds.lost_events)
+        else {
             return;
         };
         let events = self.head.events;
@@ -88,9 +89,9 @@ impl MdSet {
             0 => rounds.sure_events,
             passed => first.saturating_add(passed as u64 - 1),
         };
-        let then = has.saturating_add(1);
-        let is_lost_out = rounds.lost_events.is_some_and(|most| then > most);
-        if !is_lost_out || then >= events {
+        // Who missed what costs no event has one more than is sure.
+        let then = has.max(most).saturating_add(1);
+        if then >= events {
             return;
         }
         let kept = then.saturating_sub(first) as usize;

@@ -6,7 +6,7 @@
 use crate::md_common::{apply, blanks, create, facts, open, open_keyed, thin, version_of, Of, ALL};
 use emd_core::metadata::md::{Md, MdSet};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskOffer, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Level, MemberState, SpareRole, VolumeSpec};
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::{load, Disk};
 use host_tests::shell::{carry_out, context, spec, writes, Write};
@@ -164,6 +164,37 @@ fn it_counts_with_a_bitmap() {
     }
 }
 
+/// Disk `late` does not take what is no event of the array's: that a sector of its own is bad.
+fn misses_a_bad_range(set: &mut MdSet, late: u64) {
+    let disk = set.set().disk_by_key(late).unwrap();
+    let (_, _, member) = set.set().memberships(disk).next().unwrap();
+    let range = BadRange {
+        disk,
+        sector: member.offset_sectors + 64,
+        sectors: 8,
+    };
+    set.apply(&Event::BadRangeAdded(range), &context(4))
+        .unwrap();
+    set.missed(disk, 0);
+}
+
+/// What it missed before may have been no event, or one.
+#[test]
+fn it_counts_when_it_missed_something_else_before() {
+    for format in ALL {
+        let mut disks = degraded(format);
+        let mut set = open(format, &disks).unwrap();
+        misses_a_bad_range(&mut set, 2);
+        set.apply(&Event::Dirty(0), &context(4)).unwrap();
+        let (plan, stuck) = plan_without(format, &mut set, 2, 0, true);
+        assert!(stuck.is_some());
+        carry_out(&mut disks, &plan);
+        let set = open(format, &disks).unwrap();
+        assert_eq!(state(&set, 2), MemberState::InSync, "{:?}", format.0);
+        assert_ne!(state(&set, 1), MemberState::InSync);
+    }
+}
+
 /// A spare that missed an update lags as well: then the others may be one event further, and are.
 #[test]
 fn it_counts_beside_a_spare_that_is_behind() {
@@ -248,6 +279,7 @@ fn who_has_as_many_events_as_the_others_stays_lost() {
             let here = [(0, &disks[0].clone()), (2, &disks[2].clone())];
             let mut set = open_keyed(format, &here).unwrap();
             let away = set.set().volumes[0].members[1].disk;
+            misses_a_bad_range(&mut set, 2);
             for event in away
                 .map(Event::DiskMissing)
                 .into_iter()
