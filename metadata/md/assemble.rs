@@ -284,7 +284,11 @@ impl Reader<'_> {
             let events = members
                 .filter(|(_, standing)| matches!(standing, Standing::Member(_)))
                 .map(|(view, _)| view.head.events);
-            self.set.owes_events = Some(events.min().unwrap_or(self.set.head.events));
+            let most = match self.set.roles_changed().lost {
+                true => u64::MAX,
+                false => events.min().unwrap_or(u64::MAX),
+            };
+            self.set.owes_events = Some(most);
         }
         self.set.reserve_plan()?;
         Ok(self.set)

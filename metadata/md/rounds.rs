@@ -27,7 +27,7 @@ pub struct Rounds {
     pub ends: [u16; ROUNDS_MAX],
     /// Events that all members have that are written to.
     sure_events: u64,
-    /// If all know of the loss that there is more than one event for: the most events that a lost member can have.
+    /// If there is more than one event for a loss that was recorded before: the most events that a lost member can have.
     lost_events: Option<u64>,
 }
 

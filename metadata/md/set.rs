@@ -220,7 +220,8 @@ pub struct MdSet {
     /// superblock it may be a member by now, and has to be old before anything is written without it.
     pub lacks_spare: bool,
     /// The update that took a lost member out may have been cut: before anything is written without it, it has to be two events
-    /// behind. Of those who know of its loss when the set is read, the fewest events: it has no more.
+    /// behind. It has at most so many, as all members knew of its loss when the set was read, and one had no more; all ones,
+    /// if there was one that did not know.
     pub owes_events: Option<u64>,
 }
 

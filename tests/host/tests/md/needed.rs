@@ -296,6 +296,10 @@ fn who_has_as_many_events_as_the_others_stays_lost() {
                 assert_ne!(state(&set, 1), MemberState::InSync, "{what}");
                 assert_eq!(state(&set, 0), MemberState::InSync, "{what}");
             }
+            // Once the late one takes it, the lost one is old by its count alone.
+            apply(&mut set, &mut disks, &Event::Dirty(0), 5).unwrap();
+            let [one, lost, other] = [0, 1, 2].map(|key| events(format, &disks[key]));
+            assert!(one == other && one >= lost + 2, "{one} {lost} {other}");
         }
     }
 }
