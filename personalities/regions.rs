@@ -222,6 +222,18 @@ impl Regions {
         }
     }
 
+    /// The metadata calls regions clean that were recorded, as redundancy agrees and no write was in flight: what `log` does not
+    /// have counts as recorded no more, so that the next write to it has it recorded anew.
+    pub fn follow(&self, log: &RegionLog) {
+        let mut from = 0;
+        while let Some(region) = self.recorded.next(from).filter(|&at| at < self.count) {
+            from = region.saturating_add(1);
+            if !log.is_dirty(region) {
+                self.recorded.clear(region);
+            }
+        }
+    }
+
     /// The metadata could not take them; they are wanted still.
     pub fn not_recorded(&self, first: u32, count: u32) {
         for region in first..first.saturating_add(count).min(self.count) {

@@ -22,6 +22,7 @@ use super::{Array, ArrayPass};
 use crate::block::bio::{BioList, UserBio};
 use crate::block::context;
 use crate::block::gate::Gated;
+use crate::model::RegionLog;
 use crate::personalities::regions::Regions;
 use crate::personalities::writers::Counted;
 use core::sync::atomic::Ordering;
@@ -98,6 +99,14 @@ impl Array {
             // Those that waited for it come in a moment: until then the array is not to be taken for quiet.
             this.touch_written();
             Self::let_writes_go(this);
+        }
+    }
+
+    /// A sync is recorded as done: what the metadata's `log` calls clean from now on counts as recorded no more. Where it does so no
+    /// write is in flight ([`Array::begin_clean`]), and those that wait for the mark look at their regions again.
+    pub fn follow_regions(&self, log: &RegionLog) {
+        if let Some(regions) = &self.regions {
+            regions.follow(log);
         }
     }
 

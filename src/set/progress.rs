@@ -196,7 +196,7 @@ impl Inner {
                 let needed = self.running(volume).is_some_and(|run| run.needs_resync);
                 if needed && !array.is_broken() {
                     self.flush_members(volume)?;
-                    self.record(shared, &Event::ResyncDone(volume))?;
+                    self.record_agreement(shared, volume, array)?;
                     self.forget_untold(volume);
                     if let Some(running) = self.running_mut(volume) {
                         running.needs_resync = false;
@@ -208,6 +208,22 @@ impl Inner {
             TaskKind::Check | TaskKind::Repair => {}
         }
         Ok(())
+    }
+
+    /// Records that redundancy agrees everywhere. Which regions the metadata has then, the array hears of also when no disk took that:
+    /// what is recorded next goes out along with it.
+    pub(super) fn record_agreement(
+        &mut self,
+        shared: &Shared,
+        volume: VolumeIndex,
+        array: &Array,
+    ) -> Checked {
+        let done = self.record(shared, &Event::ResyncDone(volume));
+        let model = self.model().and_then(|set| set.volume(volume));
+        if let Some(log) = model.and_then(|model| model.regions.as_ref()) {
+            array.follow_regions(log);
+        }
+        done
     }
 
     /// Flushes what a rebuild of `slots` made right.

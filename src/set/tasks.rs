@@ -399,7 +399,8 @@ impl Inner {
         let needs_resync = self.running(volume)?.needs_resync;
         if due.is_none() && needs_resync && self.nothing_to_agree(volume) {
             // What is left has nothing to agree with.
-            if self.record(&set.shared, &Event::ResyncDone(volume)).is_ok() {
+            let array = self.array(volume)?;
+            if self.record_agreement(&set.shared, volume, &array).is_ok() {
                 if let Some(running) = self.running_mut(volume) {
                     running.needs_resync = false;
                     running.resync_from_sectors = 0;

@@ -65,6 +65,10 @@ pub struct Array {
     pub unsynced_from: u64,
     /// Members that were rebuilt while a sync was due.
     pub followers: Mask,
+    /// Tasks are to leave the members to users, mostly.
+    pub is_limited: bool,
+    /// The next resync goes over everything, also where regions are clean.
+    pub resync_all: bool,
     /// A task works on lanes.
     pub task_active: bool,
     /// Who reads a copy in a lane may write it again.
@@ -103,6 +107,13 @@ pub struct Array {
     pub needs_resync: bool,
     /// Where it goes on.
     pub resync_from: u64,
+}
+
+impl Array {
+    /// Whether writes wait for a record.
+    pub fn keeps_writes(&self) -> bool {
+        !self.finished.is_empty() || !self.for_dirty.is_empty()
+    }
 }
 
 impl Sim {

@@ -245,7 +245,7 @@ impl Sim {
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
             return;
         };
-        let consistency = volume.consistency;
+        let (consistency, scrub) = (volume.consistency, volume.scrub);
         let members: Vec<_> = volume.members.iter().copied().collect();
         let regions = volume.regions.as_ref().filter(|_| self.is_redundant());
         let regions = regions.map(Regions::new).transpose();
@@ -310,6 +310,8 @@ impl Sim {
             withheld: Mask::EMPTY,
             unsynced_from: unsynced,
             followers: Mask::EMPTY,
+            is_limited: false,
+            resync_all: false,
             task_active: false,
             lanes_only: false,
             // Where no disk took what had to be recorded first, the first write waits for that.
@@ -337,6 +339,9 @@ impl Sim {
             resync_from: if unsynced == u64::MAX { 0 } else { unsynced },
         });
         self.open_hole();
+        // A check or repair goes on where it was.
+        self.worker.check = scrub;
+        self.worker.noted_scrub = scrub.map(|scrub| scrub.repairs);
         self.tell(|sim| {
             format!(
                 "   the volume runs: members {:b} in sync, {:b} being rebuilt, {:?}",

@@ -6,6 +6,9 @@
 use crate::rng::Rng;
 use emd_core::metadata::Capabilities;
 use emd_core::model::{Layout, Level};
+use emd_core::uapi::TaskOp;
+
+mod tasks;
 
 /// Who answers for the RAID 5 write hole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +50,8 @@ pub struct Config {
     pub log: bool,
     /// Length of the regions that the metadata keeps; 0: as the format makes them, if it does.
     pub region_sectors: u32,
+    /// People have to do with tasks, and how far a check is is recorded, where the format keeps that.
+    pub tasks: bool,
 }
 
 impl Config {
@@ -104,8 +109,11 @@ pub enum Op {
     Return(usize),
     /// A new disk is added as a spare.
     AddBlank,
-    /// A check (or, if true, a repair) is started.
+    /// A check (or, if true, a repair) is wanted: it starts when nothing else is at work, as if another
+    /// volume's task had the disks until then.
     Check(bool),
+    /// A person does something with the volume's task, or is refused.
+    Task(TaskOp),
     /// Power is cut; at the next start some disks may not be there.
     PowerCut(Absent),
     /// An orderly stop and start.
@@ -155,6 +163,8 @@ pub struct Menu {
     pub regions: bool,
     /// Every history loses a member, and has sectors that cannot be read when it is rebuilt.
     pub bad_ranges: bool,
+    /// In every history people start, hold, let go and cancel tasks.
+    pub tasks: bool,
 }
 
 impl Menu {
@@ -169,6 +179,7 @@ impl Menu {
             spans: false,
             regions: false,
             bad_ranges: false,
+            tasks: false,
         }
     }
 
@@ -186,6 +197,15 @@ impl Menu {
         Self {
             levels: redundant(),
             bad_ranges: true,
+            ..self
+        }
+    }
+
+    /// Tasks that people have to do with.
+    pub fn with_tasks(self) -> Self {
+        Self {
+            levels: redundant(),
+            tasks: true,
             ..self
         }
     }
@@ -275,6 +295,15 @@ impl Menu {
         levels.into_iter().map(|level| Level::ALL[level])
     }
 
+    /// So many times as long as usual volumes are: for tasks that are to last for a while.
+    fn stretch(&self) -> u32 {
+        match (self.late_joiners, self.tasks) {
+            (true, _) => 8,
+            (false, true) => 3,
+            (false, false) => 1,
+        }
+    }
+
     /// Something to set up; `None` when the format does not make it after all.
     fn config(
         &self,
@@ -308,13 +337,13 @@ impl Menu {
             spans,
             spares: rng.below(3).min(1) as u16,
             chunk_sectors,
-            // Rebuilds are to last for a while then.
-            stripes: (4 + 4 * rng.below(2) as u32) * if self.late_joiners { 8 } else { 1 },
+            stripes: (4 + 4 * rng.below(2) as u32) * self.stretch(),
             lane_sectors: (chunk_sectors / (1 + rng.below(2) as u32)).min(8),
             assume_clean: rng.chance(75),
             hole: self.hole,
             log: false,
             region_sectors: 0,
+            tasks: self.tasks,
         };
         let has_log = capabilities.is_some_and(|format| format.hole_log);
         config.log = has_log && config.level().parity_members() > 0;
@@ -476,6 +505,9 @@ impl Menu {
                     ops.push(Op::PowerCut(Absent(0)));
                 }
             }
+        }
+        if self.tasks {
+            tasks::put_in(&mut rng.fork(), config, &mut ops);
         }
         ops
     }

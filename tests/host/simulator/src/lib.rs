@@ -43,6 +43,7 @@ pub mod lanes;
 pub mod mistake;
 pub mod oracle;
 pub mod parity;
+pub mod people;
 pub mod regions;
 pub mod rng;
 pub mod setup;

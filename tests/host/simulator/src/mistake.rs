@@ -74,6 +74,10 @@ pub enum Mistake {
     /// A write that cannot work parity out leaves it behind on a member that the rebuild has filled there,
     /// though its mark is not that far.
     FilledAheadLeftBehind,
+    /// What a held task has in flight counts as done.
+    HeldCounts,
+    /// Whatever is cancelled ends, and counts as done.
+    CancelCounts,
     /// A member that joined a rebuild late counts as right below the mark, where it was not filled yet.
     LateTrusted,
     /// Partial parity is not logged.
@@ -104,6 +108,8 @@ pub enum Mistake {
     RegionsCleanWithoutFlush,
     /// Regions are taken for quiet where a resync has not been yet.
     RegionClearedUnsynced,
+    /// What the end of a sync has the metadata call clean counts as recorded still.
+    RegionsNotFollowed,
     /// Bad ranges are read as if they were none.
     BadRangeRead,
     /// Where copies may differ, a bad range on one of them has all of a read go to another one.
@@ -160,6 +166,8 @@ impl Mistake {
         Mistake::ReadBeforeLastSync,
         Mistake::RebuiltCopyLeads,
         Mistake::FilledAheadLeftBehind,
+        Mistake::HeldCounts,
+        Mistake::CancelCounts,
         Mistake::LateTrusted,
         Mistake::LogLeftOut,
         Mistake::LogInCache,
@@ -176,6 +184,7 @@ impl Mistake {
         Mistake::RegionClearedInFlight,
         Mistake::RegionsCleanWithoutFlush,
         Mistake::RegionClearedUnsynced,
+        Mistake::RegionsNotFollowed,
         Mistake::BadRangeRead,
         Mistake::BadRangeMovesRead,
         Mistake::BadRangeTakesLane,

@@ -25,6 +25,11 @@ impl Rng {
         mix(self.0)
     }
 
+    /// Others, which take nothing from these: what is drawn from these later stays what it is.
+    pub fn fork(&self) -> Self {
+        Self(mix(!self.0))
+    }
+
     /// A number below `n` (0 when `n` is).
     pub fn below(&mut self, n: usize) -> usize {
         if n == 0 {

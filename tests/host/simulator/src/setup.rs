@@ -104,6 +104,7 @@ pub fn template(config: &Config) -> Made {
     let config = Config {
         lane_sectors: 0,
         hole: WriteHole::Open,
+        tasks: false,
         ..*config
     };
     if let Some(known) = TEMPLATES.with(|all| all.borrow().get(&config).cloned()) {

@@ -275,7 +275,8 @@ impl Sim {
             choices.push((3, Choice::Next));
         }
         if self.task_can_send() {
-            choices.push((2, Choice::Task));
+            let is_limited = self.array.as_ref().is_some_and(|array| array.is_limited);
+            choices.push((2 - u32::from(is_limited), Choice::Task));
         }
         if self.worker_can_go() {
             choices.push((2, Choice::Worker));
@@ -310,6 +311,11 @@ impl Sim {
             // makes them good.
             return false;
         }
+        if is_unwritten && self.array.as_ref().is_some_and(Array::keeps_writes) {
+            // It broke after the last try that is made here. The kernel goes on trying, and has them fail.
+            self.fail_writes();
+            return true;
+        }
         if busy > 0 || self.worker.is_busy() {
             let text = format!(
                 "{} I/Os of users, {} lane ops and the worker ({}) wait for nothing",
@@ -323,8 +329,9 @@ impl Sim {
         if self.at < self.history.ops.len() {
             let text = format!("op {} cannot be done", self.at);
             self.violate("everything comes to an end", text);
+            return false;
         }
-        false
+        self.let_go()
     }
 
     fn may_do_next(&self) -> bool {
@@ -396,6 +403,7 @@ impl Sim {
             Op::AwaitRebuild => {}
             Op::Settle => self.settling = true,
             Op::Check(fix) => self.ask_check(fix),
+            Op::Task(op) => self.change_task(op),
             Op::PowerCut(absent) => self.power_cut(absent),
             Op::Restart(absent) => self.restart(absent),
             Op::AddBlank => self.add_blank(),

@@ -2,6 +2,7 @@
 
 //! Tasks: what `src/array/task.rs` does.
 
+use crate::array::Array;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::personalities::lane::Job;
@@ -26,8 +27,10 @@ pub struct Task {
     pub window: Window,
     /// It is asked to end.
     pub cancelled: bool,
-    /// It is, so that another member may join.
-    pub joined: bool,
+    /// It is, by a person, or so that another member may join or be rebuilt.
+    pub let_go: bool,
+    /// A person holds it.
+    pub is_held: bool,
     /// It goes over regions only that may have had writes in flight, where the metadata keeps them.
     pub dirty_only: bool,
 }
@@ -41,8 +44,8 @@ pub struct TaskEnd {
     pub pass: Pass,
     /// It got to the end, and all went well.
     pub completed: bool,
-    /// It ended so that another member may join.
-    pub joined: bool,
+    /// It ended because it was asked to.
+    pub let_go: bool,
     /// Its mark.
     pub done_sectors: u64,
 }
@@ -60,10 +63,13 @@ impl Sim {
         if ending || task.window.is_all_sent() {
             return task.window.flying() == 0 && (array.lanes_only || !self.has_repairs());
         }
+        if task.is_held {
+            return false;
+        }
         let mut window = task.window;
         match self.clean_until(task) {
             Some(lane) => window.skip_to(lane),
-            None => !array.gate_closed && window.send(TASK_WINDOW).is_some(),
+            None => !array.gate_closed && window.send(array.task_window()).is_some(),
         }
     }
 
@@ -138,6 +144,7 @@ impl Sim {
             let task = array.task.as_ref()?;
             self.clean_until(task)
         });
+        let window = self.arr().task_window();
         let Some(task) = self.arr().task.as_mut() else {
             return;
         };
@@ -147,7 +154,7 @@ impl Sim {
             self.report.skipped += left_out;
             return self.publish();
         }
-        let Some(lane) = task.window.send(TASK_WINDOW) else {
+        let Some(lane) = task.window.send(window) else {
             return;
         };
         let Some(range) = task.walk.lane(lane) else {
@@ -163,11 +170,12 @@ impl Sim {
     }
 
     fn task_end(&mut self) {
+        let counts = self.has(Mistake::CancelCounts);
         let array = self.arr();
         let Some(task) = array.task.take() else {
             return;
         };
-        let completed = task.window.is_complete();
+        let completed = task.window.is_complete() || task.let_go && counts;
         if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
             array.unsynced_from = u64::MAX;
             array.followers = Mask::EMPTY;
@@ -176,7 +184,7 @@ impl Sim {
             kind: task.kind,
             pass: task.pass,
             completed,
-            joined: task.joined,
+            let_go: task.let_go,
             done_sectors: task.done_sectors(),
         });
         array.task_active = false;
@@ -230,6 +238,16 @@ impl Sim {
 
 /// Lanes that a task has in flight.
 const TASK_WINDOW: u64 = 3;
+
+impl Array {
+    /// Lanes that its task may have in flight.
+    fn task_window(&self) -> u64 {
+        match self.is_limited {
+            true => 1,
+            false => TASK_WINDOW,
+        }
+    }
+}
 
 impl Task {
     /// Its mark.

@@ -17,6 +17,7 @@ const KINDS: &[Kind] = &[
         |menu| menu.late_joiners,
         Menu::with_late_joiners,
     ),
+    ("tasks", |menu| menu.tasks, Menu::with_tasks),
 ];
 
 impl Menu {

@@ -102,7 +102,7 @@ impl Sim {
                         self.arr().resync_from = end.done_sectors;
                     }
                 }
-                let failed = end.is_some_and(|end| !end.completed && !end.joined);
+                let failed = end.is_some_and(|end| !end.completed && !end.let_go);
                 self.worker.griefs += u32::from(failed);
             }
             Action::Grief => self.worker.griefs += 1,
@@ -140,10 +140,19 @@ impl Sim {
                     }
                 }
             }
+            Action::NoteScrub(repairs) => self.worker.noted_scrub = repairs,
+            Action::ResyncAsked(is_recorded) => {
+                self.worker.resync_asked = false;
+                if is_recorded {
+                    let array = self.arr();
+                    (array.needs_resync, array.resync_all) = (true, true);
+                    array.resync_from = 0;
+                }
+            }
             Action::Resynced => {
                 self.is_untold = false;
                 let array = self.arr();
-                array.needs_resync = false;
+                (array.needs_resync, array.resync_all) = (false, false);
                 array.resync_from = 0;
                 array.unsynced_from = u64::MAX;
                 array.followers = Mask::EMPTY;
@@ -177,7 +186,7 @@ impl Sim {
             Action::StartTask(kind, pass) => self.start_task(kind, pass),
             Action::LetJoin => {
                 if let Some(task) = &mut self.arr().task {
-                    (task.cancelled, task.joined) = (true, true);
+                    (task.cancelled, task.let_go) = (true, true);
                 }
             }
             Action::EmptyRows => {
@@ -284,9 +293,12 @@ impl Sim {
             walk,
             window,
             cancelled: false,
-            joined: false,
-            dirty_only: kind == TaskKind::Resync,
+            let_go: false,
+            is_held: false,
+            dirty_only: kind == TaskKind::Resync && !array.resync_all,
         });
-        self.worker.check = None;
+        if kind.is_scrub() || !self.history.config.tasks {
+            self.worker.check = None;
+        }
     }
 }

@@ -112,7 +112,8 @@ impl Sim {
             }
             let steps = match &array.task {
                 Some(task) if task.kind == TaskKind::Rebuild => {
-                    if task.joined || !task.pass.may_be_joined() {
+                    // One that is held is not let go by that.
+                    if task.let_go || task.is_held || !task.pass.may_be_joined() {
                         return None;
                     }
                     vec![Step::Do(Action::LetJoin)]
@@ -128,7 +129,7 @@ impl Sim {
         let array = self.array.as_ref()?;
         if let Some(task) = &array.task {
             // `make_way`.
-            let gives_way = task.kind != TaskKind::Rebuild && !task.joined;
+            let gives_way = task.kind != TaskKind::Rebuild && !task.let_go;
             let needed = self.task_needed().filter(|_| gives_way);
             return matches!(needed, Some((TaskKind::Rebuild, _)))
                 .then(|| (vec![Step::Do(Action::LetJoin)], Action::Nothing));
@@ -152,13 +153,13 @@ impl Sim {
                     ];
                     return Some((steps, Action::Nothing));
                 }
-                let fix = self.worker.check.filter(|_| self.can_compare())?;
-                let kind = if fix {
+                let asked = self.worker.check.filter(|_| self.can_compare())?;
+                let kind = if asked.repairs {
                     TaskKind::Repair
                 } else {
                     TaskKind::Check
                 };
-                (kind, Pass::sync(0))
+                (kind, Pass::sync(asked.done_sectors))
             }
         };
         let mut steps = Vec::new();
@@ -169,7 +170,7 @@ impl Sim {
         Some((steps, Action::Nothing))
     }
 
-    pub(super) fn can_compare(&self) -> bool {
+    pub(crate) fn can_compare(&self) -> bool {
         let Some(array) = &self.array else {
             return false;
         };

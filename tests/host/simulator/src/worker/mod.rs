@@ -15,7 +15,7 @@ mod recorder;
 mod state;
 
 use crate::sim::Sim;
-use emd_core::model::{DiskIndex, Event, Slot, VolumeIndex};
+use emd_core::model::{DiskIndex, Event, Scrub, Slot, VolumeIndex};
 use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
@@ -84,6 +84,10 @@ pub enum Action {
     Rebuilt(Mask, Late),
     /// A resync is.
     Resynced,
+    /// `note_scrub` is about to.
+    NoteScrub(Option<bool>),
+    /// `ask_resync` is through, or was refused: whether it is recorded.
+    ResyncAsked(bool),
     /// A member that is lost leaves the table.
     Detach(Slot),
     /// A disk that is gone is given up.
@@ -156,7 +160,12 @@ pub struct Worker {
     returned: BTreeSet<DiskIndex>,
     told_gone: BTreeSet<DiskIndex>,
     unfit: BTreeSet<(Slot, DiskIndex)>,
-    check: Option<bool>,
+    /// A check or repair that people want, and from where on.
+    pub(crate) check: Option<Scrub>,
+    /// What was to be recorded of one last: whether it repairs.
+    pub(crate) noted_scrub: Option<bool>,
+    /// A person wants redundancy established anew.
+    pub(crate) resync_asked: bool,
     /// Tasks that came to grief. The kernel tries again every few seconds, for ever.
     griefs: u32,
     /// What is known in memory is on no disk; so often that was tried again.
@@ -187,6 +196,8 @@ impl Default for Worker {
             told_gone: BTreeSet::new(),
             unfit: BTreeSet::new(),
             check: None,
+            noted_scrub: None,
+            resync_asked: false,
             griefs: 0,
             unwritten: None,
             reached: BTreeMap::new(),
@@ -272,9 +283,6 @@ impl Sim {
                 return;
             };
             self.tell(|_| format!("   worker: {steps:?}"));
-            if matches!(steps.first(), Some(Step::Do(Action::StartTask(..)))) {
-                self.worker.check = None;
-            }
             self.worker.begin(steps, on_error);
         }
         self.next_step();

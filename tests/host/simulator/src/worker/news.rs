@@ -5,7 +5,7 @@
 use super::{Action, Step};
 use crate::setup;
 use crate::sim::Sim;
-use emd_core::model::{DiskIndex, DiskOffer, DiskState, Event, SpareRole};
+use emd_core::model::{DiskIndex, DiskOffer, DiskState, Event, Scrub, SpareRole};
 use std::collections::BTreeSet;
 
 impl Sim {
@@ -131,6 +131,9 @@ impl Sim {
 
     /// A person wants a check.
     pub fn ask_check(&mut self, fix: bool) {
-        self.worker.check = Some(fix);
+        self.worker.check = Some(Scrub {
+            repairs: fix,
+            done_sectors: 0,
+        });
     }
 }

@@ -2,7 +2,7 @@
 
 //! Recording (`record.rs`): an event, and its plan carried out phase by phase; flushes.
 
-use super::{Plan, Stage, Step, INSISTENCE};
+use super::{Plan, Stage, Step, INSISTENCE, VOLUME};
 use crate::disk::IoError;
 use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
@@ -18,7 +18,22 @@ impl Sim {
         let context = setup::context(self.events);
         let set = self.set.as_mut().ok_or("no set")?;
         self.worker.reached.clear();
-        set.apply(event, &context).map_err(|why| why.to_string())
+        set.apply(event, &context).map_err(|why| why.to_string())?;
+        // `record_agreement`.
+        let array = self
+            .array
+            .as_ref()
+            .filter(|_| matches!(event, Event::ResyncDone(_)));
+        let array = array.filter(|_| self.mistake != Some(Mistake::RegionsNotFollowed));
+        let regions = array.and_then(|array| array.regions.as_ref());
+        let log = set
+            .set()
+            .volume(VOLUME)
+            .and_then(|volume| volume.regions.as_ref());
+        if let (Some(regions), Some(log)) = (regions, log) {
+            regions.follow(log);
+        }
+        Ok(())
     }
 
     pub(super) fn carry_out(&mut self, strict: bool, handled: BTreeSet<DiskIndex>) {

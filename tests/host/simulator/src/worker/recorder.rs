@@ -7,7 +7,7 @@ use crate::array::{Array, Dirty};
 use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, Event, MemberState, Slot};
+use emd_core::model::{Consistency, Event, MemberState, Scrub, Slot};
 use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
@@ -57,6 +57,9 @@ impl Sim {
         }
         if let Some(end) = array.finished_task {
             return Some(self.record_end(&end));
+        }
+        if let Some(asked) = self.note_asked() {
+            return Some(asked);
         }
         // The keeper is another thread: members that are lost go, even if a record has to be tried again.
         self.detach_lost()
@@ -128,6 +131,27 @@ impl Sim {
             _ => {}
         }
         (steps, Action::Grief)
+    }
+
+    /// `note_scrub` and `ask_resync`, which the kernel does while the person waits.
+    fn note_asked(&self) -> Option<Activity> {
+        let volume = VOLUME;
+        if self.worker.resync_asked {
+            let done_sectors = 0;
+            let event = Event::ResyncProgress {
+                volume,
+                done_sectors,
+            };
+            let steps = vec![Step::Record(event), Step::Do(Action::ResyncAsked(true))];
+            return Some((steps, Action::ResyncAsked(false)));
+        }
+        let scrub = self.scrub_to_note()?;
+        let noted = Action::NoteScrub(scrub.map(|scrub| scrub.repairs));
+        let steps = vec![
+            Step::Do(noted),
+            Step::TryRecord(Event::ScrubProgress(volume, scrub)),
+        ];
+        Some((steps, Action::Nothing))
     }
 
     /// `note_regions`.
@@ -258,9 +282,31 @@ impl Sim {
                 };
                 steps.push(Step::TryRecord(event));
             }
+            TaskKind::Check | TaskKind::Repair => return self.scrub_progress(kind, done_sectors),
             _ => {}
         }
         if !steps.is_empty() && !self.has(Mistake::CheckpointWithoutFlush) {
+            steps.insert(0, Step::FlushMembers);
+        }
+        steps
+    }
+
+    /// `record_progress` of a check or repair; of one that has ended nothing is recorded.
+    fn scrub_progress(&self, kind: TaskKind, done_sectors: u64) -> Vec<Step> {
+        let is_at_work = self
+            .array
+            .as_ref()
+            .is_some_and(|array| array.task.is_some());
+        let scrub = Some(Scrub {
+            repairs: kind == TaskKind::Repair,
+            done_sectors,
+        });
+        let before = self.volume().and_then(|volume| volume.scrub);
+        if !self.history.config.tasks || !is_at_work || before.is_none() || before == scrub {
+            return Vec::new();
+        }
+        let mut steps = vec![Step::TryRecord(Event::ScrubProgress(VOLUME, scrub))];
+        if kind == TaskKind::Repair && !self.has(Mistake::CheckpointWithoutFlush) {
             steps.insert(0, Step::FlushMembers);
         }
         steps
@@ -274,7 +320,8 @@ impl Sim {
         if !kept || self.now % 16 != 1 {
             return None;
         }
-        let ahead = if self.has(Mistake::MarkAheadOfData) {
+        let held = task.is_held && self.has(Mistake::HeldCounts);
+        let ahead = if self.has(Mistake::MarkAheadOfData) || held {
             task.window.flying()
         } else {
             0

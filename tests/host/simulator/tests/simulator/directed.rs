@@ -4,6 +4,7 @@
 //! expected though nobody promised it. What happens is given, and only how it is interleaved is left to chance.
 
 use emd_core::model::Level;
+use emd_core::uapi::{TaskKind, TaskOp};
 use emd_simulator::history::{Absent, Config, History, Op, WriteHole};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::rng::Rng;
@@ -35,6 +36,7 @@ fn small(format: &'static str, level: Level, members: u16) -> Config {
         hole: WriteHole::Open,
         log: false,
         region_sectors: 0,
+        tasks: false,
     }
 }
 
@@ -416,6 +418,26 @@ fn read_along_with_what_is_bad() -> Directed {
     }
 }
 
+/// Redundancy is established anew; writes come, and the volume is quiet until that is done, which has the metadata call
+/// all regions clean. Then the same region is written again, and power goes.
+fn written_in_a_sync_and_after_it() -> Directed {
+    let mut ops = vec![Op::Task(TaskOp::Start(TaskKind::Resync)), write(188, 2)];
+    ops.extend([Op::Quiet, Op::Settle, write(188, 2)]);
+    ops.extend(pauses(8));
+    ops.extend([Op::PowerCut(Absent(0)), Op::Settle]);
+    Directed {
+        mistake: Mistake::RegionsNotFollowed,
+        config: Config {
+            stripes: 24,
+            region_sectors: 4,
+            tasks: true,
+            ..small("md-1.2", Level::Raid1, 2)
+        },
+        ops,
+        within: 100,
+    }
+}
+
 /// What the simulator once called a broken promise, though nobody had given it.
 #[test]
 fn what_nobody_promised_is_not_expected() {
@@ -473,6 +495,7 @@ fn mistakes_are_found_by_histories_made_for_them() {
         lost_in_resync(),
         written_where_it_was_filled(),
         back_with_its_log(),
+        written_in_a_sync_and_after_it(),
     ];
     let mut missed = Vec::new();
     for directed in all {

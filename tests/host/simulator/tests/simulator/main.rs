@@ -238,6 +238,27 @@ fn a_late_joiner_is_filled_in_a_second_pass() {
     assert!(found.is_some());
 }
 
+/// Mistakes with tasks that people hold and cancel, found within so many seeds from 1 on.
+const FOUND_WITH_TASKS: &[(Mistake, &str, u64)] = &[
+    (Mistake::HeldCounts, "asr", 1500),
+    (Mistake::CancelCounts, "asr", 400),
+];
+
+/// People start, hold and cancel tasks, also in the middle of others, and power goes.
+#[test]
+fn tasks_of_people_keep_their_promises() {
+    for (format, count) in [
+        ("ddf", 40),
+        ("asr", 100),
+        ("imsm", 60),
+        ("md-1.2", 200),
+        ("md-0.90", 60),
+    ] {
+        keep_their_promises(&of(format).with_tasks(), count);
+    }
+    are_found(FOUND_WITH_TASKS, Menu::with_tasks);
+}
+
 /// RAID 50 and 60.
 #[test]
 fn two_levels_keep_their_promises() {

@@ -31,6 +31,7 @@ fn each_menu_is_read_back_from_its_words() {
         all.clone().with_bad_ranges(),
         all.clone().with_two_levels(),
         all.clone().with_late_joiners(),
+        all.clone().with_tasks(),
         all.clone().with_regions().with_bad_ranges(),
         closed.clone(),
         Menu {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What people do with tasks: `src/set/tasks.rs`. Who is refused has changed nothing.
+
+use crate::mistake::Mistake;
+use crate::sim::Sim;
+use emd_core::model::Scrub;
+use emd_core::uapi::{TaskKind, TaskOp};
+
+impl Sim {
+    /// `ManagedSet::change_task`.
+    pub(crate) fn change_task(&mut self, op: TaskOp) {
+        if self.array.is_none() {
+            return;
+        }
+        match op {
+            TaskOp::Start(kind) => self.ask_task(kind),
+            TaskOp::Pause => self.hold_task(true),
+            TaskOp::Resume => self.hold_task(false),
+            TaskOp::Cancel => self.cancel_task(),
+            TaskOp::Limits { max_kib, .. } => self.arr().is_limited = max_kib > 0,
+        }
+    }
+
+    /// `TaskOp::Start`.
+    fn ask_task(&mut self, kind: TaskKind) {
+        let array = self.arr();
+        let is_busy = array.task.is_some() || array.finished_task.is_some();
+        let is_asked = self.worker.check.is_some() || self.worker.resync_asked;
+        let may_be = !self.arr().broken && self.is_redundant() && self.can_compare();
+        if is_busy || is_asked || !may_be {
+            return self.tell(|_| "   that is refused".into());
+        }
+        match kind {
+            TaskKind::Check => self.ask_check(false),
+            TaskKind::Repair => self.ask_check(true),
+            TaskKind::Resync | TaskKind::Initialise => self.worker.resync_asked = true,
+            // What is due comes by itself here.
+            TaskKind::Rebuild => {}
+        }
+    }
+
+    /// `Array::pause_task`: nothing to do without one.
+    fn hold_task(&mut self, is_held: bool) {
+        if let Some(task) = &mut self.arr().task {
+            task.is_held = is_held;
+        }
+    }
+
+    /// At last people let everything go on. False when nothing was held.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let array = self.array.as_mut();
+        let task = array.and_then(|array| array.task.as_mut());
+        task.is_some_and(|task| std::mem::take(&mut task.is_held))
+    }
+
+    /// `TaskOp::Cancel`. What redundancy needs is not cancelled.
+    fn cancel_task(&mut self) {
+        let any = self.has(Mistake::CancelCounts);
+        match &mut self.arr().task {
+            Some(task) if task.kind.is_scrub() || any => {
+                (task.cancelled, task.let_go, task.is_held) = (true, true, false);
+            }
+            // One that waits, perhaps for what is at work.
+            _ => self.worker.check = None,
+        }
+    }
+
+    /// What is to be recorded of a check or repair that has not ended (`Inner::note_scrub`); `None` when that is so.
+    pub(crate) fn scrub_to_note(&self) -> Option<Option<Scrub>> {
+        if !self.history.config.tasks {
+            return None;
+        }
+        let array = self.array.as_ref()?;
+        let at_work = array.task.as_ref().filter(|task| task.kind.is_scrub());
+        let at_work = at_work.map(|task| Scrub {
+            repairs: task.kind == TaskKind::Repair,
+            done_sectors: task.pass.from_sectors,
+        });
+        let wanted = at_work.or(self.worker.check);
+        let is_noted = wanted.map(|scrub| scrub.repairs) == self.worker.noted_scrub;
+        (!is_noted && array.finished_task.is_none()).then_some(wanted)
+    }
+}
