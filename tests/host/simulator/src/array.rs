@@ -109,13 +109,6 @@ pub struct Array {
     pub resync_from: u64,
 }
 
-impl Array {
-    /// Whether writes wait for a record.
-    pub fn keeps_writes(&self) -> bool {
-        !self.finished.is_empty() || !self.for_dirty.is_empty()
-    }
-}
-
 impl Sim {
     /// The running volume; only where there is one.
     pub fn arr(&mut self) -> &mut Array {

@@ -49,6 +49,13 @@ pub struct Hole {
     for_record: Vec<usize>,
 }
 
+impl Hole {
+    /// Whether it is the format's own, and not as other drivers have it.
+    pub fn is_ring(&self) -> bool {
+        self.row.is_none()
+    }
+}
+
 /// What an op waits for, beside its steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -72,6 +79,8 @@ pub struct OpLog {
     pub planned: Mask,
     /// See above.
     pub wrote: bool,
+    /// Members that were known to be lost by then.
+    pub missing: Mask,
     /// A member did not take this run's write.
     pub left_behind: bool,
 }
@@ -86,6 +95,7 @@ impl OpLog {
             covered: false,
             planned: Mask::EMPTY,
             wrote: false,
+            missing: Mask::EMPTY,
             left_behind: false,
         }
     }
@@ -532,6 +542,7 @@ impl Sim {
         let lane = body.lane;
         let entries = std::mem::take(&mut body.log.entries);
         (body.log.written, body.log.covered, body.log.wrote) = (0, false, false);
+        body.log.missing = Mask::EMPTY;
         let left_behind = std::mem::take(&mut body.log.left_behind);
         let stays = left_behind && self.arr().broken;
         let Some(hole) = &mut self.hole else { return };

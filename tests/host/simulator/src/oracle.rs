@@ -28,6 +28,8 @@ struct Entry {
     ended: Option<Time>,
     good: bool,
     durable: bool,
+    /// It is there wholly or not at all: see [`Oracle::is_whole`].
+    whole: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -126,6 +128,7 @@ impl Oracle {
                 ended: None,
                 good: false,
                 durable: false,
+                whole: false,
             };
             if let Some(changed) = changed {
                 cell.entries.push(Entry {
@@ -184,16 +187,27 @@ impl Oracle {
         true
     }
 
+    /// A write's member was known to be lost before any of it was sent, and a log has what goes there: power that goes does not
+    /// leave anything else there than what was, or the write.
+    pub fn is_whole(&mut self, sector: u64, submitted: Time) {
+        if let Some(cell) = self.cells.get_mut(sector as usize) {
+            for entry in &mut cell.entries {
+                entry.whole |= entry.submitted == submitted;
+            }
+        }
+    }
+
     /// Whether some member may hold `token` for the sector, whatever was read from others.
     pub fn may_hold(&self, sector: u64, token: Token, since: Time) -> bool {
         let cell = &self.cells[sector as usize];
         cell.has(token, since)
     }
 
-    /// Whether more than one value is possible: what was written there last is not known to be durable.
+    /// Whether more than one value is possible: what was written there last is not known to be durable. That which is there
+    /// wholly or not at all does not count.
     pub fn is_open(&self, sector: u64) -> bool {
         let cell = &self.cells[sector as usize];
-        let held = |entry: &&Entry| !cell.is_past(entry, Time::MAX, true);
+        let held = |entry: &&Entry| !entry.whole && !cell.is_past(entry, Time::MAX, true);
         cell.entries.iter().filter(held).count() > 1
     }
 
@@ -256,6 +270,7 @@ impl Oracle {
                 .filter(|entry| !cell.is_past(entry, 0, true));
             let left = left.map(|entry| Entry {
                 any: entry.any,
+                whole: entry.whole,
                 ..base(entry.token)
             });
             cell.entries = left.collect();
@@ -272,5 +287,6 @@ fn base(token: Token) -> Entry {
         ended: Some(0),
         good: true,
         durable: true,
+        whole: false,
     }
 }

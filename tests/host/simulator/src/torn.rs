@@ -3,6 +3,7 @@
 //! Rows that a power cut may have torn, and what the allowances make of them ([`crate::sim::Allowance`]).
 
 use crate::history::WriteHole;
+use crate::hole::Hole;
 use crate::io::Request;
 use crate::lanes::LaneOp;
 use crate::sim::Sim;
@@ -125,6 +126,7 @@ impl Sim {
                 let start = self.row_sector(op.stripe, slot) + u64::from(op.column);
                 let here = start..start + u64::from(op.sectors);
                 if let Job::Write { written } = op.job {
+                    let written = written.minus(op.log.missing);
                     let of = here.clone().filter(|_| written.contains(slot));
                     self.under_way.extend(of.map(|row| (slot, row)));
                 }
@@ -132,6 +134,30 @@ impl Sim {
             }
         }
         rows
+    }
+
+    /// A write of a lane begins to be sent. What it has for members that are known to be lost is in the log's sum, where that is
+    /// the format's own: old or new, whatever comes.
+    pub(crate) fn note_missing(&mut self, op: usize) {
+        let (Some(array), Some(body)) = (&self.array, &self.ops[op]) else {
+            return;
+        };
+        let here = array.writable.union(array.unrecorded);
+        let missing = Mask::all(self.geometry.members()).minus(here);
+        let is_run = body.run_sectors < body.sectors;
+        if missing.is_empty() || is_run || !self.hole.as_ref().is_some_and(Hole::is_ring) {
+            return;
+        }
+        for fragment in body.fragments.iter().filter(|of| missing.contains(of.slot)) {
+            let Some(user) = self.users.get(fragment.user).and_then(Option::as_ref) else {
+                continue;
+            };
+            let first = user.sector + u64::from(fragment.skip);
+            for sector in first..first + u64::from(fragment.sectors) {
+                self.oracle.is_whole(sector, user.submitted);
+            }
+        }
+        self.op(op).log.missing = missing;
     }
 
     /// The array breaks in the middle of writes: what they leave behind does not agree.

@@ -55,7 +55,7 @@ pub struct LaneOp {
     pub fua: bool,
     /// Its part in the log.
     pub log: OpLog,
-    fragments: Vec<Fragment>,
+    pub(crate) fragments: Vec<Fragment>,
     work: Option<Work>,
     /// What it does now.
     pub step: Step,
@@ -281,13 +281,17 @@ impl Sim {
             }
             self.fill_new(op);
         }
-        let (stripe, column) = {
+        let (stripe, column, is_first) = {
             let body = self.op(op);
             body.failed = Mask::EMPTY;
             body.offline = Mask::EMPTY;
+            let is_first = is_write && !body.log.wrote;
             body.log.wrote |= is_write;
-            (body.stripe, body.run_column)
+            (body.stripe, body.run_column, is_first)
         };
+        if is_first {
+            self.note_missing(op);
+        }
         if is_write {
             for slot in self.arr().unrecorded.iter() {
                 self.note_missed_by(slot, op);

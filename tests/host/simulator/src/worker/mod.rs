@@ -135,6 +135,8 @@ struct Plan {
     touched: BTreeSet<DiskIndex>,
     written: BTreeSet<DiskIndex>,
     failed: BTreeSet<DiskIndex>,
+    /// Of the simulation's disks those that took all until now.
+    behind: BTreeSet<usize>,
     handled: BTreeSet<DiskIndex>,
     /// Disks that failed in earlier rounds.
     overdue: BTreeSet<DiskIndex>,

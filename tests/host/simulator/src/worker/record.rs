@@ -140,7 +140,9 @@ impl Sim {
         match (device, result) {
             (Some(_), Err(IoError::Medium)) if is_waited_for => {}
             (Some(device), Err(_)) => {
-                self.untaken.insert(device);
+                if self.untaken.insert(device) {
+                    self.plan().behind.insert(device);
+                }
             }
             (Some(device), Ok(())) if is_flush && !self.plan().failed.contains(&disk) => {
                 self.untaken.remove(&device);
@@ -182,6 +184,7 @@ impl Sim {
                 }
             }
             return self.begin_plan(Plan {
+                behind: plan.behind,
                 strict: plan.strict,
                 handled: plan.handled,
                 overdue: plan.overdue,
@@ -192,6 +195,10 @@ impl Sim {
         }
         let written: Vec<_> = plan.written.difference(&plan.failed).collect();
         if !plan.failed.is_empty() && written.is_empty() {
+            if self.fresh_members().is_empty() {
+                // Nobody has it, so nobody can call the others old.
+                self.untaken.retain(|disk| !plan.behind.contains(disk));
+            }
             if !self.has(Mistake::UnwrittenCounts) {
                 self.worker.unwritten = Some(self.worker.unwritten.map_or(0, |tries| tries + 1));
             }

@@ -3,9 +3,17 @@
 //! Looking at the model of the set (`state.rs`).
 
 use super::VOLUME;
+use crate::array::Array;
 use crate::sim::Sim;
 use emd_core::model::{DiskIndex, DiskState, Event, MemberState, Slot};
 use emd_core::personalities::{Health, Mask};
+
+impl Array {
+    /// Whether writes wait for a record.
+    pub fn keeps_writes(&self) -> bool {
+        !self.finished.is_empty() || !self.for_dirty.is_empty()
+    }
+}
 
 impl Sim {
     pub(super) fn volume(&self) -> Option<&emd_core::model::Volume> {

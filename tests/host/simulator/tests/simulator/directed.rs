@@ -438,6 +438,42 @@ fn written_in_a_sync_and_after_it() -> Directed {
     }
 }
 
+/// A member dies while writes that leave some of their stripes alone are planned with it; the others take them when its loss
+/// is recorded, and power goes in the middle of that.
+fn planned_with_who_is_lost() -> Directed {
+    let mut ops = vec![forced(90, 2)];
+    ops.extend(pauses(40));
+    ops.extend((0..4).map(|at| write(24 * at, 16)));
+    ops.extend(pauses(3));
+    ops.push(Op::Kill(0));
+    ops.extend(pauses(40));
+    ops.extend([Op::PowerCut(Absent(0)), Op::Settle]);
+    Directed {
+        mistake: Mistake::PlannedWithLost,
+        config: Config {
+            hole: WriteHole::Closed,
+            log: true,
+            ..small("ddf", Level::Raid5, 4)
+        },
+        ops,
+        within: 4000,
+    }
+}
+
+/// No disk takes that the first writes come, and power goes.
+fn dirty_on_no_disk() -> Directed {
+    let mut ops = vec![Op::FailMetadata(0, 2), Op::FailMetadata(1, 2)];
+    ops.extend((0..4).map(|at| write(8 * at, 2)));
+    ops.extend(pauses(8));
+    ops.extend([Op::PowerCut(Absent(0)), Op::Settle]);
+    Directed {
+        mistake: Mistake::UnwrittenCounts,
+        config: small("md-1.2", Level::Raid1, 2),
+        ops,
+        within: 200,
+    }
+}
+
 /// What the simulator once called a broken promise, though nobody had given it.
 #[test]
 fn what_nobody_promised_is_not_expected() {
@@ -496,6 +532,8 @@ fn mistakes_are_found_by_histories_made_for_them() {
         written_where_it_was_filled(),
         back_with_its_log(),
         written_in_a_sync_and_after_it(),
+        planned_with_who_is_lost(),
+        dirty_on_no_disk(),
     ];
     let mut missed = Vec::new();
     for directed in all {
