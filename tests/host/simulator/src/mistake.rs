@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Classic mistakes, put into the engine on purpose: the simulator has to find each.
+//!
+//! One that was the driver's own is none any more: that a member of a mirror which was rebuilt since a crash leads the others
+//! where no sync has passed. A rebuild begins where copies may differ first
+//! ([`Trust`](emd_core::personalities::rebuild::Trust), [`Mistake::MarksBelieved`]), so its copy is that of the member that
+//! leads otherwise; of more than two copies nobody promises which one is read before the sync.
 
 /// A mistake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +74,8 @@ pub enum Mistake {
     /// Who reads copies that may differ does not wait for what a sync still writes from a member that was
     /// just lost.
     ReadBeforeLastSync,
-    /// Where no sync has passed, the copy of a member that was rebuilt since counts.
-    RebuiltCopyLeads,
+    /// Where no sync has passed, that takes another copy than reads do.
+    SyncTakesAnother,
     /// A write that cannot work parity out leaves it behind on a member that the rebuild has filled there,
     /// though its mark is not that far.
     FilledAheadLeftBehind,
@@ -164,7 +169,7 @@ impl Mistake {
         Mistake::TaskWithoutDrain,
         Mistake::UnsyncedCopiesRead,
         Mistake::ReadBeforeLastSync,
-        Mistake::RebuiltCopyLeads,
+        Mistake::SyncTakesAnother,
         Mistake::FilledAheadLeftBehind,
         Mistake::HeldCounts,
         Mistake::CancelCounts,

@@ -362,10 +362,7 @@ impl Sim {
             if copies.iter().any(is_bad) && !self.has(Mistake::BadRangeMovesRead) {
                 return None;
             }
-            let leaders = match self.has(Mistake::RebuiltCopyLeads) {
-                true => readable,
-                false => self.leaders(),
-            };
+            let leaders = self.leaders();
             copies.retain(|&(slot, at)| self.holds(slot, at, at + u64::from(sectors)));
             copies.sort_unstable_by_key(|(slot, _)| (!leaders.contains(*slot), *slot));
             return copies.first().copied();

@@ -193,9 +193,7 @@ impl Sim {
         let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
         if distrusted {
             work = work.distrust_parity();
-            if !self.has(Mistake::RebuiltCopyLeads) {
-                work = work.led_by(self.leaders());
-            }
+            work = work.led_by(self.leaders_of(body));
             // The driver's tasks do that where nothing agreed lately; here every second lane of them.
             if body.stripe % 2 == 1 && !by_blocks {
                 work = work.overwriting();
@@ -213,6 +211,16 @@ impl Sim {
         body.distrusted = distrusted;
         self.fill_new(op);
         self.perform(op);
+    }
+
+    /// Which copies an op goes by where no sync has passed.
+    fn leaders_of(&self, body: &LaneOp) -> Mask {
+        let leaders = self.leaders();
+        if !self.has(Mistake::SyncTakesAnother) || !matches!(body.job, Job::Sync { .. }) {
+            return leaders;
+        }
+        let members = self.geometry.roles(body.stripe).all().intersect(leaders);
+        members.iter().last().map_or(leaders, Mask::single)
     }
 
     /// Copies the users' data: from here on it does not change.
