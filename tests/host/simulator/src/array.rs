@@ -65,6 +65,8 @@ pub struct Array {
     pub unsynced_from: u64,
     /// Members that were rebuilt while a sync was due.
     pub followers: Mask,
+    /// A person holds its task, or the one that waits to begin.
+    pub is_held: bool,
     /// Tasks are to leave the members to users, mostly.
     pub is_limited: bool,
     /// The next resync goes over everything, also where regions are clean.

@@ -31,6 +31,7 @@ impl Sim {
         if is_busy || is_asked || !may_be {
             return self.tell(|_| "   that is refused".into());
         }
+        self.arr().is_held = false;
         match kind {
             TaskKind::Check => self.ask_check(false),
             TaskKind::Repair => self.ask_check(true),
@@ -40,29 +41,42 @@ impl Sim {
         }
     }
 
-    /// `Array::pause_task`: nothing to do without one.
+    /// `TaskOp::Pause` and `TaskOp::Resume`. One that is due may be held before it begins.
     fn hold_task(&mut self, is_held: bool) {
-        if let Some(task) = &mut self.arr().task {
-            task.is_held = is_held;
+        let has_room = !self.arr().broken && self.arr().finished_task.is_none();
+        let is_due = self.worker.check.is_some() || self.has_task_due();
+        let array = self.arr();
+        match &mut array.task {
+            Some(task) => task.is_held = is_held,
+            None if is_held && !(has_room && is_due) => return,
+            None => {}
         }
+        array.is_held = is_held;
     }
 
     /// At last people let everything go on. False when nothing was held.
     pub(crate) fn let_go(&mut self) -> bool {
-        let array = self.array.as_mut();
-        let task = array.and_then(|array| array.task.as_mut());
-        task.is_some_and(|task| std::mem::take(&mut task.is_held))
+        let Some(array) = &mut self.array else {
+            return false;
+        };
+        if let Some(task) = &mut array.task {
+            task.is_held = false;
+        }
+        std::mem::take(&mut array.is_held)
     }
 
     /// `TaskOp::Cancel`. What redundancy needs is not cancelled.
     fn cancel_task(&mut self) {
         let any = self.has(Mistake::CancelCounts);
-        match &mut self.arr().task {
-            Some(task) if task.kind.is_scrub() || any => {
+        let task = self.array.as_mut().and_then(|array| array.task.as_mut());
+        match task.filter(|task| task.kind.is_scrub() || any) {
+            Some(task) => {
                 (task.cancelled, task.let_go, task.is_held) = (true, true, false);
+                self.arr().is_held = false;
             }
             // One that waits, perhaps for what is at work.
-            _ => self.worker.check = None,
+            None if self.worker.check.take().is_some() => self.arr().is_held = false,
+            None => {}
         }
     }
 

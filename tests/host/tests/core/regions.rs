@@ -29,6 +29,19 @@ fn geometry() -> Geometry {
     Geometry::new(&shape, size).expect("shape")
 }
 
+/// A log that has these regions.
+fn log_of(dirty: &BTreeSet<u32>) -> RegionLog {
+    let mut log = RegionLog {
+        region_sectors: REGION,
+        regions: COUNT,
+        dirty: KVec::from_elem(0, COUNT.div_ceil(64) as usize, GFP_KERNEL).expect("memory"),
+    };
+    for &region in dirty {
+        log.mark(region, 1, true);
+    }
+    log
+}
+
 /// An array with its regions, and a set that records them: what `src/array/dirty.rs` and
 /// `src/set/recorder.rs` do.
 struct World {
@@ -46,14 +59,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let log = RegionLog {
-            region_sectors: REGION,
-            regions: COUNT,
-            dirty: KVec::from_elem(0, COUNT.div_ceil(64) as usize, GFP_KERNEL).expect("memory"),
-        };
         Self {
             geometry: geometry(),
-            regions: Regions::new(&log).expect("memory"),
+            regions: Regions::new(&log_of(&BTreeSet::new())).expect("memory"),
             recorded: BTreeSet::new(),
             waiting: Vec::new(),
             in_flight: Vec::new(),
@@ -220,6 +228,34 @@ fn what_is_quiet_leaves_under_load() {
         assert_eq!(world.torn(), None);
     }
     assert_eq!(world.recorded, [90].into());
+}
+
+/// The end of a sync: the metadata calls what was recorded clean, all or some of it, while nothing is in flight.
+#[test]
+fn what_the_metadata_calls_clean_is_recorded_anew() {
+    for kept in [BTreeSet::new(), BTreeSet::from([70])] {
+        let mut world = World::new();
+        for first in [3, 70] {
+            world.write(first, 1);
+        }
+        world.record_wanted(8, true);
+        assert_eq!(world.in_flight.len(), 2);
+        world.end_all();
+        world.recorded = kept.clone();
+        world.regions.follow(&log_of(&kept));
+
+        world.write(70, 1);
+        assert_eq!(world.in_flight.len(), kept.len(), "{kept:?}");
+        assert_eq!(world.torn(), None);
+        world.write(3, 1);
+        world.record_wanted(8, true);
+        assert_eq!(world.in_flight.len(), 2);
+        assert_eq!(world.torn(), None);
+        world.end_all();
+        world.sweep(true);
+        world.record_leaving(32);
+        assert!(world.recorded.is_empty());
+    }
 }
 
 proptest! {

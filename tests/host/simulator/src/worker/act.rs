@@ -95,6 +95,8 @@ impl Sim {
                 }
             }
             Action::TakeFinished => {
+                // Who holds a task holds that one, and not what comes after it.
+                self.arr().is_held = false;
                 let end = self.arr().finished_task.take();
                 if let Some(end) = end.filter(|end| !end.completed) {
                     let is_sync = matches!(end.kind, TaskKind::Initialise | TaskKind::Resync);

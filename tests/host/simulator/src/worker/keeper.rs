@@ -137,6 +137,9 @@ impl Sim {
         if array.finished_task.is_some() || array.broken || !self.is_redundant() {
             return None;
         }
+        if array.is_held {
+            return None;
+        }
         if self.worker.griefs >= GRIEFS_MAX {
             return None;
         }
@@ -168,6 +171,13 @@ impl Sim {
         }
         steps.push(Step::Do(Action::StartTask(kind, pass)));
         Some((steps, Action::Nothing))
+    }
+
+    /// `Inner::has_task_waiting`, of what nobody asked for.
+    pub(crate) fn has_task_due(&self) -> bool {
+        self.task_needed().is_some()
+            || self.spare_activity().is_some()
+            || self.attach_activity().is_some()
     }
 
     pub(crate) fn can_compare(&self) -> bool {
