@@ -68,6 +68,7 @@ impl Family for Of {
         state == cut.old
             || state == cut.new
             || cut.leaves_only_the_subject(state, &without_disk)
+            || shows_no_stale(cut, state)
             || is_between(state, cut.old, cut.new) && has_single(cut.set)
             || matches!(cut.event, Event::VolumeDeleted(_)) && forgets_late(cut, state)
     }
@@ -86,6 +87,31 @@ fn forgets_late(cut: &Cut<'_, DdfSet>, state: &str) -> bool {
     rest(state) == rest(cut.new)
         && kept.all(|line| has(state, line))
         && bad.all(|line| has(cut.old, line) || has(cut.new, line))
+}
+
+/// Whether a state is the old one, but that a disk which was left out and is taken back is not here: its members, lost before and
+/// after, are called failed while it is, else missing. What it says of itself is being written over.
+fn shows_no_stale(cut: &Cut<'_, DdfSet>, state: &str) -> bool {
+    let (Event::DiskReturned(..), Some(key)) = (cut.event, cut.subject) else {
+        return false;
+    };
+    let stale = cut.old.lines().find_map(|line| {
+        let (name, rest) = line.split_once(&format!(" key Some({key}) "))?;
+        rest.starts_with("Stale ")
+            .then(|| name.strip_prefix("disk "))?
+    });
+    let Some(name) = stale else {
+        return false;
+    };
+    let own = format!("  {name} at ");
+    let old = without_disk(cut.old, key);
+    let old = old.lines().map(|line| {
+        let lost = line
+            .strip_suffix(" Failed")
+            .filter(|_| line.starts_with(&own));
+        lost.map_or(line.to_owned(), |lost| format!("{lost} Missing"))
+    });
+    without_disk(state, key) == old.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether some disk keeps one copy only.
