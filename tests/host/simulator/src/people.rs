@@ -59,10 +59,10 @@ impl Sim {
         let Some(array) = &mut self.array else {
             return false;
         };
-        if let Some(task) = &mut array.task {
-            task.is_held = false;
-        }
-        std::mem::take(&mut array.is_held)
+        // Who cancels what waits for a held task does not let that one go.
+        let task = array.task.as_mut();
+        let was_held = task.is_some_and(|task| std::mem::take(&mut task.is_held));
+        std::mem::take(&mut array.is_held) || was_held
     }
 
     /// `TaskOp::Cancel`. What redundancy needs is not cancelled.
