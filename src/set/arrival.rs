@@ -20,7 +20,6 @@
 use super::judge::Standing;
 use super::managed::{assemble, assemble_one, claim, ManagedSet};
 use super::probe;
-use super::shared::Shared;
 use super::start::Policy;
 use super::state::Inner;
 use super::TakesBack;
@@ -40,7 +39,6 @@ impl ManagedSet {
         let dev = Dev(image.facts.key);
         let alone = assemble_one(self.format, &image)?;
         // It may be here again before the keeper gave up what is gone.
-        self.detach_lost()?;
         self.drop_dead();
         let place = self.old_place(dev, alone.set())?;
         let is_lone = self.irreplaceable(dev, alone.set())?.is_some();
@@ -50,6 +48,7 @@ impl ManagedSet {
                 false
             }
             None if self.lock().is_given_up_later(dev, alone.set())? => {
+                self.kick_keeper();
                 return Err(reason!(
                     EAGAIN,
                     "disk {dev} is here again before its set has given up what is gone"
@@ -155,21 +154,18 @@ impl ManagedSet {
                 self.tell_lone(dev);
                 Ok(false)
             }
-            Standing::Old
-                if !inner.takes_back(&self.shared, index) && !is_spare_alone(alone, dev) =>
-            {
-                drop(inner);
-                self.tell_stranger(
-                    dev,
-                    "it was left out of the last updates: add it to have it rebuilt",
-                );
-                Ok(false)
-            }
             Standing::Old => {
+                let is_spare = inner.has_as_spare(index) || is_spare_alone(alone, dev);
+                let may = match claimed.first() {
+                    Some(device) => inner.may_take_back(self, index, device, is_spare),
+                    None => return Ok(false),
+                };
                 drop(inner);
                 claimed.truncate(1);
-                if let Some(device) = claimed.pop() {
-                    self.return_claimed(index, &device, spare_for)?;
+                match (may, claimed.pop()) {
+                    (Ok(()), Some(device)) => self.return_claimed(index, &device, spare_for)?,
+                    (Err(why), _) => self.tell_stranger(dev, why.text()),
+                    (Ok(()), None) => {}
                 }
                 Ok(false)
             }
@@ -324,24 +320,64 @@ pub(super) fn is_spare(role: DiskRole) -> bool {
 }
 
 impl Inner {
-    /// Whether the disk `dev`, of which alone the set `alone` was made, is one of the set whose device is gone and still in use
-    /// by an array.
+    /// Whether the disk `dev`, of which alone the set `alone` was made, is one of the set whose device is gone, and which the
+    /// keeper will take out of arrays. (Of one that a volume cannot do without people were told.)
     fn is_given_up_later(&self, dev: Dev, alone: &Set) -> Checked<bool> {
         let place = self.known_place(dev, alone)?;
-        Ok(place
-            .is_some_and(|(index, _)| self.device(index).is_some_and(|device| device.is_gone())))
+        Ok(place.is_some_and(|(index, _)| {
+            let is_gone = self.device(index).is_some_and(|device| device.is_gone());
+            is_gone && !self.told_gone.contains(index)
+        }))
     }
 
-    /// Whether a disk that was left out of updates may be used without being added: the set has it as a spare, or the option
-    /// says so.
-    pub(super) fn takes_back(&self, shared: &Shared, disk: DiskIndex) -> bool {
+    /// Refuses to use a disk that was left out of updates without its being added, unless the option says so: `device`, which
+    /// is `disk` of the set. With `is_spare` it, or the set, says that there is nothing on it.
+    #[inline(never)]
+    pub(super) fn may_take_back(
+        &mut self,
+        set: &ManagedSet,
+        disk: DiskIndex,
+        device: &BlockDevice,
+        is_spare: bool,
+    ) -> Checked {
+        match set.shared.options.takes_back {
+            TakesBack::Always => return Ok(()),
+            TakesBack::Seen if self.seen_gone.contains(disk) => return Ok(()),
+            TakesBack::Seen if is_spare => {}
+            TakesBack::Seen | TakesBack::Never => {
+                return Err(reason!(
+                    EEXIST,
+                    "it was left out of the last updates: add it to have it rebuilt"
+                ));
+            }
+        }
+        // Metadata at a disk's end outlives what comes after it.
+        let found = probe::signature_besides(device, Some(set.format), self.io.as_mut())?;
+        match found {
+            Some(what) => Err(reason!(
+                EEXIST,
+                "it is a spare, and holds {what}: add it by hand"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the set has a disk as a spare.
+    pub(super) fn has_as_spare(&self, disk: DiskIndex) -> bool {
         let known = self.model().and_then(|set| set.disk(disk));
         known.is_some_and(|disk| is_spare(disk.role))
-            || match shared.options.takes_back {
-                TakesBack::Never => false,
-                TakesBack::Seen => self.seen_gone.contains(disk),
-                TakesBack::Always => true,
-            }
+    }
+
+    /// Notes whether a disk that was found, or added, is old.
+    pub(super) fn note_found(&mut self, disk: DiskIndex) {
+        let state = self
+            .model()
+            .and_then(|set| set.disk(disk))
+            .map(|disk| disk.state);
+        match state {
+            Some(DiskState::Stale | DiskState::Failed) => self.found_old.insert(disk),
+            _ => self.found_old.remove(disk),
+        }
     }
 
     /// A disk came back, if its return counts: it does in memory, too, when no disk took the news yet.
@@ -349,6 +385,7 @@ impl Inner {
         if self.is_online(disk) {
             self.returned.insert(disk);
         }
+        self.note_found(disk);
     }
 
     /// Lets `metadata` stand for the set, with the `claimed` disks in their places.
@@ -364,6 +401,7 @@ impl Inner {
             let index = self.known()?.disk_by_key(device.dev().0);
             if let Some(index) = index {
                 self.put_device(index, device.clone())?;
+                self.note_found(index);
                 self.told_gone.remove(index);
             }
         }

@@ -69,7 +69,7 @@ impl Plan {
             withheld: Mask::EMPTY,
             unfit: Mask::EMPTY,
             asked: self.asked,
-            paused: false,
+            paused: None,
             turn: None,
             retry_at: now(),
             told_per_mille: 0,

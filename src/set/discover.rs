@@ -22,6 +22,9 @@ use kernel::sync::Arc;
 const SETTLE_MS: u32 = 100;
 /// How often a disk is looked at that cannot be opened.
 const TRIES_MAX: u8 = 6;
+
+/// The same when its set says that it will be able to use it later.
+const PATIENT_TRIES_MAX: u8 = 60;
 /// Most disks of which the news is kept.
 const NEWS_MAX: usize = 4096;
 /// Room for news that is made when the module loads.
@@ -188,8 +191,12 @@ impl Manager {
             return;
         };
         item.tries += 1;
-        if item.tries < TRIES_MAX {
-            item.due = now() + ticks(SETTLE_MS << item.tries);
+        let tries_max = match reason.errno() == EAGAIN {
+            true => PATIENT_TRIES_MAX,
+            false => TRIES_MAX,
+        };
+        if item.tries < tries_max {
+            item.due = now() + ticks(SETTLE_MS << item.tries.min(TRIES_MAX));
             self.news.lock().push(item);
         } else {
             log!(pr_debug, "disk {} is left alone: {}", item.dev, reason);

@@ -139,7 +139,7 @@ fn waiting(inner: &Inner, volume: &VolumeInfo, keeper_is_busy: bool) -> Option<T
             (asked.kind, asked.from_sectors)
         }
     };
-    let state = match finished.is_none() && running.paused {
+    let state = match finished.is_none() && running.paused == Some(kind) {
         true => TaskState::Paused,
         false => TaskState::Waiting,
     };

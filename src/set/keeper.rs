@@ -116,9 +116,13 @@ impl ManagedSet {
             else {
                 continue;
             };
-            if inner.device(disk).is_none() || !inner.takes_back(&self.shared, disk) {
+            let is_spare = inner.has_as_spare(disk);
+            let device = inner.device(disk).cloned();
+            let Some(Ok(())) =
+                device.map(|device| inner.may_take_back(self, disk, &device, is_spare))
+            else {
                 continue;
-            }
+            };
             let returned = inner
                 .note_places(disk)
                 .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));

@@ -316,6 +316,7 @@ impl ManagedSet {
             None => inner.reinstate_claimed(&self.shared, index)?,
         }
         inner.returned.insert(index);
+        inner.note_found(index);
         Ok(Some((index, lone)))
     }
 
@@ -485,6 +486,7 @@ impl ManagedSet {
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
         inner.returned.forget(index);
         inner.seen_gone.remove(index);
+        inner.found_old.remove(index);
         let device = inner
             .devices
             .get_mut(usize::from(index))

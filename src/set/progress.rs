@@ -42,7 +42,7 @@ impl Inner {
         wishes.keeper = true;
         if let Some(running) = self.running_mut(volume) {
             // Who holds a task holds that one, and not what comes after it.
-            running.paused = false;
+            running.paused = running.paused.filter(|&kind| kind != result.kind);
             running.turn = None;
         }
         if result.scope == Scope::Repairs {

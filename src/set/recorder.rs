@@ -410,7 +410,7 @@ impl Inner {
             .model()
             .and_then(|set| set.disk(disk))
             .map(|disk| disk.state);
-        if state.is_some_and(|state| state != DiskState::Stale) {
+        if !self.found_old.contains(disk) {
             self.seen_gone.insert(disk);
         }
         let counts = state.is_some_and(|state| state != DiskState::Missing);

@@ -94,8 +94,8 @@ pub struct Running {
     pub unfit: Mask,
     /// A check or repair that a person asked for and that has not ended, before a restart perhaps; it may wait for its turn.
     pub asked: Option<Asked>,
-    /// A person holds the task.
-    pub paused: bool,
+    /// The kind of the task that a person holds: at work, or due.
+    pub paused: Option<TaskKind>,
     /// Its task's turn on its disks, while one is at work.
     pub turn: Option<Turn>,
     /// No task is started before this tick: the last one came to grief.
@@ -157,8 +157,10 @@ pub struct Inner {
     pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
-    /// Disks that the set had, and that went away while it was active.
+    /// Disks that the set had, and that went away while it was active: but for those of `found_old`.
     pub seen_gone: DiskMask,
+    /// Disks that were old, or had failed, when the set found them, and that nobody has added since.
+    pub found_old: DiskMask,
     /// For the metadata.
     pub io: Pin<KBox<SyncIo>>,
 }
@@ -183,6 +185,7 @@ impl Inner {
             returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
             seen_gone: DiskMask::EMPTY,
+            found_old: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
     }

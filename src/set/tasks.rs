@@ -27,20 +27,23 @@ impl ManagedSet {
         let mut inner = self.lock();
         inner.end_idle_turns();
         inner.make_way();
+        inner.forget_holds();
         // What redundancy needs goes first, on all volumes.
         for volume in 0..inner.entries_len() {
-            if !inner.may_have_task(volume) {
+            if !inner.has_room_for_task(volume) {
                 continue;
             }
-            if let Some((kind, pass)) = inner.due_task(self, volume) {
+            let due = inner.due_task(self, volume);
+            if let Some((kind, pass)) = due.filter(|&(kind, _)| !inner.is_held(volume, kind)) {
                 let _ = self.start_task(&mut inner, volume, kind, &pass);
             }
         }
         for volume in 0..inner.entries_len() {
-            if !inner.may_have_task(volume) || inner.task_needed(volume).is_some() {
+            if !inner.has_room_for_task(volume) || inner.task_needed(volume).is_some() {
                 continue;
             }
             match inner.running(volume).and_then(|run| run.asked) {
+                Some(asked) if inner.is_held(volume, asked.kind) => {}
                 Some(asked) => {
                     let pass = Pass::sync(asked.from_sectors);
                     let started = self.start_task(&mut inner, volume, asked.kind, &pass);
@@ -136,7 +139,7 @@ impl ManagedSet {
             }
             _ => false,
         };
-        let is_waiting = inner.has_task_waiting(volume, self.keeper_is_busy());
+        let waiting = inner.task_waiting(volume, self.keeper_is_busy());
         let Some(running) = inner.running_mut(volume) else {
             return Err(reason!(ENODEV, "the volume is not started"));
         };
@@ -160,10 +163,10 @@ impl ManagedSet {
                 if running.read_only || running.array.is_broken() {
                     return Err(reason!(EROFS, "emd{number} cannot be written"));
                 }
-                running.paused = false;
                 let begins;
                 match kind {
                     TaskKind::Rebuild => {
+                        running.paused = None;
                         running.retry_at = 0;
                         drop(inner);
                         drop(change);
@@ -193,21 +196,25 @@ impl ManagedSet {
                         inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
                     }
                 }
+                if let Some(running) = inner.running_mut(volume) {
+                    running.paused = None;
+                }
                 if begins {
                     self.tell_started(number, kind);
                 }
             }
             TaskOp::Pause => {
-                match running.array.pause_task(true) {
-                    Ok(()) => running.turn = None,
-                    // It is held before it begins.
-                    Err(_) if is_waiting => {}
-                    Err(reason) => return Err(reason),
-                }
-                running.paused = true;
+                running.paused = match (running.array.task(), waiting) {
+                    (None, Some(kind)) => Some(kind),
+                    (task, _) => {
+                        running.array.pause_task(true)?;
+                        running.turn = None;
+                        task.map(|task| task.kind)
+                    }
+                };
             }
             TaskOp::Resume => {
-                running.paused = false;
+                running.paused = None;
                 if let Some(task) = running.array.task() {
                     running.array.pause_task(false)?;
                     // Who has these disks meanwhile goes on beside it.
@@ -217,7 +224,7 @@ impl ManagedSet {
             TaskOp::Cancel => match running.array.task() {
                 Some(task) if task.kind.is_scrub() => {
                     running.array.cancel_task();
-                    running.paused = false;
+                    running.paused = running.paused.filter(|&kind| kind != task.kind);
                 }
                 // One that waits, perhaps for what is at work.
                 _ if running.asked.is_some() => inner.withdraw(&self.shared, volume),
@@ -283,8 +290,9 @@ impl Inner {
     fn withdraw(&mut self, shared: &Shared, volume: VolumeIndex) {
         let running = self.running_mut(volume);
         let asked = running.and_then(|running| {
-            running.paused = false;
-            Some((running.number.get(), running.asked.take()?))
+            let asked = running.asked.take()?;
+            running.paused = running.paused.filter(|&kind| kind != asked.kind);
+            Some((running.number.get(), asked))
         });
         let (Some((number, asked)), Some(id)) = (asked, self.model().map(|set| set.id)) else {
             return;
@@ -365,19 +373,48 @@ impl Inner {
         is_taken
     }
 
-    pub(super) fn may_have_task(&self, volume: VolumeIndex) -> bool {
-        let is_held = self.running(volume).is_some_and(|run| run.paused);
-        !is_held && self.has_room_for_task(volume)
+    /// Whether a person holds a volume's task of this kind.
+    fn is_held(&self, volume: VolumeIndex, kind: TaskKind) -> bool {
+        self.running(volume)
+            .is_some_and(|running| running.paused == Some(kind))
     }
 
-    /// Whether a volume has a task that is due and has not begun: one that a person may hold.
-    fn has_task_waiting(&self, volume: VolumeIndex, keeper_is_busy: bool) -> bool {
-        let is_due = || {
-            self.task_needed(volume).is_some()
-                || self.running(volume).is_some_and(|run| run.asked.is_some())
-                || self.awaits_rebuild(volume, keeper_is_busy)
-        };
-        self.has_room_for_task(volume) && is_due()
+    /// Forgets that tasks are held which are not due any more: what comes after them is not held.
+    fn forget_holds(&mut self) {
+        for volume in 0..self.entries_len() {
+            let held = self.running(volume).and_then(|running| running.paused);
+            let Some(kind) = held.filter(|_| self.has_room_for_task(volume)) else {
+                continue;
+            };
+            let is_due = match kind {
+                TaskKind::Rebuild => {
+                    matches!(self.task_needed(volume), Some((TaskKind::Rebuild, _)))
+                        || self.awaits_rebuild(volume, true)
+                }
+                TaskKind::Resync | TaskKind::Initialise => self
+                    .running(volume)
+                    .is_some_and(|running| running.needs_resync),
+                TaskKind::Check | TaskKind::Repair => self
+                    .running(volume)
+                    .and_then(|running| running.asked)
+                    .is_some_and(|asked| asked.kind == kind),
+            };
+            if let Some(running) = self.running_mut(volume).filter(|_| !is_due) {
+                running.paused = None;
+            }
+        }
+    }
+
+    /// The task of a volume that is due and has not begun: one that a person may hold.
+    fn task_waiting(&self, volume: VolumeIndex, keeper_is_busy: bool) -> Option<TaskKind> {
+        if !self.has_room_for_task(volume) {
+            return None;
+        }
+        match self.task_needed(volume) {
+            Some((kind, _)) => Some(kind),
+            None if self.awaits_rebuild(volume, keeper_is_busy) => Some(TaskKind::Rebuild),
+            None => self.running(volume)?.asked.map(|asked| asked.kind),
+        }
     }
 
     /// Whether a volume's array could have a task, and has none, held or not.

@@ -75,6 +75,11 @@ boot_1() {
   expect_equal "the array" "$(emd_state emd0)" degraded
   expect "why" grep -q "was left out of the last updates" <(emdadm show)
   unchanged "nothing was written to it" "$before" disk2
+  unplug disk2
+  plug disk2
+  wait_for 10 left_alone
+  unchanged "nor when it is pulled out and put in again" "$before" disk2
+  expect_equal "the array" "$(emd_state emd0)" degraded
   unload
   unplug disk2
   load

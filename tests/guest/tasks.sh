@@ -295,8 +295,30 @@ takes_turns() {
   expect "a check of it again" emdadm check "$right"
   sleep 1
   expect_equal "the check still waits" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check waiting"
+  expect "it is held before it begins" emdadm pause "$right"
   expect "the first one is cancelled" emdadm cancel "$left"
+  wait_for 10 emd_has_task left null
+  sleep 1
+  expect_equal "it is held" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check paused"
+  expect "it goes on" emdadm resume "$right"
   wait_for 20 ended right
+
+  step "who holds a check that waits holds no rebuild"
+  expect "a check" emdadm check "$left"
+  wait_for 10 emd_task_is left running
+  expect "a check of the other one" emdadm check "$right"
+  expect "it is held before it begins" emdadm pause "$right"
+  expect "a member of the other one is lost" emdadm fail "$right" "${b}2"
+  expect "it is taken out" wait_for 10 emdadm remove "$right" "${b}2"
+  expect "and put in again" emdadm add --force "$right" "${b}2"
+  wait_for 20 emd_is right optimal
+  wait_for 10 emd_has_task right check
+  expect_equal "the check is held" "$(emd_get right '"\(.task.kind) \(.task.state)"')" "check paused"
+  expect "the check is cancelled" emdadm cancel "$right"
+  expect "the first one is cancelled" emdadm cancel "$left"
+  wait_for 10 emd_has_task left null
+  wait_for 10 emd_has_task right null
+  expect_failure "there is nothing to hold" emdadm pause "$right"
   expect "deleted" emdadm delete --force "$(emd_get left .id)"
   expect "deleted" emdadm delete --force "$(emd_get right .id)"
   for disk in "$a" "$b"; do sfdisk -q --delete "$disk"; done
