@@ -279,6 +279,32 @@ def late_verdict() -> str:
     return "" if reason.startswith("time-out") else reason
 
 
+def refused_template() -> str:
+    """QEMU does not take the template, and then does not start plainly either: the first machine is not ended twice, and the reason is the second's."""
+    with tempfile.TemporaryDirectory() as folder:
+        template = Path(folder, "template")
+        template.mkdir()
+        test = spec.Spec("check", None, cpus=1)
+        with (template / "memory").open("wb") as memory:
+            memory.truncate(test.memory)
+        for name in (template / "state", template / "done", Path(folder, "initrd")):
+            name.write_bytes(b"no state")
+
+        class Plainly(runner.Run):
+            def _arguments(self):
+                return ["-smp", "5000"]
+
+        job = Plainly(test, Path(folder), None, "test")
+        job.boot = 1
+        job.template = template
+        job.deadline = time.monotonic() + SECONDS
+        verdict, reason = job.try_boot()
+        is_kept = (template / "done").exists()
+    if verdict != "fail" or "QEMU did not start" not in reason:
+        return f"{verdict}: {reason}"
+    return "the template is kept" if is_kept else ""
+
+
 def _past_deadline(step, theirs) -> str:
     """The step is done again and again, until the deadline; the other side does its own until it is told off."""
     played = Played(lambda streams: None)
@@ -319,4 +345,5 @@ ALL = {
     "does not greet": does_not_greet,
     "stillness": stillness,
     "late verdict": late_verdict,
+    "refused template": refused_template,
 }

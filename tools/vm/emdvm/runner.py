@@ -259,11 +259,11 @@ class Run:
 
     def _one_boot(self):
         try:
-            return self._try_boot()
+            return self.try_boot()
         except NotReady as problem:
             (self.folder / f"boot{self.boot}.log").rename(self.folder / f"boot{self.boot}.not-ready.log")
             self._plainly(problem)
-            return self._try_boot()
+            return self.try_boot()
 
     def begin_boot(self):
         """What is known of a boot before there is a machine."""
@@ -292,7 +292,7 @@ class Run:
         }
         self.control = Control(actions, self._answer, self.folder / "out")
 
-    def _try_boot(self):
+    def try_boot(self):
         self.begin_boot()
         with (self.folder / f"qemu{self.boot}.err").open("w+b") as stderr:
             try:
