@@ -16,6 +16,7 @@
 pub mod bad;
 pub mod choice;
 pub mod concat;
+pub mod counters;
 pub mod geometry;
 pub mod gf256;
 pub mod headway;

@@ -21,13 +21,8 @@
 //! have ended ([`Writers::former_are_none`]), whatever is in flight began in the present one. Of rounds only odd and even
 //! ones are told apart, which is enough as the next one begins only then.
 
+use super::counters::{Counters, COUNTERS};
 use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Number of counters; more CPUs than that share.
-const COUNTERS: usize = 16;
-
-#[repr(align(64))]
-struct Counter(AtomicU64);
 
 /// Writes in flight.
 ///
@@ -39,7 +34,7 @@ struct Counter(AtomicU64);
 ///   that it is over and count themselves in the present one.
 pub struct Writers {
     /// Of even rounds and of odd ones.
-    counters: [[Counter; COUNTERS]; 2],
+    counters: [Counters; 2],
     round: AtomicU64,
 }
 
@@ -61,12 +56,12 @@ impl Writers {
     /// Nobody.
     pub const fn new() -> Self {
         Self {
-            counters: [const { [const { Counter(AtomicU64::new(0)) }; COUNTERS] }; 2],
+            counters: [const { Counters::new() }; 2],
             round: AtomicU64::new(0),
         }
     }
 
-    fn round(&self, is_odd: bool) -> &[Counter; COUNTERS] {
+    fn round(&self, is_odd: bool) -> &Counters {
         let [even, odd] = &self.counters;
         match is_odd {
             false => even,
@@ -76,7 +71,7 @@ impl Writers {
 
     /// The counter of that number, or of the one that shares it.
     fn counter(&self, is_odd: bool, nth: u8) -> &AtomicU64 {
-        &self.round(is_odd)[usize::from(nth) % COUNTERS].0
+        self.round(is_odd).at(usize::from(nth))
     }
 
     /// Counts a write, before it looks whether it may go on. Writes with different `hint`s (the CPU's number) do not get in
@@ -108,7 +103,7 @@ impl Writers {
     fn are_none_in(&self, is_odd: bool) -> bool {
         self.round(is_odd)
             .iter()
-            .all(|counter| counter.0.load(Ordering::SeqCst) == 0)
+            .all(|counter| counter.load(Ordering::SeqCst) == 0)
     }
 
     /// Whether no write is in flight, of those that went on before what the caller has changed.

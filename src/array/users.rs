@@ -10,19 +10,14 @@
 use super::{Array, ArrayPass};
 use crate::block::context;
 use crate::block::gate::Gated;
+use crate::personalities::counters::Counters;
 use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Number of counters; more CPUs than that share.
-const COUNTERS: usize = 16;
-
-#[repr(align(64))]
-struct Counter(AtomicU64);
 
 /// Users' I/O on an array.
 pub(super) struct Users {
     /// I/Os that began, less those that ended, on each CPU. One may end on another than it began on, so only the sum,
     /// which wraps, says anything.
-    in_flight: [Counter; COUNTERS],
+    in_flight: Counters,
     /// The tick in which one began or ended last.
     last: AtomicU64,
 }
@@ -30,13 +25,13 @@ pub(super) struct Users {
 impl Users {
     pub(super) const fn new() -> Self {
         Self {
-            in_flight: [const { Counter(AtomicU64::new(0)) }; COUNTERS],
+            in_flight: Counters::new(),
             last: AtomicU64::new(0),
         }
     }
 
     fn counter(&self) -> &AtomicU64 {
-        &self.in_flight[context::cpu_hint() % COUNTERS].0
+        self.in_flight.at(context::cpu_hint())
     }
 
     fn begins(&self) {
@@ -48,10 +43,9 @@ impl Users {
     }
 
     fn is_any_in_flight(&self) -> bool {
-        let counters = self.in_flight.iter();
-        counters.fold(0u64, |sum, counter| {
-            sum.wrapping_add(counter.0.load(Ordering::Relaxed))
-        }) != 0
+        let counts = self.in_flight.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add) != 0
     }
 }
 
@@ -70,7 +64,7 @@ impl Array {
 
     /// Notes that users' I/O came by, at the price of writes only once a tick: here, and at the members, for the tasks of
     /// other arrays that have them too.
-    pub(super) fn touch(pass: &ArrayPass) {
+    fn touch(pass: &ArrayPass) {
         let now = context::jiffies() as u64;
         if pass.users.last.load(Ordering::Relaxed) != now {
             pass.users.last.store(now, Ordering::Relaxed);

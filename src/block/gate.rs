@@ -9,18 +9,13 @@
 //! Passes of writes may be counted apart besides ([`Pass::count_as_writer`]).
 
 use super::context;
+use crate::personalities::counters::{Counters, COUNTERS};
 use crate::personalities::writers::{Counted, Writers};
 use core::cell::UnsafeCell;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
-
-/// Number of counters; more CPUs than that share.
-const COUNTERS: usize = 16;
-
-#[repr(align(64))]
-struct Counter(AtomicU64);
 
 /// An object that can stand behind a gate.
 pub trait Behind: Send + Sync + 'static {
@@ -41,7 +36,7 @@ pub trait Behind: Send + Sync + 'static {
 ///   which there is at most one, and none while a pass exists.
 #[pin_data(PinnedDrop)]
 pub struct Gated<T: Behind> {
-    counters: [Counter; COUNTERS],
+    counters: Counters,
     writers: Writers,
     closed: AtomicBool,
     table: UnsafeCell<T::Table>,
@@ -83,7 +78,7 @@ impl<T: Behind> Gated<T> {
         E: From<core::convert::Infallible>,
     {
         pin_init::pin_init!(Self {
-            counters: [const { Counter(AtomicU64::new(0)) }; COUNTERS],
+            counters: Counters::new(),
             writers: Writers::new(),
             closed: AtomicBool::new(false),
             table: UnsafeCell::new(table),
@@ -92,7 +87,7 @@ impl<T: Behind> Gated<T> {
     }
 
     fn counter(&self, nth: u32) -> &AtomicU64 {
-        &self.counters[nth as usize % COUNTERS].0
+        self.counters.at(nth as usize)
     }
 
     fn count_in(&self, counter: u32) -> Pass<T> {
@@ -130,7 +125,7 @@ impl<T: Behind> Gated<T> {
     pub fn is_empty(&self) -> bool {
         self.counters
             .iter()
-            .all(|counter| counter.0.load(Ordering::SeqCst) == 0)
+            .all(|counter| counter.load(Ordering::SeqCst) == 0)
     }
 
     /// Closes the gate and sleeps until nobody is inside. Opens it again and returns `None` when

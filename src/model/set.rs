@@ -545,6 +545,11 @@ impl Set {
             .map(|(index, _)| index)
     }
 
+    /// The present disk with the shell's handle `key`.
+    pub fn present_disk(&self, key: u64) -> Option<&Disk> {
+        self.disk(self.disk_by_key(key)?)
+    }
+
     /// `EINVAL` for the return of a disk to volumes without redundancy ([`super::Event::DiskReinstated`]) that none has lost.
     pub fn check_reinstated(&self, disk: DiskIndex) -> Checked {
         match self.irreplaceable(disk) {

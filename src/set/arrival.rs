@@ -310,7 +310,7 @@ impl ManagedSet {
 
 /// Whether the disk `dev`, of which alone the set `alone` was made, calls itself a spare: it holds nothing that anybody wants.
 fn is_spare_alone(alone: &Set, dev: Dev) -> bool {
-    let own = alone.disk_by_key(dev.0).and_then(|index| alone.disk(index));
+    let own = alone.present_disk(dev.0);
     own.is_some_and(|disk| is_spare(disk.role))
 }
 
@@ -342,7 +342,7 @@ impl Inner {
     ) -> Checked {
         match set.shared.options.takes_back {
             TakesBack::Always => return Ok(()),
-            TakesBack::Seen if self.seen_gone.contains(disk) => return Ok(()),
+            TakesBack::Seen if self.had_good.contains(disk) => return Ok(()),
             TakesBack::Seen if is_spare => {}
             TakesBack::Seen | TakesBack::Never => {
                 return Err(reason!(
@@ -351,15 +351,7 @@ impl Inner {
                 ));
             }
         }
-        // Metadata at a disk's end outlives what comes after it.
-        let found = probe::signature_besides(device, Some(set.format), self.io.as_mut())?;
-        match found {
-            Some(what) => Err(reason!(
-                EEXIST,
-                "it is a spare, and holds {what}: add it by hand"
-            )),
-            None => Ok(()),
-        }
+        self.check_holds_nothing(set, device)
     }
 
     /// Whether the set has a disk as a spare.
@@ -368,16 +360,13 @@ impl Inner {
         known.is_some_and(|disk| is_spare(disk.role))
     }
 
-    /// Notes whether a disk that was found, or added, is old.
-    pub(super) fn note_found(&mut self, disk: DiskIndex) {
-        let state = self
-            .model()
-            .and_then(|set| set.disk(disk))
-            .map(|disk| disk.state);
-        match state {
-            Some(DiskState::Stale | DiskState::Failed) => self.found_old.insert(disk),
-            _ => self.found_old.remove(disk),
+    /// Notes whether a disk that just got its place, or was added, is up to date.
+    pub(super) fn note_good(&mut self, disk: DiskIndex) {
+        match self.is_online(disk) {
+            true => self.had_good.insert(disk),
+            false => self.had_good.remove(disk),
         }
+        self.told_old.remove(disk);
     }
 
     /// A disk came back, if its return counts: it does in memory, too, when no disk took the news yet.
@@ -385,7 +374,7 @@ impl Inner {
         if self.is_online(disk) {
             self.returned.insert(disk);
         }
-        self.note_found(disk);
+        self.note_good(disk);
     }
 
     /// Lets `metadata` stand for the set, with the `claimed` disks in their places.
@@ -401,7 +390,6 @@ impl Inner {
             let index = self.known()?.disk_by_key(device.dev().0);
             if let Some(index) = index {
                 self.put_device(index, device.clone())?;
-                self.note_found(index);
                 self.told_gone.remove(index);
             }
         }

@@ -53,8 +53,7 @@ impl Inner {
         alone: &Set,
     ) -> Checked<Option<(DiskIndex, DiskState)>> {
         let label = alone
-            .disk_by_key(dev.0)
-            .and_then(|index| alone.disk(index))
+            .present_disk(dev.0)
             .map(|disk| disk.label)
             .ok_or_else(|| reason!(ENOENT, "the metadata of disk {dev} does not name it"))?;
         let place = self.disk_called(&label);
@@ -106,10 +105,7 @@ impl Inner {
         }
         let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
         let has_failed = |state| state == DiskState::Failed;
-        let by_joint = joint
-            .set()
-            .disk_by_key(dev.0)
-            .and_then(|index| joint.set().disk(index));
+        let by_joint = joint.set().present_disk(dev.0);
         let is_turned_down = by_joint.is_none_or(|disk| has_failed(disk.state));
         // Those that the set has as failed are known as such.
         let by_ours = self.known_place(dev, alone).unwrap_or(None);
@@ -247,10 +243,7 @@ impl Inner {
 
     /// The volume that the disk `dev` is a spare for, by the set `alone` that was made of it alone.
     pub(super) fn spare_for(&self, dev: Dev, alone: &Set) -> Option<VolumeIndex> {
-        let role = alone
-            .disk_by_key(dev.0)
-            .and_then(|index| alone.disk(index))
-            .map(|disk| disk.role);
+        let role = alone.present_disk(dev.0).map(|disk| disk.role);
         let Some(DiskRole::DedicatedSpare(volume)) = role else {
             return None;
         };
@@ -317,7 +310,7 @@ impl Inner {
             })
             .filter_map(|(_, disk)| disk.facts);
         let is_left_out = works.any(|facts| {
-            let disk = joint.disk_by_key(facts.key).and_then(|at| joint.disk(at));
+            let disk = joint.present_disk(facts.key);
             disk.is_none_or(|disk| disk.state != DiskState::Online)
         });
         let is_refused = |volume: &Volume| matches!(volume.access, Access::Refused(_));

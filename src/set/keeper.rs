@@ -102,7 +102,7 @@ impl ManagedSet {
         }
     }
 
-    /// A disk that was left out of updates and is here again counts as a blank one.
+    /// A disk that was left out of updates and is here again counts as a blank one, where that is wished; else it is left alone.
     #[inline(never)]
     fn take_back_stale(&self) {
         let mut inner = self.lock();
@@ -116,13 +116,16 @@ impl ManagedSet {
             else {
                 continue;
             };
-            let is_spare = inner.has_as_spare(disk);
             let device = inner.device(disk).cloned();
-            let Some(Ok(())) =
-                device.map(|device| inner.may_take_back(self, disk, &device, is_spare))
-            else {
+            let Some(device) = device.filter(|_| !inner.told_old.contains(disk)) else {
                 continue;
             };
+            let is_spare = inner.has_as_spare(disk);
+            if let Err(why) = inner.may_take_back(self, disk, &device, is_spare) {
+                inner.told_old.insert(disk);
+                self.tell_stranger(device.dev(), why.text());
+                continue;
+            }
             let returned = inner
                 .note_places(disk)
                 .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));

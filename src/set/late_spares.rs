@@ -61,10 +61,7 @@ impl Inner {
                 "it was used apart from the set: add it by force"
             ));
         };
-        let theirs = joint
-            .set()
-            .disk_by_key(dev.0)
-            .and_then(|index| joint.set().disk(index));
+        let theirs = joint.set().present_disk(dev.0);
         let is_one = theirs.is_some_and(|disk| match disk.state {
             DiskState::Online => is_spare(disk.role),
             // The set went on without it, and forgot it. Where a set knows all disks that it lost, this one was taken out.
@@ -77,14 +74,7 @@ impl Inner {
                 "it calls itself a spare, and its set has it as none"
             ));
         };
-        // Metadata at a disk's end outlives what comes after it.
-        let own = Some(set.format);
-        if let Some(what) = probe::signature_besides(claimed, own, self.io.as_mut())? {
-            return Err(reason!(
-                EEXIST,
-                "it is a spare, and holds {what}: add it by hand"
-            ));
-        }
+        self.check_holds_nothing(set, claimed)?;
         let event = Event::DiskAdded(DiskOffer {
             facts: probe::facts(claimed),
             role,
@@ -94,12 +84,21 @@ impl Inner {
         Ok(())
     }
 
+    /// Refuses a spare whose start says that something else is on it: metadata at a disk's end outlives what comes after it.
+    #[inline(never)]
+    pub(super) fn check_holds_nothing(&mut self, set: &ManagedSet, spare: &BlockDevice) -> Checked {
+        match probe::signature_besides(spare, Some(set.format), self.io.as_mut())? {
+            Some(what) => Err(reason!(
+                EEXIST,
+                "it is a spare, and holds {what}: add it by hand"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Whether a person took a disk out of the set, while it is active, that is called as the disk `dev` calls itself.
     fn was_taken_out(&self, dev: Dev, alone: &Set) -> bool {
-        let label = alone
-            .disk_by_key(dev.0)
-            .and_then(|index| alone.disk(index))
-            .map(|disk| disk.label);
+        let label = alone.present_disk(dev.0).map(|disk| disk.label);
         let mut ours = self.model().into_iter().flat_map(|set| set.disks.iter());
         ours.any(|disk| disk.state == DiskState::Removed && Some(disk.label) == label)
     }

@@ -381,8 +381,8 @@ impl ManagedSet {
             inner.active = false;
             inner.returned = Returned::new();
             inner.told_gone = DiskMask::EMPTY;
-            inner.seen_gone = DiskMask::EMPTY;
-            inner.found_old = DiskMask::EMPTY;
+            inner.had_good = DiskMask::EMPTY;
+            inner.told_old = DiskMask::EMPTY;
             inner.early = KVec::new();
             inner.read_images(self.format, &self.id);
             core::mem::replace(&mut inner.devices, KVec::new())
@@ -464,7 +464,6 @@ impl Inner {
             // A disk that the freshest metadata does not know is not ours to keep.
             if let Some(index) = index {
                 self.put_device(index, device.clone())?;
-                self.note_found(index);
             }
         }
         Ok(())

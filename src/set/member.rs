@@ -316,7 +316,7 @@ impl ManagedSet {
             None => inner.reinstate_claimed(&self.shared, index)?,
         }
         inner.returned.insert(index);
-        inner.note_found(index);
+        inner.note_good(index);
         Ok(Some((index, lone)))
     }
 
@@ -485,8 +485,7 @@ impl ManagedSet {
         }
         inner.record(&self.shared, &Event::DiskRemoved(index))?;
         inner.returned.forget(index);
-        inner.seen_gone.remove(index);
-        inner.found_old.remove(index);
+        inner.had_good.remove(index);
         let device = inner
             .devices
             .get_mut(usize::from(index))

@@ -406,14 +406,10 @@ impl Inner {
     #[inline(never)]
     pub fn record_gone(&mut self, shared: &Shared, disk: DiskIndex, dev: Dev) {
         self.returned.remove(disk);
-        let state = self
+        let counts = self
             .model()
             .and_then(|set| set.disk(disk))
-            .map(|disk| disk.state);
-        if !self.found_old.contains(disk) {
-            self.seen_gone.insert(disk);
-        }
-        let counts = state.is_some_and(|state| state != DiskState::Missing);
+            .is_some_and(|disk| disk.state != DiskState::Missing);
         if !counts || self.told_gone.contains(disk) {
             return;
         }

@@ -157,10 +157,11 @@ pub struct Inner {
     pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
-    /// Disks that the set had, and that went away while it was active: but for those of `found_old`.
-    pub seen_gone: DiskMask,
-    /// Disks that were old, or had failed, when the set found them, and that nobody has added since.
-    pub found_old: DiskMask,
+    /// Disks that were up to date when they got their places, or were added since: those of them that are not here went away
+    /// while the set was active.
+    pub had_good: DiskMask,
+    /// Disks that are here and left alone, as they are old: people know.
+    pub told_old: DiskMask,
     /// For the metadata.
     pub io: Pin<KBox<SyncIo>>,
 }
@@ -184,8 +185,8 @@ impl Inner {
             tried: false,
             returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
-            seen_gone: DiskMask::EMPTY,
-            found_old: DiskMask::EMPTY,
+            had_good: DiskMask::EMPTY,
+            told_old: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })
     }
@@ -259,6 +260,7 @@ impl Inner {
         if let Some(place) = self.devices.get_mut(usize::from(index)) {
             *place = Some(device);
         }
+        self.note_good(index);
         Ok(())
     }
 

@@ -139,7 +139,10 @@ impl ManagedSet {
             }
             _ => false,
         };
-        let waiting = inner.task_waiting(volume, self.keeper_is_busy());
+        let waiting = match op {
+            TaskOp::Pause => inner.task_waiting(volume, self.keeper_is_busy()),
+            _ => None,
+        };
         let Some(running) = inner.running_mut(volume) else {
             return Err(reason!(ENODEV, "the volume is not started"));
         };

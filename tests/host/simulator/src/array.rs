@@ -13,6 +13,7 @@ use emd_core::personalities::loss::Loss;
 use emd_core::personalities::rebuild::{Late, Marks, Trust};
 use emd_core::personalities::regions::Regions;
 use emd_core::personalities::{for_level, Health, Kind, Mask};
+use emd_core::uapi::TaskKind;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -65,8 +66,8 @@ pub struct Array {
     pub unsynced_from: u64,
     /// Members that were rebuilt while a sync was due.
     pub followers: Mask,
-    /// A person holds its task, or the one that waits to begin.
-    pub is_held: bool,
+    /// The kind of the task that a person holds: at work, or due.
+    pub held: Option<TaskKind>,
     /// Tasks are to leave the members to users, mostly.
     pub is_limited: bool,
     /// The next resync goes over everything, also where regions are clean.

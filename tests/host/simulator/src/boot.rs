@@ -310,7 +310,7 @@ impl Sim {
             withheld: Mask::EMPTY,
             unsynced_from: unsynced,
             followers: Mask::EMPTY,
-            is_held: false,
+            held: None,
             is_limited: false,
             resync_all: false,
             task_active: false,

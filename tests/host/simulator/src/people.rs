@@ -31,7 +31,7 @@ impl Sim {
         if is_busy || is_asked || !may_be {
             return self.tell(|_| "   that is refused".into());
         }
-        self.arr().is_held = false;
+        self.arr().held = None;
         match kind {
             TaskKind::Check => self.ask_check(false),
             TaskKind::Repair => self.ask_check(true),
@@ -44,14 +44,17 @@ impl Sim {
     /// `TaskOp::Pause` and `TaskOp::Resume`. One that is due may be held before it begins.
     fn hold_task(&mut self, is_held: bool) {
         let has_room = !self.arr().broken && self.arr().finished_task.is_none();
-        let is_due = self.worker.check.is_some() || self.has_task_due();
+        let due = self.task_due().filter(|_| has_room);
         let array = self.arr();
-        match &mut array.task {
-            Some(task) => task.is_held = is_held,
-            None if is_held && !(has_room && is_due) => return,
-            None => {}
-        }
-        array.is_held = is_held;
+        let kind = match &mut array.task {
+            Some(task) => {
+                task.is_held = is_held;
+                Some(task.kind)
+            }
+            None if is_held && due.is_none() => return,
+            None => due,
+        };
+        array.held = kind.filter(|_| is_held);
     }
 
     /// At last people let everything go on. False when nothing was held.
@@ -62,7 +65,7 @@ impl Sim {
         // Who cancels what waits for a held task does not let that one go.
         let task = array.task.as_mut();
         let was_held = task.is_some_and(|task| std::mem::take(&mut task.is_held));
-        std::mem::take(&mut array.is_held) || was_held
+        array.held.take().is_some() || was_held
     }
 
     /// `TaskOp::Cancel`. What redundancy needs is not cancelled.
@@ -72,12 +75,23 @@ impl Sim {
         match task.filter(|task| task.kind.is_scrub() || any) {
             Some(task) => {
                 (task.cancelled, task.let_go, task.is_held) = (true, true, false);
-                self.arr().is_held = false;
+                let kind = task.kind;
+                self.let_go_of(kind);
             }
             // One that waits, perhaps for what is at work.
-            None if self.worker.check.take().is_some() => self.arr().is_held = false,
-            None => {}
+            None => {
+                if let Some(kind) = self.asked() {
+                    self.worker.check = None;
+                    self.let_go_of(kind);
+                }
+            }
         }
+    }
+
+    /// A task of this kind is not held any more.
+    fn let_go_of(&mut self, kind: TaskKind) {
+        let array = self.arr();
+        array.held = array.held.filter(|&held| held != kind);
     }
 
     /// What is to be recorded of a check or repair that has not ended (`Inner::note_scrub`); `None` when that is so.

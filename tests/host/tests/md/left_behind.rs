@@ -3,37 +3,19 @@
 //! What others left in superblocks: roles as older kernels fill them, spares that missed a change of the array, recoveries
 //! that go by the bitmap, data where a superblock is.
 
-use crate::md_common::{apply, blanks, change, create, facts, open, open_keyed, Of, ALL};
+use crate::md_common::{apply, blanks, change, facts, made_of, open, open_keyed, Of, ALL};
 use emd_core::metadata::md::layout::{feature, role, v0, v1};
 use emd_core::metadata::md::{Md, MdSet, Version, MD_10, MD_11, MD_12};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{
-    DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
-};
+use emd_core::model::{DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole};
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::{load, Disk};
-use host_tests::shell::{carry_out, context, spec, writes};
+use host_tests::shell::{carry_out, context, writes};
 use kernel::prelude::*;
 
 /// An array of `members` in sync on the first of `count` disks; the others are blank.
 fn made(format: &'static Md, level: Level, members: u16, count: usize) -> (KBox<MdSet>, Vec<Disk>) {
     made_of(format, level, members, blanks(count, 40, 512))
-}
-
-fn made_of(
-    format: &'static Md,
-    level: Level,
-    members: u16,
-    mut disks: Vec<Disk>,
-) -> (KBox<MdSet>, Vec<Disk>) {
-    let mut set = create(format, &disks[..usize::from(members)], "");
-    let slots: Vec<Option<u16>> = (0..members).map(Some).collect();
-    let made = Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("", level, &slots)
-    });
-    apply(&mut set, &mut disks, &made, 1).unwrap();
-    (set, disks)
 }
 
 /// The event that a disk is added.

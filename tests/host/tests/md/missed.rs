@@ -2,30 +2,27 @@
 
 //! Disks that did not take an update, or only a part of it: because an error came in between, or a cut.
 
-use crate::md_common::{apply, blanks, create, facts, open_keyed, Of, ALL};
+use crate::md_common::{apply, blanks, facts, made_of, open_keyed, Of, ALL};
 use emd_core::metadata::md::head::checksum_0;
 use emd_core::metadata::md::layout::v0;
 use emd_core::metadata::md::{Md, MdSet, MD_090};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    BadRange, Consistency, DiskOffer, DiskState, Event, Level, MemberState, SpareRole, VolumeSpec,
+    BadRange, Consistency, DiskOffer, DiskState, Event, Level, MemberState, SpareRole,
 };
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::Disk;
-use host_tests::shell::{carry_out, context, spec, writes};
+use host_tests::shell::{carry_out, context, writes};
 use kernel::prelude::*;
 
 /// An array on as many disks as it has members, in sync.
 fn made(format: &'static Md, level: Level, members: u16) -> (KBox<MdSet>, Vec<Disk>) {
-    let mut disks = blanks(usize::from(members), 40, 512);
-    let mut set = create(format, &disks, "");
-    let slots: Vec<Option<u16>> = (0..members).map(Some).collect();
-    let made = Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("", level, &slots)
-    });
-    apply(&mut set, &mut disks, &made, 1).unwrap();
-    (set, disks)
+    made_of(
+        format,
+        level,
+        members,
+        blanks(usize::from(members), 40, 512),
+    )
 }
 
 /// A member of an array that cannot do without it does not take that another one is lost: nothing of it, or

@@ -3,26 +3,20 @@
 //! A member that an array cannot do without takes data and no metadata, for as long as it likes. It is not further behind the
 //! others than the one event that everyone allows, so it counts at the next start; and the one that was lost never does.
 
-use crate::md_common::{apply, blanks, create, facts, open, open_keyed, thin, version_of, Of, ALL};
+use crate::md_common::{
+    apply, blanks, facts, made_of, open, open_keyed, thin, version_of, Of, ALL,
+};
 use emd_core::metadata::md::{Md, MdSet};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, DiskOffer, Event, Level, MemberState, SpareRole, VolumeSpec};
+use emd_core::model::{BadRange, DiskOffer, Event, Level, MemberState, SpareRole};
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::{load, Disk};
-use host_tests::shell::{carry_out, context, spec, writes, Write};
+use host_tests::shell::{carry_out, context, writes, Write};
 use kernel::prelude::*;
 
 /// An array of RAID 5 on three disks, in sync.
 fn made(format: &'static Md) -> (KBox<MdSet>, Vec<Disk>) {
-    let mut disks = blanks(3, 40, 512);
-    let mut set = create(format, &disks, "");
-    let slots = [0, 1, 2].map(Some);
-    let made = Event::VolumeCreated(VolumeSpec {
-        assume_clean: true,
-        ..spec("", Level::Raid5, &slots)
-    });
-    apply(&mut set, &mut disks, &made, 1).unwrap();
-    (set, disks)
+    made_of(format, Level::Raid5, 3, blanks(3, 40, 512))
 }
 
 /// The same without its second member, whose loss all others have.

@@ -96,8 +96,10 @@ impl Sim {
             }
             Action::TakeFinished => {
                 // Who holds a task holds that one, and not what comes after it.
-                self.arr().is_held = false;
                 let end = self.arr().finished_task.take();
+                let held = self.arr().held;
+                self.arr().held =
+                    held.filter(|&kind| end.as_ref().is_none_or(|end| end.kind != kind));
                 if let Some(end) = end.filter(|end| !end.completed) {
                     let is_sync = matches!(end.kind, TaskKind::Initialise | TaskKind::Resync);
                     if is_sync && self.arr().needs_resync {

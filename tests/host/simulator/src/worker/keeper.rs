@@ -137,9 +137,6 @@ impl Sim {
         if array.finished_task.is_some() || array.broken || !self.is_redundant() {
             return None;
         }
-        if array.is_held {
-            return None;
-        }
         if self.worker.griefs >= GRIEFS_MAX {
             return None;
         }
@@ -157,14 +154,12 @@ impl Sim {
                     return Some((steps, Action::Nothing));
                 }
                 let asked = self.worker.check.filter(|_| self.can_compare())?;
-                let kind = if asked.repairs {
-                    TaskKind::Repair
-                } else {
-                    TaskKind::Check
-                };
-                (kind, Pass::sync(asked.done_sectors))
+                (self.asked()?, Pass::sync(asked.done_sectors))
             }
         };
+        if array.held == Some(kind) {
+            return None;
+        }
         let mut steps = Vec::new();
         if self.is_copied() && !self.has(Mistake::TaskWithoutDrain) {
             steps.push(Step::Drain);
@@ -173,11 +168,22 @@ impl Sim {
         Some((steps, Action::Nothing))
     }
 
-    /// `Inner::has_task_waiting`, of what nobody asked for.
-    pub(crate) fn has_task_due(&self) -> bool {
-        self.task_needed().is_some()
-            || self.spare_activity().is_some()
-            || self.attach_activity().is_some()
+    /// `Inner::task_waiting`.
+    pub(crate) fn task_due(&self) -> Option<TaskKind> {
+        let awaits_rebuild = || self.spare_activity().is_some() || self.attach_activity().is_some();
+        match self.task_needed() {
+            Some((kind, _)) => Some(kind),
+            None if awaits_rebuild() => Some(TaskKind::Rebuild),
+            None => self.asked(),
+        }
+    }
+
+    /// The check or repair that people asked for and that waits.
+    pub(crate) fn asked(&self) -> Option<TaskKind> {
+        self.worker.check.map(|asked| match asked.repairs {
+            true => TaskKind::Repair,
+            false => TaskKind::Check,
+        })
     }
 
     pub(crate) fn can_compare(&self) -> bool {

@@ -9,7 +9,8 @@ use emd_core::metadata::md::head::{checksum_0, checksum_1};
 use emd_core::metadata::md::{Md, MdSet, Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{
-    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, MemberState, Set,
+    Access, Checked, Consistency, DiskFacts, DiskIndex, DiskState, Event, Level, MemberState, Set,
+    VolumeSpec,
 };
 pub use host_tests::crash::Random;
 use host_tests::crash::{split_scrubs, Cut};
@@ -196,6 +197,23 @@ pub fn create(format: &'static Md, disks: &[Disk], name: &str) -> KBox<MdSet> {
     let set = emd_core::metadata::md::create::create(format.0, &facts, name, &context(0)).unwrap();
     assert!(set.plan().is_empty());
     set
+}
+
+/// An array of `members` in sync on the first of the disks.
+pub fn made_of(
+    format: &'static Md,
+    level: Level,
+    members: u16,
+    mut disks: Vec<Disk>,
+) -> (KBox<MdSet>, Vec<Disk>) {
+    let mut set = create(format, &disks[..usize::from(members)], "");
+    let slots: Vec<Option<DiskIndex>> = (0..members).map(Some).collect();
+    let made = Event::VolumeCreated(VolumeSpec {
+        assume_clean: true,
+        ..shell::spec("", level, &slots)
+    });
+    apply(&mut set, &mut disks, &made, 1).unwrap();
+    (set, disks)
 }
 
 /// The model as text: what must be the same after reassembly.
