@@ -15,7 +15,7 @@
 //!   before, or (`New` of a write's own slots) by itself;
 //! * `New` of a member is worked out at most once (and added to, [`Compute::Add`]), and after that only
 //!   logged, written or compared; so `Old` of P and Q may become `New` in place when a [`Compute::Parity`] or [`Compute::Syndromes`] names
-//!   them in `old`: nothing asks for that `Old` again;
+//!   them in `old`: nothing asks for that `Old` again, nor, after a [`Compute::Syndromes`], for that of a member in both its `old` and `new`;
 //! * members are read at most once, and written in one step, the last before `Done`.
 //!
 //! The exponents of Q are not in the vocabulary: they are the executor's to know, from

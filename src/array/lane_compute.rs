@@ -250,28 +250,25 @@ fn syndromes(
     let mut p_dest = p.and_then(|p| take_dest(body, p, in_place, len_bytes));
     let parity = Mask::single(q).union(Mask::option(p));
     let olds = olds.minus(parity);
-    let width = exponents.width;
-    let mut add = |body: &Body, start, olds: Mask, news: Mask| {
-        let data = |exponent| {
-            let slot = exponents.slot(exponent)?;
-            if news.contains(slot) {
-                new(body, slot)
-            } else if olds.contains(slot) {
-                old(body, slot)
-            } else {
-                None
-            }
-        };
-        let p = p_dest.as_mut().map(|(pages, _)| pages);
-        syndrome::add(width, data, start, p, &mut q_dest, spare, len_bytes);
-    };
-    if olds.intersect(news).is_empty() {
-        add(body, start, olds, news);
-    } else {
-        // Of these the old contents go out and the new ones come in.
-        add(body, start, olds, Mask::EMPTY);
-        add(body, Start::Destination, Mask::EMPTY, news);
+    // Of those in both, the old contents go out and the new ones come in: what is between them is added, once. Nothing
+    // asks for their `Old` again.
+    for slot in olds.intersect(news).iter() {
+        into_old(body, slot, |body, dest| {
+            let new = Mask::single(slot);
+            xor(body, dest, Start::Destination, Mask::EMPTY, new, len_bytes);
+        });
     }
+    let data = |exponent| {
+        let slot = exponents.slot(exponent)?;
+        if olds.contains(slot) {
+            old(body, slot)
+        } else {
+            new(body, slot).filter(|_| news.contains(slot))
+        }
+    };
+    let p_pages = p_dest.as_mut().map(|(pages, _)| pages);
+    let width = exponents.width;
+    syndrome::add(width, data, start, p_pages, &mut q_dest, spare, len_bytes);
     put_new(body, q, q_dest);
     if let (Some(p), Some((dest, _))) = (p, p_dest) {
         put_new(body, p, dest);

@@ -109,6 +109,16 @@ pub fn add<'a>(
     let stride = stride(width, data, len_bytes);
     let width = stride.width;
     let count = disks(width);
+    // Nothing is added of those before the first that is there, and of those after the last.
+    let mut there = (0u16..)
+        .take(width)
+        .filter(|&exponent| (stride.data)(exponent).is_some());
+    let first = there.next();
+    let (first, last) = match (first, there.last().or(first)) {
+        (Some(first), Some(last)) => (c_int::from(first), c_int::from(last)),
+        _ if start == Start::Destination => return,
+        _ => (0, count - 3),
+    };
     // SAFETY: No requirements.
     let in_place = start == Start::Zero || unsafe { raw::raid6_can_xor_syndrome() };
     stride.each(spare, |pointers, done, bytes| {
@@ -126,10 +136,10 @@ pub fn add<'a>(
         }
         // SAFETY: `count` pointers are set, each to `bytes` bytes within a live buffer (lengths were
         // checked), 64-byte aligned; those of P and Q are exclusively borrowed (or spare) and apart
-        // from the data. Task context by this function's contract.
+        // from the data. `0 <= first <= last <= count - 3`. Task context by this function's contract.
         unsafe {
             if start == Start::Destination && in_place {
-                raw::raid6_xor_syndrome(count, 0, count - 3, bytes, pointers.as_mut_ptr());
+                raw::raid6_xor_syndrome(count, first, last, bytes, pointers.as_mut_ptr());
             } else {
                 raw::raid6_gen_syndrome(count, bytes, pointers.as_mut_ptr());
             }

@@ -33,12 +33,16 @@ less_memory() {
   echo $((($(of_memory MemFree) - LEFT) / 2)) >/proc/sys/vm/nr_hugepages
 }
 
-# swapped in|out: pages since the boot, in REPLY.
+# swapped in|out: pages since the boot, in REPLY. The file is read at one go: who seeks in it for each line misses lines when numbers before them get
+# longer meanwhile.
 swapped() {
-  local word value
-  while read -r word value; do
-    [[ $word != "pswp$1" ]] || REPLY=$value
-  done </proc/vmstat
+  local lines line
+  mapfile -t lines </proc/vmstat
+  REPLY=
+  for line in "${lines[@]}"; do
+    [[ $line != "pswp$1 "* ]] || REPLY=${line#* }
+  done
+  [[ $REPLY ]]
 }
 
 # swaps_on IN OUT: as many pages have gone each way.

@@ -15,7 +15,7 @@ KIB_OF_WRITES=$((40 << 10)) # that they may take. See below
 
 # used: KiB that are neither free nor in use by programs or for files; what waits at processors to be given out again counts as free. In REPLY; SLAB is the part of slabs that is not reclaimed.
 used() {
-  local word value rest free=0 total=0 other=0 pages=0
+  local word value rest lines free=0 total=0 other=0 pages=0
   echo 3 >/proc/sys/vm/drop_caches
   while read -r word value rest; do
     case $word in
@@ -25,9 +25,11 @@ used() {
       SUnreclaim:) SLAB=$value ;;
     esac
   done </proc/meminfo
-  while read -r word value rest; do
-    [[ $word != count: ]] || pages=$((pages + value))
-  done </proc/zoneinfo
+  # At one go: who seeks in it for each line misses some when numbers before them get longer meanwhile.
+  mapfile -t lines </proc/zoneinfo
+  for rest in "${lines[@]}"; do
+    [[ ! $rest =~ ^\ *count:\ *([0-9]+) ]] || pages=$((pages + BASH_REMATCH[1]))
+  done
   REPLY=$((total - free - other - pages * 4))
 }
 

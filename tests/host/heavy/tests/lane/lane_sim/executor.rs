@@ -240,6 +240,10 @@ impl Lab {
                 }
                 let both: Vec<Slot> = Iterator::chain(p.into_iter(), [q]).collect();
                 self.sums(&both, old, new, buffers, &compute)?;
+                for m in old.intersect(new) {
+                    // An executor may make the difference of it.
+                    buffers.old[usize::from(m)] = None;
+                }
             }
             Compute::Reconstruct { slot, old } => {
                 ensure!(!old.contains(slot), "{compute:?} from itself");
