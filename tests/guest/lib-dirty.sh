@@ -27,6 +27,17 @@ declare -A STAT_OF WRITES_OF
 # EMD's metadata of md has bitmaps on members over 100 GiB only: these are plugged in for who needs them.
 LARGE=(disk19 disk20)
 
+# three_boots_each COUNT: of the first rounds. (A boot is found by the name of its function.)
+three_boots_each() {
+  local round
+  for ((round = 0; round < $1; round++)); do
+    eval "
+      boot_$((3 * round + 1))() { emd_leaves_dirt $round; }
+      boot_$((3 * round + 2))() { md_resyncs_and_leaves_dirt $round; }
+      boot_$((3 * round + 3))() { emd_resyncs_what_it_must $round; }"
+  done
+}
+
 emd_leaves_dirt() { # ROUND
   local device
   begins "$1"

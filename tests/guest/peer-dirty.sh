@@ -103,11 +103,5 @@ ROUNDS=(
    mv 1.2 mdadm 13 4 6 rebuilding"
 )
 
-# Three boots of each. (A boot is found by the name of its function.)
 if whole; then last=${#ROUNDS[@]}; else last=1; fi
-for ((round = 0; round < last; round++)); do
-  eval "
-    boot_$((3 * round + 1))() { emd_leaves_dirt $round; }
-    boot_$((3 * round + 2))() { md_resyncs_and_leaves_dirt $round; }
-    boot_$((3 * round + 3))() { emd_resyncs_what_it_must $round; }"
-done
+three_boots_each "$last"
