@@ -341,6 +341,32 @@ pub(crate) fn never_lost() -> Reason {
     )
 }
 
+/// Refuses a volume that is to have a log of regions (`wanted`, [`crate::model::VolumeSpec::regions`]), where neither level nor
+/// format can: `EOPNOTSUPP`. `name` is the format's, for people. That a format can does not say that each set of it can.
+pub fn check_region_log(
+    name: &str,
+    capabilities: &Capabilities,
+    level: Level,
+    wanted: Option<bool>,
+) -> Checked {
+    if wanted != Some(true) {
+        return Ok(());
+    }
+    if !level.is_redundant() {
+        return Err(reason!(
+            EOPNOTSUPP,
+            "no log of regions for {level}: it has no redundancy that would be resynced"
+        ));
+    }
+    if !capabilities.region_log {
+        return Err(reason!(
+            EOPNOTSUPP,
+            "{name} has no place for a log of the regions that are being written"
+        ));
+    }
+    Ok(())
+}
+
 /// [`MetadataSet::largest_volume`] of a format whose `draft` checks a specification and gives the size, in sectors, that
 /// it comes to: with 0 asked for, the largest.
 pub(crate) fn largest_of(

@@ -7,6 +7,7 @@ use super::disks::spare_line;
 use super::layout::*;
 pub use super::read_volumes::capacity_sectors;
 use super::set::{AsrSet, Form, Touched, VolumeMeta};
+use crate::metadata::check_region_log;
 use crate::model::{
     Access, Checked, Consistency, Context, CrashPolicy, DiskIndex, Identity, Layout, Level, Member,
     MemberState, Shape, Text, Volume, VolumeIndex, VolumeSpec,
@@ -40,6 +41,7 @@ impl AsrSet {
     fn draft(&self, spec: &VolumeSpec<'_>) -> Checked<Draft> {
         self.check_name(spec.name.as_str(), None)?;
         let mut draft = draft_level(spec)?;
+        check_region_log("ASR", &super::CAPABILITIES, spec.level, spec.regions)?;
         self.check_company(spec.level)?;
         self.check_spec_disks(spec)?;
         let unit = u64::from(draft.strip);

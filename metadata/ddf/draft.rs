@@ -10,6 +10,7 @@ use super::model::{
 use super::set::DdfSet;
 use super::space::ALIGN_SECTORS;
 use super::volumes::new_member;
+use crate::metadata::check_region_log;
 use crate::model::{
     Checked, Layout as Placement, Level, Member, Rotation, Shape, VolumeSpec, MEMBERS_MAX,
 };
@@ -56,6 +57,7 @@ impl DdfSet {
         let mut draft = self.draft_level(spec)?;
         self.draft_chunk(spec, &mut draft)?;
         self.check_spec_disks(spec, &draft)?;
+        self.check_regions(spec)?;
         let unit = match u64::from(draft.shape.chunk_sectors) {
             0 => ALIGN_SECTORS,
             chunk => chunk,
@@ -92,6 +94,24 @@ impl DdfSet {
         }
         draft.shape = shape;
         Ok(draft)
+    }
+
+    /// Sets that have EMD's own records keep regions of each volume with redundancy, others of none.
+    #[inline(never)]
+    fn check_regions(&self, spec: &VolumeSpec<'_>) -> Checked {
+        check_region_log("DDF", &super::CAPABILITIES, spec.level, spec.regions)?;
+        let keeps = self.log.is_some() && self.free_log_slot().is_some();
+        match spec.regions {
+            Some(true) if !keeps => Err(reason!(
+                EOPNOTSUPP,
+                "there is no place for a log of regions: its disks were laid out by somebody else, or other volumes have it all"
+            )),
+            Some(false) if keeps && spec.level.is_redundant() => Err(reason!(
+                EOPNOTSUPP,
+                "DDF volumes of such a set always have a log of regions"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Level, layout, members, spans.

@@ -162,7 +162,7 @@ impl DdfSet {
     }
 
     /// A slot of the records that no volume has.
-    fn free_log_slot(&self) -> Option<u16> {
+    pub(super) fn free_log_slot(&self) -> Option<u16> {
         let slots = self.log.as_ref()?.plan.slots;
         (0..slots).find(|&slot| {
             !self

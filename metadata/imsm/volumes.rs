@@ -6,6 +6,7 @@ use super::layout::*;
 use super::model::{data_members, place_of, MIB_SECTORS, MIRROR_STRIP_SECTORS};
 use super::probe;
 use super::set::ImsmSet;
+use crate::metadata::check_region_log;
 use crate::model::{
     Checked, Context, DiskIndex, Layout as Placement, Level, Shape, Text, VolumeIndex, VolumeSpec,
 };
@@ -53,6 +54,8 @@ impl ImsmSet {
         }
         self.check_name(spec.name.as_str(), None)?;
         let mut shape = self.draft_shape(spec)?;
+        let own = &super::CAPABILITIES;
+        check_region_log("Intel metadata", own, spec.level, spec.regions)?;
         self.check_spec_disks(spec)?;
         let (start_sectors, free) = self.free_stretch(spec);
         let data = data_members(&shape);

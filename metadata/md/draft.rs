@@ -7,6 +7,7 @@ use super::create::check_name;
 use super::layout::*;
 use super::set::MdSet;
 use super::words;
+use crate::metadata::check_region_log;
 use crate::model::{Checked, DiskFacts, DiskState, Layout, Level, Shape, VolumeSpec};
 use crate::reason;
 use kernel::prelude::*;
@@ -44,8 +45,11 @@ pub(super) struct NewBitmap {
 /// Members of redundant arrays that are longer than this get a bitmap: 100 GiB.
 const BITMAP_FROM_SECTORS: u64 = 100 << 21;
 
-/// Regions of a new bitmap, unless it needs larger ones to fit: 64 MiB.
+/// Regions of a new bitmap, unless it needs larger ones to fit: 64 MiB. What is shorter than [`REGIONS_USUAL`] of them has that
+/// many smaller ones, down to 4 MiB.
 const REGION_SECTORS: u64 = 1 << 17;
+const REGION_SECTORS_MIN: u64 = 1 << 13;
+const REGIONS_USUAL: u64 = 1024;
 
 /// Room for a bitmap on a disk, as mdadm chooses it.
 pub(super) fn bitmap_room(size_sectors: u64) -> u64 {
@@ -174,10 +178,7 @@ impl MdSet {
             // md has no size but that which follows: whole rows.
             draft.size_sectors = words::capacity_sectors(&draft.shape);
         }
-        draft.bitmap = match spec.log {
-            true => None,
-            false => self.draft_bitmap(&draft.shape, draft.size_sectors, smallest.0),
-        };
+        draft.bitmap = self.draft_bitmap(spec, &draft, smallest.0)?;
         Ok(draft)
     }
 
@@ -266,17 +267,37 @@ impl MdSet {
         })
     }
 
-    /// The bitmap that an array gets by itself, as with mdadm: when a resync of it takes long.
-    fn draft_bitmap(&self, shape: &Shape, size_sectors: u64, smallest: u64) -> Option<NewBitmap> {
-        if !shape.level.is_redundant() || shape.member_sectors <= BITMAP_FROM_SECTORS {
-            return None;
+    /// The bitmap that is asked for, or that an array gets by itself, as with mdadm: when a resync of it takes long.
+    #[inline(never)]
+    fn draft_bitmap(
+        &self,
+        spec: &VolumeSpec<'_>,
+        draft: &Draft,
+        smallest: u64,
+    ) -> Checked<Option<NewBitmap>> {
+        let shape = &draft.shape;
+        let own = super::capabilities(self.version);
+        check_region_log("md", own, shape.level, spec.regions)?;
+        let is_asked_for = spec.regions == Some(true);
+        if is_asked_for && spec.log {
+            return Err(reason!(
+                EOPNOTSUPP,
+                "md has no bitmap beside a partial parity log: it is the one or the other"
+            ));
+        }
+        let is_usual =
+            shape.level.is_redundant() && shape.member_sectors > BITMAP_FROM_SECTORS && !spec.log;
+        if !spec.regions.unwrap_or(is_usual) {
+            return Ok(None);
         }
         let room = match self.version {
             Version::V090 => v0::BITMAP_SECTORS,
             _ => bitmap_room(smallest),
         };
-        let sync_sectors = shape.sync_sectors(size_sectors);
-        let mut region_sectors = REGION_SECTORS;
+        let sync_sectors = shape.sync_sectors(draft.size_sectors);
+        let mut region_sectors = (sync_sectors / REGIONS_USUAL)
+            .next_power_of_two()
+            .clamp(REGION_SECTORS_MIN, REGION_SECTORS);
         // Regions of 1 GiB are enough for what can be.
         while region_sectors < 1 << 21 {
             if let Ok(regions) = bitmap::regions(region_sectors, sync_sectors) {
@@ -286,19 +307,26 @@ impl MdSet {
             }
             region_sectors <<= 1;
         }
-        let regions = bitmap::regions(region_sectors, sync_sectors).ok()?;
-        if u64::from(bitmap::sectors(regions, 8)) > room {
-            return None;
-        }
+        let regions = bitmap::regions(region_sectors, sync_sectors).ok();
+        let fits = |&regions: &u32| u64::from(bitmap::sectors(regions, 8)) <= room;
+        let Some(regions) = regions.filter(fits) else {
+            return match is_asked_for {
+                true => Err(reason!(
+                    ENOSPC,
+                    "the {room} sectors for a bitmap on the smallest disk are too few"
+                )),
+                false => Ok(None),
+            };
+        };
         let offset = match self.version {
             Version::V10 => (room as i32 + LOG_SECTORS as i32).wrapping_neg(),
             _ => 8,
         };
-        Some(NewBitmap {
+        Ok(Some(NewBitmap {
             offset,
             region_sectors,
             regions,
-        })
+        }))
     }
 
     /// Members must be different, working disks; what is not named becomes a spare.

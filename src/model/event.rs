@@ -56,6 +56,10 @@ pub struct VolumeSpec<'a> {
     /// It is to have the policy [`CrashPolicy::Log`]: formats that have to set room aside for that log do, or refuse. It has
     /// the policy when [`Event::CrashPolicySet`] says so, if not at once.
     pub log: bool,
+    /// Whether it is to have a log of the regions that are being written ([`RegionLog`](super::RegionLog)): formats that cannot,
+    /// or cannot leave it out, refuse with `EOPNOTSUPP`, and with `ENOSPC` where there is no room for it. `None` takes what is
+    /// usual in the format.
+    pub regions: Option<bool>,
 }
 
 /// Something that happened, or that is wanted, and has to be recorded.

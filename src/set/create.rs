@@ -10,7 +10,7 @@ use super::probe;
 use super::record::context;
 use super::start::Policy;
 use crate::block::bdev::Dev;
-use crate::metadata::{registry, Format, LevelCapability, MetadataSet};
+use crate::metadata::{check_region_log, registry, Format, LevelCapability, MetadataSet};
 use crate::model::{
     Checked, CrashPolicy, DiskFacts, DiskIndex, DiskRole, DiskState, Event, Level, Shape,
     SpareRole, VolumeIndex, VolumeSpec,
@@ -61,6 +61,7 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
             format.name()
         ));
     }
+    check_region_log(format.name(), capabilities, level, volume.regions)?;
     let spans = volume.spans.max(1);
     if spans > capabilities.spans_max || members % spans != 0 {
         return Err(reason!(
@@ -219,6 +220,7 @@ fn spec<'a>(volume: &CreateVolume, disks: &'a [Option<DiskIndex>]) -> VolumeSpec
         disks,
         assume_clean: volume.assume_clean,
         log: volume.log,
+        regions: volume.regions,
     }
 }
 

@@ -155,8 +155,8 @@ wire_struct! {
         /// `[in]` Spans of a two-level volume (RAID 50, 60), striped over them; 0 and 1 for none.
         /// `members_count` counts over all spans.
         pub spans: u32,
-        /// Must be 0.
-        pub reserved: u32,
+        /// `[in]` Whether it is recorded which regions are being written, `EMD_REGIONS_*`; 0 is what is usual.
+        pub regions: u32,
     }
 }
 

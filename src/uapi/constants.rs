@@ -19,7 +19,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition; `emd.h` says what came with which.
-    API_MINOR: u32 = 3;
+    API_MINOR: u32 = 4;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -70,6 +70,13 @@ wire_constants! {
     CREATE_LOG: u32 = 1 << 2;
     /// Create: members are filled with zeroes, by disks that do that by themselves, and need no resync.
     CREATE_ZERO: u32 = 1 << 3;
+
+    /// Create, regions: as is usual in the format.
+    REGIONS_USUAL: u32 = 0;
+    /// Create, regions: recorded, so that only what was being written is resynced after a crash.
+    REGIONS_YES: u32 = 1;
+    /// Create, regions: not recorded.
+    REGIONS_NO: u32 = 2;
 
     /// Delete: a volume that holds a known signature too.
     DELETE_FORCE: u32 = 1 << 0;

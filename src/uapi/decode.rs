@@ -234,8 +234,8 @@ fn create(bytes: &[u8], user: &mut dyn UserMemory) -> Checked<Request> {
 }
 
 fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
-    zero(arg.reserved.into(), "reserved")?;
     let name: Text<32> = text(&arg.volume_name, "volume_name")?;
+    let regions = regions(arg.regions)?;
     let assume_clean = arg.head.flags & CREATE_ASSUME_CLEAN != 0;
     let log = arg.head.flags & CREATE_LOG != 0;
     let zeroed = arg.head.flags & CREATE_ZERO != 0;
@@ -254,7 +254,8 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
             || arg.size_sectors != 0
             || assume_clean
             || zeroed
-            || log;
+            || log
+            || regions.is_some();
         if more {
             return Err(reason!(EINVAL, "a volume is described but has no level"));
         }
@@ -277,7 +278,21 @@ fn create_volume(arg: &CreateArg) -> Checked<Option<CreateVolume>> {
         assume_clean,
         zeroed,
         log,
+        regions,
     }))
+}
+
+/// Whether regions are to be recorded; `None` for what is usual.
+fn regions(code: u32) -> Checked<Option<bool>> {
+    match code {
+        REGIONS_USUAL => Ok(None),
+        REGIONS_YES => Ok(Some(true)),
+        REGIONS_NO => Ok(Some(false)),
+        code => Err(reason!(
+            EINVAL,
+            "regions {code} is none of {REGIONS_USUAL} (as is usual), {REGIONS_YES} (yes) and {REGIONS_NO} (no)"
+        )),
+    }
 }
 
 fn stop(bytes: &[u8]) -> Checked<Request> {

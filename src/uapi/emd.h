@@ -21,8 +21,9 @@
  *    EMD_MEMBER_INDEX;
  *    a scan of devices starts the sets of these devices only, one that is dry counts only what may be started;
  *    EMD_EVENT_READ_ONLY is told, EMD_EVENT_SET_FOUND has the number of volumes
+ * 4: regions of emd_create (was reserved), EMD_REGIONS_*
  */
-#define EMD_API_MINOR 3
+#define EMD_API_MINOR 4
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -55,6 +56,12 @@
 #define EMD_CREATE_LOG (1u << 2)
 /* Create: members are filled with zeroes, by disks that do that by themselves, and need no resync */
 #define EMD_CREATE_ZERO (1u << 3)
+
+/* Create, regions: as is usual in the format */
+#define EMD_REGIONS_USUAL 0
+/* Create, regions: recorded, so that only what was being written is resynced after a crash */
+#define EMD_REGIONS_YES 1
+#define EMD_REGIONS_NO 2 /* Create, regions: not recorded */
 
 #define EMD_DELETE_FORCE (1u << 0) /* Delete: a volume that holds a known signature too */
 
@@ -309,7 +316,8 @@ struct emd_create {
 	 * members_count counts over all spans
 	 */
 	__u32 spans;
-	__u32 reserved; /* Must be 0 */
+	/* [in] Whether it is recorded which regions are being written, EMD_REGIONS_*; 0 is what is usual */
+	__u32 regions;
 };
 
 /* Argument of EMD_IOC_STOP. */

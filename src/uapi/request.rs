@@ -151,6 +151,8 @@ pub struct CreateVolume {
     pub zeroed: bool,
     /// With a log that closes the write hole.
     pub log: bool,
+    /// With a log of the regions that are being written; `None` takes what is usual in the format.
+    pub regions: Option<bool>,
 }
 
 /// What was made.

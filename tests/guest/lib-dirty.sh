@@ -24,7 +24,7 @@ declare -A DISKS_OF LOST_DISK
 # What says of its device how many writes it has seen, and how many it had before.
 declare -A STAT_OF WRITES_OF
 
-# EMD's metadata of md has bitmaps on members over 100 GiB only: these are plugged in for who needs them.
+# What EMD makes of md's has a bitmap without being asked for it on members over 100 GiB only: these are plugged in for who needs them.
 LARGE=(disk19 disk20)
 
 # three_boots_each COUNT: of the first rounds. (A boot is found by the name of its function.)
@@ -175,8 +175,11 @@ emd_makes() {
   local where=(-e "$format") size=(--size "$((2 * (level == 6 ? count - 2 : level == 10 ? count / 2 : level == 1 ? 1 : count - 1)))M")
   own_set || where=(-e "md-$format")
   another && where=(--set "$(emdadm show --json | jq -r --arg disk "${MINE[0]}" '.sets[] | select(any(.disks[]; .device == $disk)).id')")
-  # Its bitmap is for members that are large.
-  [[ $kind != regions ]] || size=()
+  if [[ $kind == regions ]]; then
+    # The whole disks, so that there are several regions. Large members have them unasked.
+    size=(--regions yes)
+    ((first < ${LARGE[0]#disk})) || size=()
+  fi
   # 0.90 has no names.
   [[ $format == 0.90 ]] || where+=(-n "$name")
   # shellcheck disable=SC2046 # options

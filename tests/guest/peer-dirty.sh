@@ -16,7 +16,8 @@ ROUNDS=(
    iw imsm emd 3 3 5 written
    da ddf emd 11 2 1 lost
    mp 1.2 emd 13 3 5 lost
-   mr 1.2 mdadm 6 3 5 regions"
+   mr 1.2 mdadm 6 3 5 regions
+   mb 1.2 emd 16 3 5 regions"
   # Further ones on the same disks.
   "dw ddf mdadm 1 2 1 written
    dl ddf mdadm 1 2 1 left
@@ -40,11 +41,13 @@ ROUNDS=(
    il imsm mdadm 1 4 5 left
    mw 1.1 emd 9 2 1 written
    mv 1.0 emd 11 2 1 written
-   mr 1.1 mdadm 5 4 10 regions"
+   mr 1.1 mdadm 5 4 10 regions
+   mb 1.0 emd 13 3 5 regions"
   "dw ddf emd 1 4 10 written
    dl ddf emd 1 4 6 left
    mw 1.2 emd 8 3 5 written
-   mr 1.2 mdadm 5 3 4 regions"
+   mr 1.2 mdadm 5 3 4 regions
+   mb 0.90 emd 11 4 10 regions"
   # What is written and has all its members, in each level.
   "dw ddf mdadm 1 3 4 written
    dl ddf mdadm 1 3 5 written

@@ -3,7 +3,7 @@
 //! The command line.
 
 use crate::size::Size;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Makes, starts, shows and watches EMD arrays.
@@ -118,6 +118,15 @@ pub enum Command {
     Wait(WaitArgs),
 }
 
+/// What may be asked for, or asked not to be.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Choice {
+    /// It is to be there
+    Yes,
+    /// It is not to be there
+    No,
+}
+
 /// `create`
 #[derive(Args)]
 #[command(
@@ -131,6 +140,7 @@ Examples:
   emdadm create --set shelf1 --level raid0 --name scratch     (all disks of the set that are no spares)
   emdadm create --format ddf --level raid5 --name d /dev/sdb missing /dev/sdd   (degraded)
   emdadm create --format ddf --level raid6 --name ssd --zero /dev/nvme[0-5]n1   (redundant at once, on disks that zero themselves)
+  emdadm create --format md-1.2 --level raid5 --name small --regions yes /dev/sd[b-d]   (with a bitmap)
   emdadm create --format ddf --set-name shelf1 /dev/sd[b-e]   (a set without a volume)")]
 pub struct CreateArgs {
     /// Metadata format (see `emdadm formats`); not needed with --set
@@ -172,6 +182,10 @@ pub struct CreateArgs {
     /// With a log that closes the write hole (levels with parity): `emdadm policy --help`
     #[arg(long, requires = "level")]
     pub log: bool,
+    /// Whether the metadata records which regions are being written (md's bitmap), so that only these are resynced after a crash;
+    /// as is usual in the format without it
+    #[arg(long, requires = "level", value_enum)]
+    pub regions: Option<Choice>,
     /// Also on disks that carry something already
     #[arg(long)]
     pub force: bool,

@@ -3,7 +3,7 @@
 //! The commands that change something.
 
 use crate::cli::{
-    AddArgs, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs, ScanArgs,
+    AddArgs, Choice, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs, ScanArgs,
     SpareArgs, StartArgs, StopArgs,
 };
 use crate::device::{Create, Device, Placed, Scanned};
@@ -82,6 +82,11 @@ pub fn create(args: &CreateArgs, json: bool) -> Result<Outcome> {
             | flag(args.force, CREATE_FORCE)
             | flag(args.log, CREATE_LOG)
             | flag(args.zero, CREATE_ZERO),
+        regions: match args.regions {
+            None => REGIONS_USUAL,
+            Some(Choice::Yes) => REGIONS_YES,
+            Some(Choice::No) => REGIONS_NO,
+        },
     })?;
     let array = Some(made.number).filter(|&number| number != NONE);
     let path = array.map(|number| format!("/dev/emd{number}"));

@@ -54,6 +54,8 @@ pub struct Create {
     pub spares: Vec<DevNumber>,
     /// `EMD_CREATE_*`.
     pub flags: u32,
+    /// `EMD_REGIONS_*`.
+    pub regions: u32,
 }
 
 /// What a scan did.
@@ -265,6 +267,7 @@ impl Device {
             size_sectors: create.size_sectors,
             chunk_sectors: create.chunk_sectors,
             spans: create.spans,
+            regions: create.regions,
             members_count: count(members.len(), "members")?,
             members_ptr: if members.is_empty() {
                 0

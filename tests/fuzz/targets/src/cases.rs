@@ -210,6 +210,7 @@ fn made(format: &'static dyn Format, level: &LevelCapability, block: u32) -> Cas
         disks: &all,
         assume_clean: true,
         log: false,
+        regions: None,
     };
     let table = format.capabilities();
     let half = set.largest_volume(&spec).unwrap_or(0) / 2 / 4096 * 4096;

@@ -510,6 +510,7 @@ fn spec<'e>(input: &mut Input<'_>, slots: &'e mut Vec<Option<u16>>) -> VolumeSpe
         disks: slots,
         assume_clean: input.u8() & 1 != 0,
         log: false,
+        regions: None,
     }
 }
 

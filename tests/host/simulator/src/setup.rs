@@ -156,6 +156,7 @@ fn make(config: &Config) -> Result<Template, String> {
         disks: &slots,
         assume_clean: config.assume_clean,
         log: config.log,
+        regions: None,
     };
     set.apply(&Event::VolumeCreated(spec), &context(2))
         .map_err(why)?;

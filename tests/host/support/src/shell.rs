@@ -325,5 +325,6 @@ pub fn spec<'a>(name: &str, level: Level, disks: &'a [Option<u16>]) -> VolumeSpe
         disks,
         assume_clean: false,
         log: false,
+        regions: None,
     }
 }

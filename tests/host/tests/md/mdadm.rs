@@ -114,6 +114,7 @@ fn spec(level: Level, disks: &[Option<u16>]) -> VolumeSpec<'_> {
         disks,
         assume_clean: true,
         log: false,
+        regions: None,
     }
 }
 

@@ -205,6 +205,7 @@ impl History {
                     disks: &members,
                     assume_clean: self.world.random.below(2) == 0,
                     log: self.world.random.below(2) == 0,
+                    regions: None,
                 };
                 self.apply(&Event::VolumeCreated(spec), n);
             }

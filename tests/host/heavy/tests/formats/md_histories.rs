@@ -95,6 +95,7 @@ impl History {
                 disks: &members,
                 assume_clean: random.below(2) == 0,
                 log: level == Level::Raid5 && format.0 != Version::V090 && random.below(2) == 0,
+                regions: None,
             };
             // Far and offset copies of neighbours: one that is missing may be one too many.
             match world.attempt(&Event::VolumeCreated(spec)) {
