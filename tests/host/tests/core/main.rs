@@ -21,6 +21,7 @@ mod mirror_overwrite;
 mod mirror_sim;
 mod mirror_vote;
 mod rebuild;
+mod region_choice;
 mod regions;
 mod repair_choice;
 mod row_log;

@@ -6,7 +6,7 @@ use crate::md_common::{
     apply, blanks, context, create, open, open_keyed, thin, version_of, writes, Of, World, ALL,
 };
 use emd_core::metadata::md::set::MdSet;
-use emd_core::metadata::md::{MD_090, MD_10, MD_11, MD_12};
+use emd_core::metadata::md::{bitmap, Version, MD_090, MD_10, MD_11, MD_12};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{Consistency, Event, Level, SpareRole, VolumeSpec};
 use host_tests::samples::{load, Disk};
@@ -283,6 +283,159 @@ fn large_arrays_get_a_bitmap() {
     world.apply(&Event::VolumeCreated(spec("", Level::Raid1, &two)));
     let log = world.set.array().unwrap().regions.as_ref().unwrap();
     assert!((0..log.regions).all(|region| log.is_dirty(region)));
+}
+
+/// Sectors that are used on a disk, with whose they are: no two of them overlap, and all are on the disk.
+fn assert_apart(world: &World, disk: u16) {
+    let home = world.set.home(disk).unwrap();
+    let map = world.set.bitmap.as_ref().unwrap();
+    let array = world.set.array().unwrap();
+    let member = array.members.iter().find(|member| member.disk == Some(disk));
+    let bitmap = bitmap::sectors(map.regions, 1).into();
+    let mut places = vec![
+        ("superblock", home.sector, 8),
+        ("bitmap", home.bitmap.unwrap(), bitmap),
+    ];
+    places.extend(home.log.map(|log| ("bad blocks", log.sector, log.sectors.into())));
+    if let Some(member) = member {
+        places.push(("data", member.offset_sectors, array.shape.member_sectors));
+    }
+    places.sort_by_key(|&(_, first, _)| first);
+    for pair in places.windows(2) {
+        assert!(pair[0].1 + pair[0].2 <= pair[1].1, "{places:?}");
+    }
+    let (_, first, sectors) = places[places.len() - 1];
+    assert!(first + sectors <= world.disks[usize::from(disk)].size_sectors);
+}
+
+/// Small arrays get one that is asked for, with several regions, where nothing else is; and it works.
+#[test]
+fn small_arrays_get_a_bitmap_that_is_asked_for() {
+    for format in ALL {
+        for (mib, block, level, count, clean) in [
+            (40, 512, Level::Raid5, 3, true),
+            (40, 4096, Level::Raid5, 3, false),
+            (80, 512, Level::Raid1, 2, false),
+            (80, 4096, Level::Raid1, 2, true),
+            (300, 512, Level::Raid10, 4, true),
+            (300, 4096, Level::Raid6, 4, true),
+            (9 << 10, 512, Level::Raid4, 3, true),
+            (90 << 10, 512, Level::Raid1, 3, true),
+        ] {
+            let crashes = if mib < 1 << 10 { 20 } else { 0 };
+            let mut world = World::made(Of(format), count, mib, block, crashes);
+            let slots: Vec<Option<u16>> = (0..count as u16).map(Some).collect();
+            let made = VolumeSpec {
+                regions: Some(true),
+                assume_clean: clean,
+                ..spec("", level, &slots)
+            };
+            let what = format!("{:?}, {level} of {mib} MiB", format.0);
+            world.apply(&Event::VolumeCreated(made));
+            let set = open(format, &world.disks).unwrap();
+            let volume = set.array().unwrap();
+            let log = volume.regions.as_ref().expect(&what);
+            let extent = volume.shape.sync_sectors(volume.size_sectors);
+            assert_eq!(
+                u64::from(log.regions),
+                extent.div_ceil(log.region_sectors),
+                "{what}"
+            );
+            assert!((8..=2048).contains(&log.regions), "{what}: {}", log.regions);
+            assert!((1 << 13..=1 << 17).contains(&log.region_sectors), "{what}");
+            assert_eq!(
+                (0..log.regions).all(|region| log.is_dirty(region) != clean),
+                true,
+                "{what}"
+            );
+            let (region, regions) = (log.region_sectors, log.regions);
+            for disk in 0..count as u16 {
+                assert_apart(&world, disk);
+                let place = world.set.home(disk).unwrap().bitmap.unwrap();
+                let bytes = world.disks[usize::from(disk)].read(place, 1);
+                let head = bitmap::decode(&bytes, &world.set.head.uuid).unwrap();
+                assert_eq!((head.region_sectors, head.stale), (region, false));
+                assert_eq!(head.events, world.set.set().generation);
+            }
+            if !clean {
+                world.apply(&Event::ResyncDone(0));
+            }
+            world.apply(&Event::RegionsDirty {
+                volume: 0,
+                first: regions - 1,
+                count: 1,
+            });
+            let again = open(format, &world.disks).unwrap();
+            let log = again.array().unwrap().regions.as_ref().unwrap();
+            assert!((0..regions).all(|at| log.is_dirty(at) == (at == regions - 1)));
+            assert_eq!(world.consistency(0), Consistency::Dirty);
+            // A disk that joins gets it, too.
+            let spare = world.add(mib + 1, SpareRole::Global);
+            world.apply(&Event::DiskFailed(0));
+            world.apply(&Event::SpareActivated {
+                volume: 0,
+                slot: 0,
+                disk: spare,
+            });
+            assert_apart(&world, spare);
+            world.apply(&Event::RebuildDone { volume: 0, slot: 0 });
+        }
+    }
+}
+
+/// Large ones get none that somebody does without, and small ones none unasked.
+#[test]
+fn arrays_without_a_bitmap_where_none_is_wanted() {
+    for format in ALL {
+        for (gib, wanted) in [(1, None), (1, Some(false)), (150, Some(false))] {
+            let mut world = World::made(Of(format), 2, gib << 10, 512, 0);
+            let two = [Some(0), Some(1)];
+            let made = VolumeSpec {
+                regions: wanted,
+                assume_clean: true,
+                ..spec("", Level::Raid1, &two)
+            };
+            world.apply(&Event::VolumeCreated(made));
+            let set = open(format, &world.disks).unwrap();
+            assert!(set.array().unwrap().regions.is_none(), "{gib} {wanted:?}");
+            assert!(set.bitmap.is_none());
+            assert_eq!(set.home(0).unwrap().bitmap, None);
+            world.refuse(&Event::RegionsDirty {
+                volume: 0,
+                first: 0,
+                count: 1,
+            });
+        }
+    }
+}
+
+/// What md cannot: a bitmap without redundancy, and one beside a partial parity log.
+#[test]
+fn bitmaps_that_cannot_be() {
+    for format in ALL {
+        let mut world = World::made(Of(format), 3, 80, 512, 0);
+        let three = [Some(0), Some(1), Some(2)];
+        let made = |level| VolumeSpec {
+            regions: Some(true),
+            ..spec("", level, &three)
+        };
+        let why = world.refuse(&Event::VolumeCreated(made(Level::Raid0)));
+        assert!(why.contains("no redundancy"), "{why}");
+        if format.0 != Version::V090 {
+            let both = VolumeSpec {
+                log: true,
+                ..made(Level::Raid5)
+            };
+            let why = world.refuse(&Event::VolumeCreated(both));
+            assert!(why.contains("beside"), "{why}");
+            // One of them is no bitmap.
+            world.apply(&Event::VolumeCreated(VolumeSpec {
+                regions: Some(false),
+                ..both
+            }));
+            assert!(world.set.array().unwrap().regions.is_none());
+        }
+    }
 }
 
 /// A member that the array cannot do without does not take that a region is written to, though it takes all else. After

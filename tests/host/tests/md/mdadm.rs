@@ -299,6 +299,41 @@ fn mdadm_reads_every_level() {
     }
 }
 
+/// Bitmaps that are asked for on small members are where `mdadm -E` finds them. (`mdadm -X` reads no files: guests do that.)
+#[test]
+fn mdadm_finds_bitmaps() {
+    let Some(judge) = Judge::new("bitmaps") else {
+        return;
+    };
+    for format in ALL {
+        for regions in [Some(true), None] {
+            let mut world = World::made(Of(format), 3, 80, 512, 0);
+            let made = VolumeSpec {
+                regions,
+                ..spec(Level::Raid5, &[Some(0), Some(1), Some(2)])
+            };
+            world.apply(&Event::VolumeCreated(made));
+            for (disk, image) in (0..3).zip(&world.disks) {
+                let text = judge.examine(image);
+                let home = world.set.home(disk).unwrap();
+                let Some(place) = home.bitmap else {
+                    assert!(regions.is_none() && !text.contains("Bitmap"), "{text}");
+                    continue;
+                };
+                let expected = match format.0 {
+                    Version::V090 => "present".to_owned(),
+                    _ => format!(
+                        "{} sectors from superblock",
+                        place as i64 - home.sector as i64
+                    ),
+                };
+                assert_eq!(value(&text, "Internal Bitmap"), expected, "{text}");
+                assert_eq!(regions, Some(true));
+            }
+        }
+    }
+}
+
 /// The fields that mdadm and EMD choose for the same array: equal where it matters.
 #[test]
 fn mdadm_would_have_put_it_there_too() {

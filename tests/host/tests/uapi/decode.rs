@@ -47,7 +47,7 @@ pub fn refused<T: Wire>(nr: u32, arg: &T, errno: Error, words: &str) {
     }
 }
 
-fn text<const N: usize>(text: &str) -> [u8; N] {
+pub fn text<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [0; N];
     field[..text.len()].copy_from_slice(text.as_bytes());
     field
@@ -61,7 +61,7 @@ const SDA: u64 = 8 << 32;
 const SDB: u64 = (8 << 32) | 16;
 const SDC: u64 = (8 << 32) | 32;
 
-fn create() -> CreateArg {
+pub fn create() -> CreateArg {
     CreateArg {
         format: text("ddf"),
         volume_name: text("data"),
@@ -72,7 +72,7 @@ fn create() -> CreateArg {
     }
 }
 
-fn members() -> Program {
+pub fn members() -> Program {
     Program::root().with(0x1000, devs(&[SDA, SDB, SDC]))
 }
 

@@ -8,4 +8,5 @@ mod errnos;
 mod header;
 mod policy;
 mod records;
+mod regions;
 mod uapi_support;

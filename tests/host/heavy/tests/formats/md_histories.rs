@@ -85,6 +85,10 @@ impl History {
             }
             let layouts = [None, Some(Layout::Far(2)), Some(Layout::Offset(2))];
             let layout = layouts[random.below(3) as usize].filter(|_| level == Level::Raid10);
+            let assume_clean = random.below(2) == 0;
+            let log = level == Level::Raid5 && format.0 != Version::V090 && random.below(2) == 0;
+            // Small ones with a bitmap, too.
+            let is_asked_for = level.is_redundant() && !log && (seed / 4) % 3 == 0;
             let spec = VolumeSpec {
                 name: Text::new(),
                 level,
@@ -93,9 +97,9 @@ impl History {
                 chunk_sectors: 0,
                 size_sectors: 0,
                 disks: &members,
-                assume_clean: random.below(2) == 0,
-                log: level == Level::Raid5 && format.0 != Version::V090 && random.below(2) == 0,
-                regions: None,
+                assume_clean,
+                log,
+                regions: is_asked_for.then_some(true),
             };
             // Far and offset copies of neighbours: one that is missing may be one too many.
             match world.attempt(&Event::VolumeCreated(spec)) {
