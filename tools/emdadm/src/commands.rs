@@ -3,8 +3,8 @@
 //! The commands that change something.
 
 use crate::cli::{
-    AddArgs, Choice, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs, ScanArgs,
-    SpareArgs, StartArgs, StopArgs,
+    AddArgs, Choice, CreateArgs, DeleteArgs, FailArgs, PolicyArgs, RemoveArgs, RenameArgs,
+    ScanArgs, SpareArgs, StartArgs, StopArgs,
 };
 use crate::device::{Create, Device, Placed, Scanned};
 use crate::failure::{Failure, Outcome, Result};

@@ -157,7 +157,7 @@ pub fn formats(json: bool) -> Result<Outcome> {
     }
     say!(
         "\nCheckpoints, regions, bad ranges and the log are those of sets that EMD makes; sets of other makers may have\n  \
-         no place for them (docs/formats/)."
+         no place for them (docs/formats/). Regions can be asked for, or left out where a format can, by: emdadm create --regions."
     );
     Ok(Outcome::Done)
 }

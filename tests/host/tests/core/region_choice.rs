@@ -45,8 +45,7 @@ fn who_cannot_says_so() {
     for format in FORMATS {
         let name = format.name();
         let can = format.capabilities().region_log;
-        let check =
-            |level, wanted| check_region_log(name, format.capabilities(), level, wanted);
+        let check = |level, wanted| check_region_log(name, format.capabilities(), level, wanted);
         for level in Level::ALL {
             assert!(check(level, None).is_ok() && check(level, Some(false)).is_ok());
             let why = match check(level, Some(true)) {
@@ -58,7 +57,11 @@ fn who_cannot_says_so() {
             };
             assert_eq!(why.errno(), EOPNOTSUPP);
             assert!(!can || !level.is_redundant(), "{name}, {level}: {why}");
-            let word = if level.is_redundant() { name } else { level.name() };
+            let word = if level.is_redundant() {
+                name
+            } else {
+                level.name()
+            };
             let says = why.text().to_lowercase().replace(' ', "");
             assert!(says.contains(word), "{why}");
         }

@@ -290,13 +290,19 @@ fn assert_apart(world: &World, disk: u16) {
     let home = world.set.home(disk).unwrap();
     let map = world.set.bitmap.as_ref().unwrap();
     let array = world.set.array().unwrap();
-    let member = array.members.iter().find(|member| member.disk == Some(disk));
+    let member = array
+        .members
+        .iter()
+        .find(|member| member.disk == Some(disk));
     let bitmap = bitmap::sectors(map.regions, 1).into();
     let mut places = vec![
         ("superblock", home.sector, 8),
         ("bitmap", home.bitmap.unwrap(), bitmap),
     ];
-    places.extend(home.log.map(|log| ("bad blocks", log.sector, log.sectors.into())));
+    places.extend(
+        home.log
+            .map(|log| ("bad blocks", log.sector, log.sectors.into())),
+    );
     if let Some(member) = member {
         places.push(("data", member.offset_sectors, array.shape.member_sectors));
     }
