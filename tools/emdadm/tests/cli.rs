@@ -123,6 +123,8 @@ fn wrong_usage_is_2() {
         &["create", "/dev/null"],
         &["create", "-e", "ddf", "--set", "x", "--set-name", "y"],
         &["create", "-e", "ddf", "--name", "x", "/dev/null"],
+        &["create", "-e", "ddf", "--regions", "yes", "/dev/null"],
+        &["create", "--set", "x", "-l", "raid1", "--regions", "maybe"],
         &[
             "create",
             "-e",
