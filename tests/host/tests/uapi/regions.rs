@@ -38,7 +38,7 @@ fn zeroes_are_what_is_usual() {
 
 #[test]
 fn other_values_are_refused() {
-    for regions in [3, 4, 255, 256, 1 << 16 | 1, 1 << 31, u32::MAX] {
+    for regions in [3, 4, 255, 256, (1 << 16) | 1, 1 << 31, u32::MAX] {
         let arg = CreateArg {
             regions,
             ..create()
