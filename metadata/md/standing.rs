@@ -49,6 +49,11 @@ fn is_other_device(one: &View<'_>, other: &View<'_>) -> bool {
     one.head.version == Version::V090 || uuid(one) != uuid(other)
 }
 
+/// Whether a disk is a spare by its own account: it never held anything of the array's.
+fn is_spare(view: &View<'_>) -> bool {
+    view.head.role(view.bytes, view.head.number) == Role::Spare
+}
+
 /// Whether a disk holds more than a spare does: 2, all of a member; 1, a part of it.
 fn worth(standing: Standing, view: &View<'_>) -> u8 {
     match standing {
@@ -246,7 +251,9 @@ impl Reader<'_> {
         }
     }
 
-    /// No two disks may be the same one; what cannot be decided is not decided.
+    /// No two disks may be the same one; what cannot be decided is not decided. But numbers of spares are listed nowhere (1.x), so
+    /// one that is away may come back when another disk has its number, and that one was recorded as failed: nobody
+    /// knows which of the two it was, so both are left alone.
     #[inline(never)]
     fn find_twins(&mut self) -> Checked {
         let mut twice = false;
@@ -256,6 +263,12 @@ impl Reader<'_> {
                 let number = self.views.get(other).map(|view| view.head.number);
                 let live = standing.is_some_and(|standing| !standing.is_out())
                     && !standing_of_other.is_out();
+                let are_failed =
+                    standing == Some(Standing::Failed) && *standing_of_other == Standing::Failed;
+                let any_empty = is_spare(view) || self.views.get(other).is_some_and(is_spare);
+                if are_failed && any_empty {
+                    continue;
+                }
                 let clash = matches!(
                     (standing, standing_of_other),
                     (Some(Standing::Member(one)), Standing::Member(two)) if one == *two

@@ -242,6 +242,8 @@ impl Sim {
             return self.refuse(why);
         }
         let usable = self.usable_members();
+        // Who is here was heard.
+        self.ahead.retain(|&disk| !self.disks[disk].answers());
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
             return;
         };

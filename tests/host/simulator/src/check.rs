@@ -270,6 +270,11 @@ impl Sim {
         if are_two && overtaken.any(|&disk| self.disks[disk].answers()) {
             return;
         }
+        // A spare alone has an update that was cut, which may tell of a member's loss: with that member it looks as if all
+        // others had it too, and had gone on without that member.
+        if self.ahead.iter().any(|&disk| self.disks[disk].answers()) {
+            return;
+        }
         if self.health(fresh) != Health::Failed {
             let text = format!("members {:b} are in sync and here, but: {why}", fresh.0);
             self.violate("what can be started is started", text);

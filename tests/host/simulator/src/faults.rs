@@ -114,6 +114,7 @@ impl Sim {
             self.tear_flying(disk);
         }
         self.note_torn();
+        self.ahead.extend(self.spares_written_to());
         for disk in 0..self.disks.len() {
             self.disks[disk].power_off(Some(&mut self.rng));
         }

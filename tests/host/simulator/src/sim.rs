@@ -138,6 +138,8 @@ pub struct Sim {
     /// Those of them that could not be done without when the others went on: who relied on them alone until then
     /// may hold what they do not know of, and they what it cannot have read.
     pub overtaken: BTreeSet<usize>,
+    /// Spares that may have got what others did not, as power was cut in that update, and that have not been here since.
+    pub ahead: BTreeSet<usize>,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
     /// Faults were put in that may take a member.
@@ -202,6 +204,7 @@ impl Sim {
             last_readable: Mask::all(history.config.members),
             untaken: BTreeSet::new(),
             overtaken: BTreeSet::new(),
+            ahead: BTreeSet::new(),
             last_fault: 0,
             faulty: false,
             unplugged_rows: Vec::new(),

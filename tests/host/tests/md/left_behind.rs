@@ -7,7 +7,9 @@ use crate::md_common::{apply, blanks, change, facts, made_of, open, open_keyed, 
 use emd_core::metadata::md::layout::{feature, role, v0, v1};
 use emd_core::metadata::md::{Md, MdSet, Version, MD_10, MD_11, MD_12};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole};
+use emd_core::model::{
+    Access, DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole,
+};
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::{load, Disk};
 use host_tests::shell::{carry_out, context, writes};
@@ -213,6 +215,114 @@ fn a_spare_that_comes_late_is_added_as_new() {
                 (DiskState::Online, DiskRole::GlobalSpare)
             );
         }
+    }
+}
+
+/// The disks with these keys, in this order.
+fn of_keys<'a>(disks: &'a [Disk], keys: &[u64]) -> Vec<(u64, &'a Disk)> {
+    let keyed = keys.iter().map(|&key| (key, &disks[key as usize]));
+    keyed.collect()
+}
+
+/// A spare is away while another disk is added, which gets its number, as spares are listed nowhere. One of the two fails. With
+/// both here the array starts as ever, and neither is used before a person says so: nobody knows which of them failed.
+#[test]
+fn two_spares_of_one_number_of_which_one_failed() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        let (mut set, mut disks) = made(format, Level::Raid1, 2, 4);
+        let event = added(&disks, 2);
+        apply(&mut set, &mut disks, &event, 2).unwrap();
+        let mut set = open(format, &disks[..2]).unwrap();
+        let event = added(&disks, 3);
+        apply(&mut set, &mut disks, &event, 3).unwrap();
+        let numbers = [2, 3].map(|key| word(&super_of(format, &disks[key]), v1::NUMBER));
+        assert_eq!(numbers, [2, 2]);
+        for (failed, keys) in [
+            (2, [0, 1, 2, 3]),
+            (3, [0, 1, 2, 3]),
+            (2, [3, 2, 1, 0]),
+            (3, [2, 3, 0, 1]),
+        ] {
+            let mut disks = disks.clone();
+            let copies = disks.clone();
+            let mut set = open_keyed(format, &of_keys(&copies, &[0, 1, failed])).unwrap();
+            let disk = set.set().disk_by_key(failed).unwrap();
+            apply(&mut set, &mut disks, &Event::DiskFailed(disk), 4).unwrap();
+
+            let copies = disks.clone();
+            let mut set = open_keyed(format, &of_keys(&copies, &keys)).unwrap();
+            let volume = set.set().volume(0).unwrap();
+            assert!(matches!(volume.access, Access::ReadWrite), "{failed}");
+            for (slot, member) in (0..).zip(&volume.members) {
+                assert_eq!(member.state, MemberState::InSync);
+                assert_eq!(member.disk, set.set().disk_by_key(slot));
+            }
+            let states = |set: &MdSet| {
+                let state = |key| {
+                    let disk = set.set().disk_by_key(key).unwrap();
+                    assert_eq!(set.slot_of(disk), None);
+                    set.set().disk(disk).unwrap().state
+                };
+                [2, 3].map(state)
+            };
+            assert_eq!(states(&set), [DiskState::Failed; 2]);
+            for event in [Event::Dirty(0), Event::Clean(0)] {
+                apply(&mut set, &mut disks, &event, 5).unwrap();
+            }
+            // One that a person takes back gets a number of its own; the other one is still left alone.
+            let disk = set.set().disk_by_key(3).unwrap();
+            let returned = Event::DiskReturned(disk, facts(&disks[3], 3));
+            apply(&mut set, &mut disks, &returned, 6).unwrap();
+            let number = word(&super_of(format, &disks[3]), v1::NUMBER);
+            assert_ne!(number, 2);
+            let copies = disks.clone();
+            let again = open_keyed(format, &of_keys(&copies, &keys)).unwrap();
+            let expected = [DiskState::Failed, DiskState::Online];
+            assert_eq!(states(&again), expected, "{failed}");
+        }
+    }
+}
+
+/// A spare comes back when its number is a member's that failed: the array starts, and what that member holds is not taken for the
+/// spare's. A copy of a member that failed is one disk too many.
+#[test]
+fn a_spare_with_the_number_of_a_failed_member() {
+    for format in [&MD_10, &MD_11, &MD_12] {
+        let (mut set, mut disks) = made(format, Level::Raid1, 3, 5);
+        let event = added(&disks, 3);
+        apply(&mut set, &mut disks, &event, 2).unwrap();
+        let mut set = open(format, &disks[..3]).unwrap();
+        let (volume, slot) = (0, 2);
+        for event in [Event::DiskFailed(2), added(&disks, 4)] {
+            apply(&mut set, &mut disks, &event, 3).unwrap();
+        }
+        let disk = set.set().disk_by_key(4).unwrap();
+        for event in [
+            Event::SpareActivated { volume, slot, disk },
+            Event::RebuildDone { volume, slot },
+            Event::DiskFailed(disk),
+        ] {
+            apply(&mut set, &mut disks, &event, 4).unwrap();
+        }
+        let numbers = [3, 4].map(|key| word(&super_of(format, &disks[key]), v1::NUMBER));
+        assert_eq!(numbers, [3, 3]);
+        for keys in [[0, 1, 3, 4], [4, 3, 1, 0]] {
+            let set = open_keyed(format, &of_keys(&disks, &keys)).unwrap();
+            let volume = set.set().volume(0).unwrap();
+            assert!(matches!(volume.access, Access::ReadWrite));
+            let failed = set.set().disk_by_key(4).unwrap();
+            assert_eq!(set.set().disk(failed).unwrap().state, DiskState::Failed);
+            let spare = set.set().disk_by_key(3).unwrap();
+            assert_ne!(set.set().disk(spare).unwrap().state, DiskState::Online);
+            let states = [0, 1, 2].map(|slot| volume.members[slot].state);
+            assert_eq!(states[..2], [MemberState::InSync; 2]);
+            assert_ne!(states[2], MemberState::InSync);
+        }
+        let copy = disks[4].clone();
+        let twins = [(0, &disks[0]), (1, &disks[1]), (4, &disks[4]), (5, &copy)];
+        let set = open_keyed(format, &twins).unwrap();
+        let access = &set.set().volume(0).unwrap().access;
+        assert!(matches!(access, Access::Refused(why) if why.text().contains("twice")));
     }
 }
 

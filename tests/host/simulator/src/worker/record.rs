@@ -171,6 +171,15 @@ impl Sim {
         }
     }
 
+    /// The disks in no slot that the plan that is being carried out was sent to.
+    pub fn spares_written_to(&self) -> Vec<usize> {
+        let is_at_work = matches!(self.worker.stage, Some(Stage::Plan(_)));
+        let reached = self.worker.reached.keys().filter(|_| is_at_work);
+        let devices = reached.filter_map(|&disk| *self.devices.get(usize::from(disk))?);
+        let has_place = |&disk: &usize| self.places.iter().flatten().any(|place| place.0 == disk);
+        devices.filter(|disk| !has_place(disk)).collect()
+    }
+
     /// `write_out`: a disk that did not take its metadata is recorded as lost, if that is borne.
     pub(super) fn plan_done(&mut self) {
         let plan = std::mem::take(self.plan());
@@ -215,6 +224,10 @@ impl Sim {
             return self.next_step();
         }
         self.worker.unwritten = None;
+        if !written.is_empty() {
+            // What the others have now is as new.
+            self.ahead.clear();
+        }
         for &disk in plan.failed.intersection(&plan.needed) {
             let device = self.devices.get(usize::from(disk)).copied().flatten();
             self.overtaken.extend(device);
