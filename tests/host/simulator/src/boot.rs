@@ -96,6 +96,7 @@ impl Sim {
             })
             .collect();
         let has_volume = set.set().volume(0).is_some();
+        self.read_generation = set.set().generation;
         self.set = Some(set);
         if !has_volume {
             // Of too few members, torn metadata and spares are left.

@@ -140,6 +140,8 @@ pub struct Sim {
     pub overtaken: BTreeSet<usize>,
     /// Spares that may have got what others did not, as power was cut in that update, and that have not been here since.
     pub ahead: BTreeSet<usize>,
+    /// The generation that the metadata had when it was read.
+    pub read_generation: u64,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
     /// Faults were put in that may take a member.
@@ -205,6 +207,7 @@ impl Sim {
             untaken: BTreeSet::new(),
             overtaken: BTreeSet::new(),
             ahead: BTreeSet::new(),
+            read_generation: 0,
             last_fault: 0,
             faulty: false,
             unplugged_rows: Vec::new(),

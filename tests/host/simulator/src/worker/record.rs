@@ -224,7 +224,8 @@ impl Sim {
             return self.next_step();
         }
         self.worker.unwritten = None;
-        if !written.is_empty() {
+        let generation = self.set.as_ref().map_or(0, |set| set.set().generation);
+        if !written.is_empty() && generation > self.read_generation {
             // What the others have now is as new.
             self.ahead.clear();
         }

@@ -50,6 +50,15 @@ fn without(disk: usize, disks: usize, dead: usize) -> Absent {
     Absent((1..).find(leaves_out).expect("a number"))
 }
 
+/// A start without a disk, of so many, to which another one is back that was left out of the last one.
+fn back_without(disk: usize, disks: usize) -> Absent {
+    let leaves_out = |&number: &u64| {
+        let mut rng = Rng::new(number);
+        rng.chance(70) && rng.below(4) < 3 && rng.below(disks) == disk
+    };
+    Absent((1..).find(leaves_out).expect("a number"))
+}
+
 /// Some time passes while the volume runs: there is no such disk.
 fn pauses(count: usize) -> Vec<Op> {
     vec![Op::Return(usize::MAX); count]
@@ -474,6 +483,23 @@ fn dirty_on_no_disk() -> Directed {
     }
 }
 
+/// A member's loss is told to the spare alone, as power goes; the others go on from what they had, and write no metadata. Then
+/// that member is here with the spare only, which both say what they would say if the other member had gone on without it.
+fn lost_by_a_spare_alone() -> Honest {
+    let mut ops = vec![forced(0, 1)];
+    ops.extend(pauses(4));
+    ops.extend([Op::Kill(0), write(6, 1)]);
+    ops.extend(pauses(2));
+    ops.push(Op::PowerCut(without(2, 3, 1)));
+    ops.push(Op::Restart(back_without(1, 3)));
+    let config = Config {
+        spares: 1,
+        region_sectors: 8,
+        ..small("md-1.2", Level::Raid1, 2)
+    };
+    (config, ops, 400)
+}
+
 /// What the simulator once called a broken promise, though nobody had given it.
 #[test]
 fn what_nobody_promised_is_not_expected() {
@@ -483,6 +509,7 @@ fn what_nobody_promised_is_not_expected() {
         back_with_its_own_account(),
         logged_and_not_written(),
         filled_and_not_recorded(),
+        lost_by_a_spare_alone(),
     ] {
         for schedule in 1..=ways {
             let ops = ops.clone();
