@@ -5,7 +5,7 @@
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # cpus: 1
 # emd: manual
-# timeout: 120
+# timeout: 130
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -235,7 +235,45 @@ boot_1() {
   data_is_right
   unload
 
+  pulled_before_scan
   two_sets
+}
+
+# waits_in_call PID: it is in an ioctl, which waits.
+waits_in_call() {
+  local state syscall
+  read -r _ _ state _ <"/proc/$1/stat"
+  read -r syscall _ <"/proc/$1/syscall"
+  [[ $state == D && $syscall == 16 ]]
+}
+
+# A set that does not run has what was read of a disk. A scan that begins before that disk's end was looked into does not count on it.
+pulled_before_scan() {
+  local first second
+  step "a scan right after a disk is pulled out"
+  restore good "${MEMBERS[@]}"
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk4)") linear $(disk disk4) 0"
+  [[ -b /dev/mapper/held ]] || dmsetup mknodes
+  modprobe emd clean_ms=200 auto=0
+  expect "its set is known" emdadm scan --dry-run "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  # One operation at a time: the first one waits for its disk, the second one for the first, and what is done about the disk's end for both.
+  dmsetup suspend --noflush --nolockfs held
+  emdadm scan /dev/mapper/held >/run/scan.first 2>&1 &
+  first=$!
+  wait_for 10 waits_in_call "$first"
+  emdadm scan --degraded >/run/scan.second 2>&1 &
+  second=$!
+  wait_for 10 waits_in_call "$second"
+  unplug disk2
+  dmsetup resume held
+  wait "$first" || fail "the first scan: $(</run/scan.first)"
+  wait "$second" || fail "the second scan: $(</run/scan.second)"
+  wait_for 10 emd_runs emd0
+  expect_equal "state" "$(emd_state emd0)" degraded
+  data_is_right
+  unload
+  dmsetup remove --retry held
+  plug disk2
 }
 
 # would_start OPTION...: how many arrays a scan would start, and of how many sets it speaks.
