@@ -44,7 +44,12 @@ impl Engine for Manager {
             degraded: request.degraded || request.force,
             force: request.force,
         };
+        let waiting = self.waiting_sets()?;
         for set in self.scan_disks(&mut operations, request, &mut reply)? {
+            if !waiting.iter().any(|known| Arc::ptr_eq(known, &set)) {
+                set.waits.store(false, Ordering::Release);
+                set.lock().deadline = None;
+            }
             if request.set_id.is_some_and(|id| id != set.id.digest()) {
                 continue;
             }
@@ -162,22 +167,26 @@ impl Engine for Manager {
         let (set, volume) = self.volume_of(&request.target)?;
         let change = set.change.lock();
         set.activate()?;
-        let recorded = {
+        let before = set.lock().name_of(volume);
+        let (recorded, number) = {
             let mut inner = set.lock();
             let number = inner.running(volume).map(|running| running.number.get());
             let event = Event::VolumeRenamed(volume, request.name);
-            inner.record(&self.shared, &event).map(|()| number)
+            (inner.record(&self.shared, &event), number)
         };
         set.release_if_idle();
         drop(change);
+        // When no disk took it yet, a set that stays active has it all the same, and writes it later.
+        let is_renamed = recorded.is_ok() || set.lock().name_of(volume) != before;
         self.unlist_if_empty(&set);
-        let number = recorded?;
-        self.shared
-            .post(EventKind::VolumeRenamed, &set.id, |event| {
-                event.number = number;
-                event.text = Text::from_text(request.name.as_str());
-            });
-        Ok(())
+        if is_renamed {
+            self.shared
+                .post(EventKind::VolumeRenamed, &set.id, |event| {
+                    event.number = number;
+                    event.text = Text::from_text(request.name.as_str());
+                });
+        }
+        recorded
     }
 
     fn policy(&self, request: &PolicyRequest) -> Checked {
@@ -267,6 +276,15 @@ fn note(reply: &mut ScanReply, dev: Option<Dev>, text: &str) -> Checked {
 }
 
 impl Manager {
+    /// The sets that wait for more of their disks. A scan leaves them to it; what did not wait before is not to start some time
+    /// after a scan which did not start it.
+    #[inline(never)]
+    fn waiting_sets(&self) -> Checked<KVec<Arc<ManagedSet>>> {
+        let mut sets = self.all_sets()?;
+        sets.retain(|set| set.waits.load(Ordering::Acquire));
+        Ok(sets)
+    }
+
     /// Looks at the disks that a scan is about. The sets that it is about: those of the disks that are named, or all.
     #[inline(never)]
     fn scan_disks(
@@ -339,7 +357,7 @@ impl Manager {
         if request.dry_run {
             return would_start(&set.lock(), policy, reply);
         }
-        set.waits.store(false, Ordering::Release);
+        set.lock().tried = true;
         scan_start(set, policy, reply)?;
         self.unlist_if_empty(set);
         let inner = set.lock();

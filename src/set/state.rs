@@ -13,8 +13,8 @@ use crate::block::gendisk::Disk;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Scrub, Set, Slot, VolumeIndex,
-    DISKS_MAX,
+    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Scrub, Set, Slot, Text,
+    VolumeIndex, DISKS_MAX,
 };
 use crate::personalities::rebuild::{Late, Trust};
 use crate::personalities::{for_level, Health, Mask};
@@ -287,6 +287,11 @@ impl Inner {
     pub fn disk_in(&self, volume: VolumeIndex, slot: Slot) -> Option<DiskIndex> {
         let volume = self.model()?.volume(volume)?;
         volume.members.get(usize::from(slot))?.disk
+    }
+
+    /// What a volume is called.
+    pub fn name_of(&self, volume: VolumeIndex) -> Option<Text<32>> {
+        Some(self.model()?.volume(volume)?.name)
     }
 
     /// State of a member.

@@ -5,7 +5,7 @@
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # cpus: 1
 # emd: manual
-# timeout: 130
+# timeout: 140
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -224,6 +224,20 @@ boot_1() {
   data_is_right
   unload
 
+  step "a disk that is in use until its set waits no more: a scan in vain makes it wait no more either"
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
+  load
+  wait_for 10 told_in_use 2
+  refused_scan "in use|held"
+  dmsetup remove --retry held
+  # What is done when a disk is gone, as that one, is done, and the time-out is over, and some more.
+  sleep 2
+  started && fail "was started some time after the scan"
+  expect "scan" emdadm scan
+  wait_for 5 emd_runs emd0
+  data_is_right
+  unload
+
   step "a disk that is in use for a moment: what is complete is tried twice"
   dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
   # Long enough that it is not over before the disk is let go.
@@ -236,6 +250,7 @@ boot_1() {
   unload
 
   pulled_before_scan
+  scanned_while_it_waits
   two_sets
 }
 
@@ -247,15 +262,24 @@ waits_in_call() {
   [[ $state == D && $syscall == 16 ]]
 }
 
+# has_read DEVICE: it was read, by whomever.
+has_read() {
+  local stat
+  read -ra stat <"/sys/block/$1/stat" && ((stat[0] > 0))
+}
+
 # A set that does not run has what was read of a disk. A scan that begins before that disk's end was looked into does not count on it.
 pulled_before_scan() {
   local first second
   step "a scan right after a disk is pulled out"
   restore good "${MEMBERS[@]}"
-  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk4)") linear $(disk disk4) 0"
-  [[ -b /dev/mapper/held ]] || dmsetup mknodes
   modprobe emd clean_ms=200 auto=0
   expect "its set is known" emdadm scan --dry-run "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk4)") linear $(disk disk4) 0"
+  [[ -b /dev/mapper/held ]] || dmsetup mknodes
+  # That a disk has come is looked into, and over when this scan is: nothing else is left to do.
+  wait_for 10 has_read dm-0
+  expect "all is looked into" emdadm scan --dry-run "$(disk disk1)"
   # One operation at a time: the first one waits for its disk, the second one for the first, and what is done about the disk's end for both.
   dmsetup suspend --noflush --nolockfs held
   emdadm scan /dev/mapper/held >/run/scan.first 2>&1 &
@@ -274,6 +298,23 @@ pulled_before_scan() {
   unload
   dmsetup remove --retry held
   plug disk2
+}
+
+# has_disks COUNT: so many of the set's disks are here.
+has_disks() { [[ $(emdadm show --json | jq '[.sets[].disks[] | select(.device)] | length') == "$1" ]]; }
+
+# Who asks for what is complete does not keep what is not from starting when its time is over.
+scanned_while_it_waits() {
+  step "a set that waits for a disk is scanned, and starts after the time-out all the same"
+  restore good "${MEMBERS[@]}"
+  wipe disk2
+  modprobe emd clean_ms=200 start_timeout_ms=4000
+  wait_for 10 has_disks 2
+  expect "scan" emdadm scan
+  wait_for 15 emd_runs emd0
+  expect_equal "state" "$(emd_state emd0)" degraded
+  data_is_right
+  unload
 }
 
 # would_start OPTION...: how many arrays a scan would start, and of how many sets it speaks.
@@ -345,6 +386,9 @@ two_sets() {
   wipe disk4
   remembered
 }
+
+# told_in_use TIMES: so often it was told that a set is not started for that.
+told_in_use() { (($(events note | grep -c "in use" || true) == $1)); }
 
 # A set is not started for that.
 is_in_use() { emdadm show --json | jq -r '.sets[].notes[]' | grep -q "in use"; }

@@ -163,6 +163,7 @@ takes_no_metadata() { # FORMAT
   all_refuse 1
   refused EIO "written to no disk" "a new name" rename emd0 other
   expect_equal "in memory it is called so" "$(emd_get emd0 .name)" other
+  expect "that is told" told volume-renamed '"other"'
   expect_equal "nobody is failed for it" "$(emd_members emd0)" "in-sync in-sync in-sync"
   all_refuse 0
   expect_equal "on disk it is not" "$(on_disk $a '.volumes[0].name')" data

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Checks of the runner that need no guest: `tools/vm/selftest` runs them. Each returns what is wrong, or nothing."""
 
+import fcntl
 import json
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import runner, spec
+from . import initramfs, runner, spec, template
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
@@ -305,6 +306,54 @@ def refused_template() -> str:
     return "the template is kept" if is_kept else ""
 
 
+def template_taken() -> str:
+    """Another run has the template and does not let go of it: this one waits for it for a while only, and once."""
+    with tempfile.TemporaryDirectory() as folder:
+        taken = Path(folder, "template-of-a-check")
+
+        def is_refused():
+            try:
+                template._ready(taken, 0, None)
+            except template.Unusable:
+                return
+            raise AssertionError("it is ready")
+
+        with taken.with_name(f"{taken.name}.lock").open("w") as other:
+            for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+                template._unusable.discard(taken.name)
+                fcntl.flock(other, kind)
+                if wrong := within(is_refused):
+                    return wrong
+            if taken.name not in template._unusable:
+                return "it is waited for again"
+    return ""
+
+
+def half_a_folder() -> str:
+    """What is made in a folder of its own leaves nothing when it fails, and not its half beside another run's whole."""
+
+    def fails(folder):
+        Path(folder, "half").touch()
+        raise OSError("no space")
+
+    def is_second(folder):
+        Path(parent, "whole").mkdir()
+        Path(parent, "whole", "first").touch()
+
+    with tempfile.TemporaryDirectory() as parent:
+        try:
+            initramfs.make_folder(Path(parent, "whole"), "partial-", fails)
+            return "it has not failed"
+        except OSError:
+            pass
+        left = [path.name for path in Path(parent).iterdir()]
+        if left:
+            return f"left: {left}"
+        initramfs.make_folder(Path(parent, "whole"), "partial-", is_second)
+        left = sorted(path.relative_to(parent).as_posix() for path in Path(parent).rglob("*"))
+    return "" if left == ["whole", "whole/first"] else f"there is: {left}"
+
+
 def _past_deadline(step, theirs) -> str:
     """The step is done again and again, until the deadline; the other side does its own until it is told off."""
     played = Played(lambda streams: None)
@@ -346,4 +395,6 @@ ALL = {
     "stillness": stillness,
     "late verdict": late_verdict,
     "refused template": refused_template,
+    "template taken": template_taken,
+    "half a folder": half_a_folder,
 }

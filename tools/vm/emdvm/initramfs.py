@@ -342,13 +342,22 @@ def _module_tree() -> Path:
     key = _digest(places.kernel_release(), (places.KERNEL / "version").read_text(), (places.GUEST_FILES / "modules").read_text())
     final = places.cache() / "guest" / f"modules-{key}"
     if not final.exists():
-        partial = Path(tempfile.mkdtemp(dir=final.parent, prefix="modules-partial-"))
-        _make_module_tree(partial)
+        make_folder(final, "modules-partial-", _make_module_tree)
+    return final
+
+
+def make_folder(final: Path, prefix: str, make):
+    """make(folder) fills a folder, which gets its name when it is whole. What fails leaves nothing."""
+    partial = Path(tempfile.mkdtemp(dir=final.parent, prefix=prefix))
+    try:
+        make(partial)
         try:
             partial.rename(final)
-        except OSError:  # another run was first
-            shutil.rmtree(partial)
-    return final
+        except OSError:
+            if not final.exists():  # else another run was first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _make_module_tree(tree: Path):

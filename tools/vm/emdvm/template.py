@@ -24,6 +24,8 @@ from .streams import MachineError
 BOOT_SECONDS = 60
 SAVE_SECONDS = 60
 QUIET_SECONDS = 0.3  # for work that the kernel has put off to be done
+WAIT_SECONDS = BOOT_SECONDS + 2 * SAVE_SECONDS  # for another run, which makes it or lets go of one that is of no use
+LOOK_SECONDS = 0.1
 KEPT = 2
 NAME = "template-"
 
@@ -67,17 +69,30 @@ def _ready(folder: Path, scale: float, start):
             raise Unusable("it failed before in this run")
         with ExitStack() as closing:
             lock = closing.enter_context(_lock(folder).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            _locked(lock, fcntl.LOCK_SH, folder, scale)
             if _is_there(lock, folder) and (folder / "done").exists():
                 closing.pop_all()
                 return lock
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _locked(lock, fcntl.LOCK_EX, folder, scale)
             if _is_there(lock, folder) and not (folder / "done").exists():
                 try:
                     _make(folder, scale, start)
                 except (Unusable, MachineError, OSError) as problem:
                     _unusable.add(folder.name)
                     raise Unusable(f"it could not be made: {str(problem) or type(problem).__name__}; its log: {folder}/boot.log") from None
+
+
+def _locked(lock, how: int, folder: Path, scale: float):
+    """Waits for the lock, not for ever: who has it may hang."""
+    deadline = time.monotonic() + WAIT_SECONDS * scale
+    while True:
+        try:
+            return fcntl.flock(lock, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                _unusable.add(folder.name)
+                raise Unusable(f"another run has had {_lock(folder)} for too long") from None
+        time.sleep(LOOK_SECONDS)
 
 
 def refuse(folder: Path):
