@@ -357,8 +357,17 @@ impl Manager {
         if request.dry_run {
             return would_start(&set.lock(), policy, reply);
         }
-        set.lock().tried = true;
-        scan_start(set, policy, reply)?;
+        let deadline = {
+            let mut inner = set.lock();
+            inner.tried = true;
+            inner.deadline
+        };
+        let started = scan_start(set, policy, reply);
+        if !set.lock().active {
+            // It was active for a moment, perhaps, which ends waiting.
+            set.lock().deadline = deadline;
+        }
+        started?;
         self.unlist_if_empty(set);
         let inner = set.lock();
         for entry in inner.entries.iter() {

@@ -226,7 +226,8 @@ boot_1() {
 
   step "a disk that is in use until its set waits no more: a scan in vain makes it wait no more either"
   dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
-  load
+  # Long enough that it is not over before the first try.
+  modprobe emd clean_ms=200 start_timeout_ms=3000
   wait_for 10 told_in_use 2
   refused_scan "in use|held"
   dmsetup remove --retry held
