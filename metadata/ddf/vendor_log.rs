@@ -329,6 +329,18 @@ impl<'a> Body<'a> {
         sound.then_some(Self { bytes, layout })
     }
 
+    /// Block number `index` of a section when it is, byte by byte, one that is `known` to be sound.
+    pub fn alike(
+        known: Option<&Body<'_>>,
+        section: &'a [u8],
+        layout: &'a Layout,
+        index: u32,
+    ) -> Option<Self> {
+        let len = layout.block_bytes as usize;
+        let bytes = slice(section, (index as usize).checked_mul(len)?, len)?;
+        (known?.bytes == bytes).then_some(Self { bytes, layout })
+    }
+
     /// All its bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -33,11 +33,6 @@ impl DiskMask {
             .is_some_and(|word| word & (1 << (disk % 64)) != 0)
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
-    }
-
     /// The first one, taken out.
     pub fn pop(&mut self) -> Option<DiskIndex> {
         let disk = (0..DISKS_MAX as DiskIndex).find(|&disk| self.contains(disk))?;

@@ -48,6 +48,7 @@ impl ManagedSet {
         }
         self.detach_lost()?;
         self.drop_dead();
+        self.drop_removed();
         self.take_back_stale();
         self.use_spares();
         self.attach_rebuilding()?;
@@ -99,6 +100,28 @@ impl ManagedSet {
             // Closing a disk may take its time, and locks of the kernel.
             let Some(dead) = dead else { return };
             drop(dead);
+        }
+    }
+
+    /// Lets go of disks that were taken out of the set, once it is written that they were: until then what the set writes may
+    /// have to go to them too, so that they forget it.
+    pub(super) fn drop_removed(&self) {
+        loop {
+            let mut inner = self.lock();
+            let places = 0..inner.devices.len() as DiskIndex;
+            let removed = places
+                .into_iter()
+                .find(|&disk| inner.device(disk).is_some() && inner.is_removed(disk));
+            let Some(disk) = removed else { return };
+            if inner.catch_up(&self.shared).is_err() {
+                drop(inner);
+                return self.keep_later(LATER_MS);
+            }
+            let place = inner.devices.get_mut(usize::from(disk));
+            let device = place.and_then(|place| place.take());
+            drop(inner);
+            // Closing a disk may take its time, and locks of the kernel.
+            drop(device);
         }
     }
 

@@ -36,6 +36,7 @@ impl Manager {
         };
         let change = set.change.lock();
         set.activate()?;
+        set.drop_removed();
         let mut reinstated = None;
         let result = match (request.op, request.disk) {
             (MemberOp::Remove, disk) => set.remove_disk(disk, request.force),
@@ -483,19 +484,19 @@ impl ManagedSet {
         if inner.is_attached(index) {
             return Err(reason!(EBUSY, "disk {disk} is still in use by an array"));
         }
-        inner.record(&self.shared, &Event::DiskRemoved(index))?;
+        let recorded = inner.record(&self.shared, &Event::DiskRemoved(index));
+        if recorded.is_err() && !inner.is_removed(index) {
+            return recorded.map(|()| place);
+        }
         inner.returned.forget(index);
         inner.had_good.remove(index);
-        let device = inner
-            .devices
-            .get_mut(usize::from(index))
-            .and_then(|place| place.take());
         drop(inner);
-        drop(device);
+        // When no disk took it yet, the keeper sees to it.
+        self.drop_removed();
         self.shared.post(EventKind::DiskRemoved, &self.id, |event| {
             event.dev = dev.and_then(|dev| DevNumber::from_wire(dev.0));
         });
-        Ok(place)
+        recorded.map(|()| place)
     }
 
     /// What waits for a failure that is recorded by now may end: arrays let go of the disk then.

@@ -104,8 +104,10 @@ impl Inner {
             return Err(reason);
         }
         self.put_device(index, device.clone())?;
-        self.write_out(shared)?;
-        Ok(index)
+        self.joins = Some(index);
+        let written = self.write_out(shared);
+        self.joins = None;
+        written.map(|()| index)
     }
 
     /// Carries out the plan that `Format::create` left.
@@ -127,7 +129,7 @@ impl Inner {
                 self.complain(shared, disk, errno);
                 // The news may have been for few disks only: then the others hear of the loss of those.
                 let is_told = lost.is_some() && self.others_know(&outcome.failed);
-                if outcome.written.is_empty() && !is_told {
+                if !self.is_kept_by(&outcome.written) && !is_told {
                     self.unwritten = true;
                     return Err(reason!(
                         EIO,
@@ -149,6 +151,13 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Whether one of the disks that took their metadata is there to tell of it: not one that only joins with it, or leaves.
+    fn is_kept_by(&self, written: &DiskMask) -> bool {
+        (0..self.devices.len() as DiskIndex).any(|disk| {
+            written.contains(disk) && !self.is_removed(disk) && self.joins != Some(disk)
+        })
     }
 
     /// Of `pending`, a disk that was not dealt with before and whose loss is borne; it is among the `handled` then.

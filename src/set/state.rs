@@ -147,6 +147,8 @@ pub struct Inner {
     pub reached: [u16; DISKS_MAX],
     /// No disk took the last plan: what is in memory is not recorded.
     pub unwritten: bool,
+    /// The disk that joins with what is being written.
+    pub joins: Option<DiskIndex>,
     /// Why the set as a whole is not active.
     pub why: Option<Reason>,
     /// When to start with what there is, in ticks.
@@ -180,6 +182,7 @@ impl Inner {
             gone: false,
             reached: [0; DISKS_MAX],
             unwritten: false,
+            joins: None,
             why: None,
             deadline: None,
             tried: false,
@@ -270,6 +273,12 @@ impl Inner {
             .zip(self.devices.iter())
             .find(|(_, device)| device.as_ref().is_some_and(|device| device.dev() == dev))
             .map(|(index, _)| index)
+    }
+
+    /// Whether a disk was taken out of the set.
+    pub(super) fn is_removed(&self, disk: DiskIndex) -> bool {
+        let state = self.model().and_then(|set| set.disk(disk));
+        state.is_some_and(|disk| disk.state == DiskState::Removed)
     }
 
     /// Keeps in mind which places a disk held that is about to be recorded as here again. Allocates.

@@ -79,6 +79,11 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// How much of a buffer is tried before a call that changes things, and how close: each page of a program's memory may be one
+/// that cannot be written.
+const TRIED_BYTES: u64 = 1 << 20;
+const TRIED_STEP: usize = 4096;
+
 /// The program that calls, and the file it calls on.
 pub trait Caller: UserMemory {
     /// Copies `from` to `address` of the program.
@@ -289,6 +294,19 @@ fn give_records(caller: &mut dyn Caller, out: &mut Out, sink: &Sink) -> Checked 
     Ok(())
 }
 
+/// Finds out, before anything is done, whether records can be written to the caller's buffer: what it holds is lost.
+fn try_buffer(caller: &mut dyn Caller, out: &Out) -> Checked {
+    let len = u64::from(out.len).min(TRIED_BYTES);
+    let steps = Iterator::chain((0..len).step_by(TRIED_STEP), len.checked_sub(1));
+    for at in steps {
+        let address = out.ptr.checked_add(at);
+        let address =
+            address.ok_or_else(|| reason!(EFAULT, "`out` goes beyond the end of memory"))?;
+        caller.write(address, &[0])?;
+    }
+    Ok(())
+}
+
 fn formats(caller: &mut dyn Caller, argument: &mut [u8]) -> Checked {
     let mut arg = ListArg::from_bytes(argument);
     let mut sink = Sink::new(arg.out.len as usize);
@@ -333,6 +351,7 @@ fn scan(
 ) -> Checked {
     let mut arg = ScanArg::from_bytes(argument);
     let mut sink = Sink::new(arg.out.len as usize);
+    try_buffer(caller, &arg.out)?;
     let reply = engine.scan(request)?;
     // The scan is done: memory that is short now makes the answer shorter, not the scan undone.
     // Remarks go first: they are about devices, and belong to none of the sets.

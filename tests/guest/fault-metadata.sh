@@ -171,6 +171,21 @@ takes_no_metadata() { # FORMAT
   wait_for 10 emd_is_clean emd0
   for disk in "$a" "$b" "$c"; do expect_equal "what is recorded next has it: $disk" "$(on_disk "$disk" '.volumes[0].name')" other; done
 
+  step "$format: none of them takes that a disk is taken out"
+  expect "failed" emdadm fail emd0 "$b"
+  wait_for 10 emd_is_clean emd0
+  all_refuse 1
+  refused EIO "written to no disk" "it is taken out" remove emd0 "$b"
+  expect_equal "nobody is failed for it" "$(emd_members emd0)" "in-sync missing in-sync"
+  expect "that is told" told disk-removed "\"$b\""
+  refused EBUSY "" "until that is written it stays claimed" create -e "$format" -l raid0 -n other "$b"
+  all_refuse 0
+  written 13
+  right
+  wait_for 20 emdadm add emd0 "$b"
+  wait_for 30 emd_settled emd0
+  right
+
   step "$format: none of them takes metadata"
   all_refuse 1
   known 8 65536 >/run/new

@@ -65,6 +65,38 @@ bad_ranges() { emdadm show --json | jq '[.sets[].bad_ranges[].sectors] | add // 
 # repaired NAME: the slots whose sectors were written again.
 repaired() { events read-repaired | jq -r "select(.array == \"/dev/$(emd_node "$1")\") | .slot" | sort -u | xargs; }
 
+# under_load NAME SLOTS: sectors go bad while all of it is read, and written over and over with one thing and another: what is written again
+# is what is there, and nothing older.
+under_load() {
+  local name=$1 slots=$2 device size disk round writer
+  device=/dev/$(emd_node "$name")
+  size=$(blockdev --getsize64 "$device")
+  known 11 "$size" >/run/image.0
+  known 12 "$size" >/run/image.1
+  rm -f /run/over
+  (
+    passes=0
+    until [[ -e /run/over ]]; do
+      dd if="/run/image.$((passes % 2))" of="$device" bs=8k oflag=direct conv=notrunc status=none || exit 1
+      passes=$((passes + 1))
+    done
+    echo $(((passes - 1) % 2)) >/run/last
+  ) &
+  writer=$!
+  for ((round = 0; round < 24; round++)); do
+    disk=$(emd_member_device "$name" $((round % slots)))
+    printf 'xx' | dd of="/run/${disk#/dev/}/bad" bs=1 conv=notrunc status=none \
+      seek=$(($(emd_get "$name" ".members[$((round % slots))].offset_sectors") + 16 + round * 40))
+    dd if="$device" of=/dev/null bs=32k iflag=direct status=none || fail "$name: a read failed"
+  done
+  touch /run/over
+  wait $writer || fail "$name: a write failed"
+  expect "$name: the last thing that was written is there" cmp "/run/image.$(</run/last)" <(dd if="$device" bs=64k iflag=direct status=none)
+  expect "a check" emdadm check --wait "$name"
+  expect_equal "$name: nothing differs" "$(emd_get "$name" '.mismatches | length')" 0
+  expect "$name is as before" dd if="/run/$name" of="$device" bs=64k oflag=direct conv=notrunc status=none
+}
+
 members_stay() {
   local name
   for name in "${NAMES[@]}"; do
@@ -115,6 +147,14 @@ boot_1() {
     expect_equal "$name: nothing differs" "$(emd_get "$name" '.mismatches | length')" 0
   done
   expect_equal "nobody meets an error any more" "$(events read-error | wc -l)" "$errors"
+  members_stay
+
+  step "sectors go bad while they are read and written"
+  errors=$(events read-error | wc -l)
+  under_load one 2
+  under_load five 3
+  (($(events read-error | wc -l) > errors + 8)) || fail "hardly anybody met them"
+  expect_equal "all can be read again" "$(all_bad)" 0
   members_stay
 
   step "too much is lost for a repair"

@@ -32,6 +32,16 @@ boot_1() {
   unchanged "nothing was written" "$before" disk1 disk2 disk3
   expect_equal "the set is as it was" "$(emdadm show --json)" "$state"
 
+  step "the same while there is something to start"
+  expect "stopped" emdadm stop emd0
+  before=$(host contents disk1 disk2 disk3)
+  $HOSTILE wrong || fail "see above"
+  expect_failure "nothing was started" test -b /dev/emd0
+  unchanged "nothing was written" "$before" disk1 disk2 disk3
+  expect "it starts when it is asked for" emdadm scan
+  wait_for 10 emd_settled emd0
+  before=$(host contents disk1 disk2 disk3) state=$(emdadm show --json)
+
   step "$CALLS random calls, seed $SEED"
   $HOSTILE random "$SEED" "$CALLS" "${numbers[@]}" || fail "see above"
   unchanged "nothing was written" "$before" disk1 disk2 disk3

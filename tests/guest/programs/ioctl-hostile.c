@@ -160,6 +160,16 @@ static void wrong_outs(void)
 	refused("LIST beyond the end of memory", EMD_IOC_LIST, &list, EFAULT, 1);
 	FRESH(list), list.out.reserved = 1;
 	refused("LIST, reserved field", EMD_IOC_LIST, &list, EINVAL, 1);
+	/* The one call that does something and has such a buffer. */
+	struct emd_scan scan;
+	FRESH(scan), scan.out.len = 4096, scan.out.ptr = KERNEL_ADDRESS;
+	refused("SCAN into the kernel", EMD_IOC_SCAN, &scan, EFAULT, 1);
+	FRESH(scan), scan.out.len = 4096, scan.out.ptr = (uintptr_t)fixed;
+	refused("SCAN into what can only be read", EMD_IOC_SCAN, &scan, EFAULT, 1);
+	FRESH(scan), scan.out.len = 4096, scan.out.ptr = (uintptr_t)pages + 2 * PAGE - 64;
+	refused("SCAN beyond the end of memory", EMD_IOC_SCAN, &scan, EFAULT, 1);
+	FRESH(scan), scan.out.len = 4096, scan.out.ptr = UINT64_MAX - 64;
+	refused("SCAN around the end of the address space", EMD_IOC_SCAN, &scan, EFAULT, 1);
 	FRESH(list), list.out.ptr = (uintptr_t)buffer, list.out.len = sizeof(buffer), list.head.size = sizeof(list) + 8;
 	unsigned char longer[sizeof(list) + 8] = { 0 };
 	memcpy(longer, &list, sizeof(list));

@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import re
 import socket
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import initramfs, runner, spec, template
+from . import health, initramfs, runner, spec, template
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
@@ -382,7 +383,28 @@ def _past_deadline(step, theirs) -> str:
     return wrong
 
 
+def memory_was_short() -> str:
+    """Of allocations that fail only those of the one who may are let pass."""
+    log = """[ 1.0] a: page allocation failure: order:0, mode:0xc0de0
+[ 1.1] Call Trace:
+[ 1.2]  <TASK>
+[ 1.3]  {whose}+0x2b/0x90
+[ 1.4]  </TASK>
+[ 1.5] Mem-Info:"""
+    may = [re.compile(r"page allocation failure: order:0.* may_be_short\+")]
+    theirs, others = log.format(whose="may_be_short"), log.format(whose="another")
+    trace = "[ 2.0] Call Trace:"
+    for text, count in ((theirs, 0), (others, 1), (f"{theirs}\n{others}", 1), (f"{theirs}\n{trace}", 1), (f"{others}\n{trace}", 2)):
+        found = health.complaints(text, may)
+        if len(found) != count:
+            return f"{len(found)} complaints instead of {count}: {found}"
+    if len(health.complaints(theirs, [])) != 1:
+        return "it passes where nobody may"
+    return ""
+
+
 ALL = {
+    "memory-was-short": memory_was_short,
     "request and answer": request_and_answer,
     "request and end": request_and_end,
     "whose answer": whose_answer,

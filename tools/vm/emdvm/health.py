@@ -17,10 +17,35 @@ FINE = re.compile(r"ODEBUG: selftest passed|module verification failed|taints ke
 FATAL = re.compile(r"Kernel panic|\bOops\b|BUG: unable to handle|soft lockup|hard LOCKUP|general protection|blocked for more than \d+ seconds")
 
 
+# Characters of a complaint that are shown.
+MOST = 400
+
+# An allocation that failed is told in many lines, and only its trace says whose it was: they are one.
+SHORT_OF_MEMORY = re.compile(r"page allocation failure:")
+TRACE_END = re.compile(r"</TASK>")
+
+
+def _reports(text: str):
+    """The lines of a kernel log; those of an allocation that failed as one."""
+    held = None
+    for line in text.splitlines():
+        if held is not None:
+            held.append(line)
+        elif SHORT_OF_MEMORY.search(line):
+            held = [line]
+        else:
+            yield line
+        if held and TRACE_END.search(line):
+            yield " ".join(held)
+            held = None
+    if held:
+        yield " ".join(held)
+
+
 def complaints(text: str, allowed) -> list:
     """The bad lines of a kernel log, each once."""
     found = {}
-    for line in text.splitlines():
-        if BAD.search(line) and not FINE.search(line) and not any(pattern.search(line) for pattern in allowed):
-            found.setdefault(re.sub(r"^\s*(<\d+>)?\[[^]]*\]\s*", "", line.strip()))
+    for report in _reports(text):
+        if BAD.search(report) and not FINE.search(report) and not any(pattern.search(report) for pattern in allowed):
+            found.setdefault(re.sub(r"^\s*(<\d+>)?\[[^]]*\]\s*", "", report.strip())[:MOST])
     return list(found)

@@ -332,6 +332,46 @@ fn nothing_is_done_when_the_reply_cannot_be_written() {
     assert!(engine.asked().is_empty());
 }
 
+/// A scan starts things, so its buffer is tried before: at both ends, and in each page.
+#[test]
+fn nothing_is_scanned_for_a_buffer_that_cannot_be_written() {
+    for len in [1u32, 4096, 9000] {
+        for hole in [0, len / 2, len - 1] {
+            let engine = Recorder::default();
+            let mut program = program(&ScanArg {
+                head: head::<ScanArg>(),
+                out: Out {
+                    ptr: OUT,
+                    len,
+                    ..Out::default()
+                },
+                ..ScanArg::default()
+            });
+            // Pages that can be written, but for the one with `hole`.
+            let missing = OUT + u64::from(hole) / 4096 * 4096;
+            for page in (OUT..OUT + u64::from(len)).step_by(4096) {
+                if page != missing {
+                    program = program.with(page, vec![0; 4096]);
+                }
+            }
+            assert_eq!(call(&engine, &mut program, IOC_SCAN, ARG), Err(EFAULT));
+            assert!(engine.asked().is_empty(), "{len} {hole}");
+        }
+    }
+    let engine = Recorder::default();
+    let mut around = program(&ScanArg {
+        head: head::<ScanArg>(),
+        out: Out {
+            ptr: u64::MAX - 9,
+            len: 20,
+            ..Out::default()
+        },
+        ..ScanArg::default()
+    });
+    assert_eq!(call(&engine, &mut around, IOC_SCAN, ARG), Err(EFAULT));
+    assert!(engine.asked().is_empty());
+}
+
 #[test]
 fn faults_and_foreign_numbers() {
     let engine = Recorder::default();
