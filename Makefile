@@ -18,7 +18,7 @@ CARGO = $(ENTER) tools/toolbox/cargo
 # Optional: which test (T=name), more output (V=1), tests at a time (JOBS=n).
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
-.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole test-host test-guest debug-kernel debug-modules test-debug simulate fuzz demo bench shell fmt fmt-check clippy \
+.PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole release-check test-host test-guest debug-kernel debug-modules test-debug simulate fuzz demo bench shell fmt fmt-check clippy \
 	shellcheck check-docs check-udev check in-tree-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
@@ -87,6 +87,13 @@ test: toolbox ## all tests, for every day; the last line is "N passed, N failed"
 
 test-whole: toolbox ## the same with all of each matrix (much longer)
 	@EMD_WHOLE=1 EMD_TIMEOUT_SCALE=9 EMD_GUEST_OPTIONS=emdtest.whole=1 $(ENTER) tools/vm/test-all
+
+# What no machine runs by itself, on the last commit of a piece of work: an hour.
+release-check: ## all that can be checked: check, test-whole, in-tree-check, demo
+	@$(MAKE) check
+	@$(MAKE) test-whole
+	@$(MAKE) in-tree-check
+	@$(MAKE) demo
 
 test-host: toolbox ## host tests (T=NAME: those that match)
 	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)
