@@ -163,9 +163,9 @@ impl Reader<'_> {
             let mut best: Option<((bool, u64), Body<'_>)> = None;
             for (at, disk) in self.found.iter().enumerate() {
                 // Disks mostly have the same, whose checksum is right once it has been found right.
-                let known = best.as_ref().map(|(_, body)| body);
                 let Some(body) = disk.vendor.and_then(|bytes| {
-                    Body::alike(known, bytes, layout, index)
+                    best.as_ref()
+                        .and_then(|(_, known)| Body::alike(known, bytes, index))
                         .or_else(|| Body::new(bytes, layout, index))
                 }) else {
                     continue;

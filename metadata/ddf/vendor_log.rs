@@ -330,15 +330,10 @@ impl<'a> Body<'a> {
     }
 
     /// Block number `index` of a section when it is, byte by byte, one that is `known` to be sound.
-    pub fn alike(
-        known: Option<&Body<'_>>,
-        section: &'a [u8],
-        layout: &'a Layout,
-        index: u32,
-    ) -> Option<Self> {
-        let len = layout.block_bytes as usize;
+    pub fn alike(known: &Body<'a>, section: &'a [u8], index: u32) -> Option<Self> {
+        let len = known.layout.block_bytes as usize;
         let bytes = slice(section, (index as usize).checked_mul(len)?, len)?;
-        (known?.bytes == bytes).then_some(Self { bytes, layout })
+        (known.bytes == bytes).then_some(Self { bytes, ..*known })
     }
 
     /// All its bytes.
