@@ -10,8 +10,8 @@ use super::set::{buffer, AsrSet, DiskMeta, Home, Live, Spot, Touched};
 use super::table::{is_newer, Table};
 use crate::model::alloc::boxed;
 use crate::model::{
-    note, Checked, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Reason, Set, Text, UpdatePlan,
-    DISKS_MAX,
+    note, Access, Checked, Disk, DiskFacts, DiskIndex, DiskRole, DiskState, Reason, Set, Text,
+    UpdatePlan, DISKS_MAX,
 };
 use crate::reason;
 use kernel::prelude::*;
@@ -499,10 +499,20 @@ impl Reader<'_> {
         }
         if let Some(why) = self.set.frozen {
             self.note(format_args!("nothing is written to this set: {why}"))?;
+            self.forbid_writes(why);
         }
         self.set.reserve_plan()?;
         self.set.touched = Touched::Nothing;
         Ok(self.set)
+    }
+
+    /// Volumes of a set that nothing can be recorded in are not written: what was dirty, or failed, would be forgotten.
+    fn forbid_writes(&mut self, why: &str) {
+        for volume in self.set.set.volumes.iter_mut() {
+            if matches!(volume.access, Access::ReadWrite) {
+                volume.access = Access::ReadOnly(reason!(EROFS, "{why}"));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! From lines to volumes: what they are, and what may be done with them.
 
-use super::assemble::{was_cut, Reader, DAMAGED};
+use super::assemble::{was_cut, Reader};
 use super::layout::*;
 use super::set::{Form, VolumeMeta};
 use super::table::Table;
@@ -81,8 +81,6 @@ impl Reader<'_> {
         if matches!(volume.access, Access::ReadWrite) {
             if let Err(why) = self.check_members(&volume) {
                 volume.access = Access::Refused(why);
-            } else if self.set.frozen == Some(DAMAGED) {
-                volume.access = Access::ReadOnly(reason!(EROFS, "{DAMAGED}"));
             }
         }
         self.set.volumes.push(

@@ -448,7 +448,8 @@ fn sequence_numbers_start_again() {
 #[test]
 fn tables_that_cannot_be_changed_safely_are_only_read() {
     let mut disks = blanks(9, 8);
-    let set = create(&mut disks);
+    let mut set = create(&mut disks);
+    apply(&mut set, &mut disks, &Event::VolumeCreated(mirror()), 0).unwrap();
     let disk = &mut disks[0];
     let last = disk.size_sectors - 1;
     // The place of the table is at the very end: no second half.
@@ -461,10 +462,15 @@ fn tables_that_cannot_be_changed_safely_are_only_read() {
     let before = show(set.set());
     let mut set = open(&disks).unwrap();
     assert_ne!(before, show(set.set()), "its place is another one");
-    let why = set
-        .apply(&Event::SpareAssigned(0, SpareRole::Global), &context(1))
-        .unwrap_err();
-    assert!(why.text().contains("too long"), "{why}");
+    for event in [Event::SpareAssigned(2, SpareRole::Global), Event::Dirty(0)] {
+        let why = set.apply(&event, &context(1)).unwrap_err();
+        assert!(why.text().contains("too long"), "{why}");
+    }
+    let access = &set.set().volume(0).unwrap().access;
+    assert!(
+        matches!(access, Access::ReadOnly(why) if why.text().contains("too long")),
+        "{access:?}"
+    );
     set.apply(&Event::DiskFailed(1), &context(1)).unwrap();
     assert!(set.plan().is_empty());
     assert_eq!(state::FAILED, 3);

@@ -242,6 +242,20 @@ fn the_same_disk_twice() {
     let access = &set.set().volume(0).unwrap().access;
     assert!(matches!(access, Access::Refused(_)), "{access:?}");
     assert!(set.apply(&Event::Dirty(0), &context(1)).is_err());
+    // A spare: the mirror is not in doubt, but neither that it is written to nor a loss could be recorded.
+    let twice = [
+        (0, &disks[0]),
+        (1, &disks[1]),
+        (2, &disks[2]),
+        (7, &disks[2]),
+    ];
+    let mut set = open_keyed(&twice).unwrap();
+    let access = &set.set().volume(0).unwrap().access;
+    assert!(
+        matches!(access, Access::ReadOnly(why) if why.text().contains("twice")),
+        "{access:?}"
+    );
+    assert!(set.apply(&Event::Dirty(0), &context(1)).is_err());
 }
 
 /// Lines that contradict each other, or that nobody knows how to read.
