@@ -312,6 +312,21 @@ impl Reader<'_> {
         note(&mut self.set.set.notes, args)
     }
 
+    /// Most lines of the set's table that can be changed safely ([`AsrSet::lines_max`]) once the disk with this magic number is
+    /// listed, too.
+    fn lines_max_with(&self, magic: u32) -> usize {
+        let table = &self.set.table;
+        let is_written = |number| number == magic || vouches(table, number);
+        let mut cramped = self.candidates.iter().filter(|one| {
+            let (place, last) = (place_of(&one.found).0, last_of(&one.found));
+            is_written(one.found.magic()) && !has_halves(place, last)
+        });
+        match cramped.next() {
+            None => LINES_WRITTEN_MAX,
+            Some(_) => LINES_OF_SECTOR,
+        }
+    }
+
     /// Lists lone spares, whose own tables say so, in the set's table. It is written with the next
     /// update.
     #[inline(never)]
@@ -326,7 +341,8 @@ impl Reader<'_> {
                 continue;
             };
             let top = self.set.table.volume_line(array);
-            if self.set.table.has_room(2) {
+            let table = &self.set.table;
+            if table.has_room(2) && table.len().saturating_add(2) <= self.lines_max_with(magic) {
                 self.set.list_spare(top, &line);
             }
         }
@@ -406,7 +422,7 @@ impl Reader<'_> {
             let (magic, facts) = (one.found.magic(), one.found.facts);
             let spot = Spot {
                 table: one.found.at,
-                last: facts.size_sectors.saturating_sub(1),
+                last: last_of(&one.found),
             };
             let place = place_of(&one.found).0;
             let known = self.set.by_magic(magic);
@@ -466,18 +482,15 @@ impl Reader<'_> {
             return Ok(());
         };
         let (place, in_half) = place_of(&one.found);
-        let last = one.found.facts.size_sectors.saturating_sub(1);
-        let mut home = make_home(place, last, one.found.reserved)?;
+        let mut home = make_home(place, last_of(&one.found), one.found.reserved)?;
         match in_half {
             true => home.live = Live::Half,
             false => home.there = Table::new(one.table.bytes())?,
         }
-        let halves = home.halves;
         if let Some(meta) = self.set.disks.get_mut(usize::from(disk)) {
             meta.home = Some(home);
         }
-        let len = self.set.table.len();
-        if !halves && len >= 512 / LINE_BYTES || len > LINES_WRITTEN_MAX {
+        if self.set.table.len() > self.set.lines_max() {
             self.set.frozen = Some("its table is too long to be changed in one go");
         }
         Ok(())
@@ -516,6 +529,16 @@ impl Reader<'_> {
     }
 }
 
+/// The last sector of a disk.
+fn last_of(found: &Found<'_>) -> u64 {
+    found.facts.size_sectors.saturating_sub(1)
+}
+
+/// Whether a table's place, from sector `place` of a disk whose last one is `last`, has a second half.
+fn has_halves(place: u64, last: u64) -> bool {
+    place.saturating_add(TABLE_SECTORS) <= last
+}
+
 /// First sector of the place of a disk's table, and whether its second half is in use: EMD's own
 /// update was cut.
 fn place_of(found: &Found<'_>) -> (u64, bool) {
@@ -544,7 +567,7 @@ pub fn make_home(place: u64, last: u64, reserved: &[u8]) -> Checked<Home> {
     }
     Ok(Home {
         place,
-        halves: place.saturating_add(TABLE_SECTORS) <= last,
+        halves: has_halves(place, last),
         live: Live::Front,
         was_live: Live::Front,
         unsure: false,

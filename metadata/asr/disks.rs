@@ -267,23 +267,33 @@ impl AsrSet {
         }
     }
 
-    /// Refuses when the table has no room for a line more and the head of a list.
-    fn check_room(&self) -> Checked {
-        if self.table.has_room(2) {
+    /// Refuses when the table has no room for `more` lines.
+    pub fn check_room(&self, more: usize) -> Checked {
+        let most = self.lines_max();
+        if self.table.has_room(more) && self.table.len().saturating_add(more) <= most {
             return Ok(());
         }
         Err(reason!(
             ENOSPC,
-            "the table has {} lines; {LINES_WRITTEN_MAX} can be changed safely",
+            "the table has {} lines; {most} can be changed safely",
             self.table.len()
         ))
+    }
+
+    /// Refuses when the table has no room for one more spare, and for the head of a list of them where there is none. `goes`:
+    /// a disk whose own line as a spare makes room.
+    fn check_room_to_list(&self, goes: Option<DiskIndex>) -> Checked {
+        let line = goes.and_then(|disk| self.table.line(self.disk_line(disk)?));
+        let is_spare = line.is_some_and(|line| line.raid == raid::SPARE);
+        let has_list = self.table.spares().is_some();
+        self.check_room(usize::from(!is_spare) + usize::from(!has_list))
     }
 
     /// [`crate::model::Event::DiskAdded`].
     #[inline(never)]
     pub fn disk_added(&mut self, offer: &DiskOffer, context: &Context) -> Checked {
         self.check_joining(&offer.facts)?;
-        self.check_room()?;
+        self.check_room_to_list(None)?;
         if self.set.live_disks().count() >= usize::from(super::SET_DISKS_MAX) {
             return Err(reason!(
                 ENOSPC,
@@ -375,7 +385,7 @@ impl AsrSet {
         }
         self.check_idle(disk)?;
         self.check_expendable(disk)?;
-        self.check_room()?;
+        self.check_room_to_list(Some(disk))?;
         if self.disk_line(disk).is_none() {
             return Err(reason!(
                 EPERM,
@@ -434,7 +444,7 @@ impl AsrSet {
     pub fn spare_assigned(&mut self, disk: DiskIndex, role: SpareRole) -> Checked {
         self.usable_disk(disk)?;
         self.check_idle(disk)?;
-        self.check_room()?;
+        self.check_room_to_list(Some(disk))?;
         self.spare_target(role)?;
         let now = match self.set.disk(disk).map(|model| model.role) {
             Some(DiskRole::GlobalSpare) => SpareRole::Global,
@@ -525,7 +535,7 @@ impl AsrSet {
                 "disk {disk} is a member of volume {other} already"
             ));
         }
-        self.check_room()?;
+        self.check_room_to_list(Some(disk))?;
         if self.slot_line(volume, slot).is_none() {
             return Err(reason!(ENOENT, "the table has no line for member {slot}"));
         }

@@ -22,6 +22,8 @@ pub const LINE_BYTES: usize = 64;
 pub const LINES_MAX: usize = TABLE_BYTES / LINE_BYTES - 1;
 /// Lines of a table that EMD writes, at most.
 pub const LINES_WRITTEN_MAX: usize = HALF_SECTORS as usize * 512 / LINE_BYTES - 1;
+/// Most lines of a table of one sector.
+pub const LINES_OF_SECTOR: usize = 512 / LINE_BYTES - 1;
 /// Bytes of a name.
 pub const NAME_BYTES: usize = 16;
 /// A magic number that belongs to nothing.

@@ -63,6 +63,15 @@ impl AsrSet {
         self.plan.reserve(disks.saturating_mul(WRITES_PER_DISK))
     }
 
+    /// Most lines of a table that can be changed safely on all disks: those of one sector as long as one of them has no second
+    /// half in which a longer one could be for a moment.
+    pub fn lines_max(&self) -> usize {
+        match self.each_home().all(|(_, home)| home.halves) {
+            true => LINES_WRITTEN_MAX,
+            false => LINES_OF_SECTOR,
+        }
+    }
+
     fn each_home(&self) -> impl Iterator<Item = (DiskIndex, &Home)> + '_ {
         (0u16..)
             .zip(self.disks.iter())

@@ -152,14 +152,7 @@ impl AsrSet {
             Level::Raid10 => 3,
             _ => 1,
         };
-        if !self.table.has_room(open.saturating_add(arrays)) {
-            return Err(reason!(
-                ENOSPC,
-                "the table has {} lines; {LINES_WRITTEN_MAX} can be changed safely",
-                self.table.len()
-            ));
-        }
-        Ok(())
+        self.check_room(open.saturating_add(arrays))
     }
 
     fn check_name(&self, name: &str, own: Option<VolumeIndex>) -> Checked {

@@ -11,3 +11,4 @@ mod missed;
 mod noalloc;
 mod samples;
 mod scrubs;
+mod spares;
