@@ -136,7 +136,7 @@ impl ImsmSet {
         Ok(())
     }
 
-    /// [`crate::model::Event::DiskReturned`]. Its old places are kept for it; what it holds is old.
+    /// [`crate::model::Event::DiskReturned`]. Its old places are kept for it; what it holds is old. Without one it is a spare.
     #[inline(never)]
     pub fn disk_returned(
         &mut self,
@@ -214,7 +214,7 @@ impl ImsmSet {
             self.reinstate(disk);
         }
         self.forget(disk);
-        match entry {
+        match entry.filter(|&entry| self.is_named(entry)) {
             Some(entry) => {
                 self.mpb.fill_disk(entry, &serial, blocks, disk::CONFIGURED);
                 self.changed = true;
@@ -222,7 +222,13 @@ impl ImsmSet {
                     self.refresh_volume(volume as VolumeIndex)?;
                 }
             }
+            // No place waits for it: it is a spare, as any disk in no volume.
             None => {
+                if let Some(entry) = entry {
+                    // Before the next one has its number. The log becomes shorter: that does not fail.
+                    self.forget_bad_ranges(disk)?;
+                    self.drop_entry(entry);
+                }
                 let family = random_number(context, 0x5350_0000 + u64::from(disk));
                 self.fill_own(disk, family, SPARE_GENERATION);
             }
@@ -308,7 +314,7 @@ impl ImsmSet {
             };
         }
         self.refresh_volume(volume)?;
-        self.drop_unnamed(context, SPARE_GENERATION)?;
+        self.drop_unnamed(true, context, SPARE_GENERATION)?;
         self.lower_limit(limit);
         self.refresh_role(disk);
         self.changed = true;

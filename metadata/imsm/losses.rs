@@ -254,15 +254,18 @@ impl ImsmSet {
         self.changed = true;
     }
 
-    /// Takes entries out that no volume names any more. Disks that are here and work become spares,
-    /// others are not known to the set any more.
+    /// Takes entries out that no volume names any more. Disks that are here and work become spares; with `all` also those of
+    /// others, which are not known to the set any more, and of spares that firmware keeps in the table.
     #[inline(never)]
-    pub fn drop_unnamed(&mut self, context: &Context, generation: u32) -> Checked {
+    pub fn drop_unnamed(&mut self, all: bool, context: &Context, generation: u32) -> Checked {
         for entry in (0..self.mpb.raw().disks()).rev() {
-            if self.is_named(entry) {
+            let disk = self.disk_of_entry(u32::from(entry));
+            let meta = disk.and_then(|disk| self.disk_meta(disk));
+            let works = meta.is_some_and(|meta| meta.home.is_some());
+            let is_wanted = all || works && !self.is_spare_entry(entry);
+            if self.is_named(entry) || !is_wanted {
                 continue;
             }
-            let disk = self.disk_of_entry(u32::from(entry));
             if let Some(disk) = disk {
                 // Before the next one has its number. The log becomes shorter: that does not fail.
                 self.forget_bad_ranges(disk)?;

@@ -2,6 +2,7 @@
 
 //! Volumes: creation, deletion, renaming. Places and sizes are those that mdadm chooses.
 
+use super::disks::SPARE_GENERATION;
 use super::layout::*;
 use super::model::{data_members, place_of, MIB_SECTORS, MIRROR_STRIP_SECTORS};
 use super::probe;
@@ -409,7 +410,8 @@ impl ImsmSet {
         }
     }
 
-    /// [`crate::model::Event::VolumeDeleted`]. With the last one, all disks become spares.
+    /// [`crate::model::Event::VolumeDeleted`]. Disks become spares that are in no other one, also those whose place in it was
+    /// kept for them.
     #[inline(never)]
     pub fn volume_deleted(&mut self, volume: VolumeIndex, context: &Context) -> Checked {
         if self.set.volume(volume).is_none() {
@@ -434,7 +436,9 @@ impl ImsmSet {
         if self.mpb.raw().volumes() == 0 {
             let _ = self.mpb.resize_bad_log(0)?;
             let generation = self.next_generation();
-            self.drop_unnamed(context, generation)?;
+            self.drop_unnamed(true, context, generation)?;
+        } else {
+            self.drop_unnamed(false, context, SPARE_GENERATION)?;
         }
         for disk in 0..self.disks.len() {
             self.refresh_role(disk as DiskIndex);

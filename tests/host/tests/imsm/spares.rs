@@ -92,6 +92,64 @@ fn firmwares_spares_in_other_roles() {
     assert_eq!(world.set.mpb.raw().disks(), 3);
 }
 
+/// In no volume a disk is a spare, also one that comes back to an entry which no volume names: nothing waits for it.
+#[test]
+fn a_spare_of_firmwares_that_was_away_is_one_again() {
+    let losses: [fn(u16) -> Event<'static>; 2] = [Event::DiskMissing, Event::DiskFailed];
+    for lost in losses {
+        let mut world = listed();
+        let spare = world.set.set().disk_by_key(3).unwrap();
+        world.apply(&lost(spare));
+        let back = facts(&world.disks[3], 3);
+        world.apply(&Event::DiskReturned(spare, back));
+        assert_eq!(world.role(spare), DiskRole::GlobalSpare);
+        let again = open(&world.disks).unwrap();
+        let own = again.set().present_disk(3).unwrap();
+        assert_eq!(own.role, DiskRole::GlobalSpare);
+        world.apply(&Event::SpareAssigned(spare, SpareRole::Global));
+        world.apply(&Event::DiskFailed(1));
+        world.apply(&activate(spare));
+        world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+        assert_eq!(world.member(0, 1), MemberState::InSync);
+    }
+}
+
+/// A disk whose last volume is deleted is a spare then, or when it is back.
+#[test]
+fn a_place_in_a_volume_that_is_deleted() {
+    for is_back_first in [false, true] {
+        let mut world = World::created(2, 64, 512, 4);
+        let pair = [Some(0), Some(1)];
+        let half = VolumeSpec {
+            size_sectors: 16384,
+            ..spec("mirror", Level::Raid1, &pair)
+        };
+        world.apply(&Event::VolumeCreated(half));
+        world.apply(&Event::VolumeCreated(spec("stripe", Level::Raid0, &pair)));
+        let spare = world.add(64, SpareRole::Global);
+        world.apply(&Event::DiskMissing(1));
+        world.apply(&activate(spare));
+        world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+        let facts = facts(&world.disks[1], 1);
+        if is_back_first {
+            world.apply(&Event::DiskReinstated(1, facts));
+            assert_eq!(world.member(1, 1), MemberState::InSync);
+        }
+        world.apply(&Event::VolumeDeleted(1));
+        if !is_back_first {
+            world.apply(&Event::DiskReturned(1, facts));
+        }
+        assert_eq!(world.role(1), DiskRole::GlobalSpare);
+        let again = open(&world.disks).unwrap();
+        let own = again.set().present_disk(1).unwrap();
+        assert_eq!(own.role, DiskRole::GlobalSpare);
+        world.apply(&Event::DiskFailed(spare));
+        world.apply(&activate(1));
+        world.apply(&Event::RebuildDone { volume: 0, slot: 1 });
+        assert_eq!(world.member(0, 1), MemberState::InSync);
+    }
+}
+
 /// RAID 5 on all of three disks of 64 MiB: 118784 sectors of each, and 2048 behind them for a log.
 fn full(crashes: usize) -> World {
     let mut world = World::created(3, 64, 512, crashes);
