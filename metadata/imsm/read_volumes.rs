@@ -193,6 +193,12 @@ impl ImsmSet {
         if changes_shape(raw, at) {
             return general_access(raw, at, moves);
         }
+        if !is_of_one_shape(raw, at) {
+            return Access::Refused(reason!(
+                EINVAL,
+                "its two maps are of different shapes, and it is not being reshaped"
+            ));
+        }
         let unknown = raw.attributes() & !attribute::KNOWN;
         if unknown != 0 {
             return Access::ReadOnly(reason!(
@@ -288,6 +294,20 @@ pub fn changes_shape(raw: Raw<'_>, at: usize) -> bool {
             raw.u8(at + volume::KIND),
             volume::INIT | volume::REBUILD | volume::VERIFY | volume::REPAIR
         )
+}
+
+/// Whether both maps of the volume at `at` have the same slots, in the same place.
+fn is_of_one_shape(raw: Raw<'_>, at: usize) -> bool {
+    let [first, second] = [Which::First, Which::Second].map(|which| {
+        let map = raw.map_at(at, which);
+        (
+            raw.u8(map + map::MEMBERS),
+            raw.u8(map + map::LEVEL),
+            raw.u16(map + map::STRIP),
+            raw.wide(map + map::START_LO, map + map::START_HI),
+        )
+    });
+    first == second
 }
 
 /// A stand-in for a map that makes no sense.

@@ -237,7 +237,8 @@ impl ImsmSet {
 
     /// Writes which disk is in which slot, and which of them are out of sync.
     fn write_orders(&mut self, volume: VolumeIndex, first: usize, second: usize) {
-        let count = u16::from(self.mpb.raw().u8(first + map::MEMBERS));
+        let raw = self.mpb.raw();
+        let [count, before] = [first, second].map(|map| u16::from(raw.u8(map + map::MEMBERS)));
         for slot in 0..count {
             let Some(member) = self.member(volume, slot) else {
                 continue;
@@ -249,7 +250,7 @@ impl ImsmSet {
             let bit = |set: bool| if set { map::OUT_OF_SYNC } else { 0 };
             let at = map::ORDER + 4 * usize::from(slot);
             self.mpb.put32(first + at, disk | bit(empty));
-            if second != first {
+            if second != first && slot < before {
                 self.mpb.put32(second + at, disk | bit(lost));
             }
         }

@@ -8,7 +8,7 @@ use crate::imsm_common::{
     anchor, carry_out, context, facts, open, open_keyed, probe, reseal, sample, show, writes,
     Random,
 };
-use emd_core::metadata::imsm::layout::{disk as disk_entry, header};
+use emd_core::metadata::imsm::layout::{disk as disk_entry, header, map, Which};
 use emd_core::metadata::imsm::ImsmSet;
 use emd_core::metadata::{MetadataSet, Probe};
 use emd_core::model::{
@@ -472,5 +472,62 @@ fn disks_marked_for_each_volume_are_known() {
         assert_eq!(set.set().disk(2).unwrap().state, DiskState::Failed);
         assert!(set.set().disk(2).unwrap().facts.is_some());
         assert_eq!(set.set().disk_by_key(2), Some(2));
+    }
+}
+
+/// Without a reshape both maps of a volume are of one shape. Where they are not, what is behind the shorter one stays as it is,
+/// also when a loss is recorded.
+#[test]
+fn maps_of_two_shapes() {
+    let mut world = World::created(4, 64, 512, 0);
+    let four = [Some(0), Some(1), Some(2), Some(3)];
+    let first = VolumeSpec {
+        size_sectors: 2 * 16384,
+        assume_clean: false,
+        ..spec("first", Level::Raid10, &four)
+    };
+    world.apply(&Event::VolumeCreated(first));
+    world.apply(&Event::ResyncProgress {
+        volume: 0,
+        done_sectors: 8192,
+    });
+    let second = VolumeSpec {
+        size_sectors: 16384,
+        ..spec("second", Level::Raid0, &four)
+    };
+    world.apply(&Event::VolumeCreated(second));
+    type Lie = fn(&mut Vec<u8>, usize, usize);
+    let lies: [Lie; 4] = [
+        // Its second map has one member.
+        |mpb, map, len| {
+            let end = map + len;
+            mpb.drain(end - 12..end);
+            mpb.extend([0; 12]);
+            mpb[map + map::MEMBERS] = 1;
+            let size = u32::from_le_bytes(mpb[0x24..0x28].try_into().unwrap()) - 12;
+            mpb[0x24..0x28].copy_from_slice(&size.to_le_bytes());
+        },
+        |mpb, map, _| mpb[map + map::LEVEL] = 0,
+        |mpb, map, _| mpb[map + map::STRIP] ^= 0x80,
+        |mpb, map, _| mpb[map + map::START_LO] ^= 0x80,
+    ];
+    let raw = world.set.mpb.raw();
+    let at = raw.map_at(raw.volume_at(0), Which::Second);
+    assert_ne!(at, raw.map_at(raw.volume_at(0), Which::First));
+    let len = raw.map_len(at);
+    for (which, lie) in lies.iter().enumerate() {
+        let mut disks = world.disks.clone();
+        for disk in &mut disks {
+            reseal(disk, &mut |mpb| lie(mpb, at, len));
+        }
+        let mut set = open(&disks).unwrap();
+        let access = set.set().volume(0).unwrap().access;
+        assert!(matches!(access, Access::Refused(_)), "{which}: {access:?}");
+        set.apply(&Event::DiskFailed(3), &context(9)).unwrap();
+        carry_out(&mut disks, &writes(&set));
+        let again = open(&disks[..3]).unwrap();
+        let other = again.set().volume(1).unwrap();
+        assert_eq!(other.name.as_str(), "second", "{which}");
+        exercise(set);
     }
 }
