@@ -202,6 +202,7 @@ impl MdSet {
         let meta = self.fresh_meta(&offer.facts, number, context)?;
         self.set.disks.reserve(1, GFP_KERNEL)?;
         self.disks.reserve(1, GFP_KERNEL)?;
+        self.reserve_plan()?;
         let usable_sectors = usable_of(&meta);
         self.set.disks.push(
             Disk {
@@ -215,7 +216,6 @@ impl MdSet {
             GFP_KERNEL,
         )?;
         self.disks.push(meta, GFP_KERNEL)?;
-        self.reserve_plan()?;
         self.touched.all = true;
         Ok(())
     }

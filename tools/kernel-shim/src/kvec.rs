@@ -2,7 +2,7 @@
 
 //! `KVec` and `KVVec` (`rust/kernel/alloc/kvec.rs`).
 
-use crate::alloc::{AllocError, Flags};
+use crate::alloc::{ask, AllocError, Flags};
 use std::ops::{Deref, DerefMut};
 
 /// A vector whose growth can fail.
@@ -28,6 +28,7 @@ impl<T> KVec<T> {
 
     /// Empty, with room for `capacity`.
     pub fn with_capacity(capacity: usize, _flags: Flags) -> Result<Self, AllocError> {
+        ask()?;
         Ok(Self(Vec::with_capacity(capacity)))
     }
 
@@ -36,11 +37,13 @@ impl<T> KVec<T> {
     where
         T: Clone,
     {
+        ask()?;
         Ok(Self(vec![value; n]))
     }
 
     /// Appends.
-    pub fn push(&mut self, value: T, _flags: Flags) -> Result<(), AllocError> {
+    pub fn push(&mut self, value: T, flags: Flags) -> Result<(), AllocError> {
+        self.reserve(1, flags)?;
         self.0.push(value);
         Ok(())
     }
@@ -68,34 +71,40 @@ impl<T> KVec<T> {
     }
 
     /// Appends copies.
-    pub fn extend_from_slice(&mut self, other: &[T], _flags: Flags) -> Result<(), AllocError>
+    pub fn extend_from_slice(&mut self, other: &[T], flags: Flags) -> Result<(), AllocError>
     where
         T: Clone,
     {
+        self.reserve(other.len(), flags)?;
         self.0.extend_from_slice(other);
         Ok(())
     }
 
     /// Appends `n` copies of `value`.
-    pub fn extend_with(&mut self, n: usize, value: T, _flags: Flags) -> Result<(), AllocError>
+    pub fn extend_with(&mut self, n: usize, value: T, flags: Flags) -> Result<(), AllocError>
     where
         T: Clone,
     {
+        self.reserve(n, flags)?;
         self.0.resize(self.0.len() + n, value);
         Ok(())
     }
 
     /// Makes or cuts to length `n`.
-    pub fn resize(&mut self, n: usize, value: T, _flags: Flags) -> Result<(), AllocError>
+    pub fn resize(&mut self, n: usize, value: T, flags: Flags) -> Result<(), AllocError>
     where
         T: Clone,
     {
+        self.reserve(n.saturating_sub(self.0.len()), flags)?;
         self.0.resize(n, value);
         Ok(())
     }
 
     /// Makes room for `additional` more.
     pub fn reserve(&mut self, additional: usize, _flags: Flags) -> Result<(), AllocError> {
+        if additional > self.0.capacity() - self.0.len() {
+            ask()?;
+        }
         self.0.reserve(additional);
         Ok(())
     }

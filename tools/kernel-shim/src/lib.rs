@@ -19,6 +19,27 @@ pub mod alloc {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct AllocError;
 
+    std::thread_local! {
+        static LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+    }
+
+    /// Lets `count` more vectors of this thread get memory, and no others; all with [`usize::MAX`].
+    pub fn grant(count: usize) {
+        LEFT.with(|left| left.set(count));
+    }
+
+    /// A vector asks for memory.
+    pub(crate) fn ask() -> Result<(), AllocError> {
+        LEFT.with(|left| match left.get() {
+            0 => Err(AllocError),
+            usize::MAX => Ok(()),
+            count => {
+                left.set(count - 1);
+                Ok(())
+            }
+        })
+    }
+
     /// The flags that the pure code names.
     pub mod flags {
         use super::Flags;

@@ -2,13 +2,15 @@
 
 //! Events that may come while memory is short allocate nothing.
 
-use crate::md_common::{apply, blanks, create, facts, open, version_of, Of, ALL};
+use crate::md_common::{apply, blanks, context, create, facts, open, show, version_of, Of, ALL};
 use emd_core::metadata::md::MdSet;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{BadRange, DiskOffer, Event, Level, Scrub, SpareRole, Text, VolumeSpec};
 use host_tests::counting::allocations;
 use host_tests::samples::{load, Disk};
 use host_tests::shell::{apply_without_allocating, spec};
+use kernel::alloc::grant;
+use kernel::prelude::*;
 
 /// Events that say nothing of allocating, in an order in which all succeed. Slot 0 is on `first`, slot
 /// 1 on `second`, `spare` is free.
@@ -118,5 +120,39 @@ fn quiet_events_on_mdadms_arrays() {
         let spare = (set.set().disks.len() - 1) as u16;
         let events = quiet(&set, first, second, spare);
         apply_without_allocating(Of(version), &mut set, &mut disks, &events);
+    }
+}
+
+/// An event that fails for want of memory has changed nothing: at any of the allocations of a disk that is added.
+#[test]
+fn a_disk_that_there_is_no_memory_for() {
+    for format in ALL {
+        let mut disks = blanks(4, 64, 512);
+        let mut set = create(format, &disks[..3], "");
+        let three = [Some(0), Some(1), Some(2)];
+        let spec = VolumeSpec {
+            assume_clean: true,
+            ..spec("", Level::Raid5, &three)
+        };
+        apply(&mut set, &mut disks, &Event::VolumeCreated(spec), 1).unwrap();
+        let offer = DiskOffer {
+            facts: facts(&disks[3], 3),
+            role: SpareRole::Global,
+        };
+        let event = Event::DiskAdded(offer);
+        let mut refused = 0;
+        loop {
+            // As it comes from the disks: with room for what it needs, and no more.
+            let mut set = open(format, &disks[..3]).unwrap();
+            let before = show(&set);
+            grant(refused);
+            let result = set.apply(&event, &context(2));
+            grant(usize::MAX);
+            let Err(why) = result else { break };
+            assert_eq!(why.errno(), ENOMEM);
+            assert_eq!(before, show(&set), "after {refused} allocations");
+            refused += 1;
+        }
+        assert!(refused > 1, "{refused}");
     }
 }
