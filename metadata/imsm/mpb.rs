@@ -158,12 +158,32 @@ impl Mpb {
         if let Some(entry) = slice_mut(&mut self.bytes, at, disk::BYTES) {
             entry.fill(0);
         }
+        if blocks >> 32 != 0 {
+            self.count_high_words();
+        }
         self.put(at + disk::SERIAL, serial);
         self.put_pair(at + disk::BLOCKS_LO, at + disk::BLOCKS_HI, blocks);
         self.put32(at + disk::STATUS, status);
-        if blocks >> 32 != 0 {
-            self.set_attributes(attribute::BIG_DISK, 0);
+    }
+
+    /// High words of blocks count from now on. Whatever is there while they do not is cleared first, as mdadm does.
+    pub fn count_high_words(&mut self) {
+        if self.raw().is_big() || !self.raw().is_modern() {
+            return;
         }
+        for index in 0..self.raw().disks() {
+            self.put32(self.raw().disk_at(index) + disk::BLOCKS_HI, 0);
+        }
+        for index in 0..self.raw().volumes() {
+            let at = self.raw().volume_at(index);
+            for which in [Which::First, Which::Second] {
+                let map = self.raw().map_at(at, which);
+                for offset in [map::START_HI, map::BLOCKS_HI, map::STRIPES_HI] {
+                    self.put32(map + offset, 0);
+                }
+            }
+        }
+        self.set_attributes(attribute::BIG_DISK, 0);
     }
 
     /// Takes the entry of a disk out, which no volume names; those behind it move up.

@@ -374,6 +374,9 @@ impl ImsmSet {
         mpb.put8(at + volume::HOLE_POLICY, volume::POLICY_OFF);
         let map = at + volume::BYTES;
         let [start, reserved, stripes, strip] = *blocks;
+        if (start | reserved | stripes) >> 32 != 0 {
+            mpb.count_high_words();
+        }
         mpb.put_pair(map + map::START_LO, map + map::START_HI, start);
         mpb.put_pair(map + map::BLOCKS_LO, map + map::BLOCKS_HI, reserved);
         mpb.put_pair(map + map::STRIPES_LO, map + map::STRIPES_HI, stripes);
@@ -400,9 +403,6 @@ impl ImsmSet {
             mpb.put8(map + offset, value);
         }
         mpb.set_attributes(attributes_of(level, size), 0);
-        if (start | reserved | stripes) >> 32 != 0 {
-            mpb.set_attributes(attribute::BIG_DISK, 0);
-        }
         for (slot, disk) in spec.disks.iter().enumerate() {
             let entry = disk.and_then(|disk| self.entry(disk)).unwrap_or(0);
             let order = map + map::ORDER + 4 * slot;

@@ -7,6 +7,7 @@ mod events;
 mod families;
 mod hostile;
 mod imsm_common;
+mod large;
 mod left_log;
 mod mdadm;
 mod noalloc;
