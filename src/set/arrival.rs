@@ -249,13 +249,12 @@ impl ManagedSet {
         self.return_claimed(index, &device, spare_for)
     }
 
-    /// `spare_for`: by its own metadata it is a spare for this volume, which the set's need not say. (One for all of them is
-    /// what the set had it as.)
+    /// `spare_for`: by its own metadata it is a spare for this, which the set's need not say any more.
     fn return_claimed(
         &self,
         index: DiskIndex,
         device: &Arc<BlockDevice>,
-        spare_for: Option<VolumeIndex>,
+        spare_for: Option<SpareRole>,
     ) -> Checked {
         let dev = device.dev();
         let facts = probe::facts(device);
@@ -264,10 +263,7 @@ impl ManagedSet {
         inner.note_places(index)?;
         let role_of = |set: &Set| set.disk(index).map(|disk| disk.role);
         let was_spare = role_of(inner.known()?) == Some(DiskRole::GlobalSpare);
-        let spare_for = match spare_for {
-            Some(volume) => Some(SpareRole::Dedicated(volume)),
-            None => was_spare.then_some(SpareRole::Global),
-        };
+        let spare_for = spare_for.or(was_spare.then_some(SpareRole::Global));
         let recorded = inner.record_with(&self.shared, &event, device, || Ok(()));
         inner.note_returned(index);
         recorded?;

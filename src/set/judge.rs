@@ -8,8 +8,8 @@ use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
 use crate::metadata::MetadataSet;
 use crate::model::{
-    Access, Checked, DiskIndex, DiskRole, DiskState, Member, MemberState, Set, Text, Volume,
-    VolumeIndex,
+    Access, Checked, DiskIndex, DiskRole, DiskState, Member, MemberState, Set, SpareRole, Text,
+    Volume, VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -241,16 +241,17 @@ impl Inner {
         })
     }
 
-    /// The volume that the disk `dev` is a spare for, by the set `alone` that was made of it alone.
-    pub(super) fn spare_for(&self, dev: Dev, alone: &Set) -> Option<VolumeIndex> {
-        let role = alone.present_disk(dev.0).map(|disk| disk.role);
-        let Some(DiskRole::DedicatedSpare(volume)) = role else {
-            return None;
+    /// What the disk `dev` is a spare for, by the set `alone` that was made of it alone.
+    pub(super) fn spare_for(&self, dev: Dev, alone: &Set) -> Option<SpareRole> {
+        let volume = match alone.present_disk(dev.0)?.role {
+            DiskRole::GlobalSpare => return Some(SpareRole::Global),
+            DiskRole::DedicatedSpare(volume) => volume,
+            DiskRole::Unused | DiskRole::Member => return None,
         };
         let id = alone.volume(volume)?.id;
         let mut ours = self.model()?.live_volumes();
         ours.find(|(_, volume)| volume.id == id)
-            .map(|(index, _)| index)
+            .map(|(index, _)| SpareRole::Dedicated(index))
     }
 
     /// Which disk of the set is the one that other disks' metadata calls `label`.

@@ -12,7 +12,7 @@ use super::managed::{claim, ManagedSet};
 use super::probe;
 use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
-use crate::model::{Checked, DiskOffer, DiskRole, DiskState, Event, Set, SpareRole};
+use crate::model::{Checked, DiskOffer, DiskState, Event, Set, SpareRole};
 use crate::reason;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -107,13 +107,10 @@ impl Inner {
     /// of anything as well.
     fn lone_spare(&self, dev: Dev, alone: &Set) -> Option<SpareRole> {
         let index = alone.disk_by_key(dev.0)?;
-        let disk = alone.disk(index)?;
         let is_member = alone.memberships(index).next().is_some();
-        match disk.role {
-            _ if is_member || disk.state != DiskState::Online => None,
-            DiskRole::GlobalSpare => Some(SpareRole::Global),
-            DiskRole::DedicatedSpare(_) => self.spare_for(dev, alone).map(SpareRole::Dedicated),
-            DiskRole::Unused | DiskRole::Member => None,
+        match alone.disk(index)?.state {
+            DiskState::Online if !is_member => self.spare_for(dev, alone),
+            _ => None,
         }
     }
 }

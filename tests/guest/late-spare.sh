@@ -28,6 +28,8 @@ is_spare() {
     'any(.sets[] | select(.volumes | length > 0).disks[]; .device == $device and .state == "online" and (.role == "global-spare" or .role == "dedicated-spare"))' >/dev/null
 }
 
+is_no_spare() { ! is_spare "$1"; }
+
 # is_at_hand FORMAT: the spare is one of the set, or, in the formats whose spares are of no set, of one that lends it.
 is_at_hand() {
   case $1 in
@@ -125,6 +127,24 @@ boot_1() {
     takes_over
     deleted
   done
+
+  step "ddf: one that was unplugged for a moment while the set ran is one again, also after a restart"
+  made ddf
+  plug disk3
+  load
+  wait_for 20 is_spare disk3
+  unplug disk3
+  wait_for 20 is_no_spare disk3
+  expect "a write" /emd/bin/pattern write /dev/emd0 3 0 $((DATA / 1024))
+  wait_for 10 emd_is_clean emd0
+  plug disk3
+  wait_for 20 is_spare disk3
+  unload
+  load
+  wait_for 20 is_spare disk3
+  expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+  takes_over
+  deleted
 
   late md-1.2 "the number of a spare that was away is another one's by now: it is left alone"
   plug disk4
