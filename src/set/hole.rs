@@ -11,13 +11,15 @@
 //! Cut anywhere, it is done again at the next start: mending changes parity only, and what the log goes by is
 //! data that mending leaves alone.
 
+use super::shared::Shared;
 use super::state::Inner;
 use crate::array::HoleParams;
 use crate::block::bdev::BlockDevice;
 use crate::block::checksum;
 use crate::metadata::ppl;
 use crate::model::{
-    Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Reason, Slot, VolumeIndex,
+    Access, Checked, Consistency, DiskIndex, Event, HoleLog, LogRow, MemberState, Reason, Slot,
+    VolumeIndex,
 };
 use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
@@ -460,12 +462,37 @@ impl Inner {
                 let members = members.map_or(0, |volume| volume.members.len() as u16);
                 for slot in 0..members {
                     let disk = self.disk_in(volume, slot);
-                    if disk.is_some_and(|disk| self.is_online(disk)) {
-                        self.empty_row(volume, slot, &row, told_all)?;
+                    let Some(disk) = disk.filter(|&disk| self.is_online(disk)) else {
+                        continue;
+                    };
+                    self.ring_of(volume, slot)?;
+                    if let Err(reason) = self.empty_row(volume, slot, &row, told_all) {
+                        self.start_without(&set.shared, disk, reason)?;
                     }
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A disk does not take an empty log, so it would not take writes either: its volume starts without it, if it may. `reason`
+    /// when its loss is not borne, or says nothing of the disk.
+    #[inline(never)]
+    fn start_without(&mut self, shared: &Shared, disk: DiskIndex, reason: Reason) -> Checked {
+        if reason.errno() == ENOMEM || !self.bears_loss(disk) || self.is_needed(disk) {
+            return Err(reason);
+        }
+        log!(pr_warn, "disk {} is lost: {}", disk, reason);
+        self.fail_on_arrays(disk);
+        let event = self.loss_event(disk);
+        let recorded = self.record(shared, &event);
+        match recorded {
+            // In memory it is lost, and nothing is written before others know.
+            Err(why) if !self.is_online(disk) => {
+                log!(pr_warn, "the loss of disk {} is not recorded: {}", disk, why);
+                Ok(())
+            }
+            recorded => recorded,
         }
     }
 

@@ -311,6 +311,10 @@ impl Inner {
             replayed => replayed?,
         };
         self.start_hole(set, volume, told_all)?;
+        if !told_all && !policy.force && self.usable(volume) != usable {
+            // With all members here the resync would have made sure.
+            return Err(super::left::not_all_told());
+        }
         self.may_start(volume, policy)
     }
 

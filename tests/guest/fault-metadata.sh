@@ -71,6 +71,7 @@ boot_1() {
   make_disks $KIB 3
   emd_load start_timeout_ms=500
   only_one_is_told
+  takes_no_log
   takes_no_metadata ddf
   ! whole || takes_no_metadata md-1.2
 }
@@ -97,6 +98,30 @@ only_one_is_told() {
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
   # Its superblock could not be erased.
   dd if=/dev/zero of=$c bs=64k count=1 oflag=direct status=none
+}
+
+# A disk that takes no writes any more is found at a clean start by its log, which is to be emptied: where redundancy bears it, that is a loss like any other.
+takes_no_log() {
+  local a=/dev/nbd0 b=/dev/nbd1 c=/dev/nbd2
+  step "md-1.2: a member does not take that its log is empty"
+  expect "created" emdadm create -e md-1.2 -l raid5 -n data --chunk 16K --size 4M --assume-clean --log $a $b $c
+  wait_for 10 emd_runs emd0
+  fill /dev/emd0 1 >/run/sum
+  dd if=/dev/emd0 of=/run/wanted bs=256k iflag=direct status=none
+  wait_for 10 emd_is_clean emd0
+  expect "stopped" emdadm stop --all
+  expect "unloaded" rmmod emd
+  refuses_all $b
+  emd_load start_timeout_ms=500
+  wait_for 10 emd_runs emd0
+  expect_equal "it is started without that one" "$(emd_state emd0): $(emd_members emd0)" "degraded: in-sync failed in-sync"
+  right
+  written 1
+  refuses $b 0
+  reloaded
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+  # Of the set it was none any more, perhaps, and kept its superblock.
+  dd if=/dev/zero of=$b bs=64k count=1 oflag=direct status=none
 }
 
 takes_no_metadata() { # FORMAT

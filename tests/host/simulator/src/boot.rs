@@ -168,7 +168,7 @@ impl Sim {
         usable
     }
 
-    fn disk_is_online(&self, disk: DiskIndex) -> bool {
+    pub fn disk_is_online(&self, disk: DiskIndex) -> bool {
         let state = self
             .set
             .as_ref()

@@ -9,7 +9,7 @@ use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::metadata::ppl;
-use emd_core::model::{HoleLog, LogRow, Slot};
+use emd_core::model::{DiskIndex, HoleLog, LogRow, Slot};
 use emd_core::personalities::hole_log::entry::{crc32c, hash_sum};
 use emd_core::personalities::hole_log::row::logged;
 use emd_core::personalities::hole_log::{
@@ -136,16 +136,15 @@ impl Sim {
         }
     }
 
-    /// `Inner::start_hole`, where the log is a row. False: a disk did not take it.
-    pub fn empty_rows(&mut self) -> bool {
-        let Some(row) = self.log_row() else {
-            return true;
-        };
+    /// `Inner::start_hole`, where the log is a row: one of the members' disks that did not take it.
+    pub fn empty_rows(&mut self) -> Option<DiskIndex> {
+        let row = self.log_row()?;
         let mut rows = Vec::new();
         for slot in 0..self.geometry.members() {
             let set = self.set.as_ref();
             let sector = set.and_then(|set| set.hole_log_sector(0, slot));
             let disk = self.disk_in(slot);
+            let disk = disk.filter(|&disk| self.disk_is_online(disk));
             let disk = disk.and_then(|disk| self.devices[usize::from(disk)]);
             let disk = disk.filter(|&disk| self.disks[disk].answers());
             if let (Some(sector), Some(disk)) = (sector, disk) {
@@ -155,11 +154,13 @@ impl Sim {
         // Before any of them is empty.
         let tells_all = rows.iter().all(|&place| self.row_tells_all(place, &row));
         self.is_untold = !tells_all;
-        let mut taken = true;
-        for (_, disk, sector) in rows {
-            taken &= self.empty_row(disk, sector, &row, tells_all);
+        let mut refused = None;
+        for (slot, disk, sector) in rows {
+            if !self.empty_row(disk, sector, &row, tells_all) {
+                refused = refused.or(self.disk_in(slot));
+            }
         }
-        taken
+        refused
     }
 
     /// What `Inner::replay_hole` says, of one member: its slot, its disk, and where its row is.

@@ -194,10 +194,17 @@ impl Sim {
                 }
             }
             Action::EmptyRows => {
-                if !self.empty_rows() {
+                let Some(disk) = self.empty_rows() else {
+                    return;
+                };
+                // `Inner::start_without`.
+                if !self.bears_loss(disk) {
                     self.worker.steps.clear();
-                    self.refuse_for_disk("a disk does not take an empty log".into());
+                    return self.refuse_for_disk("a disk does not take an empty log".into());
                 }
+                let event = self.loss_event(disk);
+                self.worker.steps.push_front(Step::Do(Action::EmptyRows));
+                self.worker.steps.push_front(Step::TryRecord(event));
             }
             Action::ReplayHole => {
                 let usable = self.usable_members();
