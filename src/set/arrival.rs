@@ -337,6 +337,7 @@ impl Inner {
         is_spare: bool,
     ) -> Checked {
         match set.shared.options.takes_back {
+            TakesBack::Always | TakesBack::Seen if is_spare && self.has_no_place(disk) => {}
             TakesBack::Always => return Ok(()),
             TakesBack::Seen if self.had_good.contains(disk) => return Ok(()),
             TakesBack::Seen if is_spare => {}
@@ -348,6 +349,13 @@ impl Inner {
             }
         }
         self.check_holds_nothing(set, device)
+    }
+
+    /// Whether a disk is a member of no volume, and was none that has its place yet: its start is no volume's then, and what is
+    /// there is somebody else's.
+    fn has_no_place(&self, disk: DiskIndex) -> bool {
+        let mut places = self.model().into_iter().flat_map(|set| set.memberships(disk));
+        places.next().is_none() && !self.returned.has_places(disk)
     }
 
     /// Whether the set has a disk as a spare.

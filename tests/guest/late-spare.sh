@@ -43,12 +43,17 @@ deleted() {
   rmmod emd
 }
 
-# Disk 3 gets what ext4 has at a disk's start, while nobody looks; it is away again afterwards.
+# Disk 3 gets what ext4 has at a disk's start.
+marked() {
+  printf '\x53\xef' | dd of="$(disk disk3)" bs=1 seek=1080 conv=notrunc status=none
+  sync
+}
+
+# While nobody looks; it is away again afterwards.
 rmmod_and_mark() {
   unload
   plug disk3
-  printf '\x53\xef' | dd of="$(disk disk3)" bs=1 seek=1080 conv=notrunc status=none
-  sync
+  marked
   unplug disk3
 }
 
@@ -75,6 +80,9 @@ takes_over() {
   data_is_right
 }
 
+# spare_gone DEVICE: the set has heard of it.
+spare_gone() { ! emdadm show --json | jq -e --arg device "$1" 'any(.sets[].disks[]; .device == $device)' >/dev/null; }
+
 says_no() { events note | grep -q "left alone: $1"; }
 
 # left_alone CONTENTS REGEX: disk 3 is, with this reason, and is not written to.
@@ -87,8 +95,25 @@ left_alone() {
   unchanged "nothing was written to it" "$1" disk3
 }
 
+# discovery_waits, discovery_goes_on: in between EMD looks at no disk that comes: it looks at one after the other, and the one that it is about to read does not answer.
+discovery_waits() {
+  local stuck
+  [[ -b /dev/mapper/stuck ]] || dmsetup create stuck --table "0 131072 zero"
+  [[ -b /dev/mapper/stuck ]] || dmsetup mknodes
+  stuck=$(readlink -f /dev/mapper/stuck)
+  dmsetup suspend --noflush --nolockfs stuck
+  { emdadm scan "$stuck" >/dev/null 2>&1 || true; } &
+  STUCK=$!
+  sleep 1
+}
+
+discovery_goes_on() {
+  dmsetup resume stuck
+  wait $STUCK
+}
+
 boot_1() {
-  local format before
+  local format before device
   for format in md-1.2 md-0.90 ddf imsm asr; do
     late $format "a spare that comes late takes the place of a member that is lost then"
     plug disk3
@@ -193,4 +218,24 @@ boot_1() {
   plug disk3
   left_alone "$before" "it is a spare, and holds an ext2"
   deleted
+
+  modprobe -a dm_mod dm_zero
+  for format in ddf md-0.90; do
+    step "$format: a spare that the set saw go, and that has a filesystem when it is back, is left alone"
+    made $format
+    plug disk3
+    load
+    wait_for 20 emd_is emd0 optimal
+    wait_for 10 is_spare disk3
+    device=$(disk disk3)
+    unplug disk3
+    wait_for 10 spare_gone "$device"
+    discovery_waits
+    plug disk3
+    marked
+    before=$(host contents disk3)
+    discovery_goes_on
+    left_alone "$before" "it is a spare, and holds an ext2"
+    deleted
+  done
 }
