@@ -107,14 +107,14 @@ impl ManagedSet {
         Ok(())
     }
 
-    /// Claims those of the disks that wait which can be, beside the `claimed`.
+    /// Claims those of the disks that wait which can be, and are of this set still, beside the `claimed`.
     fn claim_early(
         &self,
         early: &[Dev],
         mut claimed: KVec<Arc<BlockDevice>>,
     ) -> Checked<KVec<Arc<BlockDevice>>> {
         for &dev in early {
-            match claim(dev) {
+            match self.claim_own(dev) {
                 Ok(device) => claimed.push(device, GFP_KERNEL)?,
                 Err(reason) => {
                     self.lock().early.retain(|early| *early != dev);
@@ -129,6 +129,14 @@ impl ManagedSet {
             }
         }
         Ok(claimed)
+    }
+
+    /// Claims a disk that was of this set when it was looked at, if it still is.
+    fn claim_own(&self, dev: Dev) -> Checked<Arc<BlockDevice>> {
+        let device = claim(dev)?;
+        // Closed without the lock.
+        let own = self.lock().check_own(self, &device);
+        own.map(|()| device)
     }
 
     /// The same for a disk that the set misses. True when a volume is complete with it.

@@ -330,7 +330,11 @@ impl Manager {
         drop(device);
         for set in sets.iter() {
             let stays = matches!(&found, Found::Set { format, id, .. } if set.is(*format, id));
-            if !stays && set.scatter(dev) {
+            if stays {
+                continue;
+            }
+            set.lock().early.retain(|early| *early != dev);
+            if set.scatter(dev) {
                 self.unlist(set);
             }
         }

@@ -508,6 +508,11 @@ impl Inner {
         Ok(images)
     }
 
+    /// Refuses a claimed disk whose metadata is not of the set any more, or cannot be read.
+    pub(super) fn check_own(&mut self, set: &ManagedSet, device: &BlockDevice) -> Checked {
+        reread(set.format, &set.id, device, self.io.as_mut()).map(drop)
+    }
+
     /// Whether all members that may be expected are here.
     pub fn is_complete(&self) -> bool {
         self.model().is_some_and(is_complete)

@@ -11,10 +11,12 @@ DATA=$((8 << 20))
 # The sectors where the metadata is: the disks' last 33 MiB. The rest never changes here.
 TAIL_MIB=33
 
-save() {
-  local name
-  for name in "${MEMBERS[@]}"; do
-    dd if="$(disk "$name")" of="/run/$1.$name" bs=1M skip=$((64 - TAIL_MIB)) iflag=direct status=none
+save() { # WHICH [DISK...]: of these, or of all members
+  local which=$1 name
+  shift
+  (($#)) || set -- "${MEMBERS[@]}"
+  for name; do
+    dd if="$(disk "$name")" of="/run/$which.$name" bs=1M skip=$((64 - TAIL_MIB)) iflag=direct status=none
   done
 }
 
