@@ -37,13 +37,27 @@ impl Manager {
             drop(change);
             match lent {
                 Ok(false) => {}
-                Ok(true) => set.kick_keeper(),
-                Err(reason) => log!(pr_warn, "no spare is taken from elsewhere: {}", reason),
+                Ok(true) => {
+                    set.told_no_spare.store(false, Ordering::Release);
+                    set.kick_keeper();
+                }
+                Err(reason) if set.told_no_spare.swap(true, Ordering::AcqRel) => {
+                    log!(pr_debug, "no spare is taken from elsewhere: {}", reason);
+                }
+                Err(reason) => {
+                    log!(pr_warn, "no spare is taken from elsewhere: {}", reason);
+                    set.shared.say(
+                        EventKind::Note,
+                        &set.id,
+                        format_args!("no spare of no set is taken: {reason}"),
+                    );
+                }
             }
         }
     }
 
-    /// Takes one spare from elsewhere into `set`. Called with its `change` held.
+    /// Takes one spare from elsewhere into `set`; why the last one could not be had, when none could. Called with its `change`
+    /// held.
     #[inline(never)]
     fn lend_to(
         &self,
@@ -54,29 +68,36 @@ impl Manager {
         let Some(wanted) = set.lock().wanted_spare() else {
             return Ok(false);
         };
-        let mut best: Option<(Dev, &Arc<ManagedSet>, u64)> = None;
+        let mut fitting = KVec::new();
         for other in sets.iter() {
             if Arc::ptr_eq(set, other) || other.format.name() != set.format.name() {
                 continue;
             }
             for facts in other.lock().lendable()? {
-                let fits = facts.size_sectors >= wanted.size_sectors
-                    && facts.logical_block_bytes == wanted.logical_block_bytes;
-                if fits && best.is_none_or(|(_, _, size)| facts.size_sectors < size) {
-                    best = Some((Dev(facts.key), other, facts.size_sectors));
+                if facts.size_sectors >= wanted.size_sectors
+                    && facts.logical_block_bytes == wanted.logical_block_bytes
+                {
+                    fitting.push((facts.size_sectors, Dev(facts.key), other), GFP_KERNEL)?;
                 }
             }
         }
-        let Some((dev, from, _)) = best else {
-            return Ok(false);
-        };
-        set.take_spare(self, operations, dev, &from.id, SpareRole::Global)?;
-        set.shared.say(
-            EventKind::Note,
-            &set.id,
-            format_args!("disk {dev}, a spare of no set, is taken as a spare"),
-        );
-        Ok(true)
+        // The smallest that can be had.
+        fitting.sort_unstable_by_key(|&(size_sectors, dev, _)| (size_sectors, dev.0));
+        let mut refused = Ok(false);
+        for &(_, dev, from) in fitting.iter() {
+            match set.take_spare(self, operations, dev, &from.id, SpareRole::Global) {
+                Ok(_) => {
+                    set.shared.say(
+                        EventKind::Note,
+                        &set.id,
+                        format_args!("disk {dev}, a spare of no set, is taken as a spare"),
+                    );
+                    return Ok(true);
+                }
+                Err(reason) => refused = Err(reason),
+            }
+        }
+        refused
     }
 }
 

@@ -63,6 +63,8 @@ pub struct ManagedSet {
     pub(super) settled: AtomicBool,
     /// The set lost a member and has no spare: one of no set would do.
     pub(super) wants_spare: AtomicBool,
+    /// None could be had: people know.
+    pub(super) told_no_spare: AtomicBool,
     #[pin]
     recorder: Work<ManagedSet, RECORDER>,
     #[pin]
@@ -209,6 +211,7 @@ impl ManagedSet {
                 waits: AtomicBool::new(false),
                 settled: AtomicBool::new(false),
                 wants_spare: AtomicBool::new(false),
+                told_no_spare: AtomicBool::new(false),
                 recorder <- new_work!("emd_recorder"),
                 keeper <- new_work!("emd_keeper"),
             }),
