@@ -7,8 +7,9 @@
 //! once the last disk is through and that is recorded; cut before that, or ended by a signal, it never was.
 
 use super::managed::ManagedSet;
+use super::state::Inner;
 use crate::block::bdev::BlockDevice;
-use crate::model::{Checked, Event, Reason, VolumeIndex};
+use crate::model::{Checked, DiskIndex, Event, Reason, VolumeIndex};
 use crate::personalities::Geometry;
 use crate::reason;
 use kernel::prelude::*;
@@ -108,5 +109,23 @@ impl ManagedSet {
             inner.record(&self.shared, &Event::ResyncDone(volume))?;
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Refuses to give up a disk that is being filled: that goes on as long as the volume is made.
+    pub(super) fn check_not_filled(&self, disk: DiskIndex) -> Checked {
+        let mut places = self
+            .model()
+            .into_iter()
+            .flat_map(|set| set.memberships(disk));
+        let is_filled = places.any(|(volume, _, _)| {
+            let entry = self.entries.get(usize::from(volume));
+            entry.is_some_and(|entry| entry.filling)
+        });
+        match is_filled {
+            true => Err(being_filled()),
+            false => Ok(()),
+        }
     }
 }

@@ -403,6 +403,7 @@ impl ManagedSet {
         if state != Some(DiskState::Online) {
             return Err(reason!(EALREADY, "disk {dev} does not count as working"));
         }
+        inner.check_not_filled(index)?;
         if let Some(volume) = inner.breaks_without(index) {
             if !force {
                 return Err(reason!(
@@ -447,6 +448,7 @@ impl ManagedSet {
     #[inline(never)]
     fn remove_disk(self: &Arc<Self>, disk: MemberDisk, force: bool) -> Checked<MemberReply> {
         let index = self.index_named(disk)?;
+        self.lock().check_not_filled(index)?;
         let place = self.place_of(index);
         let (active, dev) = {
             let inner = self.lock();

@@ -58,6 +58,8 @@ boot_1() {
   expect "and deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[] | select(.format == "md-1.2").id')"
   expect_failure "the volume cannot be deleted" emdadm delete --force "$set"
   expect_failure "nor started" eval 'emdadm scan; [[ -b /dev/emd0 ]]'
+  expect_failure "nor does it lose a disk" emdadm remove --force "$set" "${slow[0]}"
+  expect_failure "nor is one failed" emdadm fail --force "$set" "${slow[0]}"
   expect "it is still being filled" is_filling
   kill "$job"
   expect_failure "the program has ended" wait "$job"
