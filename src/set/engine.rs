@@ -498,12 +498,12 @@ impl ManagedSet {
             let event = Event::VolumeDeleted(volume);
             self.lock().record(&self.shared, &event)
         });
-        // After the last one the set goes on to be erased.
+        // After the last one the set goes on to be erased, if that is recorded.
         let is_last = self
             .lock()
             .model()
             .is_some_and(|model| model.live_volumes().next().is_none());
-        if !is_last {
+        if !is_last || deleted.is_err() {
             self.release_if_idle();
         }
         deleted?;

@@ -230,6 +230,16 @@ takes_no_metadata() { # FORMAT
   right
   wait_for 10 emd_settled emd0
 
+  step "$format: none takes that the last volume is deleted"
+  all_refuse 1
+  refused EIO "written to no disk" "it is to be deleted" delete --force emd0
+  all_refuse 0
+  # The set was let go of, and is what its disks say.
+  expect "a scan" emdadm scan
+  wait_for 10 emd_runs emd0
+  wait_for 10 emd_settled emd0
+  right
+
   # What becomes of it has nothing to do with the format.
   if [[ $format == ddf ]]; then gives_up "$format" "$a" "$b" "$c"; fi
 
