@@ -115,6 +115,8 @@ impl ManagedSet {
                 });
         }
         drop(array);
+        // Others may have waited for what ended here.
+        self.kick_keeper();
         Ok(running.is_some())
     }
 
