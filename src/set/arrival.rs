@@ -362,7 +362,10 @@ impl Inner {
     /// Whether a disk is a member of no volume, and was none that has its place yet: its start is no volume's then, and what is
     /// there is somebody else's.
     fn has_no_place(&self, disk: DiskIndex) -> bool {
-        let mut places = self.model().into_iter().flat_map(|set| set.memberships(disk));
+        let mut places = self
+            .model()
+            .into_iter()
+            .flat_map(|set| set.memberships(disk));
         places.next().is_none() && !self.returned.has_places(disk)
     }
 

@@ -489,7 +489,12 @@ impl Inner {
         match recorded {
             // In memory it is lost, and nothing is written before others know.
             Err(why) if !self.is_online(disk) => {
-                log!(pr_warn, "the loss of disk {} is not recorded: {}", disk, why);
+                log!(
+                    pr_warn,
+                    "the loss of disk {} is not recorded: {}",
+                    disk,
+                    why
+                );
                 Ok(())
             }
             recorded => recorded,
