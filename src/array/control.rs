@@ -151,6 +151,7 @@ impl Array {
             writable: AtomicU64::new(present.0),
             unrecorded: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            cache_lost: AtomicBool::new(false),
             rebuilt: params.rebuilt,
             unsynced_from: AtomicU64::new(params.unsynced_from.unwrap_or(u64::MAX)),
             task_active: AtomicBool::new(false),
@@ -220,6 +221,20 @@ impl Array {
             self.notify.event(EventKind::MemberFailed, Place::of(slot));
             self.notify.kick();
         }
+    }
+
+    /// The set could not flush a member, so that one is failed. Any context.
+    pub fn flush_failed(&self, slot: Slot) {
+        self.fail_member(slot, false);
+        if self.present().contains(slot) {
+            self.note_cache_lost();
+        }
+    }
+
+    /// A member that stays in use lost what was in its cache, perhaps, and told the set: who flushes next has to hear of it,
+    /// as the member may tell of that once. Any context.
+    pub fn note_cache_lost(&self) {
+        self.cache_lost.store(true, Ordering::Release);
     }
 
     /// Whether writes may not be acknowledged yet: a failure, or a change of bad ranges, has to be

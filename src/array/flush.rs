@@ -159,7 +159,9 @@ impl BatchOwner for FlushOp {
         pass.flush_ended(number, failed);
         // What members that are gone had in their caches may have been lost with them.
         let broken = pass.is_broken();
+        let cache_lost = pass.cache_lost.swap(false, Ordering::AcqRel);
         let lost = broken
+            || cache_lost
             || !failed.is_empty()
                 && (!pass.is_redundant() || !failed.intersect(pass.writable()).is_empty());
         let unrecorded = !pass.unrecorded().is_empty();

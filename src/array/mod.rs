@@ -200,6 +200,8 @@ pub struct Array {
     unrecorded: AtomicU64,
     /// More is lost than redundancy bears.
     broken: AtomicBool,
+    /// A flush of the set's failed on a member that stays in use: the next one of a user fails.
+    cache_lost: AtomicBool,
     /// Where members that are being rebuilt are right.
     rebuilt: Marks,
     /// Redundancy is not known to agree from here on (sectors of the member).

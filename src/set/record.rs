@@ -32,6 +32,8 @@ struct Outcome {
     failed: DiskMask,
     /// What the last one of those said.
     error: Option<(DiskIndex, Error)>,
+    /// Disks that could not be flushed.
+    unflushed: DiskMask,
     /// It ended early: a disk that cannot be done without did not take its part of a phase.
     is_stuck: bool,
 }
@@ -215,6 +217,7 @@ impl Inner {
         for _ in 0..INSISTENCE {
             let needed = self.indispensable();
             let outcome = self.carry_out(&needed);
+            self.note_unflushed(outcome.unflushed);
             match outcome.error {
                 Some((disk, errno)) if outcome.is_stuck => self.complain(shared, disk, errno),
                 _ => return outcome,
@@ -224,7 +227,25 @@ impl Inner {
         if let (Some(metadata), Some(phase)) = (self.metadata.as_mut(), furthest) {
             metadata.leave_behind(phase);
         }
-        self.carry_out(&DiskMask::EMPTY)
+        let outcome = self.carry_out(&DiskMask::EMPTY);
+        self.note_unflushed(outcome.unflushed);
+        outcome
+    }
+
+    /// Disks could not be flushed: arrays hear of it that keep them all the same.
+    fn note_unflushed(&self, mut disks: DiskMask) {
+        let Some(set) = self.model() else { return };
+        while let Some(disk) = disks.pop() {
+            for (volume, slot, _) in set.memberships(disk) {
+                let running = self.running(volume);
+                let keeps = |array: &Array| {
+                    array.present().contains(slot) && !self.works_without(volume, disk)
+                };
+                if let Some(running) = running.filter(|running| keeps(&running.array)) {
+                    running.array.note_cache_lost();
+                }
+            }
+        }
     }
 
     /// Disks that are in use and whose loss is not borne, by some volume at least.
@@ -246,6 +267,7 @@ impl Inner {
             written: DiskMask::EMPTY,
             failed: DiskMask::EMPTY,
             error: None,
+            unflushed: DiskMask::EMPTY,
             is_stuck: false,
         };
         let Self {
@@ -282,7 +304,10 @@ impl Inner {
                 .filter_map(|(disk, device)| Some((disk, &**device.as_ref()?)));
             flush_together(io.as_mut(), due, |disk, result| match result {
                 Ok(()) => outcome.written.insert(disk),
-                Err(errno) => outcome.fail(disk, errno),
+                Err(errno) => {
+                    outcome.fail(disk, errno);
+                    outcome.unflushed.insert(disk);
+                }
             });
             if outcome.failed.meets(needed) {
                 outcome.is_stuck = true;
@@ -353,7 +378,7 @@ impl Inner {
         let mut result = Ok(());
         flush_together(io.as_mut(), due, |slot, flushed| {
             if let Err(errno) = flushed {
-                array.fail_member(slot, false);
+                array.flush_failed(slot);
                 result = Err(reason!(
                     errno,
                     "the member in slot {slot} cannot be flushed"
@@ -377,7 +402,7 @@ impl Inner {
         flush_together(io.as_mut(), due.into_iter(), |slot, flushed| {
             is_flushed = flushed.is_ok();
             if !is_flushed {
-                array.fail_member(slot, false);
+                array.flush_failed(slot);
             }
         });
         is_flushed

@@ -374,7 +374,7 @@ impl Inner {
     }
 
     /// Whether a volume bears the loss of a disk.
-    fn works_without(&self, volume: VolumeIndex, disk: DiskIndex) -> bool {
+    pub(super) fn works_without(&self, volume: VolumeIndex, disk: DiskIndex) -> bool {
         let redundant = self
             .model()
             .and_then(|set| set.volume(volume))

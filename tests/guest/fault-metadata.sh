@@ -72,6 +72,7 @@ boot_1() {
   emd_load start_timeout_ms=500
   only_one_is_told
   takes_no_log
+  flushed_once
   takes_no_metadata ddf
   ! whole || takes_no_metadata md-1.2
 }
@@ -122,6 +123,49 @@ takes_no_log() {
   expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
   # Of the set it was none any more, perhaps, and kept its superblock.
   dd if=/dev/zero of=$b bs=64k count=1 oflag=direct status=none
+}
+
+# A disk tells of what its cache lost once, to the set perhaps, when a mark is recorded: the next one who asks hears of it all the same.
+flushed_once() {
+  local a=/dev/nbd0 b=/dev/nbd1
+  step "a mirror's last member, told to flush by the set, does not"
+  expect "created" emdadm create -e md-1.2 -l raid1 -n data --size 4M --assume-clean $a $b
+  wait_for 10 emd_runs emd0
+  expect "one is failed" emdadm fail emd0 $b
+  wait_for 10 emd_is_clean emd0
+  : >/run/wanted
+  not_flushed $a 1
+  written 1
+  expect_equal "the set was told, with the mark" "$(not_flushed $a)" 0
+  hears_once
+  wait_for 10 emd_is_clean emd0
+  expect "stopped" emdadm stop --all
+  expect "unloaded" rmmod emd
+  modprobe emd clean_ms=3000 start_timeout_ms=500
+  wait_for 10 emd_runs emd0
+  written 2
+  not_flushed $a 1
+  wait_for 20 emd_is_clean emd0
+  expect_equal "the set was told, as it called the array clean" "$(not_flushed $a)" 0
+  expect_equal "it stays" "$(emd_state emd0): $(emd_members emd0)" "degraded: in-sync failed"
+  hears_once
+  expect "deleted" emdadm delete --force "$(emdadm show --json | jq -r '.sets[0].id')"
+  rmmod emd
+  dd if=/dev/zero of=$b bs=64k count=1 oflag=direct status=none
+  emd_load start_timeout_ms=500
+}
+
+# not_flushed DISK [COUNT]: so many flushes are refused from now on; or how many are left.
+not_flushed() {
+  local left=/run/${1#/dev/}/unflushed
+  if (($# > 1)); then printf '%b' "\\x$(printf %x "$2")" 1<>"$left"; else printf '%d\n' "'$(LC_ALL=C head -c 1 "$left")"; fi
+}
+
+flushed() { dd if=/dev/null of=/dev/emd0 conv=fsync,notrunc status=none; }
+
+hears_once() {
+  expect_failure "who flushes then is told" flushed
+  expect "once" flushed
 }
 
 takes_no_metadata() { # FORMAT

@@ -109,7 +109,7 @@ discovery_waits() {
 
 discovery_goes_on() {
   dmsetup resume stuck
-  wait $STUCK
+  wait "$STUCK"
 }
 
 boot_1() {
@@ -239,9 +239,9 @@ boot_1() {
   unplug disk4
 
   modprobe -a dm_mod dm_zero
-  for format in ddf md-0.90; do
+  for format in ddf $(! whole || echo md-0.90); do
     step "$format: a spare that the set saw go, and that has a filesystem when it is back, is left alone"
-    made $format
+    made "$format"
     plug disk3
     load
     wait_for 20 emd_is emd0 optimal

@@ -6,6 +6,7 @@
  *
  * FOLDER/data is what it holds, FOLDER/bad has a byte for each sector of 512 bytes: not 0, and the sector cannot be read. FOLDER/fixed has one, too: not 0, and
  * a write that touches the sector may be refused, and changes nothing then; FOLDER/refusals, a single byte, says how many of these are (255: all), and counts down.
+ * FOLDER/unflushed is the same for flushes: so many are refused.
  * FOLDER/../refused is such a byte for all disks at the same time: not 0, and all are refused.
  * All may be looked at and changed by others at any time (but not made shorter). Returns when DEVICE is there; the server ends when DEVICE is disconnected (or the machine is gone).
  */
@@ -26,7 +27,7 @@ enum { SECTOR = 512, ALL = 255 };
 
 struct disk {
 	unsigned char *data, *bad, *fixed;
-	volatile unsigned char *refusals, *refused;
+	volatile unsigned char *refusals, *refused, *unflushed;
 	uint64_t size;
 };
 
@@ -125,6 +126,10 @@ static void serve(int wire, const struct disk *disk)
 				return;
 			memset(bad + first, 0, sectors);
 		}
+		if (type == NBD_CMD_FLUSH && *disk->unflushed) {
+			--*disk->unflushed;
+			reply.error = htobe32(EIO);
+		}
 		for (uint64_t sector = 0; type == NBD_CMD_READ && sector < sectors; sector++)
 			if (bad[first + sector])
 				reply.error = htobe32(EIO);
@@ -152,6 +157,7 @@ int main(int argc, char **argv)
 		.fixed = mapped(argv[3], "fixed", size / SECTOR),
 		.refusals = mapped(argv[3], "refusals", 1),
 		.refused = mapped(argv[3], "../refused", 1),
+		.unflushed = mapped(argv[3], "unflushed", 1),
 		.size = size,
 	};
 	device = open(argv[1], O_RDWR);
