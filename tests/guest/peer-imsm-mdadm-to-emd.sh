@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Intel volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles by itself: same bytes, same
-# states. EMD writes to them, and md has them again. With a spare, EMD takes it. (After a power cut: peer-dirty.)
-# disks: 5x72M scsi
+# states. EMD writes to them, and md has them again. With spares, EMD takes one that nobody uses. (After a power cut: peer-dirty.)
+# disks: 5x72M scsi, 1x64M scsi
 # cpus: 1
 # emd: manual
 # timeout: 300
@@ -90,7 +90,7 @@ lost_and_rebuilt() {
   emd_agrees "${USED[@]}"
 }
 
-# takes_the_spare NAME...: DISKS[1], which was lost and is blank, becomes a spare.
+# takes_the_spare NAME...: DISKS[1], which was lost and is blank, becomes a spare. So does the smaller DISKS[5], which holds something else then.
 takes_the_spare() {
   local name disk left=()
   step "a spare that mdadm made belongs to no set: EMD takes it when a member is lost"
@@ -98,7 +98,11 @@ takes_the_spare() {
   md_assemble "${USED[@]}"
   blkdiscard -f -z "${DISKS[1]}"
   run mdadm --add "$(md_container)" "${DISKS[1]}"
+  run mdadm --add "$(md_container)" "${DISKS[5]}"
   md_stop
+  # What ext4 has at a disk's start.
+  printf '\x53\xef' | dd of="${DISKS[5]}" bs=1 seek=1080 conv=notrunc status=none
+  sync
   emd_takes optimal
   run emdadm fail "${@: -1}" "${DISKS[2]}"
   for name; do wait_for 30 emd_has "$name" "${DISKS[1]}"; done
@@ -106,6 +110,10 @@ takes_the_spare() {
   for name; do
     expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
   done
+  expect_failure "the other one is left alone" emd_has "$1" "${DISKS[5]}"
+  expect "it is a spare still" [ "$(dd if="${DISKS[5]}" bs=1 skip=1080 count=2 status=none | od -An -tx1)" = " 53 ef" ]
+  blkdiscard -f -z "${DISKS[5]}"
+  emdadm scan "${DISKS[5]}" >/dev/null 2>&1 || true
   # The lost one is left out by md, too.
   for disk in "${USED[@]}"; do [[ $disk == "${DISKS[2]}" ]] || left+=("$disk"); done
   md_takes "${left[@]}" "${DISKS[1]}"
