@@ -360,10 +360,7 @@ impl ManagedSet {
         let result = inner.take_claimed(self.format, &self.id, claimed);
         inner.active = result.is_ok();
         match result {
-            Ok(()) => {
-                inner.why = None;
-                inner.deadline = None;
-            }
+            Ok(()) => inner.why = None,
             // All are still in `claimed`, so none is closed here.
             Err(reason) => {
                 inner.devices.clear();

@@ -54,6 +54,8 @@ impl ManagedSet {
     pub fn start(self: &Arc<Self>, policy: Policy, only: Option<VolumeIndex>) -> Checked<u32> {
         let change = self.change.lock();
         self.activate()?;
+        // What is merely looked at or changed goes on waiting; what is tried does not.
+        self.lock().deadline = None;
         if policy.degraded && only.is_none() {
             // Without them it is started all the same, or says what it lacks.
             if let Err(reason) = self.take_early() {
