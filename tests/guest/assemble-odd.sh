@@ -255,14 +255,6 @@ boot_1() {
   two_sets
 }
 
-# waits_in_call PID: it is in an ioctl, which waits.
-waits_in_call() {
-  local state syscall
-  read -r _ _ state _ <"/proc/$1/stat"
-  read -r syscall _ <"/proc/$1/syscall"
-  [[ $state == D && $syscall == 16 ]]
-}
-
 # has_read DEVICE: it was read, by whomever.
 has_read() {
   local stat

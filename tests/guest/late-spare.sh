@@ -97,19 +97,18 @@ left_alone() {
 
 # discovery_waits, discovery_goes_on: in between EMD looks at no disk that comes: it looks at one after the other, and the one that it is about to read does not answer.
 discovery_waits() {
-  local stuck
   [[ -b /dev/mapper/stuck ]] || dmsetup create stuck --table "0 131072 zero"
   [[ -b /dev/mapper/stuck ]] || dmsetup mknodes
-  stuck=$(readlink -f /dev/mapper/stuck)
   dmsetup suspend --noflush --nolockfs stuck
-  { emdadm scan "$stuck" >/dev/null 2>&1 || true; } &
+  emdadm scan /dev/mapper/stuck >/run/scan.stuck 2>&1 &
   STUCK=$!
-  sleep 1
+  wait_for 10 waits_in_call "$STUCK"
 }
 
 discovery_goes_on() {
   dmsetup resume stuck
-  wait "$STUCK"
+  # There is nothing on it.
+  wait "$STUCK" || true
 }
 
 boot_1() {

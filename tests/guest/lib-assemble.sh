@@ -82,6 +82,14 @@ refused_scan() {
   say "ok: said: $(grep -iE -m 1 -- "$regex" /run/scan)"
 }
 
+# waits_in_call PID: it is in an ioctl, which waits.
+waits_in_call() {
+  local state syscall
+  read -r _ _ state _ <"/proc/$1/stat"
+  read -r syscall _ <"/proc/$1/syscall"
+  [[ $state == D && $syscall == 16 ]]
+}
+
 # be64 DISK SECTOR OFFSET: a big-endian number in a sector
 be64() { echo $((16#$(range "$(disk "$1")" "$2" 1 | od -An -v -tx1 -j "$3" -N 8 | tr -d ' \n'))); }
 
