@@ -256,13 +256,13 @@ impl Manager {
                 continue;
             }
             set.waits.store(false, Ordering::Release);
-            {
+            let was_tried = {
                 let mut inner = set.lock();
-                inner.tried = true;
                 if due {
                     inner.deadline = None;
                 }
-            }
+                core::mem::replace(&mut inner.tried, true)
+            };
             let policy = Policy {
                 degraded: due,
                 force: false,
@@ -277,8 +277,15 @@ impl Manager {
                 self.shared.post(EventKind::Note, &set.id, |event| {
                     event.text = crate::model::Text::from_text(reason.text());
                 });
-                // It may be that a disk was just in use.
-                if let Some(deadline) = set.lock().deadline {
+                // It may be that a disk was just in use: there is a second try, also for what was not complete before.
+                let mut inner = set.lock();
+                if due && !was_tried {
+                    let wait = self.shared.options.start_timeout_ms;
+                    inner.deadline = Some(now() + ticks(wait));
+                }
+                let again = inner.deadline;
+                drop(inner);
+                if let Some(deadline) = again {
                     set.waits.store(true, Ordering::Release);
                     self.shared.wish_at(deadline.saturating_add(1));
                 }
