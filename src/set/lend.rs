@@ -73,7 +73,8 @@ impl Manager {
             if Arc::ptr_eq(set, other) || other.format.name() != set.format.name() {
                 continue;
             }
-            for facts in other.lock().lendable()? {
+            let lendable = other.lock().lendable()?;
+            for facts in lendable.iter() {
                 if facts.size_sectors >= wanted.size_sectors
                     && facts.logical_block_bytes == wanted.logical_block_bytes
                 {
