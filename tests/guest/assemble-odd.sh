@@ -254,7 +254,7 @@ boot_1() {
   restore good "${MEMBERS[@]}"
   wipe disk2
   dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
-  modprobe emd clean_ms=200 start_timeout_ms=2000
+  modprobe emd clean_ms=200 start_timeout_ms=2500
   wait_for 10 is_in_use
   dmsetup remove --retry held
   wait_for 15 emd_runs emd0

@@ -111,7 +111,7 @@ takes_the_spare() {
     expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
   done
   expect_failure "the other one is left alone" emd_has "$1" "${DISKS[5]}"
-  expect "it is a spare still" [ "$(dd if="${DISKS[5]}" bs=1 skip=1080 count=2 status=none | od -An -tx1)" = " 53 ef" ]
+  expect "nor is it written to" [ "$(dd if="${DISKS[5]}" bs=1 skip=1080 count=2 status=none | od -An -tx1)" = " 53 ef" ]
   blkdiscard -f -z "${DISKS[5]}"
   emdadm scan "${DISKS[5]}" >/dev/null 2>&1 || true
   # The lost one is left out by md, too.

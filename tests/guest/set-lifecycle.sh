@@ -215,7 +215,6 @@ boot_3() {
   expect_failure "waits" test -b /dev/emd0
   expect "it gets another name meanwhile" emdadm rename y waits
   expect "and its old one" emdadm rename waits y
-  expect_failure "and waits still" test -b /dev/emd0
   wait_for 30 emd_settled emd0
   expect "the spare took its place" emd_has emd0 "$(disk disk5)"
   expect data holds_data /dev/emd0
