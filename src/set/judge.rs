@@ -39,8 +39,9 @@ impl Inner {
         let Some(set) = self.model().filter(|_| has_others && !self.active) else {
             return false;
         };
-        let mut volumes = set.live_volumes();
-        let is_refused = volumes.any(|(_, volume)| matches!(volume.access, Access::Refused(_)));
+        let is_refused = set
+            .live_volumes()
+            .any(|(_, volume)| matches!(volume.access, Access::Refused(_)));
         let counts = set.disk_by_key(dev.0).is_some_and(|index| {
             let is_online = set
                 .disk(index)
