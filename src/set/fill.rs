@@ -115,17 +115,15 @@ impl ManagedSet {
 impl Inner {
     /// Refuses to give up a disk that is being filled: that goes on as long as the volume is made.
     pub(super) fn check_not_filled(&self, disk: DiskIndex) -> Checked {
-        let mut places = self
-            .model()
-            .into_iter()
-            .flat_map(|set| set.memberships(disk));
-        let is_filled = places.any(|(volume, _, _)| {
+        let Some(set) = self.model() else {
+            return Ok(());
+        };
+        for (volume, _, _) in set.memberships(disk) {
             let entry = self.entries.get(usize::from(volume));
-            entry.is_some_and(|entry| entry.filling)
-        });
-        match is_filled {
-            true => Err(being_filled()),
-            false => Ok(()),
+            if entry.is_some_and(|entry| entry.filling) {
+                return Err(being_filled());
+            }
         }
+        Ok(())
     }
 }

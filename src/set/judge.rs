@@ -6,7 +6,7 @@
 use super::managed::{assemble, ManagedSet};
 use super::state::Inner;
 use crate::block::bdev::{BlockDevice, Dev};
-use crate::metadata::{Format, MetadataSet};
+use crate::metadata::MetadataSet;
 use crate::model::{
     Access, Checked, DiskIndex, DiskRole, DiskState, Member, MemberState, Set, SpareRole, Text,
     Volume, VolumeIndex,
@@ -32,29 +32,6 @@ pub(super) enum Standing {
 }
 
 impl Inner {
-    /// Forgets a disk that cannot be had, if the set that is not active has it as old, as failed or as a member of nothing: it
-    /// would not be read anyway. Not where disks contradict each other.
-    pub(super) fn leave_out(&mut self, format: &'static dyn Format, dev: Dev) -> bool {
-        let has_others = self.images.len() > 1;
-        let Some(set) = self.model().filter(|_| has_others && !self.active) else {
-            return false;
-        };
-        let is_refused = set
-            .live_volumes()
-            .any(|(_, volume)| matches!(volume.access, Access::Refused(_)));
-        let counts = set.disk_by_key(dev.0).is_some_and(|index| {
-            let is_online = set
-                .disk(index)
-                .is_some_and(|disk| disk.state == DiskState::Online);
-            is_online && set.memberships(index).next().is_some()
-        });
-        if is_refused || counts || !self.forget_image(dev) {
-            return false;
-        }
-        self.reassemble(format);
-        true
-    }
-
     /// Whether what is on the disk `dev`, of which alone the set `alone` was made, is all there is of something: a volume
     /// cannot do without it, and has it no more.
     fn lacks_contents(&self, dev: Dev, alone: &Set) -> Checked<bool> {

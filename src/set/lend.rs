@@ -83,9 +83,17 @@ impl Manager {
             }
         }
         // The smallest that can be had.
-        fitting.sort_unstable_by_key(|&(size_sectors, dev, _)| (size_sectors, dev.0));
         let mut refused = Ok(false);
-        for &(_, dev, from) in fitting.iter() {
+        let mut tried = None;
+        loop {
+            let next = fitting
+                .iter()
+                .filter(|(size, dev, _)| tried.is_none_or(|tried| (*size, dev.0) > tried))
+                .min_by_key(|(size, dev, _)| (*size, dev.0));
+            let Some(&(size, dev, from)) = next else {
+                return refused;
+            };
+            tried = Some((size, dev.0));
             match set.take_spare(self, operations, dev, &from.id, SpareRole::Global) {
                 Ok(_) => {
                     set.shared.say(
@@ -98,7 +106,6 @@ impl Manager {
                 Err(reason) => refused = Err(reason),
             }
         }
-        refused
     }
 }
 

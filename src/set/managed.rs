@@ -316,13 +316,13 @@ impl ManagedSet {
         inner.gone
     }
 
-    /// Claims all disks of the set that are here, but for those that somebody else has and that are of no use to it, and reads
-    /// their metadata again: from now on it is ours. Nothing is claimed on failure.
+    /// Claims all disks of the set that are here, and reads their metadata again: from now on it
+    /// is ours. Nothing is claimed on failure.
     ///
     /// Called with `change` held, and not the inner lock: opening and closing a disk takes locks of the kernel.
     #[inline(never)]
     pub fn activate(&self) -> Checked {
-        'tries: for _ in 0..CLAIM_TRIES {
+        for _ in 0..CLAIM_TRIES {
             let Some(here) = self.lock().disks_to_claim()? else {
                 return Ok(());
             };
@@ -330,12 +330,6 @@ impl ManagedSet {
             for &dev in here.iter() {
                 match claim(dev) {
                     Ok(device) => claimed.push(device, GFP_KERNEL)?,
-                    Err(reason)
-                        if reason.errno() == EBUSY && self.lock().leave_out(self.format, dev) =>
-                    {
-                        self.tell_stranger(dev, "it is in use, and of no use to its set");
-                        continue 'tries;
-                    }
                     Err(reason) => {
                         self.lock().why = Some(reason);
                         return Err(reason);
@@ -399,7 +393,7 @@ impl ManagedSet {
 
 impl Inner {
     /// Forgets what was read of `dev`. False when nothing was.
-    pub(super) fn forget_image(&mut self, dev: Dev) -> bool {
+    fn forget_image(&mut self, dev: Dev) -> bool {
         let before = self.images.len();
         self.images.retain(|image| image.facts.key != dev.0);
         self.images.len() != before
@@ -407,7 +401,7 @@ impl Inner {
 
     /// Makes the set anew of the images.
     #[inline(never)]
-    pub(super) fn reassemble(&mut self, format: &'static dyn Format) {
+    fn reassemble(&mut self, format: &'static dyn Format) {
         let assembled = assemble(format, &self.images);
         match assembled {
             Ok(metadata) => {

@@ -262,20 +262,6 @@ boot_1() {
   data_is_right
   unload
 
-  step "a stale disk that is in use keeps its set from nothing"
-  restore good disk2
-  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk2)") linear $(disk disk2) 0"
-  before=$(host contents disk2)
-  load
-  wait_for 10 emd_runs emd0
-  expect_equal "state" "$(emd_state emd0)" degraded
-  expect "it is told" grep -q "left alone: it is in use" <(events note)
-  data_is_right
-  wait_for 10 emd_is_clean emd0
-  unchanged "nothing was written to it" "$before" disk2
-  unload
-  dmsetup remove --retry held
-
   pulled_before_scan
   scanned_while_it_waits
   two_sets

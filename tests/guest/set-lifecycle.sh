@@ -213,7 +213,7 @@ boot_3() {
   # Long enough that it is not over before this looks.
   expect load modprobe emd start_timeout_ms=4000
   expect_failure "waits" test -b /dev/emd0
-  expect "it gets another name meanwhile" emdadm rename y waits
+  expect "it gets another name meanwhile" wait_for 3 emdadm rename y waits
   expect "and its old one" emdadm rename waits y
   wait_for 30 emd_settled emd0
   expect "the spare took its place" emd_has emd0 "$(disk disk5)"
