@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import os
 import re
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import health, initramfs, runner, spec, template
+from . import health, initramfs, places, runner, spec, template
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
@@ -355,6 +356,20 @@ def half_a_folder() -> str:
     return "" if left == ["whole", "whole/first"] else f"there is: {left}"
 
 
+def skipped() -> str:
+    """A test whose program is not there is no success, unless that is known. What is wrong, or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        test = Path(folder, "lacks.sh")
+        test.write_text("# needs: no-such-program\n")
+        for known, status in (("", 1), ("1", 0)):
+            command = [places.CLONE / "tools/vm/run-tests", test]
+            run = subprocess.run(command, env={**os.environ, "EMD_ALLOW_SKIP": known}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+            last = run.stdout.splitlines()[-1:]
+            if (run.returncode, last) != (status, ["0 passed, 0 failed, 1 skipped"]):
+                return f"EMD_ALLOW_SKIP={known}: status {run.returncode}: {run.stdout}"
+    return ""
+
+
 def _past_deadline(step, theirs) -> str:
     """The step is done again and again, until the deadline; the other side does its own until it is told off."""
     played = Played(lambda streams: None)
@@ -419,4 +434,5 @@ ALL = {
     "refused template": refused_template,
     "template taken": template_taken,
     "half a folder": half_a_folder,
+    "skipped": skipped,
 }
