@@ -31,9 +31,9 @@ use crate::model::{LogRow, LoggedWrite, Slot};
 use crate::personalities::hole_log::entry::crc32c;
 use kernel::prelude::*;
 
-/// Bytes of a header.
-pub const HEADER_BYTES: usize = 4096;
 pub use crate::personalities::hole_log::row::HEADER_SECTORS;
+/// Bytes of a header.
+pub const HEADER_BYTES: usize = HEADER_SECTORS as usize * 512;
 /// Least sectors of an area: a header, and a sum of 4 KiB.
 pub const AREA_SECTORS_MIN: u32 = 16;
 /// Most entries of a header.
@@ -67,14 +67,13 @@ const NOT_CLEAN: u32 = u32::from_le_bytes(*b"EMD!");
 /// ([`LogRow::tells_all`]). No other reading takes it for anything but damage.
 const NOT_TOLD: u32 = u32::from_le_bytes(*b"EMD?");
 
-/// Writes a header with one entry, or with none, into `unit` (at least [`HEADER_BYTES`] long; else nothing is written).
-/// `is_synced`: when that is put right, parity agrees everywhere; without an entry, all that was in flight is known. `sum_crc` is CRC-32C of the sum, from all ones on, `crc` goes on from a value; neither inverts.
+/// A header as [`crate::model::EncodeHeader`] has it.
 pub fn encode(
     row: &LogRow,
     generation: u64,
     entry: Option<(LoggedWrite, u32)>,
     is_synced: bool,
-    crc: impl Fn(u32, &[u8]) -> u32,
+    crc: fn(u32, &[u8]) -> u32,
     unit: &mut [u8],
 ) {
     let Some(unit) = unit.get_mut(..HEADER_BYTES) else {

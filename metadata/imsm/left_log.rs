@@ -105,6 +105,7 @@ impl ImsmSet {
                 signature: self.mpb.raw().u32(header::ORIG_FAMILY),
                 unit_sectors: u32::try_from(self.block_sectors()).unwrap_or(1),
                 tells_all: true,
+                encode: ppl::encode,
             })
         })
     }

@@ -59,6 +59,7 @@ impl MdSet {
             signature: ppl::signature_of(&self.head.uuid),
             unit_sectors: 1,
             tells_all: true,
+            encode: ppl::encode,
         }
     }
 

@@ -13,17 +13,18 @@
 
 pub mod alloc;
 pub mod event;
+pub mod hole;
 pub mod plan;
 pub mod set;
 pub mod shape;
 pub mod text;
 
 pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
+pub use hole::{CrashPolicy, EncodeHeader, HoleLog, LeftLog, LogRow, LoggedWrite};
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
-    note, Access, BadRange, Consistency, CrashPolicy, Disk, DiskFacts, DiskRole, DiskState,
-    HoleLog, Identity, LeftLog, LogRow, LoggedWrite, Member, MemberState, RegionLog, Scrub, Set,
-    Stretch, Volume,
+    note, Access, BadRange, Consistency, Disk, DiskFacts, DiskRole, DiskState, Identity, Member,
+    MemberState, RegionLog, Scrub, Set, Stretch, Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
 pub use text::{Checked, Reason, Text};

@@ -16,7 +16,6 @@ use super::state::Inner;
 use crate::array::HoleParams;
 use crate::block::bdev::BlockDevice;
 use crate::block::checksum;
-use crate::metadata::ppl;
 use crate::model::{
     Access, Checked, Consistency, DiskIndex, Event, HoleLog, LogRow, MemberState, Reason, Slot,
     VolumeIndex,
@@ -24,6 +23,7 @@ use crate::model::{
 use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
 use crate::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
+use crate::personalities::hole_log::row::HEADER_SECTORS;
 use crate::personalities::hole_log::{Session, SECTORS_MAX, UNITS_MAX, UNIT_SECTORS};
 use crate::personalities::{Geometry, Mask};
 use crate::reason;
@@ -527,10 +527,11 @@ impl Inner {
         told_all: bool,
     ) -> Checked {
         let (device, first) = self.ring_of(volume, slot)?;
-        let mut start = KVVec::from_elem(0u8, 2 * ppl::HEADER_BYTES, GFP_KERNEL)?;
-        ppl::encode(row, 0, None, told_all, checksum::crc32c, &mut start);
         // An old header may be behind the one at the start; those further away are found by nobody then.
-        let behind = first + u64::from(2 * ppl::HEADER_SECTORS);
+        let sectors = 2 * HEADER_SECTORS;
+        let mut start = KVVec::from_elem(0u8, sectors as usize * 512, GFP_KERNEL)?;
+        (row.encode)(row, 0, None, told_all, checksum::crc32c, &mut start);
+        let behind = first + u64::from(sectors);
         self.fill_ring(&device, first, behind, &start)?;
         self.fill_ring(&device, behind, first + u64::from(row.sectors), &[])
     }

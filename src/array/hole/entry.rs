@@ -12,7 +12,6 @@ use crate::block::batch::{launch, Part};
 use crate::block::checksum;
 use crate::block::pages::{Pages, PAGE_BYTES};
 use crate::block::raw::{REQ_FUA, REQ_META, REQ_OP_WRITE, REQ_SYNC};
-use crate::metadata::ppl;
 use crate::model::{LoggedWrite, Slot};
 use crate::personalities::hole_log::entry::hash_sum;
 use crate::personalities::hole_log::row::logged;
@@ -143,7 +142,7 @@ pub(super) fn write_row_head(pass: &ArrayPass, body: &mut Body, write: LoggedWri
         let sum_crc = checksum::crc32c(u32::MAX, sum.unwrap_or(&[]));
         let entry = Some((write, sum_crc));
         let is_synced = pass.unsynced_from.load(Ordering::Acquire) == u64::MAX;
-        ppl::encode(
+        (row.encode)(
             row,
             place.generation,
             entry,

@@ -8,7 +8,6 @@ use crate::disk::Token;
 use crate::io::{Owner, Request};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::metadata::ppl;
 use emd_core::model::{DiskIndex, HoleLog, LogRow, Slot};
 use emd_core::personalities::hole_log::entry::{crc32c, hash_sum};
 use emd_core::personalities::hole_log::row::logged;
@@ -177,7 +176,7 @@ impl Sim {
     fn empty_row(&mut self, disk: usize, sector: u64, row: &LogRow, tells_all: bool) -> bool {
         self.disks[disk].wipe(sector, row.sectors.into());
         let mut header = vec![0; UNIT_BYTES];
-        ppl::encode(row, 0, None, tells_all, crc32c, &mut header);
+        (row.encode)(row, 0, None, tells_all, crc32c, &mut header);
         let written = self.disks[disk].write_bytes(&mut self.rng, sector, &header, true);
         written.is_ok()
     }
@@ -446,7 +445,7 @@ impl Sim {
                 }
                 (Spot::Row(place), Some((row, write))) => {
                     let entry = Some((write, crc32c(!0, &sum)));
-                    ppl::encode(&row, place.generation, entry, is_synced, crc32c, &mut bytes);
+                    (row.encode)(&row, place.generation, entry, is_synced, crc32c, &mut bytes);
                     (start + u64::from(place.sector), usize::MAX)
                 }
                 (Spot::Row(_), None) => unreachable!("a place in a row"),

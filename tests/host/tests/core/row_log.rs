@@ -224,6 +224,7 @@ fn emd_writes_such_a_log() {
         signature: SIGNATURE,
         unit_sectors: 1,
         tells_all: true,
+        encode,
     };
     let mut area = vec![0; 400 * 512];
     encode(&row, 0, None, true, crc32c, &mut area);
@@ -334,6 +335,7 @@ fn what_is_not_in_sync_stays_so() {
         signature: SIGNATURE,
         unit_sectors: 1,
         tells_all: true,
+        encode,
     };
     let write = LoggedWrite {
         slot: 2,
@@ -381,6 +383,7 @@ fn what_nobody_knows_outlives_writes() {
                 signature: SIGNATURE,
                 unit_sectors: 1,
                 tells_all,
+                encode,
             };
             let mut area = vec![0; 400 * 512];
             area[4096..][..1024].copy_from_slice(&sum);
@@ -399,6 +402,7 @@ fn what_nobody_knows_is_not_forgotten() {
         signature: SIGNATURE,
         unit_sectors: 1,
         tells_all: true,
+        encode,
     };
     for tells_all in [true, false] {
         let mut area = vec![0; 400 * 512];

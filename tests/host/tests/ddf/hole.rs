@@ -82,7 +82,7 @@ fn it_is_put_on_and_kept_up() {
         assert!(why.contains("no log"), "{why}");
         world.apply(&Event::CrashPolicySet(0, CrashPolicy::Resync));
         assert!(world.set.plan().is_empty(), "it has that");
-        assert_eq!(world.set.hole_log(0), None);
+        assert!(world.set.hole_log(0).is_none());
         records(
             &mut world,
             &Event::CrashPolicySet(0, CrashPolicy::Log),
@@ -140,7 +140,7 @@ fn it_is_put_on_and_kept_up() {
             assert_eq!(volume.consistency, Consistency::Clean);
             match policy {
                 CrashPolicy::Log => assert_eq!(session(&set, 0), None, "a new log is empty"),
-                _ => assert_eq!(set.hole_log(0), None),
+                _ => assert!(set.hole_log(0).is_none()),
             }
         }
         let why = world.refuse(&Event::HoleLogStarted(0));
@@ -239,7 +239,7 @@ fn a_member_without_a_ring() {
         let mut before = World::new(open(&disks).unwrap(), disks, share(6));
         let why = before.refuse(&Event::CrashPolicySet(0, CrashPolicy::Log));
         assert!(why.contains("no place for a log"), "{without}: {why}");
-        assert_eq!(before.set.hole_log(0), None);
+        assert!(before.set.hole_log(0).is_none());
 
         // It does not stay; what was chosen before is said.
         let mut world = clean(Level::Raid5, 3, 512);
@@ -254,7 +254,7 @@ fn a_member_without_a_ring() {
             }
             let set = open(&disks).unwrap();
             let at = format!("{without}, {others} updates by others");
-            assert_eq!(set.hole_log(0), None, "{at}");
+            assert!(set.hole_log(0).is_none(), "{at}");
             let volume = set.set().volume(0).unwrap();
             assert_eq!(volume.crash_policy, CrashPolicy::Resync, "{at}");
             assert_eq!(volume.consistency, Consistency::Dirty, "{at}");

@@ -347,7 +347,7 @@ fn the_workspace_is_anothers_while_a_volume_is_migrated() {
     ));
     assert!(set.log.is_none());
     assert!(set.set().volume(1).unwrap().regions.is_none());
-    assert_eq!(set.hole_log(1), None);
+    assert!(set.hole_log(1).is_none());
     let mut notes = set.set().notes.iter();
     assert!(notes.any(|note| note.as_str().contains("migrated")));
     for event in [

@@ -152,7 +152,7 @@ fn it_is_put_on_and_kept_up() {
     assert_eq!(record(&open(&world.disks).unwrap()), (3, 0));
     world.apply(&Event::CrashPolicySet(0, CrashPolicy::Resync));
     assert_eq!(record(&open(&world.disks).unwrap()), (5, 0));
-    assert_eq!(world.set.hole_log(0), None);
+    assert!(world.set.hole_log(0).is_none());
 }
 
 /// Another volume is where the log is, or would be: neither is used, or it is not put on.

@@ -106,7 +106,7 @@ fn write_hole_policies() {
         }
         read_only(&disks, 0, "partial parity log");
         let set = open(&disks).unwrap();
-        assert_eq!(set.hole_log(0), None);
+        assert!(set.hole_log(0).is_none());
         assert!(set.left_log(0).is_some());
         // Where there is no parity there is no such log.
         let mirror = with("gen/raid1", policy, 0);
