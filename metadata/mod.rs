@@ -166,16 +166,18 @@ pub struct Capabilities {
     pub spares_global: bool,
     /// Spares for one volume are recorded.
     pub spares_dedicated: bool,
-    /// How far a rebuild, an initialisation or a resync got is recorded.
+    /// How far an initialisation or a resync got is recorded.
     pub checkpoints: bool,
+    /// How far a rebuild got is, too.
+    pub rebuild_checkpoints: bool,
     /// Most spans of a two-level volume (RAID 50, 60); 1 when there are none.
     pub spans_max: u16,
     /// Which regions may have writes in flight is recorded ([`crate::model::RegionLog`]).
     pub region_log: bool,
     /// Bad ranges are recorded.
     pub bad_ranges: bool,
-    /// There is a place for a log of partial parity ([`crate::model::CrashPolicy::Log`]).
-    pub hole_log: bool,
+    /// Levels for which there is a place for a log of partial parity ([`crate::model::CrashPolicy::Log`]).
+    pub log_levels: &'static [Level],
 }
 
 /// A mark that a user of disks leaves near their start.

@@ -73,10 +73,11 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spares_global: true,
     spares_dedicated: true,
     checkpoints: true,
+    rebuild_checkpoints: true,
     spans_max: 1,
     region_log: false,
     bad_ranges: false,
-    hole_log: false,
+    log_levels: &[],
 };
 
 impl Asr {

@@ -126,10 +126,11 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spares_global: true,
     spares_dedicated: true,
     checkpoints: true,
+    rebuild_checkpoints: true,
     spans_max: SPANS_MAX,
     region_log: true,
     bad_ranges: true,
-    hole_log: true,
+    log_levels: &[Level::Raid4, Level::Raid5, Level::Raid6],
 };
 
 impl Ddf {

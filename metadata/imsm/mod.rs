@@ -89,10 +89,11 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     spares_global: true,
     spares_dedicated: false,
     checkpoints: true,
+    rebuild_checkpoints: true,
     spans_max: 1,
     region_log: false,
     bad_ranges: true,
-    hole_log: true,
+    log_levels: &[Level::Raid5],
 };
 
 impl Imsm {

@@ -136,10 +136,11 @@ const fn table(
         spares_global: true,
         spares_dedicated: true,
         checkpoints: true,
+        rebuild_checkpoints: is_new,
         spans_max: 1,
         region_log: true,
         bad_ranges: is_new,
-        hole_log: is_new,
+        log_levels: if is_new { &[Level::Raid5] } else { &[] },
     }
 }
 
@@ -159,7 +160,7 @@ static CAPABILITIES_1: Capabilities = table(
     true,
 );
 
-/// Of 0.90, which has 27 descriptors, no name, no bad-block log and no partial parity log.
+/// Of 0.90, which has 27 descriptors, no name, no bad-block log, no partial parity log and no mark of a rebuild.
 static CAPABILITIES_0: Capabilities = table(
     &[
         level!(Concat, 1..=27, PLAIN),

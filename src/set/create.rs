@@ -53,10 +53,10 @@ fn check_volume(format: &dyn Format, volume: &CreateVolume, members: u16) -> Che
             Levels(capabilities.levels)
         ));
     };
-    if volume.log && (!capabilities.hole_log || level.parity_members() == 0) {
+    if volume.log && !capabilities.log_levels.contains(&level) {
         return Err(reason!(
             EOPNOTSUPP,
-            "no log for {} in {}: it is for levels with parity, in formats that have a place for it",
+            "no log for {} in {}: it is for levels with parity, where the format has a place for it (emdadm formats)",
             level,
             format.name()
         ));

@@ -19,7 +19,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition; `emd.h` says what came with which.
-    API_MINOR: u32 = 4;
+    API_MINOR: u32 = 5;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -146,14 +146,16 @@ wire_constants! {
     FORMAT_SPARES_GLOBAL: u32 = 1 << 0;
     /// Format flag: records spares for one volume.
     FORMAT_SPARES_DEDICATED: u32 = 1 << 1;
-    /// Format flag: records how far a rebuild, an initialisation or a resync got.
+    /// Format flag: records how far an initialisation, a resync or (without `FORMAT_REBUILDS_ANEW`) a rebuild got.
     FORMAT_CHECKPOINTS: u32 = 1 << 2;
     /// Format flag: records which regions are being written, so that only these are resynced.
     FORMAT_REGION_LOG: u32 = 1 << 3;
     /// Format flag: records bad ranges.
     FORMAT_BAD_RANGES: u32 = 1 << 4;
-    /// Format flag: has a place for a log that closes the write hole.
+    /// Format flag: has a place for a log that closes the write hole, of levels with `LEVEL_HOLE_LOG`.
     FORMAT_HOLE_LOG: u32 = 1 << 5;
+    /// Format flag: how far a rebuild got is not recorded: after a restart it begins anew.
+    FORMAT_REBUILDS_ANEW: u32 = 1 << 6;
 
     /// Policy for crashes: none; redundancy is taken as right after one.
     POLICY_NONE: u16 = 1;
@@ -171,6 +173,8 @@ wire_constants! {
 
     /// Level flag: the usual layout of the level in this format.
     LEVEL_USUAL: u32 = 1 << 0;
+    /// Level flag: volumes of the level can have the log of `FORMAT_HOLE_LOG`.
+    LEVEL_HOLE_LOG: u32 = 1 << 1;
 
     /// Task operation: start one of the kind given.
     TASK_OP_START: u16 = 1;

@@ -22,8 +22,9 @@
  *    a scan of devices starts the sets of these devices only, one that is dry counts only what may be started;
  *    EMD_EVENT_READ_ONLY is told, EMD_EVENT_SET_FOUND has the number of volumes
  * 4: regions of emd_create (was reserved), EMD_REGIONS_*
+ * 5: EMD_FORMAT_REBUILDS_ANEW, EMD_LEVEL_HOLE_LOG
  */
-#define EMD_API_MINOR 4
+#define EMD_API_MINOR 5
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -102,12 +103,15 @@
 
 #define EMD_FORMAT_SPARES_GLOBAL (1u << 0) /* Format flag: records spares for the whole set */
 #define EMD_FORMAT_SPARES_DEDICATED (1u << 1) /* Format flag: records spares for one volume */
-#define EMD_FORMAT_CHECKPOINTS (1u << 2) /* Format flag: records how far a rebuild, an initialisation or a resync got */
+/* Format flag: records how far an initialisation, a resync or (without EMD_FORMAT_REBUILDS_ANEW) a rebuild got */
+#define EMD_FORMAT_CHECKPOINTS (1u << 2)
 /* Format flag: records which regions are being written, so that only these are resynced */
 #define EMD_FORMAT_REGION_LOG (1u << 3)
 #define EMD_FORMAT_BAD_RANGES (1u << 4) /* Format flag: records bad ranges */
-/* Format flag: has a place for a log that closes the write hole */
+/* Format flag: has a place for a log that closes the write hole, of levels with EMD_LEVEL_HOLE_LOG */
 #define EMD_FORMAT_HOLE_LOG (1u << 5)
+/* Format flag: how far a rebuild got is not recorded: after a restart it begins anew */
+#define EMD_FORMAT_REBUILDS_ANEW (1u << 6)
 
 /* Policy for crashes: none; redundancy is taken as right after one */
 #define EMD_POLICY_NONE 1
@@ -120,6 +124,8 @@
 #define EMD_RANGE_MORE (1u << 0) /* Range flag: there are more than are kept */
 
 #define EMD_LEVEL_USUAL (1u << 0) /* Level flag: the usual layout of the level in this format */
+/* Level flag: volumes of the level can have the log of EMD_FORMAT_HOLE_LOG */
+#define EMD_LEVEL_HOLE_LOG (1u << 1)
 
 #define EMD_TASK_OP_START 1 /* Task operation: start one of the kind given */
 #define EMD_TASK_OP_PAUSE 2 /* Task operation: stop for now */
@@ -536,7 +542,7 @@ struct emd_rec_level {
 	char layout[24]; /* Layout */
 	__u32 members_min; /* Fewest members of a span */
 	__u32 members_max; /* Most */
-	__u32 flags; /* EMD_LEVEL_USUAL */
+	__u32 flags; /* EMD_LEVEL_* */
 	__u32 reserved; /* 0 */
 };
 

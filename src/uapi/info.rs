@@ -270,6 +270,8 @@ pub struct LevelInfo {
     pub members: (u16, u16),
     /// What `create` takes when no layout is given.
     pub usual: bool,
+    /// A volume of the level can have a log that closes the write hole.
+    pub hole_log: bool,
 }
 
 /// A format and what it can express.
@@ -293,13 +295,15 @@ pub struct FormatInfo {
     pub spares_global: bool,
     /// Records spares for one volume.
     pub spares_dedicated: bool,
-    /// Records how far a rebuild, an initialisation or a resync got.
+    /// Records how far an initialisation or a resync got.
     pub checkpoints: bool,
+    /// Records how far a rebuild got.
+    pub rebuild_checkpoints: bool,
     /// Records which regions are being written.
     pub region_log: bool,
     /// Records bad ranges.
     pub bad_ranges: bool,
-    /// There is a place for a log that closes the write hole.
+    /// There is a place for a log that closes the write hole, for some of the levels at least.
     pub hole_log: bool,
     /// Most spans of a volume.
     pub spans_max: u16,
@@ -431,6 +435,7 @@ impl FormatInfo {
                         layout,
                         members: level.members,
                         usual: order == 0,
+                        hole_log: capabilities.log_levels.contains(&level.level),
                     },
                     GFP_KERNEL,
                 )?;
@@ -447,9 +452,10 @@ impl FormatInfo {
             spares_global: capabilities.spares_global,
             spares_dedicated: capabilities.spares_dedicated,
             checkpoints: capabilities.checkpoints,
+            rebuild_checkpoints: capabilities.rebuild_checkpoints,
             region_log: capabilities.region_log,
             bad_ranges: capabilities.bad_ranges,
-            hole_log: capabilities.hole_log,
+            hole_log: !capabilities.log_levels.is_empty(),
             spans_max: capabilities.spans_max,
             levels,
         })

@@ -270,7 +270,7 @@ wire_struct! {
         pub members_min: u32,
         /// Most.
         pub members_max: u32,
-        /// `EMD_LEVEL_USUAL`.
+        /// `EMD_LEVEL_*`.
         pub flags: u32,
         /// 0.
         pub reserved: u32,

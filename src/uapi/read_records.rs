@@ -286,6 +286,7 @@ fn decode_format(format: &FormatRec) -> FormatInfo {
         spares_global: format.flags & FORMAT_SPARES_GLOBAL != 0,
         spares_dedicated: format.flags & FORMAT_SPARES_DEDICATED != 0,
         checkpoints: format.flags & FORMAT_CHECKPOINTS != 0,
+        rebuild_checkpoints: format.flags & FORMAT_REBUILDS_ANEW == 0,
         region_log: format.flags & FORMAT_REGION_LOG != 0,
         bad_ranges: format.flags & FORMAT_BAD_RANGES != 0,
         hole_log: format.flags & FORMAT_HOLE_LOG != 0,
@@ -300,5 +301,6 @@ fn decode_level(level: &LevelRec) -> Checked<LevelInfo> {
         layout: super::fields::layout(&level.layout)?,
         members: (small(level.members_min), small(level.members_max)),
         usual: level.flags & LEVEL_USUAL != 0,
+        hole_log: level.flags & LEVEL_HOLE_LOG != 0,
     })
 }

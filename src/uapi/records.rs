@@ -186,6 +186,9 @@ impl Sink {
         if format.checkpoints {
             flags |= FORMAT_CHECKPOINTS;
         }
+        if !format.rebuild_checkpoints {
+            flags |= FORMAT_REBUILDS_ANEW;
+        }
         if format.region_log {
             flags |= FORMAT_REGION_LOG;
         }
@@ -209,13 +212,20 @@ impl Sink {
             spans_max: u32::from(format.spans_max),
         })?;
         for level in format.levels.iter() {
+            let mut flags = 0;
+            if level.usual {
+                flags |= LEVEL_USUAL;
+            }
+            if level.hole_log {
+                flags |= LEVEL_HOLE_LOG;
+            }
             self.push(&LevelRec {
                 rec: rec::<LevelRec>(REC_LEVEL),
                 level: text_field(level.level),
                 layout: text_field(level.layout),
                 members_min: u32::from(level.members.0),
                 members_max: u32::from(level.members.1),
-                flags: if level.usual { LEVEL_USUAL } else { 0 },
+                flags,
                 reserved: 0,
             })?;
         }

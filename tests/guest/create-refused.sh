@@ -11,14 +11,14 @@ source /emd/tests/guest/lib-raid.sh
 # shellcheck source=tests/guest/lib-faults.sh
 source /emd/tests/guest/lib-faults.sh
 
-# Levels with members, then: disks, volumes, bytes of names, spans.
-FORMATS="ddf: concat 1-64, raid0 1-64, raid1 2-64, raid10 4-64, raid1e 3-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 128 16 16
-asr: raid0 2-40, raid1 2-2, raid10 4-40; 40 20 16 1
-imsm: raid0 2-16, raid1 2-2, raid10 4-4, raid5 3-16; 255 2 16 1
-md-1.2: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
-md-1.1: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
-md-1.0: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1
-md-0.90: concat 1-27, raid0 1-27, raid1 2-27, raid10 2-27, raid4 3-27, raid5 3-27, raid6 4-27; 27 1 0 1"
+# Levels with members; disks, volumes, bytes of names, spans; smallest, largest and usual chunk in sectors; what there is a place for.
+FORMATS="ddf: concat 1-64, raid0 1-64, raid1 2-64, raid10 4-64, raid1e 3-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 128 16 16; 1 131072 128; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid4 raid5 raid6
+asr: raid0 2-40, raid1 2-2, raid10 4-40; 40 20 16 1; 8 2048 128; global dedicated checkpoints rebuild-checkpoints
+imsm: raid0 2-16, raid1 2-2, raid10 4-4, raid5 3-16; 255 2 16 1; 8 2048 256; global checkpoints rebuild-checkpoints bad-ranges log raid5
+md-1.2: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
+md-1.1: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
+md-1.0: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
+md-0.90: concat 1-27, raid0 1-27, raid1 2-27, raid10 2-27, raid4 3-27, raid5 3-27, raid6 4-27; 27 1 0 1; 8 1048576 1024; global dedicated checkpoints regions"
 
 boot_1() {
   modprobe emd clean_ms=200
@@ -32,16 +32,23 @@ boot_1() {
   local formats text can line
   formats=$(emdadm formats --json)
   can=$(jq -r '.formats[] | .name + ": " + ([.levels[] | .level + " " + (.members_min | tostring) + "-" + (.members_max | tostring)]
-    | unique | join(", ")) + "; " + ([.disks_max, .volumes_max, .name_bytes_max, .spans_max] | map(tostring) | join(" "))' <<<"$formats")
+    | unique | join(", ")) + "; " + ([.disks_max, .volumes_max, .name_bytes_max, .spans_max] | map(tostring) | join(" "))
+    + "; " + ([.chunk_sectors_min, .chunk_sectors_max, .chunk_sectors_default] | map(tostring) | join(" "))
+    + "; " + ([if .spares_global then "global" else empty end, if .spares_dedicated then "dedicated" else empty end,
+        if .checkpoints then "checkpoints" else empty end, if .rebuild_checkpoints then "rebuild-checkpoints" else empty end,
+        if .region_log then "regions" else empty end, if .bad_ranges then "bad-ranges" else empty end, if .hole_log then "log" else empty end,
+        ([.levels[] | select(.hole_log) | .level] | unique[])] | join(" "))' <<<"$formats")
   # Others may come.
   while read -r line; do
-    expect_equal "${line%%:*}: levels, members, disks, volumes, names and spans" "$(grep "^${line%%:*}:" <<<"$can")" "$line"
+    expect_equal "${line%%:*}: levels, members, disks, volumes, names, spans, chunks, and what there is a place for" "$(grep "^${line%%:*}:" <<<"$can")" "$line"
   done <<<"$FORMATS"
   expect_equal "usual layouts of RAID 5" \
     "$(jq -r --arg known "$(cut -d : -f 1 <<<"$FORMATS" | xargs)" '[.formats[] | select(.name | IN($known | split(" ")[])).levels[] | select(.level == "raid5" and .usual).layout] | join(" ")' <<<"$formats")" \
     "left-symmetric left-asymmetric left-symmetric left-symmetric left-symmetric left-symmetric"
   text=$(emdadm formats)
   expect_equal "people are shown each format" "$(grep -oE '^[a-z][^ ]+' <<<"$text" | xargs)" "$(jq -r '[.formats[].name] | join(" ")' <<<"$formats")"
+  expect_equal "for which levels there is a log" "$(sed -n 's/.*write-hole log: \(.*\); spans.*/\1/p' <<<"$text" | xargs -d '\n')" \
+    "$(jq -r '[.formats[] | [.levels[] | select(.hole_log).level] | unique | join(", ") | if . == "" then "no" else . end] | join(" ")' <<<"$formats")"
   expect_equal "and each level and layout" "$(grep -cE '^ +(raid|concat)' <<<"$text")" "$(jq '[.formats[].levels[]] | length' <<<"$formats")"
 
   step "new sets"
@@ -62,6 +69,8 @@ boot_1() {
   refused EOPNOTSUPP "asr has no place for a log of the regions" "regions where another keeps none" create --format asr --level raid1 --name v --regions yes "$a" "$b"
   refused EOPNOTSUPP "no redundancy" "regions without redundancy" "${new[@]}" --level raid0 --regions yes "$a" "$b"
   refused EOPNOTSUPP "always have a log of regions" "none where they are always kept" "${new[@]}" --level raid1 --regions no "$a" "$b"
+  refused EOPNOTSUPP "no log for raid6 in md-1.2" "a log for a level that has none" create --format md-1.2 --level raid6 --name v --log "$a" "$b" "$c" "$d"
+  refused EOPNOTSUPP "no log for raid5 in md-0.90" "a log where the format has none" create --format md-0.90 --level raid5 --log "$a" "$b" "$c"
   refused EOPNOTSUPP "no bitmap beside" "md's bitmap beside its log" create --format md-1.2 --level raid5 --name v --regions yes --log "$a" "$b" "$c"
   refused EINVAL "level" "a level that nobody has" "${new[@]}" --level raid77 "$a" "$b" "$c"
   refused EOPNOTSUPP "no format" "a format that nobody has" create --format vinum --level raid1 "$a" "$b"

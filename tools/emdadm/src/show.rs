@@ -136,10 +136,13 @@ pub fn formats(json: bool) -> Result<Outcome> {
             "  global spares: {}; dedicated spares: {}; checkpoints: {}; regions being written: {}; bad ranges: {}; write-hole log: {}; spans: {}",
             yes(format.spares_global),
             yes(format.spares_dedicated),
-            yes(format.checkpoints),
+            match (format.checkpoints, format.rebuild_checkpoints) {
+                (true, false) => "yes (of rebuilds no)",
+                (can, _) => yes(can),
+            },
             yes(format.region_log),
             yes(format.bad_ranges),
-            yes(format.hole_log),
+            text::log_levels(format),
             format.spans_max
         );
         let mut table = text::table(&["LEVEL", "LAYOUT", "MEMBERS"]);
@@ -156,8 +159,9 @@ pub fn formats(json: bool) -> Result<Outcome> {
         text::print_table(&table, "  ");
     }
     say!(
-        "\nCheckpoints, regions, bad ranges and the log are those of sets that EMD makes; sets of other makers may have\n  \
-         no place for them (docs/formats/). Regions can be asked for, or left out where a format can, by: emdadm create --regions."
+        "\nCheckpoints, regions, bad ranges and the log (of the levels named) are those of sets that EMD makes; sets of\n  \
+         other makers may have no place for them (docs/formats/). Regions can be asked for, or left out where a format can,\n  \
+         by: emdadm create --regions. Some formats have no log beside regions."
     );
     Ok(Outcome::Done)
 }

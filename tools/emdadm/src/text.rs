@@ -9,7 +9,7 @@ use crate::view::{disk_role, seen_disk_state, seen_member_state, seen_volume_sta
 use comfy_table::{presets, Table};
 use emd_core::model::Consistency;
 use emd_core::personalities::pace::Rates;
-use emd_core::uapi::{AccessKind, RepairReason, SetInfo, TaskInfo, VolumeInfo};
+use emd_core::uapi::{AccessKind, FormatInfo, RepairReason, SetInfo, TaskInfo, VolumeInfo};
 
 /// `/dev/emdN` of a started volume.
 pub fn device(volume: &VolumeInfo) -> Option<String> {
@@ -344,5 +344,16 @@ mod tests {
             let text = format!("rebuild 50.0%, 1024 KiB/s, {left} left");
             assert_eq!(task_text(&task), text);
         }
+    }
+}
+
+/// The levels whose volumes can have a write-hole log in a format, or that there are none.
+pub fn log_levels(format: &FormatInfo) -> String {
+    let with_log = format.levels.iter().filter(|level| level.hole_log);
+    let mut names: Vec<String> = with_log.map(|level| level.level.to_string()).collect();
+    names.dedup();
+    match names.is_empty() {
+        true => "no".into(),
+        false => names.join(", "),
     }
 }

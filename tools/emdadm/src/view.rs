@@ -121,6 +121,7 @@ pub struct FormatView {
     spares_global: bool,
     spares_dedicated: bool,
     checkpoints: bool,
+    rebuild_checkpoints: bool,
     region_log: bool,
     bad_ranges: bool,
     hole_log: bool,
@@ -136,6 +137,7 @@ pub struct LevelView {
     members_min: u16,
     members_max: u16,
     usual: bool,
+    hole_log: bool,
 }
 
 fn disk_state(state: DiskState) -> &'static str {
@@ -346,6 +348,7 @@ impl FormatView {
             spares_global: format.spares_global,
             spares_dedicated: format.spares_dedicated,
             checkpoints: format.checkpoints,
+            rebuild_checkpoints: format.rebuild_checkpoints,
             region_log: format.region_log,
             bad_ranges: format.bad_ranges,
             hole_log: format.hole_log,
@@ -359,6 +362,7 @@ impl FormatView {
                     members_min: level.members.0,
                     members_max: level.members.1,
                     usual: level.usual,
+                    hole_log: level.hole_log,
                 })
                 .collect(),
         }

@@ -345,7 +345,7 @@ impl Menu {
             region_sectors: 0,
             tasks: self.tasks,
         };
-        let has_log = capabilities.is_some_and(|format| format.hole_log);
+        let has_log = capabilities.is_some_and(|format| !format.log_levels.is_empty());
         config.log = has_log && config.level().parity_members() > 0;
         config.log &= self.hole == WriteHole::Closed;
         // Where there is no log, nobody promises that there is no hole.

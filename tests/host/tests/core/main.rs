@@ -3,6 +3,7 @@
 //! What is no format: geometry, mirrors, logs, tasks.
 
 mod bad_spots;
+mod capabilities;
 mod format_choice;
 mod geometry_levels;
 mod geometry_props;
