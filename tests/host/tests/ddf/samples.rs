@@ -344,31 +344,56 @@ fn encode_of_decode_is_the_same() {
         let disks = load(&case);
         let damaged = case.contains("dell-perc");
         let mut set = open(&disks).unwrap();
-        let keys: Vec<Option<u64>> = set
-            .set()
-            .disks
-            .iter()
-            .map(|disk| disk.facts.map(|facts| facts.key))
-            .collect();
-        let mut pieces = 0;
-        for (index, key) in keys.iter().enumerate() {
-            let Some(key) = key else { continue };
-            let disk = &disks[*key as usize];
-            let block = u64::from(disk.logical_block_bytes / 512);
-            set.encode(index as u16, &mut |at, bytes| {
-                pieces += 1;
-                let mut there = disk.read(at * block, bytes.len() / 512);
-                let mut ours = bytes.to_vec();
-                if damaged {
-                    // The dump's checksums are not all right.
-                    there[4..8].fill(0);
-                    ours[4..8].fill(0);
-                }
-                assert!(there == ours, "{case} {} block {at}", disk.name);
-            });
+        let shown = assert_encoded(&mut set, &disks, &case, damaged);
+        for (key, disk) in (0u64..).zip(&disks) {
+            if shown.contains(&key) {
+                continue;
+            }
+            // It is none of the others' set, or not any more: by itself it is one.
+            let alone = open_keyed(&[(key, disk)]);
+            let mut alone = alone.unwrap_or_else(|why| panic!("{case} {}: {why}", disk.name));
+            if assert_encoded(&mut alone, &disks, &case, damaged) == [key] {
+                continue;
+            }
+            // It calls itself failed: nothing is written to it any more.
+            let disks = &alone.set().disks;
+            let own = disks.iter().find(|disk| disk.facts.is_some());
+            let own = own.unwrap_or_else(|| panic!("{case} {}", disk.name));
+            assert_eq!(own.state, DiskState::Failed, "{case} {}", disk.name);
         }
-        assert!(pieces >= 7, "{case}: {pieces}");
     }
+}
+
+/// What is encoded for each disk of the set is what is on it; gives the keys of those for which that is all that a disk has.
+fn assert_encoded(set: &mut DdfSet, disks: &[Disk], case: &str, damaged: bool) -> Vec<u64> {
+    let keys: Vec<Option<u64>> = set
+        .set()
+        .disks
+        .iter()
+        .map(|disk| disk.facts.map(|facts| facts.key))
+        .collect();
+    let mut encoded = Vec::new();
+    for (index, key) in keys.into_iter().enumerate() {
+        let Some(key) = key else { continue };
+        let disk = &disks[key as usize];
+        let block = u64::from(disk.logical_block_bytes / 512);
+        let mut pieces = 0;
+        set.encode(index as u16, &mut |at, bytes| {
+            pieces += 1;
+            let mut there = disk.read(at * block, bytes.len() / 512);
+            let mut ours = bytes.to_vec();
+            if damaged {
+                // The dump's checksums are not all right.
+                there[4..8].fill(0);
+                ours[4..8].fill(0);
+            }
+            assert!(there == ours, "{case} {} block {at}", disk.name);
+        });
+        if pieces >= 7 {
+            encoded.push(key);
+        }
+    }
+    encoded
 }
 
 /// All disks of a case are of one set, and of no other case's.
