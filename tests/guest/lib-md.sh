@@ -32,11 +32,79 @@ md0_is_synced() {
   [[ $action == idle && $start == none && $degraded == "${1:-0}" ]]
 }
 
-# md0_stop: what it was is in DETAIL.
+# md0_stop: what it was is in DETAIL, and what its disks say in EXAMINED.
 md0_stop() {
+  local here
   wait_for 20 md0_is_clean
   DETAIL=$(md_detail /dev/md0)
+  mapfile -t here < <(md_disks md0)
   mdadm -S /dev/md0 2>/dev/null
+  EXAMINED=$(md_examined "${here[@]}")
+}
+
+# md_disks NAME: those of an array of md's that it has not called failed.
+md_disks() {
+  local folder
+  for folder in "/sys/block/$1/md/dev-"*; do
+    grep -q faulty "$folder/state" || echo "/dev/${folder##*/dev-}"
+  done
+}
+
+# md_examined DISK...: what mdadm --examine reads on each, a line for a disk: the array's state and which member it is, or that it is a spare; of all
+# members which are there (0.90: in sync), as mdadm has it; 0.90's counts.
+md_examined() {
+  mdadm -E "$@" | awk '
+    function tell() {
+      if (disk) print disk ": " (role == "spare" ? role : state ", " role) ", " array counts
+    }
+    # The state that ends a line of the table of 0.90 of disks.
+    function said(  i, text) {
+      for (i = 6; i <= NF && $i !~ /^\/dev/; i++) text = text (text ? " " : "") $i
+      return text
+    }
+    /^\/dev\/.*:$/ {
+      tell()
+      disk = substr($0, 1, length($0) - 1)
+      state = role = array = counts = ""
+      next
+    }
+    { text = $0; sub(/^[^:]*: */, "", text); sub(/ +$/, "", text) }
+    / Raid Devices : / { members = text }
+    / State : / && !/ Array State/ { state = text }
+    / Device Role : / { role = text; sub(/^Active device/, "member", role) }
+    / Recovery Offset : / { role = role ", being rebuilt" }
+    / Array State : / { array = text; sub(/ .*/, "", array) }
+    /^ *(Active|Working|Failed|Spare) Devices : / { counts = counts ", " text " " tolower($1) }
+    $1 == "this" { role = said(); if (role == "active sync") role = "member " $5 }
+    $1 ~ /^[0-9]+$/ && NF > 5 && $1 + 0 < members + 0 {
+      text = said()
+      array = array (text == "active sync" ? "A" : text == "faulty removed" ? "." : "(" text ")")
+    }
+    END { tell() }' | sort
+}
+
+# emd_examined: the same of what EMD says of all its arrays that md runs too, while nothing runs on them.
+emd_examined() {
+  emdadm show --json | jq -r '
+    .sets[] | . as $set | .volumes[] | select(.level != "concat") | . as $volume
+    | [.members[] | select(.state == "in-sync")] as $active
+    | ([.members[] | if .state == "in-sync" then "A" else "." end] | add) as $array
+    | [.members[].device] as $devices
+    | [$set.disks[] | select(.state == "online" and (.role | endswith("spare")))] as $spares
+    | (if $set.format != "md-0.90" then "" else
+         ($active | length) as $in | ($spares | length) as $more
+         | ", \($in) active, \($in + $more) working, \(($devices | length) - $in) failed, \($more) spare"
+       end) as $counts
+    | ($active[] | "\(.device): \($volume.consistency), member \(.slot), \($array)\($counts)"),
+      ($spares[] | "\(.device): spare, \($array)\($counts)")' | sort
+}
+
+# expect_examined EXPECTED: mdadm --examine reads just that on the disks that it is about, from emd_examined.
+expect_examined() {
+  local here
+  mapfile -t here < <(cut -d : -f 1 <<<"$1")
+  [[ ${here[0]} == /dev/* ]] || fail "there is nothing to compare: '$1'"
+  expect_equal "mdadm --examine has the states of array and disks" "$(md_examined "${here[@]}")" "$1"
 }
 
 md0_is_clean() {
@@ -83,16 +151,20 @@ emd0_runs() {
   wait_for 20 emd_runs emd0
   expect "EMD: $1, clean, no task" emd0_is "$1" clean
   expect_equal "EMD describes it as mdadm --detail did" "$(emd_detail emd0)" "$DETAIL"
+  expect_equal "and its disks as --examine did" "$(emd_examined)" "$EXAMINED"
   expect_equal "EMD has the bytes that md wrote" "$(sum /dev/emd0)" "$2"
   expect_no_emd_task
 }
 
-# emd0_leaves: what it was is in DETAIL.
+# emd0_leaves: what it was is in DETAIL; mdadm --examine reads the same.
 emd0_leaves() {
+  local examined
   wait_for 20 emd0_is - clean
   DETAIL=$(emd_detail emd0)
+  examined=$(emd_examined)
   emdadm stop --all >/dev/null
   rmmod emd
+  expect_examined "$examined"
 }
 
 blank_all() {

@@ -20,6 +20,7 @@ declare -A LAYOUT=([r4]=parity-last [r5]=left-symmetric [near]=near=2 [far]=far=
 declare -A DISKS_OF OTHER SUMS DETAILS
 # What EMD has of each: its device, and what it is as mdadm --detail would say it (emd_look).
 declare -A ARRAYS EMD_DETAILS
+EXAMINED=
 
 # Every day each level and each layout of RAID 10 once, with two of the superblocks; another layout of RAID 6 for each.
 DAILY="1.2:r4,r6,far:left-symmetric:mdadm:md:emd 0.90:r6,near,offset:parity-first-6:emd:emd:md"
@@ -27,7 +28,7 @@ DAILY="1.2:r4,r6,far:left-symmetric:mdadm:md:emd 0.90:r6,near,offset:parity-firs
 WHOLE="1.2:*:left-symmetric:mdadm:md:emd 1.1:*:right-asymmetric:mdadm:md:emd 1.0:*:left-asymmetric-6:mdadm:md:emd 0.90:*:ddf-N-restart:mdadm:md:emd
   0.90:*:parity-first-6:emd:emd:md 1.0:*:left-asymmetric:emd:emd:md 1.1:*:right-symmetric-6:emd:emd:md 1.2:*:ddf-zero-restart:emd:emd:md
   1.2:*:right-symmetric:emd:emd:emd 1.1:*:left-symmetric-6:emd:emd:emd 1.0:*:ddf-N-continue:emd:emd:emd 0.90:*:right-asymmetric-6:emd:emd:emd
-  1.2:*:parity-first:mdadm:md:md 0.90:*:parity-last:mdadm:emd:md"
+  1.2:*:parity-first:mdadm:md:md 1.1:r1,r5,r6,far:left-symmetric:mdadm:md:md 1.0:r1,r4,near,offset:left-symmetric:mdadm:md:md 0.90:*:parity-last:mdadm:emd:md"
 
 boot_1() {
   local round rounds=$DAILY ram=24 version names layout maker loser rebuilder all=("${NAMES[@]}")
@@ -238,12 +239,15 @@ md_writes() { # SEED
 }
 
 md_lets_go() {
-  local name
+  local name here=() more
   mdadm --wait-clean --scan >/dev/null 2>&1 || true
   for name in "${NAMES[@]}"; do
     DETAILS[$name]=$(md_detail "$(md_of "$name")")
+    mapfile -t more < <(md_disks "$(basename "$(md_of "$name")")")
+    here+=("${more[@]}")
     mdadm -S "$(md_of "$name")" 2>/dev/null
   done
+  EXAMINED=$(md_examined "${here[@]}")
 }
 
 # md_has LOST: md runs them all from the start, with EMD's bytes, and describes them as EMD did.
@@ -309,6 +313,7 @@ emd_has() {
     expect_equal "$name: EMD says ${DETAILS[$name]}" "${EMD_DETAILS[$name]}" "${DETAILS[$name]}"
     expect_equal "$name: the bytes" "$(sum "${ARRAYS[$name]}")" "${SUMS[$name]}"
   done
+  expect_equal "EMD has the states that mdadm --examine read" "$(emd_examined)" "$EXAMINED"
   expect_no_emd_task
 }
 
@@ -325,12 +330,14 @@ emd_writes_all() { # SEED [fio]
 }
 
 emd_lets_go() {
-  local name
+  local name examined
   wait_for 30 emd_all_clean
   emd_look
   for name in "${NAMES[@]}"; do DETAILS[$name]=${EMD_DETAILS[$name]}; done
+  examined=$(emd_examined)
   emdadm stop --all >/dev/null
   rmmod emd
+  expect_examined "$examined"
 }
 
 emd_all_clean() { emdadm show --json | jq -e '[.sets[].volumes[].consistency] | all(. == "clean")'; }
