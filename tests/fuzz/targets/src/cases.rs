@@ -223,7 +223,7 @@ fn made(format: &'static dyn Format, level: &LevelCapability, block: u32) -> Cas
             ..spec
         }));
     }
-    if table.hole_log {
+    if !table.log_levels.is_empty() {
         events.push(Event::CrashPolicySet(0, CrashPolicy::Log));
     }
     for event in &events {
