@@ -32,6 +32,9 @@ boot_1() {
   fi
 
   if whole; then
+    step "RAID0 on three"
+    made 3 striped raid0 3M --chunk 64K
+    there_and_back_twice optimal 1 "${USED[@]}"
     step "RAID5 on three"
     made 3 five raid5 4M
     there_and_back_twice optimal 1 "${USED[@]}"

@@ -23,6 +23,10 @@ boot_1() {
   if whole; then given_and_taken_back again; else given_and_taken_back; fi
 
   if whole; then
+    step "RAID0 on three"
+    container 3
+    volume striped 0 1M -c64
+    given_and_taken_back again
     lives 2 mirror:1:2M
     lives 3 five:5:4M:-c16
     lives 4 ten:10:2M:-c64
