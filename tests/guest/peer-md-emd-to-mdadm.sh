@@ -12,7 +12,7 @@ source /emd/tests/guest/lib-md.sh
 
 # A cell "lost5" is one of RAID 5 with a spare, and what becomes of it.
 WHOLE="1.2:raid0 1.2:raid1 1.2:raid5 1.2:lost5 1.1:raid0 1.1:raid1 1.1:raid5 1.1:lost5 1.0:raid0 1.0:raid1 1.0:raid5 1.0:lost5 0.90:raid0 0.90:raid1 0.90:raid5 0.90:lost5
-  1.2:lost1 1.2:lost4 1.2:lost6 1.2:lost10 1.1:lost10 1.0:lost6 0.90:lost1 0.90:lost4 0.90:lost6 0.90:lost10"
+  1.2:lost1 1.2:lost4 1.2:lost6 1.2:lost10 1.1:lost1 1.1:lost4 1.1:lost6 1.1:lost10 1.0:lost1 1.0:lost4 1.0:lost6 1.0:lost10 0.90:lost1 0.90:lost4 0.90:lost6 0.90:lost10"
 DAILY="1.2:raid5 1.2:lost5 1.1:raid5 1.0:raid1 0.90:raid0 0.90:raid5"
 
 boot_1() {
