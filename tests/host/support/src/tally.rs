@@ -136,12 +136,20 @@ impl Tally {
         }
     }
 
-    /// Of each of `kinds` some were cut.
-    pub fn assert_cut(&self, kinds: &[&str]) {
-        for kind in kinds {
-            let cuts = self.0.get(kind).map_or(0, |count| count.cuts);
-            assert!(cuts > 0, "{kind} is not cut\n{self:?}");
-        }
+    /// Of each kind that wrote something some were cut, but of those that are cut `elsewhere`.
+    pub fn assert_cut(&self, elsewhere: &[&str]) {
+        let is_uncut = |kind: &&str| {
+            let count = self.0.get(kind).copied().unwrap_or_default();
+            count.wrote > 0 && count.cuts == 0 && !elsewhere.contains(kind)
+        };
+        let uncut: Vec<_> = KINDS.into_iter().filter(is_uncut).collect();
+        assert!(uncut.is_empty(), "not cut: {uncut:?}\n{self:?}");
+    }
+
+    /// None of the kind was cut yet.
+    pub fn is_uncut(&self, event: &Event<'_>) -> bool {
+        let count = self.0.get(kind_of(event));
+        count.is_none_or(|count| count.cuts == 0)
     }
 }
 

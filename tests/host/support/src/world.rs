@@ -95,6 +95,18 @@ impl<F: Family> World<F> {
             .unwrap_or_else(|why| panic!("step {step}: {event:?}: {why:?}"));
     }
 
+    /// [`World::attempt`], in a history: the update is cut `rounds` times if chance (`is_drawn`) has it so, and when none of its kind was cut yet.
+    pub fn attempt_in_history(
+        &mut self,
+        event: &Event<'_>,
+        is_drawn: bool,
+        rounds: usize,
+    ) -> Checked {
+        let is_cut = is_drawn || self.tally.is_uncut(event);
+        self.crashes = if is_cut { rounds } else { 0 };
+        self.attempt(event)
+    }
+
     /// [`World::apply`] of an event that may be refused: then nothing has changed.
     pub fn attempt(&mut self, event: &Event<'_>) -> Checked {
         self.step += 1;

@@ -271,6 +271,19 @@ fn random_histories() {
     println!("{tally:?}{:?}", tally.total());
     if usual {
         tally.assert_all(NEVER, SILENT, &[]);
-        tally.assert_cut(&["DiskAdded", "DiskReturned", "DiskRemoved"]);
+        // Cuts of DDF take long, so there are few histories of every day: they cut none of these. (`World::apply` does, in other tests.)
+        let seldom = [
+            "DiskFailed",
+            "DiskReinstated",
+            "RebuildProgress",
+            "Clean",
+            "ResyncDone",
+            "RegionsDirty",
+            "RegionsClean",
+            "BadRangeCleared",
+            "CrashPolicySet",
+            "HoleLogStarted",
+        ];
+        tally.assert_cut(&seldom);
     }
 }
