@@ -281,6 +281,17 @@ fn print_volume(volume: &VolumeInfo, name: Namer<'_>, in_doubt: bool) {
     print_table(&table, "    ");
 }
 
+/// The levels whose volumes can have a write-hole log in a format, or that there are none.
+pub fn log_levels(format: &FormatInfo) -> String {
+    let with_log = format.levels.iter().filter(|level| level.hole_log);
+    let mut names: Vec<String> = with_log.map(|level| level.level.to_string()).collect();
+    names.dedup();
+    match names.is_empty() {
+        true => "no".into(),
+        false => names.join(", "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,16 +355,5 @@ mod tests {
             let text = format!("rebuild 50.0%, 1024 KiB/s, {left} left");
             assert_eq!(task_text(&task), text);
         }
-    }
-}
-
-/// The levels whose volumes can have a write-hole log in a format, or that there are none.
-pub fn log_levels(format: &FormatInfo) -> String {
-    let with_log = format.levels.iter().filter(|level| level.hole_log);
-    let mut names: Vec<String> = with_log.map(|level| level.level.to_string()).collect();
-    names.dedup();
-    match names.is_empty() {
-        true => "no".into(),
-        false => names.join(", "),
     }
 }
