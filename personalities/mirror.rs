@@ -21,7 +21,8 @@
 //! * [`Job::Sync`]: all in-sync members are read and compared. The copy that most members have
 //!   wins, the one with the lowest slot among equals; so with two members, and with more than
 //!   [`VOTERS_MAX`] that were read (where a vote would take too many comparisons), a differing
-//!   lowest slot is not outvoted by one other. Where no sync has passed ([`MirrorLane::unsynced`]) there is no
+//!   lowest slot is not outvoted by one other. Where no strict majority agrees on a range of several blocks, each block votes
+//!   by itself ([`Work::is_too_coarse`]). Where no sync has passed ([`MirrorLane::unsynced`]) there is no
 //!   vote, and nothing has to be compared: an *overwriting* one ([`MirrorLane::overwriting`]) reads the copy that
 //!   counts and writes it to the others, whatever they hold.
 //!
@@ -40,9 +41,12 @@
 //! * The machine ends after at most [`STEPS_MAX`] steps, whatever the executor answers: no member
 //!   is read twice, no two members are compared twice, and each job writes once, a `Write` that is taken back twice.
 
+mod vote;
+
 use super::lane::{Compute, Job, Lane, LaneResult, Outcome, Step, StepResult, Usable};
 use super::{Geometry, Kind, Mask};
 use crate::model::{Slot, MEMBERS_MAX};
+use vote::Vote;
 
 /// Most calls of [`MirrorLane::step`], from the first to the one that answers `Done`: every member
 /// read, all but one copied or compared (`n` reads and `n − 1` copies; or one read of all,
@@ -53,91 +57,6 @@ pub const STEPS_MAX: usize = 2 * MEMBERS_MAX + 1;
 /// Most copies among which a `Sync` looks for the one that most members have; of more, the one
 /// with the lowest slot wins.
 pub const VOTERS_MAX: u32 = 8;
-
-/// The vote of a `Sync`: members that hold the same are a class. Classes are found one after
-/// another, each around the lowest slot that is in none yet.
-#[derive(Clone, Copy, Debug)]
-struct Vote {
-    /// In no class yet, and not in question for the current one.
-    rest: Mask,
-    /// The class that is being found; its lowest slot stands for it.
-    class: Mask,
-    /// To be compared with `class`.
-    pending: Mask,
-    /// The largest class so far; the earliest among equals, which has the lowest slot.
-    best: Mask,
-    /// The first that is looked at wins, whatever the others hold: this one, or the lowest slot.
-    first_wins: bool,
-    leader: Option<Slot>,
-}
-
-impl Vote {
-    const EMPTY: Self = Self {
-        rest: Mask::EMPTY,
-        class: Mask::EMPTY,
-        pending: Mask::EMPTY,
-        best: Mask::EMPTY,
-        first_wins: false,
-        leader: None,
-    };
-
-    fn start(voters: Mask, first_wins: bool, leader: Option<Slot>) -> Self {
-        let mut vote = Self {
-            rest: voters,
-            first_wins,
-            leader: leader.filter(|_| first_wins),
-            ..Self::EMPTY
-        };
-        vote.advance(voters);
-        vote
-    }
-
-    /// Who has what won.
-    fn winner(&self) -> Option<Slot> {
-        let leader = self.leader.filter(|&slot| self.best.contains(slot));
-        leader.or(self.best.first())
-    }
-
-    /// The next two to compare; `None` when `best` has won.
-    fn next(&self) -> Option<(Slot, Slot)> {
-        Some((self.class.first()?, self.pending.first()?))
-    }
-
-    /// Takes the answer to [`next`](Self::next).
-    fn answer(&mut self, slot: Slot, differs: bool, voters: Mask) {
-        self.pending = self.pending.without(slot);
-        if differs {
-            self.rest = self.rest.with(slot);
-        } else {
-            self.class = self.class.with(slot);
-        }
-        self.advance(voters);
-    }
-
-    /// Ends classes that are complete and opens the next, unless none can be larger any more.
-    fn advance(&mut self, voters: Mask) {
-        if !self.pending.is_empty() {
-            return;
-        }
-        if self.class.len() > self.best.len() {
-            self.best = self.class;
-        }
-        self.class = Mask::EMPTY;
-        let decided = self.rest.len() <= self.best.len();
-        let no_vote = (self.first_wins || voters.len() > VOTERS_MAX) && !self.best.is_empty();
-        if decided || no_vote {
-            return;
-        }
-        let leader = self.leader.filter(|&slot| self.rest.contains(slot));
-        self.class = Mask::option(leader.or(self.rest.first()));
-        self.pending = self.rest.minus(self.class);
-        self.rest = Mask::EMPTY;
-        if self.pending.is_empty() && self.best.is_empty() {
-            // One voter.
-            self.best = self.class;
-        }
-    }
-}
 
 /// The same range of all members of a mirror, at work. Small, no heap.
 ///
@@ -438,6 +357,16 @@ impl MirrorLane {
         self.done(good_if(left.is_empty()), Mask::EMPTY)
     }
 
+    /// See [`Work::is_too_coarse`].
+    fn is_too_coarse(&self) -> bool {
+        let Job::Sync { fix } = self.job else {
+            return false;
+        };
+        let is_unread = !self.bad.intersect(self.readable).is_empty();
+        let is_undecided = fix && self.voting && self.vote.is_undecided(self.have);
+        !self.unsynced && (is_unread || is_undecided)
+    }
+
     /// Members, in sync and still there, whose block could not be read and can be written again.
     fn repairs(&self) -> Mask {
         self.bad.intersect(self.writable)
@@ -573,6 +502,21 @@ impl Work {
         let mut copy = *self;
         let step = copy.step(StepResult::default());
         matches!(self.job(), Job::Write { .. }) && !matches!(step, Step::Read { .. })
+    }
+
+    /// Whether a range of several blocks is to be gone through block by block, before anything of it is written; asked when the
+    /// next step is a `Write`, and changes nothing. So it is in a sync of redundancy that is trusted when no one explanation
+    /// holds for all of the range: both parities of a RAID 6 differ and no member explains every byte, or of three or more
+    /// copies that vote no strict majority agrees; it may be different members in different blocks. And when something could
+    /// not be read: of the rest of that member's range, which may be right, nothing is to be written, whatever the
+    /// others hold there.
+    ///
+    /// Any other explanation of the range is one of each block of it too.
+    pub fn is_too_coarse(&self) -> bool {
+        match self {
+            Self::Parity(lane) => lane.is_too_coarse(),
+            Self::Mirror(lane) => lane.is_too_coarse(),
+        }
     }
 
     /// The job, as far as it concerns members of this range.

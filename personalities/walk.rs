@@ -24,13 +24,6 @@ pub struct WalkLane {
     pub targets: Mask,
 }
 
-impl WalkLane {
-    /// The first member that has a part of the row.
-    pub fn first_slot(&self, geometry: &Geometry) -> Slot {
-        geometry.roles(self.stripe).all().first().unwrap_or(0)
-    }
-}
-
 /// Which part of a lane's sectors is of each member, on average: `of` of `among`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share {

@@ -15,9 +15,14 @@
 //!
 //! Blocks that could not be read are written again, also by a check.
 //!
+//! All of that is said of the range as a whole. Two members that are wrong in different blocks of it look like both wrong
+//! in all, and what could not be read of a member takes the rest of it along: so before a longer range is written the
+//! executor asks [`Work::is_too_coarse`](crate::personalities::mirror::Work::is_too_coarse), and goes through it block by
+//! block.
+//!
 //! Where parity is distrusted and most likely wrong ([`Lane::overwriting`]), only data is read, and parity written.
 
-use super::{Compute, Lane, LaneResult, Located, Step};
+use super::{Compute, Job, Lane, LaneResult, Located, Step};
 use crate::model::Slot;
 use crate::personalities::Mask;
 
@@ -138,6 +143,16 @@ impl Lane {
             return self.done(LaneResult::Good);
         }
         self.write(due)
+    }
+
+    /// See [`Work::is_too_coarse`](crate::personalities::mirror::Work::is_too_coarse).
+    pub(crate) fn is_too_coarse(&self) -> bool {
+        let Job::Sync { fix } = self.job else {
+            return false;
+        };
+        let is_unread = !self.bad.intersect(self.readable).is_empty();
+        let is_unexplained = fix && self.located == Located::Nobody;
+        !self.distrusted && (is_unread || is_unexplained)
     }
 
     /// Which members are wrong; or the step that it takes to know, or to know better.

@@ -15,6 +15,7 @@ use super::{Array, ArrayPass};
 use crate::block::bio::Status;
 use crate::model::Slot;
 use crate::personalities::bad::{BadSpot, Noted};
+use crate::personalities::choice::Choice;
 use crate::personalities::lane::{Job, LaneResult, Outcome};
 use crate::personalities::{Kind, Mask};
 use crate::uapi::event::EventKind;
@@ -61,13 +62,26 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         }
     }
     body.mismatch |= outcome.mismatch;
+    let fixed = pass.fixed(body, outcome);
+    body.fixed = body.fixed.or(fixed);
+    if outcome.mismatch && !whole {
+        // Each block as what it was.
+        body.told = true;
+        if let Some(task) = body.task.as_ref() {
+            task.tell(
+                &pass,
+                body.stripe,
+                (body.run_column, body.run_sectors),
+                fixed,
+            );
+        }
+    }
     // A mirror's last good member stays in use although it did not take this: then nobody has it. What was read is
     // there, whoever did not take it again.
     let stale = match body.job {
         Job::Read { .. } => Mask::EMPTY,
         _ => outcome.write_failed.intersect(pass.readable()),
     };
-    body.corrected = body.corrected.union(outcome.corrected);
     let is_kept = cleared == Noted::Done;
     let is_good = is_done && stale.is_empty() && is_kept;
     if !is_good && has_blocks {
@@ -166,7 +180,8 @@ fn finish(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>) {
     // Before somebody else has the lane: who has it asks whether the task was there.
     if let Some(task) = body.task.take() {
         let found = match (body.mismatch, body.overwriting) {
-            (true, _) => Found::Different(body.corrected),
+            (true, _) if body.told => Found::DifferentAsTold,
+            (true, _) => Found::Different(body.fixed),
             (false, false) => Found::Alike,
             (false, true) => Found::Unseen,
         };
@@ -205,6 +220,16 @@ impl Array {
             }
         }
         worst
+    }
+
+    /// The first of the members that a run of a sync wrote because they did not agree, and why.
+    fn fixed(&self, body: &Body, outcome: Outcome) -> Option<(Slot, Choice)> {
+        let unsynced = self.unsynced_from.load(Ordering::Acquire) != u64::MAX;
+        let (stripe, corrected) = (body.stripe, outcome.corrected);
+        // What could not be read had no part in it.
+        let read = self.readable().minus(outcome.repaired);
+        let choice = Choice::of(&self.geometry, stripe, corrected, read, unsynced)?;
+        Some((corrected.first()?, choice))
     }
 
     fn run_spot(&self, body: &Body, slot: Slot) -> BadSpot {

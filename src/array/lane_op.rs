@@ -13,6 +13,7 @@ use crate::block::pages::Pages;
 use crate::block::raw;
 use crate::block::syndrome::Spare;
 use crate::model::{Slot, MEMBERS_MAX};
+use crate::personalities::choice::Choice;
 use crate::personalities::lane::{Job, Step};
 use crate::personalities::mirror::Work as LaneWork;
 use crate::personalities::Mask;
@@ -95,8 +96,10 @@ pub(super) struct Body {
     pub(super) overwriting: bool,
     /// Members that took the run's write.
     pub(super) taken: Mask,
-    /// Members that a sync put right.
-    pub(super) corrected: Mask,
+    /// The first member that a sync put right, and why.
+    pub(super) fixed: Option<(Slot, Choice)>,
+    /// Its task was told, block by block, what did not agree.
+    pub(super) told: bool,
     next: Option<Pin<KBox<LaneOp>>>,
 }
 
@@ -176,7 +179,8 @@ impl LaneOp {
                     mismatch: false,
                     overwriting: false,
                     taken: Mask::EMPTY,
-                    corrected: Mask::EMPTY,
+                    fixed: None,
+                    told: false,
                     next: None,
                 },
             }),
@@ -275,7 +279,8 @@ impl Body {
         self.mismatch = false;
         self.overwriting = false;
         self.taken = Mask::EMPTY;
-        self.corrected = Mask::EMPTY;
+        self.fixed = None;
+        self.told = false;
         self.fua = false;
         self.zeroing = Zeroing::Possible;
         self.shared = false;

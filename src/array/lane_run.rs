@@ -184,6 +184,7 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
         match step {
             Step::Read { members } => return send(op, members, false),
             Step::Log { .. } => return hole::begin(op),
+            Step::Write { .. } if is_too_coarse(body) => return cut_up(op),
             Step::Write { members } => {
                 let out_of_date = |pass: &ArrayPass| hole::needs_void(pass, body, members);
                 if body.array().is_some_and(out_of_date) {
@@ -198,6 +199,22 @@ pub(super) fn perform(mut op: Pin<KBox<LaneOp>>) {
             Step::Done(outcome) => return finish_run(op, outcome),
         }
     }
+}
+
+/// Whether a run over more than a block is not to be written as a whole.
+fn is_too_coarse(body: &Body) -> bool {
+    let block = body.array().map_or(u32::MAX, |pass| pass.block_sectors());
+    let is_whole = body.run_sectors == body.sectors && body.sectors > block;
+    is_whole && body.work.as_ref().is_some_and(LaneWork::is_too_coarse)
+}
+
+/// Begins an op anew, block by block: nothing of it was written yet. Process context.
+fn cut_up(mut op: Pin<KBox<LaneOp>>) {
+    let body = op.as_mut().body_mut();
+    let block = body.array().map(|pass| pass.block_sectors());
+    body.run_sectors = block.unwrap_or(body.sectors);
+    clear_run(body);
+    defer(op);
 }
 
 /// Sends a batch for `members`.
@@ -328,11 +345,7 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
             .array()
             .is_some_and(|pass| pass.is_unsynced(body) && body.sectors > pass.block_sectors());
     if unsynced_hole && body.run_sectors == body.sectors {
-        body.run_sectors = body
-            .array()
-            .map_or(body.sectors, |pass| pass.block_sectors());
-        clear_run(body);
-        return defer(op);
+        return cut_up(op);
     }
     let lost = if is_write { failed } else { offline }.minus(kept);
     let result = StepResult {

@@ -100,8 +100,10 @@ pub enum Scope {
 pub(super) enum Found {
     /// It agreed.
     Alike,
-    /// It did not; the members that were written for that.
-    Different(Mask),
+    /// It did not; the first member that was written for that, and why.
+    Different(Option<(Slot, Choice)>),
+    /// It did not, as [`Task::tell`] was told of each block.
+    DifferentAsTold,
     /// Nobody looked.
     Unseen,
 }
@@ -279,11 +281,8 @@ impl Task {
 
     /// A lane is back. Any context.
     pub(super) fn lane_done(self: Arc<Self>, lane: u64, failed: bool, found: Found) {
-        let differed = match found {
-            Found::Different(members) => Some(members),
-            Found::Alike | Found::Unseen => None,
-        };
-        let range = differed.and_then(|_| self.walk.lane(lane));
+        let differed = matches!(found, Found::Different(_) | Found::DifferentAsTold);
+        let range = self.walk.lane(lane).filter(|_| differed);
         if let Some(range) = range {
             self.mismatch_sectors
                 .fetch_add(u64::from(range.sectors), Ordering::Relaxed);
@@ -291,13 +290,12 @@ impl Task {
         let in_flight = {
             let mut progress = self.progress.lock();
             if found != Found::Unseen {
-                progress.likeness.note(differed.is_some());
+                progress.likeness.note(differed);
             }
-            if let (Some(array), Some(range)) = (&progress.array, range) {
-                let fixed = differed.and_then(|members| self.fixed(array, &range, members));
-                if array.note_mismatch(&range, fixed) && self.tells_mismatches() {
-                    array.notify.mismatch(fixed, array.sync_sector(&range));
-                }
+            if let (Some(array), Some(range), Found::Different(fixed)) =
+                (&progress.array, range, found)
+            {
+                self.tell(array, range.stripe, (range.column, range.sectors), fixed);
             }
             if progress.window.back(lane, !failed) {
                 if let Some(array) = &progress.array {
@@ -311,12 +309,19 @@ impl Task {
         }
     }
 
-    /// The first of the members that were written because they did not agree, and why.
-    fn fixed(&self, array: &Array, range: &WalkLane, corrected: Mask) -> Option<(Slot, Choice)> {
-        let unsynced = array.unsynced_from.load(Ordering::Acquire) != u64::MAX;
-        let (geometry, readable) = (&array.geometry, array.readable());
-        let choice = Choice::of(geometry, range.stripe, corrected, readable, unsynced)?;
-        Some((corrected.first()?, choice))
+    /// Keeps a place (columns of a stripe) that did not agree, and tells people when it is news. Any context.
+    pub(super) fn tell(
+        &self,
+        array: &Array,
+        stripe: u64,
+        columns: (u32, u32),
+        fixed: Option<(Slot, Choice)>,
+    ) {
+        let range = array.sync_range(stripe, columns, fixed);
+        let is_new = array.mismatches.lock().add(range);
+        if is_new && self.tells_mismatches() {
+            array.notify.mismatch(fixed, range.first);
+        }
     }
 
     /// Moves the array's marks along: all lanes below `base` are back good.
@@ -540,20 +545,19 @@ impl WorkItem for Task {
 }
 
 impl Array {
-    /// Keeps a place that did not agree, for people. True when it is a new one, and no neighbour of one
-    /// that is known.
-    fn note_mismatch(&self, lane: &WalkLane, fixed: Option<(Slot, Choice)>) -> bool {
-        self.mismatches.lock().add(SyncRange {
-            first: self.sync_sector(lane),
-            sectors: u64::from(lane.sectors),
+    /// Where columns of a stripe (the first, and how many) are in the space of a sync's marks.
+    fn sync_range(
+        &self,
+        stripe: u64,
+        (column, sectors): (u32, u32),
+        fixed: Option<(Slot, Choice)>,
+    ) -> SyncRange {
+        let slot = self.geometry.roles(stripe).all().first().unwrap_or(0);
+        SyncRange {
+            first: self.sync_row_sector(stripe, slot) + u64::from(column),
+            sectors: u64::from(sectors),
             fixed,
-        })
-    }
-
-    /// Where a lane is in the space of a sync's marks.
-    fn sync_sector(&self, lane: &WalkLane) -> u64 {
-        let slot = lane.first_slot(&self.geometry);
-        self.sync_row_sector(lane.stripe, slot) + u64::from(lane.column)
+        }
     }
 
     /// Where a row, that `slot` has a part of, is in the space of a sync's marks: a sector of the member, or of the

@@ -69,6 +69,17 @@ check_and_repair() {
   expect "a check" emdadm check --wait six
   expect_equal "nothing differs any more" "$(mismatches six)" 0
   right "the data, whichever member was spoilt" six "$sums"
+  # Two members in different sectors of one stripe, of slots 0 to 4 in turn.
+  for stripe in 20 21 22 23 24; do
+    spoil six $((stripe % 5)) $((stripe * 32 + 8))
+    spoil six $(((stripe + 1) % 5)) $((stripe * 32 + 24))
+  done
+  expect "a repair" emdadm repair --wait six
+  expect_equal "it names both in each stripe, and where" "$(emd_get six '.mismatches | sort_by(.first_sector)[] | "\(.first_sector) \(.slot)"' | xargs)" \
+    "648 0 664 1 680 1 696 2 712 2 728 3 744 3 760 4 776 4 792 0"
+  expect "a check" emdadm check --wait six
+  expect_equal "nothing differs any more" "$(mismatches six)" 0
+  right "the data, though no one member explains a stripe" six "$sums"
   expect "deleted" emdadm delete --force six
 
   step "check and repair: three copies vote"
@@ -81,6 +92,14 @@ check_and_repair() {
   expect "a check" emdadm check --wait three
   expect_equal "nothing differs any more" "$(mismatches three)" 0
   right "the data, whichever copy was spoilt" three "$sums"
+  spoil three 0 2048
+  spoil three 1 $((2048 + 64))
+  expect "a repair" emdadm repair --wait three
+  expect_equal "each place is told of by itself" "$(emd_get three '.mismatches | sort_by(.first_sector)[] | "\(.first_sector) \(.sectors) \(.slot) \(.reason)"' | xargs)" \
+    "2048 8 0 outvoted 2112 8 1 outvoted"
+  expect "a check" emdadm check --wait three
+  expect_equal "nothing differs any more" "$(mismatches three)" 0
+  right "the data, though no two copies of a lane agreed" three "$sums"
   expect "deleted" emdadm delete --force three
 
   step "check and repair: RAID10"

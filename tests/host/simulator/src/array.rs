@@ -186,6 +186,7 @@ impl Sim {
             Loss::Borne => false,
             Loss::Beyond => true,
         };
+        self.lost.insert(slot, self.now);
         let array = self.arr();
         if !beyond {
             array.unrecorded = array.unrecorded.with(slot);

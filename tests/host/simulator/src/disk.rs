@@ -15,7 +15,8 @@
 //! * Latent sector errors: a sector cannot be read until it is written again.
 //! * A disk that is dead or unplugged answers nothing. What it had in its cache when it went may be
 //!   lost or not. It may come back later with what it had.
-//! * Disks never return wrong data and never write to the wrong place.
+//! * Disks never return wrong data and never write to the wrong place; but for what [`Disk::rot`] is told to, which histories
+//!   made by hand have a repair find.
 //!
 //! Data sectors hold a [`Token`] instead of 512 bytes; everything outside of the data window (which is
 //! where volumes are) holds real bytes, for the formats.
@@ -211,6 +212,14 @@ impl Disk {
     /// Gives a sector a latent error.
     pub fn spoil(&mut self, sector: u64) {
         self.bad.insert(sector);
+    }
+
+    /// Has a sector hold something else.
+    pub fn rot(&mut self, sector: u64) {
+        if let Some(at) = self.index(sector) {
+            self.now[at] ^= 0x5A5A;
+            self.durable[at] = self.now[at];
+        }
     }
 
     /// Reads data.

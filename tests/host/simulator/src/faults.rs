@@ -23,6 +23,10 @@ impl Sim {
                 self.disks[disk].spoil(sector);
                 self.oracle.forget_observations(self.now);
             }
+            Op::Rot(disk, row) if disk < self.disks.len() => {
+                let sector = slot_row(self, disk, row % self.geometry.used_member_sectors());
+                self.disks[disk].rot(sector);
+            }
             Op::FailReads(disk, count) if disk < self.disks.len() => {
                 self.disks[disk].failing_reads += count;
             }

@@ -101,6 +101,8 @@ pub enum Op {
     FailFlush(usize),
     /// A sector of a member becomes unreadable.
     Spoil(usize, u64),
+    /// A sector of a member changes behind everybody's back: for a repair to find. Disks do not do that in histories of the menu.
+    Rot(usize, u64),
     /// A disk stops answering.
     Kill(usize),
     /// A disk is unplugged.

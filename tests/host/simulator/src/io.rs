@@ -122,6 +122,9 @@ impl Sim {
     }
 
     pub(crate) fn completed(&mut self, io: &Io, result: Result<(), IoError>, data: Vec<Token>) {
+        if let Err(why) = result {
+            self.note_unread(io, why);
+        }
         if let (Request::Read(sector, sectors), Err(IoError::Medium)) = (&io.request, result) {
             let place = self.places.iter().position(|place| {
                 place.is_some_and(|place| place.0 == io.disk && place.1 <= *sector)

@@ -3,12 +3,14 @@
 //! The judge of what users get back, and whether everything is at rest.
 
 use crate::array::Dirty;
-use crate::disk::Token;
-use crate::io::show;
+use crate::disk::{IoError, Token};
+use crate::io::{show, Io, Owner, Request};
 use crate::oracle::Time;
 use crate::sim::Sim;
 use crate::users::{UserIo, Want};
-use emd_core::personalities::Health;
+use emd_core::model::Slot;
+use emd_core::personalities::bad::BadSpot;
+use emd_core::personalities::{Health, Mask};
 
 impl Sim {
     /// The user hears of it: is it as promised?
@@ -35,15 +37,117 @@ impl Sim {
             }
             Want::Flush if !io.failed => self.oracle.flushed(io.submitted),
             Want::Flush => {}
-            Want::Read if io.failed => {}
+            Want::Read if io.failed => self.judge_unread(&io),
             Want::Read => {
                 for (index, &token) in io.tokens.iter().enumerate() {
                     self.judge(io.sector + index as u64, token, io.submitted, "a read");
                 }
             }
         }
-        if io.failed {
+        if io.failed && io.want != Want::Read {
             self.judge_failure(&io);
+        }
+    }
+
+    /// Who has anything of a sector's row, and where: its copies, or its data and all that goes with it.
+    fn row_of(&self, sector: u64) -> Vec<(Slot, u64)> {
+        let place = self.geometry.locate(sector);
+        if self.is_copied() {
+            return self.copies_of(sector);
+        }
+        if !self.is_parity() {
+            return vec![(place.slot, place.member_sector)];
+        }
+        let start = |slot| self.row_sector(place.stripe, slot);
+        let column = place.member_sector - start(place.slot);
+        let roles = self.geometry.roles(place.stripe);
+        let all = roles.all().iter();
+        all.map(|slot| (slot, start(slot) + column)).collect()
+    }
+
+    /// Members of a sector's row that cannot give what they should have of it.
+    fn lacking(&self, sector: u64) -> Mask {
+        let Some(array) = &self.array else {
+            return Mask::EMPTY;
+        };
+        let lacks = |&(slot, first): &(Slot, u64)| {
+            let spot = BadSpot {
+                slot,
+                first,
+                sectors: 1,
+            };
+            let is_spoilt = array.table[usize::from(slot)]
+                .is_none_or(|(disk, offset)| self.disks[disk].is_bad(offset + first, 1));
+            is_spoilt || !array.readable.contains(slot) || array.bad.has(&spot)
+        };
+        let row = self.row_of(sector).into_iter().filter(lacks);
+        row.fold(Mask::EMPTY, |mask, (slot, _)| mask.with(slot))
+    }
+
+    /// For [`UserIo::lacking`].
+    pub(crate) fn all_lacking(&self, sector: u64, sectors: u32) -> Vec<Mask> {
+        let end = sector + u64::from(sectors);
+        (sector..end).map(|sector| self.lacking(sector)).collect()
+    }
+
+    /// A member's sectors could not be read: for whom. An error over several sectors says of none that it cannot be read, but
+    /// of those that are spoilt, and of a disk that does not answer.
+    pub(crate) fn note_unread(&mut self, io: &Io, why: IoError) {
+        let Request::Read(sector, sectors) = io.request else {
+            return;
+        };
+        let (slot, users) = match io.owner {
+            Owner::Piece(user, slot, _) => (slot, vec![user]),
+            Owner::Lane(op, slot) => {
+                let parts = self.op(op).fragments.iter();
+                (slot, parts.map(|part| part.user).collect())
+            }
+            _ => return,
+        };
+        let place = self.array.as_ref();
+        let Some((_, offset)) = place.and_then(|array| array.table[usize::from(slot)]) else {
+            return;
+        };
+        for at in sector..sector + u64::from(sectors) {
+            // Without redundancy nobody asks again.
+            let is_all = sectors == 1 || why == IoError::Offline || !self.is_redundant();
+            if is_all || self.disks[io.disk].is_bad(at, 1) {
+                for &user in &users {
+                    self.user(user).unread.insert((slot, at - offset));
+                }
+            }
+        }
+    }
+
+    /// A read may fail only if for one of its sectors not enough members could give what they have of its row, all the time: in
+    /// the end or at the beginning, or when they were asked.
+    fn judge_unread(&mut self, io: &UserIo) {
+        let Some(array) = self.array.as_ref().filter(|array| !array.broken) else {
+            return;
+        };
+        let readable = array.readable;
+        let is_there = |(index, &lacking): (usize, &Mask)| {
+            let sector = io.sector + index as u64;
+            let lacking = lacking.union(self.lacking(sector));
+            let place = self.geometry.locate(sector);
+            let row = self.row_of(sector);
+            let left = row.iter().filter(|&&(slot, at)| {
+                let is_lost = self.lost.get(&slot).is_some_and(|&at| at >= io.submitted);
+                !is_lost && !lacking.contains(slot) && !io.unread.contains(&(slot, at))
+            });
+            let left = left.fold(Mask::EMPTY, |mask, &(slot, _)| mask.with(slot));
+            let borne = match self.is_copied() {
+                true => row.len() - 1,
+                false => self.geometry.roles(place.stripe).parity().len() as usize,
+            };
+            left.contains(place.slot) || row.len() - left.len() as usize <= borne
+        };
+        if io.lacking.iter().enumerate().all(is_there) {
+            let text = format!(
+                "Read {}+{} fails, though with members {:b} in sync enough is there",
+                io.sector, io.sectors, readable.0
+            );
+            self.violate("errors only if more is lost than redundancy bears", text);
         }
     }
 
@@ -61,7 +165,7 @@ impl Sim {
         self.violate("acknowledged data is there, and nothing else changes", text);
     }
 
-    /// An error is honest only if so much is lost.
+    /// An error of a write or a flush is honest only if so much is lost.
     fn judge_failure(&mut self, io: &UserIo) {
         let Some(array) = &self.array else { return };
         if array.broken || !self.is_redundant() {

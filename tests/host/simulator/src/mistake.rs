@@ -48,6 +48,10 @@ pub enum Mistake {
     RepairMeetsWrites,
     /// An unreadable sector where parity is not known to agree has its whole lane written from parity.
     LaneFromDistrustedParity,
+    /// A read in a lane fails with the member that it asks first.
+    ErrorNotServed,
+    /// A repair takes a lane as one thing, though different members are wrong in different sectors of it.
+    LaneAsOneThing,
     /// The mark of an initialisation is recorded, or stays recorded, while writes are in flight below it.
     MarkKeptWhileDirty,
     /// What was recorded in memory only, because no disk took it, counts as recorded.
@@ -157,6 +161,8 @@ impl Mistake {
         Mistake::RepairOverNew,
         Mistake::RepairMeetsWrites,
         Mistake::LaneFromDistrustedParity,
+        Mistake::ErrorNotServed,
+        Mistake::LaneAsOneThing,
         Mistake::UnwrittenCounts,
         Mistake::MarkKeptWhileDirty,
         Mistake::SpareTrustedAtOnce,

@@ -17,7 +17,7 @@ use emd_core::metadata::MetadataSet;
 use emd_core::model::Slot;
 use emd_core::personalities::{Geometry, Mask};
 use emd_core::uapi::TaskKind;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Steps after which a history counts as stuck.
@@ -144,6 +144,8 @@ pub struct Sim {
     pub read_generation: u64,
     /// Last time that a passing error was returned.
     pub last_fault: Time,
+    /// When members were lost last.
+    pub lost: BTreeMap<Slot, Time>,
     /// Faults were put in that may take a member.
     pub faulty: bool,
     /// Rows that members lost with their caches when they were unplugged: torn, if power goes before
@@ -209,6 +211,7 @@ impl Sim {
             ahead: BTreeSet::new(),
             read_generation: 0,
             last_fault: 0,
+            lost: BTreeMap::new(),
             faulty: false,
             unplugged_rows: Vec::new(),
             lossy: false,

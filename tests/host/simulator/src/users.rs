@@ -12,6 +12,7 @@ use crate::sim::Sim;
 use emd_core::model::Slot;
 use emd_core::personalities::lane::Job;
 use emd_core::personalities::{Kind, Mask};
+use std::collections::BTreeSet;
 
 /// What a user wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +56,10 @@ pub struct UserIo {
     pub round: Option<bool>,
     /// When it was handed in, which names it.
     pub submitted: Time,
+    /// Of each sector of a read: who lacked what is needed of its row when it was handed in.
+    pub lacking: Vec<Mask>,
+    /// Sectors of members that could not be read for it.
+    pub unread: BTreeSet<(Slot, u64)>,
 }
 
 impl UserIo {
@@ -120,6 +125,11 @@ impl Sim {
             flush: 0,
             round: None,
             submitted: self.now,
+            lacking: match want {
+                Want::Read => self.all_lacking(sector, sectors),
+                Want::Write | Want::Flush => Vec::new(),
+            },
+            unread: BTreeSet::new(),
         };
         Some(self.new_user(io))
     }

@@ -24,6 +24,7 @@ mod mirror_vote;
 mod rebuild;
 mod region_choice;
 mod regions;
+mod repair_blocks;
 mod repair_choice;
 mod row_log;
 mod sample_disks;

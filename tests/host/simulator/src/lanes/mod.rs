@@ -265,6 +265,10 @@ impl Sim {
             match step {
                 Step::Read { members } => return self.send_lane(op, members, false),
                 Step::Log { .. } => return self.log_begin(op),
+                Step::Write { .. } if self.is_too_coarse(op) => {
+                    self.op(op).run_sectors = 1;
+                    return self.begin(op);
+                }
                 Step::Write { members } if self.needs_void(op, members) => {
                     return self.log_begin(op);
                 }
@@ -279,6 +283,14 @@ impl Sim {
                 Step::Done(outcome) => return self.finish_run(op, outcome),
             }
         }
+    }
+
+    /// `lane_run::is_too_coarse`.
+    fn is_too_coarse(&mut self, op: usize) -> bool {
+        let body = self.op(op);
+        let is_whole = body.run_sectors == body.sectors && body.sectors > 1;
+        let is_too_coarse = body.work.as_ref().is_some_and(Work::is_too_coarse);
+        is_whole && is_too_coarse && !self.has(Mistake::LaneAsOneThing)
     }
 
     fn send_lane(&mut self, op: usize, members: Mask, is_write: bool) {
@@ -367,6 +379,10 @@ impl Sim {
         let lost = if is_write { failed } else { offline };
         for slot in lost.iter() {
             self.drop_member(slot);
+        }
+        let is_read = matches!(self.op(op).job, Job::Read { .. });
+        if is_read && !is_write && !failed.is_empty() && self.has(Mistake::ErrorNotServed) {
+            return self.finish_run(op, Outcome::of(LaneResult::Unreadable));
         }
         let kept = match is_write && !self.has(Mistake::NotTakenBack) {
             true => failed.intersect(self.arr().readable),

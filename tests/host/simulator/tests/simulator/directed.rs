@@ -20,7 +20,7 @@ struct Directed {
 }
 
 /// A small volume of a level, redundant from the start.
-fn small(format: &'static str, level: Level, members: u16) -> Config {
+pub fn small(format: &'static str, level: Level, members: u16) -> Config {
     let level = Level::ALL.iter().position(|&one| one == level);
     Config {
         format,

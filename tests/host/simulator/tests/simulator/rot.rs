@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Members that are wrong, which nobody but a repair notices.
+
+use crate::directed::small;
+use emd_core::model::Level;
+use emd_simulator::history::{Config, History, Op};
+use emd_simulator::mistake::Mistake;
+use emd_simulator::sim::{run, Violation};
+
+fn outcome(
+    config: Config,
+    ops: &[Op],
+    schedule: u64,
+    mistake: Option<Mistake>,
+) -> Option<Violation> {
+    let history = History {
+        config,
+        ops: ops.to_vec(),
+        schedule,
+    };
+    run(&history, mistake, false).violation
+}
+
+/// Different members are wrong in different sectors of one lane, or cannot be read there: each sector has enough that
+/// is right.
+#[test]
+fn a_repair_goes_by_sectors_where_a_lane_has_no_one_explanation() {
+    let mistake = Some(Mistake::LaneAsOneThing);
+    // Of the RAID 6, members with data there.
+    for (level, members, one) in [(Level::Raid1, 3, 0), (Level::Raid6, 5, 1)] {
+        let config = small("md-1.2", level, members);
+        for other in [Op::Rot(one + 1, 6), Op::Spoil(one + 1, 6)] {
+            // Of the lane from 4 on.
+            let ops = [Op::Rot(one, 5), other, Op::Check(true), Op::Settle];
+            for schedule in 1..=8 {
+                let right = outcome(config, &ops, schedule, None);
+                assert_eq!(right, None, "{level:?}, {other:?}: {schedule}");
+                let wrong = outcome(config, &ops, schedule, mistake);
+                assert!(wrong.is_some(), "{level:?}, {other:?}: {schedule}");
+            }
+        }
+    }
+}
