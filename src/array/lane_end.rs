@@ -48,10 +48,14 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         return;
     }
     hole::run_is_through(&pass, body);
-    for slot in outcome.repaired.iter() {
+    for slot in outcome.repaired.minus(body.repaired).iter() {
         let sector = pass.run_sector(body, slot);
         let place = pass.table().place(slot, Some(sector));
         pass.notify.event(EventKind::ReadRepaired, place);
+    }
+    if !whole && matches!(body.job, Job::Sync { .. }) {
+        body.repaired = outcome.repaired;
+        body.unread = outcome.repaired.union(outcome.unreadable);
     }
     for slot in outcome.write_failed.iter() {
         // Left out of date: it counts for nothing before the write is acknowledged.

@@ -98,6 +98,10 @@ pub(super) struct Body {
     pub(super) taken: Mask,
     /// The first member that a sync put right, and why.
     pub(super) fixed: Option<(Slot, Choice)>,
+    /// Of the block before, in a sync by blocks: members that could not be read, and those of them that were written again. A
+    /// stretch of such blocks is told of once.
+    pub(super) unread: Mask,
+    pub(super) repaired: Mask,
     /// Its task was told, block by block, what did not agree.
     pub(super) told: bool,
     next: Option<Pin<KBox<LaneOp>>>,
@@ -180,6 +184,8 @@ impl LaneOp {
                     overwriting: false,
                     taken: Mask::EMPTY,
                     fixed: None,
+                    unread: Mask::EMPTY,
+                    repaired: Mask::EMPTY,
                     told: false,
                     next: None,
                 },
@@ -280,6 +286,8 @@ impl Body {
         self.overwriting = false;
         self.taken = Mask::EMPTY;
         self.fixed = None;
+        self.unread = Mask::EMPTY;
+        self.repaired = Mask::EMPTY;
         self.told = false;
         self.fua = false;
         self.zeroing = Zeroing::Possible;

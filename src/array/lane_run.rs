@@ -370,7 +370,7 @@ fn note_failures(pass: &ArrayPass, body: &Body, failed: Mask, offline: Mask, is_
             pass.read_errors.fetch_add(1, Ordering::Relaxed);
             if offline.contains(slot) {
                 Array::member_failed(pass, slot, EventKind::ReadError, Some(sector));
-            } else {
+            } else if !body.unread.contains(slot) {
                 let place = pass.table().place(slot, Some(sector));
                 pass.notify.event(EventKind::ReadError, place);
             }
