@@ -2,7 +2,7 @@
 
 //! The line that replays a failure replays that failure.
 
-use super::{first_failure, of};
+use super::{first_failure, of, HISTORIES};
 use emd_simulator::history::{Menu, WriteHole};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
@@ -61,16 +61,22 @@ fn each_menu_is_read_back_from_its_words() {
 
 #[test]
 fn the_line_under_a_failure_replays_it() {
-    let mistake = Some(Mistake::DirtyAfterWrite);
-    let menu = Menu {
+    for &(format, _) in HISTORIES {
+        is_replayed(&of(format));
+    }
+    is_replayed(&Menu {
         metadata_errors: true,
         ..of("md-1.2").with_regions()
-    };
-    let seed = first_failure(&menu, 1, 100, mistake).expect("a seed that fails");
+    });
+}
+
+fn is_replayed(menu: &Menu) {
+    let mistake = Some(Mistake::DirtyAfterWrite);
+    let seed = first_failure(menu, 1, 400, mistake).expect("a seed that fails");
     let history = menu.history(seed);
     let violation = run(&history, mistake, false).violation.expect("it fails");
     let small = shrink(&history, mistake);
-    let text = story(&menu, seed, &history, &violation, &small, mistake);
+    let text = story(menu, seed, &history, &violation, &small, mistake);
 
     let line = text
         .lines()
