@@ -12,7 +12,7 @@
 //! nothing may be recorded that would have the member read there after a restart. The same holds for ranges
 //! on record where others who read that metadata know nothing of them.
 
-use crate::model::{BadRange, Checked, DiskIndex, Event, Member, Set, Slot};
+use crate::model::{BadRange, Checked, DiskIndex, Event, Level, Member, Set, Slot};
 use crate::personalities::Mask;
 use kernel::prelude::*;
 
@@ -92,11 +92,20 @@ pub enum Noted {
     NoRoom,
 }
 
-/// What the metadata knows to be bad on `members`, as far as they have `member_sectors`. Allocates; fails
-/// with `ENOMEM` only.
+/// What the metadata knows to be bad on the `members` of a volume, as far as they have `member_sectors`. Where the level
+/// keeps no redundancy that is nothing: a rebuild leaves no holes there, so what the metadata has is of others, and no write
+/// would ever take it back. Allocates; fails with `ENOMEM` only.
 #[inline(never)]
-pub fn known(set: &Set, members: &[Member], member_sectors: u64) -> Checked<KVec<BadSpot>> {
+pub fn known(
+    set: &Set,
+    level: Level,
+    members: &[Member],
+    member_sectors: u64,
+) -> Checked<KVec<BadSpot>> {
     let mut spots = KVec::new();
+    if !level.is_redundant() {
+        return Ok(spots);
+    }
     for bad in set.bad_ranges.iter() {
         let end = bad.sector.saturating_add(u64::from(bad.sectors));
         for (slot, member) in (0u16..).zip(members.iter()) {

@@ -4,7 +4,7 @@
 
 use super::layout::*;
 use super::set::ImsmSet;
-use crate::model::{BadRange, Checked, DiskIndex, DiskState};
+use crate::model::{BadRange, Checked, DiskIndex, DiskState, Set, Volume, VolumeIndex};
 use crate::reason;
 use kernel::prelude::*;
 
@@ -166,6 +166,31 @@ impl ImsmSet {
         }
         self.set.bad_ranges.retain(|range| range.disk != disk);
         if self.frozen.is_none() && self.mpb.raw().bad_log_at().is_some() {
+            self.write_bad_log()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is bad where a volume that is deleted has its members: what comes there next is written first. What is
+    /// of another volume, too, stays.
+    pub fn forget_bad_ranges_of(&mut self, volume: VolumeIndex) -> Checked {
+        let Set {
+            bad_ranges,
+            volumes,
+            ..
+        } = &mut self.set;
+        let before = bad_ranges.len();
+        bad_ranges.retain(|range| {
+            let has = |model: &Volume| {
+                let sectors = model.shape.member_sectors;
+                let mut members = model.members.iter();
+                members.any(|member| range.is_in(member, sectors))
+            };
+            let live = (0..).zip(volumes.iter()).filter(|(_, one)| !one.deleted);
+            let mut owners = live.filter(|(_, model)| has(model));
+            !matches!((owners.next(), owners.next()), (Some((owner, _)), None) if owner == volume)
+        });
+        if bad_ranges.len() != before && self.mpb.raw().bad_log_at().is_some() {
             self.write_bad_log()?;
         }
         Ok(())

@@ -417,6 +417,7 @@ impl ImsmSet {
         if self.set.volume(volume).is_none() {
             return Err(reason!(ENOENT, "the set has no volume {volume}"));
         }
+        self.forget_bad_ranges_of(volume)?;
         let index = self
             .volumes
             .get_mut(usize::from(volume))

@@ -315,6 +315,12 @@ impl BadRange {
         self.disk == other.disk && self.sector < other.end() && other.sector < self.end()
     }
 
+    /// Whether it has a sector of a member of `member_sectors`.
+    pub fn is_in(&self, member: &Member, member_sectors: u64) -> bool {
+        let end = member.offset_sectors.saturating_add(member_sectors);
+        member.disk == Some(self.disk) && self.sector < end && member.offset_sectors < self.end()
+    }
+
     /// Whether it goes on at both ends of `other`, which would cut it in two.
     pub fn reaches_around(&self, other: &BadRange) -> bool {
         self.disk == other.disk && self.sector < other.sector && other.end() < self.end()

@@ -174,7 +174,12 @@ impl Inner {
             // recorded before it starts, the first write waits for that, as for the mark.
             dirty: !redundant || volume.consistency == Consistency::Dirty && !self.unwritten,
             regions,
-            bad: bad::known(set, &volume.members, volume.shape.member_sectors)?,
+            bad: bad::known(
+                set,
+                volume.shape.level,
+                &volume.members,
+                volume.shape.member_sectors,
+            )?,
             bad_unkept: bad::unkept(&volume.members, |disk| {
                 let metadata = self.metadata.as_ref();
                 metadata.is_some_and(|metadata| metadata.keeps_bad_ranges(disk))
@@ -253,7 +258,7 @@ impl Inner {
             unsynced_from: None,
             dirty: true,
             regions: None,
-            bad: bad::known(set, &table, u64::MAX)?,
+            bad: bad::known(set, volume.shape.level, &table, u64::MAX)?,
             bad_unkept: Mask::EMPTY,
             hole: None,
             block_bytes: volume.block_bytes,

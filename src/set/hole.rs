@@ -171,8 +171,9 @@ impl<'a> Replay<'a> {
             return Err(reason!(ENOENT, "there is no volume {volume}"));
         };
         let geometry = Geometry::new(&model.shape, model.size_sectors)?;
+        let (level, member_sectors) = (model.shape.level, model.shape.member_sectors);
         let bad = match inner.model() {
-            Some(set) => bad::known(set, &model.members, model.shape.member_sectors)?,
+            Some(set) => bad::known(set, level, &model.members, member_sectors)?,
             None => KVec::new(),
         };
         let mut seats = KVec::with_capacity(model.members.len(), GFP_KERNEL)?;

@@ -206,9 +206,10 @@ impl Sim {
         let Some(set) = self.set.as_ref().map(|set| set.set()) else {
             return Vec::new();
         };
-        let known = set
-            .volume(0)
-            .and_then(|volume| bad::known(set, &volume.members, volume.shape.member_sectors).ok());
+        let known = set.volume(0).and_then(|volume| {
+            let (level, sectors) = (volume.shape.level, volume.shape.member_sectors);
+            bad::known(set, level, &volume.members, sectors).ok()
+        });
         known.map_or(Vec::new(), |known| known.to_vec())
     }
 

@@ -5,9 +5,10 @@
 
 use crate::imsm_common::world::{spec, World};
 use crate::imsm_common::{open, reseal};
-use emd_core::metadata::imsm::layout::{bad, header, Raw};
+use emd_core::metadata::imsm::layout::{attribute, bad as log, header, Raw};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{BadRange, Event, Level, SpareRole};
+use emd_core::model::{BadRange, Event, Level, SpareRole, VolumeSpec};
+use emd_core::personalities::bad;
 
 const ENTRIES: u64 = 254;
 
@@ -118,8 +119,8 @@ fn entries(world: &World) -> Vec<(u64, u8, u64)> {
     let Some(at) = raw.bad_log_at() else {
         return Vec::new();
     };
-    (0..raw.u32(at + bad::COUNT) as usize)
-        .map(|nth| at + bad::ENTRIES + nth * bad::ENTRY_BYTES)
+    (0..raw.u32(at + log::COUNT) as usize)
+        .map(|nth| at + log::ENTRIES + nth * log::ENTRY_BYTES)
         .map(|at| {
             let [a, b, c, d, e, f] = raw.array::<6>(at + 2);
             let first = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
@@ -184,16 +185,16 @@ fn long_entries_of_others_are_kept() {
                 (raw.size(), raw.bad_log_at().unwrap())
             };
             let (size, at) = raw(mpb);
-            let end = size + 38 * bad::ENTRY_BYTES;
+            let end = size + 38 * log::ENTRY_BYTES;
             mpb.resize(mpb.len().max(end), 0);
             for nth in 0..40u64 {
                 let first = 256 * (nth % 20) * 2;
                 let mut entry = [0xFF, (nth / 20) as u8, 0, 0, 0, 0, 0, 0];
                 entry[2..].copy_from_slice(&first.to_le_bytes()[..6]);
-                let at = at + bad::ENTRIES + nth as usize * bad::ENTRY_BYTES;
-                mpb[at..at + bad::ENTRY_BYTES].copy_from_slice(&entry);
+                let at = at + log::ENTRIES + nth as usize * log::ENTRY_BYTES;
+                mpb[at..at + log::ENTRY_BYTES].copy_from_slice(&entry);
             }
-            mpb[at + bad::COUNT..][..4].copy_from_slice(&40u32.to_le_bytes());
+            mpb[at + log::COUNT..][..4].copy_from_slice(&40u32.to_le_bytes());
             mpb[header::SIZE..][..4].copy_from_slice(&(end as u32).to_le_bytes());
             let log = (end - at) as u32;
             mpb[header::BAD_LOG_BYTES..][..4].copy_from_slice(&log.to_le_bytes());
@@ -240,4 +241,79 @@ fn entries_go_with_their_disk() {
     assert_eq!(entries(&world), [(3, disk, range(2, 5).sector)]);
     let again = open(&world.disks).unwrap();
     assert_eq!(again.set().bad_ranges.len(), 1);
+}
+
+/// What was bad of a volume is nothing to the one that comes into its place; what is bad of the other volume stays.
+#[test]
+fn ranges_go_with_their_volume() {
+    for block in [512u32, 4096] {
+        let mut world = World::created(3, 120, block, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        for name in ["first", "second"] {
+            world.apply(&Event::VolumeCreated(VolumeSpec {
+                size_sectors: 80 << 11,
+                ..spec(name, Level::Raid5, &all)
+            }));
+        }
+        let start = |world: &World, volume| {
+            let model = world.set.set().volume(volume).unwrap();
+            let (first, sectors) = (model.members[0].offset_sectors, model.shape.member_sectors);
+            assert!(model.members.iter().all(|one| one.offset_sectors == first));
+            (first, first + sectors)
+        };
+        let ((first, first_end), (second, _)) = (start(&world, 0), start(&world, 1));
+        let scale = u64::from(block / 512);
+        let range = |disk, sector| BadRange {
+            disk,
+            sector,
+            sectors: 8,
+        };
+        for lost in [
+            range(0, first),
+            range(1, first + 800),
+            range(2, first_end - 8),
+        ] {
+            world.apply(&Event::BadRangeAdded(lost));
+        }
+        for kept in [range(0, second), range(2, second + 80)] {
+            world.apply(&Event::BadRangeAdded(kept));
+        }
+        world.apply(&Event::VolumeDeleted(0));
+        let blocks = 8 / scale;
+        let names = |disk| world.set.entry(disk).unwrap();
+        assert_eq!(
+            entries(&world),
+            [
+                (blocks, names(0), second / scale),
+                (blocks, names(2), (second + 80) / scale)
+            ]
+        );
+        assert_eq!(open(&world.disks).unwrap().set().bad_ranges.len(), 2);
+        // As mdadm has it: a log, and its attribute, only where something is in it.
+        world.apply(&Event::BadRangeCleared(range(0, second)));
+        world.apply(&Event::VolumeCreated(spec("third", Level::Raid5, &all)));
+        world.apply(&Event::VolumeDeleted(1));
+        assert!(entries(&world).is_empty());
+        let raw = world.set.mpb.raw();
+        assert_eq!(raw.attributes() & attribute::BAD_LOG, 0);
+        assert_eq!(raw.u32(header::BAD_LOG_BYTES), 0);
+        assert!(open(&world.disks).unwrap().set().bad_ranges.is_empty());
+    }
+}
+
+/// A volume that keeps no redundancy has no holes, as nothing is rebuilt there: what the log says is of others, and its
+/// data is read.
+#[test]
+fn a_volume_without_redundancy_has_no_bad_ranges() {
+    for (level, known) in [(Level::Raid0, 0), (Level::Raid1, 1)] {
+        let mut world = World::created(2, 64, 512, 0);
+        let two = [Some(0), Some(1)];
+        world.apply(&Event::VolumeCreated(spec("v", level, &two)));
+        world.apply(&Event::BadRangeAdded(range(1, 0)));
+        let set = world.set.set();
+        let model = set.volume(0).unwrap();
+        let (level, sectors) = (model.shape.level, model.shape.member_sectors);
+        let spots = bad::known(set, level, &model.members, sectors).unwrap();
+        assert_eq!(spots.len(), known, "{level:?}");
+    }
 }
