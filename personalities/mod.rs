@@ -31,6 +31,7 @@ pub mod raid0;
 pub mod raid1;
 pub mod raid10;
 pub mod raid5;
+pub mod ranges;
 pub mod rebuild;
 pub mod regions;
 mod rotation;

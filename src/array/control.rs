@@ -3,7 +3,6 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::hole::{self, Hole, HoleParams};
-use super::ranges::{Ranges, SyncRange};
 use super::task::{Scope, Task, TaskResult, TaskStatus};
 use super::{
     dirty, end_all, flush, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place,
@@ -18,6 +17,7 @@ use crate::model::{Checked, Slot, Text};
 use crate::personalities::bad::{BadSpot, BadSpots};
 use crate::personalities::choice::Choice;
 use crate::personalities::pace::Rates;
+use crate::personalities::ranges::{Ranges, SyncRange, ToRepair};
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -116,7 +116,7 @@ impl Array {
             None => None,
         };
         let mismatches = Ranges::new()?;
-        let to_repair = Ranges::new()?;
+        let to_repair = ToRepair::new()?;
         let bad = BadSpots::new(&params.bad, params.bad_unkept)?;
         let now = context::jiffies() as u64;
         let pool = KBox::pin_init(PagePool::new(reserve, limit)?, GFP_KERNEL)?;
@@ -186,7 +186,6 @@ impl Array {
             void_clearings: AtomicU64::new(0),
             bad_full: AtomicBool::new(false),
             to_repair <- kernel::new_spinlock_irq!(to_repair, "emd_to_repair"),
-            repair_wanted: AtomicBool::new(false),
             lanes_only: AtomicBool::new(false),
             repairing: AtomicUsize::new(0),
             followers: AtomicU64::new(0),

@@ -42,7 +42,6 @@ mod lane_run;
 mod lane_zero;
 mod pace;
 mod queue_limits;
-mod ranges;
 mod read;
 mod repairs;
 mod sender;
@@ -65,6 +64,7 @@ use crate::block::queue::WorkQueue;
 use crate::model::{Slot, Text};
 use crate::personalities::bad::BadSpots;
 use crate::personalities::loss::Loss;
+use crate::personalities::ranges::{Ranges, ToRepair};
 use crate::personalities::rebuild::Marks;
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -239,8 +239,7 @@ pub struct Array {
     bad_full: AtomicBool,
     /// Copies that could not be read, to be written again (in the space in which syncs count).
     #[pin]
-    to_repair: SpinLockIrq<ranges::Ranges>,
-    repair_wanted: AtomicBool,
+    to_repair: SpinLockIrq<ToRepair>,
     /// Writes take lane locks, all of them: a task is at work, and what went around it is through.
     lanes_only: AtomicBool,
     /// Reads in lanes that write copies again that could not be read. The task's end, after which writes go
@@ -250,7 +249,7 @@ pub struct Array {
     followers: AtomicU64,
     /// What the last check, repair or sync found that did not agree.
     #[pin]
-    mismatches: SpinLockIrq<ranges::Ranges>,
+    mismatches: SpinLockIrq<Ranges>,
     /// The write-hole log, where the volume has one.
     hole: Option<Pin<KBox<hole::Hole>>>,
     ios: Pin<KBox<IoSet<Array>>>,

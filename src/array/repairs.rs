@@ -6,9 +6,9 @@
 //! Else the place is kept in `Array::to_repair`, and a task of [`Scope::Repairs`](super::task::Scope) comes by. Places are
 //! sectors of each member, or of the volume, as [`SyncRange`] has them. The lock of `to_repair` is a leaf.
 
-use super::ranges::SyncRange;
 use super::Array;
 use crate::model::Slot;
+use crate::personalities::ranges::SyncRange;
 use core::sync::atomic::Ordering;
 
 impl Array {
@@ -42,17 +42,16 @@ impl Array {
 
     /// A copy could not be read: it is to be written again.
     pub(super) fn want_repair(&self, slot: Slot, stripe: u64, column: u32, sectors: u32) {
-        self.to_repair.lock().add(SyncRange {
+        self.to_repair.lock().want(SyncRange {
             first: self.sync_row_sector(stripe, slot) + u64::from(column),
             sectors: u64::from(sectors),
             fixed: None,
         });
-        self.repair_wanted.store(true, Ordering::Release);
         self.notify.kick();
     }
 
     /// Whether copies wait to be written again.
     pub fn wants_repair(&self) -> bool {
-        self.repair_wanted.load(Ordering::Acquire)
+        self.to_repair.lock().is_wanted()
     }
 }

@@ -8,7 +8,6 @@
 
 use super::lane_run::{self, Manner};
 use super::pace;
-use super::ranges::SyncRange;
 use super::write::new_op;
 use super::{Array, LANE_SECTORS};
 use crate::block::context;
@@ -21,6 +20,7 @@ use crate::personalities::headway::Headway;
 use crate::personalities::lane::Job;
 use crate::personalities::likeness::Likeness;
 use crate::personalities::pace::{Pace, Speed};
+use crate::personalities::ranges::SyncRange;
 use crate::personalities::rebuild::Pass;
 use crate::personalities::walk::{Walk, WalkLane};
 use crate::personalities::window::Window;
@@ -213,7 +213,7 @@ impl Task {
             }
         }
         if scope == Scope::Repairs {
-            array.repair_wanted.store(false, Ordering::Release);
+            array.to_repair.lock().begin();
         }
         task.wake(0);
         Ok(())
@@ -508,8 +508,8 @@ impl Task {
             scope: self.scope,
         });
         if completed && self.scope == Scope::Repairs {
-            // What came up meanwhile was written again at once.
-            array.to_repair.lock().clear();
+            // What came up meanwhile was written again at once, but for what did since `end_repairs`.
+            array.to_repair.lock().end();
         }
         array.task_active.store(false, Ordering::Release);
         let own = array.task.lock().take();

@@ -21,6 +21,7 @@ mod mirror_mutants;
 mod mirror_overwrite;
 mod mirror_sim;
 mod mirror_vote;
+mod ranges;
 mod rebuild;
 mod region_choice;
 mod regions;
