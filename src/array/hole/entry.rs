@@ -40,6 +40,8 @@ pub(in crate::array) struct OpLog {
     pub(in crate::array) wrote: bool,
     /// A member did not take this run's write.
     pub(in crate::array) left_behind: bool,
+    /// This run waited for room, and others may wait only to go behind it.
+    pub(super) waited: bool,
 }
 
 impl OpLog {
@@ -63,6 +65,7 @@ impl OpLog {
             planned: Mask::EMPTY,
             wrote: false,
             left_behind: false,
+            waited: false,
         })
     }
 

@@ -238,9 +238,10 @@ pub(in crate::array) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
     }
     hole.watch.lane_written(hole.watch.bucket(body.lane));
     let log = &mut body.log;
-    if !log.is_empty() {
-        // Of what a lost member did not take the entries stay as they are when nobody records the loss.
-        if log.left_behind && pass.is_broken() {
+    if !log.is_empty() || log.waited {
+        // Of what a lost member did not take the entries stay as they are when nobody records the loss. And one that waited
+        // and then logged nothing makes no room, but others may be about to wait behind it.
+        if log.is_empty() || log.left_behind && pass.is_broken() {
             hole.changes.fetch_add(1, Ordering::SeqCst);
         } else {
             hole.done(log.all());
@@ -250,6 +251,7 @@ pub(in crate::array) fn run_is_through(pass: &ArrayPass, body: &mut Body) {
             Background::kick(pass.again());
         }
     }
+    log.waited = false;
     log.left_behind = false;
     log.covered = false;
     log.wrote = false;

@@ -106,6 +106,7 @@ pub(super) fn wait(pass: &ArrayPass, mut op: Pin<KBox<LaneOp>>, seen: u64) {
     if let Some(hole) = pass.hole.as_ref() {
         hole.waiters.fetch_add(1, Ordering::SeqCst);
     }
+    op.as_mut().body_mut().log.waited = true;
     {
         let mut waiting = pass.waiting.lock();
         let rest = waiting.for_log.take();
