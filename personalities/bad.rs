@@ -86,7 +86,7 @@ impl BadChange {
 pub enum Noted {
     /// It is in, or out, and waits to be recorded.
     Done,
-    /// Too much waits to be recorded: there is room again once some of it is.
+    /// Too much waits to be recorded: there is room again once some of it is, or is known to have failed.
     Later,
     /// There is no room for it, or for what is left of a range on both sides.
     NoRoom,
@@ -225,6 +225,9 @@ impl BadSpots {
         if before.is_none() && self.spots.len() >= RANGES_MAX {
             return Noted::NoRoom;
         }
+        if before.is_none() && self.spots.len() + self.clearings() >= RANGES_MAX {
+            return Noted::Later;
+        }
         if !self.note(BadChange::Added(spot)) {
             return Noted::Later;
         }
@@ -244,8 +247,18 @@ impl BadSpots {
         let is_cut = |bad: &Known| {
             bad.at.overlaps(&spot) && bad.at.first < spot.first && spot.end() < bad.at.end()
         };
-        if self.spots.len() >= RANGES_MAX && self.spots.iter().any(is_cut) {
+        let cut = usize::from(self.spots.iter().any(is_cut));
+        if self.spots.len() + cut > RANGES_MAX {
             return Noted::NoRoom;
+        }
+        let is_gone = |bad: &Known| {
+            bad.at.overlaps(&spot) && spot.first <= bad.at.first && bad.at.end() <= spot.end()
+        };
+        let gone = self.spots.iter().filter(|bad| is_gone(bad)).count();
+        let clearings = self.clearings();
+        // The only one that waits needs no room: what is left of a range can take it in again.
+        if clearings > 0 && self.spots.len() + cut - gone + clearings >= RANGES_MAX {
+            return Noted::Later;
         }
         if !self.note(BadChange::Cleared(spot)) {
             return Noted::Later;
@@ -276,6 +289,14 @@ impl BadSpots {
             let _ = self.spots.push_within_capacity(after);
         }
         Noted::Done
+    }
+
+    /// How many ranges were taken out and may have to be put in again ([`Self::change_failed`]): room is kept for them.
+    fn clearings(&self) -> usize {
+        let changes = self.changes.iter();
+        changes
+            .filter(|change| matches!(change, BadChange::Cleared(_)))
+            .count()
     }
 
     /// Has it recorded, along with what touches it and waits too: logs have room for few ranges, and what was a single one is
@@ -313,9 +334,19 @@ impl BadSpots {
     /// on the medium, or that cannot be recorded. True when that change was the last.
     pub fn change_failed(&mut self) -> bool {
         if let Some(&BadChange::Cleared(at)) = self.changes.first() {
-            // Whether the metadata has all of it is not known. There is room, if nothing else became bad since.
+            // Whether the metadata has all of it is not known. Room was kept for it, or a range that it touches takes it in.
             let unkept = true;
-            drop(self.spots.push_within_capacity(Known { at, unkept }));
+            if self
+                .spots
+                .push_within_capacity(Known { at, unkept })
+                .is_err()
+            {
+                let mut spots = self.spots.iter_mut();
+                if let Some(bad) = spots.find(|bad| bad.at.touches(&at)) {
+                    bad.at.join(&at);
+                    bad.unkept = unkept;
+                }
+            }
         }
         self.change_recorded()
     }

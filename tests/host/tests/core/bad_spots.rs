@@ -171,6 +171,56 @@ fn what_did_not_get_to_the_medium_is_bad_as_before() {
     assert_eq!(spots.change(), Some(BadChange::Cleared(spot(0, 8, 4))));
 }
 
+/// As much as there may be at all, recorded: ranges of two sectors, 0, 4, 8 ... of slot 1.
+fn full() -> (BadSpots, u64) {
+    let mut spots = BadSpots::new(&[], Mask::EMPTY).unwrap();
+    for n in 0.. {
+        match spots.add(spot(1, 4 * n, 2)) {
+            Noted::Done => assert!(spots.change_recorded()),
+            end => {
+                assert_eq!(end, Noted::NoRoom);
+                return (spots, n);
+            }
+        }
+    }
+    unreachable!()
+}
+
+/// A rebuild meets as much as there is room for, while it is not known whether what a write took out can be recorded.
+#[test]
+fn room_is_kept_for_what_is_put_in_again() {
+    let (mut spots, count) = full();
+    for n in [3, 7] {
+        assert_eq!(spots.clear(spot(1, 4 * n, 2)), Noted::Done);
+    }
+    for n in [count, count + 1] {
+        assert_eq!(spots.add(spot(1, 4 * n, 2)), Noted::Later);
+    }
+    assert!(!spots.change_failed());
+    assert!(spots.has(&spot(1, 12, 1)) && spots.has(&spot(1, 13, 1)));
+    assert!(!spots.has(&spot(1, 28, 2)));
+    // The other one is good.
+    assert!(spots.change_recorded());
+    assert_eq!(spots.add(spot(1, 4 * count, 2)), Noted::Done);
+    assert_eq!(spots.add(spot(1, 4 * count + 4, 2)), Noted::NoRoom);
+    assert!(spots.has(&spot(1, 12, 1)) && spots.has(&spot(1, 4 * count, 1)));
+}
+
+#[test]
+fn what_was_taken_off_a_range_is_put_in_again_though_there_is_no_room() {
+    let (mut spots, _) = full();
+    assert_eq!(spots.clear(spot(1, 40, 1)), Noted::Done);
+    assert!(!spots.has(&spot(1, 40, 1)));
+    assert_eq!(spots.clear(spot(1, 41, 1)), Noted::Later);
+    assert_eq!(spots.clear(spot(1, 80, 1)), Noted::Later);
+    assert!(spots.change_failed());
+    assert!(spots.has(&spot(1, 40, 1)) && spots.has(&spot(1, 41, 1)));
+    assert_eq!(spots.unkept_from(1), Some(40));
+    assert_eq!(spots.clear(spot(1, 80, 1)), Noted::Done);
+    assert!(spots.change_recorded());
+    assert!(!spots.has(&spot(1, 80, 1)) && spots.has(&spot(1, 81, 1)));
+}
+
 #[test]
 fn a_change_is_recorded_of_the_disk_that_is_there() {
     let members = [
