@@ -50,8 +50,8 @@ impl Array {
         self.notify.kick();
     }
 
-    /// Whether copies wait to be written again.
+    /// Whether copies wait to be written again, and there is more than one to do it from. They are kept until there is.
     pub fn wants_repair(&self) -> bool {
-        self.to_repair.lock().is_wanted()
+        self.geometry.can_compare(self.readable()) && self.to_repair.lock().is_wanted()
     }
 }
