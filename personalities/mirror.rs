@@ -41,6 +41,7 @@
 //! * The machine ends after at most [`STEPS_MAX`] steps, whatever the executor answers: no member
 //!   is read twice, no two members are compared twice, and each job writes once, a `Write` that is taken back twice.
 
+mod fill;
 mod vote;
 
 use super::lane::{Compute, Job, Lane, LaneResult, Outcome, Step, StepResult, Usable};
@@ -407,7 +408,10 @@ impl MirrorLane {
         Step::Done(Outcome {
             result,
             mismatch: !self.differing().is_empty(),
-            repaired: self.bad.intersect(self.written_ok),
+            repaired: match self.job {
+                Job::Write { .. } => Mask::EMPTY,
+                _ => self.bad.intersect(self.written_ok),
+            },
             corrected: match self.job {
                 Job::Sync { .. } => self.written_ok.minus(self.bad),
                 _ => Mask::EMPTY,

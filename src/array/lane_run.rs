@@ -114,6 +114,7 @@ fn begin_run(mut op: Pin<KBox<LaneOp>>) {
     let usable = pass.usable(body);
     body.log.planned = usable.writable;
     let mut work = LaneWork::new(&pass.geometry, body.stripe, body.job, usable);
+    work = work.filling(pass.readable());
     if pass.is_unsynced(body) {
         work = work.distrust_parity().led_by(pass.leaders());
         if body.overwriting {
@@ -436,12 +437,6 @@ impl Array {
             if !self.is_bad(slot, first, u64::from(body.run_sectors)) {
                 readable = readable.with(slot);
             }
-        }
-        let in_sync = self.readable().intersect(writable);
-        if matches!(body.job, Job::Write { .. }) && self.is_copied() && writable.is_within(in_sync)
-        {
-            // It fills what is bad of them. (Members being rebuilt are to hold what can be read of those in sync.)
-            readable = readable.union(in_sync);
         }
         Usable { readable, writable }
     }

@@ -579,11 +579,6 @@ impl Sim {
                 }
             }
         }
-        let in_sync = array.readable.intersect(writable);
-        if is_write && self.is_copied() && writable.is_within(in_sync) {
-            // It fills what is bad of them.
-            readable = readable.union(in_sync);
-        }
         let roles = self.geometry.roles(op.stripe);
         if self.has(Mistake::ParityLeftBehind) {
             // As if a rebuild of the parity was to come by.

@@ -17,6 +17,7 @@ mod log_checksums;
 mod loss;
 mod mirror_copies;
 mod mirror_exhaustive;
+mod mirror_fill;
 mod mirror_mutants;
 mod mirror_overwrite;
 mod mirror_sim;

@@ -190,7 +190,9 @@ impl Sim {
         let body = self.ops[op].as_ref().expect("the op is at work");
         let (usable, distrusted) = self.usable(body);
         let planned = usable.writable;
-        let mut work = Work::new(&self.geometry, body.stripe, body.job, usable);
+        let in_sync = self.array.as_ref().map(|array| array.readable);
+        let mut work = Work::new(&self.geometry, body.stripe, body.job, usable)
+            .filling(in_sync.unwrap_or(Mask::EMPTY));
         if distrusted {
             work = work.distrust_parity();
             work = work.led_by(self.leaders_of(body));
