@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The write hole: power goes between data and parity of a degraded RAID 5. Without a log a place that nobody was writing is damaged; with it nothing is.
-# disks: 6x80M virtio
+# The write hole: power goes between data and parity of a degraded RAID 5 and RAID 6, and of a RAID 4 that loses a member at the same moment. Without a log a place
+# that nobody was writing is damaged; with it nothing is.
+# disks: 13x80M virtio
 # emd: manual
 # timeout: 90
 
@@ -32,46 +33,74 @@ TABLE
   dmsetup resume "m$1"
 }
 
-same_start() { cmp -s -n 4096 "$1" /run/new; }
+# fails ARRAY DISK: that member is lost before.
+fails() {
+  expect "$1: a member fails" emdadm fail --force "$1" "$(readlink -f "/dev/mapper/m$2")"
+  wait_for 20 emd_has_lost "$1"
+}
 
-torn() { # ARRAY FIRST: of the array on disks FIRST to FIRST+2 the second member is lost, and a write to the first is cut in the middle
-  local array=$1 first=$2 m
-  expect "the second member fails" emdadm fail --force "$array" "$(readlink -f "/dev/mapper/m$((first + 1))")"
-  wait_for 20 emd_is "$array" degraded
-  is_slow $((first + 2))
-  m=$(disk "disk$first")
+emd_has_lost() { ask "$1" state && [[ $REPLY =~ ^(degraded|partially-optimal)$ ]]; }
+
+# torn ARRAY DISK PARITY...: a write to the first member with data, on that disk, is cut in the middle: parity, on these, does not get it.
+torn() {
+  local array=$1 m parity
+  m=$(disk "disk$2")
+  shift 2
+  for parity; do
+    is_slow "$parity"
+    range "$(disk "disk$parity")" 0 8 >"/run/parity$parity"
+  done
   dd if=/run/new of="/dev/$array" bs=4096 count=1 oflag=direct status=none &
   # What is on the disk itself: around the cache.
   # shellcheck disable=SC2317 # called by name
   arrived() { range "$m" 0 8 | cmp -s - /run/new; }
   wait_for 30 arrived
+  for parity; do expect "parity on disk$parity is the old one" holds "$(disk "disk$parity")" 0 "/run/parity$parity"; done
   say "ok: the new data is on its member, its parity is not"
+}
+
+# mapped NUMBER...: these devices of device-mapper.
+mapped() {
+  local number
+  for number; do readlink -f "/dev/mapper/m$number"; done
 }
 
 boot_1() {
   local m
   modprobe dm_mod
   modprobe dm_delay
-  for m in 1 2 3 4 5 6; do layer "$m"; done
+  for m in {1..13}; do layer "$m"; done
   modprobe emd clean_ms=200
   known 5 4096 >/run/new
-  step "two arrays of three members, one with a log"
-  emdadm create --format ddf --level raid5 --layout left-symmetric --name logged --log --chunk 64K --size 8M --assume-clean \
-    "$(readlink -f /dev/mapper/m1)" "$(readlink -f /dev/mapper/m2)" "$(readlink -f /dev/mapper/m3)"
-  emdadm create --format ddf --level raid5 --layout left-symmetric --name bare --chunk 64K --size 8M --assume-clean \
-    "$(readlink -f /dev/mapper/m4)" "$(readlink -f /dev/mapper/m5)" "$(readlink -f /dev/mapper/m6)"
+  step "RAID 5 of three members, with a log and without; RAID 6 and RAID 4 with one"
+  make logged 1 3 --level raid5 --layout left-symmetric --log
+  make bare 4 3 --level raid5 --layout left-symmetric
+  # Stripe 0 has P and Q on the first two, and data on the others.
+  make six 7 4 --level raid6 --layout ddf-zero-restart --log
+  make four 11 3 --level raid4 --layout parity-last --log
   expect_equal "policy of the first" "$(emd_get emd0 .crash_policy)" log
   expect_equal "policy of the second" "$(emd_get emd1 .crash_policy)" resync
   expect_failure "it is not changed while the array runs" emdadm policy emd1 log
   expect "fio over the log" fio_verified /dev/emd0
-  fill /dev/emd0 1 >/dev/null
-  fill /dev/emd1 2 >/dev/null
-  wait_for 20 emd_is_clean emd0
-  wait_for 20 emd_is_clean emd1
+  for m in 0 1 2 3; do fill "/dev/emd$m" $((m + 1)) >/dev/null; done
+  for m in 0 1 2 3; do wait_for 20 emd_is_clean "emd$m"; done
   step "power goes between data and parity"
-  torn emd0 1
-  torn emd1 4
+  fails emd0 2
+  fails emd1 5
+  fails emd2 10
+  torn emd0 1 3
+  torn emd1 4 6
+  torn emd2 9 7 8
+  # Nothing is lost of this one yet.
+  torn emd3 11 13
   host powercut
+}
+
+make() { # NAME FIRST COUNT OPTION...
+  local name=$1 first=$2 count=$3 devices
+  shift 3
+  mapfile -t devices < <(mapped $(seq "$first" $((first + count - 1))))
+  expect "$name" emdadm create --format ddf --name "$name" --chunk 64K --size 8M --assume-clean "$@" "${devices[@]}"
 }
 
 # What was left alone holds what it should.
@@ -82,19 +111,38 @@ others() { # ARRAY SEED
   known "$2" "$size" | cmp -s -i 4096 - /run/held
 }
 
+# emd_started NAME: for wait_for: that is started.
+emd_started() { emd_node "$1" && emd_runs "$(emd_node "$1")"; }
+
+# is_whole NAME SEED: it starts by itself, degraded, and has all that was left alone.
+is_whole() {
+  local node
+  wait_for 20 emd_started "$1"
+  node=$(emd_node "$1")
+  expect "$1 has a log: it starts by itself, degraded" emd_has_lost "$node"
+  old_or_new "$node" "$2"
+}
+
+# old_or_new ARRAY SEED
+old_or_new() {
+  expect "$1: all that was left alone is there" others "$1" "$2"
+  dd if="/dev/$1" bs=4096 count=1 iflag=direct status=none >/run/got
+  cmp -s /run/got /run/new || known "$2" 4096 | cmp -s - /run/got || fail "what was written is neither old nor new"
+  say "ok: what was being written is old or new"
+}
+
 boot_2() {
   known 5 4096 >/run/new
+  # The data that the write to RAID 4 left alone goes with the power.
+  unplug disk12
   modprobe emd auto=0
   step "after the power cut"
   emdadm scan --degraded || true
-  wait_for 20 emd_runs emd0
-  expect_equal "the one with a log starts by itself, degraded" "$(emdadm list --json | jq -r '[.. | objects | select(.name? == "logged") | .state] | first')" degraded
-  logged=$(emdadm show --json | jq -r '.. | objects | select(.name? == "logged") | .device // empty')
-  logged=${logged#/dev/}
-  expect "all that was left alone is there" others "$logged" 1
-  dd if="/dev/$logged" bs=4096 count=1 iflag=direct status=none >/run/got
-  cmp -s /run/got /run/new || known 1 4096 | cmp -s - /run/got || fail "what was written is neither old nor new"
-  say "ok: what was being written is old or new"
+  is_whole logged 1
+  is_whole six 3
+  expect "the member with P fails too: Q alone tells what is missing" emdadm fail "$(emd_node six)" "$(disk disk7)"
+  old_or_new "$(emd_node six)" 3
+  is_whole four 4
   emdadm scan --degraded --force || true
   bare=$(emdadm show --json | jq -r '.. | objects | select(.name? == "bare") | .device // empty')
   bare=${bare#/dev/}
