@@ -193,6 +193,15 @@ keeps_within() {
   ((DID <= $1 * 2 * TOOK / 1000 + 4 * 128 && DID >= $1 * TOOK / 2000))
 }
 
+# tells_rate KIB: what people are told of a task that goes as fast as this limit: its rate, and how long it will still take, within a third. (Where this machine stood still it was slower.)
+tells_rate() {
+  local done_sectors total rate eta left
+  read -r done_sectors total rate eta < <(emd_get one '.task | "\(.done_sectors) \(.total_sectors) \(.rate_kib_s) \(.eta_seconds)"')
+  left=$(((total - done_sectors) / 2 / $1))
+  say "$rate KiB/s, $eta s left of $left at $1 KiB/s"
+  ((rate >= $1 / 2 && rate <= $1 + 76 && eta >= left * 2 / 3 && eta <= left * 3 / 2))
+}
+
 # checks_beside_users LEAST: what a check with such a least does in a second and a half. It may be through before.
 checks_beside_users() {
   expect "a least: $1" emdadm limit --min "$1" --max 20M one
@@ -227,6 +236,8 @@ limits_are_kept() {
   expect "a check" emdadm check one
   wait_for 10 moved_on one 0
   keeps_to 1024 "the limit of an array is kept"
+  once_in 3 tells_rate 1024 || fail "rate and time left are told wrong"
+  say "ok: its rate and the time left are told"
   expect "a limit of all" emdadm limit --max 2M
   keeps_to 1024 "it goes before that of all arrays"
   expect "no limit of its own" emdadm limit one
