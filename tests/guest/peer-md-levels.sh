@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# md's levels, RAID 6 and 10 in each of their layouts: what mdadm makes EMD runs, and what EMD makes md runs;
+# md's levels, RAID 5, 6 and 10 in each of their layouts, RAID 10 also with three copies: what mdadm makes EMD runs, and what EMD makes md runs;
 # healthy, with a member lost in either, and rebuilt by either: same bytes (in the whole run fio verifies what it writes through EMD), same states, nothing
 # synced that need not be, P and Q right. And EMD's linear arrays, which mdadm reads: this kernel's md does not have that level.
 # disks: 1x4M virtio
@@ -16,42 +16,69 @@ NAMES=(r1 r4 r5 r6 near far offset)
 declare -A LEVEL=([r1]=1 [r4]=4 [r5]=5 [r6]=6 [near]=10 [far]=10 [offset]=10)
 declare -A COUNT=([r1]=2 [r4]=3 [r5]=3 [r6]=4 [near]=3 [far]=4 [offset]=3)
 declare -A CHUNK=([r4]=16 [r5]=64 [r6]=32 [near]=64 [far]=16 [offset]=32)
-declare -A LAYOUT=([r4]=parity-last [r5]=left-symmetric [near]=near=2 [far]=far=2 [offset]=offset=2)
-declare -A DISKS_OF OTHER SUMS DETAILS
+declare -A LAYOUT DISKS_OF OTHER SUMS DETAILS
 # What EMD has of each: its device, and what it is as mdadm --detail would say it (emd_look).
 declare -A ARRAYS EMD_DETAILS
 EXAMINED=
 
 # Every day each level and each layout of RAID 10 once, with two of the superblocks; another layout of RAID 6 for each.
-DAILY="1.2:r4,r6,far:left-symmetric:mdadm:md:emd 0.90:r6,near,offset:parity-first-6:emd:emd:md"
-# A round each: version, arrays, layout of RAID 6, who makes them, under whom a member is lost, who rebuilds it.
-WHOLE="1.2:*:left-symmetric:mdadm:md:emd 1.1:*:right-asymmetric:mdadm:md:emd 1.0:*:left-asymmetric-6:mdadm:md:emd 0.90:*:ddf-N-restart:mdadm:md:emd
-  0.90:*:parity-first-6:emd:emd:md 1.0:*:left-asymmetric:emd:emd:md 1.1:*:right-symmetric-6:emd:emd:md 1.2:*:ddf-zero-restart:emd:emd:md
-  1.2:*:right-symmetric:emd:emd:emd 1.1:*:left-symmetric-6:emd:emd:emd 1.0:*:ddf-N-continue:emd:emd:emd 0.90:*:right-asymmetric-6:emd:emd:emd
-  1.2:*:parity-first:mdadm:md:md 1.1:r1,r5,r6,far:left-symmetric:mdadm:md:md 1.0:r1,r4,near,offset:left-symmetric:mdadm:md:md 0.90:*:parity-last:mdadm:emd:md"
+DAILY="1.2:r4,r6,far:left-symmetric:mdadm:md:emd 0.90:r5,r6,near,offset:parity-first-6,r5=right-symmetric:emd:emd:md"
+# A round each: version, arrays, layout of RAID 6 and others that are not the usual ones (laid_out), who makes them, under whom a member is lost, who rebuilds it.
+WHOLE="1.2:*:left-symmetric:mdadm:md:emd
+  1.1:*:right-asymmetric,r5=right-symmetric,near=3:mdadm:md:emd
+  1.0:*:left-asymmetric-6,r5=parity-first:mdadm:md:emd
+  0.90:*:ddf-N-restart,r5=parity-last:mdadm:md:emd
+  0.90:*:parity-first-6,r5=right-symmetric:emd:emd:md
+  1.0:*:left-asymmetric,r5=parity-first,near=3:emd:emd:md
+  1.1:*:right-symmetric-6,r5=parity-last:emd:emd:md
+  1.2:*:ddf-zero-restart,r5=left-asymmetric,far=3,offset=3:emd:emd:md
+  1.2:*:right-symmetric,r5=right-asymmetric:emd:emd:emd
+  1.1:*:left-symmetric-6,r5=parity-first:emd:emd:emd
+  1.0:*:ddf-N-continue,r5=right-symmetric:emd:emd:emd
+  0.90:*:right-asymmetric-6,r5=parity-last:emd:emd:emd
+  1.2:*:parity-first,r5=left-asymmetric,far=3,offset=3:mdadm:md:md
+  1.1:r1,r5,r6,far:left-symmetric:mdadm:md:md 1.0:r1,r4,near,offset:left-symmetric:mdadm:md:md
+  0.90:*:parity-last,r5=right-asymmetric:mdadm:emd:md"
 
 boot_1() {
-  local round rounds=$DAILY ram=24 version names layout maker loser rebuilder all=("${NAMES[@]}")
-  ! whole || { rounds=$WHOLE && ram=31; }
+  local round rounds=$DAILY ram=24 version names layouts maker loser rebuilder all=("${NAMES[@]}")
+  ! whole || { rounds=$WHOLE && ram=32; }
   modprobe brd rd_nr=$ram rd_size=3072
   md_load
   set -f
   for round in $rounds; do
     set +f
-    IFS=: read -r version names layout maker loser rebuilder <<<"$round"
+    IFS=: read -r version names layouts maker loser rebuilder <<<"$round"
     NAMES=("${all[@]}")
     [[ $names == "*" ]] || IFS=, read -ra NAMES <<<"$names"
-    LAYOUT[r6]=$layout
+    laid_out "$layouts"
     "made_by_$maker" "$version"
     "lost_under_$loser" "$version"
     "rebuilt_by_$rebuilder" "$version"
   done
 }
 
+# laid_out LAYOUTS: those of a round, with commas between: RAID 6's, r5=RAID 5's, RAID 10's.
+laid_out() {
+  local layout
+  LAYOUT=([r4]=parity-last [r5]=left-symmetric [near]=near=2 [far]=far=2 [offset]=offset=2)
+  for layout in ${1//,/ }; do
+    case $layout in
+    r5=*) LAYOUT[r5]=${layout#r5=} ;;
+    *=*) LAYOUT[${layout%=*}]=$layout ;;
+    *) LAYOUT[r6]=$layout ;;
+    esac
+  done
+  # Copies go round.
+  COUNT[near]=3
+  [[ ${LAYOUT[near]} != near=3 ]] || COUNT[near]=4
+  SHAPES=$1
+}
+
 # --- Steps. But for the last of a round, each ends with all arrays run by md; SUMS is what they hold.
 
 made_by_mdadm() { # VERSION
-  step "$1, made by mdadm: ${NAMES[*]} (RAID 6: ${LAYOUT[r6]}); written to by EMD, and by md again"
+  step "$1, made by mdadm: ${NAMES[*]} ($SHAPES); written to by EMD, and by md again"
   local name
   blank_disks
   for name in "${NAMES[@]}"; do
@@ -70,7 +97,7 @@ made_by_mdadm() { # VERSION
 }
 
 made_by_emd() { # VERSION
-  step "$1, made by EMD: linear, ${NAMES[*]} (RAID 6: ${LAYOUT[r6]}); written to by md, and by EMD again"
+  step "$1, made by EMD: linear, ${NAMES[*]} ($SHAPES); written to by md, and by EMD again"
   local name linear
   blank_disks
   emd_load
@@ -212,10 +239,8 @@ md_of() {
 
 md_layout() {
   case $1 in
-  r6) echo "-p ${LAYOUT[r6]}" ;;
-  near) echo -p n2 ;;
-  far) echo -p f2 ;;
-  offset) echo -p o2 ;;
+  r5 | r6) echo "-p ${LAYOUT[$1]}" ;;
+  near | far | offset) echo "-p ${LAYOUT[$1]:0:1}${LAYOUT[$1]#*=}" ;;
   esac
 }
 
