@@ -3,7 +3,7 @@
 # More disks are pulled out than redundancy bears, under a filesystem that is being written: writers get an error, the array
 # ends as failed and can be stopped; when the disks are back, every file that was acknowledged is there and fsck has nothing
 # to say.
-# disks: 6x52M scsi
+# disks: 8x52M scsi
 # emd: manual
 # timeout: 150
 
@@ -22,6 +22,8 @@ boot_1() {
   beyond raid10 4 "disk1 disk2" --chunk 16K --size 24M
   beyond raid5 3 "disk2 disk3" --chunk 16K --size 24M
   beyond raid5 4 "disk2 disk3" --chunk 16K --size 24M --log
+  beyond raid4 3 "disk1 disk2" --layout parity-last --chunk 16K --size 24M
+  beyond raid60 8 "disk1 disk2 disk4" --chunk 16K --size 48M --spans 2
   beyond raid50 6 "disk1 disk2" --chunk 16K --size 40M --spans 2
   beyond raid1e 5 "disk2 disk3" --chunk 16K --size 40M
   FORMAT=md-1.2
