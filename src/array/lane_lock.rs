@@ -47,10 +47,11 @@ pub(super) enum Asked {
     Granted(Pin<KBox<LaneOp>>),
     /// It waits.
     Queued,
-    /// What it wanted was taken over by one that waits; the op itself is left over.
+    /// What it wanted was taken over by one that waits; the op itself is left over, and may have another one
+    /// linked behind it that is too.
     Merged(Pin<KBox<LaneOp>>),
     /// The same, and the one that waited is complete with that: it has its lane now (first), and the
-    /// op is left over (second).
+    /// others are left over (second).
     Completed(Pin<KBox<LaneOp>>, Pin<KBox<LaneOp>>),
 }
 
@@ -67,6 +68,36 @@ fn merge(mut list: &mut Option<Pin<KBox<LaneOp>>>, op: &mut Pin<KBox<LaneOp>>) -
         list = waiting.as_mut().next_mut();
     }
     false
+}
+
+/// Has the first op in `list` take over what one behind it wants, if it can, and gives that one, which is left over. What joined
+/// the one may have made it a neighbour of the other: pieces of a stream that are less than a chunk each come
+/// to whole chunks, and these to the lane.
+fn join_first(list: &mut Option<Pin<KBox<LaneOp>>>) -> Option<Pin<KBox<LaneOp>>> {
+    let first = list.as_mut()?;
+    let mut rest = first.as_mut().take_next();
+    let joined = take_one(&mut rest, |op| {
+        let body = op.as_mut().body_mut();
+        first.as_mut().body_mut().try_merge(body)
+    });
+    first.as_mut().set_next(rest);
+    joined
+}
+
+/// Takes the first op out of `list` that `wants` says yes to.
+fn take_one(
+    mut list: &mut Option<Pin<KBox<LaneOp>>>,
+    mut wants: impl FnMut(&mut Pin<KBox<LaneOp>>) -> bool,
+) -> Option<Pin<KBox<LaneOp>>> {
+    while !list.as_mut().is_some_and(&mut wants) {
+        list = match list {
+            Some(op) => op.as_mut().next_mut(),
+            None => return None,
+        };
+    }
+    let mut op = list.take()?;
+    *list = op.as_mut().take_next();
+    Some(op)
 }
 
 /// Puts `op` at the end of `list`.
@@ -131,6 +162,7 @@ impl LaneTable {
             append(&mut bucket.waiting, op);
             return Asked::Queued;
         }
+        op.as_mut().set_next(join_first(&mut bucket.waiting));
         // Only the first in line can go, and only if nobody has the bucket.
         let ready = bucket.waiting.as_ref().is_some_and(|first| complete(first));
         if !ready || !bucket.is_free_for(false) {

@@ -57,10 +57,10 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
         Asked::Granted(op) => start(op),
         Asked::Queued if hold => super::gather::hold(&pass, lane),
         Asked::Queued => {}
-        Asked::Merged(op) => retire(&pass, op),
+        Asked::Merged(op) => retire_all(&pass, op),
         Asked::Completed(first, op) => {
             pass.streams.filled();
-            retire(&pass, op);
+            retire_all(&pass, op);
             // Of a stream's lanes every second goes to another CPU, if one is idle.
             if lane % 2 == 0 {
                 start(first);
@@ -68,6 +68,15 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
                 pass.spread.enqueue(first);
             }
         }
+    }
+}
+
+/// Retires an op, and those linked behind it.
+fn retire_all(pass: &ArrayPass, op: Pin<KBox<LaneOp>>) {
+    let mut next = Some(op);
+    while let Some(mut op) = next {
+        next = op.as_mut().take_next();
+        retire(pass, op);
     }
 }
 

@@ -112,6 +112,36 @@ refuses() {
   done
 }
 
+# once_in TRIES COMMAND...: it succeeds once in as many. What is wrong is wrong each time; a machine that stands still for a moment does so once.
+once_in() {
+  local left
+  for ((left = $1; left; left--)); do
+    ! "${@:2}" || return 0
+  done
+  return 1
+}
+
+# reads_of DISK...: how often they were read so far, all together.
+reads_of() {
+  local disk stat sum=0
+  for disk; do
+    read -ra stat <"/sys/block/${disk#/dev/}/stat"
+    ((sum += stat[0]))
+  done
+  echo $sum
+}
+
+# streamed SIZE MOST DISK...: 6 MiB are written to the array one after the other, many at once, of that size each; the disks are read no more than so often for that.
+streamed() {
+  local size=$1 most=$2 before reads
+  shift 2
+  before=$(reads_of "$@")
+  fio --name=stream --filename=/dev/emd0 --allow_file_create=0 --direct=1 --rw=write --bs="$size" --size=6M --ioengine=libaio --iodepth=16 >/run/fio.log 2>&1 || fail "fio: $(tail -n 5 /run/fio.log)"
+  reads=$(($(reads_of "$@") - before))
+  say "written by $size: $reads reads, $most at most"
+  ((reads <= most))
+}
+
 # discarded DISK...: sectors that each was told to forget so far.
 discarded() {
   local disk
@@ -338,6 +368,12 @@ boot_1() {
   expect_equal "a write cache that can be flushed" "$(limit $array write_cache)" "write back"
   expect_equal "FUA" "$(limit $array fua)" 1
   expect_equal "pages do not change while they are written" "$(limit $array stable_writes)" 1
+
+  step "what covers a stripe is written without a read; nearby writes are gathered to such"
+  expect "stripes" streamed 128K 0 "${d[@]:0:3}"
+  # 384 writes that each lack most of their stripe: gathered are all but the first ones of a stream, and those that wait when this machine stands still.
+  once_in 3 streamed 16K 38 "${d[@]:0:3}" || fail "quarters of chunks are not gathered"
+  say "ok: quarters of chunks"
 
   step "members are claimed, and shown in sysfs"
   linked $array "${d[0]#/dev/}" "${d[1]#/dev/}" "${d[2]#/dev/}"
