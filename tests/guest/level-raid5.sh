@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# RAID5 and RAID4 in all rotations of DDF and md: verified writes, checks and rebuilds under load, each member lost; ext4 and xfs in every state.
+# RAID5 and RAID4 in all rotations of DDF and md: verified writes, checks and rebuilds under load, each member lost; ext4 and xfs in every state;
+# data that changes while it is written.
 # disks: 5x176M virtio
 # timeout: 240
 
@@ -21,5 +22,6 @@ boot_1() {
   ! whole || every_loss last md-1.2 raid5 3 "0 1 2" --layout parity-last --chunk 16K --size 3M
   ! whole || every_loss four-first ddf raid4 4 "0 1 2 3" --layout parity-first --chunk 16K --size 3M
   every_loss four ddf raid4 3 "0 1 2" --layout parity-last --chunk 64K --size 4M
+  scribbled changes raid5 4 --chunk 16K
   ! whole || every_loss md-four md-1.2 raid4 3 "0 1 2" --chunk 16K --size 3M
 }

@@ -166,6 +166,25 @@ agrees() {
   expect_equal "$2: places that do not agree" "$(emd_get "$1" '.mismatches | length')" 0
 }
 
+# scribbled NAME LEVEL MEMBERS [OPTION...]: whoever writes changes the data all the time meanwhile. What the members get of it may be anything, but the same for
+# data and parity: a check finds nothing.
+scribbled() {
+  local level=$2 members=$3 disk changed
+  NAME=$1
+  shift 3
+  step "$NAME: $level of $members, $*: data that changes while it is written"
+  # Zeroes agree.
+  for disk in "${DISKS[@]:0:members}"; do blkdiscard -q -f -z "$disk" 2>/dev/null; done
+  expect "created" emdadm create -e ddf -l "$level" -n "$NAME" --assume-clean --force --size 24M "$@" "${DISKS[@]:0:members}"
+  wait_for 10 emd_node "$NAME"
+  # 24 MiB: each place is written once, as what comes after might put it right.
+  changed=$(spread && /emd/bin/odd-io scribble "/dev/$(emd_node "$NAME")" 0 384) || fail "writes of what changes"
+  ((changed >= 20)) || fail "it changed during $changed writes only"
+  say "ok: it changed during $changed writes"
+  agrees "$(emd_node "$NAME")" "of what changed"
+  erase_set
+}
+
 # filesystem_states NAME LEVEL MEMBERS DISK... [-- OPTION...]: ext4 and xfs on partitions of a volume of the first MEMBERS disks.
 # Files are written, fio verified, and all is checked and compared: healthy, checking, degraded, rebuilding to the last DISK, and
 # without another member after that (so that the new one is read); then without each of LOSSES, a variable, if the caller gives it. Levels that bear

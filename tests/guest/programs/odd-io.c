@@ -7,18 +7,23 @@
  *   odd-io nowait DEVICE OFFSET      reads such a block, and does not want to wait (RWF_NOWAIT)
  *   odd-io whole-write DEVICE OFFSET MIB    writes so much from huge pages (which there have to be): that is one bio
  *   odd-io whole-read DEVICE OFFSET MIB     reads it
+ *   odd-io scribble DEVICE OFFSET COUNT     writes so many pieces of 64 KiB, one after the other, from a buffer that somebody else changes all the
+ *                                           time. Prints during how many writes it was changed
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, FIRST = 512 };
+enum { BLOCK = 4096, FIRST = 512, PIECE = 65536 };
 
 static int say(ssize_t done, ssize_t wanted)
 {
@@ -41,6 +46,35 @@ static int whole(int device, int is_write, off_t offset, size_t bytes)
 	return say(is_write ? pwrite(device, room, bytes, offset) : pread(device, room, bytes, offset), (ssize_t)bytes);
 }
 
+static int scribble(int device, off_t offset, int count)
+{
+	volatile uint64_t *words = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	pid_t scribbler;
+	int changed = 0;
+
+	if (words == MAP_FAILED || (scribbler = fork()) < 0) {
+		perror("scribble");
+		return 1;
+	}
+	if (!scribbler)
+		for (uint64_t value = 1;; value++)
+			for (int i = 0; i < PIECE / 8; i++)
+				words[i] = value << 16 ^ i;
+	for (int i = 0; i < count; i++) {
+		uint64_t before = words[0];
+
+		if (pwrite(device, (void *)words, PIECE, offset + (off_t)i * PIECE) != PIECE) {
+			perror("scribble");
+			count = -1;
+		}
+		changed += words[0] != before;
+	}
+	kill(scribbler, SIGKILL);
+	waitpid(scribbler, NULL, 0);
+	printf("%d\n", changed);
+	return count < 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct iovec parts[2];
@@ -56,6 +90,8 @@ int main(int argc, char **argv)
 	}
 	if (!strncmp(argv[1], "whole-", 6))
 		return argc < 5 ? 2 : whole(device, !strcmp(argv[1], "whole-write"), atoll(argv[3]), (size_t)atoll(argv[4]) << 20);
+	if (!strcmp(argv[1], "scribble"))
+		return argc < 5 ? 2 : scribble(device, atoll(argv[3]), atoi(argv[4]));
 	for (int i = 0; i < 2; i++) {
 		parts[i].iov_base = aligned_alloc(BLOCK, BLOCK);
 		if (!parts[i].iov_base)
