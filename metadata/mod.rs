@@ -278,6 +278,13 @@ pub trait MetadataSet: Send + Sync {
         true
     }
 
+    /// Whether `disk`, which reads as failed, may just have been away: the format has one word for both, and nothing on the disk
+    /// says that it went on without the others. As of the assembly.
+    fn may_have_been_away(&self, disk: DiskIndex) -> bool {
+        let _ = disk;
+        false
+    }
+
     /// Whether what the model has as bad on `disk` is still known after a restart, to all who may use the set then. Where it
     /// is not, a rebuild that left such a range must not be recorded as done: the range would be read as if it held data.
     fn keeps_bad_ranges(&self, disk: DiskIndex) -> bool;

@@ -398,6 +398,7 @@ impl Reader<'_> {
             DiskMeta {
                 magic,
                 spot: None,
+                was_away: false,
                 home: None,
             },
             GFP_KERNEL,
@@ -447,6 +448,8 @@ impl Reader<'_> {
                 .and_then(|index| self.set.table.line(index))
                 .is_some_and(|line| line.is_lost());
             let listed = known.is_some();
+            let own = self.candidates.get(at).map(|one| &one.table);
+            let was_away = lost && own.is_some_and(|own| self.set.table.may_miss(magic, own));
             if let Some(model) = self.set.set.disks.get_mut(usize::from(disk)) {
                 model.facts = Some(facts);
                 model.usable_sectors = place;
@@ -461,6 +464,7 @@ impl Reader<'_> {
             }
             if let Some(meta) = self.set.disks.get_mut(usize::from(disk)) {
                 meta.spot = Some(spot);
+                meta.was_away = was_away;
             }
             if listed && !lost {
                 self.move_in(at, disk)?;

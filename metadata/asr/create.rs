@@ -88,6 +88,7 @@ fn add_first_disk(set: &mut AsrSet, facts: &DiskFacts, context: &Context) -> Che
         DiskMeta {
             magic,
             spot: Some(spot),
+            was_away: false,
             home: Some(home),
         },
         GFP_KERNEL,

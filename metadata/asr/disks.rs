@@ -328,6 +328,7 @@ impl AsrSet {
             DiskMeta {
                 magic,
                 spot: Some(spot),
+                was_away: false,
                 home: Some(home),
             },
             GFP_KERNEL,
@@ -406,6 +407,7 @@ impl AsrSet {
             *meta = DiskMeta {
                 magic,
                 spot: Some(spot),
+                was_away: false,
                 home: Some(home),
             };
         }

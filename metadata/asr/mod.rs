@@ -123,6 +123,10 @@ impl MetadataSet for AsrSet {
         &self.set
     }
 
+    fn may_have_been_away(&self, disk: DiskIndex) -> bool {
+        self.disk_meta(disk).is_some_and(|meta| meta.was_away)
+    }
+
     fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked {
         self.plan.clear();
         self.leaving = None;

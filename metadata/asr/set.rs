@@ -83,6 +83,8 @@ pub struct DiskMeta {
     pub magic: u32,
     /// Where its metadata is, when it is here.
     pub spot: Option<Spot>,
+    /// The set's table has it as lost. By its own it is in use, and so is everybody else who is by the set's.
+    pub was_away: bool,
     /// What is written to it, when it is.
     pub home: Option<Home>,
 }

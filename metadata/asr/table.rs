@@ -163,6 +163,22 @@ impl Table {
             .map(|(index, _)| index)
     }
 
+    /// Whether a disk is listed and not lost.
+    fn has_in_use(&self, magic: u32) -> bool {
+        let line = self.disk(magic).and_then(|index| self.line(index));
+        line.is_some_and(|line| !line.is_lost())
+    }
+
+    /// Whether a disk that this table has as lost, and whose own is `own`, may just have been away: by its own it is in use, and
+    /// so is everybody else who is by this one. One that went on by itself has lost the others.
+    pub fn may_miss(&self, magic: u32, own: &Table) -> bool {
+        let mut others = self
+            .lines()
+            .filter(|(_, line)| line.names_disk() && !line.is_lost());
+        own.has_in_use(magic)
+            && others.all(|(_, line)| own.disk(line.magic).is_none() || own.has_in_use(line.magic))
+    }
+
     /// The array (or list of spares) that line `index` is listed under.
     pub fn parent(&self, index: usize) -> Option<usize> {
         self.lines()

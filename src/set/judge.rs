@@ -104,12 +104,18 @@ impl Inner {
             return Ok(None);
         }
         let joint = assemble(set.format, &self.read_all(set, claimed)?)?;
-        let has_failed = |state| state == DiskState::Failed;
         let by_joint = joint.set().present_disk(dev.0);
-        let is_turned_down = by_joint.is_none_or(|disk| has_failed(disk.state));
-        // Those that the set has as failed are known as such.
-        let by_ours = self.known_place(dev, alone).unwrap_or(None);
-        let is_news = !by_ours.is_some_and(|(_, state)| has_failed(state));
+        let is_turned_down = by_joint.is_none_or(|disk| disk.state == DiskState::Failed);
+        let was_away = || {
+            let disk = joint.set().disk_by_key(dev.0);
+            disk.is_some_and(|disk| joint.may_have_been_away(disk))
+        };
+        // Those that the set has as failed are known as such; some formats say so of those that are missing as well.
+        let is_news = match self.known_place(dev, alone).unwrap_or(None) {
+            Some((_, DiskState::Failed)) => false,
+            Some((_, DiskState::Missing)) => !was_away(),
+            _ => true,
+        };
         if self.is_outdone(joint.set()) || is_turned_down && is_news {
             return Ok(None);
         }

@@ -73,5 +73,30 @@ boot_1() {
   expect "start" emdadm start --degraded two
   wait_for 30 emd_settled emd1
 
+  calls_all_failed
   back_too_early
+}
+
+# third_is ROLE STATE: the disk that is neither of the mirror's.
+third_is() { [[ $(emdadm show --json | jq -r '[.sets[].disks[] | select(.role != "member") | .role + " " + .state] | join(",")') == "$1 $2" ]]; }
+
+# What is lost is failed in this format's words, whether it failed or was pulled out: the set knows.
+calls_all_failed() {
+  step "asr: a member, and then a spare, are away for a while"
+  expect "deleted" emdadm delete --force one
+  expect "deleted" emdadm delete --force two
+  expect "a mirror" emdadm create --format asr --level raid1 --size 8M --assume-clean --name away "$(disk disk1)" "$(disk disk2)"
+  wait_for 20 emd_settled away
+  unplug disk2
+  wait_for 20 emd_is away degraded
+  plug disk2
+  wait_for 30 emd_settled away
+  expect "a spare" emdadm spare away "$(disk disk3)"
+  expect "it is one" third_is global-spare online
+  unplug disk3
+  wait_for 20 third_is unused missing
+  plug disk3
+  wait_for 30 third_is global-spare online
+  expect_equal "the mirror" "$(emd_state away): $(emd_members away)" "optimal: in-sync in-sync"
+  expect "deleted" emdadm delete --force away
 }

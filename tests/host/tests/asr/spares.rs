@@ -160,3 +160,43 @@ fn a_spare_that_was_away() {
         assert_eq!(world.member(0, 1), MemberState::InSync);
     }
 }
+
+/// A disk that was away reads as failed: the table has one word for both. What its own table says tells whether it went on by
+/// itself meanwhile.
+#[test]
+fn a_member_that_was_away() {
+    let mut world = World::created(2, 8, 512, 0);
+    world.apply(&Event::VolumeCreated(mirror()));
+    let away = world.disks[1].clone();
+    world.apply(&Event::DiskMissing(1));
+    let both = |away: &Disk, world: &World| {
+        let joint = crate::asr_common::open_keyed(&[(0, &world.disks[0]), (1, away)]).unwrap();
+        let at = joint.set().disk_by_key(1).unwrap();
+        let state = joint.set().disk(at).unwrap().state;
+        (state, joint.may_have_been_away(at))
+    };
+    assert_eq!(both(&away, &world), (DiskState::Failed, true));
+
+    // It went on without the other one, and the set does more since than it did.
+    let alone = crate::asr_common::open_keyed(&[(1, &away)]).unwrap();
+    let mut apart = World::new(alone, vec![world.disks[0].clone(), away], 2);
+    let other = apart
+        .set
+        .set()
+        .live_disks()
+        .find(|(_, disk)| disk.facts.is_none());
+    let other = other.unwrap().0;
+    apart.apply(&Event::DiskMissing(other));
+    for _ in 0..3 {
+        world.apply(&Event::Dirty(0));
+        world.apply(&Event::Clean(0));
+    }
+    assert_eq!(both(&apart.disks[1], &world), (DiskState::Failed, false));
+
+    // One that failed looks like that, too: who saw it fail knows better.
+    let mut world = World::created(2, 8, 512, 0);
+    world.apply(&Event::VolumeCreated(mirror()));
+    let working = world.disks[1].clone();
+    world.apply(&Event::DiskFailed(1));
+    assert_eq!(both(&working, &world), (DiskState::Failed, true));
+}
