@@ -38,12 +38,12 @@ def _remembered() -> str:
     return choice
 
 
-def _trial() -> bool:
+def _trial(program: str = Machine.PROGRAM, seconds: float = TRIAL_SECONDS) -> bool:
     """Whether the kernel gets as far as looking for its root. Without an initramfs it panics there and QEMU ends."""
-    command = [*DIES_WITH_US, Machine.PROGRAM, *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
+    command = [*DIES_WITH_US, program, *KVM, "-nodefaults", "-display", "none", "-no-reboot", "-m", "512", "-smp", "2"]
     command += ["-serial", "stdio", "-kernel", str(initramfs.kernel()), "-append", "console=ttyS0 panic=-1"]
     try:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS * scale())
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds * scale())
     except subprocess.TimeoutExpired:
         return False
     return b"Unable to mount root" in result.stdout

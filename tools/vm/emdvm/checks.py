@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import health, initramfs, places, runner, spec, template
+from . import accel, health, initramfs, places, runner, spec, template
 from .machine import Machine
 from .streams import Deadline, Died, Streams
 
@@ -398,6 +398,19 @@ def _past_deadline(step, theirs) -> str:
     return wrong
 
 
+def trial_boot() -> str:
+    """KVM is believed only when a kernel ran with it: not where that hangs, dies, or cannot even be started."""
+    kernel = "echo 'VFS: Unable to mount root fs on unknown-block(0,0)'"
+    with tempfile.TemporaryDirectory() as folder:
+        played = Path(folder, "qemu")
+        for script, runs in ((kernel, True), ("exec sleep 60", False), ("echo Booting; exit 1", False), ("kill -ABRT $$", False)):
+            played.write_text(f"#!/bin/sh\n{script}\n")
+            played.chmod(0o755)
+            if accel._trial(str(played), 1) != runs:
+                return f"with {script!r} KVM is {'not ' if runs else ''}taken"
+    return ""
+
+
 def memory_was_short() -> str:
     """Of allocations that fail only those of the one who may are let pass."""
     log = """[ 1.0] a: page allocation failure: order:0, mode:0xc0de0
@@ -420,6 +433,7 @@ def memory_was_short() -> str:
 
 ALL = {
     "memory-was-short": memory_was_short,
+    "trial-boot": trial_boot,
     "request and answer": request_and_answer,
     "request and end": request_and_end,
     "whose answer": whose_answer,
