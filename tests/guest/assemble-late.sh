@@ -159,15 +159,15 @@ both_run() { emd_runs emd0 && emd_runs emd1 && emd_is emd0 optimal && emd_is emd
 
 boot_1() {
   apart ddf
-  apart md-1.2
   apart imsm
+  ! whole || apart md-1.2
   slipped ddf
   slipped imsm
 
   local format
   for format in imsm ddf md-1.2; do
     back_while_stopped $format
-    back_while_stopped $format auto=0
+    if [[ $format == ddf ]] || whole; then back_while_stopped $format auto=0; fi
   done
 
   step "two volumes of a set on disks of their own; one waits for its disks while the other one runs"

@@ -122,9 +122,9 @@ boot_1() {
     deleted
   done
 
-  for format in md-1.2 md-0.90 ddf; do
+  for format in md-1.2 ddf $(! whole || echo md-0.90); do
     step "$format: the place of one that was lost before"
-    made $format
+    made "$format"
     unplug disk2
     load
     wait_for 20 emd_is emd0 degraded

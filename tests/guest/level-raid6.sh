@@ -20,7 +20,7 @@ boot_1() {
   every_loss zero ddf raid6 5 "0,1 0,2 0,3 0,4 1,2 1,3 1,4 2,3 2,4 3,4" --layout ddf-zero-restart --chunk 16K --size 3M
   every_loss continue ddf raid6 5 "0,1 1,2 0,2 0,3 1,3 1,4 2,3 2,4 3,4 0,4" --layout ddf-N-continue --chunk 64K --size 4608K
   every_loss restart ddf raid6 4 "0,1 0,2 0,3 1,2 1,3 2,3" --layout ddf-N-restart --chunk 4K --size 3M
-  scribbled changes raid6 5 --chunk 16K
+  ! whole || scribbled changes raid6 5 --chunk 16K
   ! whole || daily=("${ROTATIONS[@]}")
   for rotation in "${daily[@]}"; do
     every_loss rotation md-1.2 raid6 4 "0,2 1,3" --layout "$rotation" --chunk 16K --size 3M
