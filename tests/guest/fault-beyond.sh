@@ -22,8 +22,9 @@ boot_1() {
   beyond raid10 4 "disk1 disk2" --chunk 16K --size 24M
   beyond raid5 3 "disk2 disk3" --chunk 16K --size 24M
   beyond raid5 4 "disk2 disk3" --chunk 16K --size 24M --log
-  beyond raid4 3 "disk1 disk2" --layout parity-last --chunk 16K --size 24M
-  beyond raid60 8 "disk1 disk2 disk4" --chunk 16K --size 48M --spans 2
+  # Both hold data of each stripe: without a log the write that the second one's loss cuts takes what the first one held with it (the write hole).
+  beyond raid4 3 "disk1 disk2" --layout parity-last --chunk 16K --size 24M --log
+  beyond raid60 8 "disk1 disk2 disk4" --chunk 16K --size 48M --spans 2 --log
   beyond raid50 6 "disk1 disk2" --chunk 16K --size 40M --spans 2
   beyond raid1e 5 "disk2 disk3" --chunk 16K --size 40M
   FORMAT=md-1.2
