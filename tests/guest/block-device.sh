@@ -112,15 +112,6 @@ refuses() {
   done
 }
 
-# once_in TRIES COMMAND...: it succeeds once in as many. What is wrong is wrong each time; a machine that stands still for a moment does so once.
-once_in() {
-  local left
-  for ((left = $1; left; left--)); do
-    ! "${@:2}" || return 0
-  done
-  return 1
-}
-
 # reads_of DISK...: how often they were read so far, all together.
 reads_of() {
   local disk stat sum=0

@@ -358,3 +358,12 @@ run() {
   printf '      # %s\n' "$*"
   "$@" 2>&1 | sed 's/^/      /'
 }
+
+# once_in TRIES COMMAND...: it succeeds once in as many. What is wrong is wrong each time; a machine that stands still for a second does so once.
+once_in() {
+  local left
+  for ((left = $1; left; left--)); do
+    ! "${@:2}" || return 0
+  done
+  return 1
+}

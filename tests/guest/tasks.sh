@@ -162,15 +162,6 @@ monitor_tells_progress() {
   grep -q task-progress /run/lines
 }
 
-# once_in TRIES COMMAND...: it succeeds once in as many. What is wrong is wrong each time; a machine that stands still for a second does so once.
-once_in() {
-  local left
-  for ((left = $1; left; left--)); do
-    ! "${@:2}" || return 0
-  done
-  return 1
-}
-
 # does ARRAY SECONDS: what its task does in so long, or a little longer: DID sectors in TOOK ms.
 does() {
   local from began=${EPOCHREALTIME/./}
