@@ -53,7 +53,7 @@ pub(super) fn finish_run(mut op: Pin<KBox<LaneOp>>, outcome: Outcome) {
         let place = pass.table().place(slot, Some(sector));
         pass.notify.event(EventKind::ReadRepaired, place);
     }
-    if !whole && matches!(body.job, Job::Sync { .. }) {
+    if !whole {
         body.repaired = outcome.repaired;
         body.unread = outcome.repaired.union(outcome.unreadable);
     }

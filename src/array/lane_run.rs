@@ -218,6 +218,18 @@ fn is_too_coarse(body: &Body) -> bool {
     is_whole && body.work.as_ref().is_some_and(LaneWork::is_too_coarse)
 }
 
+/// Whether a run of which members could not be read is gone through block by block. What a member can still give is
+/// neither taken from the others nor written again: one of them may be wrong just there, and say nothing. Nor is more
+/// made of parity that may not agree than has to be, when members are gone.
+fn must_read_by_blocks(body: &Body, failed: Mask, offline: Mask) -> bool {
+    let Some(pass) = body.array() else {
+        return false;
+    };
+    let is_whole = body.run_sectors == body.sectors && body.sectors > pass.block_sectors();
+    let in_part = !failed.minus(offline).is_empty();
+    is_whole && (in_part || !failed.is_empty() && pass.is_unsynced(body))
+}
+
 /// Begins an op anew, block by block: nothing of it was written yet. Process context.
 fn cut_up(mut op: Pin<KBox<LaneOp>>) {
     let body = op.as_mut().body_mut();
@@ -347,14 +359,7 @@ pub(super) fn go_on(mut op: Pin<KBox<LaneOp>>) {
         body.taken = members.minus(failed);
         body.log.left_behind |= !failed.is_empty();
     }
-    // Where parity may not agree, what cannot be read is worked out block by block: not more than that
-    // is made of it.
-    let unsynced_hole = !is_write
-        && !failed.is_empty()
-        && body
-            .array()
-            .is_some_and(|pass| pass.is_unsynced(body) && body.sectors > pass.block_sectors());
-    if unsynced_hole && body.run_sectors == body.sectors {
+    if !is_write && must_read_by_blocks(body, failed, offline) {
         return cut_up(op);
     }
     let lost = if is_write { failed } else { offline }.minus(kept);

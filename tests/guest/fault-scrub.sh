@@ -23,6 +23,14 @@ bad() {
   expect_failure "$1, slot $2: sector $3 cannot be read" range "$disk" $first 1
 }
 
+# wrong NAME SLOT SECTOR: a sector of a member is wrong, and nobody says so.
+wrong() {
+  local disk first
+  disk=$(emd_member_device "$1" "$2")
+  first=$(($(emd_get "$1" ".members[$2].offset_sectors") + $3))
+  known 10 512 | dd of="/run/${disk#/dev/}/data" bs=512 seek=$first conv=notrunc status=none
+}
+
 # How many sectors of all disks cannot be read.
 all_bad() { cat /run/nbd*/bad | tr -d '\0' | wc -c; }
 
@@ -157,6 +165,22 @@ boot_1() {
   expect_equal "all can be read again" "$(all_bad)" 0
   for name in "${NAMES[@]}"; do wait_for 10 emd_is_clean "$name"; done
   members_stay
+
+  step "beside a sector that cannot be read, the others are wrong"
+  # Those from which it is worked out: the other copy, and parity, each a little further on.
+  bad one 0 100 1
+  wrong one 1 108
+  bad five 0 10 1
+  wrong five 2 18
+  for name in one five; do right "$name"; done
+  expect_equal "all can be read again" "$(all_bad)" 0
+  rewritten one 108 1
+  expect "a repair" emdadm repair --wait five
+  for name in one five; do
+    right "$name"
+    expect "a check" emdadm check --wait "$name"
+    expect_equal "$name: nothing differs" "$(emd_get "$name" '.mismatches | length')" 0
+  done
 
   step "too much is lost for a repair"
   # Left-symmetric, in row 0: data, data, parity.

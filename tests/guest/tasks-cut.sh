@@ -195,8 +195,12 @@ moves_on() {
   wait_for 30 emd_has_done "$name" $((${from:-0} + 1500))
 }
 
-# What a stop, and a restart, have to keep.
-note_live() { [[ $kind == resync ]] || note "$name" mark "$(emd_done "$name")"; }
+# What a stop, and a restart, have to keep. Intel's metadata counts whole units of up to 512 sectors.
+note_live() {
+  local unit=1
+  [[ $format != imsm ]] || unit=512
+  [[ $kind == resync ]] || note "$name" mark $(($(emd_done "$name") / unit * unit))
+}
 
 # Every second one. The others are left to the machine's restart.
 is_stopped() {

@@ -48,6 +48,8 @@ pub enum Mistake {
     RepairMeetsWrites,
     /// An unreadable sector where parity is not known to agree has its whole lane written from parity.
     LaneFromDistrustedParity,
+    /// All of a range of which a sector cannot be read is worked out from other members, and written again.
+    RangeFromOthers,
     /// A read in a lane fails with the member that it asks first.
     ErrorNotServed,
     /// A repair takes a lane as one thing, though different members are wrong in different sectors of it.
@@ -161,6 +163,7 @@ impl Mistake {
         Mistake::RepairOverNew,
         Mistake::RepairMeetsWrites,
         Mistake::LaneFromDistrustedParity,
+        Mistake::RangeFromOthers,
         Mistake::ErrorNotServed,
         Mistake::LaneAsOneThing,
         Mistake::UnwrittenCounts,

@@ -390,14 +390,11 @@ impl Sim {
             true => failed.intersect(self.arr().readable),
             false => Mask::EMPTY,
         };
-        let whole = self.has(Mistake::LaneFromDistrustedParity);
-        let body = self.op(op);
-        let parts = body.run_sectors == body.sectors && body.sectors > 1;
-        if !is_write && body.distrusted && !failed.is_empty() && parts && !whole {
-            // What can be read is not to be replaced by what parity says: block by block.
-            body.run_sectors = 1;
+        if !is_write && self.must_read_by_blocks(op) {
+            self.op(op).run_sectors = 1;
             return self.begin(op);
         }
+        let body = self.op(op);
         body.next(StepResult {
             failed,
             lost: lost.minus(kept),
@@ -405,6 +402,21 @@ impl Sim {
             ..StepResult::default()
         });
         self.perform(op);
+    }
+
+    /// `lane_run::must_read_by_blocks`.
+    fn must_read_by_blocks(&mut self, op: usize) -> bool {
+        let (distrusts, in_part) = (
+            !self.has(Mistake::LaneFromDistrustedParity),
+            !self.has(Mistake::RangeFromOthers) && !self.has(Mistake::LaneAsOneThing),
+        );
+        let body = self.op(op);
+        let is_whole = body.run_sectors == body.sectors && body.sectors > 1;
+        is_whole
+            && match body.distrusted {
+                true => distrusts && !body.failed.is_empty(),
+                false => in_part && !body.failed.minus(body.offline).is_empty(),
+            }
     }
 
     /// `lane_run::fail_op`.

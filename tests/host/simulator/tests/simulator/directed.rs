@@ -153,7 +153,7 @@ fn repairs_at_the_end_of_a_check() -> Directed {
     for _ in 0..6 {
         ops.push(Op::Check(false));
         for at in [2, 18, 6] {
-            ops.extend([Op::FailReads(0, 1), Op::FailReads(1, 1), read(at, 2)]);
+            ops.extend([Op::Spoil(0, at), Op::Spoil(1, at + 1), read(at, 2)]);
             ops.push(write(at, 2));
         }
     }

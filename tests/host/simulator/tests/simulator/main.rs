@@ -139,12 +139,12 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::ResyncSkipped, "asr", 400),
     (Mistake::LanesNotLocked, "imsm", 400),
     (Mistake::RepairOverNew, "imsm", 400),
-    (Mistake::RepairMeetsWrites, "asr", 2500),
+    (Mistake::RepairMeetsWrites, "asr", 4000),
     (Mistake::LaneFromDistrustedParity, "imsm", 400),
     (Mistake::ErrorNotServed, "md-1.2", 400),
     (Mistake::MarkKeptWhileDirty, "asr", 1500),
     (Mistake::SpareTrustedAtOnce, "asr", 1500),
-    (Mistake::UnsyncedParityTrusted, "md-1.2", 400),
+    (Mistake::UnsyncedParityTrusted, "md-1.2", 2500),
     (Mistake::ParityLeftBehind, "md-1.2", 100),
     (Mistake::TaskWithoutDrain, "asr", 1500),
     (Mistake::UnsyncedCopiesRead, "asr", 1500),
@@ -198,7 +198,7 @@ fn regions_keep_their_promises() {
 /// Mistakes with bad ranges, found within so many seeds from 1 on.
 const FOUND_WITH_BAD_RANGES: &[(Mistake, &str, u64)] = &[
     (Mistake::BadRangeRead, "md-1.2", 400),
-    (Mistake::BadRangeTakesLane, "imsm", 400),
+    (Mistake::BadRangeTakesLane, "imsm", 1000),
     (Mistake::BadRangeNotRecorded, "md-1.2", 400),
     (Mistake::UnkeptCounts, "asr", 100),
 ];

@@ -42,3 +42,31 @@ fn a_repair_goes_by_sectors_where_a_lane_has_no_one_explanation() {
         }
     }
 }
+
+/// A sector cannot be read, and who has what it held is wrong a little further on: nobody is told what is there, nor is it
+/// written.
+#[test]
+fn only_what_cannot_be_read_is_taken_from_others() {
+    let mistake = Some(Mistake::RangeFromOthers);
+    // Of the first lane; data of the RAID 5, and its parity.
+    for (level, members, other) in [(Level::Raid1, 2, 1), (Level::Raid5, 3, 2)] {
+        let config = small("md-1.2", level, members);
+        let read = Op::Read {
+            sector: 0,
+            sectors: 4,
+        };
+        let ops = [
+            Op::Spoil(0, 1),
+            Op::Rot(other, 2),
+            read,
+            Op::Check(true),
+            Op::Settle,
+        ];
+        for schedule in 1..=8 {
+            let right = outcome(config, &ops, schedule, None);
+            assert_eq!(right, None, "{level:?}: {schedule}");
+            let wrong = outcome(config, &ops, schedule, mistake);
+            assert!(wrong.is_some(), "{level:?}: {schedule}");
+        }
+    }
+}
