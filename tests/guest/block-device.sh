@@ -103,6 +103,14 @@ order_of() {
       END { print order (going ? " and " going " sectors have not ended" : "") }'
 }
 
+# dirtied_first DISK...: what was traced is a write to a clean volume of these, of which DDF's metadata is beyond the first 31 MiB.
+dirtied_first() {
+  local order
+  order=$(order_of $((31 << 11)) "$@")
+  [[ $order =~ ^(mF){6,}d$ ]] || fail "phases, flushes and data were sent in this order: $order"
+  say "ok: each phase is flushed before the next one, all of them before the data: $order"
+}
+
 # refuses DISK COMMAND...: these SCSI commands end with "invalid field in CDB" from now on.
 refuses() {
   local disk=$1 command
@@ -193,7 +201,7 @@ gaps_in_blocks() {
 # part_fails LEVEL DISK DISK: what is larger than the array takes at once comes in parts, and the block layer leaves in the last of them
 # what became of those before. Some sectors of the first member fail; of RAID1, where it is the last good one.
 part_fails() {
-  local level=$1 disk nth
+  local level=$1 disk nth chunk sector
   shift
   step "$level: a bio of 8 MiB of which only the first part fails has failed"
   for nth in 0 1; do
@@ -221,6 +229,15 @@ part_fails() {
   expect_equal "a write" "$(/emd/bin/odd-io whole-write /dev/emd0 0 8)" "Input/output error"
   expect_equal "a read" "$(/emd/bin/odd-io whole-read /dev/emd0 0 8)" "Input/output error"
   expect_equal "where nothing fails" "$(/emd/bin/odd-io whole-write /dev/emd0 $((16 << 20)) 8)" "done"
+  # The member's blocks next to those that fail, as the volume has them.
+  chunk=$(($(limit emd0 minimum_io_size) / 512))
+  for sector in 1016 1024 1144 1152; do
+    nth=$sector
+    [[ $level != raid0 ]] || nth=$((sector / chunk * chunk * 2 + sector % chunk))
+    disk=failed
+    ! dd if=/dev/emd0 of=/dev/null bs=4096 skip=$((nth / 8)) count=1 iflag=direct status=none 2>/dev/null || disk="read"
+    expect_equal "the block at $sector" "$disk" "$( ((sector < 1024 || sector >= 1152)) && echo read || echo failed)"
+  done
   expect "deleted" emdadm delete --force parts
   dmsetup remove --retry part0
   dmsetup remove --retry part1
@@ -344,7 +361,7 @@ mapped() {
 not_zero() { tr -d '\0' | wc -c; }
 
 boot_1() {
-  local d array name sum order
+  local d array name sum
   mapfile -t d < <(disks)
 
   step "RAID5 on 512-byte disks: chunk and stripe are said; no discards, as these disks do not say that they forget what they fill with zeroes"
@@ -400,9 +417,7 @@ boot_1() {
   traced dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct status=none
   # See docs/architecture.md: three phases for each of two copies.
   flushed "the array becomes dirty: a flush after each phase" 6 "${d[@]:0:3}"
-  order=$(order_of $((31 << 11)) "${d[@]:0:3}")
-  [[ $order =~ ^(mF){6,}d$ ]] || fail "phases, flushes and data were sent in this order: $order"
-  say "ok: each phase is flushed before the next one, all of them before the data: $order"
+  dirtied_first "${d[@]:0:3}"
   dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct conv=fsync 2>/dev/null
   flushed "fsync" 1 "${d[@]:0:3}"
   dd if=/dev/urandom of=/dev/$array bs=64K count=8 oflag=direct,dsync 2>/dev/null
@@ -432,6 +447,9 @@ boot_1() {
   expect "discard" blkdiscard --offset 2097152 --length 1048576 /dev/$array
   # (blkdiscard reads what is there first.)
   counted "a discard" $array "* * 0 0 1 2048 0; 0"
+  wait_for 10 emd_is_clean $array
+  traced dd if=/dev/urandom of=/dev/$array bs=64K count=1 oflag=direct status=none
+  dirtied_first "${d[@]:3:2}"
   expect_equal "the copies are the same" \
     "$(dd if="${d[3]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)" \
     "$(dd if="${d[4]}" bs=1M count=4 iflag=direct 2>/dev/null | sha256sum)"

@@ -142,7 +142,9 @@ boot_1() {
   mount "$d" /mnt
   before=$(host contents "${all[@]}")
   refused EBUSY "in use" "adding a mounted disk" add emd0 "$d"
+  refused EBUSY "in use" "adding a mounted disk by force" add --force emd0 "$d"
   refused EBUSY "in use" "a mounted disk as spare" spare emd0 "$d"
+  refused EBUSY "in use" "a mounted disk as spare by force" spare --force emd0 "$d"
   unchanged "nothing was written" "$before" "${all[@]}"
   umount /mnt
   wipefs -aq "$d"
