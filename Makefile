@@ -19,7 +19,7 @@ CARGO = $(ENTER) tools/toolbox/cargo
 export CARGO_TARGET_DIR := $(BUILD)/cargo
 
 .PHONY: all help toolbox modules emdadm built-modules built-emdadm initramfs test test-whole release-check test-host test-guest debug-kernel debug-modules test-debug simulate fuzz demo bench shell fmt fmt-check clippy \
-	shellcheck check-docs check-udev check in-tree-check modules_install install clean prune
+	shellcheck check-docs check-udev check in-tree-check toolbox-check modules_install install clean prune
 
 all: modules emdadm ## the module and the tool (default)
 
@@ -159,6 +159,9 @@ check: fmt-check clippy shellcheck check-docs check-udev ## the last five: all t
 
 in-tree-check: toolbox ## whether EMD builds inside a kernel tree, and for another one (15 minutes; not part of test)
 	@tools/toolbox/in-tree-check
+
+toolbox-check: ## whether the toolbox makes itself: interrupted, twice at once, without root (8 GB, half an hour; not part of test)
+	@tools/toolbox/check-toolbox
 
 clean: ## removes build/
 	rm -rf $(BUILD)

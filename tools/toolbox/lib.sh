@@ -5,7 +5,7 @@
 #   $EMD_CACHE/toolbox/root-KEY    the Debian root (mmdebstrap); KEY: package lists and how it is made
 #   $EMD_CACHE/toolbox/kernel-KEY  kernel source, prepared build tree and image; inside: /kernel
 #   $EMD_CACHE/toolbox/debug-KEY   the same of the debug guest's kernel, if it was asked for (debug-kernel)
-#   $EMD_CACHE/cargo               CARGO_HOME of the toolbox
+#   $EMD_CACHE/cargo               CARGO_HOME of the toolbox, for crates that are not Debian's
 #   $EMD_CACHE/crates/KEY          other people's crates, compiled (see cargo)
 # A thing is made as X.partial and renamed, so what has its final name is whole.
 
@@ -32,7 +32,7 @@ package_list() { sed -e 's/#.*//' -e '/^ *$/d' "$@"; }
 
 root_key() {
   {
-    package_list "$TOOLBOX_DIR/packages.build" "$TOOLBOX_DIR/packages.run"
+    package_list "$TOOLBOX_DIR/packages.build" "$TOOLBOX_DIR/packages.run" "$TOOLBOX_DIR/packages.crates"
     cat "$TOOLBOX_DIR/root.sh"
     printf '%s\n' "$SUITE" "$BACKPORTS" "$DMRAID_SUITE" "$(id -u | sed 's/^[^0].*/rootless/')"
   } | hash_of
@@ -55,9 +55,10 @@ debug_key() { # ROOT
   } | hash_of
 }
 
-crates_key() { # inside the toolbox
+crates_key() { # inside the toolbox, where cargo has seen to Cargo.lock
   {
     rustc -vV
+    cat /etc/emd-crates || true
     cat "$CLONE_DIR/Cargo.lock" "$CLONE_DIR/Cargo.toml" "$CLONE_DIR/.cargo/config.toml" "$TOOLBOX_DIR/cargo"
   } | hash_of
 }

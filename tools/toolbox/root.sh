@@ -25,10 +25,22 @@ while IFS= read -r line; do options+=(--aptopt="$line"); done < <(
   apt-config dump | grep -E '^Acquire::https?::(Proxy|Proxy::[^ ]*|Verify-Peer|CaInfo) ' | grep -v '""' || true
 )
 
-# Two things after the packages: dmraid from the last suite that has it (unpacked, not installed,
-# so that none of its dependencies come along), if the mirror has that; and the versions that the kernel's key is made of.
+# Three things after the packages: crates (unpacked, not installed: their dependencies are those of all that they can do),
+# or none if the mirror lacks one, which cargo says then; dmraid from the last suite that has it (unpacked too, so that none
+# of its dependencies come along), if the mirror has that; and the versions that the kernel's key is made of.
+crates=$(package_list "$TOOLBOX_DIR/packages.crates" | paste -sd' ')
 build_list=$(package_list "$TOOLBOX_DIR/packages.build" | paste -sd' ')
 hooks=(
+  --customize-hook="chroot \"\$1\" sh -ec '
+    mkdir /tmp/crates && cd /tmp/crates
+    if apt-get -q --print-uris download $crates >/dev/null; then
+      apt-get -q -o APT::Sandbox::User=root download $crates
+      for deb in ./*.deb; do
+        dpkg-deb --fsys-tarfile \$deb | tar -x -C / ./usr/share/cargo/registry
+        dpkg-deb -W \$deb
+      done >/etc/emd-crates
+    fi
+    rm -rf /tmp/crates'"
   --customize-hook="chroot \"\$1\" sh -ec '
     echo \"deb $mirror $DMRAID_SUITE main\" >/etc/apt/sources.list.d/dmraid.list
     cd /tmp

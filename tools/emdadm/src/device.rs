@@ -13,7 +13,7 @@ use emd_core::uapi::records;
 use emd_core::uapi::wire::Wire;
 use emd_core::uapi::words::policy_code;
 use emd_core::uapi::{DevNumber, EventRecord, MemberDisk, MemberOp, Target, TaskOp};
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -130,7 +130,7 @@ impl Device {
     }
 
     fn check_version(&self) -> Result<()> {
-        let version = self.call(IOC_VERSION, VersionArg::default())?;
+        let version = self.call::<IOC_VERSION, _>(VersionArg::default())?;
         if version.api_major != API_MAJOR {
             return Err(Failure::Refused {
                 errno: 0,
@@ -144,7 +144,7 @@ impl Device {
     }
 
     /// One ioctl: fills in the head, gives the argument back as the kernel left it.
-    fn call<T: Wire>(&self, cmd: u32, arg: T) -> Result<T> {
+    fn call<const CMD: u32, T: Wire>(&self, arg: T) -> Result<T> {
         let mut reason = [0u8; REASON_BYTES as usize];
         let mut argument = vec![0u8; T::BYTES];
         arg.to_bytes(&mut argument);
@@ -155,7 +155,7 @@ impl Device {
         head.reason_len = REASON_BYTES;
         head.to_bytes(&mut argument);
         loop {
-            match sys::ioctl(&self.file, cmd, &mut argument) {
+            match sys::ioctl::<CMD>(&self.file, &mut argument) {
                 Ok(()) => return Ok(T::from_bytes(&argument)),
                 Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -175,9 +175,8 @@ impl Device {
     }
 
     /// A call that answers with records. Asks again with more room while it did not suffice.
-    fn call_records<T: Wire>(
+    fn call_records<const CMD: u32, T: Wire>(
         &self,
-        cmd: u32,
         mut arg: T,
         out: impl Fn(&mut T) -> &mut Out,
     ) -> Result<(T, Decoded)> {
@@ -189,10 +188,10 @@ impl Device {
                 len: u32::try_from(room).unwrap_or(u32::MAX),
                 ..Out::default()
             };
-            arg = self.call(cmd, arg)?;
+            arg = self.call::<CMD, _>(arg)?;
             let needed = out(&mut arg).needed as usize;
             // A scan is not done twice for a longer answer.
-            if needed <= room || cmd == IOC_SCAN {
+            if needed <= room || CMD == IOC_SCAN {
                 buffer.truncate(needed.min(room));
                 let records = read_records::decode(&buffer)
                     .map_err(|reason| Failure::Io(reason.text().to_owned()))?;
@@ -206,13 +205,13 @@ impl Device {
     /// The formats.
     pub fn formats(&self) -> Result<Decoded> {
         let (_, records) =
-            self.call_records(IOC_FORMATS, ListArg::default(), |arg| &mut arg.out)?;
+            self.call_records::<IOC_FORMATS, _>(ListArg::default(), |arg| &mut arg.out)?;
         Ok(records)
     }
 
     /// All sets in short.
     pub fn list(&self) -> Result<Decoded> {
-        let (_, records) = self.call_records(IOC_LIST, ListArg::default(), |arg| &mut arg.out)?;
+        let (_, records) = self.call_records::<IOC_LIST, _>(ListArg::default(), |arg| &mut arg.out)?;
         Ok(records)
     }
 
@@ -222,7 +221,7 @@ impl Device {
             target: wire_target(target),
             ..QueryArg::default()
         };
-        let (_, records) = self.call_records(IOC_QUERY, arg, |arg| &mut arg.out)?;
+        let (_, records) = self.call_records::<IOC_QUERY, _>(arg, |arg| &mut arg.out)?;
         Ok(records)
     }
 
@@ -240,7 +239,7 @@ impl Device {
             ..ScanArg::default()
         };
         arg.head.flags = flags;
-        let (arg, records) = self.call_records(IOC_SCAN, arg, |arg| &mut arg.out)?;
+        let (arg, records) = self.call_records::<IOC_SCAN, _>(arg, |arg| &mut arg.out)?;
         drop(devs);
         Ok(Scanned {
             disks_seen: arg.disks_seen,
@@ -283,7 +282,7 @@ impl Device {
             ..CreateArg::default()
         };
         arg.head.flags = create.flags;
-        let done = self.call(IOC_CREATE, arg);
+        let done = self.call::<IOC_CREATE, _>(arg);
         drop((members, spares));
         done
     }
@@ -294,7 +293,7 @@ impl Device {
             target: wire_target(target),
             ..StopArg::default()
         };
-        Ok(self.call(IOC_STOP, arg)?.arrays_stopped)
+        Ok(self.call::<IOC_STOP, _>(arg)?.arrays_stopped)
     }
 
     /// Deletes a volume or a set.
@@ -304,7 +303,7 @@ impl Device {
             ..DeleteArg::default()
         };
         arg.head.flags = if force { DELETE_FORCE } else { 0 };
-        self.call(IOC_DELETE, arg).map(drop)
+        self.call::<IOC_DELETE, _>(arg).map(drop)
     }
 
     /// Does something with a disk.
@@ -326,7 +325,7 @@ impl Device {
             ..MemberArg::default()
         };
         arg.head.flags = flags | index_flag;
-        let arg = self.call(IOC_MEMBER, arg)?;
+        let arg = self.call::<IOC_MEMBER, _>(arg)?;
         Ok(Placed {
             number: some(arg.number),
             slot: some(arg.slot),
@@ -340,7 +339,7 @@ impl Device {
             policy: policy_code(policy),
             ..PolicyArg::default()
         };
-        self.call(IOC_POLICY, arg).map(drop)
+        self.call::<IOC_POLICY, _>(arg).map(drop)
     }
 
     /// Renames a volume.
@@ -350,7 +349,7 @@ impl Device {
             name: field(name, "the name")?,
             ..RenameArg::default()
         };
-        self.call(IOC_RENAME, arg).map(drop)
+        self.call::<IOC_RENAME, _>(arg).map(drop)
     }
 
     /// Starts, holds or ends a task, or limits its rate.
@@ -372,7 +371,7 @@ impl Device {
                 (arg.rate_min_kib, arg.rate_max_kib) = (min_kib, max_kib);
             }
         }
-        self.call(IOC_TASK, arg).map(drop)
+        self.call::<IOC_TASK, _>(arg).map(drop)
     }
 
     /// Moves the place in the stream of events.
@@ -381,17 +380,17 @@ impl Device {
             seq,
             ..EventsArg::default()
         };
-        self.call(IOC_EVENTS, arg).map(drop)
+        self.call::<IOC_EVENTS, _>(arg).map(drop)
     }
 
     /// Waits for events, at most `timeout`. Empty: there were none.
     pub fn events(&self, timeout: Option<Duration>) -> Result<Vec<EventRecord>> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
+        // In milliseconds, and rather a bit longer; below 0 is without end.
+        let timeout = timeout.map_or(-1, |timeout| {
+            i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
         });
         let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(&mut fds, timeout) {
             Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
             Ok(_) => {}
             Err(errno) => return Err(Failure::Io(format!("waiting on {PATH} failed: {errno}"))),
