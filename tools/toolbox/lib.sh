@@ -58,7 +58,7 @@ debug_key() { # ROOT
 crates_key() { # inside the toolbox, where cargo has seen to Cargo.lock
   {
     rustc -vV
-    cat /etc/emd-crates || true
+    cat /etc/emd-crates 2>/dev/null || true
     cat "$CLONE_DIR/Cargo.lock" "$CLONE_DIR/Cargo.toml" "$CLONE_DIR/.cargo/config.toml" "$TOOLBOX_DIR/cargo"
   } | hash_of
 }

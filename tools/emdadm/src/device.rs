@@ -211,7 +211,8 @@ impl Device {
 
     /// All sets in short.
     pub fn list(&self) -> Result<Decoded> {
-        let (_, records) = self.call_records::<IOC_LIST, _>(ListArg::default(), |arg| &mut arg.out)?;
+        let (_, records) =
+            self.call_records::<IOC_LIST, _>(ListArg::default(), |arg| &mut arg.out)?;
         Ok(records)
     }
 
