@@ -207,7 +207,9 @@ pub mod attribute {
     pub const RAID10: u32 = 0x4;
     /// RAID 5.
     pub const RAID5: u32 = 0x10;
-    /// Bits that EMD understands (0x40 and 0x80: strips up to 1 MiB, RAID 10 of more than 4 disks).
+    /// RAID 10 of more than 4 disks.
+    pub const RAID10_WIDE: u32 = 0x80;
+    /// Bits that EMD understands (0x40: strips up to 1 MiB).
     pub const KNOWN: u32 = CHECKSUM
         | BIG_VOLUME
         | BAD_LOG
@@ -216,8 +218,8 @@ pub mod attribute {
         | RAID1
         | RAID10
         | RAID5
+        | RAID10_WIDE
         | 0x40
-        | 0x80
         // Firmware never uses it; mdadm ignores it.
         | 0x4000_0000;
 }

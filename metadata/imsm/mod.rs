@@ -73,7 +73,8 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
         LevelCapability {
             level: Level::Raid10,
             layouts: &[Layout::Near(2)],
-            members: (4, 4),
+            // An even number.
+            members: (4, 16),
         },
         LevelCapability {
             level: Level::Raid5,

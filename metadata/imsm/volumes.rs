@@ -119,11 +119,13 @@ impl ImsmSet {
         }
         let (least, most) = capability.members;
         let count = u16::try_from(spec.disks.len()).unwrap_or(u16::MAX);
-        if count < least || count > most {
+        let even = spec.level != Level::Raid10 || count % 2 == 0;
+        if count < least || count > most || !even {
             return Err(reason!(
                 EINVAL,
-                "{} takes {least} to {most} disks here, not {count}",
-                spec.level
+                "{} takes {least} to {most} disks here{}, not {count}",
+                spec.level,
+                if even { "" } else { ", two for each mirror" }
             ));
         }
         let striped = spec.level != Level::Raid1;
@@ -330,10 +332,11 @@ impl ImsmSet {
             let raw = self.mpb.raw();
             let at = raw.volume_at(index);
             let size = raw.pair(at + volume::SIZE, at + volume::SIZE + 4);
-            let level = place_of(raw, raw.map_at(at, Which::First), size, 1)
-                .map(|place| place.shape.level)
-                .unwrap_or(Level::Raid0);
-            self.mpb.set_attributes(attributes_of(level, size), 0);
+            let (level, members) = place_of(raw, raw.map_at(at, Which::First), size, 1)
+                .map(|place| (place.shape.level, place.shape.members))
+                .unwrap_or((Level::Raid0, 0));
+            self.mpb
+                .set_attributes(attributes_of(level, members, size), 0);
         }
     }
 
@@ -381,8 +384,10 @@ impl ImsmSet {
         mpb.put_pair(map + map::BLOCKS_LO, map + map::BLOCKS_HI, reserved);
         mpb.put_pair(map + map::STRIPES_LO, map + map::STRIPES_HI, stripes);
         mpb.put16(map + map::STRIP, u16::try_from(strip).unwrap_or(0));
-        let level = draft.shape.level;
+        let (level, members) = (draft.shape.level, draft.shape.members);
         let (code, domains) = match level {
+            Level::Raid10 if members > 4 => (10, 2),
+            // Of four members it has always been called that.
             Level::Raid1 | Level::Raid10 => (1, 2),
             Level::Raid5 => (5, 1),
             _ => (0, 1),
@@ -402,7 +407,7 @@ impl ImsmSet {
         ] {
             mpb.put8(map + offset, value);
         }
-        mpb.set_attributes(attributes_of(level, size), 0);
+        mpb.set_attributes(attributes_of(level, members, size), 0);
         for (slot, disk) in spec.disks.iter().enumerate() {
             let entry = disk.and_then(|disk| self.entry(disk)).unwrap_or(0);
             let order = map + map::ORDER + 4 * slot;
@@ -504,10 +509,11 @@ impl ImsmSet {
 }
 
 /// Attributes that a volume needs.
-fn attributes_of(level: Level, size_blocks: u64) -> u32 {
+fn attributes_of(level: Level, members: u16, size_blocks: u64) -> u32 {
     let by_level = match level {
         Level::Raid0 => attribute::RAID0,
         Level::Raid1 => attribute::RAID1,
+        Level::Raid10 if members > 4 => attribute::RAID10 | attribute::RAID10_WIDE,
         Level::Raid10 | Level::Raid1e => attribute::RAID10,
         Level::Raid5 => attribute::RAID5,
         _ => 0,

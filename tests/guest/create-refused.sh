@@ -14,7 +14,7 @@ source /emd/tests/guest/lib-faults.sh
 # Levels with members; disks, volumes, bytes of names, spans; smallest, largest and usual chunk in sectors; what there is a place for.
 FORMATS="ddf: concat 1-64, raid0 1-64, raid1 2-64, raid10 4-64, raid1e 3-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 128 16 16; 1 131072 128; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid4 raid5 raid6
 asr: raid0 2-40, raid1 2-2, raid10 4-40; 40 20 16 1; 8 2048 128; global dedicated checkpoints rebuild-checkpoints
-imsm: raid0 2-16, raid1 2-2, raid10 4-4, raid5 3-16; 255 2 16 1; 8 2048 256; global checkpoints rebuild-checkpoints bad-ranges log raid5
+imsm: raid0 2-16, raid1 2-2, raid10 4-16, raid5 3-16; 255 2 16 1; 8 2048 256; global checkpoints rebuild-checkpoints bad-ranges log raid5
 md-1.2: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
 md-1.1: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
 md-1.0: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5

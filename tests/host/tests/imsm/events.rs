@@ -100,6 +100,7 @@ fn life_of_created_sets() {
         (Level::Raid5, 3, 3),
         (Level::Raid5, 5, 1),
         (Level::Raid10, 4, 2),
+        (Level::Raid10, 6, 1),
     ] {
         for block in [512, 4096] {
             let mut world = World::created(count, 40, block, crashes);
@@ -283,7 +284,10 @@ fn what_cannot_be_is_refused() {
         (spec("v", Level::Raid6, &five), "no raid6"),
         (spec("v", Level::Raid4, &five), "no raid4"),
         (spec("v", Level::Raid1, &three), "takes 2 to 2 disks"),
-        (spec("v", Level::Raid10, &five), "takes 4 to 4 disks"),
+        (
+            spec("v", Level::Raid10, &five),
+            "takes 4 to 16 disks here, two for each mirror, not 5",
+        ),
         (spec("v", Level::Raid5, &two), "takes 3 to 16 disks"),
         (
             spec("v", Level::Raid5, &open_slot),

@@ -325,6 +325,7 @@ fn mdadm_reads_our_syncs() {
     for (level, count, unit) in [
         (Level::Raid1, 2, 512),
         (Level::Raid10, 4, 256),
+        (Level::Raid10, 6, 256),
         (Level::Raid5, 3, 384),
     ] {
         let mut world = World::created(count, 64, 512, 0);
