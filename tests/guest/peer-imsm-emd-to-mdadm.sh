@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Intel volumes that EMD makes, one or two on a set, healthy, with a member lost, rebuilt, and with a spare, are
 # what mdadm reads and md runs: same bytes, same states, and nothing is synced again. Then back; twice. (After a power cut: peer-dirty.)
-# disks: 5x72M scsi
+# disks: 5x72M scsi, 2x72M scsi unplugged
 # cpus: 1
 # emd: manual
 # timeout: 300
@@ -69,6 +69,17 @@ boot_1() {
     made 4 ten raid10 2M --chunk 64K
     also five raid5 3M --chunk 32K
     md_takes_the_spare 4 ten
+
+    step "RAID10 on six"
+    plug disk6
+    plug disk7
+    mapfile -t DISKS < <(disks disk{1..7})
+    made 6 ten raid10 6M --chunk 64K
+    there_and_back_twice optimal 1 "${USED[@]}"
+    lost 6 ten
+    rebuilt 6 ten
+    made 6 ten raid10 6M --chunk 64K
+    md_takes_the_spare 6 ten
   fi
 }
 
