@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Intel volumes that mdadm makes, healthy, with a member lost, and rebuilt, are what EMD assembles by itself: same bytes, same
 # states. EMD writes to them, and md has them again. With spares, EMD takes one that nobody uses. (After a power cut: peer-dirty.)
-# disks: 5x72M scsi, 1x64M scsi
+# disks: 5x72M scsi, 1x64M scsi, 2x72M scsi unplugged
 # cpus: 1
 # emd: manual
 # timeout: 300
@@ -14,6 +14,7 @@ ASSUME=()
 
 boot_1() {
   mapfile -t DISKS < <(disks)
+  SMALL=${DISKS[5]}
   md_load
 
   step "RAID1 and RAID0 on two disks"
@@ -35,6 +36,13 @@ boot_1() {
   # Those above were synced by md. The disks are blank, so there is nothing to sync.
   whole || ASSUME=(--assume-clean)
   lives 4 ten:10:2M:-c64 five:5:1M:-c32
+
+  if whole; then
+    plug disk7
+    plug disk8
+    mapfile -t DISKS < <(disks disk{1..5} disk7 disk8)
+    lives 6 ten:10:2M:-c64
+  fi
 }
 
 # lives MEMBERS NAME:LEVEL:MEMBER-SIZE[:OPTION]...: one or two volumes of the first MEMBERS disks, and all that they go through.
@@ -94,7 +102,7 @@ lost_and_rebuilt() {
   emd_agrees "${USED[@]}"
 }
 
-# takes_the_spare NAME...: DISKS[1], which was lost and is blank, becomes a spare. So does the smaller DISKS[5], which holds something else then.
+# takes_the_spare NAME...: DISKS[1], which was lost and is blank, becomes a spare. So does SMALL, a smaller one, which holds something else then.
 takes_the_spare() {
   local name disk left=()
   step "a spare that mdadm made belongs to no set: EMD takes it when a member is lost"
@@ -102,10 +110,10 @@ takes_the_spare() {
   md_assemble "${USED[@]}"
   blkdiscard -f -z "${DISKS[1]}"
   run mdadm --add "$(md_container)" "${DISKS[1]}"
-  run mdadm --add "$(md_container)" "${DISKS[5]}"
+  run mdadm --add "$(md_container)" "$SMALL"
   md_stop
   # What ext4 has at a disk's start.
-  printf '\x53\xef' | dd of="${DISKS[5]}" bs=1 seek=1080 conv=notrunc status=none
+  printf '\x53\xef' | dd of="$SMALL" bs=1 seek=1080 conv=notrunc status=none
   sync
   emd_takes optimal
   run emdadm fail "${@: -1}" "${DISKS[2]}"
@@ -114,10 +122,10 @@ takes_the_spare() {
   for name; do
     expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
   done
-  expect_failure "the other one is left alone" emd_has "$1" "${DISKS[5]}"
-  expect "nor is it written to" [ "$(dd if="${DISKS[5]}" bs=1 skip=1080 count=2 status=none | od -An -tx1)" = " 53 ef" ]
-  blkdiscard -f -z "${DISKS[5]}"
-  emdadm scan "${DISKS[5]}" >/dev/null 2>&1 || true
+  expect_failure "the other one is left alone" emd_has "$1" "$SMALL"
+  expect "nor is it written to" [ "$(dd if="$SMALL" bs=1 skip=1080 count=2 status=none | od -An -tx1)" = " 53 ef" ]
+  blkdiscard -f -z "$SMALL"
+  emdadm scan "$SMALL" >/dev/null 2>&1 || true
   # The lost one is left out by md, too.
   for disk in "${USED[@]}"; do [[ $disk == "${DISKS[2]}" ]] || left+=("$disk"); done
   md_takes "${left[@]}" "${DISKS[1]}"
@@ -130,7 +138,7 @@ container() {
   md_stop
   USED=("${DISKS[@]:0:$1}")
   SUMS=()
-  for device in "${DISKS[@]}"; do blkdiscard -f -z "$device" 2>/dev/null; done
+  for device in "${DISKS[@]}" "$SMALL"; do blkdiscard -f -z "$device" 2>/dev/null; done
   run mdadm -CR /dev/md/imsm -e imsm -n "$1" "${USED[@]}"
 }
 

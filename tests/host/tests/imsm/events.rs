@@ -127,6 +127,7 @@ fn life_of_others_sets() {
     for (case, crashes) in [
         ("gen/raid1", 4),
         ("gen/raid10", 2),
+        ("gen/raid10-6", 1),
         ("gen/raid5-3", 2),
         ("gen/raid5-4", 1),
         ("gen/4k-raid1", 3),

@@ -53,6 +53,7 @@ fn new_volumes_are_those_that_mdadm_makes() {
         ("gen/raid0", Level::Raid0, 128),
         ("gen/raid1", Level::Raid1, 0),
         ("gen/raid10", Level::Raid10, 128),
+        ("gen/raid10-6", Level::Raid10, 128),
         ("gen/raid5-3", Level::Raid5, 128),
         ("gen/raid5-4", Level::Raid5, 256),
         ("gen/4k-raid0", Level::Raid0, 128),

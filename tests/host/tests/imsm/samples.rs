@@ -46,7 +46,7 @@ fn said(case: &str) -> Vec<Said> {
     last.split("--- disk ")
         .skip(1)
         .map(|block| {
-            let start = block.find("QM0").unwrap();
+            let start = block.find("QM0").or(block.find("disk")).unwrap();
             let serial = block[start..].split(')').next().unwrap().to_owned();
             let mut lines = BTreeMap::new();
             for line in block.lines() {

@@ -323,6 +323,7 @@ const WITHOUT_ONE: &[&str] = &[
     "ddf/gen/raid6-ddf-zero-restart",
     "imsm/gen/4k-raid1",
     "imsm/gen/raid10",
+    "imsm/gen/raid10-6",
     "imsm/gen/raid5-4",
     "md/gen/090-raid10-n2",
     "md/gen/10-raid1",

@@ -202,6 +202,7 @@ pub fn sample(case: &str) -> Vec<Disk> {
             "native/raid0-volume0-gigabyte" => "9QG07LA9".into(),
             "native/raid1-volume0" => "3QJ00LH1".into(),
             "native/util-linux-isw" => "    Y25VXYQE".into(),
+            "gen/raid10-6" => format!("disk{}", number + 1),
             _ => format!("QM{number:05}i-{}", case.trim_start_matches("gen/")),
         };
     }

@@ -92,6 +92,7 @@ pub const CASES: &[Case] = &cases! {
     "imsm/gen/raid0" Raid0 PLAIN, [1, 0], at 0, chunk 128, member 118784, size 237568;
     "imsm/gen/raid1" Raid1 PLAIN, [1, 0], at 0, chunk 0, member 118784, size 118784;
     "imsm/gen/raid10" Raid10 N2, [1, 3, 0, 2], at 0, chunk 128, member 118784, size 237568;
+    "imsm/gen/raid10-6" Raid10 N2, [2, 0, 5, 3, 1, 4], at 0, chunk 128, member 118784, size 356352;
     "imsm/gen/raid5-3" Raid5 LA, [0, 1, 2], at 0, chunk 128, member 118784, size 237568;
     "imsm/gen/raid5-4" Raid5 LA, [0, 3, 1, 2], at 0, chunk 256, member 118784, size 356352;
     "md/gen/090-linear" Concat PLAIN, [0, 1], at 0, chunk 128, member 81792, size 163584;
