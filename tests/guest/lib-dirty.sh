@@ -9,7 +9,7 @@ source /emd/tests/guest/lib-imsm.sh
 # What a cut leaves behind when it comes between two writes, put in its place by hand: 4 KiB of other data in the redundancy (of a row whose redundancy is there, or of a mirror).
 # Who resyncs that place makes it right; who does not leaves it as it is. So it tells which places were resynced. Writes are in flight too when power goes.
 
-# A round is several volumes, a line for each: name, format, maker, first disk, disks, level, kind. A name that ends in l is of a further volume on the disks of the one before. Kinds:
+# A round is several volumes, a line for each: name, format, maker, first disk, disks, level (10f, 10o: 10 with far, offset copies; 1e: EMD makes it), kind. A name that ends in l is of a further volume on the disks of the one before. Kinds:
 #   written     when power goes
 #   left        left alone
 #   regions     written, and there is a bitmap. It comes last: its regions are clean again when nobody wrote for some seconds
@@ -109,11 +109,17 @@ begins() {
   [[ ${CASES[*]} != *" ${LARGE[0]#disk} "* ]] || for name in "${LARGE[@]}"; do plug "$name"; done
 }
 
-# each FUNCTION [ARGUMENT...]: for every volume, with its parts in these variables; MINE: its disks.
+# each FUNCTION [ARGUMENT...]: for every volume, with its parts in these variables; COPIES: where those of RAID 10 and 1E are; MINE: its disks.
 each() {
-  local line name format maker first count level kind MINE
+  local line name format maker first count level kind COPIES MINE
   for line in "${CASES[@]}"; do
     read -r name format maker first count level kind <<<"$line"
+    COPIES=
+    case $level in
+    10f) COPIES=far level=10 ;;
+    10o) COPIES=offset level=10 ;;
+    1e) COPIES=near ;;
+    esac
     [[ -n ${DISKS_OF[$name]-} ]] || DISKS_OF[$name]=$(its_disks "$count" | tr '\n' ' ')
     read -ra MINE <<<"${DISKS_OF[$name]}"
     "$@"
@@ -154,6 +160,9 @@ chunk() {
   [[ $level == 1 ]] || echo "$1$kib${2-}"
 }
 
+# layout OPTION: of copies that are elsewhere than usual.
+layout() { [[ -z $COPIES ]] || if [[ $1 == -p ]]; then echo "-p ${COPIES:0:1}2"; else echo "--layout $COPIES=2"; fi; }
+
 # --- Made, filled, written
 
 md_makes() {
@@ -166,13 +175,19 @@ md_makes() {
     local bitmap=(--bitmap=none)
     [[ $kind != regions ]] || bitmap=(--bitmap=internal --bitmap-chunk=512K)
     # shellcheck disable=SC2046 # options
-    expect "$name: mdadm: $format, level $level" mdadm -CR "/dev/md/$name" -e "$format" -l "$level" -n "$count" -z 2M --assume-clean $(chunk -c) "${bitmap[@]}" "${MINE[@]}"
+    expect "$name: mdadm: $format, level $level" mdadm -CR "/dev/md/$name" -e "$format" -l "$level" -n "$count" -z 2M --assume-clean $(chunk -c) $(layout -p) "${bitmap[@]}" "${MINE[@]}"
   fi
 }
 
 emd_makes() {
   [[ $maker == emd ]] || return 0
-  local where=(-e "$format") size=(--size "$((2 * (level == 6 ? count - 2 : level == 10 ? count / 2 : level == 1 ? 1 : count - 1)))M")
+  local where=(-e "$format") size data=$((count - 1))
+  case $level in
+  6) data=$((count - 2)) ;;
+  10 | 1e) data=$((count / 2)) ;;
+  1) data=1 ;;
+  esac
+  size=(--size "$((2 * data))M")
   own_set || where=(-e "md-$format")
   another && where=(--set "$(emdadm show --json | jq -r --arg disk "${MINE[0]}" '.sets[] | select(any(.disks[]; .device == $disk)).id')")
   if [[ $kind == regions ]]; then
@@ -183,7 +198,7 @@ emd_makes() {
   # 0.90 has no names.
   [[ $format == 0.90 ]] || where+=(-n "$name")
   # shellcheck disable=SC2046 # options
-  expect "$name: EMD: $format, level $level" emdadm create "${where[@]}" -l "raid$level" "${size[@]}" --assume-clean $(chunk --chunk= K) "${MINE[@]}"
+  expect "$name: EMD: $format, level $level" emdadm create "${where[@]}" -l "raid$level" "${size[@]}" --assume-clean $(chunk --chunk= K) $(layout --layout) "${MINE[@]}"
 }
 
 # The first 4 MiB, if there are as many.
@@ -414,6 +429,19 @@ mdadm_word() {
     format ~ /^[01]/ && /^ *State :/ { print text == "active" ? "dirty" : text }'
 }
 
+# spots_of ROWS CHUNK: first sector on the member of redundancy near the start, and near the end. Of far copies the second ones are in the members' second half, of offset ones in each second row.
+spots_of() {
+  local rows=$1 chunk=$2
+  case $COPIES in
+  far)
+    ((rows -= rows % 2)) || true
+    echo "$((rows * chunk / 2)) $(((rows - 1) * chunk))"
+    ;;
+  offset) echo "$chunk $(((rows - 1 - rows % 2) * chunk))" ;;
+  *) echo "0 $(((rows - 1 - (rows - 1) % count) * chunk))" ;;
+  esac
+}
+
 # What has redundancy and no data in row 0 and each count-th one after it: in each level and layout here the last member. Data that is lost follows from the first of two parities, so then it is the second
 # one: before the first in DDF's layout, behind it in md's. What is left of a pair that lost a member is data: then it is another pair.
 # shellcheck disable=SC2016 # of jq
@@ -422,10 +450,10 @@ SPOT='([.members[].state == "in-sync"] | index(false)) as $lost | (.members | le
 
 # damaged: other data is put into the redundancy, near the start (where it was written) and near the end. Where that is, is in /run/spots.NAME.
 damaged() {
-  local device offset rows chunk
+  local device offset rows chunk near far
   read -r device offset chunk rows < <(its_record "($SPOT) as \$at | \"\(.members[\$at] | \"\(.device) \(.offset_sectors)\") \(if .level == \"raid1\" then 8 else .chunk_sectors end) \(.member_sectors)\"")
-  ((rows /= chunk))
-  echo "$device $offset $((offset + (rows - 1) / count * count * chunk))" >"/run/spots.$name"
+  read -r near far < <(spots_of $((rows / chunk)) "$chunk")
+  echo "$device $((offset + near)) $((offset + far))" >"/run/spots.$name"
   known 9 4096 >/run/other
   # What is left of these has no redundancy.
   [[ $kind != rebuilding ]] || return 0

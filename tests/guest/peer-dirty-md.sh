@@ -44,6 +44,11 @@ ROUNDS=(
    mu 1.0 emd 7 3 4 lost
    mt 1.2 emd 10 4 6 lost
    ms 1.0 emd 14 3 5 lost"
+  # Copies that are elsewhere.
+  "mw 1.2 mdadm 1 4 10f written
+   mv 1.1 mdadm 5 3 10o written
+   mu 1.2 emd 8 4 10o written
+   mt 1.0 emd 12 3 10f written"
 )
 
 three_boots_each ${#ROUNDS[@]}

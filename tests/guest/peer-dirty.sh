@@ -35,6 +35,7 @@ ROUNDS=(
    dl ddf mdadm 1 4 4 left
    iw imsm emd 5 4 10 written
    il imsm emd 5 4 5 left
+   db ddf emd 13 4 1e written
    ma 1.2 mdadm 11 2 1 lost
    mr 0.90 mdadm 9 2 1 regions"
   "iw imsm mdadm 1 4 10 written

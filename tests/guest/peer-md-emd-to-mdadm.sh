@@ -10,9 +10,9 @@
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh
 
-# A cell "lost5" is one of RAID 5 with a spare, and what becomes of it.
+# A cell "lost5" is one of RAID 5 with a spare, and what becomes of it; 10f and 10o are RAID 10 with far and offset copies.
 WHOLE="1.2:raid0 1.2:raid1 1.2:raid5 1.2:lost5 1.1:raid0 1.1:raid1 1.1:raid5 1.1:lost5 1.0:raid0 1.0:raid1 1.0:raid5 1.0:lost5 0.90:raid0 0.90:raid1 0.90:raid5 0.90:lost5
-  1.2:lost1 1.2:lost4 1.2:lost6 1.2:lost10 1.1:lost1 1.1:lost4 1.1:lost6 1.1:lost10 1.0:lost1 1.0:lost4 1.0:lost6 1.0:lost10 0.90:lost1 0.90:lost4 0.90:lost6 0.90:lost10"
+  1.2:lost1 1.2:lost4 1.2:lost6 1.2:lost10 1.1:lost1 1.1:lost4 1.1:lost6 1.1:lost10 1.0:lost1 1.0:lost4 1.0:lost6 1.0:lost10 0.90:lost1 0.90:lost4 0.90:lost6 0.90:lost10 1.2:lost10f 1.0:lost10o"
 DAILY="1.2:raid5 1.2:lost5 1.1:raid5 1.0:raid1 0.90:raid0 0.90:raid5"
 
 boot_1() {
@@ -49,13 +49,15 @@ there_and_back() { # VERSION LEVEL
 }
 
 spare_and_lost() { # VERSION LEVEL
-  local version=$1 level=$2 members=3 lost=2 sum
+  local version=$1 level=$2 members=3 lost=2 options=() sum
   case $level in
   1) members=2 lost=1 ;;
   6 | 10) members=4 ;;
+  10f) members=4 level=10 options=(--layout far=2) ;;
+  10o) members=4 level=10 options=(--layout offset=2) ;;
   esac
-  step "$version, RAID $level with a spare: a member is lost in md, the spare takes its place"
-  expect "raid$level" emdadm create -e "md-$version" -l "raid$level" --spare "${DISKS[members]}" "${DISKS[@]:0:members}"
+  step "$version, RAID $level ${options[*]} with a spare: a member is lost in md, the spare takes its place"
+  expect "raid$level" emdadm create -e "md-$version" -l "raid$level" "${options[@]}" --spare "${DISKS[members]}" "${DISKS[@]:0:members}"
   wait_for 40 emd0_is optimal clean
   sum=$(fill /dev/emd0 3)
   emd0_leaves

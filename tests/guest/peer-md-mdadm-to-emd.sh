@@ -11,9 +11,9 @@
 # shellcheck source=tests/guest/lib-md.sh
 source /emd/tests/guest/lib-md.sh
 
-# Today's mdadm makes no RAID 0 with 0.90, which has no place for which of two layouts it is. (The other test has md run EMD's.)
+# A cell "spare5" is one of RAID 5 with a spare; 10f and 10o are RAID 10 with far and offset copies. Today's mdadm makes no RAID 0 with 0.90, which has no place for which of two layouts it is. (The other test has md run EMD's.)
 WHOLE="1.2:0 1.2:1 1.2:5 1.2:spare5 1.2:lost 1.1:0 1.1:1 1.1:5 1.1:spare5 1.1:lost 1.0:0 1.0:1 1.0:5 1.0:spare5 1.0:lost 0.90:1 0.90:5 0.90:spare5 0.90:lost
-  1.2:spare1 1.2:spare4 1.2:spare6 1.2:spare10 1.1:spare1 1.1:spare4 1.1:spare6 1.1:spare10 1.0:spare1 1.0:spare4 1.0:spare6 1.0:spare10 0.90:spare1 0.90:spare4 0.90:spare6 0.90:spare10 1.2:apart 1.0:apart 0.90:apart"
+  1.2:spare1 1.2:spare4 1.2:spare6 1.2:spare10 1.1:spare1 1.1:spare4 1.1:spare6 1.1:spare10 1.0:spare1 1.0:spare4 1.0:spare6 1.0:spare10 0.90:spare1 0.90:spare4 0.90:spare6 0.90:spare10 1.2:spare10f 1.1:spare10o 1.2:apart 1.0:apart 0.90:apart"
 DAILY="1.2:0 1.2:1 1.2:5 1.2:lost 1.2:apart 1.1:1 1.0:spare5 0.90:lost"
 
 boot_1() {
@@ -58,8 +58,9 @@ takes_the_spare() { # VERSION LEVEL
   case $level in
   1) members=2 options=() ;;
   6 | 10) members=4 ;;
+  10?) members=4 level=10 options+=(-p "${2:2}2") ;;
   esac
-  step "$version, RAID $level with a spare: EMD takes it when a member is lost"
+  step "$version, RAID $level (${options[*]}) with a spare: EMD takes it when a member is lost"
   md_make "$version" "$level" -n$members -x1 "${options[@]}" "${DISKS[@]:0:members+1}"
   sum=$(fill /dev/md0 1)
   md0_stop
