@@ -69,6 +69,9 @@ boot_1() {
     made_again
     first r10 raid10 --size 2M --chunk 64K --spare "${DISKS[4]}" "${DISKS[@]:0:4}"
     md_takes_the_spare 4 r10
+    made_again
+    first r1e raid1e --layout near=2 --size 3M --chunk 32K --spare "${DISKS[3]}" "${DISKS[@]:0:3}"
+    emd_takes_the_spare 3 r1e
   fi
 }
 
@@ -137,6 +140,22 @@ md_takes_the_spare() {
   blkdiscard -f -z "${DISKS[1]}"
   emd_takes_rebuilt "$spare" "${DISKS[0]}" "${DISKS[@]:2:members-2}"
   expect "the spare is a member" emd_has "$name" "$spare"
+}
+
+# emd_takes_the_spare MEMBERS NAME: the same of a RAID 1E: mdmon 4.4 gives no disk the place of one that such a volume lost, so EMD does when it has it again.
+emd_takes_the_spare() {
+  local members=$1 name=$2 spare=${DISKS[$1]}
+  emd_fill 1
+  md_takes "$spare" "${DISKS[@]:0:members}"
+  md_has "$name"
+  run mdadm -f "${MD_NODES[$name]}" "${DISKS[1]}"
+  wait_for 20 md_lost "$name" 1
+  md_fill 2
+  md_stop
+  blkdiscard -f -z "${DISKS[1]}"
+  emd_finds optimal
+  expect "the spare is a member" emd_has "$name" "$spare"
+  there_and_back optimal 3 "$spare" "${DISKS[0]}" "${DISKS[@]:2:members-2}"
 }
 
 emd_lacks() { [[ $(emd_members "$1") =~ failed|missing ]]; }

@@ -85,7 +85,39 @@ boot_1() {
     volume r10 10 4 1M -c64 -p n2
     volume r5 5 4 1M -c16
     takes_the_spare r10 r5
+    emd_leaves
+    only_to_emd
   fi
+}
+
+# only_to_emd: RAID 1E of three, which has another size once mdadm assembles it again. (mdmon 4.4 gives no disk the place of one that such a volume lost.)
+only_to_emd() {
+  step "RAID 1E with a member lost in md, rebuilt by EMD"
+  container 3
+  volume r1e 10 3 1M -c32 -p n2
+  run mdadm -f "$(md_device r1e)" "${DISKS[1]}"
+  wait_for 10 md_lost r1e 1
+  md_fill 3
+  md_stop
+  emd_takes -
+  emd_agrees
+  expect_equal "it has lost one member" "$(emd_members r1e | grep -o -E 'failed|missing' | wc -l)" 1
+  expect "a new disk" emdadm add r1e "${DISKS[3]}"
+  is_whole_again
+  emd_leaves
+
+  step "and with a spare of mdadm's, which EMD takes"
+  container 4
+  volume r1e 10 3 1M -c32 -p n2
+  spare_takes_over r1e
+  is_whole_again
+}
+
+is_whole_again() {
+  wait_for 40 emd_all optimal clean
+  expect_equal "it has its bytes" "$(sum "${EMD_NODES[r1e]}")" "${SUMS[r1e]}"
+  expect "EMD checks it" emdadm check --wait r1e
+  expect_equal "what does not agree" "$(emd_get r1e '.mismatches | length')" 0
 }
 
 # container COUNT: of so many disks, which hold nothing.
@@ -137,9 +169,23 @@ lost_and_rebuilt() {
   [[ ! $DEGRADED ]] || emd_agrees
 }
 
-# takes_the_spare NAME...: the disk of the container that is in none of these takes the place of one that is lost in EMD.
+# takes_the_spare NAME...: the disk of the container that is in none of these takes the place of one that is lost in EMD. Then md has them.
 takes_the_spare() {
-  local name spare lost disk left=()
+  local lost disk left=()
+  spare_takes_over "$@"
+  emd_fill 2
+  for disk in "${USED[@]}"; do [[ $disk == "$lost" ]] || left+=("$disk"); done
+  md_takes "${left[@]}"
+  md_has "$@"
+  md_fill 3
+  md_stop
+  blkdiscard -f -z "$lost"
+  emd_takes optimal
+}
+
+# spare_takes_over NAME...: the same, without md. The one that was lost is in `lost`.
+spare_takes_over() {
+  local name spare
   md_fill 1
   md_stop
   emd_takes optimal
@@ -153,14 +199,6 @@ takes_the_spare() {
   for name; do
     expect_equal "$name has its bytes" "$(sum "${EMD_NODES[$name]}")" "${SUMS[$name]}"
   done
-  emd_fill 2
-  for disk in "${USED[@]}"; do [[ $disk == "$lost" ]] || left+=("$disk"); done
-  md_takes "${left[@]}"
-  md_has "$@"
-  md_fill 3
-  md_stop
-  blkdiscard -f -z "$lost"
-  emd_takes optimal
 }
 
 # mdadm reads from the disk that mdmon wrote last the states that EMD tells.
