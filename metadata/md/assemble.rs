@@ -276,8 +276,13 @@ impl Reader<'_> {
             volume.crash_policy = policy;
         }
         // The update that took it out may have been cut. That there was one is all that is known of it.
-        let is_away =
-            |member: &Member| matches!(member.state, MemberState::Failed | MemberState::Missing);
+        let is_old = self.set.version == Version::V090;
+        let is_away = |member: &Member| match member.state {
+            MemberState::Failed | MemberState::Missing => true,
+            // 0.90 has nobody in that place, so whoever had it before may have been taken out by that very update.
+            MemberState::Rebuilding { .. } => is_old,
+            MemberState::InSync => false,
+        };
         let volume = self.set.array();
         if volume.is_some_and(|volume| volume.members.iter().any(is_away)) {
             let members = self.views.iter().zip(self.standings.iter());

@@ -332,7 +332,7 @@ impl MdSet {
         Ok(())
     }
 
-    /// [`crate::model::Event::SpareActivated`]. In 0.90 it is a spare until it is rebuilt.
+    /// [`crate::model::Event::SpareActivated`]. In 0.90 it is a spare to all others until it is rebuilt, and has a mark of its own.
     #[inline(never)]
     pub fn spare_activated(&mut self, volume: VolumeIndex, slot: Slot, disk: DiskIndex) -> Checked {
         let offset_sectors = self.check_activation(volume, slot, disk)?;
@@ -419,9 +419,8 @@ impl MdSet {
         }
         let state = MemberState::Rebuilding { done_sectors: done };
         self.set_member_state(slot, state);
-        let recorded = self.version != Version::V090;
         if let Some(home) = self.home_mut(disk) {
-            home.touched = recorded;
+            home.touched = true;
         }
         // Who had the slot before, and is away, is old from then on.
         self.touched.all |= self.roles_changed().lost;

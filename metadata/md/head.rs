@@ -46,7 +46,7 @@ pub struct Head {
     pub data_offset: u64,
     /// Sectors for data.
     pub data_size: u64,
-    /// How far a recovery of this member got.
+    /// How far a recovery of this member got. (0.90 has no such thing; there it is what EMD's own mark says, where that counts.)
     pub recovery: Option<u64>,
     /// Number of this device.
     pub number: u32,
@@ -243,7 +243,7 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
     // The checksum is a sum, so some tears pass; but a superblock names its disk twice.
     let number = get32(bytes, v0::THIS + v0::device::NUMBER);
     let listed = v0::DEVICE + v0::DEVICE_BYTES * number.min(v0::DEVICES_MAX) as usize;
-    if number >= v0::DEVICES_MAX || slice(bytes, listed, 20) != slice(bytes, v0::THIS, 20) {
+    if number >= v0::DEVICES_MAX || slice(bytes, listed, v0::device::BYTES) != slice(bytes, v0::THIS, v0::device::BYTES) {
         return Err(reason!(
             EINVAL,
             "its md superblock says two things of its own disk (number {number})"

@@ -92,7 +92,7 @@ pub mod v1 {
     /// Sector of this superblock.
     pub const SUPER_OFFSET: usize = 0x90;
     /// How far a recovery of this member got, in sectors; of one in sync, EMD's mark of a check or repair
-    /// ([`scrub_mark`](super::super::scrub_mark)).
+    /// ([`own_mark`](super::super::own_mark)).
     pub const RECOVERY: usize = 0x98;
     /// Number of this device, index of the roles.
     pub const NUMBER: usize = 0xA0;
@@ -212,8 +212,8 @@ pub mod v0 {
     pub const LAYOUT: usize = 4 * 64;
     /// Chunk in bytes.
     pub const CHUNK: usize = 4 * 65;
-    /// Two words without a meaning: EMD's mark of a check or repair ([`scrub_mark`](super::super::scrub_mark)).
-    pub const SCRUB: usize = 4 * 126;
+    /// Two words without a meaning: EMD's mark of a check, repair or rebuild ([`own_mark`](super::super::own_mark)).
+    pub const MARK: usize = 4 * 126;
     /// First of the descriptors.
     pub const DEVICE: usize = 4 * 128;
     /// Length of a descriptor.
@@ -236,6 +236,8 @@ pub mod v0 {
 
     /// In a descriptor: number, major, minor, slot, state.
     pub mod device {
+        /// Length of what is in use.
+        pub const BYTES: usize = 20;
         /// Number.
         pub const NUMBER: usize = 0;
         /// Slot.

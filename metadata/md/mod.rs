@@ -17,7 +17,7 @@
 //! | `read_disks`, `read_volume` | what such a set has |
 //! | `set` | the metadata of an array in memory |
 //! | `disks`, `sync` | events about disks, redundancy |
-//! | `scrub_mark` | how far a check or repair got: where md has nothing |
+//! | `own_mark` | how far a check or repair got, and in 0.90 a rebuild: where md has nothing |
 //! | `left_log` | the partial parity log: where it is, and how it is put on and taken off |
 //! | `create` | new sets and arrays, renaming, deletion |
 //! | `draft` | what a new array comes to |
@@ -37,13 +37,13 @@ mod fresh;
 pub mod head;
 pub mod layout;
 mod left_log;
+mod own_mark;
 mod plan;
 pub mod probe;
 mod read_disks;
 mod read_volume;
 mod render;
 mod rounds;
-mod scrub_mark;
 pub mod set;
 mod standing;
 mod sync;
@@ -136,7 +136,7 @@ const fn table(
         spares_global: true,
         spares_dedicated: true,
         checkpoints: true,
-        rebuild_checkpoints: is_new,
+        rebuild_checkpoints: true,
         spans_max: 1,
         region_log: true,
         bad_ranges: is_new,
@@ -160,7 +160,7 @@ static CAPABILITIES_1: Capabilities = table(
     true,
 );
 
-/// Of 0.90, which has 27 descriptors, no name, no bad-block log, no partial parity log and no mark of a rebuild.
+/// Of 0.90, which has 27 descriptors, no name, no bad-block log and no partial parity log.
 static CAPABILITIES_0: Capabilities = table(
     &[
         level!(Concat, 1..=27, PLAIN),

@@ -6,7 +6,7 @@ use super::assemble::{volume_identity, Reader};
 use super::bitmap;
 use super::layout::*;
 use super::probe::{bitmap_place, regions_of};
-use super::scrub_mark;
+use super::own_mark;
 use super::set::Bitmap;
 use super::standing::Standing;
 use super::words;
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
             .filter(|(view, standing)| {
                 matches!(standing, Standing::Member(_)) && view.head.recovery.is_none()
             })
-            .map(|(view, _)| scrub_mark::find(view.head.version, view.bytes));
+            .map(|(view, _)| own_mark::find_scrub(view.head.version, view.bytes));
         let first = marks.next().flatten()?;
         let last = marks.try_fold(first, |least, mark| {
             let mark = mark.filter(|mark| mark.repairs == least.repairs)?;

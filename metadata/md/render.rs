@@ -6,9 +6,9 @@ use super::super::bytes::put;
 use super::head::{checksum_0, checksum_1, Head};
 use super::layout::*;
 use super::left_log::put_place;
-use super::scrub_mark;
+use super::own_mark::{self, Mark};
 use super::set::{image, MdSet};
-use crate::model::{Consistency, Disk, DiskIndex, DiskState, MemberState, Scrub};
+use crate::model::{Consistency, Disk, DiskIndex, DiskState, MemberState};
 
 /// Sectors of a superblock that are written: its bytes, in whole logical blocks.
 pub fn used_sectors(head: &Head, block_bytes: u32) -> u32 {
@@ -268,7 +268,7 @@ impl MdSet {
         }
         put32(bytes, v1::FEATURES, features);
         if features & feature::RECOVERY == 0 && !home.keep_recovery {
-            scrub_mark::put(self.version, bytes, self.scrub_on(disk));
+            own_mark::put(self.version, bytes, self.mark_on(disk));
         }
         let sum = checksum_1(bytes, get32(bytes, v1::ROLES_MAX));
         put32(bytes, v1::CHECKSUM, sum);
@@ -298,15 +298,21 @@ impl MdSet {
             }
         }
         self.render_devices(disk, bytes);
-        scrub_mark::put(self.version, bytes, self.scrub_on(disk));
+        own_mark::put(self.version, bytes, self.mark_on(disk));
         let sum = checksum_0(bytes);
         put32(bytes, v0::CHECKSUM, sum);
     }
 
-    /// The check or repair that the superblock of a disk has a mark of.
-    fn scrub_on(&self, disk: DiskIndex) -> Option<Scrub> {
-        let in_sync = matches!(self.slot_of(disk), Some((_, MemberState::InSync)));
-        self.array()?.scrub.filter(|_| in_sync)
+    /// What the superblock of a disk has a mark of: of members in sync a check or repair, of one that is being rebuilt how far it is.
+    /// (In 1.x that is elsewhere.)
+    fn mark_on(&self, disk: DiskIndex) -> Option<Mark> {
+        match self.slot_of(disk)? {
+            (_, MemberState::InSync) => self.array()?.scrub.map(Mark::Scrub),
+            (slot, MemberState::Rebuilding { done_sectors }) if done_sectors > 0 => {
+                (self.version == Version::V090).then_some(Mark::Rebuild { slot, done_sectors })
+            }
+            _ => None,
+        }
     }
 
     /// The descriptors of a 0.90 superblock, as the kernel writes them: members in sync by their

@@ -9,6 +9,7 @@
 use super::assemble::Reader;
 use super::head::Head;
 use super::layout::*;
+use super::own_mark;
 use super::probe::View;
 use crate::model::Checked;
 use crate::reason;
@@ -126,11 +127,47 @@ impl Reader<'_> {
             }
             self.standings.push(standing, GFP_KERNEL)?;
         }
+        self.find_rebuilding();
         self.find_lone_replacements();
         self.find_only_copies()?;
         self.find_apart()?;
         self.find_old_spares();
         self.find_twins()
+    }
+
+    /// A spare of 0.90 that EMD was rebuilding is the member that it was to become, as far as it was filled: by its own mark. It
+    /// must have missed nothing: it has all events, and the newest superblock lists it and nobody in that place. (A loss of it is
+    /// an event, and whoever went on without it lists it no more.)
+    #[inline(never)]
+    fn find_rebuilding(&mut self) {
+        let Some((head, bytes)) = self
+            .views
+            .get(self.newest)
+            .map(|newest| (newest.head, newest.bytes))
+        else {
+            return;
+        };
+        for index in 0..self.views.len() {
+            let is_spare = self.standings.get(index) == Some(&Standing::Spare);
+            let Some(view) = self.views.get_mut(index).filter(|_| is_spare) else {
+                continue;
+            };
+            let Some((slot, done)) = own_mark::find_rebuild(view.head.version, view.bytes) else {
+                continue;
+            };
+            let is_current = view.head.events == head.events
+                && head.lists_spare(bytes, view.head.number);
+            let may_be = u32::from(slot) < head.raid_disks && (1..=head.size_sectors).contains(&done);
+            let is_empty = head.role(bytes, slot.into()) != Role::Member(slot)
+                && !self.standings.contains(&Standing::Member(slot));
+            if !(is_current && may_be && is_empty) {
+                continue;
+            }
+            view.head.recovery = Some(done);
+            if let Some(standing) = self.standings.get_mut(index) {
+                *standing = Standing::Member(slot);
+            }
+        }
     }
 
     /// Who was to replace a member that is not here is the member, as far as it was filled: as md has it

@@ -8,7 +8,7 @@
 use super::badblocks;
 use super::bitmap;
 use super::layout::*;
-use super::scrub_mark;
+use super::own_mark;
 use super::set::MdSet;
 use crate::model::{
     BadRange, Checked, Consistency, DiskIndex, DiskState, Level, MemberState, Scrub, VolumeIndex,
@@ -134,7 +134,7 @@ impl MdSet {
         let (level, _) = self.redundancy(volume)?;
         let model = self.live_volume(volume)?;
         model.check_scrub(scrub)?;
-        let then = scrub.and_then(scrub_mark::kept);
+        let then = scrub.and_then(own_mark::kept);
         if !level.is_redundant() || model.scrub == then {
             return Ok(());
         }

@@ -128,7 +128,7 @@ pub fn without_disk(state: &str, key: u64) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A state without its lines of scrubs, which begin with "  scrub ", and those lines.
+/// A state without its lines of scrubs (and of other marks that are worth no more), which begin with "  scrub ", and those lines.
 pub fn split_scrubs(state: &str) -> (String, Vec<&str>) {
     let lines = state.split_inclusive('\n');
     let (scrubs, rest): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("  scrub "));

@@ -85,7 +85,7 @@ fn life(world: &mut World, spare_mib: u64) {
         slot: 0,
         done_sectors: 128,
     });
-    assert_eq!(world.set.plan().writes().len(), usize::from(!old));
+    assert_eq!(world.set.plan().writes().len(), 1);
     assert_eq!(
         world.member(0, 0),
         MemberState::Rebuilding { done_sectors: 128 }

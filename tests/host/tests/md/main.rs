@@ -16,6 +16,7 @@ mod mdadm;
 mod missed;
 mod needed;
 mod noalloc;
+mod rebuilds;
 mod refusals;
 mod scrubs;
 mod zones;

@@ -218,7 +218,8 @@ pub fn made_of(
 
 /// The model as text: what must be the same after reassembly.
 ///
-/// What md does not keep: which disk it was that is gone; on 0.90, rebuilds and failed disks. Marks
+/// What md does not keep: which disk it was that is gone; on 0.90, failed disks. Its rebuilds are shown as EMD's own marks of
+/// them, which like those of a scrub a cut may cost, and the disks as the spares that they are without. Marks
 /// of a resync count only while no writes are in flight, and redundancy that was never established is
 /// the same as writes in flight.
 pub fn show(set: &MdSet) -> String {
@@ -296,6 +297,17 @@ pub fn show(set: &MdSet) -> String {
         }
         if let Some(scrub) = volume.scrub {
             writeln!(out, "  scrub {scrub:?}").unwrap();
+        }
+        for (slot, member) in volume.members.iter().enumerate().filter(|_| old) {
+            let disk = member.disk.and_then(|disk| model.disk(disk));
+            let key = disk.and_then(|disk| disk.facts).map(|facts| facts.key);
+            match (member.state, key) {
+                (MemberState::Rebuilding { done_sectors }, Some(key)) if done_sectors >= 8 => {
+                    let done = done_sectors / 8 * 8;
+                    writeln!(out, "  scrub none, rebuild of slot {slot}: disk {key}, {done}").unwrap();
+                }
+                _ => {}
+            }
         }
         if let Some(log) = &volume.regions {
             let dirty: Vec<u32> = (0..log.regions)
