@@ -84,6 +84,13 @@ pub struct TaskResult {
     pub scope: Scope,
 }
 
+impl TaskResult {
+    /// Whether it is of a check or repair that went on from a mark: what it had found before is not known any more.
+    pub fn is_part(&self) -> bool {
+        self.kind.is_scrub() && self.pass.from_sectors > 0
+    }
+}
+
 /// What a task goes over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {

@@ -116,6 +116,7 @@ impl Inner {
         shared.post(kind, &id, |event| {
             event.number = Some(number);
             event.value = value;
+            event.is_part = fine && result.is_part();
             event.text = crate::model::Text::from_text(result.kind.word());
         });
     }

@@ -19,7 +19,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition; `emd.h` says what came with which.
-    API_MINOR: u32 = 5;
+    API_MINOR: u32 = 6;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -141,6 +141,9 @@ wire_constants! {
     CONSISTENCY_DIRTY: u16 = 2;
     /// Consistency: being established.
     CONSISTENCY_INITIALISING: u16 = 3;
+
+    /// Event flag of a task that is done: it went on from a mark, and what it found before that is not known any more.
+    EVENT_PART: u32 = 1 << 0;
 
     /// Format flag: records spares for the whole set.
     FORMAT_SPARES_GLOBAL: u32 = 1 << 0;

@@ -23,8 +23,9 @@
  *    EMD_EVENT_READ_ONLY is told, EMD_EVENT_SET_FOUND has the number of volumes
  * 4: regions of emd_create (was reserved), EMD_REGIONS_*
  * 5: EMD_FORMAT_REBUILDS_ANEW, EMD_LEVEL_HOLE_LOG
+ * 6: flags of emd_event (was reserved), EMD_EVENT_PART
  */
-#define EMD_API_MINOR 5
+#define EMD_API_MINOR 6
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -229,6 +230,9 @@
 #define EMD_EVENT_METADATA_ERROR 25 /* Metadata could not be written; the text says where and why */
 #define EMD_EVENT_NOTE 26 /* Something a person should know; the text says what */
 
+/* Event flag of a task that is done: it went on from a mark, and what it found before that is not known any more */
+#define EMD_EVENT_PART (1u << 0)
+
 /* The start of every argument. */
 struct emd_head {
 	__u32 size; /* [in] sizeof the whole argument structure, as the caller was compiled */
@@ -402,7 +406,7 @@ struct emd_event {
 	__u64 time_ns; /* Nanoseconds since 1970 */
 	__u8 set_id[16]; /* The set, or zeros */
 	__u32 number; /* N of /dev/emdN, or EMD_NONE */
-	__u32 reserved; /* 0 */
+	__u32 flags; /* EMD_EVENT_PART */
 	__u64 dev; /* The disk (major << 32 | minor), where a disk and no member is what it is about; else 0 */
 	__u64 value; /* What the kind says */
 	char text[128]; /* For people, NUL-terminated */

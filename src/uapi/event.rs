@@ -2,7 +2,7 @@
 
 //! Events: what `read` on `/dev/emd` gives.
 
-use super::constants::NONE;
+use super::constants::{EVENT_PART, NONE};
 use super::layout::EventWire;
 use super::request::DevNumber;
 use super::wire::Wire;
@@ -88,6 +88,8 @@ pub struct EventRecord {
     pub dev: Option<DevNumber>,
     /// What the kind says.
     pub value: u64,
+    /// Of a task that is done: it went on from a mark, and what it found before that is not known any more.
+    pub is_part: bool,
     /// For people.
     pub text: Text<120>,
 }
@@ -104,6 +106,7 @@ impl EventRecord {
             slot: None,
             dev: None,
             value: 0,
+            is_part: false,
             text: Text::new(),
         }
     }
@@ -122,7 +125,7 @@ impl EventRecord {
             time_ns: self.time_ns,
             set_id: self.set_id,
             number: self.number.unwrap_or(NONE),
-            reserved: 0,
+            flags: if self.is_part { EVENT_PART } else { 0 },
             dev: self.dev.map_or(0, DevNumber::to_wire),
             value: self.value,
             text,
@@ -140,6 +143,7 @@ impl EventRecord {
             slot: Some(wire.slot).filter(|&slot| slot != u16::MAX),
             dev: DevNumber::from_wire(wire.dev),
             value: wire.value,
+            is_part: wire.flags & EVENT_PART != 0,
             text: super::records::text(&wire.text),
         })
     }

@@ -28,8 +28,8 @@ wire_struct! {
         pub set_id: [u8; 16],
         /// N of `/dev/emdN`, or `EMD_NONE`.
         pub number: u32,
-        /// 0.
-        pub reserved: u32,
+        /// `EMD_EVENT_PART`.
+        pub flags: u32,
         /// The disk (`major << 32 | minor`), or 0.
         pub dev: u64,
         /// What the kind says.

@@ -94,6 +94,7 @@ fn to_json(event: &EventRecord) -> serde_json::Value {
         "device": event.dev.map(dev_name),
         "value": event.value,
         "word": value_word(event),
+        "part": event.is_part,
         "text": event.text.as_str(),
     })
 }
@@ -163,6 +164,7 @@ fn line(event: &EventRecord) -> String {
             line.push_str(&format!(" sector {} of the member", event.value))
         }
         (EventKind::Mismatch, None) => line.push_str(&format!(" sector {}", event.value)),
+        (EventKind::TaskDone, None) if event.is_part => line.push_str(" (the rest of it)"),
         _ => {}
     }
     if !event.text.is_empty() {

@@ -129,7 +129,8 @@ struct End {
 }
 
 enum How {
-    Done { mismatch_sectors: u64 },
+    /// `is_part`: since it went on from a mark.
+    Done { mismatch_sectors: u64, is_part: bool },
     Stopped { per_mille: u64 },
 }
 
@@ -140,6 +141,7 @@ impl Ends {
             let how = match event.kind {
                 EventKind::TaskDone => How::Done {
                     mismatch_sectors: event.value,
+                    is_part: event.is_part,
                 },
                 EventKind::TaskStopped => How::Stopped {
                     per_mille: event.value,
@@ -162,13 +164,20 @@ impl Ends {
     }
 }
 
+/// What a check is said to have gone over that went on after a restart.
+const PART: &str = "from where it went on";
+/// What is not known then.
+const BEFORE: &str = "what it found before that is not known any more: check again to know";
+
 impl End {
-    /// Whether it leaves things as they should be. What a repair found it put right.
+    /// Whether it leaves things as they should be. What a repair found it put right; of a check that went on nobody knows
+    /// what it found before.
     fn is_fine(&self) -> bool {
         match self.how {
-            How::Done { mismatch_sectors } => {
-                mismatch_sectors == 0 || self.kind != TaskKind::Check.word()
-            }
+            How::Done {
+                mismatch_sectors,
+                is_part,
+            } => mismatch_sectors == 0 && !is_part || self.kind != TaskKind::Check.word(),
             How::Stopped { .. } => false,
         }
     }
@@ -178,13 +187,27 @@ impl End {
         let what = match how {
             How::Done {
                 mismatch_sectors: 0,
-            } if kind == TaskKind::Check.word() => "done, all agrees".into(),
+                is_part,
+            } if kind == TaskKind::Check.word() => match is_part {
+                false => "done, all agrees".into(),
+                true => format!("done, {PART}, all agrees; {BEFORE}"),
+            },
             How::Done {
                 mismatch_sectors: 0,
+                ..
             } => "done".into(),
-            How::Done { mismatch_sectors } => format!(
-                "done, {mismatch_sectors} sectors did not agree; see: emdadm show --mismatches emd{number}"
-            ),
+            How::Done {
+                mismatch_sectors,
+                is_part,
+            } => {
+                let (part, before) = match is_part {
+                    false => (String::new(), String::new()),
+                    true => (format!(" {PART},"), format!("; {BEFORE}")),
+                };
+                format!(
+                    "done,{part} {mismatch_sectors} sectors did not agree; see: emdadm show --mismatches emd{number}{before}"
+                )
+            }
             How::Stopped { per_mille } => {
                 format!("stopped at {}.{}%", per_mille / 10, per_mille % 10)
             }
@@ -193,15 +216,19 @@ impl End {
     }
 
     fn to_json(&self) -> Value {
-        let (ended, mismatch_sectors) = match self.how {
-            How::Done { mismatch_sectors } => ("done", Some(mismatch_sectors)),
-            How::Stopped { .. } => ("stopped", None),
+        let (ended, mismatch_sectors, part) = match self.how {
+            How::Done {
+                mismatch_sectors,
+                is_part,
+            } => ("done", Some(mismatch_sectors), is_part),
+            How::Stopped { .. } => ("stopped", None, false),
         };
         json!({
             "device": format!("/dev/emd{}", self.number),
             "kind": self.kind,
             "ended": ended,
             "mismatch_sectors": mismatch_sectors,
+            "part": part,
         })
     }
 }
@@ -271,13 +298,21 @@ mod tests {
     fn a_check_that_found_something_is_not_well() {
         use EventKind::{TaskDone, TaskStopped};
         use TaskKind::{Check, Rebuild, Repair};
-        let cases: [(&[EventRecord], Outcome); 8] = [
+        let part = |task, value| EventRecord {
+            is_part: true,
+            ..end(TaskDone, 1, task, value)
+        };
+        let cases: [(&[EventRecord], Outcome); 11] = [
             (&[], Outcome::Done),
             (&[end(TaskDone, 1, Check, 0)], Outcome::Done),
             (&[end(TaskDone, 1, Check, 8)], Outcome::NotAllWell),
             (&[end(TaskStopped, 1, Check, 8)], Outcome::NotAllWell),
             // It put that right.
             (&[end(TaskDone, 1, Repair, 8)], Outcome::Done),
+            // Nobody knows what it found before it went on.
+            (&[part(Check, 0)], Outcome::NotAllWell),
+            (&[part(Repair, 0)], Outcome::Done),
+            (&[part(Check, 0), end(TaskDone, 1, Check, 0)], Outcome::Done),
             // Another array.
             (&[end(TaskDone, 2, Check, 8)], Outcome::Done),
             // It went on.
@@ -317,6 +352,14 @@ mod tests {
             end(EventKind::TaskDone, 2, TaskKind::Check, 16),
             end(EventKind::TaskDone, 3, TaskKind::Rebuild, 0),
             end(EventKind::TaskStopped, 4, TaskKind::Repair, 123),
+            EventRecord {
+                is_part: true,
+                ..end(EventKind::TaskDone, 5, TaskKind::Check, 0)
+            },
+            EventRecord {
+                is_part: true,
+                ..end(EventKind::TaskDone, 6, TaskKind::Check, 16)
+            },
         ]);
         let lines: Vec<_> = all.0.iter().map(End::line).collect();
         let wanted = [
@@ -324,9 +367,13 @@ mod tests {
             "/dev/emd2: check done, 16 sectors did not agree; see: emdadm show --mismatches emd2",
             "/dev/emd3: rebuild done",
             "/dev/emd4: repair stopped at 12.3%",
+            "/dev/emd5: check done, from where it went on, all agrees; what it found before that is not known any more: check again to know",
+            "/dev/emd6: check done, from where it went on, 16 sectors did not agree; see: emdadm show --mismatches emd6; what it found before that is not known any more: check again to know",
         ];
         assert_eq!(lines, wanted);
         assert_eq!(all.0[1].to_json()["mismatch_sectors"], 16);
         assert_eq!(all.0[3].to_json()["ended"], "stopped");
+        assert_eq!(all.0[0].to_json()["part"], false);
+        assert_eq!(all.0[4].to_json()["part"], true);
     }
 }

@@ -91,6 +91,7 @@ fn events_survive() {
         event.slot = Some(63);
         event.dev = DevNumber::new(8, 1);
         event.value = u64::MAX;
+        event.is_part = true;
         event.text = Text::from_text(&"ü".repeat(60));
         let mut bytes = [0u8; EventWire::BYTES];
         event.to_wire().to_bytes(&mut bytes);
