@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Power is cut twice, and the machine is restarted in good order, in the middle of initialisations, rebuilds, checks, repairs and a resync: each goes on
 # (initialisations and rebuilds at least from what their disks said before; after the restart, from where they were), and in the end data and redundancy are right.
-# disks: 21x52M virtio, 1x1M virtio, 10x52M scsi
+# disks: 21x52M virtio, 1x1M virtio, 14x52M scsi
 # cpus: 1
 # emd: manual
 # timeout: 240
@@ -11,6 +11,7 @@
 source /emd/tests/guest/lib-raid.sh
 
 # Rounds of four boots; the first is that of every day. A line for each volume, on disks of its own so that none waits for another: name, format, level, first disk, disks, what is under way, options.
+# One of md-0.90 a round: it has no name there.
 # marked: a resync where no regions tell what is left, but a mark; with that it counts as an initialisation.
 ROUNDS=(
   "i5 ddf raid5 1 3 initialise --chunk 64K
@@ -19,7 +20,7 @@ ROUNDS=(
    sm1 md-1.2 raid1 26 2 marked
    mi1 md-1.2 raid1 9 2 initialise
    mr6 md-1.2 raid6 11 4 rebuild --chunk 16K
-   r10 ddf raid10 15 4 rebuild --chunk 16K
+   o10 md-0.90 raid10 15 4 rebuild --chunk 16K
    c5 ddf raid5 23 3 check --chunk 64K
    mc5 md-1.2 raid5 28 3 check --chunk 64K
    mp1 md-1.2 raid1 31 2 repair"
@@ -31,6 +32,7 @@ ROUNDS=(
    ii1 imsm raid1 17 2 initialise
    ir1 imsm raid1 19 2 rebuild
    ir5 imsm raid5 23 3 rebuild --chunk 64K
+   r10 ddf raid10 33 4 rebuild --chunk 16K
    ac10 asr raid10 26 4 check --chunk 64K
    ap1 asr raid1 30 2 repair"
 )
@@ -44,14 +46,19 @@ begins() { # ROUND
 
 # each FUNCTION [ARGUMENT...]: for every case of the round, with its parts in these variables.
 each() {
-  local line name format level first count kind options
+  local line key name format level first count kind options
   [[ -v DISKS ]] || mapfile -t DISKS < <(disks)
   for line in "${CASES[@]}"; do
     read -r name format level first count kind options <<<"$line"
+    key=$name
+    [[ $format != md-0.90 ]] || name=$(nameless)
     MINE=("${DISKS[@]:first - 1:count}")
     "$@"
   done
 }
+
+# The array without a name, once it is there: emdN.
+nameless() { emdadm list --json | jq -r '[.sets[] | select(.format == "md-0.90").volumes[0].device // empty | ltrimstr("/dev/")][0] // "-"'; }
 
 # A module that records often, with tasks so slow that none ends by itself.
 slow_emd() { # [CHECKPOINT_MS CLEAN_MS]: other times
@@ -70,27 +77,30 @@ recorded() {
 
 # examined FILTER: of the volume, as all its disks say, while EMD writes to them.
 examined() {
-  emdadm examine --json "${MINE[@]}" | jq -r --arg a "$name" "[.sets[].volumes[] | select(.name == \$a)][0] | $1 // 0"
+  local called=$name
+  [[ $format != md-0.90 ]] || called=
+  emdadm examine --json "${MINE[@]}" | jq -r --arg a "$called" "[.sets[].volumes[] | select(.name == \$a)][0] | $1 // 0"
 }
 
 recorded_is() { (($(recorded) >= $1)); }
 
-# --- What is remembered over boots: lines "name what value" on a disk of their own.
+# --- What is remembered over boots, of the case: lines "name what value" on a disk of their own.
 
 note() {
-  printf '%s\n' "$*" >>/run/notes
+  printf '%s\n' "$key $*" >>/run/notes
   dd if=/run/notes of="$(disk disk22)" bs=64k count=1 conv=sync oflag=direct status=none
 }
 
-# noted NAME WHAT: the last value.
-noted() { awk -v name="$1" -v what="$2" '$1 == name && $2 == what { value = $3 } END { print value }' /run/notes; }
+# noted WHAT: the last value.
+noted() { awk -v name="$key" -v what="$1" '$1 == name && $2 == what { value = $3 } END { print value }' /run/notes; }
 
 remember() { dd if="$(disk disk22)" bs=64k count=1 iflag=direct status=none | tr -d '\0' >/run/notes; }
 
 # --- What is done with each case
 
 make() {
-  local device size=16 assume=(--assume-clean)
+  local device size=16 assume=(--assume-clean) called=(-n "$name")
+  [[ $format != md-0.90 ]] || called=()
   case $level in
   raid5) size=32 ;;
   raid6 | raid10) size=32 ;;
@@ -101,10 +111,11 @@ make() {
     for device in "${MINE[@]}"; do /emd/bin/pattern fill "$device" $RANDOM 20480 >/dev/null; done
   fi
   # shellcheck disable=SC2086 # options
-  expect "$name: $format, $level, $kind" emdadm create -e "$format" -l "$level" -n "$name" --force $options --size "${size}M" "${assume[@]}" "${MINE[@]}"
+  expect "$name: $format, $level, $kind" emdadm create -e "$format" -l "$level" "${called[@]}" --force $options --size "${size}M" "${assume[@]}" "${MINE[@]}"
+  [[ $format != md-0.90 ]] || name=$(nameless)
   if [[ $kind == initialise ]]; then
     hold
-    note "$name" sum "$(sum "/dev/$(emd_node "$name")")"
+    note sum "$(sum "/dev/$(emd_node "$name")")"
     return
   fi
   expect "$name: written" fill "/dev/$(emd_node "$name")" 5
@@ -147,7 +158,7 @@ goes_on() {
 
 is_under_way() {
   local from at
-  from=$(noted "$name" mark)
+  from=$(noted mark)
   wait_for 20 emd_node "$name"
   wait_for 20 has_its_task
   wait_for 20 emd_task_is "$name" running
@@ -161,7 +172,7 @@ is_under_way() {
 moves() {
   local from goal
   has_its_task || return 0
-  from=$(noted "$name" mark)
+  from=$(noted mark)
   goal=$((${from:-0} + 400))
   expect "$name: let go, faster" emdadm limit --max 256K "$(emd_node "$name")"
   expect "$name: let go" emdadm resume "$(emd_node "$name")"
@@ -170,7 +181,7 @@ moves() {
     wait_for 30 emd_has_done "$name" $((goal + 400))
     hold
     # What the metadata says of it is not to be seen from here (power_is_cut).
-    note "$name" mark "$(emd_done "$name")"
+    note mark "$(emd_done "$name")"
   elif [[ $kind == resync ]]; then
     # What is left of it is not to be seen from here, only that it is not over: the first of its regions is done.
     expect "$name: faster still" emdadm limit --max 1M "$(emd_node "$name")"
@@ -182,7 +193,7 @@ moves() {
   else
     wait_for 30 recorded_is $goal
     hold
-    note "$name" mark "$(recorded)"
+    note mark "$(recorded)"
   fi
 }
 
@@ -191,7 +202,7 @@ hold() { expect "$name: held" emdadm pause "$(emd_node "$name")"; }
 # It gets far beyond what is recorded of it, while all are let go.
 moves_on() {
   local from
-  from=$(noted "$name" mark)
+  from=$(noted mark)
   wait_for 30 emd_has_done "$name" $((${from:-0} + 1500))
 }
 
@@ -199,7 +210,7 @@ moves_on() {
 note_live() {
   local unit=1
   [[ $format != imsm ]] || unit=512
-  [[ $kind == resync ]] || note "$name" mark $(($(emd_done "$name") / unit * unit))
+  [[ $kind == resync ]] || note mark $(($(emd_done "$name") / unit * unit))
 }
 
 # Every second one. The others are left to the machine's restart.
@@ -215,16 +226,22 @@ hurry() {
 
 ends_well() {
   expect "$name: to its end" emdadm wait "$(emd_node "$name")"
+  # What it found before the restart nobody knows any more.
+  [[ $kind != check ]] || wait_for 10 is_known_in_part
   [[ $kind != repair ]] || expect_equal "$name: places that were put right" "$(emd_get "$name" '.mismatches | length')" 1
   wait_for 60 emd_is "$name" optimal
   [[ $kind != resync ]] || regions_were_left
   if [[ $kind == initialise ]]; then
-    expect_equal "$name: the data" "$(sum "/dev/$(emd_node "$name")")" "$(noted "$name" sum)"
+    expect_equal "$name: the data" "$(sum "/dev/$(emd_node "$name")")" "$(noted sum)"
   else
     expect "$name: the data" /emd/bin/pattern verify "/dev/$(emd_node "$name")" 5
   fi
   expect "$name: a check" emdadm check --wait "$(emd_node "$name")"
   expect_equal "$name: places that do not agree" "$(emd_get "$name" '.mismatches | length')" 0
+}
+
+is_known_in_part() {
+  jq -se --arg device "/dev/$(emd_node "$name")" '[.[] | select(.kind == "task-done" and .text == "check" and .array == $device)][0].part' /run/events >/dev/null
 }
 
 # A region that the resync was through with, and nobody wrote to, was not gone over again: what was spoilt there is the only place that differs.
@@ -316,8 +333,11 @@ they_end() { # ROUND
   slow_emd
   each goes_on
   [[ $1 != 0 ]] || was_ended_well
+  emdadm monitor --json >/run/events &
+  local monitor=$!
   each hurry
   each ends_well
+  kill "$monitor"
 }
 
 # (A boot is found by the name of its function.)
