@@ -243,7 +243,9 @@ fn decode_0(sector: u64, bytes: &[u8]) -> Checked<Head> {
     // The checksum is a sum, so some tears pass; but a superblock names its disk twice.
     let number = get32(bytes, v0::THIS + v0::device::NUMBER);
     let listed = v0::DEVICE + v0::DEVICE_BYTES * number.min(v0::DEVICES_MAX) as usize;
-    if number >= v0::DEVICES_MAX || slice(bytes, listed, v0::device::BYTES) != slice(bytes, v0::THIS, v0::device::BYTES) {
+    if number >= v0::DEVICES_MAX
+        || slice(bytes, listed, v0::device::BYTES) != slice(bytes, v0::THIS, v0::device::BYTES)
+    {
         return Err(reason!(
             EINVAL,
             "its md superblock says two things of its own disk (number {number})"

@@ -88,7 +88,10 @@ fn bare(mark: Mark) -> u64 {
         }
         Mark::Rebuild { slot, done_sectors } => {
             let units = (done_sectors / UNIT_SECTORS) & REBUILD_UNITS;
-            (REBUILD, (u64::from(slot & 0xFF) << REBUILD_UNITS_BITS) | units)
+            (
+                REBUILD,
+                (u64::from(slot & 0xFF) << REBUILD_UNITS_BITS) | units,
+            )
         }
     };
     (u64::from(kind) << 56) | rest

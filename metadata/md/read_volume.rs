@@ -5,8 +5,8 @@
 use super::assemble::{volume_identity, Reader};
 use super::bitmap;
 use super::layout::*;
-use super::probe::{bitmap_place, regions_of};
 use super::own_mark;
+use super::probe::{bitmap_place, regions_of};
 use super::set::Bitmap;
 use super::standing::Standing;
 use super::words;

@@ -155,9 +155,10 @@ impl Reader<'_> {
             let Some((slot, done)) = own_mark::find_rebuild(view.head.version, view.bytes) else {
                 continue;
             };
-            let is_current = view.head.events == head.events
-                && head.lists_spare(bytes, view.head.number);
-            let may_be = u32::from(slot) < head.raid_disks && (1..=head.size_sectors).contains(&done);
+            let is_current =
+                view.head.events == head.events && head.lists_spare(bytes, view.head.number);
+            let may_be =
+                u32::from(slot) < head.raid_disks && (1..=head.size_sectors).contains(&done);
             let is_empty = head.role(bytes, slot.into()) != Role::Member(slot)
                 && !self.standings.contains(&Standing::Member(slot));
             if !(is_current && may_be && is_empty) {

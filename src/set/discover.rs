@@ -283,14 +283,17 @@ impl Manager {
                     let wait = self.shared.options.start_timeout_ms;
                     inner.deadline = Some(now() + ticks(wait));
                 }
-                let again = inner.deadline;
-                drop(inner);
-                if let Some(deadline) = again {
-                    set.waits.store(true, Ordering::Release);
-                    self.shared.wish_at(deadline.saturating_add(1));
-                }
             } else {
                 set.tell_refusals();
+            }
+            // As is one for what it lacked just now.
+            let again = {
+                let inner = set.lock();
+                inner.deadline.filter(|_| !inner.active && !inner.gone)
+            };
+            if let Some(deadline) = again {
+                set.waits.store(true, Ordering::Release);
+                self.shared.wish_at(deadline.saturating_add(1));
             }
             self.unlist_if_empty(&set);
         }

@@ -11,14 +11,12 @@
 //! Cut anywhere, it is done again at the next start: mending changes parity only, and what the log goes by is
 //! data that mending leaves alone.
 
-use super::shared::Shared;
 use super::state::Inner;
 use crate::array::HoleParams;
 use crate::block::bdev::BlockDevice;
 use crate::block::checksum;
 use crate::model::{
-    Access, Checked, Consistency, DiskIndex, Event, HoleLog, LogRow, MemberState, Reason, Slot,
-    VolumeIndex,
+    Access, Checked, Consistency, Event, HoleLog, LogRow, MemberState, Reason, Slot, VolumeIndex,
 };
 use crate::personalities::bad::{self, BadSpot};
 use crate::personalities::hole_log::entry::{scan, Found};
@@ -52,6 +50,8 @@ pub(super) struct Replay<'a> {
     bad: KVec<BadSpot>,
     blocks: KVVec<KVVec<u8>>,
     sums: [KVVec<u8>; 2],
+    /// The member that did not take what it was sent.
+    pub(super) refused: Option<Slot>,
 }
 
 impl Inner {
@@ -96,9 +96,14 @@ impl Inner {
     }
 
     /// Puts right what the log of a volume says, if that is due, and says whether it told all. `usable` are the members in
-    /// sync whose disks are claimed.
+    /// sync whose disks are claimed; `refused` gets the one that does not take what the log says, when that is why it fails.
     #[inline(never)]
-    pub fn replay_hole(&mut self, volume: VolumeIndex, usable: Mask) -> Checked<bool> {
+    pub fn replay_hole(
+        &mut self,
+        volume: VolumeIndex,
+        usable: Mask,
+        refused: &mut Option<Slot>,
+    ) -> Checked<bool> {
         let Some(log) = self.hole_log(volume) else {
             return Ok(true);
         };
@@ -118,7 +123,7 @@ impl Inner {
             } => (units, Session(session)),
             HoleLog::Ring { session: None, .. } => return Ok(true),
             HoleLog::Row(_) => {
-                let is_whole = self.replay_row(volume)?;
+                let is_whole = self.replay_row(volume, refused)?;
                 // With all members here the resync makes sure.
                 return match is_whole || usable.len() == members {
                     true => Ok(is_whole),
@@ -131,7 +136,9 @@ impl Inner {
         let mut replay = Replay::new(self, volume, usable, ring)?;
         let (mut found, read) = replay.read_rings(session, usable)?;
         let stretches = plan(&replay.geometry, &mut found, read)?;
-        replay.mend_all(&stretches)?;
+        let mended = replay.mend_all(&stretches);
+        *refused = replay.refused;
+        mended?;
         tell(volume, stretches.len());
         Ok(true)
     }
@@ -210,6 +217,7 @@ impl<'a> Replay<'a> {
             bad,
             blocks,
             sums,
+            refused: None,
         })
     }
 
@@ -418,6 +426,7 @@ impl<'a> Replay<'a> {
             round.finish(|_, result, _| outcome = outcome.and(result));
             done += taken.max(512);
         }
+        self.refused = outcome.is_err().then_some(slot);
         outcome.map_err(|errno| {
             reason!(
                 errno,
@@ -429,10 +438,16 @@ impl<'a> Replay<'a> {
 
     fn flush(&mut self) -> Checked {
         let mut outcome = Ok(());
-        for seat in self.seats.iter().flatten() {
+        for (slot, seat) in (0u16..).zip(self.seats.iter()) {
+            let Some(seat) = seat else { continue };
             let mut round = self.inner.io.as_mut().round();
-            round.flush(0, &seat.device);
-            round.finish(|_, result, _| outcome = outcome.and(result));
+            round.flush(slot, &seat.device);
+            round.finish(|_, result, _| {
+                if result.is_err() {
+                    self.refused = Some(slot);
+                }
+                outcome = outcome.and(result);
+            });
         }
         outcome.map_err(|errno| reason!(errno, "what the log put right cannot be made durable"))
     }
@@ -473,32 +488,6 @@ impl Inner {
                 }
                 Ok(())
             }
-        }
-    }
-
-    /// A disk does not take an empty log, so it would not take writes either: its volume starts without it, if it may. `reason`
-    /// when its loss is not borne, or says nothing of the disk.
-    #[inline(never)]
-    fn start_without(&mut self, shared: &Shared, disk: DiskIndex, reason: Reason) -> Checked {
-        if reason.errno() == ENOMEM || !self.bears_loss(disk) || self.is_needed(disk) {
-            return Err(reason);
-        }
-        log!(pr_warn, "disk {} is lost: {}", disk, reason);
-        self.fail_on_arrays(disk);
-        let event = self.loss_event(disk);
-        let recorded = self.record(shared, &event);
-        match recorded {
-            // In memory it is lost, and nothing is written before others know.
-            Err(why) if !self.is_online(disk) => {
-                log!(
-                    pr_warn,
-                    "the loss of disk {} is not recorded: {}",
-                    disk,
-                    why
-                );
-                Ok(())
-            }
-            recorded => recorded,
         }
     }
 

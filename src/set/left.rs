@@ -81,7 +81,7 @@ impl Inner {
         self.may_start(volume, Policy::ANY)?;
         // Who is not here now has another parity than the rest, and must not be one of them when it is back.
         self.record_absent(set, volume);
-        let is_whole = !log.is_due || self.replay_row(volume)?;
+        let is_whole = !log.is_due || self.replay_row(volume, &mut None)?;
         if !is_whole {
             log!(
                 pr_warn,
@@ -101,9 +101,9 @@ impl Inner {
         })
     }
 
-    /// Replays the log; says whether it was all there.
+    /// Replays the log; says whether it was all there. `refused` gets the member that does not take it, when that is why it fails.
     #[inline(never)]
-    pub fn replay_row(&mut self, volume: VolumeIndex) -> Checked<bool> {
+    pub fn replay_row(&mut self, volume: VolumeIndex, refused: &mut Option<Slot>) -> Checked<bool> {
         let usable = self.usable(volume);
         let place = |inner: &Self, slot| inner.left_log_place(volume, slot);
         let mut replay = Replay::new(self, volume, usable, place)?;
@@ -125,7 +125,9 @@ impl Inner {
         for write in writes.iter() {
             is_whole &= left::stretches(&replay.geometry, write, &mut stretches)?;
         }
-        replay.mend_all(&stretches)?;
+        let mended = replay.mend_all(&stretches);
+        *refused = replay.refused;
+        mended?;
         tell(volume, stretches.len());
         Ok(is_whole)
     }

@@ -26,9 +26,6 @@ use kernel::workqueue::{impl_has_work, new_work, Work, WorkItem};
 const RECORDER: u64 = 1;
 const KEEPER: u64 = 2;
 
-/// How often disks are claimed anew because some came or went meanwhile.
-const CLAIM_TRIES: u32 = 4;
-
 /// How often what is wished for later is looked at.
 const LOOK_MS: u32 = 500;
 
@@ -316,60 +313,6 @@ impl ManagedSet {
         inner.gone
     }
 
-    /// Claims all disks of the set that are here, and reads their metadata again: from now on it
-    /// is ours. Nothing is claimed on failure.
-    ///
-    /// Called with `change` held, and not the inner lock: opening and closing a disk takes locks of the kernel.
-    #[inline(never)]
-    pub fn activate(&self) -> Checked {
-        for _ in 0..CLAIM_TRIES {
-            let Some(here) = self.lock().disks_to_claim()? else {
-                return Ok(());
-            };
-            let mut claimed = KVec::with_capacity(here.len(), GFP_KERNEL)?;
-            for &dev in here.iter() {
-                match claim(dev) {
-                    Ok(device) => claimed.push(device, GFP_KERNEL)?,
-                    Err(reason) => {
-                        self.lock().why = Some(reason);
-                        return Err(reason);
-                    }
-                }
-            }
-            if let Some(result) = self.activate_with(&here, &claimed) {
-                return result;
-            }
-        }
-        Err(reason!(
-            EAGAIN,
-            "disks of the set come and go: scan again when they are at rest"
-        ))
-    }
-
-    /// Takes the claimed disks, if they are still those that are here.
-    fn activate_with(&self, here: &[Dev], claimed: &[Arc<BlockDevice>]) -> Option<Checked> {
-        let mut inner = self.lock();
-        let unchanged = inner.images.len() == here.len()
-            && (inner.images.iter().zip(here)).all(|(image, dev)| image.facts.key == dev.0);
-        if !unchanged || inner.active {
-            return None;
-        }
-        if let Err(reason) = self.shared.check_awake() {
-            return Some(Err(reason));
-        }
-        let result = inner.take_claimed(self.format, &self.id, claimed);
-        inner.active = result.is_ok();
-        match result {
-            Ok(()) => inner.why = None,
-            // All are still in `claimed`, so none is closed here.
-            Err(reason) => {
-                inner.devices.clear();
-                inner.why = Some(reason);
-            }
-        }
-        Some(result)
-    }
-
     /// Gives the disks up when no array runs. Called with `change` held, and not the inner lock.
     #[inline(never)]
     pub fn release_if_idle(&self) {
@@ -393,7 +336,7 @@ impl ManagedSet {
 
 impl Inner {
     /// Forgets what was read of `dev`. False when nothing was.
-    fn forget_image(&mut self, dev: Dev) -> bool {
+    pub(super) fn forget_image(&mut self, dev: Dev) -> bool {
         let before = self.images.len();
         self.images.retain(|image| image.facts.key != dev.0);
         self.images.len() != before
@@ -401,7 +344,7 @@ impl Inner {
 
     /// Makes the set anew of the images.
     #[inline(never)]
-    fn reassemble(&mut self, format: &'static dyn Format) {
+    pub(super) fn reassemble(&mut self, format: &'static dyn Format) {
         let assembled = assemble(format, &self.images);
         match assembled {
             Ok(metadata) => {
@@ -419,41 +362,9 @@ impl Inner {
         }
     }
 
-    /// The disks that are here; `None` when they are claimed.
-    #[inline(never)]
-    fn disks_to_claim(&self) -> Checked<Option<KVec<Dev>>> {
-        if self.active {
-            return Ok(None);
-        }
-        let mut here = KVec::with_capacity(self.images.len(), GFP_KERNEL)?;
-        for image in self.images.iter() {
-            here.push(Dev(image.facts.key), GFP_KERNEL)?;
-        }
-        Ok(Some(here))
-    }
-
-    /// Makes the set anew of what `claimed` disks hold now.
-    #[inline(never)]
-    fn take_claimed(
-        &mut self,
-        format: &'static dyn Format,
-        id: &Identity,
-        claimed: &[Arc<BlockDevice>],
-    ) -> Checked {
-        let mut images = KVec::with_capacity(claimed.len(), GFP_KERNEL)?;
-        for device in claimed {
-            let image = reread(format, id, device, self.io.as_mut())?;
-            images.push(image, GFP_KERNEL)?;
-        }
-        // Nothing that could not be read again was lost.
-        self.images = images;
-        self.metadata = Some(assemble(format, &self.images)?);
-        self.place_claimed(claimed)
-    }
-
     /// Puts the claimed disks where the metadata has them.
     #[inline(never)]
-    fn place_claimed(&mut self, devices: &[Arc<BlockDevice>]) -> Checked {
+    pub(super) fn place_claimed(&mut self, devices: &[Arc<BlockDevice>]) -> Checked {
         self.devices.clear();
         self.make_room()?;
         for device in devices {
@@ -521,7 +432,7 @@ impl Inner {
 
 /// Reads a claimed disk's metadata again; it still has to be of this set.
 #[inline(never)]
-fn reread(
+pub(super) fn reread(
     format: &'static dyn Format,
     id: &Identity,
     device: &BlockDevice,

@@ -59,6 +59,7 @@ macro_rules! log {
     };
 }
 
+mod activate;
 mod arrival;
 mod bad;
 mod candidate;

@@ -36,6 +36,11 @@ impl Inner {
             wishes.look_again = true;
             return;
         }
+        // Between the two its end tells of it, by the next look: nothing could be started before it is gone.
+        if array.has_finished() && array.task().is_some() {
+            wishes.look_again = true;
+            return;
+        }
         let Some(result) = array.take_finished() else {
             return;
         };

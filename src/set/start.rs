@@ -11,8 +11,8 @@ use crate::array::Array;
 use crate::block::gate::Gated;
 use crate::block::gendisk::Disk;
 use crate::model::{
-    Access, Checked, Consistency, CrashPolicy, DiskIndex, DiskState, Event, MemberState, Text,
-    VolumeIndex,
+    Access, Checked, Consistency, CrashPolicy, DiskIndex, DiskState, Event, MemberState, Reason,
+    Text, VolumeIndex,
 };
 use crate::personalities::{for_level, Health, Mask};
 use crate::reason;
@@ -54,8 +54,6 @@ impl ManagedSet {
     pub fn start(self: &Arc<Self>, policy: Policy, only: Option<VolumeIndex>) -> Checked<u32> {
         let change = self.change.lock();
         self.activate()?;
-        // What is merely looked at or changed goes on waiting; what is tried does not.
-        self.lock().deadline = None;
         if policy.degraded && only.is_none() {
             // Without them it is started all the same, or says what it lacks.
             if let Err(reason) = self.take_early() {
@@ -65,7 +63,7 @@ impl ManagedSet {
         if policy.force {
             self.lock().reinstate_lost(self, only);
         }
-        let mut started = 0;
+        let (mut started, mut may_pass) = (0, false);
         let volumes = self.lock().entries_len();
         for volume in 0..volumes {
             if only.is_some_and(|only| only != volume) {
@@ -75,12 +73,20 @@ impl ManagedSet {
                 Ok(true) => started += 1,
                 Ok(false) => {}
                 Err(reason) => {
+                    let errno = reason.errno();
+                    // The last, as a disk of what seemed complete could not be read again.
+                    may_pass |= [ENOMEM, EAGAIN, EBUSY].contains(&errno)
+                        || errno == ENODEV && !policy.degraded;
                     let mut inner = self.lock();
                     if let Some(entry) = inner.entries.get_mut(usize::from(volume)) {
                         entry.why = Some(reason);
                     }
                 }
             }
+        }
+        // What is merely looked at or changed goes on waiting, and so does what may be had later; what is tried else does not.
+        if started > 0 || !may_pass {
+            self.lock().deadline = None;
         }
         if started > 0 {
             let mut inner = self.lock();
@@ -300,7 +306,7 @@ impl Inner {
         // A disk that did not take its metadata is lost by now.
         self.may_start(volume, policy)?;
         let usable = self.usable(volume);
-        let told_all = match self.replay_hole(volume, usable) {
+        let told_all = match self.replay_log(set, volume) {
             Err(reason) if policy.force => {
                 log!(
                     pr_warn,
@@ -318,6 +324,55 @@ impl Inner {
             return Err(super::left::not_all_told());
         }
         self.may_start(volume, policy)
+    }
+
+    /// Puts right what the log of a volume says, if that is due, and says whether it told all. Cut anywhere, that is done again: so too
+    /// when a disk does not take it, without that one, if its loss is borne.
+    #[inline(never)]
+    fn replay_log(&mut self, set: &ManagedSet, volume: VolumeIndex) -> Checked<bool> {
+        loop {
+            let (usable, mut refused) = (self.usable(volume), None);
+            let reason = match self.replay_hole(volume, usable, &mut refused) {
+                Err(reason) => reason,
+                told_all => return told_all,
+            };
+            let disk = refused.and_then(|slot| self.disk_in(volume, slot));
+            match disk.filter(|&disk| self.is_online(disk)) {
+                Some(disk) => self.start_without(&set.shared, disk, reason)?,
+                None => return Err(reason),
+            }
+        }
+    }
+
+    /// A disk does not take what the log says, or an empty one, so it would not take writes either: its volume starts without it, if it may. `reason`
+    /// when its loss is not borne, or says nothing of the disk.
+    #[inline(never)]
+    pub(super) fn start_without(
+        &mut self,
+        shared: &Shared,
+        disk: DiskIndex,
+        reason: Reason,
+    ) -> Checked {
+        if reason.errno() == ENOMEM || !self.bears_loss(disk) || self.is_needed(disk) {
+            return Err(reason);
+        }
+        log!(pr_warn, "disk {} is lost: {}", disk, reason);
+        self.fail_on_arrays(disk);
+        let event = self.loss_event(disk);
+        let recorded = self.record(shared, &event);
+        match recorded {
+            // In memory it is lost, and nothing is written before others know.
+            Err(why) if !self.is_online(disk) => {
+                log!(
+                    pr_warn,
+                    "the loss of disk {} is not recorded: {}",
+                    disk,
+                    why
+                );
+                Ok(())
+            }
+            recorded => recorded,
+        }
     }
 
     /// Whether a volume may be started, or why not.

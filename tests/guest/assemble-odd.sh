@@ -66,6 +66,21 @@ boot_1() {
   expect "what was written without it, from it" cmp <(known 4 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
   unload
 
+  step "a stale disk that is in use keeps nobody down"
+  restore without2 disk1 disk3
+  restore good disk2
+  before=$(host contents disk2)
+  modprobe dm_mod
+  dmsetup create held --table "0 $(blockdev --getsz "$(disk disk2)") linear $(disk disk2) 0"
+  load
+  wait_for 10 emd_runs emd0
+  expect_equal "state" "$(emd_state emd0)" degraded
+  expect "it is told" grep -qE "goes on without disk .* in use" <(events note)
+  data_is_right
+  dmsetup remove --retry held
+  unchanged "nothing was written to it" "$before" disk2
+  unload
+
   step "a stale disk is left as it is until somebody adds it"
   restore without2 disk1 disk3
   restore good disk2
@@ -211,7 +226,6 @@ boot_1() {
 
   step "a disk that is in use"
   restore good "${MEMBERS[@]}"
-  modprobe dm_mod
   dmsetup create held --table "0 $(blockdev --getsz "$(disk disk1)") linear $(disk disk1) 0"
   before=$(host contents "${ALL[@]}")
   modprobe emd clean_ms=200 auto=0

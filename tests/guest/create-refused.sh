@@ -18,7 +18,7 @@ imsm: raid0 2-16, raid1 2-2, raid10 4-16, raid5 3-16; 255 2 16 1; 8 2048 256; gl
 md-1.2: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
 md-1.1: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
 md-1.0: concat 1-64, raid0 1-64, raid1 2-64, raid10 2-64, raid4 3-64, raid5 3-64, raid6 4-64; 256 1 32 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions bad-ranges log raid5
-md-0.90: concat 1-27, raid0 1-27, raid1 2-27, raid10 2-27, raid4 3-27, raid5 3-27, raid6 4-27; 27 1 0 1; 8 1048576 1024; global dedicated checkpoints regions"
+md-0.90: concat 1-27, raid0 1-27, raid1 2-27, raid10 2-27, raid4 3-27, raid5 3-27, raid6 4-27; 27 1 0 1; 8 1048576 1024; global dedicated checkpoints rebuild-checkpoints regions"
 
 boot_1() {
   modprobe emd clean_ms=200

@@ -130,8 +130,13 @@ struct End {
 
 enum How {
     /// `is_part`: since it went on from a mark.
-    Done { mismatch_sectors: u64, is_part: bool },
-    Stopped { per_mille: u64 },
+    Done {
+        mismatch_sectors: u64,
+        is_part: bool,
+    },
+    Stopped {
+        per_mille: u64,
+    },
 }
 
 impl Ends {

@@ -59,7 +59,10 @@ fn progress(world: &mut World, slot: Slot, done_sectors: u64) {
 
 /// The set that these of the disks make.
 fn read(disks: &[Disk], keys: &[u64]) -> KBox<MdSet> {
-    let keyed: Vec<(u64, &Disk)> = keys.iter().map(|&key| (key, &disks[key as usize])).collect();
+    let keyed: Vec<(u64, &Disk)> = keys
+        .iter()
+        .map(|&key| (key, &disks[key as usize]))
+        .collect();
     open_keyed(&MD_090, &keyed).unwrap()
 }
 
@@ -167,7 +170,10 @@ fn each_has_its_own() {
     assert_eq!(said(SLOT), Some((first.into(), 8192)));
     assert_eq!(said(3), Some((second.into(), 800)));
     // Without one of them.
-    let keys: Vec<u64> = keys.into_iter().filter(|&key| key != first.into()).collect();
+    let keys: Vec<u64> = keys
+        .into_iter()
+        .filter(|&key| key != first.into())
+        .collect();
     assert_eq!(said_of(&world.disks, &keys, SLOT), None);
     assert_eq!(said_of(&world.disks, &keys, 3), Some((second.into(), 800)));
 }
@@ -229,10 +235,20 @@ fn one_that_was_away_begins_anew() {
                 Event::DiskMissing(_) => Event::DiskMissing(target),
                 _ => Event::DiskFailed(target),
             });
-            assert_eq!(said_of(&world.disks, &whole, SLOT), None, "{level} {event:?}");
+            assert_eq!(
+                said_of(&world.disks, &whole, SLOT),
+                None,
+                "{level} {event:?}"
+            );
         }
         // Not here when the array starts again: the first thing that is written without it tells.
-        for event in [Event::Dirty(0), Event::ResyncProgress { volume: 0, done_sectors: 0 }] {
+        for event in [
+            Event::Dirty(0),
+            Event::ResyncProgress {
+                volume: 0,
+                done_sectors: 0,
+            },
+        ] {
             let mut disks = world.disks.clone();
             let mut set = read(&disks, &rest);
             crate::md_common::apply(&mut set, &mut disks, &event, 80).unwrap();
@@ -245,7 +261,11 @@ fn one_that_was_away_begins_anew() {
             disks[usize::from(target)] = ahead[usize::from(target)].clone();
             let mut set = read(&disks, &rest);
             crate::md_common::apply(&mut set, &mut disks, &event, 80).unwrap();
-            assert_eq!(said_of(&disks, &whole, SLOT), None, "{level} {event:?}, ahead");
+            assert_eq!(
+                said_of(&disks, &whole, SLOT),
+                None,
+                "{level} {event:?}, ahead"
+            );
         }
     }
 }

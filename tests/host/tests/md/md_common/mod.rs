@@ -304,7 +304,11 @@ pub fn show(set: &MdSet) -> String {
             match (member.state, key) {
                 (MemberState::Rebuilding { done_sectors }, Some(key)) if done_sectors >= 8 => {
                     let done = done_sectors / 8 * 8;
-                    writeln!(out, "  scrub none, rebuild of slot {slot}: disk {key}, {done}").unwrap();
+                    writeln!(
+                        out,
+                        "  scrub none, rebuild of slot {slot}: disk {key}, {done}"
+                    )
+                    .unwrap();
                 }
                 _ => {}
             }
