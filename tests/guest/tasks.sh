@@ -26,7 +26,7 @@ spoil() {
 right() { expect_equal "$1" "$(sum "/dev/$(emd_node "$2")")" "$3"; }
 
 check_and_repair() {
-  local sums
+  local sums disk
   step "check and repair: RAID5"
   expect "created" emdadm create -e ddf -l raid5 -n five --chunk 64K --size 32M --assume-clean --force "${DISKS[@]:0:4}"
   sums=$(fill "/dev/$(emd_node five)" 1)
@@ -87,7 +87,7 @@ check_and_repair() {
   sums=$(fill "/dev/$(emd_node three)" 3)
   for slot in 0 1 2; do spoil three $slot $((slot * 512)); done
   expect "a repair" emdadm repair --wait three
-  expect_equal "three places" "$(mismatches three)" 3
+  expect_equal "three places, and no more" "$(mismatches three) $(emd_get three .mismatches_more)" "3 false"
   expect_equal "it says which copies lost the vote" "$(chosen three | xargs)" "0 outvoted 1 outvoted 2 outvoted"
   expect "a check" emdadm check --wait three
   expect_equal "nothing differs any more" "$(mismatches three)" 0
@@ -113,6 +113,17 @@ check_and_repair() {
   expect "a check" emdadm check --wait ten
   expect_equal "nothing differs any more" "$(mismatches ten)" 0
   expect "deleted" emdadm delete --force ten
+
+  step "a check that finds more places than are kept"
+  for disk in "${DISKS[@]:0:2}"; do blkdiscard -f -z "$disk" 2>/dev/null; done
+  expect "created" emdadm create -e ddf -l raid1 -n many --size 36M --assume-clean --force "${DISKS[@]:0:2}"
+  # Every second lane of a copy, 270 of them.
+  awk 'BEGIN { a = sprintf("%65536s", ""); b = a; gsub(/ /, "a", a); gsub(/ /, "b", b); for (i = 0; i < 270; i++) printf "%s%s", a, b }' | tr b '\0' |
+    dd of="$(emd_member_device many 1)" bs=1M iflag=fullblock seek=$(($(offset_of many 1) * 512)) oflag=direct,seek_bytes conv=notrunc status=none
+  emdadm check --wait many >/run/said
+  expect "all are counted" grep -q "done, $((270 * 128)) sectors did not agree" /run/said
+  expect_equal "the first are listed, and that there are more" "$(emd_get many '"\(.mismatches | length) \(.mismatches[-1].first_sector) \(.mismatches_more)"')" "256 $((255 * 256)) true"
+  expect "deleted" emdadm delete --force many
 }
 
 hold_and_limit() {

@@ -2,7 +2,9 @@
 
 //! Places that did not agree, and those that are to be written again.
 
+use emd_core::personalities::choice::Choice;
 use emd_core::personalities::ranges::{Ranges, SyncRange, ToRepair};
+use proptest::prelude::*;
 
 /// Ranges that are kept.
 const KEPT: u64 = 256;
@@ -42,6 +44,46 @@ fn neighbours_are_no_news_and_there_is_an_end_to_it() {
     assert!(!ranges.add(place(100 * KEPT + 8, 8)), "of one beyond");
     let mut room = Ranges::room().unwrap();
     assert!(ranges.copy_to(&mut room));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Whatever is found in whatever order: what is listed was found, what was found is listed as long as there was room, and no
+    /// range touches one that was put right alike as it is added.
+    #[test]
+    fn what_is_listed_is_what_was_found(found in proptest::collection::vec((0..3_000u64, 1..4u64, 0..3u16), 1..700)) {
+        let mut ranges = Ranges::new().unwrap();
+        let mut all = [[false; 3_010]; 3];
+        let mut news = 0;
+        for &(first, sectors, slot) in &found {
+            let mut range = place(first, sectors);
+            range.fixed = Some((slot, Choice::Syndromes)).filter(|_| slot > 0);
+            let known = &mut all[usize::from(slot)];
+            let (from, end) = (first as usize, (first + sectors) as usize);
+            let touches = known[from.saturating_sub(1)..=end].contains(&true);
+            known[from..end].fill(true);
+            let is_news = ranges.add(range);
+            // Beside what there was no room for it may be told of again.
+            prop_assert!(!is_news || !touches || news >= KEPT);
+            prop_assert!(is_news || touches, "nothing is near {range:?}");
+            news += u64::from(is_news);
+        }
+        let mut room = Ranges::room().unwrap();
+        let lost_some = ranges.copy_to(&mut room);
+        prop_assert_eq!(lost_some, news > KEPT);
+        prop_assert_eq!(room.len() as u64, news.min(KEPT));
+        let mut listed = [[false; 3_010]; 3];
+        for range in room.iter() {
+            let slot = range.fixed.map_or(0, |(slot, _)| slot);
+            listed[usize::from(slot)][range.first as usize..(range.first + range.sectors) as usize].fill(true);
+        }
+        for (listed, all) in listed.iter().zip(&all) {
+            let is_found = listed.iter().zip(all).all(|(&listed, &found)| found || !listed);
+            prop_assert!(is_found, "it lists what was not found");
+            prop_assert!(lost_some || listed == all, "it forgot some");
+        }
+    }
 }
 
 #[test]
