@@ -101,7 +101,8 @@ impl Inner {
         })
     }
 
-    /// Replays the log; says whether it was all there. `refused` gets the member that does not take it, when that is why it fails.
+    /// Replays the log; says whether it was all there. `refused` gets the member that does not take it, when that is why it fails: if
+    /// all was there, so that its loss is borne.
     #[inline(never)]
     pub fn replay_row(&mut self, volume: VolumeIndex, refused: &mut Option<Slot>) -> Checked<bool> {
         let usable = self.usable(volume);
@@ -126,7 +127,7 @@ impl Inner {
             is_whole &= left::stretches(&replay.geometry, write, &mut stretches)?;
         }
         let mended = replay.mend_all(&stretches);
-        *refused = replay.refused;
+        *refused = replay.refused.filter(|_| is_whole);
         mended?;
         tell(volume, stretches.len());
         Ok(is_whole)

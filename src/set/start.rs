@@ -344,8 +344,8 @@ impl Inner {
         }
     }
 
-    /// A disk does not take what the log says, or an empty one, so it would not take writes either: its volume starts without it, if it may. `reason`
-    /// when its loss is not borne, or says nothing of the disk.
+    /// A disk does not take what the log says, or an empty one, so it would not take writes either: its volume starts without it, if
+    /// it may. `reason` when its loss is not borne, or says nothing of the disk.
     #[inline(never)]
     pub(super) fn start_without(
         &mut self,
