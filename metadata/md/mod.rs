@@ -22,7 +22,7 @@
 //! | `create` | new sets and arrays, renaming, deletion |
 //! | `draft` | what a new array comes to |
 //! | `fresh` | superblocks of disks that have none |
-//! | `render`, `plan` | the model into bytes, the order of writes |
+//! | `render`, `plan`, `erase` | the model into bytes, the order of writes |
 //! | `rounds` | how many events an update takes |
 
 // Functions marked `#[inline(never)]` here are so to keep the kernel stack small: one big frame at a time.
@@ -33,6 +33,7 @@ pub mod bitmap;
 pub mod create;
 mod disks;
 mod draft;
+mod erase;
 mod fresh;
 pub mod head;
 pub mod layout;

@@ -16,7 +16,7 @@
 //! | next | the superblock of a disk that becomes a member: the others must not call it one earlier |
 //! | next | all superblocks, with the next event count, and the bitmap's |
 //! | next | when a member was lost: all superblocks again, with one count more; perhaps once more |
-//! | last | superblocks that are erased: of a deleted array those of spares and of members that do not count, after them the others |
+//! | last | superblocks that are erased: of a deleted array those of spares and of members that do not count, after them the others; what is longer than a block from its first one on |
 //!
 //! A lost member is left two events behind: by its count alone it is old for everyone, though every
 //! survivor of a cut in between is current. (Where an earlier update was cut and some disks are one
@@ -37,14 +37,12 @@
 //! counts as out of date, which costs a full resync and nothing else.
 
 use super::bitmap;
+use super::erase::erase;
 use super::head::checksum_1;
 use super::layout::*;
 use super::rounds::ROUNDS_MAX;
 use super::set::{buffer, image, Home, MdSet};
-use crate::model::{
-    Checked, Context, Disk, DiskIndex, DiskState, MemberState, PlanWrite, Source, UpdatePlan,
-    VolumeIndex,
-};
+use crate::model::{Checked, Context, DiskIndex, PlanWrite, Source, UpdatePlan};
 
 /// Most writes of one disk in a plan, its bad-block log apart.
 const WRITES_PER_DISK: usize = 16;
@@ -422,67 +420,10 @@ impl MdSet {
         head.roles_max = get32(home.image(image::NEW), v1::ROLES_MAX);
         super::render::used_sectors(&head, home.block_bytes)
     }
-
-    /// Superblocks that are erased.
-    fn erase_phase(&self, plan: &mut UpdatePlan, phase: u16) -> Checked {
-        if let Some((disk, sector)) = self.touched.leaving {
-            plan.push(erase(phase, disk, sector))?;
-        }
-        let Some(volume) = self.touched.deleted else {
-            return Ok(());
-        };
-        // Of two phases the first one may have no disk.
-        let mut phase = phase;
-        for is_last in [false, true] {
-            let before = plan.writes().len();
-            for (disk, meta) in (0u16..).zip(self.disks.iter()) {
-                let here = self
-                    .set
-                    .disk(disk)
-                    .is_some_and(|model| model.facts.is_some() && !meta.apart);
-                let (true, Some(sector)) = (here, meta.sector) else {
-                    continue;
-                };
-                if self.counts_in(volume, disk) == is_last {
-                    plan.push(erase(phase, disk, sector))?;
-                }
-            }
-            phase = phase.saturating_add(u16::from(plan.writes().len() > before));
-        }
-        Ok(())
-    }
-
-    /// Whether a disk's contents count in an array, also in one that is deleted.
-    fn counts_in(&self, volume: VolumeIndex, disk: DiskIndex) -> bool {
-        let works = |model: &Disk| model.state == DiskState::Online;
-        self.set.disk(disk).is_some_and(works)
-            && self
-                .set
-                .volumes
-                .get(usize::from(volume))
-                .is_some_and(|array| {
-                    array.members.iter().any(|member| {
-                        member.disk == Some(disk) && member.state == MemberState::InSync
-                    })
-                })
-    }
 }
 
 fn own_buffer(disk: DiskIndex, which: u32) -> u32 {
     buffer::FIRST_DISK + u32::from(disk) * buffer::PER_DISK + which
-}
-
-fn erase(phase: u16, disk: DiskIndex, sector: u64) -> PlanWrite {
-    PlanWrite {
-        phase,
-        disk,
-        sector,
-        source: Source {
-            buffer: buffer::ZEROS,
-            offset_bytes: 0,
-            len_bytes: SUPER_BYTES as u32,
-        },
-    }
 }
 
 /// Writes the blocks of the bitmap from byte `bytes.0` to byte `bytes.1`.

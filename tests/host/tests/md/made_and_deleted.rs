@@ -227,3 +227,33 @@ fn arrays_of_mdadm() {
     }
     assert_eq!(deleted, 3);
 }
+
+/// A disk that leaves is one of the set or none, wherever power goes: its superblock is never one that is damaged.
+#[test]
+fn a_disk_that_leaves_is_never_damaged() {
+    for format in ALL {
+        let mut world = World::made(Of(format), 3, 40, 512, 0);
+        world.apply(&Event::VolumeCreated(made(
+            Level::Raid1,
+            &[Some(0), Some(1)],
+        )));
+        let mut random = Random(91);
+        // A spare, and a member that failed.
+        for leaving in [2u16, 1] {
+            if leaving == 1 {
+                world.apply(&Event::DiskFailed(1));
+            }
+            let before = world.disks.clone();
+            let event = Event::DiskRemoved(leaving);
+            world.set.apply(&event, &shell::context(80)).unwrap();
+            let plan = shell::writes(world.family, &world.set);
+            cut_everywhere(&before, &plan, &mut random, share(60), &mut |disks, at| {
+                let key = u64::from(leaving);
+                let verdict = shell::probe(Of(format), &disks[key as usize], key, &|_| true).1;
+                let is_sound = matches!(verdict, Probe::Found { .. } | Probe::NotMine);
+                assert!(is_sound, "{} {leaving}: {at}", format.0.name());
+            });
+            shell::carry_out(&mut world.disks, &plan);
+        }
+    }
+}
