@@ -10,6 +10,7 @@
 //! | `probe` | finding the format on a disk; which set a disk is of |
 //! | `assemble` | disks to a set: whose table counts, stale and doubtful disks |
 //! | `read_volumes` | lines to volumes, and what may be done with them |
+//! | `marks` | what all tables together say of how far things got |
 //! | `set` | the metadata of a set in memory |
 //! | `disks`, `volumes`, `sync` | events about disks, volumes, redundancy |
 //! | `scrub_mark` | how far a check or repair got |
@@ -22,6 +23,7 @@ pub mod assemble;
 pub mod create;
 mod disks;
 pub mod layout;
+mod marks;
 mod plan;
 pub mod probe;
 mod read_volumes;

@@ -14,7 +14,8 @@
 //! All disks are written side by side. A crash may leave some of them with the new state and others
 //! with the old one; each copy is whole, and assembly takes the newest. What the newest says of a
 //! disk holds for it though its own copy is older. For marks (dirty, progress) that is not needed:
-//! they keep the sequence number, and assembly takes the more careful of all copies.
+//! they keep the sequence number, and assembly takes the more careful of all copies; of all members where just spares have
+//! the newest.
 //!
 //! | phase | |
 //! |---|---|

@@ -25,7 +25,6 @@ impl Reader<'_> {
     #[inline(never)]
     pub fn read_volumes(&mut self) -> Checked {
         let mut from = 0;
-        let mut order = 0u32;
         while let Some((top, line)) = self.next_volume(from) {
             from = top + 1;
             if self.set.volumes.len() >= VOLUMES_MAX {
@@ -34,8 +33,7 @@ impl Reader<'_> {
                     "the set lists more than {VOLUMES_MAX} volumes"
                 ));
             }
-            self.read_volume(top, &line, order)?;
-            order = order.saturating_add(1);
+            self.read_volume(top, &line)?;
         }
         self.check_apart()
     }
@@ -45,7 +43,7 @@ impl Reader<'_> {
     }
 
     #[inline(never)]
-    fn read_volume(&mut self, top: usize, line: &Line, order: u32) -> Checked {
+    fn read_volume(&mut self, top: usize, line: &Line) -> Checked {
         let Plan {
             shape,
             size_sectors,
@@ -71,7 +69,7 @@ impl Reader<'_> {
             let member = self.member_of(top, &shape, form, slot);
             volume.members.push(member, GFP_KERNEL)?;
         }
-        let dirty = shape.level.is_redundant() && self.is_dirty(order);
+        let dirty = shape.level.is_redundant() && self.is_dirty(line.magic);
         volume.consistency = match self.building(top, line) {
             _ if !shape.level.is_redundant() => Consistency::Clean,
             Some(done) => Consistency::Initialising { done_sectors: done },
@@ -193,75 +191,6 @@ impl Reader<'_> {
             offset_sectors: u64::from(line.offset),
             state,
         }
-    }
-
-    /// Tables of the generation in use that EMD wrote, on disks that count.
-    pub(super) fn peers(&self) -> impl Iterator<Item = &Table> + '_ {
-        let sequence = self.candidates.get(self.base).map(|one| one.sequence);
-        self.candidates
-            .iter()
-            .filter(move |one| {
-                Some(one.sequence) == sequence
-                    && one.is_sound
-                    && one.disk.is_some_and(|disk| {
-                        self.set
-                            .set
-                            .disk(disk)
-                            .is_some_and(|model| model.state == DiskState::Online)
-                    })
-            })
-            .map(|one| &one.table)
-    }
-
-    /// How far the rebuild of a disk got. Others may count in other units: only EMD's own mark is
-    /// believed, and the least of all copies.
-    fn rebuilt(&self, magic: u32) -> u64 {
-        self.mark(&|table| table.disk(magic))
-    }
-
-    fn mark(&self, find: &dyn Fn(&Table) -> Option<usize>) -> u64 {
-        if !self.sealed {
-            return 0;
-        }
-        let least = self
-            .peers()
-            .filter_map(|table| {
-                let line = table.line(find(table)?)?;
-                Some(if table.is_sealed() { line.progress } else { 0 })
-            })
-            .min();
-        least.map_or(0, u64::from)
-    }
-
-    /// How far the first build of a volume got, when it is not through.
-    fn building(&self, top: usize, line: &Line) -> Option<u64> {
-        let table = &self.set.table;
-        let range = table.volume(top);
-        let unbuilt = table.lines().any(|(index, line)| {
-            let member = line.is_member() && line.state == state::BUILDING;
-            let array = matches!(line.kind, kind::ARRAY | kind::DUAL)
-                && (line.state & state::BUILDING != 0
-                    || matches!(
-                        line.state & 0x0F,
-                        state::UNCONFIGURED | state::UNINITIALISED
-                    ));
-            range.contains(&index) && (member || array)
-        });
-        let magic = line.magic;
-        unbuilt.then(|| self.mark(&|table| table.volume_line(magic)))
-    }
-
-    /// Whether volume number `order` of the table may have had writes in flight: as any disk has it.
-    fn is_dirty(&self, order: u32) -> bool {
-        self.peers().any(|table| {
-            let head = table.head();
-            if get8(head, header::DIRTY) == header::CLEAN {
-                return false;
-            }
-            let which = get32(head, header::DIRTY_VOLUMES);
-            // Whoever else marked the table dirty did not say which of its arrays it meant.
-            !table.is_sealed() || which == 0 || which.checked_shr(order).unwrap_or(1) & 1 != 0
-        })
     }
 
     /// What speaks against using the members.

@@ -4,7 +4,7 @@
 
 use crate::asr_common::{carry_out, context, open, spec, writes, Random, World, Write};
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{Event, Level, VolumeSpec};
+use emd_core::model::{Consistency, Event, Level, SpareRole, VolumeSpec};
 use host_tests::crash::cut_everywhere;
 use host_tests::samples::Disk;
 
@@ -66,4 +66,47 @@ fn the_table_that_counts_is_not_torn_after_an_error() {
         }
     }
     assert!(cuts > 1000, "{cuts}");
+}
+
+/// The end of a volume's first build is recorded on a spare alone, as power goes. The members go on with what they had, without
+/// it, and are being written when power goes again: with the spare there it is not called clean.
+#[test]
+fn what_a_spare_alone_knows_of_marks_does_not_count() {
+    let pair = [Some(0), Some(1)];
+    for assume_clean in [false, true] {
+        let mut world = World::created(2, 40, 512, 0);
+        world.apply(&Event::VolumeCreated(VolumeSpec {
+            assume_clean,
+            ..spec("v", Level::Raid1, &pair)
+        }));
+        world.add(40, SpareRole::Global);
+        let before = open(&world.disks).unwrap().set().volumes[0].consistency;
+        let (mut set, mut disks) = (open(&world.disks).unwrap(), world.disks.clone());
+        let cut = match assume_clean {
+            false => Event::ResyncDone(0),
+            // Anything that is written anew.
+            true => Event::SpareAssigned(2, SpareRole::Dedicated(0)),
+        };
+        set.apply(&cut, &context(80)).unwrap();
+        let (own, _): (Vec<_>, Vec<_>) = writes(&set).into_iter().partition(|one| one.key == 2);
+        assert!(!own.is_empty());
+        carry_out(&mut disks, &own);
+        let mut set = open(&disks[..2]).unwrap();
+        assert_eq!(set.set().volumes[0].consistency, before);
+        set.apply(&Event::Dirty(0), &context(81)).unwrap();
+        carry_out(&mut disks, &writes(&set));
+        for _ in 0..3 {
+            disks.rotate_left(1);
+            let found = open(&disks).unwrap();
+            let volume = &found.set().volumes[0];
+            let is_right = match assume_clean {
+                false => matches!(
+                    volume.consistency,
+                    Consistency::Initialising { done_sectors: 0 }
+                ),
+                true => volume.consistency == Consistency::Dirty,
+            };
+            assert!(is_right, "{assume_clean}: {:?}", volume.consistency);
+        }
+    }
 }
