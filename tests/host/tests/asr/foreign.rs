@@ -3,9 +3,10 @@
 //! Tables that others left, or that were left apart: what is believed of them, what is kept, and what is only read.
 
 use crate::asr_common::{
-    apply, blanks, carry_out, context, create, open, show, spec, state_of, writes, Of, World,
+    apply, blanks, carry_out, context, create, make_lone_spare, open, show, spec, state_of, writes,
+    Of, World,
 };
-use emd_core::metadata::asr::layout::{header, kind, raid, state, Line, TABLE_BYTES};
+use emd_core::metadata::asr::layout::{header, state, Line, TABLE_BYTES};
 use emd_core::metadata::asr::table::Table;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
@@ -322,31 +323,8 @@ fn lone_spares_of_others() {
     }
     let lone = |array: u32, magic: u32| {
         let mut disk = disks[0].clone();
-        edit_table(&mut disk, |table| {
-            while !table.is_empty() {
-                table.remove(0);
-            }
-            let head = Line {
-                count: 1,
-                magic: u32::MAX,
-                kind: kind::ARRAY,
-                raid: raid::SPARE,
-                ..Line::default()
-            };
-            let own = Line {
-                magic,
-                raid: raid::SPARE,
-                capacity: 16_000,
-                ..Line::default()
-            };
-            table.insert(0, &head);
-            table.insert(1, &own);
-            let for_array = &mut table.head_mut()[header::ARRAY..header::ARRAY + 4];
-            for_array.copy_from_slice(&array.to_be_bytes());
-        });
-        let mut block = disk.read(disk.size_sectors - 1, 1);
-        block[0x40..0x44].copy_from_slice(&magic.to_be_bytes());
-        disk.write(disk.size_sectors - 1, &block);
+        let at = table_at(&disk);
+        make_lone_spare(&mut disk, at, array, magic);
         disk
     };
     // For this array: it is part of its set, and is used like any other.

@@ -2,8 +2,8 @@
 
 //! Spares that were away, and how many disks a table takes whose place is cramped.
 
-use crate::asr_common::{blanks, create, facts, open, spec, World};
-use emd_core::metadata::asr::layout::{header, kind, raid, reserved, Line};
+use crate::asr_common::{blanks, create, facts, make_lone_spare, open, spec, World};
+use emd_core::metadata::asr::layout::{header, reserved};
 use emd_core::metadata::asr::table::Table;
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
@@ -105,30 +105,8 @@ fn a_lone_spare_does_not_make_a_table_too_long() {
     }
     let array = world.set.table.line(0).unwrap().magic;
     let mut lone = world.disks[4].clone();
-    let mut table = Table::new(&lone.read(lone.size_sectors - 17, 16)).unwrap();
-    while !table.is_empty() {
-        table.remove(0);
-    }
-    let head = Line {
-        count: 1,
-        magic: u32::MAX,
-        kind: kind::ARRAY,
-        raid: raid::SPARE,
-        ..Line::default()
-    };
-    let own = Line {
-        magic: 77,
-        raid: raid::SPARE,
-        capacity: 16_000,
-        ..Line::default()
-    };
-    table.insert(0, &head);
-    table.insert(1, &own);
-    table.head_mut()[header::ARRAY..header::ARRAY + 4].copy_from_slice(&array.to_be_bytes());
-    lone.write(lone.size_sectors - 17, table.bytes());
-    let mut block = lone.read(lone.size_sectors - 1, 1);
-    block[0x40..0x44].copy_from_slice(&77u32.to_be_bytes());
-    lone.write(lone.size_sectors - 1, &block);
+    let at = lone.size_sectors - 17;
+    make_lone_spare(&mut lone, at, array, 77);
     world.disks.push(lone);
     let set = open(&world.disks).unwrap();
     assert!(set.frozen.is_none(), "{:?}", set.frozen);

@@ -2,22 +2,10 @@
 
 //! What losing a member means: borne, the end, or refused.
 
-use emd_core::model::{Layout, Level, Rotation, Shape, Slot};
+use crate::sim_common::geometry;
+use emd_core::model::{Layout, Level, Rotation, Slot};
 use emd_core::personalities::loss::Loss;
-use emd_core::personalities::{for_level, Geometry, Mask};
-
-fn geometry(level: Level, layout: Layout, members: u16) -> Geometry {
-    let shape = Shape {
-        level,
-        layout,
-        members,
-        spans: 1,
-        chunk_sectors: 16,
-        member_sectors: 160,
-    };
-    let size = for_level(level).expect("level").capacity_sectors(&shape);
-    Geometry::new(&shape, size).expect("shape")
-}
+use emd_core::personalities::{Geometry, Mask};
 
 /// Loses members one after the other, all of them in sync before; what came of each.
 fn lose(geometry: &Geometry, slots: &[(Slot, bool)]) -> Vec<Loss> {
@@ -35,7 +23,7 @@ fn lose(geometry: &Geometry, slots: &[(Slot, bool)]) -> Vec<Loss> {
 
 #[test]
 fn a_mirrors_last_member_stays_until_its_disk_is_gone() {
-    let mirror = geometry(Level::Raid1, Layout::Plain, 3);
+    let mirror = geometry(160, Level::Raid1, Layout::Plain, 3);
     assert_eq!(
         lose(&mirror, &[(1, false), (0, true), (2, false), (2, true)]),
         [Loss::Borne, Loss::Borne, Loss::Kept, Loss::Beyond]
@@ -49,22 +37,27 @@ fn a_mirrors_last_member_stays_until_its_disk_is_gone() {
 
 #[test]
 fn other_levels_break_when_more_is_lost_than_they_bear() {
-    let raid5 = geometry(Level::Raid5, Layout::Parity(Rotation::LeftSymmetric), 3);
+    let raid5 = geometry(
+        160,
+        Level::Raid5,
+        Layout::Parity(Rotation::LeftSymmetric),
+        3,
+    );
     assert_eq!(
         lose(&raid5, &[(2, false), (2, true), (0, false)]),
         [Loss::Borne, Loss::Nothing, Loss::Beyond]
     );
-    let raid6 = geometry(Level::Raid6, Layout::Parity(Rotation::DdfNContinue), 5);
+    let raid6 = geometry(160, Level::Raid6, Layout::Parity(Rotation::DdfNContinue), 5);
     assert_eq!(
         lose(&raid6, &[(0, false), (4, true), (2, false)]),
         [Loss::Borne, Loss::Borne, Loss::Beyond]
     );
     // Copies in pairs: the partner of one that is lost is the end, others are not.
-    let raid10 = geometry(Level::Raid10, Layout::Near(2), 4);
+    let raid10 = geometry(160, Level::Raid10, Layout::Near(2), 4);
     assert_eq!(
         lose(&raid10, &[(0, false), (2, false), (1, false)]),
         [Loss::Borne, Loss::Borne, Loss::Beyond]
     );
-    let raid0 = geometry(Level::Raid0, Layout::Plain, 2);
+    let raid0 = geometry(160, Level::Raid0, Layout::Plain, 2);
     assert_eq!(lose(&raid0, &[(0, true)]), [Loss::Nothing]);
 }

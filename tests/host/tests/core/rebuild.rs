@@ -3,27 +3,15 @@
 //! Rebuilds of several members that start at different times: each place of each member is filled before
 //! it counts as right, and members that can share a pass do.
 
-use emd_core::model::{Layout, Level, Rotation, Shape, Slot};
+use crate::sim_common::geometry;
+use emd_core::model::{Layout, Level, Rotation, Slot};
 use emd_core::personalities::rebuild::{Late, Marks, Pass};
 use emd_core::personalities::walk::Walk;
-use emd_core::personalities::{for_level, Geometry, Mask};
+use emd_core::personalities::{Geometry, Mask};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const LANE: u32 = 8;
-
-fn geometry(level: Level, layout: Layout, members: u16) -> Geometry {
-    let shape = Shape {
-        level,
-        layout,
-        members,
-        spans: 1,
-        chunk_sectors: 16,
-        member_sectors: 160,
-    };
-    let size = for_level(level).expect("level").capacity_sectors(&shape);
-    Geometry::new(&shape, size).expect("shape")
-}
 
 /// A member that is being filled.
 #[derive(Default)]
@@ -120,7 +108,12 @@ impl World {
 }
 
 fn raid6() -> Geometry {
-    geometry(Level::Raid6, Layout::Parity(Rotation::LeftSymmetric), 5)
+    geometry(
+        160,
+        Level::Raid6,
+        Layout::Parity(Rotation::LeftSymmetric),
+        5,
+    )
 }
 
 #[test]
@@ -159,9 +152,9 @@ proptest! {
     #[test]
     fn nothing_counts_that_was_not_filled(copies: bool, steps in prop::collection::vec((0u8..8, 0u16..6, 1u64..12), 0..40)) {
         let geometry = if copies {
-            geometry(Level::Raid10, Layout::Near(2), 6)
+            geometry(160, Level::Raid10, Layout::Near(2), 6)
         } else {
-            geometry(Level::Raid6, Layout::Parity(Rotation::LeftSymmetric), 6)
+            geometry(160, Level::Raid6, Layout::Parity(Rotation::LeftSymmetric), 6)
         };
         let mut world = World::new(geometry);
         for (what, slot, most) in steps {

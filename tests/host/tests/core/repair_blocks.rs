@@ -3,11 +3,11 @@
 //! A repair of a range of several blocks, members wrong in different blocks of it: no byte is lost that each block by itself
 //! would have saved. The executor here has one byte a block, and obeys `Work::is_too_coarse`.
 
-use crate::sim_common::Random;
-use emd_core::model::{Layout, Level, Rotation, Shape, Slot};
+use crate::sim_common::{geometry, Random};
+use emd_core::model::{Layout, Level, Rotation, Slot};
 use emd_core::personalities::choice::Choice;
 use emd_core::personalities::lane::{Compute, Job, LaneResult, Outcome, Step, StepResult, Usable};
-use emd_core::personalities::{for_level, gf256, Geometry, Mask, Work};
+use emd_core::personalities::{gf256, Geometry, Mask, Work};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -31,29 +31,26 @@ fn at(slot: Slot) -> usize {
     usize::from(slot)
 }
 
-fn geometry(level: Level, layout: Layout, members: u16) -> Geometry {
-    let shape = Shape {
-        level,
-        layout,
-        members,
-        spans: 1,
-        chunk_sectors: 16,
-        member_sectors: 640,
-    };
-    let size = for_level(level).expect("level").capacity_sectors(&shape);
-    Geometry::new(&shape, size).expect("shape")
-}
-
 fn raid5() -> Geometry {
-    geometry(Level::Raid5, Layout::Parity(Rotation::LeftSymmetric), 4)
+    geometry(
+        640,
+        Level::Raid5,
+        Layout::Parity(Rotation::LeftSymmetric),
+        4,
+    )
 }
 
 fn raid6() -> Geometry {
-    geometry(Level::Raid6, Layout::Parity(Rotation::LeftSymmetric), 6)
+    geometry(
+        640,
+        Level::Raid6,
+        Layout::Parity(Rotation::LeftSymmetric),
+        6,
+    )
 }
 
 fn copies(members: u16) -> Geometry {
-    geometry(Level::Raid1, Layout::Plain, members)
+    geometry(640, Level::Raid1, Layout::Plain, members)
 }
 
 impl Lab {

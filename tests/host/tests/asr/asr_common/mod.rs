@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+use emd_core::metadata::asr::layout::{header, kind, raid, Line};
+use emd_core::metadata::asr::table::Table;
 use emd_core::metadata::asr::{Asr, AsrSet};
 use emd_core::metadata::{DiskImage, Format, MetadataSet, Probe};
 use emd_core::model::{Access, Checked, DiskFacts, DiskIndex, DiskRole, Event, Set};
@@ -196,4 +198,33 @@ pub fn show(set: &Set) -> String {
     volumes.sort();
     out.extend(volumes);
     out
+}
+
+/// Makes a disk whose table is `at` a spare as firmware has it, with the number `magic`: its table is its own, and names the
+/// `array` that it is for, or none.
+pub fn make_lone_spare(disk: &mut Disk, at: u64, array: u32, magic: u32) {
+    let mut table = Table::new(&disk.read(at, 16)).unwrap();
+    while !table.is_empty() {
+        table.remove(0);
+    }
+    let head = Line {
+        count: 1,
+        magic: u32::MAX,
+        kind: kind::ARRAY,
+        raid: raid::SPARE,
+        ..Line::default()
+    };
+    let own = Line {
+        magic,
+        raid: raid::SPARE,
+        capacity: 16_000,
+        ..Line::default()
+    };
+    table.insert(0, &head);
+    table.insert(1, &own);
+    table.head_mut()[header::ARRAY..header::ARRAY + 4].copy_from_slice(&array.to_be_bytes());
+    disk.write(at, table.bytes());
+    let mut block = disk.read(disk.size_sectors - 1, 1);
+    block[0x40..0x44].copy_from_slice(&magic.to_be_bytes());
+    disk.write(disk.size_sectors - 1, &block);
 }

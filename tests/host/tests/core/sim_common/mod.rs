@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the simulators of lanes and of mirrors share.
+//! What the simulators of lanes and of mirrors share, and the tests of tasks.
 
 #![allow(dead_code)] // Each test uses a part.
 
+use emd_core::model::{Layout, Level, Shape};
 use emd_core::personalities::lane::{LaneResult, Outcome};
+use emd_core::personalities::{for_level, Geometry};
 
 pub type Verdict<T = ()> = Result<T, String>;
 
@@ -54,4 +56,18 @@ impl Random {
 /// Nothing told yet.
 pub fn blank_outcome() -> Outcome {
     Outcome::of(LaneResult::Good)
+}
+
+/// A volume as large as its members let it be, in chunks of 16 sectors.
+pub fn geometry(member_sectors: u64, level: Level, layout: Layout, members: u16) -> Geometry {
+    let shape = Shape {
+        level,
+        layout,
+        members,
+        spans: 1,
+        chunk_sectors: 16,
+        member_sectors,
+    };
+    let size = for_level(level).expect("level").capacity_sectors(&shape);
+    Geometry::new(&shape, size).expect("shape")
 }
