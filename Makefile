@@ -99,7 +99,7 @@ test-host: toolbox ## host tests (T=NAME: those that match)
 	@$(CARGO) test --workspace --quiet --no-fail-fast $(T)
 
 simulate: toolbox ## the crash simulator for SECONDS=n (10), or one SEED=n; FORMAT=name, KIND=regions, HOLE=closed, MISTAKE=name
-	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) KIND=$(KIND) LEVELS=$(LEVELS) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) ALL=$(ALL) \
+	@SECONDS=$(or $(SECONDS),10) SEED=$(SEED) FORMAT=$(FORMAT) KIND=$(KIND) LEVELS=$(LEVELS) HOLE=$(HOLE) MISTAKE=$(MISTAKE) METADATA_ERRORS=$(METADATA_ERRORS) TAKE_BACK=$(TAKE_BACK) ALL=$(ALL) \
 		$(CARGO) run --quiet --profile simulate -p emd-simulator
 
 fuzz: toolbox ## libFuzzer for SECONDS=n (60) on each TARGET (ddf, imsm, asr, md, ioctl; all); RUN=FILE replays one input

@@ -102,6 +102,7 @@ impl Sim {
             // Of too few members, torn metadata and spares are left.
             return self.refuse("nobody knows of the volume".into());
         }
+        self.note_claimed();
         self.check_model();
         self.check_promises();
         if self.report.violation.is_some() {
@@ -244,7 +245,7 @@ impl Sim {
         }
         let usable = self.usable_members();
         // Who is here was heard.
-        self.ahead.retain(|&disk| !self.disks[disk].answers());
+        self.ahead.retain(|&disk, _| !self.disks[disk].answers());
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
             return;
         };
@@ -282,7 +283,7 @@ impl Sim {
             if let Some(device) = device.filter(|_| used) {
                 let place = (device, member.offset_sectors);
                 table[usize::from(slot)] = Some(place);
-                self.places[usize::from(slot)] = Some(place);
+                self.note_place(slot, place);
             }
         }
         let mut readable = usable;

@@ -271,8 +271,19 @@ impl Sim {
             return;
         }
         // A spare alone has an update that was cut, which may tell of a member's loss: with that member it looks as if all
-        // others had it too, and had gone on without that member.
-        if self.ahead.iter().any(|&disk| self.disks[disk].answers()) {
+        // others had it too, and had gone on without that member. Where enough is here without those that it tells of, it is no reason.
+        let mut ahead = self.ahead.iter();
+        let tells = |(&disk, &lost): (&usize, &Mask)| {
+            self.disks[disk].answers() && self.health(fresh.minus(lost)) == Health::Failed
+        };
+        if ahead.any(tells) {
+            return;
+        }
+        // An old disk calls one lost that was taken out and works again, and all that works by the old one is lost: who
+        // used whom apart nobody can know.
+        let is_here = |&&disk: &&usize| self.disks[disk].answers();
+        let has_rejoined = self.rejoined.iter().any(|disk| is_here(&disk));
+        if are_two && has_rejoined && self.left_alone.iter().any(|disk| is_here(&disk)) {
             return;
         }
         if self.health(fresh) != Health::Failed {

@@ -376,6 +376,23 @@ impl Disk {
         }
     }
 
+    /// Makes all outside of the data window zeroes, durably.
+    pub fn erase(&mut self) {
+        self.cache
+            .retain(|cached| !matches!(cached, Cached::Meta { .. }));
+        let base = self.base.clone();
+        let based = base.runs.iter().flat_map(|(&start, bytes)| {
+            let sectors = (bytes.len() / 512) as u64;
+            start..start + sectors
+        });
+        let written: BTreeSet<u64> = based.chain(self.written()).collect();
+        for at in written {
+            for map in [&mut self.meta_now, &mut self.meta_durable] {
+                map.insert(at, Rc::new([0; 512]));
+            }
+        }
+    }
+
     /// What a flush that is issued now covers.
     pub fn flush_mark(&self) -> u64 {
         self.seq

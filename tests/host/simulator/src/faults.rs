@@ -118,7 +118,10 @@ impl Sim {
             self.tear_flying(disk);
         }
         self.note_torn();
-        self.ahead.extend(self.spares_written_to());
+        let all = Mask::all(self.geometry.members());
+        let lost = all.minus(self.model_in_sync(None));
+        let spares = self.spares_written_to().into_iter();
+        self.ahead.extend(spares.map(|disk| (disk, lost)));
         for disk in 0..self.disks.len() {
             self.disks[disk].power_off(Some(&mut self.rng));
         }

@@ -8,7 +8,10 @@ use emd_core::metadata::Capabilities;
 use emd_core::model::{Layout, Level};
 use emd_core::uapi::TaskOp;
 
+mod members;
 mod tasks;
+
+pub use members::TakesBack;
 
 /// Who answers for the RAID 5 write hole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -52,6 +55,8 @@ pub struct Config {
     pub region_sectors: u32,
     /// People have to do with tasks, and how far a check is is recorded, where the format keeps that.
     pub tasks: bool,
+    /// Which disks that were left out are rebuilt without being added.
+    pub takes_back: TakesBack,
 }
 
 impl Config {
@@ -111,6 +116,12 @@ pub enum Op {
     Return(usize),
     /// A new disk is added as a spare.
     AddBlank,
+    /// A person calls a disk failed, by force also one that the volume does not work without.
+    Fail(usize, bool),
+    /// A person takes a disk out, by force also one that is in use. If it is not here: one that the set misses, by its number.
+    Remove(usize, bool),
+    /// A person adds a disk, whatever it holds.
+    Add(usize),
     /// A check (or, if true, a repair) is wanted: it starts when nothing else is at work, as if another
     /// volume's task had the disks until then.
     Check(bool),
@@ -167,6 +178,10 @@ pub struct Menu {
     pub bad_ranges: bool,
     /// In every history people start, hold, let go and cancel tasks.
     pub tasks: bool,
+    /// In every history people fail, take out and add disks.
+    pub members: bool,
+    /// Which disks are taken back; `None`: the seed says so.
+    pub takes_back: Option<TakesBack>,
 }
 
 impl Menu {
@@ -182,6 +197,8 @@ impl Menu {
             regions: false,
             bad_ranges: false,
             tasks: false,
+            members: false,
+            takes_back: None,
         }
     }
 
@@ -208,6 +225,15 @@ impl Menu {
         Self {
             levels: redundant(),
             tasks: true,
+            ..self
+        }
+    }
+
+    /// Disks that people fail, take out and add.
+    pub fn with_members(self) -> Self {
+        Self {
+            levels: redundant(),
+            members: true,
             ..self
         }
     }
@@ -346,6 +372,7 @@ impl Menu {
             log: false,
             region_sectors: 0,
             tasks: self.tasks,
+            takes_back: TakesBack::Always,
         };
         let has_log = capabilities.is_some_and(|format| !format.log_levels.is_empty());
         config.log = has_log && config.level().parity_members() > 0;
@@ -386,9 +413,11 @@ impl Menu {
         assert!(!choices.is_empty(), "{format} has none of these levels");
         // Some levels are not made small enough (RAID 0 of md's 0.90 takes whole disks).
         let config = (0..40).find_map(|_| self.config(&mut rng, format, &choices));
-        let config = config.unwrap_or_else(|| panic!("seed {seed}: {format} makes nothing"));
+        let mut config = config.unwrap_or_else(|| panic!("seed {seed}: {format} makes nothing"));
+        config.takes_back = self.takes_back.unwrap_or_else(|| TakesBack::of_seed(seed));
         let mut rng = Rng::new(seed);
-        let ops = self.ops(&mut rng, &config);
+        let mut ops = self.ops(&mut rng, &config);
+        members::put_in(seed, self.members, &config, &mut ops);
         History {
             config,
             ops,

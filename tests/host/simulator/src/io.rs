@@ -63,6 +63,11 @@ pub fn show(tokens: &[Token]) -> String {
 impl Sim {
     /// Sends a request to a disk.
     pub fn send(&mut self, disk: usize, request: Request, owner: Owner) {
+        let is_write = matches!(request, Request::Write(..) | Request::WriteBytes(..));
+        if is_write && self.left_alone.contains(&disk) {
+            let text = format!("{owner:?} writes to disk {disk}, which nobody added");
+            self.violate("who was left out is left alone", text);
+        }
         let is_slow = self.rng.chance(2);
         self.flying.push(Io {
             disk,

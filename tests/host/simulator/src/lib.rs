@@ -12,7 +12,7 @@
 //!
 //! Real: geometry, step machines and parity choices, the walk of tasks, every format's probing,
 //! assembly, events and update plans. Modelled, after `src/array/` and `src/set/` function by
-//! function: lane locks, the dirty mark, recording of failures, members coming and going, tasks,
+//! function: lane locks, the dirty mark, recording of failures, members coming and going (by themselves and by people), tasks,
 //! the recorder and the keeper, and the start of a set ([`array`], [`lanes`], [`worker`], [`boot`]).
 //! A fault in that part of the kernel that the model does not share is not found here.
 //!

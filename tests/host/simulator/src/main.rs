@@ -75,7 +75,7 @@ fn main() {
         "{count} histories from seed {first} on, {} a second: {} steps, {} writes acknowledged, {} power cuts, \
          {} tasks done, {} starts refused, {} arrays lost; sectors left open: {} by the write hole, {} by \
          unfinished initialisation; {} lanes of clean regions left out, {} holes left by rebuilds, {} filled, {} rebuilds \
-         withheld",
+         withheld; {} disks left alone, {} wishes of people granted",
         (count as f64 / begin.elapsed().as_secs_f64()) as u64,
         sum.steps,
         sum.writes,
@@ -89,6 +89,8 @@ fn main() {
         sum.holes,
         sum.filled,
         sum.withheld,
+        sum.left_alone,
+        sum.wishes,
     );
     let found = found.into_inner().unwrap_or_else(|lock| lock.into_inner());
     if all {
@@ -114,6 +116,8 @@ fn add(sum: &mut Report, one: &Report) {
     sum.holes += one.holes;
     sum.filled += one.filled;
     sum.withheld += one.withheld;
+    sum.left_alone += one.left_alone;
+    sum.wishes += one.wishes;
     for (sum, one) in sum.allowed.iter_mut().zip(one.allowed) {
         *sum += one;
     }

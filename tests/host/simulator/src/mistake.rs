@@ -24,6 +24,10 @@ pub enum Mistake {
     ParityFromChangedData,
     /// A member that was left out of writes is used again after a restart as if it was in sync.
     StaleTrusted,
+    /// A disk that was left out of updates is rebuilt, whoever may want what it holds.
+    StaleTakenBack,
+    /// Where a format has one word for disks that failed and for such as are away, one that was away counts as used apart.
+    AwayTakenForApart,
     /// A rebuild's mark, below which the new member is read, is ahead of what is written.
     MarkAheadOfData,
     /// A mark passes a row of the members when one span of a two-level volume is through with it.
@@ -151,6 +155,8 @@ impl Mistake {
         Mistake::CleanWithoutFlush,
         Mistake::ParityFromChangedData,
         Mistake::StaleTrusted,
+        Mistake::StaleTakenBack,
+        Mistake::AwayTakenForApart,
         Mistake::MarkAheadOfData,
         Mistake::MarkOfOneSpan,
         Mistake::CheckpointWithoutFlush,

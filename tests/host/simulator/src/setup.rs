@@ -3,7 +3,7 @@
 //! Volumes to begin with: made once by the real format for each configuration, then copied.
 
 use crate::disk::{Disk, Token};
-use crate::history::{Config, WriteHole};
+use crate::history::{Config, TakesBack, WriteHole};
 use crate::images::Images;
 use crate::rng::{mix, Rng};
 use emd_core::metadata::ddf::create::{self, Room};
@@ -105,6 +105,7 @@ pub fn template(config: &Config) -> Made {
         lane_sectors: 0,
         hole: WriteHole::Open,
         tasks: false,
+        takes_back: TakesBack::Always,
         ..*config
     };
     if let Some(known) = TEMPLATES.with(|all| all.borrow().get(&config).cloned()) {

@@ -12,7 +12,7 @@ use crate::oracle::{Oracle, Time};
 use crate::rng::Rng;
 use crate::setup;
 use crate::users::UserIo;
-use crate::worker::Worker;
+use crate::worker::{Wish, Worker};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::Slot;
 use emd_core::personalities::{Geometry, Mask};
@@ -77,6 +77,10 @@ pub struct Report {
     pub filled: u64,
     /// Rebuilds that were not called done, as the format has no place for what they left.
     pub withheld: u64,
+    /// Disks that were left out of updates, and were left alone when they were here again.
+    pub left_alone: u64,
+    /// What people wanted done with disks, and was not refused.
+    pub wishes: u64,
     /// What happened, when asked for.
     pub story: Vec<String>,
 }
@@ -138,8 +142,14 @@ pub struct Sim {
     /// Those of them that could not be done without when the others went on: who relied on them alone until then
     /// may hold what they do not know of, and they what it cannot have read.
     pub overtaken: BTreeSet<usize>,
-    /// Spares that may have got what others did not, as power was cut in that update, and that have not been here since.
-    pub ahead: BTreeSet<usize>,
+    /// Spares that may have got what others did not, as power was cut in that update, and that have not been here since: which
+    /// members it was without.
+    pub ahead: BTreeMap<usize, Mask>,
+    /// Disks that people took out and added again.
+    pub rejoined: BTreeSet<usize>,
+    /// Disks that were left out of updates, and that the set leaves alone: nothing may be written to them until a person adds
+    /// them, or takes them out.
+    pub left_alone: BTreeSet<usize>,
     /// The generation that the metadata had when it was read.
     pub read_generation: u64,
     /// Last time that a passing error was returned.
@@ -208,7 +218,9 @@ impl Sim {
             last_readable: Mask::all(history.config.members),
             untaken: BTreeSet::new(),
             overtaken: BTreeSet::new(),
-            ahead: BTreeSet::new(),
+            ahead: BTreeMap::new(),
+            rejoined: BTreeSet::new(),
+            left_alone: BTreeSet::new(),
             read_generation: 0,
             last_fault: 0,
             lost: BTreeMap::new(),
@@ -416,6 +428,9 @@ impl Sim {
             Op::PowerCut(absent) => self.power_cut(absent),
             Op::Restart(absent) => self.restart(absent),
             Op::AddBlank => self.add_blank(),
+            Op::Fail(disk, force) => self.ask_for(Wish::Fail(disk, force)),
+            Op::Remove(disk, force) => self.ask_for(Wish::Remove(disk, force)),
+            Op::Add(disk) => self.ask_for(Wish::Add(disk)),
             fault => self.fault(fault),
         }
     }

@@ -2,7 +2,7 @@
 
 //! A menu as words: what `make simulate` is told, and what the line that replays a failure says.
 
-use crate::history::{Menu, WriteHole};
+use crate::history::{Menu, TakesBack, WriteHole};
 use emd_core::model::Level;
 
 /// A kind of histories: its word, whether a menu has it, and how it gets it.
@@ -18,6 +18,7 @@ const KINDS: &[Kind] = &[
         Menu::with_late_joiners,
     ),
     ("tasks", |menu| menu.tasks, Menu::with_tasks),
+    ("members", |menu| menu.members, Menu::with_members),
 ];
 
 impl Menu {
@@ -55,6 +56,11 @@ impl Menu {
             Some("closed") => menu.hole = WriteHole::Closed,
             Some(other) => return Err(format!("HOLE is closed, or left out, not {other}")),
         }
+        if let Some(option) = word("TAKE_BACK") {
+            let known = TakesBack::by_word(&option);
+            let why = || format!("TAKE_BACK is 0, 1 or 2, not {option}");
+            menu.takes_back = Some(known.ok_or_else(why)?);
+        }
         menu.metadata_errors = word("METADATA_ERRORS").is_some();
         Ok(menu)
     }
@@ -83,6 +89,9 @@ impl Menu {
         }
         if self.hole == WriteHole::Closed {
             words.push(("HOLE", "closed".to_string()));
+        }
+        if let Some(option) = self.takes_back {
+            words.push(("TAKE_BACK", option.word().to_string()));
         }
         if self.metadata_errors {
             words.push(("METADATA_ERRORS", "1".to_string()));

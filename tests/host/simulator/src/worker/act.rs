@@ -2,7 +2,7 @@
 
 //! What is done at once.
 
-use super::{Action, Step, VOLUME};
+use super::{Action, Step, Wish, VOLUME};
 use crate::array::Dirty;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
@@ -93,6 +93,7 @@ impl Sim {
                 for event in self.holes_of(slot) {
                     self.worker.steps.push_front(Step::TryRecord(event));
                 }
+                self.settle_returned();
             }
             Action::TakeFinished => {
                 // Who holds a task holds that one, and not what comes after it.
@@ -180,8 +181,18 @@ impl Sim {
                     *place = None;
                 }
             }
-            Action::Returned(disk) => {
-                self.worker.returned.insert(disk);
+            Action::NotePlaces(disk) => self.note_places(disk),
+            Action::NoteReturned(disk) => self.note_returned(disk),
+            Action::FillEmpty(disk) => self.fill_empty(disk),
+            Action::FillWith(disk) => self.fill_with(disk),
+            Action::LetGoOf(disk) => self.let_go_of_disk(disk),
+            Action::TakeOut(disk) => self.take_out(disk),
+            Action::Removed(disk) => self.disk_removed(disk),
+            Action::RemoveAgain(disk, force, tries) => {
+                if tries > 0 {
+                    let wish = Wish::Remove(disk, force);
+                    self.worker.wishes.push_back((wish, tries));
+                }
             }
             Action::NoSpare(slot, disk) => {
                 self.worker.unfit.insert((slot, disk));
@@ -271,10 +282,16 @@ impl Sim {
         if trusted {
             array.readable = array.readable.with(slot);
         }
-        self.places[usize::from(slot)] = Some((disk, member.offset_sectors));
-        if let Some(index) = member.disk {
-            self.worker.returned.remove(&index);
+        self.note_place(slot, (disk, member.offset_sectors));
+        self.settle_returned();
+    }
+
+    /// A disk has a place, and no other one.
+    pub(crate) fn note_place(&mut self, slot: Slot, place: (usize, u64)) {
+        for held in &mut self.places {
+            *held = held.filter(|held| held.0 != place.0);
         }
+        self.places[usize::from(slot)] = Some(place);
     }
 
     pub(super) fn start_task(&mut self, kind: TaskKind, mut pass: Pass) {

@@ -5,9 +5,9 @@
 use super::{Action, Activity, Step, GRIEFS_MAX, VOLUME};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, DiskRole, DiskState, Event, MemberState, Slot};
+use emd_core::model::{Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
 use emd_core::personalities::rebuild::Pass;
-use emd_core::personalities::Health;
+use emd_core::personalities::{Health, Mask};
 use emd_core::uapi::TaskKind;
 
 impl Sim {
@@ -17,18 +17,24 @@ impl Sim {
         if let Some(detach) = self.detach_lost() {
             return Some(detach);
         }
+        let mut places = 0..self.devices.len() as DiskIndex;
+        let removed = places.find(|&disk| self.device(disk).is_some() && self.is_removed(disk));
+        if let Some(disk) = removed {
+            return Some((vec![Step::Do(Action::Removed(disk))], Action::Nothing));
+        }
         for (index, disk) in set.set().live_disks() {
             let device = self.devices.get(usize::from(index)).copied().flatten();
             if device.is_some() && self.is_unplugged(index) && !self.is_attached(index) {
                 return Some((vec![Step::Do(Action::Release(index))], Action::Nothing));
             }
             if let (Some(_), DiskState::Stale, Some(facts)) = (device, disk.state, disk.facts) {
-                if self.worker.unfit.contains(&(Slot::MAX, index)) {
+                if self.worker.unfit.contains(&(Slot::MAX, index)) || !self.takes_stale(index) {
                     continue;
                 }
                 let steps = vec![
+                    Step::Do(Action::NotePlaces(index)),
                     Step::Record(Event::DiskReturned(index, facts)),
-                    Step::Do(Action::Returned(index)),
+                    Step::Do(Action::NoteReturned(index)),
                 ];
                 return Some((steps, Action::NoSpare(Slot::MAX, index)));
             }
@@ -56,43 +62,62 @@ impl Sim {
         None
     }
 
-    pub(super) fn spare_activity(&self) -> Option<Activity> {
-        let (set, array) = (self.set.as_ref()?, self.array.as_ref()?);
+    /// The lost members whose places can be taken (`empty_slots`).
+    pub(super) fn empty_slots(&self) -> Mask {
+        let (Some(array), Some(volume)) = (&self.array, self.volume()) else {
+            return Mask::EMPTY;
+        };
         if array.broken
             || !self.is_redundant()
             || self.health(self.model_in_sync(None)) == Health::Failed
         {
-            return None;
+            return Mask::EMPTY;
         }
-        let volume = self.volume()?;
-        for (slot, member) in (0u16..).zip(volume.members.iter()) {
-            let lost = matches!(member.state, MemberState::Failed | MemberState::Missing);
-            if !lost || array.attached.contains(slot) {
-                continue;
+        let members = (0u16..).zip(volume.members.iter());
+        let empty = members.filter(|(slot, member)| {
+            matches!(member.state, MemberState::Failed | MemberState::Missing)
+                && !array.attached.contains(*slot)
+        });
+        empty.fold(Mask::EMPTY, |mask, (slot, _)| mask.with(slot))
+    }
+
+    pub(super) fn is_empty(&self, slot: Slot) -> bool {
+        self.empty_slots().contains(slot)
+    }
+
+    /// `activate_disk`.
+    pub(super) fn activation(&self, slot: Slot, disk: DiskIndex) -> Vec<Step> {
+        let event = Event::SpareActivated {
+            volume: VOLUME,
+            slot,
+            disk,
+        };
+        vec![Step::Record(event), Step::Do(Action::ForgetBad(slot))]
+    }
+
+    /// `use_spares`.
+    pub(super) fn spare_activity(&self) -> Option<Activity> {
+        let empty = self.empty_slots();
+        let fits = |slot, disk| !self.worker.unfit.contains(&(slot, disk));
+        let activity = |slot, disk| {
+            let steps = self.activation(slot, disk);
+            Some((steps, Action::NoSpare(slot, disk)))
+        };
+        // `take_old_places`.
+        for slot in empty.iter() {
+            let holder = self.holder(slot).filter(|&disk| fits(slot, disk));
+            if let Some(disk) = holder.filter(|&disk| self.spare_rank(disk).is_some()) {
+                return activity(slot, disk);
             }
-            for rank in 0..3 {
-                for (index, disk) in set.set().live_disks() {
-                    let own = if self.worker.returned.contains(&index) {
-                        0
-                    } else {
-                        match disk.role {
-                            DiskRole::DedicatedSpare(VOLUME) => 1,
-                            DiskRole::GlobalSpare => 2,
-                            _ => continue,
-                        }
-                    };
-                    let unfit = self.worker.unfit.contains(&(slot, index));
-                    if own != rank || unfit || !self.is_online(index) || self.is_unplugged(index) {
-                        continue;
-                    }
-                    let event = Event::SpareActivated {
-                        volume: VOLUME,
-                        slot,
-                        disk: index,
-                    };
-                    let steps = vec![Step::Record(event), Step::Do(Action::ForgetBad(slot))];
-                    return Some((steps, Action::NoSpare(slot, index)));
-                }
+        }
+        let set = self.set.as_ref()?;
+        for slot in empty.iter() {
+            let ranked = set.set().live_disks().filter_map(|(disk, _)| {
+                let rank = self.spare_rank(disk).filter(|_| fits(slot, disk))?;
+                Some((rank, disk))
+            });
+            if let Some((_, disk)) = ranked.min() {
+                return activity(slot, disk);
             }
         }
         None

@@ -8,10 +8,13 @@
 //! for I/O.
 
 mod act;
+mod arrival;
 mod keeper;
+mod members;
 mod news;
 mod record;
 mod recorder;
+mod standing;
 mod state;
 
 use crate::sim::Sim;
@@ -19,6 +22,7 @@ use emd_core::model::{DiskIndex, Event, Scrub, Slot, VolumeIndex};
 use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
+pub(crate) use members::Wish;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A step of an activity.
@@ -92,8 +96,22 @@ pub enum Action {
     Detach(Slot),
     /// A disk that is gone is given up.
     Release(DiskIndex),
-    /// A disk that came back may take its place.
-    Returned(DiskIndex),
+    /// `note_places`.
+    NotePlaces(DiskIndex),
+    /// `note_returned`: a disk that came back may take its place.
+    NoteReturned(DiskIndex),
+    /// `fill_empty`, with a disk of the set.
+    FillEmpty(DiskIndex),
+    /// The same, with the disk that joined just now.
+    FillWith(usize),
+    /// Arrays let go of a disk that is to be taken out.
+    LetGoOf(DiskIndex),
+    /// It is taken out.
+    TakeOut(DiskIndex),
+    /// That is recorded, in memory at least.
+    Removed(DiskIndex),
+    /// A person's removal waits for failures to be recorded: by force, and how often yet.
+    RemoveAgain(usize, bool, u32),
     /// A lost member's place cannot be taken by this disk.
     NoSpare(Slot, DiskIndex),
     /// A member that is to be rebuilt enters the table.
@@ -159,7 +177,13 @@ pub struct Worker {
     gone: VecDeque<usize>,
     here: VecDeque<usize>,
     blank: VecDeque<usize>,
+    /// Disks that people want something of, and how often that is tried yet.
+    wishes: VecDeque<(Wish, u32)>,
     returned: BTreeSet<DiskIndex>,
+    /// Places that disks held which came back.
+    places: BTreeSet<(DiskIndex, Slot)>,
+    /// Disks that were up to date when they got their places, or were added since.
+    had_good: BTreeSet<DiskIndex>,
     told_gone: BTreeSet<DiskIndex>,
     unfit: BTreeSet<(Slot, DiskIndex)>,
     /// A check or repair that people want, and from where on.
@@ -194,7 +218,10 @@ impl Default for Worker {
             gone: VecDeque::new(),
             here: VecDeque::new(),
             blank: VecDeque::new(),
+            wishes: VecDeque::new(),
             returned: BTreeSet::new(),
+            places: BTreeSet::new(),
+            had_good: BTreeSet::new(),
             told_gone: BTreeSet::new(),
             unfit: BTreeSet::new(),
             check: None,
@@ -264,6 +291,7 @@ impl Sim {
         let worker = &self.worker;
         self.set.is_some()
             && !(worker.gone.is_empty() && worker.here.is_empty() && worker.blank.is_empty())
+            || self.has_wish()
     }
 
     /// The worker's turn.
@@ -287,7 +315,10 @@ impl Sim {
             self.tell(|_| format!("   worker: {steps:?}"));
             self.worker.begin(steps, on_error);
         }
-        self.next_step();
+        // Of a disk that joins, the plan is on its way.
+        if self.worker.stage.is_none() {
+            self.next_step();
+        }
     }
 
     /// Goes on with the activity until it waits for something.

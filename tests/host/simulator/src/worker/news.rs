@@ -30,9 +30,9 @@ impl Sim {
                 facts: setup::facts(disk),
                 role: SpareRole::Global,
             };
-            return self.record_with(Event::DiskAdded(offer), disk, None);
+            return self.record_with(Event::DiskAdded(offer), disk, Vec::new());
         }
-        false
+        self.grant()
     }
 
     pub(super) fn record_gone(&mut self, disk: DiskIndex) -> bool {
@@ -56,51 +56,12 @@ impl Sim {
         true
     }
 
-    /// `ManagedSet::take_back`.
-    pub(super) fn take_back(&mut self, disk: usize) -> bool {
-        let format = setup::format_of(&self.history.config);
-        if self.devices.contains(&Some(disk)) || !self.disks[disk].answers() {
-            return false;
-        }
-        let Ok(Some(seen)) = self.look_at(disk) else {
-            return false;
-        };
-        let made = format.assemble(&[&seen.image]);
-        self.have_seen([seen]);
-        let Ok(alone) = made else {
-            return false;
-        };
-        let index = alone.set().disk_by_key(disk as u64);
-        let Some(label) = index
-            .and_then(|index| alone.set().disk(index))
-            .map(|disk| disk.label)
-        else {
-            return false;
-        };
-        let Some(set) = &self.set else { return false };
-        let same = set.set().live_disks().find(|(_, disk)| disk.label == label);
-        let Some((index, state)) = same.map(|(index, disk)| (index, disk.state)) else {
-            return false;
-        };
-        let taken = self
-            .devices
-            .get(usize::from(index))
-            .copied()
-            .flatten()
-            .is_some();
-        if taken || state == DiskState::Failed {
-            return false;
-        }
-        let event = Event::DiskReturned(index, setup::facts(disk));
-        self.record_with(event, disk, Some(index))
-    }
-
     /// `Inner::record_with`.
     pub(super) fn record_with(
         &mut self,
         event: Event<'static>,
         disk: usize,
-        returned: Option<DiskIndex>,
+        then: Vec<Step>,
     ) -> bool {
         if let Err(why) = self.apply(&event) {
             self.tell(|_| format!("   {event:?} is refused: {why}"));
@@ -122,9 +83,9 @@ impl Sim {
             self.devices.resize(index + 1, None);
         }
         self.devices[index] = Some(disk);
+        self.note_good(index as DiskIndex);
         self.worker.unfit.clear();
-        let after = returned.map_or(Action::Nothing, Action::Returned);
-        self.worker.begin([Step::Do(after)], Action::Nothing);
+        self.worker.begin(then, Action::Nothing);
         self.carry_out(true, BTreeSet::new());
         true
     }

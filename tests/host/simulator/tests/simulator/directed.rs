@@ -5,7 +5,7 @@
 
 use emd_core::model::Level;
 use emd_core::uapi::{TaskKind, TaskOp};
-use emd_simulator::history::{Absent, Config, History, Op, WriteHole};
+use emd_simulator::history::{Absent, Config, History, Op, TakesBack, WriteHole};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::rng::Rng;
 use emd_simulator::sim::run;
@@ -37,11 +37,12 @@ pub fn small(format: &'static str, level: Level, members: u16) -> Config {
         log: false,
         region_sectors: 0,
         tasks: false,
+        takes_back: TakesBack::Always,
     }
 }
 
 /// A start without a disk, of so many; of those that are dead, so many, all are back.
-fn without(disk: usize, disks: usize, dead: usize) -> Absent {
+pub fn without(disk: usize, disks: usize, dead: usize) -> Absent {
     let leaves_out = |&number: &u64| {
         let mut rng = Rng::new(number);
         let all_back = (0..dead).all(|_| rng.chance(30));

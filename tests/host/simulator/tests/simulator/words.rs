@@ -3,7 +3,7 @@
 //! The line that replays a failure replays that failure.
 
 use super::{first_failure, of, HISTORIES};
-use emd_simulator::history::{Menu, WriteHole};
+use emd_simulator::history::{Menu, TakesBack, WriteHole};
 use emd_simulator::mistake::Mistake;
 use emd_simulator::shrink::shrink;
 use emd_simulator::sim::run;
@@ -32,6 +32,11 @@ fn each_menu_is_read_back_from_its_words() {
         all.clone().with_two_levels(),
         all.clone().with_late_joiners(),
         all.clone().with_tasks(),
+        all.clone().with_members(),
+        Menu {
+            takes_back: Some(TakesBack::Seen),
+            ..of("imsm").with_members().with_tasks()
+        },
         all.clone().with_regions().with_bad_ranges(),
         closed.clone(),
         Menu {
@@ -51,7 +56,13 @@ fn each_menu_is_read_back_from_its_words() {
     for menu in menus {
         assert_eq!(read_back(&menu.words()), menu, "{}", menu.words());
     }
-    for unknown in ["FORMAT=ntfs", "KIND=odd", "LEVELS=raid7", "HOLE=open"] {
+    for unknown in [
+        "FORMAT=ntfs",
+        "KIND=odd",
+        "LEVELS=raid7",
+        "HOLE=open",
+        "TAKE_BACK=3",
+    ] {
         assert!(
             Menu::from_words(|name| word(unknown, name)).is_err(),
             "{unknown}"
