@@ -145,7 +145,7 @@ const FOUND_WITHIN: &[(Mistake, &str, u64)] = &[
     (Mistake::ErrorNotServed, "md-1.2", 400),
     (Mistake::MarkKeptWhileDirty, "asr", 1500),
     (Mistake::SpareTrustedAtOnce, "asr", 1500),
-    (Mistake::UnsyncedParityTrusted, "md-1.2", 2500),
+    (Mistake::UnsyncedParityTrusted, "md-1.2", 9000),
     (Mistake::ParityLeftBehind, "md-1.2", 100),
     (Mistake::TaskWithoutDrain, "asr", 1500),
     (Mistake::UnsyncedCopiesRead, "asr", 1500),

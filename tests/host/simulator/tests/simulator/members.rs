@@ -56,7 +56,7 @@ fn who_was_left_out_is_left_alone() {
         (Mistake::AwayTakenForApart, "asr"),
     ] {
         let menu = taking_back(format, TakesBack::Seen);
-        let found = first_failure(&menu, 1, 400, Some(mistake));
+        let found = first_failure(&menu, 1, 1500, Some(mistake));
         println!("{mistake:?}: {format}, seed {found:?}");
         assert!(found.is_some(), "{mistake:?}");
     }
