@@ -53,10 +53,14 @@ impl Sim {
         self.record_with(event, disk, vec![Step::Do(Action::NoteReturned(index))])
     }
 
-    /// A disk that the set saw go is the set's, and not used apart; but where it did not take what the others did.
+    /// A disk that the set saw go is the set's, and not used apart; but where the others could not do without it and went on,
+    /// or an array broke or another disk is dead, so that who can be read is not all who knows.
     fn judge_apart(&mut self, disk: usize, index: DiskIndex) {
-        let is_behind = self.untaken.contains(&disk) || self.overtaken.contains(&disk);
-        if self.worker.had_good.contains(&index) && !is_behind {
+        let mut claimed = self.devices.iter().flatten();
+        let is_one_dead = claimed.any(|&device| !self.disks[device].answers());
+        let is_less_here = self.arr_is_broken() || is_one_dead;
+        let may_seem = self.overtaken.contains(&disk) || is_less_here;
+        if self.worker.had_good.contains(&index) && !may_seem {
             let text = format!("disk {disk} went while the set ran, and counts as used apart");
             self.violate("who was seen to go is known again", text);
         }
