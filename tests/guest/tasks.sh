@@ -118,7 +118,7 @@ check_and_repair() {
   for disk in "${DISKS[@]:0:2}"; do blkdiscard -f -z "$disk" 2>/dev/null; done
   expect "created" emdadm create -e ddf -l raid1 -n many --size 36M --assume-clean --force "${DISKS[@]:0:2}"
   # Every second lane of a copy, 270 of them.
-  awk 'BEGIN { a = sprintf("%65536s", ""); b = a; gsub(/ /, "a", a); gsub(/ /, "b", b); for (i = 0; i < 270; i++) printf "%s%s", a, b }' | tr b '\0' |
+  awk 'BEGIN { a = "a"; b = "b"; while (length(a) < 65536) { a = a a; b = b b }; for (i = 0; i < 270; i++) { printf "%s", a; printf "%s", b } }' | tr b '\0' |
     dd of="$(emd_member_device many 1)" bs=1M iflag=fullblock seek=$(($(offset_of many 1) * 512)) oflag=direct,seek_bytes conv=notrunc status=none
   emdadm check --wait many >/run/said
   expect "all are counted" grep -q "done, $((270 * 128)) sectors did not agree" /run/said
