@@ -9,6 +9,9 @@
 #   $EMD_CACHE/crates/KEY          other people's crates, compiled (see cargo)
 # A thing is made as X.partial and renamed, so what has its final name is whole.
 
+# Without a trap bash goes on with what is next if ^C comes while it begins a command.
+trap 'exit 130' INT
+
 TOOLBOX_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034
 CLONE_DIR=$(cd "$TOOLBOX_DIR/../.." && pwd)
@@ -73,6 +76,7 @@ remove() { # DIRECTORY, which may belong to subordinate ids
 stage() { # N/M TEXT LOG COMMAND...
   local number=$1 text=$2 log=$3 started=$SECONDS ticker status
   shift 3
+  trap 'die "interrupted. It is safe to run it again."' INT
   printf '[toolbox %s] %s ...\n' "$number" "$text" >&2
   (
     while sleep 20 && kill -0 $$; do
