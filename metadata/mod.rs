@@ -235,7 +235,7 @@ pub trait Format: Sync {
 ///
 /// `apply` changes the model and the format's buffers together and leaves the plan that brings the
 /// disks to the same state. On an error nothing has changed. The caller carries the plan out before
-/// it calls `apply` again.
+/// it calls `apply` again; a disk that did not take all of it, once more from the phase on that it did not take.
 pub trait MetadataSet: Send + Sync {
     /// The model.
     fn set(&self) -> &Set;
@@ -253,8 +253,10 @@ pub trait MetadataSet: Send + Sync {
     /// A disk that some volume cannot do without does not take the plan, however often it is begun. `phase` is the last of which
     /// anything was sent to any disk; what comes after it nobody can have, and what comes before it that disk took. The plan is carried
     /// out once more now, and the others go on without it. Where it would count as old by that, and what makes it so can
-    /// wait, the format takes that out of the plan. Does not allocate.
-    fn leave_behind(&mut self, _phase: u16) {}
+    /// wait, the format takes that out of the plan, and says so: then all of the plan is another one. Does not allocate.
+    fn leave_behind(&mut self, _phase: u16) -> bool {
+        false
+    }
 
     /// Whether a lost member's place is kept for `disk`, which is here, works, and does not fill it: it is back, or was before
     /// a restart, and may take the place without being asked to. For formats that say so on the disks.

@@ -275,8 +275,8 @@ impl MetadataSet for MdSet {
         }
     }
 
-    fn leave_behind(&mut self, phase: u16) {
-        self.end_rounds_early(phase);
+    fn leave_behind(&mut self, phase: u16) -> bool {
+        self.end_rounds_early(phase)
     }
 
     fn plan(&self) -> &UpdatePlan {

@@ -75,12 +75,12 @@ impl MdSet {
     }
 
     /// [`crate::metadata::MetadataSet::leave_behind`]: who is left behind has all events before that whose superblocks `phase` is of, and
-    /// the update ends one further.
-    pub(super) fn end_rounds_early(&mut self, phase: u16) {
+    /// the update ends one further. Says whether it changed.
+    pub(super) fn end_rounds_early(&mut self, phase: u16) -> bool {
         let rounds = self.touched.rounds;
         let (Some(last), Some(most)) = (rounds.images.len().checked_sub(1), rounds.lost_events)
         else {
-            return;
+            return false;
         };
         let events = self.head.events;
         let first = events.saturating_sub(last as u64);
@@ -92,18 +92,18 @@ impl MdSet {
         // Who missed what costs no event has one more than is sure.
         let then = has.max(most).saturating_add(1);
         if then >= events {
-            return;
+            return false;
         }
         let kept = then.saturating_sub(first) as usize;
         let (Some(&from), Some(&to)) = (rounds.ends.get(kept), rounds.ends.get(last)) else {
-            return;
+            return false;
         };
         let Some((&shown, images)) = rounds
             .images
             .get(..=kept)
             .and_then(|images| Some((images.last()?, images)))
         else {
-            return;
+            return false;
         };
         self.plan.leave_out(from..to);
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
@@ -116,5 +116,6 @@ impl MdSet {
         self.set.generation = then;
         self.touched.rounds.images = images;
         self.owes_events = rounds.lost_events;
+        true
     }
 }

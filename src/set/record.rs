@@ -194,6 +194,7 @@ impl Inner {
     #[inline(never)]
     fn apply(&mut self, event: &Event<'_>) -> Checked {
         self.reached.fill(0);
+        self.due.fill(0);
         match self.metadata.as_mut() {
             Some(metadata) => metadata.apply(event, &context()),
             None => Err(reason!(ENODEV, "the set has no metadata")),
@@ -225,7 +226,9 @@ impl Inner {
         }
         let furthest = self.reached.iter().copied().max();
         if let (Some(metadata), Some(phase)) = (self.metadata.as_mut(), furthest) {
-            metadata.leave_behind(phase);
+            if metadata.leave_behind(phase) {
+                self.due.fill(0);
+            }
         }
         let outcome = self.carry_out(&DiskMask::EMPTY);
         self.note_unflushed(outcome.unflushed);
@@ -260,7 +263,7 @@ impl Inner {
         needed
     }
 
-    /// Carries out the plan, up to a phase that one of the `needed` does not take.
+    /// Carries out the plan, of each disk what is due, up to a phase that one of the `needed` does not take.
     #[inline(never)]
     fn carry_out(&mut self, needed: &DiskMask) -> Outcome {
         let mut outcome = Outcome {
@@ -274,12 +277,17 @@ impl Inner {
             metadata,
             devices,
             reached,
+            due,
             io,
             ..
         } = self;
         let Some(metadata) = metadata.as_ref() else {
             return outcome;
         };
+        for (disk, _) in (0..).zip(due.iter()).filter(|(_, &phase)| phase > 0) {
+            // Perhaps nothing is left for it.
+            outcome.written.insert(disk);
+        }
         let mut rest = metadata.plan().writes();
         while let Some(first) = rest.first() {
             let len = rest
@@ -289,7 +297,7 @@ impl Inner {
             let (phase, after) = rest.split_at(len);
             rest = after;
             for write in phase {
-                let is_left = outcome.failed.contains(write.disk);
+                let is_left = outcome.failed.contains(write.disk) || !is_due(due, write);
                 if let Some(last) = reached
                     .get_mut(usize::from(write.disk))
                     .filter(|_| !is_left)
@@ -297,13 +305,18 @@ impl Inner {
                     *last = write.phase.max(*last);
                 }
             }
-            let touched = write_phase(&**metadata, devices, io.as_mut(), phase, &mut outcome);
-            let due = (0..)
+            let touched = write_phase(&**metadata, devices, io.as_mut(), (phase, due), &mut outcome);
+            let written = (0..)
                 .zip(devices.iter())
                 .filter(|(disk, _)| touched.contains(*disk))
                 .filter_map(|(disk, device)| Some((disk, &**device.as_ref()?)));
-            flush_together(io.as_mut(), due, |disk, result| match result {
-                Ok(()) => outcome.written.insert(disk),
+            flush_together(io.as_mut(), written, |disk, result| match result {
+                Ok(()) => {
+                    outcome.written.insert(disk);
+                    if let Some(due) = due.get_mut(usize::from(disk)) {
+                        *due = first.phase.saturating_add(1);
+                    }
+                }
                 Err(errno) => {
                     outcome.fail(disk, errno);
                     outcome.unflushed.insert(disk);
@@ -409,14 +422,20 @@ impl Inner {
     }
 }
 
-/// Writes what belongs to one phase, to all disks at a time. Says which disks took all of theirs.
+/// Whether a disk has not taken this phase of the plan yet.
+fn is_due(due: &[u16; DISKS_MAX], write: &PlanWrite) -> bool {
+    let first = due.get(usize::from(write.disk));
+    first.is_some_and(|&first| write.phase >= first)
+}
+
+/// Writes what belongs to one phase and is due, to all disks at a time. Says which disks took all of theirs.
 /// Disks that are not here are none of the plan's; those that failed before are left.
 #[inline(never)]
 fn write_phase(
     metadata: &dyn MetadataSet,
     devices: &[Option<Arc<BlockDevice>>],
     mut io: Pin<&mut SyncIo>,
-    phase: &[PlanWrite],
+    (phase, due): (&[PlanWrite], &[u16; DISKS_MAX]),
     outcome: &mut Outcome,
 ) -> DiskMask {
     let mut touched = DiskMask::EMPTY;
@@ -433,7 +452,7 @@ fn write_phase(
             let usable = !bytes.is_empty() && bytes.len() % 512 == 0;
             let left = bytes.get(sent_bytes..).unwrap_or(&[]);
             match device {
-                Some(device) if usable && !outcome.failed.contains(disk) => {
+                Some(device) if usable && is_due(due, write) && !outcome.failed.contains(disk) => {
                     let sector = write.sector + (sent_bytes as u64 >> 9);
                     let taken = round.write(disk, device, sector, left);
                     touched.insert(disk);

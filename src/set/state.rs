@@ -145,6 +145,9 @@ pub struct Inner {
     pub gone: bool,
     /// By disk: the last phase of the plan in which something was sent to it, of all tries.
     pub reached: [u16; DISKS_MAX],
+    /// By disk: the first phase of the plan that it has not taken whole. There it goes on when the plan is carried out once
+    /// more: begun anew, a first copy would be written again while the second one is half written, and a crash leave neither.
+    pub due: [u16; DISKS_MAX],
     /// No disk took the last plan: what is in memory is not recorded.
     pub unwritten: bool,
     /// The disk that joins with what is being written.
@@ -181,6 +184,7 @@ impl Inner {
             held: false,
             gone: false,
             reached: [0; DISKS_MAX],
+            due: [0; DISKS_MAX],
             unwritten: false,
             joins: None,
             why: None,

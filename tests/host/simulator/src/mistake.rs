@@ -42,6 +42,8 @@ pub enum Mistake {
     RebuildNotWritten,
     /// Metadata is written without regard to phases.
     PhasesReordered,
+    /// A plan that a disk did not take is carried out anew by all, and not from where each of them was.
+    PlanBegunAnew,
     /// No resync after a crash.
     ResyncSkipped,
     /// Lanes are not locked.
@@ -164,6 +166,7 @@ impl Mistake {
         Mistake::AcknowledgedBeforeRecorded,
         Mistake::RebuildNotWritten,
         Mistake::PhasesReordered,
+        Mistake::PlanBegunAnew,
         Mistake::ResyncSkipped,
         Mistake::LanesNotLocked,
         Mistake::RepairOverNew,

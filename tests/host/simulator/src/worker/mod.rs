@@ -148,6 +148,8 @@ type PlannedWrite = (DiskIndex, u64, Vec<u8>);
 struct Plan {
     /// Number and writes of each.
     phases: VecDeque<(u16, Vec<PlannedWrite>)>,
+    /// Number of the one that is being written.
+    phase: u16,
     pending: u32,
     flushing: bool,
     touched: BTreeSet<DiskIndex>,
@@ -198,6 +200,8 @@ pub struct Worker {
     unwritten: Option<u32>,
     /// By disk: the last phase of the plan in which something was sent to it.
     reached: BTreeMap<DiskIndex, u16>,
+    /// By disk: the first phase of the plan that it has not taken whole, where it took any.
+    due: BTreeMap<DiskIndex, u16>,
 }
 
 /// So often a plan that no disk takes is tried again here.
@@ -230,6 +234,7 @@ impl Default for Worker {
             griefs: 0,
             unwritten: None,
             reached: BTreeMap::new(),
+            due: BTreeMap::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ impl Sim {
         let context = setup::context(self.events);
         let set = self.set.as_mut().ok_or("no set")?;
         self.worker.reached.clear();
+        self.worker.due.clear();
         set.apply(event, &context).map_err(|why| why.to_string())?;
         // `record_agreement`.
         let array = self
@@ -59,6 +60,8 @@ impl Sim {
         let all = set.set().live_disks().map(|(disk, _)| disk);
         let needed = all.filter(|&disk| self.is_in_use(disk) && !self.bears_loss(disk));
         plan.needed = needed.collect();
+        // Perhaps nothing is left for these.
+        plan.written = self.worker.due.keys().copied().collect();
         let mut last = None;
         let reordered = self.has(Mistake::PhasesReordered);
         for write in set.plan().writes() {
@@ -95,10 +98,12 @@ impl Sim {
             let Some((phase, writes)) = plan.phases.pop_front() else {
                 return self.plan_done();
             };
+            plan.phase = phase;
             let failed = plan.failed.clone();
             for (disk, sector, bytes) in writes {
+                let is_due = self.worker.due.get(&disk).is_none_or(|&due| phase >= due);
                 let device = self.devices.get(usize::from(disk)).copied().flatten();
-                let Some(device) = device.filter(|_| !failed.contains(&disk)) else {
+                let Some(device) = device.filter(|_| is_due && !failed.contains(&disk)) else {
                     continue;
                 };
                 let plan = self.plan();
@@ -131,7 +136,12 @@ impl Sim {
             plan.failed.insert(disk);
         } else if is_flush {
             plan.written.insert(disk);
+            let next = plan.phase.saturating_add(1);
+            if !self.has(Mistake::PlanBegunAnew) {
+                self.worker.due.insert(disk, next);
+            }
         }
+        let plan = self.plan();
         let pending = plan.pending;
         let device = self.devices.get(usize::from(disk)).copied().flatten();
         let plan = self.plan();
@@ -189,7 +199,9 @@ impl Sim {
             if plan.tries + 1 == INSISTENCE {
                 let furthest = self.worker.reached.values().copied().max();
                 if let (Some(set), Some(phase)) = (&mut self.set, furthest) {
-                    set.leave_behind(phase);
+                    if set.leave_behind(phase) {
+                        self.worker.due.clear();
+                    }
                 }
             }
             return self.begin_plan(Plan {
