@@ -258,3 +258,37 @@ fn who_is_added_anew_may_seem_used_apart() {
     }
     assert!(refused > 0);
 }
+
+/// A spare takes a place; who cannot be done without is not flushed in the middle of it, the update is carried out once more, and
+/// power goes.
+#[test]
+fn an_update_goes_on_where_it_was() {
+    let mistake = Some(Mistake::PlanBegunAnew);
+    let config = Config {
+        spares: 1,
+        assume_clean: false,
+        region_sectors: 4,
+        ..small("ddf", Level::Raid1, 2)
+    };
+    let write = Op::Write {
+        sector: 0,
+        sectors: 4,
+        fua: true,
+        changing: false,
+    };
+    let mut found = None;
+    for pauses in 0..8 {
+        let mut ops = vec![write, Op::Settle, Op::PowerCut(without(1, 3, 0))];
+        ops.extend(std::iter::repeat_n(Op::Return(usize::MAX), pauses));
+        ops.extend([Op::Pull(2), Op::FailFlush(0), Op::PowerCut(Absent(0))]);
+        for schedule in 1..=100 {
+            let right = played(config, &ops, schedule, None);
+            assert_eq!(right.violation, None, "{pauses}, {schedule}");
+            if found.is_none() && played(config, &ops, schedule, mistake).violation.is_some() {
+                found = Some((pauses, schedule));
+            }
+        }
+    }
+    println!("PlanBegunAnew: {found:?}");
+    assert!(found.is_some());
+}
