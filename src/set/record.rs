@@ -305,7 +305,13 @@ impl Inner {
                     *last = write.phase.max(*last);
                 }
             }
-            let touched = write_phase(&**metadata, devices, io.as_mut(), (phase, due), &mut outcome);
+            let touched = write_phase(
+                &**metadata,
+                devices,
+                io.as_mut(),
+                (phase, due),
+                &mut outcome,
+            );
             let written = (0..)
                 .zip(devices.iter())
                 .filter(|(disk, _)| touched.contains(*disk))
