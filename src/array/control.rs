@@ -133,7 +133,7 @@ impl Array {
         let held = KVec::with_capacity(gather::HELD_MAX, GFP_KERNEL)?;
         let queue = WorkQueue::new(c"emd_lane", queue::Kind::PerCpu)?;
         let arrivals = WorkQueue::new(c"emd_arrivals", queue::Kind::PerCpu)?;
-        let spread = WorkQueue::new(c"emd_spread", queue::Kind::Unbound)?;
+        let spread = super::spread::Spread::new()?;
         let dirty = if params.dirty {
             dirty::DIRTY
         } else {

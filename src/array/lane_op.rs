@@ -104,6 +104,8 @@ pub(super) struct Body {
     pub(super) repaired: Mask,
     /// Its task was told, block by block, what did not agree.
     pub(super) told: bool,
+    /// Another CPU has it: it counts in `Array::spread`.
+    pub(super) spread: bool,
     next: Option<Pin<KBox<LaneOp>>>,
 }
 
@@ -187,6 +189,7 @@ impl LaneOp {
                     unread: Mask::EMPTY,
                     repaired: Mask::EMPTY,
                     told: false,
+                    spread: false,
                     next: None,
                 },
             }),
@@ -314,8 +317,14 @@ impl BatchOwner for LaneOp {
 impl WorkItem for LaneOp {
     type Pointer = Pin<KBox<Self>>;
 
-    fn run(this: Pin<KBox<Self>>) {
+    fn run(mut this: Pin<KBox<Self>>) {
+        let was_given = core::mem::take(&mut this.as_mut().body_mut().spread);
+        let pass = this.body.array().filter(|_| was_given);
+        let pass = pass.map(|pass| pass.again());
         super::lane_run::go_on(this);
+        if let Some(pass) = pass {
+            pass.spread.ended();
+        }
     }
 }
 

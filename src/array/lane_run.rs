@@ -38,7 +38,7 @@ use kernel::prelude::*;
 pub(super) enum Manner {
     /// At once, in the caller's context.
     Here,
-    /// At once, on another CPU if one is idle.
+    /// At once, on another CPU if one has time.
     Elsewhere,
     /// When its lane is complete, or after a moment.
     Held,
@@ -53,7 +53,7 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
     let hold = manner == Manner::Held;
     let complete = |op: &LaneOp| covers_lane(&pass, &op.body);
     match pass.lanes.ask(op, hold, complete) {
-        Asked::Granted(op) if manner == Manner::Elsewhere => pass.spread.enqueue(op),
+        Asked::Granted(op) if manner == Manner::Elsewhere => start_elsewhere(&pass, op),
         Asked::Granted(op) => start(op),
         Asked::Queued if hold => super::gather::hold(&pass, lane),
         Asked::Queued => {}
@@ -61,13 +61,15 @@ pub(super) fn submit(op: Pin<KBox<LaneOp>>, manner: Manner) {
         Asked::Completed(first, op) => {
             pass.streams.filled();
             retire_all(&pass, op);
-            // Of a stream's lanes every second goes to another CPU, if one is idle.
-            if lane % 2 == 0 {
-                start(first);
-            } else {
-                pass.spread.enqueue(first);
-            }
+            start_elsewhere(&pass, first);
         }
+    }
+}
+
+/// Starts an op on another CPU, or here where the others have enough to do.
+fn start_elsewhere(pass: &ArrayPass, op: Pin<KBox<LaneOp>>) {
+    if let Some(op) = pass.spread.offer(op) {
+        start(op);
     }
 }
 

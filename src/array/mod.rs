@@ -45,6 +45,7 @@ mod queue_limits;
 mod read;
 mod repairs;
 mod sender;
+mod spread;
 mod submit;
 mod task;
 mod users;
@@ -267,8 +268,8 @@ pub struct Array {
     queue: WorkQueue,
     /// Where bios that had to wait begin, which may wait for what `queue` and `spread` give back.
     arrivals: WorkQueue,
-    /// Takes over lanes of a large write, so that several CPUs work on it.
-    spread: WorkQueue,
+    /// Takes over lanes where there are several, so that several CPUs work on them.
+    spread: spread::Spread,
 }
 
 impl Behind for Array {

@@ -58,7 +58,7 @@ impl Sender {
             waiting.0.replace(pass.again())
         };
         // When it is queued already, it will find them.
-        let _ = pass.spread.enqueue(sender);
+        let _ = pass.spread.queue().enqueue(sender);
         drop(old);
     }
 }

@@ -436,13 +436,7 @@ impl Task {
                 self.clone().lane_done(lane, false, Found::Unseen);
                 continue;
             };
-            // While users are quiet, every second lane goes to another CPU.
-            let manner = if is_busy || lane % 2 == 0 {
-                Manner::Here
-            } else {
-                Manner::Elsewhere
-            };
-            if !self.send(array, lane, &range, manner) {
+            if !self.send(array, lane, &range, is_busy) {
                 self.progress.lock().window.unsend(lane);
                 return Next::Later;
             }
@@ -455,7 +449,7 @@ impl Task {
         array: &Gated<Array>,
         lane: u64,
         range: &WalkLane,
-        manner: Manner,
+        is_busy: bool,
     ) -> bool {
         let Some(pass) = array.enter() else {
             return false;
@@ -473,6 +467,11 @@ impl Task {
             body.overwriting = matches!(self.kind, TaskKind::Initialise | TaskKind::Resync)
                 && progress.likeness.is_hopeless(lane);
         }
+        // While users are quiet, other CPUs get lanes too, where sending one takes long.
+        let manner = match !is_busy && pass.table().members_copy() {
+            true => Manner::Elsewhere,
+            false => Manner::Here,
+        };
         lane_run::submit(op, manner);
         true
     }

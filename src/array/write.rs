@@ -253,10 +253,10 @@ pub(super) fn resume(pass: &ArrayPass, io: IoRef<Array>) {
         for data_index in rect.first..=rect.last {
             body.add_fragment(rect.fragment(pass, &io, data_index));
         }
-        // All lanes of a large write but the first go to whichever CPU is idle.
+        // Lanes of a large write go to other CPUs that have time for them, but for the last: there is nothing else to do then.
         let manner = match rect.covers_lane(pass) {
             false if may_hold => Manner::Held,
-            true if is_large && index > 1 => Manner::Elsewhere,
+            true if is_large && !cut.is_through(pass) => Manner::Elsewhere,
             _ => Manner::Here,
         };
         lane_run::submit(op, manner);
@@ -338,6 +338,14 @@ impl Cut {
             end: io.sector() + u64::from(io.sectors()),
             column: 0,
         }
+    }
+
+    /// Whether what it gave last was the end of the bio, or of what is whole in it.
+    fn is_through(&self, pass: &ArrayPass) -> bool {
+        let unit = u64::from(pass.stripe_unit());
+        let stripe_sectors = unit * u64::from(pass.geometry.data_members());
+        let next_stripe = (self.sector / stripe_sectors.max(1) + 1) * stripe_sectors;
+        u64::from(self.column) >= unit && next_stripe + stripe_sectors > self.end
     }
 
     pub(super) fn next(&mut self, pass: &ArrayPass) -> Option<Rect> {

@@ -53,6 +53,13 @@ pub fn cpu_hint() -> usize {
     unsafe { bindings::raw_smp_processor_id() as usize }
 }
 
+/// How many CPUs there are beside the one that the caller runs on; a hint only.
+pub fn other_cpus() -> u32 {
+    // SAFETY: The kernel's count, which it changes as a whole; it is read as one.
+    let online = unsafe { (&raw const bindings::__num_online_cpus.counter).read_volatile() };
+    u32::try_from(online).map_or(0, |online| online.saturating_sub(1))
+}
+
 /// Whether the caller is freeing memory: what it asks for comes from what the kernel keeps for that, unless it says
 /// otherwise.
 pub fn frees_memory() -> bool {
