@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arrival;
 pub mod asr;
 pub mod bytes;
 pub mod choice;

@@ -12,15 +12,19 @@
 #![forbid(unsafe_code)]
 
 pub mod alloc;
+pub mod disk_mask;
 pub mod event;
 pub mod hole;
+pub mod moves;
 pub mod plan;
 pub mod set;
 pub mod shape;
 pub mod text;
 
+pub use disk_mask::DiskMask;
 pub use event::{Context, DiskOffer, Event, SpareRole, VolumeSpec};
 pub use hole::{CrashPolicy, EncodeHeader, HoleLog, LeftLog, LogRow, LoggedWrite};
+pub use moves::Moves;
 pub use plan::{PlanWrite, Source, UpdatePlan};
 pub use set::{
     note, Access, BadRange, Consistency, Disk, DiskFacts, DiskRole, DiskState, Identity, Member,

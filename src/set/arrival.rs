@@ -17,13 +17,12 @@
 //! All disks that are claimed are read again for that and judged together by the format, as when a set is assembled. The
 //! inner lock is held meanwhile, so nothing is being written to them.
 
-use super::judge::Standing;
 use super::managed::{assemble, assemble_one, claim, ManagedSet};
 use super::probe;
 use super::start::Policy;
 use super::state::Inner;
-use super::TakesBack;
 use crate::block::bdev::{BlockDevice, Dev};
+use crate::metadata::arrival::{Consent, Standing};
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{Checked, DiskIndex, DiskRole, DiskState, Event, Set, SpareRole, VolumeIndex};
 use crate::reason;
@@ -149,7 +148,7 @@ impl ManagedSet {
         let mut inner = self.lock();
         let spare_for = inner.spare_for(dev, alone);
         match inner.standing_of(self, index, dev, alone, &claimed)? {
-            Standing::Apart => {
+            (Standing::Apart, _) => {
                 drop(inner);
                 self.tell_stranger(
                     dev,
@@ -157,12 +156,12 @@ impl ManagedSet {
                 );
                 Ok(false)
             }
-            Standing::Lone => {
+            (Standing::Lone, _) => {
                 drop(inner);
                 self.tell_lone(dev);
                 Ok(false)
             }
-            Standing::Old => {
+            (Standing::Old, _) => {
                 let is_spare = inner.has_as_spare(index) || is_spare_alone(alone, dev);
                 let may = match claimed.first() {
                     Some(device) => inner.may_take_back(self, index, device, is_spare),
@@ -177,7 +176,7 @@ impl ManagedSet {
                 }
                 Ok(false)
             }
-            Standing::Early => {
+            (Standing::Early, _) | (Standing::Complete, None) => {
                 inner.early.push(dev, GFP_KERNEL)?;
                 drop(inner);
                 self.shared.say(
@@ -187,7 +186,7 @@ impl ManagedSet {
                 );
                 Ok(false)
             }
-            Standing::Complete(metadata) => {
+            (Standing::Complete, Some(metadata)) => {
                 inner.adopt(metadata, &claimed)?;
                 drop(inner);
                 for device in claimed.iter() {
@@ -344,19 +343,17 @@ impl Inner {
         device: &BlockDevice,
         is_spare: bool,
     ) -> Checked {
-        match set.shared.options.takes_back {
-            TakesBack::Always | TakesBack::Seen if is_spare && self.has_no_place(disk) => {}
-            TakesBack::Always => return Ok(()),
-            TakesBack::Seen if self.had_good.contains(disk) => return Ok(()),
-            TakesBack::Seen if is_spare => {}
-            TakesBack::Seen | TakesBack::Never => {
-                return Err(reason!(
-                    EEXIST,
-                    "it was left out of the last updates: add it to have it rebuilt"
-                ));
-            }
+        let was_seen = self.had_good.contains(disk);
+        let has_place = !self.has_no_place(disk);
+        let option = set.shared.options.takes_back;
+        match option.consent(was_seen, is_spare, has_place) {
+            Consent::Given => Ok(()),
+            Consent::IfBlank => self.check_holds_nothing(set, device),
+            Consent::Refused => Err(reason!(
+                EEXIST,
+                "it was left out of the last updates: add it to have it rebuilt"
+            )),
         }
-        self.check_holds_nothing(set, device)
     }
 
     /// Whether a disk is a member of no volume, and was none that has its place yet: its start is no volume's then, and what is
@@ -399,6 +396,8 @@ impl Inner {
         while self.devices.len() < disks {
             self.devices.push(None, GFP_KERNEL)?;
         }
+        // Who took its place with its data was waited for, and not lost: what was seen of the others means nothing beside it.
+        self.moves.begin(metadata.set())?;
         self.metadata = Some(metadata);
         self.make_room()?;
         for device in claimed {

@@ -509,6 +509,7 @@ impl ManagedSet {
     fn adopt(&self, metadata: KBox<dyn MetadataSet>, candidates: &KVec<Candidate>) -> Checked {
         let mut inner = self.lock();
         self.shared.check_awake()?;
+        inner.moves.begin(metadata.set())?;
         inner.metadata = Some(metadata);
         inner.active = true;
         inner.make_room()?;

@@ -2,7 +2,6 @@
 
 //! One set: its locks and works, and how its disks are gathered and claimed.
 
-use super::disk_mask::DiskMask;
 use super::probe::{self, Found};
 use super::returned::Returned;
 use super::shared::{now, ticks, Shared};
@@ -13,7 +12,7 @@ use crate::block::hub::{self, DiskNews};
 use crate::block::noio::{reclaim_may_wait_for, NoIo};
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, Format};
-use crate::model::{Checked, DiskState, Identity, MemberState, Set, Slot, Text};
+use crate::model::{Checked, DiskMask, DiskState, Identity, MemberState, Set, Slot, Text};
 use crate::personalities::choice::Choice;
 use crate::reason;
 use crate::uapi::{DevNumber, EventKind, EventRecord, RepairReason};
@@ -325,6 +324,7 @@ impl ManagedSet {
             inner.returned = Returned::new();
             inner.told_gone = DiskMask::EMPTY;
             inner.had_good = DiskMask::EMPTY;
+            inner.moves.forget();
             inner.told_old = DiskMask::EMPTY;
             inner.early = KVec::new();
             inner.read_images(self.format, &self.id);
@@ -367,6 +367,9 @@ impl Inner {
     pub(super) fn place_claimed(&mut self, devices: &[Arc<BlockDevice>]) -> Checked {
         self.devices.clear();
         self.make_room()?;
+        if let Some(metadata) = &self.metadata {
+            self.moves.begin(metadata.set())?;
+        }
         for device in devices {
             let index = self
                 .known()?

@@ -35,6 +35,7 @@
 //! | [`late_spares`] | spares that come when their set is active already |
 //! | [`lend`] | spares that belong to no set, for sets that have none |
 //! | [`engine`], [`create`], [`member`], [`info`] | what ioctls ask for |
+//! | [`arrival`], [`judge`] | disks that come (back) to a set that is active: what they are to it, and what is done |
 //! | [`candidate`] | disks that are about to become part of a set |
 //!
 //! # Locks
@@ -66,7 +67,6 @@ mod candidate;
 mod construct;
 mod create;
 mod discover;
-mod disk_mask;
 mod engine;
 mod fill;
 mod hole;
@@ -93,31 +93,10 @@ mod stop;
 mod tasks;
 mod turns;
 
+use crate::metadata::arrival::TakesBack;
 use crate::metadata::choice::Choice;
 
 pub use manager::Manager;
-
-/// Which disks that were left out of updates are rebuilt without being added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TakesBack {
-    /// None.
-    Never,
-    /// Those that went away while the set ran: what they held until then is known to have been the set's.
-    Seen,
-    /// All, also those that were found to be behind, which somebody may have kept as they are.
-    Always,
-}
-
-impl TakesBack {
-    /// What the module's parameter `take_back` says: 0, 1, or more.
-    pub const fn from_option(value: u32) -> Self {
-        match value {
-            0 => Self::Never,
-            1 => Self::Seen,
-            _ => Self::Always,
-        }
-    }
-}
 
 /// What the module's parameters say.
 #[derive(Clone, Copy, Debug)]

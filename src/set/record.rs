@@ -5,7 +5,6 @@
 //! [`Inner::record`] is the only way to change metadata. Recording a failure, or that an array is
 //! dirty, allocates nothing: the plan, the bytes and the bios were made when the set was claimed.
 
-use super::disk_mask::DiskMask;
 use super::shared::Shared;
 use super::state::Inner;
 use crate::array::Array;
@@ -15,7 +14,8 @@ use crate::block::gate::Gated;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::MetadataSet;
 use crate::model::{
-    Checked, Context, DiskIndex, Event, PlanWrite, Slot, Text, VolumeIndex, DISKS_MAX, MEMBERS_MAX,
+    Checked, Context, DiskIndex, DiskMask, Event, PlanWrite, Slot, Text, VolumeIndex, DISKS_MAX,
+    MEMBERS_MAX,
 };
 use crate::personalities::Mask;
 use crate::reason;
@@ -95,6 +95,7 @@ impl Inner {
         while self.devices.len() < places {
             self.devices.push(None, GFP_KERNEL)?;
         }
+        self.moves.make_room(places)?;
         self.apply(event)?;
         let Some(index) = self.known()?.disk_by_key(device.dev().0) else {
             return Err(reason!(EIO, "internal: the format lost the new disk"));
@@ -196,9 +197,13 @@ impl Inner {
         self.reached.fill(0);
         self.due.fill(0);
         match self.metadata.as_mut() {
-            Some(metadata) => metadata.apply(event, &context()),
-            None => Err(reason!(ENODEV, "the set has no metadata")),
+            Some(metadata) => metadata.apply(event, &context())?,
+            None => return Err(reason!(ENODEV, "the set has no metadata")),
         }
+        if let Some(metadata) = &self.metadata {
+            self.moves.follow(metadata.set());
+        }
+        Ok(())
     }
 
     /// The format hears who did not take its plan.

@@ -3,8 +3,7 @@
 //! Disks that came back, and the places that they held: a disk takes its own place again, and not that of another
 //! which happens to be empty too.
 
-use super::disk_mask::DiskMask;
-use crate::model::{Checked, DiskIndex, MemberState, Set, Slot, VolumeIndex};
+use crate::model::{Checked, DiskIndex, DiskMask, MemberState, Set, Slot, VolumeIndex};
 use kernel::prelude::*;
 
 /// A place that a disk held.

@@ -2,7 +2,6 @@
 
 //! What a set's inner lock protects: its metadata, its claimed disks, and what runs.
 
-use super::disk_mask::DiskMask;
 use super::returned::Returned;
 use super::shared::{Number, Shared};
 use super::turns::Turn;
@@ -13,8 +12,8 @@ use crate::block::gendisk::Disk;
 use crate::block::sync_io::SyncIo;
 use crate::metadata::{DiskImage, MetadataSet};
 use crate::model::{
-    Checked, Consistency, DiskIndex, DiskState, MemberState, Reason, Scrub, Set, Slot, Text,
-    VolumeIndex, DISKS_MAX,
+    Checked, Consistency, DiskIndex, DiskMask, DiskState, MemberState, Moves, Reason, Scrub, Set,
+    Slot, Text, VolumeIndex, DISKS_MAX,
 };
 use crate::personalities::rebuild::{Late, Trust};
 use crate::personalities::{for_level, Health, Mask};
@@ -165,6 +164,8 @@ pub struct Inner {
     /// Disks that were up to date when they got their places, or were added since: those of them that are not here went away
     /// while the set was active.
     pub had_good: DiskMask,
+    /// Which disks left the set and came to it while it was active.
+    pub moves: Moves,
     /// Disks that are here and left alone, as they are old: people know.
     pub told_old: DiskMask,
     /// For the metadata.
@@ -193,6 +194,7 @@ impl Inner {
             returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
             had_good: DiskMask::EMPTY,
+            moves: Moves::new(),
             told_old: DiskMask::EMPTY,
             io: KBox::pin_init(SyncIo::new()?, GFP_KERNEL)?,
         })

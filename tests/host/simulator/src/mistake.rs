@@ -28,6 +28,10 @@ pub enum Mistake {
     StaleTakenBack,
     /// Where a format has one word for disks that failed and for such as are away, one that was away counts as used apart.
     AwayTakenForApart,
+    /// One that calls another one lost counts as used apart, though the set saw that one lost, this one go, and that one come back.
+    ReturnNotSeen,
+    /// A disk that is here and cannot be read counts as one that the others do without.
+    UnreadCounts,
     /// A rebuild's mark, below which the new member is read, is ahead of what is written.
     MarkAheadOfData,
     /// A mark passes a row of the members when one span of a two-level volume is through with it.
@@ -159,6 +163,8 @@ impl Mistake {
         Mistake::StaleTrusted,
         Mistake::StaleTakenBack,
         Mistake::AwayTakenForApart,
+        Mistake::ReturnNotSeen,
+        Mistake::UnreadCounts,
         Mistake::MarkAheadOfData,
         Mistake::MarkOfOneSpan,
         Mistake::CheckpointWithoutFlush,

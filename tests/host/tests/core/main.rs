@@ -2,6 +2,7 @@
 
 //! What is no format: geometry, mirrors, logs, tasks.
 
+mod arrivals;
 mod bad_spots;
 mod capabilities;
 mod format_choice;

@@ -4,6 +4,7 @@
 
 use super::{Config, Op};
 use crate::rng::{mix, Rng};
+use emd_core::metadata::arrival;
 
 /// Which disks that were left out of updates are rebuilt without being added: the driver's option `take_back`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +24,15 @@ impl TakesBack {
             0..=9 => Self::Seen,
             10 | 11 => Self::Never,
             _ => Self::Always,
+        }
+    }
+
+    /// What the driver makes of its option.
+    pub fn option(self) -> arrival::TakesBack {
+        match self {
+            Self::Never => arrival::TakesBack::Never,
+            Self::Seen => arrival::TakesBack::Seen,
+            Self::Always => arrival::TakesBack::Always,
         }
     }
 

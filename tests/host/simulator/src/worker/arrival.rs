@@ -2,11 +2,12 @@
 
 //! Disks that are here again (`arrival.rs`, `returned.rs`): which are taken back, and the places that they held.
 
+use super::standing::newcomer;
 use super::{Action, Step, VOLUME};
-use crate::history::TakesBack;
 use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
+use emd_core::metadata::arrival::{self, Consent, Standing};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{DiskIndex, DiskRole, DiskState, Event, MemberState, Set, Slot};
 
@@ -32,11 +33,22 @@ impl Sim {
             self.leave_alone(disk);
             return false;
         }
-        if self.worker.unwritten.is_none() && self.was_used_apart(disk, alone.set()) {
-            self.tell(|_| format!("   disk {disk} was used apart"));
-            self.leave_alone(disk);
-            self.judge_apart(disk, index);
-            return false;
+        if self.worker.unwritten.is_none() {
+            match self.standing_of(index, disk, alone.set()) {
+                Standing::Old => {}
+                Standing::Apart => {
+                    self.tell(|_| format!("   disk {disk} was used apart"));
+                    self.leave_alone(disk);
+                    self.judge_apart(disk, index);
+                    return false;
+                }
+                // Its volume runs, and has redundancy or all its members.
+                other @ (Standing::Lone | Standing::Early | Standing::Complete) => {
+                    let text = format!("disk {disk} is {other:?}");
+                    self.violate("who comes to a volume that runs is old", text);
+                    return false;
+                }
+            }
         }
         let own = alone.set().present_disk(disk as u64);
         let is_spare = self.has_as_spare(index) || own.is_some_and(|own| is_spare(own.role));
@@ -77,17 +89,9 @@ impl Sim {
         made.map(Some).map_err(|why| why.to_string())
     }
 
-    /// Which disk of the set a disk was, of which alone the set `alone` was made, and its state (`known_place`).
-    pub(super) fn known_place(&self, disk: usize, alone: &Set) -> Option<(DiskIndex, DiskState)> {
-        let label = alone.present_disk(disk as u64)?.label;
-        let index = self.set.as_ref()?.disk_called(&label)?;
-        let state = self.known()?.disk(index)?.state;
-        Some((index, state))
-    }
-
-    /// The same, where that one is not here.
-    pub(super) fn old_place(&self, disk: usize, alone: &Set) -> Option<(DiskIndex, DiskState)> {
-        let place = self.known_place(disk, alone);
+    /// Which disk of the set a disk was, of which alone the set `alone` was made, and its state, where that one is not here.
+    fn old_place(&self, disk: usize, alone: &Set) -> Option<(DiskIndex, DiskState)> {
+        let place = arrival::known_place(self, &newcomer(disk, alone));
         place.filter(|(index, _)| self.device(*index).is_none())
     }
 
@@ -107,11 +111,14 @@ impl Sim {
 
     /// `Inner::may_take_back`. No disk holds anything that is not known here.
     fn may_take_back(&self, index: DiskIndex, is_spare: bool) -> bool {
-        match self.history.config.takes_back {
-            TakesBack::Always => true,
-            TakesBack::Seen => self.worker.had_good.contains(&index) || is_spare,
-            TakesBack::Never => false,
-        }
+        let was_seen = self.worker.had_good.contains(&index);
+        let mut places = self
+            .known()
+            .into_iter()
+            .flat_map(|set| set.memberships(index));
+        let has_place = places.next().is_some() || self.has_places(index);
+        let option = self.history.config.takes_back.option();
+        option.consent(was_seen, is_spare, has_place) != Consent::Refused
     }
 
     /// Whether the keeper takes back a disk that is here and old; else it is left alone (`take_back_stale`).
@@ -129,6 +136,10 @@ impl Sim {
 
     /// The disks of a set that was just read have their places (`put_device`).
     pub(crate) fn note_claimed(&mut self) {
+        if let Some(set) = &self.set {
+            let room = self.worker.moves.begin(set.set());
+            room.expect("memory for the disks");
+        }
         for index in 0..self.devices.len() as DiskIndex {
             self.note_good(index);
         }

@@ -2,9 +2,11 @@
 
 //! Disks that people fail, take out and add (`member.rs`). Who is refused has changed nothing.
 
+use super::standing::newcomer;
 use super::{Action, Step};
 use crate::setup;
 use crate::sim::Sim;
+use emd_core::metadata::arrival;
 use emd_core::model::{DiskIndex, DiskOffer, DiskState, Event, MemberState, Slot, SpareRole};
 use emd_core::personalities::{loss::Loss, Health, Mask};
 
@@ -278,11 +280,11 @@ impl Sim {
         let alone = self
             .read_alone(disk)
             .map_err(|_| "its metadata cannot be read")?;
-        let known = alone
-            .as_ref()
-            .and_then(|alone| self.known_place(disk, alone.set()));
+        let own = alone.as_ref().map(|alone| newcomer(disk, alone.set()));
+        let known = own.and_then(|own| arrival::known_place(self, &own));
         let known = known.map(|(index, _)| index);
-        if known.is_some_and(|index| self.lacks_contents(index)) {
+        // `Inner::check_expendable`, by force: the volume runs, so it waits for nobody.
+        if own.is_some_and(|own| arrival::expendable(self, &own, None, true).is_err()) {
             return Err("the volume cannot do without it");
         }
         let old = known.filter(|&index| self.device(index).is_none());
@@ -308,17 +310,6 @@ impl Sim {
             true => Ok(Vec::new()),
             false => Err("the format does not take it"),
         }
-    }
-
-    /// `Inner::lacks_contents`.
-    fn lacks_contents(&self, index: DiskIndex) -> bool {
-        let Some(set) = self.known() else {
-            return false;
-        };
-        let mut places = set.memberships(index);
-        let counts = places.any(|(_, _, member)| member.state == MemberState::InSync);
-        let is_needed = counts && !self.bears_loss(index) || set.irreplaceable(index).is_some();
-        self.is_unplugged(index) && is_needed
     }
 
     /// `ManagedSet::fill_empty`.

@@ -18,7 +18,7 @@ mod standing;
 mod state;
 
 use crate::sim::Sim;
-use emd_core::model::{DiskIndex, Event, Scrub, Slot, VolumeIndex};
+use emd_core::model::{DiskIndex, Event, Moves, Scrub, Slot, VolumeIndex};
 use emd_core::personalities::rebuild::{Late, Pass};
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
@@ -186,6 +186,8 @@ pub struct Worker {
     places: BTreeSet<(DiskIndex, Slot)>,
     /// Disks that were up to date when they got their places, or were added since.
     had_good: BTreeSet<DiskIndex>,
+    /// Who left and came since the set was put together.
+    pub(crate) moves: Moves,
     told_gone: BTreeSet<DiskIndex>,
     unfit: BTreeSet<(Slot, DiskIndex)>,
     /// A check or repair that people want, and from where on.
@@ -226,6 +228,7 @@ impl Default for Worker {
             returned: BTreeSet::new(),
             places: BTreeSet::new(),
             had_good: BTreeSet::new(),
+            moves: Moves::new(),
             told_gone: BTreeSet::new(),
             unfit: BTreeSet::new(),
             check: None,

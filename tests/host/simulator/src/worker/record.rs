@@ -20,6 +20,12 @@ impl Sim {
         self.worker.reached.clear();
         self.worker.due.clear();
         set.apply(event, &context).map_err(|why| why.to_string())?;
+        let disks = set.set().disks.len();
+        let room = self.worker.moves.make_room(disks);
+        room.expect("memory for a disk");
+        if self.mistake != Some(Mistake::ReturnNotSeen) {
+            self.worker.moves.follow(set.set());
+        }
         // `record_agreement`.
         let array = self
             .array

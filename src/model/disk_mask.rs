@@ -2,7 +2,7 @@
 
 //! Some disks of a set, as bits.
 
-use crate::model::{DiskIndex, DISKS_MAX};
+use super::{DiskIndex, DISKS_MAX};
 
 /// Some disks of a set.
 #[derive(Clone, Copy, Debug)]
