@@ -100,10 +100,7 @@ pub enum Standing {
 }
 
 /// Which disk of the set a newcomer was, and its state there.
-pub fn known_place(
-    live: &dyn LiveSet,
-    newcomer: &Newcomer<'_>,
-) -> Option<(DiskIndex, DiskState)> {
+pub fn known_place(live: &dyn LiveSet, newcomer: &Newcomer<'_>) -> Option<(DiskIndex, DiskState)> {
     let own = newcomer.alone.present_disk(newcomer.key)?;
     let metadata = live.metadata()?;
     let index = metadata.disk_called(&own.label)?;
@@ -164,10 +161,7 @@ fn calls_lost(live: &dyn LiveSet, newcomer: &Newcomer<'_>) -> bool {
     let (ours, alone) = (metadata.set(), newcomer.alone);
     let own = known_place(live, newcomer).map(|(index, _)| index);
     let is_explained = |lost| {
-        let explains = |own| {
-            live.moves()
-                .explain_loss(ours, own, alone.generation, lost)
-        };
+        let explains = |own| live.moves().explain_loss(ours, own, alone.generation, lost);
         own.is_some_and(explains)
     };
     let mut lost = alone
@@ -236,9 +230,9 @@ fn refused(set: &Set) -> usize {
 /// is lost would be newer.
 pub fn volume_awaiting(live: &dyn LiveSet, key: u64, joint: &Set) -> Option<VolumeIndex> {
     let disk = joint.disk_by_key(key)?;
-    let mut places = joint.memberships(disk).filter(|(volume, _, member)| {
-        member.state == MemberState::InSync && !live.runs(*volume)
-    });
+    let mut places = joint
+        .memberships(disk)
+        .filter(|(volume, _, member)| member.state == MemberState::InSync && !live.runs(*volume));
     places.next().map(|(volume, _, _)| volume)
 }
 
@@ -396,7 +390,8 @@ pub fn lacks_contents(live: &dyn LiveSet, newcomer: &Newcomer<'_>) -> bool {
 fn volume_lacking(live: &dyn LiveSet) -> Option<VolumeIndex> {
     let mut volumes = live.model()?.live_volumes();
     let lacking = volumes.find(|(index, volume)| {
-        matches!(volume.access, Access::Refused(_)) || !live.runs(*index) && !live.has_enough(*index)
+        matches!(volume.access, Access::Refused(_))
+            || !live.runs(*index) && !live.has_enough(*index)
     });
     lacking.map(|(index, _)| index)
 }

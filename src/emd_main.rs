@@ -85,7 +85,9 @@ impl kernel::Module for EmdModule {
             checkpoint_ms: module_parameters::checkpoint_ms.value(),
             clean_quiet_ms: module_parameters::clean_ms.value(),
             start_timeout_ms: module_parameters::start_timeout_ms.value(),
-            takes_back: metadata::arrival::TakesBack::from_option(module_parameters::take_back.value()),
+            takes_back: metadata::arrival::TakesBack::from_option(
+                module_parameters::take_back.value(),
+            ),
         };
         let events = control::EventRing::new()?;
         let manager = set::Manager::start(module, options, events.clone())?;

@@ -66,11 +66,11 @@ impl Sim {
     }
 
     /// A disk that the set saw go is the set's, and not used apart; but where the others could not do without it and went on,
-    /// or an array broke or another disk is dead, so that who can be read is not all who knows.
+    /// or an array broke or none of the others can be read, so that nobody is here who knows.
     fn judge_apart(&mut self, disk: usize, index: DiskIndex) {
         let mut claimed = self.devices.iter().flatten();
-        let is_one_dead = claimed.any(|&device| !self.disks[device].answers());
-        let is_less_here = self.arr_is_broken() || is_one_dead;
+        let is_one_read = claimed.any(|&device| self.disks[device].answers());
+        let is_less_here = self.arr_is_broken() || !is_one_read;
         let may_seem = self.overtaken.contains(&disk) || is_less_here;
         if self.worker.had_good.contains(&index) && !may_seem {
             let text = format!("disk {disk} went while the set ran, and counts as used apart");

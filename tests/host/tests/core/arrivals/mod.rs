@@ -9,8 +9,8 @@ use emd_core::metadata::arrival::{LiveSet, Newcomer};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
     Access, Checked, Consistency, Context, CrashPolicy, Disk, DiskFacts, DiskIndex, DiskRole,
-    DiskState, Event, Identity, Layout, Level, Member, MemberState, Moves, Set, Shape, Source, Text,
-    UpdatePlan, Volume, VolumeIndex, VolumeSpec,
+    DiskState, Event, Identity, Layout, Level, Member, MemberState, Moves, Set, Shape, Source,
+    Text, UpdatePlan, Volume, VolumeIndex, VolumeSpec,
 };
 use emd_core::reason;
 use kernel::prelude::*;

@@ -24,12 +24,54 @@ fn how_it_stands() {
     type Case<'a> = (&'a str, Level, &'a [Row], bool, Option<&'a [Row]>, Standing);
     let cases: &[Case<'_>] = &[
         ("apart", Level::Raid1, &old, true, None, Standing::Apart),
-        ("its array runs", Level::Raid1, &old, true, Some(&whole), Standing::Old),
-        ("its array runs, it is old", Level::Raid1, &old, true, Some(&stale), Standing::Old),
-        ("it is old", Level::Raid1, &old, false, Some(&stale), Standing::Old),
-        ("lost to RAID 0", Level::Raid0, &old, true, Some(&whole), Standing::Lone),
-        ("the last one", Level::Raid1, &old, false, Some(&whole), Standing::Complete),
-        ("not the last one", Level::Raid1, &torn, false, Some(&torn), Standing::Early),
+        (
+            "its array runs",
+            Level::Raid1,
+            &old,
+            true,
+            Some(&whole),
+            Standing::Old,
+        ),
+        (
+            "its array runs, it is old",
+            Level::Raid1,
+            &old,
+            true,
+            Some(&stale),
+            Standing::Old,
+        ),
+        (
+            "it is old",
+            Level::Raid1,
+            &old,
+            false,
+            Some(&stale),
+            Standing::Old,
+        ),
+        (
+            "lost to RAID 0",
+            Level::Raid0,
+            &old,
+            true,
+            Some(&whole),
+            Standing::Lone,
+        ),
+        (
+            "the last one",
+            Level::Raid1,
+            &old,
+            false,
+            Some(&whole),
+            Standing::Complete,
+        ),
+        (
+            "not the last one",
+            Level::Raid1,
+            &torn,
+            false,
+            Some(&torn),
+            Standing::Early,
+        ),
     ];
     for &(what, level, ours, runs, joint, expected) in cases {
         let mut live = Live::of(set_of(level, 10, ours));
