@@ -155,8 +155,12 @@ impl Sim {
                 DiskState::Online => {
                     self.left_alone.remove(&device);
                 }
-                DiskState::Stale if !self.may_take_back(index, self.has_as_spare(index)) => {
-                    self.leave_alone(device);
+                // Also one that was used apart when it last came: to a set that starts it is old.
+                DiskState::Stale => {
+                    match self.may_take_back(index, self.has_as_spare(index)) {
+                        true => self.left_alone.remove(&device),
+                        false => self.leave_alone(device),
+                    };
                 }
                 _ => {}
             }

@@ -292,3 +292,70 @@ fn an_update_goes_on_where_it_was() {
     println!("PlanBegunAnew: {found:?}");
     assert!(found.is_some());
 }
+
+/// What happens to a mirror of three, or mirrors that bear as much, of which the default takes back who was seen to go, in these formats. Nobody counts as used
+/// apart, but with the mistake, in some way to interleave it and in one of these `found_in`.
+fn is_known_again(ops: &[Op], mistake: Mistake, found_in: &[&str]) {
+    for format in ["ddf", "asr", "imsm", "md-1.2", "md-0.90"] {
+        let (level, members) = match format {
+            "asr" | "imsm" => (Level::Raid10, 4),
+            _ => (Level::Raid1, 3),
+        };
+        let config = Config {
+            takes_back: TakesBack::Seen,
+            ..small(format, level, members)
+        };
+        let mut found = None;
+        for schedule in 1..=20 {
+            let report = played(config, ops, schedule, None);
+            assert_eq!(report.violation, None, "{format} {schedule}");
+            let story = report.story.join("\n");
+            assert!(
+                !story.contains("was used apart"),
+                "{format} {schedule}:\n{story}"
+            );
+            if found.is_none()
+                && played(config, ops, schedule, Some(mistake))
+                    .violation
+                    .is_some()
+            {
+                found = Some(schedule);
+            }
+        }
+        println!("{mistake:?}: {format}: {found:?}");
+        assert!(found.is_some() || !found_in.contains(&format), "{format}");
+    }
+}
+
+/// One went that calls another one failed, which a person has added again since: that is no news to the set, which saw all of it.
+#[test]
+fn who_went_may_call_another_one_lost() {
+    let ops = [
+        Op::Fail(1, false),
+        Op::Settle,
+        Op::Pull(2),
+        Op::Settle,
+        Op::Add(1),
+        Op::Settle,
+        Op::Return(2),
+        Op::Settle,
+    ];
+    is_known_again(&ops, Mistake::ReturnNotSeen, &["ddf", "imsm", "md-1.2"]);
+}
+
+/// One that is here is dead, which nobody has noticed yet, as another one is back.
+#[test]
+fn who_is_dead_is_not_left_out() {
+    let ops = [
+        Op::Pull(2),
+        Op::Settle,
+        Op::Kill(1),
+        Op::Return(2),
+        Op::Settle,
+    ];
+    is_known_again(
+        &ops,
+        Mistake::UnreadCounts,
+        &["ddf", "asr", "imsm", "md-1.2", "md-0.90"],
+    );
+}
