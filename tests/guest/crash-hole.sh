@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # The write hole: power goes between data and parity of a degraded RAID 5 and RAID 6, and of a RAID 4 that loses a member at the same moment. Without a log a place
-# that nobody was writing is damaged; with it nothing is.
-# disks: 13x80M virtio
+# that nobody was writing is damaged; with it nothing is. A member that does not take what the log says is lost where that is borne, else the array waits for it.
+# disks: 16x80M virtio
 # emd: manual
-# timeout: 90
+# timeout: 110
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -13,25 +13,39 @@ source /emd/tests/guest/lib-faults.sh
 
 size=$((8 << 20))
 
+# Of these the layer ends before the disk does: without it nothing is seen of the member.
+SHORT=" 3 14 15 16 "
+
 layer() { # NUMBER: a device of device-mapper over the disk
-  local device
+  local device sectors
   device=$(disk "disk$1")
-  dmsetup create "m$1" --table "0 $(blockdev --getsz "$device") linear $device 0"
+  sectors=$(blockdev --getsz "$device")
+  [[ $SHORT != *" $1 "* ]] || ((sectors -= 2048))
+  dmsetup create "m$1" --table "0 $sectors linear $device 0"
   [[ -b /dev/mapper/m$1 ]] || dmsetup mknodes
 }
 
-# From now on writes to the data of this disk take half an hour. Flushes, and writes to its end, where the metadata is, do not.
-is_slow() {
-  local device sectors data=65536
-  device=$(disk "disk$1")
-  sectors=$(blockdev --getsz "$device")
+# does NUMBER TARGET...: what becomes of reads and writes of the disk's data from now on. Flushes, and what goes to its end, where the metadata and the log are, are as ever.
+does() {
+  local sectors data=65536
+  sectors=$(blockdev --getsz "/dev/mapper/m$1")
   dmsetup suspend --noflush --nolockfs "m$1"
   dmsetup load "m$1" <<TABLE
-0 $data delay $device 0 0 $device 0 1800000 $device 0 0
-$data $((sectors - data)) linear $device $data
+0 $data ${*:2}
+$data $((sectors - data)) linear $(disk "disk$1") $data
 TABLE
   dmsetup resume "m$1"
 }
+
+# Writes take half an hour.
+is_slow() {
+  local device
+  device=$(disk "disk$1")
+  does "$1" delay "$device" 0 0 "$device" 0 1800000 "$device" 0 0
+}
+
+# Writes fail.
+refuses() { does "$1" flakey "$(disk "disk$1")" 0 0 3600 1 error_writes; }
 
 # fails ARRAY DISK: that member is lost before.
 fails() {
@@ -69,21 +83,22 @@ boot_1() {
   local m
   modprobe dm_mod
   modprobe dm_delay
-  for m in {1..13}; do layer "$m"; done
+  for m in {1..16}; do layer "$m"; done
   modprobe emd clean_ms=200
-  known 5 4096 >/run/new
-  step "RAID 5 of three members, with a log and without; RAID 6 and RAID 4 with one"
+  known 9 4096 >/run/new
+  step "RAID 5 of three members, with a log and without; RAID 6 and two of RAID 4 with one"
   make logged 1 3 --level raid5 --layout left-symmetric --log
   make bare 4 3 --level raid5 --layout left-symmetric
   # Stripe 0 has P and Q on the first two, and data on the others.
   make six 7 4 --level raid6 --layout ddf-zero-restart --log
   make four 11 3 --level raid4 --layout parity-last --log
+  make sick 14 3 --level raid4 --layout parity-last --log
   expect_equal "policy of the first" "$(emd_get emd0 .crash_policy)" log
   expect_equal "policy of the second" "$(emd_get emd1 .crash_policy)" resync
   expect_failure "it is not changed while the array runs" emdadm policy emd1 log
   expect "fio over the log" fio_verified /dev/emd0
-  for m in 0 1 2 3; do fill "/dev/emd$m" $((m + 1)) >/dev/null; done
-  for m in 0 1 2 3; do wait_for 20 emd_is_clean "emd$m"; done
+  for m in 0 1 2 3 4; do fill "/dev/emd$m" $((m + 1)) >/dev/null; done
+  for m in 0 1 2 3 4; do wait_for 20 emd_is_clean "emd$m"; done
   step "power goes between data and parity"
   fails emd0 2
   fails emd1 5
@@ -91,8 +106,9 @@ boot_1() {
   torn emd0 1 3
   torn emd1 4 6
   torn emd2 9 7 8
-  # Nothing is lost of this one yet.
+  # Nothing is lost of these yet.
   torn emd3 11 13
+  torn emd4 14 16
   host powercut
 }
 
@@ -132,11 +148,24 @@ old_or_new() {
 }
 
 boot_2() {
-  known 5 4096 >/run/new
+  local m
+  known 9 4096 >/run/new
   # The data that the write to RAID 4 left alone goes with the power.
   unplug disk12
+  modprobe -a dm_mod dm_flakey
+  for m in $SHORT; do layer "$m"; done
+  refuses 3
+  refuses 16
   modprobe emd auto=0
-  step "after the power cut"
+  step "after the power cut: members do not take what the log says"
+  emdadm scan --degraded >/run/scan || true
+  is_whole sick 5
+  expect_equal "the one that does not take it is lost" "$(emd_members "$(emd_node sick)")" "in-sync in-sync failed"
+  expect "it is said" grep -q "is lost: disk .* does not take what the log says" <(dmesg)
+  expect_failure "another array needs it as it is, and is not started" emd_node logged
+  expect "it is said" grep -q "does not take what the log says: it is needed as it is" /run/scan
+  step "they take it by now"
+  does 3 linear "$(disk disk3)" 0
   emdadm scan --degraded || true
   is_whole logged 1
   is_whole six 3
