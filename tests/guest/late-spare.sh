@@ -95,22 +95,6 @@ left_alone() {
   unchanged "nothing was written to it" "$1" disk3
 }
 
-# discovery_waits, discovery_goes_on: in between EMD looks at no disk that comes: it looks at one after the other, and the one that it is about to read does not answer.
-discovery_waits() {
-  [[ -b /dev/mapper/stuck ]] || dmsetup create stuck --table "0 131072 zero"
-  [[ -b /dev/mapper/stuck ]] || dmsetup mknodes
-  dmsetup suspend --noflush --nolockfs stuck
-  emdadm scan /dev/mapper/stuck >/run/scan.stuck 2>&1 &
-  STUCK=$!
-  wait_for 10 waits_in_call "$STUCK"
-}
-
-discovery_goes_on() {
-  dmsetup resume stuck
-  # There is nothing on it.
-  wait "$STUCK" || true
-}
-
 boot_1() {
   local format before device
   for format in md-1.2 md-0.90 ddf imsm asr; do
@@ -170,6 +154,25 @@ boot_1() {
   takes_over
   deleted
 
+  step "ddf: one that is in use as its set starts is done without, and is one again when a scan finds it"
+  made ddf
+  plug disk3
+  modprobe dm_mod
+  # Without the end, where the metadata is: that would be here twice.
+  dmsetup create held --table "0 2048 linear $(disk disk3) 0"
+  load
+  wait_for 20 emd_is emd0 optimal
+  expect "it is told" grep -q "goes on without disk .* in use" <(events note)
+  expect_failure "it is no spare now" is_spare disk3
+  dmsetup remove --retry held
+  expect "scan" emdadm scan "$(disk disk3)"
+  wait_for 20 is_spare disk3
+  expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+  wait_for 60 emd_settled emd0
+  expect "the spare has the place" emd_has emd0 "$(disk disk3)"
+  data_is_right
+  deleted
+
   late md-1.2 "the number of a spare that was away is another one's by now: it is left alone"
   plug disk4
   expect "another spare" emdadm spare emd0 "$(disk disk4)"
@@ -218,7 +221,6 @@ boot_1() {
   left_alone "$before" "it is a spare, and holds an ext2"
   deleted
 
-  modprobe -a dm_mod dm_zero
   for format in ddf $(! whole || echo md-0.90); do
     step "$format: a spare that the set saw go, and that has a filesystem when it is back, is left alone"
     made "$format"

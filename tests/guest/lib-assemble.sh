@@ -90,6 +90,23 @@ waits_in_call() {
   [[ $state == D && $syscall == 16 ]]
 }
 
+# discovery_waits, discovery_goes_on: in between EMD looks at no disk that comes: it looks at one after the other, and the one that it is about to read does not answer.
+discovery_waits() {
+  modprobe -a dm_mod dm_zero
+  [[ -b /dev/mapper/stuck ]] || dmsetup create stuck --table "0 131072 zero"
+  [[ -b /dev/mapper/stuck ]] || dmsetup mknodes
+  dmsetup suspend --noflush --nolockfs stuck
+  emdadm scan /dev/mapper/stuck >/run/scan.stuck 2>&1 &
+  STUCK=$!
+  wait_for 10 waits_in_call "$STUCK"
+}
+
+discovery_goes_on() {
+  dmsetup resume stuck
+  # There is nothing on it.
+  wait "$STUCK" || true
+}
+
 # be64 DISK SECTOR OFFSET: a big-endian number in a sector
 be64() { echo $((16#$(range "$(disk "$1")" "$2" 1 | od -An -v -tx1 -j "$3" -N 8 | tr -d ' \n'))); }
 
