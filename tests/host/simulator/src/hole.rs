@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 
 mod replay;
 
+pub use replay::Replayed;
+
 /// The hash of the kernel.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh64::xxh64(bytes, seed)

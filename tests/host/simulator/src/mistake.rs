@@ -111,6 +111,8 @@ pub enum Mistake {
     VoidLeftOut,
     /// The log is not looked at when the volume starts.
     ReplaySkipped,
+    /// A member that did not take what the log says counts as if it had.
+    UntakenReplayCounts,
     /// What the log put right is only in caches when its entries count no more.
     ReplayNotFlushed,
     /// Entries of the last start count after the next.
@@ -204,6 +206,7 @@ impl Mistake {
         Mistake::VoidLeftOut,
         Mistake::LossNotWaitedFor,
         Mistake::ReplaySkipped,
+        Mistake::UntakenReplayCounts,
         Mistake::ReplayNotFlushed,
         Mistake::SessionKept,
         Mistake::RingNotCleared,

@@ -14,14 +14,25 @@ use emd_core::personalities::hole_log::replay::{mend, plan, Stretch, SumAt};
 use emd_core::personalities::Mask;
 use kernel::prelude::*;
 
+/// What became of a replay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replayed {
+    /// All is put right that there was, or the resync makes sure.
+    Yes,
+    /// This member did not take what the log says.
+    Refused(Slot),
+    /// The log does not tell what is needed of it.
+    Untold,
+}
+
 /// What became of putting a stretch right.
 #[derive(PartialEq, Eq)]
 enum Mended {
     Yes,
     /// Something in it cannot be read, and it is not the last try.
     Unreadable,
-    /// A disk did not take it, or the log does not tell.
-    No,
+    /// It is not.
+    No(Replayed),
 }
 
 fn token_of(sector: &[u8]) -> Token {
@@ -31,14 +42,13 @@ fn token_of(sector: &[u8]) -> Token {
 }
 
 impl Sim {
-    /// `Inner::replay_hole`. False: a disk did not take what the log says, or the log is damaged and a member
-    /// missing, so the volume is not started.
-    pub fn replay_hole(&mut self, usable: Mask) -> bool {
+    /// `Inner::replay_hole`.
+    pub fn replay_hole(&mut self, usable: Mask) -> Replayed {
         let Some(session) = self.session() else {
-            return true;
+            return Replayed::Yes;
         };
         let Some(volume) = self.set.as_ref().and_then(|set| set.set().volume(0)) else {
-            return true;
+            return Replayed::Yes;
         };
         let is_due = match self.log_row() {
             Some(_) => {
@@ -48,7 +58,7 @@ impl Sim {
             None => volume.consistency != Consistency::Clean,
         };
         if !is_due || self.has(Mistake::ReplaySkipped) {
-            return true;
+            return Replayed::Yes;
         }
         let mut seats = Vec::new();
         for (slot, member) in (0u16..).zip(volume.members.iter()) {
@@ -82,21 +92,20 @@ impl Sim {
             rings[usize::from(slot)] = bytes;
         }
         let stretches = plan(&self.geometry, &mut found, read).expect("memory");
-        let mut stretches = stretches.iter();
-        stretches.all(|stretch| self.mend(stretch, &seats, &rings))
+        self.mend_all(&stretches, &seats, &rings)
     }
 
     /// The same, where the log is a row.
-    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>], all_here: bool) -> bool {
+    fn replay_row(&mut self, seats: &[Option<(usize, u64, u64)>], all_here: bool) -> Replayed {
         let Some(row) = self.log_row() else {
-            return true;
+            return Replayed::Yes;
         };
         let mut writes = KVVec::new();
         let mut areas = vec![Vec::new(); seats.len()];
         let mut all_whole = true;
         for (slot, seat) in (0u16..).zip(seats) {
             let Some(set) = self.set.as_ref() else {
-                return true;
+                return Replayed::Yes;
             };
             if let (Some((disk, ..)), Some(sector)) = (seat, set.hole_log_sector(0, slot)) {
                 let bytes = self.disks[*disk].read_bytes(sector, row.sectors);
@@ -112,8 +121,25 @@ impl Sim {
             let fits = left::stretches(&self.geometry, write, &mut stretches);
             assert!(fits.expect("memory"), "{write:?} does not fit");
         }
-        let mut stretches = stretches.iter();
-        stretches.all(|stretch| self.mend(stretch, seats, &areas)) && (all_whole || all_here)
+        match self.mend_all(&stretches, seats, &areas) {
+            Replayed::Yes if !all_whole && !all_here => Replayed::Untold,
+            // Nor is it lost for that: it may have what the log does not tell.
+            Replayed::Refused(_) if !all_whole => Replayed::Untold,
+            replayed => replayed,
+        }
+    }
+
+    fn mend_all(
+        &mut self,
+        stretches: &[Stretch],
+        seats: &[Option<(usize, u64, u64)>],
+        rings: &[Vec<u8>],
+    ) -> Replayed {
+        let ends = stretches
+            .iter()
+            .map(|stretch| self.mend(stretch, seats, rings));
+        let mut ends = ends.filter(|end| *end != Replayed::Yes);
+        ends.next().unwrap_or(Replayed::Yes)
     }
 
     fn mend(
@@ -121,16 +147,19 @@ impl Sim {
         stretch: &Stretch,
         seats: &[Option<(usize, u64, u64)>],
         rings: &[Vec<u8>],
-    ) -> bool {
+    ) -> Replayed {
         match self.mend_piece(stretch, seats, rings, stretch.sectors == 1) {
-            Mended::Yes => return true,
-            Mended::No => return false,
+            Mended::Yes => return Replayed::Yes,
+            Mended::No(end) => return end,
             Mended::Unreadable => {}
         }
-        (0..stretch.sectors).all(|skip| {
-            let mended = self.mend_piece(&stretch.piece(skip, 1), seats, rings, true);
-            mended != Mended::No
-        })
+        for skip in 0..stretch.sectors {
+            let piece = stretch.piece(skip, 1);
+            if let Mended::No(end) = self.mend_piece(&piece, seats, rings, true) {
+                return end;
+            }
+        }
+        Replayed::Yes
     }
 
     fn is_known_bad(&self, slot: Slot, first: u64, sectors: u32) -> bool {
@@ -205,7 +234,7 @@ impl Sim {
             Ok(write) => write,
             Err(why) => {
                 self.tell(|_| format!("   the log does not help: {why}"));
-                return Mended::No;
+                return Mended::No(Replayed::Untold);
             }
         };
         self.tell(|_| format!("   the log puts members {:b} right: {stretch:?}", write.0));
@@ -218,8 +247,9 @@ impl Sim {
                     .collect();
                 let sector = offset + start + u64::from(stretch.column);
                 let taken = self.disks[disk].write(&mut self.rng, sector, &tokens, false);
-                if taken.is_err() {
-                    return Mended::No;
+                if taken.is_err() && !self.has(Mistake::UntakenReplayCounts) {
+                    self.tell(|_| format!("   member {slot} does not take it"));
+                    return Mended::No(Replayed::Refused(slot));
                 }
             }
         }

@@ -4,10 +4,11 @@
 
 use super::{Action, Step, Wish, VOLUME};
 use crate::array::Dirty;
+use crate::hole::Replayed;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
 use crate::task::Task;
-use emd_core::model::{Event, MemberState, Slot};
+use emd_core::model::{DiskIndex, Event, MemberState, Slot};
 use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::rebuild::Pass;
 use emd_core::personalities::regions::Regions;
@@ -205,29 +206,53 @@ impl Sim {
                 }
             }
             Action::EmptyRows => {
-                let Some(disk) = self.empty_rows() else {
-                    return;
-                };
-                // `Inner::start_without`.
-                if !self.bears_loss(disk) {
-                    self.worker.steps.clear();
-                    return self.refuse_for_disk("a disk does not take an empty log".into());
-                }
-                let event = self.loss_event(disk);
-                self.worker.steps.push_front(Step::Do(Action::EmptyRows));
-                self.worker.steps.push_front(Step::TryRecord(event));
-            }
-            Action::ReplayHole => {
-                let usable = self.usable_members();
-                if !self.replay_hole(usable) {
-                    self.worker.steps.clear();
-                    self.refuse_for_disk(
-                        "the log is damaged, or a disk does not take what it says".into(),
+                if let Some(disk) = self.empty_rows() {
+                    self.start_without(
+                        disk,
+                        Action::EmptyRows,
+                        "a disk does not take an empty log",
                     );
                 }
             }
+            Action::ReplayHole => self.replay_log(),
             Action::StartArray => self.start_array(),
         }
+    }
+
+    /// `Inner::replay_log`.
+    fn replay_log(&mut self) {
+        let refused = match self.replay_hole(self.usable_members()) {
+            Replayed::Yes => return,
+            Replayed::Refused(slot) => self.disk_in(slot),
+            Replayed::Untold => None,
+        };
+        match refused.filter(|&disk| self.disk_is_online(disk)) {
+            Some(disk) => {
+                let why = "a disk does not take what the log says";
+                self.start_without(disk, Action::ReplayHole, why);
+            }
+            None => {
+                self.worker.steps.clear();
+                self.refuse_for_disk("the log is damaged".into());
+            }
+        }
+    }
+
+    /// `Inner::start_without`: `again` without that disk, if its loss is borne.
+    fn start_without(&mut self, disk: DiskIndex, again: Action, why: &str) {
+        if !self.bears_loss(disk) {
+            self.worker.steps.clear();
+            return self.refuse_for_disk(why.into());
+        }
+        // A cut may come before the volume runs.
+        for slot in self.last_readable.iter() {
+            if self.disk_in(slot) == Some(disk) {
+                self.last_readable = self.last_readable.without(slot);
+            }
+        }
+        let event = self.loss_event(disk);
+        self.worker.steps.push_front(Step::Do(again));
+        self.worker.steps.push_front(Step::TryRecord(event));
     }
 
     /// `MetadataSet::keeps_bad_ranges` of the disk that the oldest change is about.

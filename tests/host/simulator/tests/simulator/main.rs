@@ -7,6 +7,7 @@
 
 mod directed;
 mod members;
+mod replay;
 mod rot;
 mod words;
 
