@@ -17,7 +17,7 @@ use crate::model::{Checked, Slot, Text};
 use crate::personalities::bad::{BadSpot, BadSpots};
 use crate::personalities::choice::Choice;
 use crate::personalities::pace::Rates;
-use crate::personalities::ranges::{Ranges, SyncRange, ToRepair};
+use crate::personalities::ranges::{self, PageEnd, PageStart, Ranges, Room, ToRepair};
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
@@ -416,17 +416,40 @@ impl Array {
                 .store(pass.from_sectors, Ordering::Release);
         }
         if kind != TaskKind::Rebuild && scope != Scope::Repairs {
-            this.mismatches.lock().clear();
+            this.forget_mismatches(kind);
         }
         Task::start(this, kind, pass, scope)
     }
 
-    /// What the last check, repair or sync found that did not agree, and whether there was more than
-    /// is kept.
-    pub fn mismatches(&self) -> Checked<(KVec<SyncRange>, bool)> {
-        let mut room = Ranges::room()?;
-        let lost_some = self.mismatches.lock().copy_to(&mut room);
-        Ok((room, lost_some))
+    /// A task that looks anew is about to begin: forgets what did not agree. A check or repair gets room for much, all others
+    /// give it back. Allocates; no task is at work.
+    fn forget_mismatches(&self, kind: TaskKind) {
+        if !kind.is_scrub() {
+            let unused = self.mismatches.lock().clear();
+            drop(unused);
+            return;
+        }
+        let before = self.mismatches.lock().capacity();
+        let room = match before < ranges::RANGES_MAX {
+            true => ranges::much_room(),
+            false => Room::new(),
+        };
+        let most = before.max(room.capacity());
+        let unused = self.mismatches.lock().clear_into(room);
+        drop(unused);
+        if most < ranges::RANGES_MAX {
+            pr_warn!(
+                "{}: memory is short, so no more than {} places that do not agree are kept of this {}\n",
+                self.name,
+                most,
+                kind.word()
+            );
+        }
+    }
+
+    /// What the last check, repair or sync found that did not agree: a page of as much as `room` has room for.
+    pub fn mismatches(&self, start: PageStart, room: &mut Room) -> PageEnd {
+        self.mismatches.lock().page(start, room)
     }
 
     /// Limits the rate of tasks, in KiB/s of each member; 0: as for all arrays. A task at work finds them by itself.
@@ -502,9 +525,14 @@ impl Array {
         self.finished().is_some()
     }
 
-    /// The task that has ended, once.
+    /// The task that has ended, once. Frees memory.
     pub fn take_finished(&self) -> Option<TaskResult> {
-        self.finished_task.lock().take()
+        let finished = self.finished_task.lock().take();
+        if finished.is_some() {
+            let unused = self.mismatches.lock().give_back();
+            drop(unused);
+        }
+        finished
     }
 
     /// The metadata says that `targets` are in sync: they are read from now on.

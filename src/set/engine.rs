@@ -14,8 +14,8 @@ use crate::model::{Checked, Event, Text, VolumeIndex};
 use crate::reason;
 use crate::uapi::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventKind, MemberReply, MemberRequest,
-    PolicyRequest, RenameRequest, ScanNote, ScanReply, ScanRequest, SetInfo, StopReply,
-    StopRequest, Target, TaskOp, TaskRequest,
+    MismatchesReply, MismatchesRequest, PolicyRequest, RenameRequest, ScanNote, ScanReply,
+    ScanRequest, SetInfo, StopReply, StopRequest, Target, TaskOp, TaskRequest,
 };
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -28,6 +28,11 @@ impl Engine for Manager {
             push_info(&set, &mut infos)?;
         }
         Ok(infos)
+    }
+
+    fn mismatches(&self, request: &MismatchesRequest) -> Checked<MismatchesReply> {
+        let (set, volume) = self.volume_of(&request.target)?;
+        set.mismatches(volume, request)
     }
 
     fn scan(&self, request: &ScanRequest) -> Checked<ScanReply> {

@@ -7,9 +7,12 @@ use super::fill::being_filled;
 use super::managed::ManagedSet;
 use super::state::Inner;
 use crate::array::Scope;
-use crate::model::{Checked, Text};
+use crate::model::{Checked, Text, VolumeIndex};
+use crate::personalities::ranges::{self, PageEnd, PageStart};
+use crate::reason;
 use crate::uapi::{
-    AccessKind, DevNumber, RangeInfo, SetInfo, TaskInfo, TaskKind, TaskState, VolumeInfo,
+    AccessKind, DevNumber, MismatchesReply, MismatchesRequest, RangeInfo, SetInfo, TaskInfo,
+    TaskKind, TaskState, VolumeInfo,
 };
 use kernel::prelude::*;
 
@@ -34,6 +37,36 @@ impl ManagedSet {
             complete(&inner, volume, self.keeper_is_busy());
         }
         Ok(Some(info))
+    }
+
+    /// A page of the places of a volume that did not agree. Allocates. `ENODEV` while it is not started.
+    #[inline(never)]
+    pub fn mismatches(
+        &self,
+        volume: VolumeIndex,
+        request: &MismatchesRequest,
+    ) -> Checked<MismatchesReply> {
+        let mut page = ranges::room(request.most as usize)?;
+        let end = {
+            let inner = self.lock();
+            let running = inner.running(volume);
+            running.map(|running| running.array.mismatches(request.start, &mut page))
+        };
+        let PageEnd {
+            next,
+            left,
+            lost_some,
+        } = end.ok_or_else(|| reason!(ENODEV, "the volume is not started"))?;
+        let mut reply = MismatchesReply {
+            ranges: KVVec::with_capacity(page.len(), GFP_KERNEL)?,
+            next,
+            left: u32::try_from(left).unwrap_or(u32::MAX),
+            lost_some,
+        };
+        for &range in page.iter() {
+            reply.ranges.push(range.into(), GFP_KERNEL)?;
+        }
+        Ok(reply)
     }
 }
 
@@ -77,16 +110,15 @@ fn fill(volume: &mut VolumeInfo, running: &super::state::Running) {
     volume.read_errors = read_errors;
     volume.write_errors = write_errors;
     volume.limits = running.array.limits_in_force();
-    if let Ok((ranges, lost_some)) = running.array.mismatches() {
-        volume.mismatches_lost = lost_some;
-        for range in ranges.iter() {
-            let range = RangeInfo {
-                first_sector: range.first,
-                sectors: range.sectors,
-                slot: range.fixed.map(|(slot, _)| slot),
-                reason: range.fixed.map(|(_, choice)| choice.into()),
-            };
-            if volume.mismatches.push(range, GFP_KERNEL).is_err() {
+    if let Ok(mut first) = ranges::room(ranges::RANGES_FEW) {
+        let end = running.array.mismatches(PageStart::default(), &mut first);
+        volume.mismatches_lost = end.lost_some || end.left > 0;
+        for &range in first.iter() {
+            if volume
+                .mismatches
+                .push(RangeInfo::from(range), GFP_KERNEL)
+                .is_err()
+            {
                 volume.mismatches_lost = true;
             }
         }

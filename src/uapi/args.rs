@@ -97,6 +97,24 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Argument of `EMD_IOC_MISMATCHES`.
+    pub struct MismatchesArg as "emd_mismatches" {
+        /// Head; no flags.
+        pub head: Head,
+        /// The array.
+        pub target: TargetArg,
+        /// `[in]` Ranges that begin before this sector are left out; 0 at first. `[out]` The same for the next page.
+        pub from_sector: u64,
+        /// `[in]` 0 at first, then as it was given. `[out]` Where among the ranges that begin there the next page begins.
+        pub from_order: u32,
+        /// `[out]` Ranges that come after this page; 0: it was the last one.
+        pub left: u32,
+        /// Records.
+        pub out: Out,
+    }
+}
+
+wire_struct! {
     /// Argument of `EMD_IOC_SCAN`.
     pub struct ScanArg as "emd_scan" {
         /// Head; flags `EMD_SCAN_*`.

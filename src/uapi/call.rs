@@ -3,17 +3,19 @@
 //! One ioctl from start to end: read the argument, check it, let the engine act, write the reply.
 
 use super::args::{
-    CreateArg, EventsArg, Head, ListArg, MemberArg, Out, QueryArg, ScanArg, StopArg, VersionArg,
+    CreateArg, EventsArg, Head, ListArg, MemberArg, MismatchesArg, Out, QueryArg, ScanArg, StopArg,
+    VersionArg,
 };
 use super::constants::*;
 use super::decode::{arg_bytes, decode, CallKind};
 use super::fields::UserMemory;
 use super::info::{FormatInfo, SetInfo};
+use super::layout::RangeRec;
 use super::records::{put_text, Sink};
 use super::request::{
     CreateReply, CreateRequest, DeleteRequest, EventsReply, MemberReply, MemberRequest,
-    PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest, StopReply, StopRequest, Target,
-    TaskRequest,
+    MismatchesReply, MismatchesRequest, PolicyRequest, RenameRequest, Request, ScanReply,
+    ScanRequest, StopReply, StopRequest, Target, TaskRequest,
 };
 use super::wire::Wire;
 use crate::metadata::registry;
@@ -27,6 +29,10 @@ use kernel::prelude::*;
 pub trait Engine: Send + Sync {
     /// Every set that is held, as it is now.
     fn sets(&self) -> Checked<KVec<SetInfo>>;
+
+    /// A page of the places of a started volume that did not agree at the last check, repair or sync. `ENODEV` when it is
+    /// not started.
+    fn mismatches(&self, request: &MismatchesRequest) -> Checked<MismatchesReply>;
 
     /// Looks for sets and starts their arrays.
     fn scan(&self, request: &ScanRequest) -> Checked<ScanReply>;
@@ -227,6 +233,7 @@ fn perform(
         Request::Formats => formats(caller, argument),
         Request::List => list(engine, caller, argument),
         Request::Query(target) => query(engine, caller, target, argument),
+        Request::Mismatches(request) => mismatches(engine, caller, request, argument),
         Request::Scan(request) => scan(engine, caller, request, argument),
         Request::Create(request) => {
             let reply = engine.create(request)?;
@@ -339,6 +346,28 @@ fn query(
     let mut sink = Sink::new(arg.out.len as usize);
     sink.set(&engine.set(target)?, true)?;
     give_records(caller, &mut arg.out, &sink)?;
+    arg.to_bytes(argument);
+    Ok(())
+}
+
+fn mismatches(
+    engine: &dyn Engine,
+    caller: &mut dyn Caller,
+    request: &MismatchesRequest,
+    argument: &mut [u8],
+) -> Checked {
+    let mut arg = MismatchesArg::from_bytes(argument);
+    let mut sink = Sink::new(arg.out.len as usize);
+    let reply = engine.mismatches(request)?;
+    for range in reply.ranges.iter() {
+        sink.mismatch(range, reply.lost_some)?;
+    }
+    give_records(caller, &mut arg.out, &sink)?;
+    let later = reply.left.saturating_mul(RangeRec::BYTES as u32);
+    arg.out.needed = arg.out.needed.saturating_add(later);
+    arg.from_sector = reply.next.from_sector;
+    arg.from_order = reply.next.from_order;
+    arg.left = reply.left;
     arg.to_bytes(argument);
     Ok(())
 }

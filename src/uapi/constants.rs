@@ -3,11 +3,12 @@
 //! The constants and ioctl numbers of `emd.h`. There each has `EMD_` before its name.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, ListArg, MemberArg, PolicyArg, QueryArg, RenameArg, ScanArg,
-    StopArg, TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, ListArg, MemberArg, MismatchesArg, PolicyArg, QueryArg,
+    RenameArg, ScanArg, StopArg, TaskArg, VersionArg,
 };
 use super::wire::Wire;
 use crate::model;
+use crate::personalities::ranges;
 
 /// Number of one ioctl as C's `_IOWR(EMD_IOC_TYPE, nr, struct)` makes it.
 pub const fn iowr(nr: u32, bytes: usize) -> u32 {
@@ -19,7 +20,7 @@ wire_constants! {
     /// Version of the surface; a change here breaks callers.
     API_MAJOR: u32 = 1;
     /// Grows with every compatible addition; `emd.h` says what came with which.
-    API_MINOR: u32 = 6;
+    API_MINOR: u32 = 7;
     /// Type byte of every ioctl.
     IOC_TYPE: u32 = 0xed;
 
@@ -171,8 +172,15 @@ wire_constants! {
     RANGE_MISMATCH: u16 = 1;
     /// Range: the disk holds nothing usable there.
     RANGE_BAD: u16 = 2;
-    /// Range flag: there are more than are kept.
+    /// Range flag: there are more than are in the answer (`QUERY`, `SCAN`), or than are kept (`MISMATCHES`).
     RANGE_MORE: u16 = 1 << 0;
+
+    /// Most places of a volume that a check or repair found not to agree, and that are kept.
+    MISMATCHES_MAX: u32 = ranges::RANGES_MAX as u32;
+    /// Most of them that `QUERY` and `SCAN` give, and that are kept of a resync.
+    MISMATCHES_QUERY_MAX: u32 = ranges::RANGES_FEW as u32;
+    /// Most of them that one `MISMATCHES` gives.
+    MISMATCHES_PAGE_MAX: u32 = 1024;
 
     /// Level flag: the usual layout of the level in this format.
     LEVEL_USUAL: u32 = 1 << 0;
@@ -216,6 +224,8 @@ wire_constants! {
     NR_EVENTS: u32 = 0x0b;
     /// Number of the policy call.
     NR_POLICY: u32 = 0x0c;
+    /// Number of the mismatches call.
+    NR_MISMATCHES: u32 = 0x0d;
 
     /// Version and limits.
     IOC_VERSION: u32 = iowr(NR_VERSION, VersionArg::BYTES);
@@ -243,4 +253,6 @@ wire_constants! {
     IOC_EVENTS: u32 = iowr(NR_EVENTS, EventsArg::BYTES);
     /// Changes what is done about crashes.
     IOC_POLICY: u32 = iowr(NR_POLICY, PolicyArg::BYTES);
+    /// Places of an array that did not agree, page by page.
+    IOC_MISMATCHES: u32 = iowr(NR_MISMATCHES, MismatchesArg::BYTES);
 }

@@ -10,8 +10,8 @@
 //! 3. lists in user memory: `EFAULT` when they cannot be read, `EINVAL` for what is in them.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, PolicyArg, QueryArg, RenameArg,
-    ScanArg, StopArg, TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, MismatchesArg, PolicyArg, QueryArg,
+    RenameArg, ScanArg, StopArg, TaskArg, VersionArg,
 };
 use super::constants::*;
 use super::fields::{
@@ -19,13 +19,16 @@ use super::fields::{
     UserMemory,
 };
 use super::info::TaskKind;
+use super::layout::RangeRec;
 use super::request::{
     CreateRequest, CreateVolume, DeleteRequest, DevNumber, MemberDisk, MemberOp, MemberRequest,
-    PolicyRequest, RenameRequest, Request, ScanRequest, StopRequest, Target, TaskOp, TaskRequest,
+    MismatchesRequest, PolicyRequest, RenameRequest, Request, ScanRequest, StopRequest, Target,
+    TaskOp, TaskRequest,
 };
 use super::wire::Wire;
 use super::words::policy_from;
 use crate::model::{Checked, Text};
+use crate::personalities::ranges::PageStart;
 use crate::reason;
 use kernel::prelude::*;
 
@@ -56,7 +59,7 @@ impl CallKind {
     }
 
     /// Every call.
-    pub const ALL: [CallKind; 13] = [
+    pub const ALL: [CallKind; 14] = [
         Self::new(NR_VERSION, VersionArg::BYTES, 0, false),
         Self::new(NR_FORMATS, ListArg::BYTES, 0, false),
         Self::new(NR_LIST, ListArg::BYTES, 0, false),
@@ -85,6 +88,7 @@ impl CallKind {
         Self::new(NR_TASK, TaskArg::BYTES, 0, true),
         Self::new(NR_EVENTS, EventsArg::BYTES, 0, false),
         Self::new(NR_POLICY, PolicyArg::BYTES, 0, true),
+        Self::new(NR_MISMATCHES, MismatchesArg::BYTES, 0, false),
     ];
 
     /// The call that an ioctl number means. Its size field is not looked at: the head's is.
@@ -145,6 +149,7 @@ pub fn decode(call: &CallKind, bytes: &[u8], user: &mut dyn UserMemory) -> Check
         NR_FORMATS => list(bytes, Request::Formats),
         NR_LIST => list(bytes, Request::List),
         NR_QUERY => query(bytes),
+        NR_MISMATCHES => mismatches(bytes),
         NR_SCAN => scan(bytes, user),
         NR_CREATE => create(bytes, user),
         NR_STOP => stop(bytes),
@@ -167,6 +172,20 @@ fn query(bytes: &[u8]) -> Checked<Request> {
     let arg = QueryArg::from_bytes(bytes);
     out(&arg.out)?;
     Ok(Request::Query(one_target(&arg.target)?))
+}
+
+fn mismatches(bytes: &[u8]) -> Checked<Request> {
+    let arg = MismatchesArg::from_bytes(bytes);
+    out(&arg.out)?;
+    let fit = arg.out.len / RangeRec::BYTES as u32;
+    Ok(Request::Mismatches(MismatchesRequest {
+        target: array_target(&arg.target)?,
+        start: PageStart {
+            from_sector: arg.from_sector,
+            from_order: arg.from_order,
+        },
+        most: fit.min(MISMATCHES_PAGE_MAX),
+    }))
 }
 
 fn scan(bytes: &[u8], user: &mut dyn UserMemory) -> Checked<Request> {

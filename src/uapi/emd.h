@@ -24,8 +24,9 @@
  * 4: regions of emd_create (was reserved), EMD_REGIONS_*
  * 5: EMD_FORMAT_REBUILDS_ANEW, EMD_LEVEL_HOLE_LOG
  * 6: flags of emd_event (was reserved), EMD_EVENT_PART
+ * 7: EMD_IOC_MISMATCHES, EMD_MISMATCHES_*; ranges of a volume are by their first sectors
  */
-#define EMD_API_MINOR 6
+#define EMD_API_MINOR 7
 #define EMD_IOC_TYPE 0xed /* Type byte of every ioctl */
 
 /* Longest argument structure accepted, whatever a later version may need */
@@ -122,7 +123,13 @@
 
 #define EMD_RANGE_MISMATCH 1 /* Range: redundancy did not agree there */
 #define EMD_RANGE_BAD 2 /* Range: the disk holds nothing usable there */
-#define EMD_RANGE_MORE (1u << 0) /* Range flag: there are more than are kept */
+/* Range flag: there are more than are in the answer (QUERY, SCAN), or than are kept (MISMATCHES) */
+#define EMD_RANGE_MORE (1u << 0)
+
+/* Most places of a volume that a check or repair found not to agree, and that are kept */
+#define EMD_MISMATCHES_MAX 65536
+#define EMD_MISMATCHES_QUERY_MAX 256 /* Most of them that QUERY and SCAN give, and that are kept of a resync */
+#define EMD_MISMATCHES_PAGE_MAX 1024 /* Most of them that one MISMATCHES gives */
 
 #define EMD_LEVEL_USUAL (1u << 0) /* Level flag: the usual layout of the level in this format */
 /* Level flag: volumes of the level can have the log of EMD_FORMAT_HOLE_LOG */
@@ -147,6 +154,7 @@
 #define EMD_NR_TASK 0x0a /* Number of the task call */
 #define EMD_NR_EVENTS 0x0b /* Number of the events call */
 #define EMD_NR_POLICY 0x0c /* Number of the policy call */
+#define EMD_NR_MISMATCHES 0x0d /* Number of the mismatches call */
 
 /* How a volume is, in one word. */
 #define EMD_STATE_OPTIMAL 1 /* Every member is in sync */
@@ -282,6 +290,18 @@ struct emd_list {
 struct emd_query {
 	struct emd_head head; /* Head; no flags */
 	struct emd_target target; /* The set, or an array of it */
+	struct emd_out out; /* Records */
+};
+
+/* Argument of EMD_IOC_MISMATCHES. */
+struct emd_mismatches {
+	struct emd_head head; /* Head; no flags */
+	struct emd_target target; /* The array */
+	/* [in] Ranges that begin before this sector are left out; 0 at first. [out] The same for the next page */
+	__u64 from_sector;
+	/* [in] 0 at first, then as it was given. [out] Where among the ranges that begin there the next page begins */
+	__u32 from_order;
+	__u32 left; /* [out] Ranges that come after this page; 0: it was the last one */
 	struct emd_out out; /* Records */
 };
 
@@ -532,7 +552,7 @@ struct emd_rec_range {
 	__u64 first_sector;
 	__u64 sectors; /* Length */
 	__u16 what; /* EMD_RANGE_* */
-	__u16 flags; /* EMD_RANGE_MORE: there are more than are kept */
+	__u16 flags; /* EMD_RANGE_MORE: there are more (QUERY, SCAN: than are in the answer; MISMATCHES: than are kept) */
 	__u32 disk; /* Index of the disk in the set, for bad ones; else EMD_NONE */
 	__u16 slot; /* The member that was written because it did not agree (of several, the first); 0xffff: none */
 	__u16 reason; /* Why it was that one: EMD_REASON_*; 0: none was */
@@ -573,5 +593,7 @@ struct emd_rec_level {
 #define EMD_IOC_EVENTS _IOWR(EMD_IOC_TYPE, EMD_NR_EVENTS, struct emd_events)
 /* Changes what is done about crashes */
 #define EMD_IOC_POLICY _IOWR(EMD_IOC_TYPE, EMD_NR_POLICY, struct emd_policy)
+/* Places of an array that did not agree, page by page */
+#define EMD_IOC_MISMATCHES _IOWR(EMD_IOC_TYPE, EMD_NR_MISMATCHES, struct emd_mismatches)
 
 #endif /* _UAPI_EMD_H */

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::personalities::choice::Choice;
 use crate::personalities::pace::Rates;
+use crate::personalities::ranges::SyncRange;
 use kernel::prelude::*;
 
 wire_enum! {
@@ -208,9 +209,10 @@ pub struct VolumeInfo {
     pub read_errors: u64,
     /// Writes to members that failed.
     pub write_errors: u64,
-    /// Places that did not agree, as the last check, repair or sync found them.
+    /// Places that did not agree, as the last check, repair or sync found them; of many the first
+    /// ([`super::constants::MISMATCHES_QUERY_MAX`]).
     pub mismatches: KVec<RangeInfo>,
-    /// There were more of them than are kept.
+    /// There are more of them than these.
     pub mismatches_lost: bool,
     /// The limits of tasks in force; none while it is not started.
     pub limits: Rates,
@@ -227,6 +229,17 @@ pub struct RangeInfo {
     pub slot: Option<u16>,
     /// Why it was that one.
     pub reason: Option<RepairReason>,
+}
+
+impl From<SyncRange> for RangeInfo {
+    fn from(range: SyncRange) -> Self {
+        Self {
+            first_sector: range.first,
+            sectors: range.sectors,
+            slot: range.fixed.map(|(slot, _)| slot),
+            reason: range.fixed.map(|(_, choice)| choice.into()),
+        }
+    }
 }
 
 /// A set.

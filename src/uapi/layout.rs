@@ -6,8 +6,8 @@
 //! at the end and kinds that older readers skip. Lengths are multiples of 8, without padding.
 
 use super::args::{
-    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, Out, PolicyArg, QueryArg, RenameArg,
-    ScanArg, StopArg, TargetArg, TaskArg, VersionArg,
+    CreateArg, DeleteArg, EventsArg, Head, ListArg, MemberArg, MismatchesArg, Out, PolicyArg,
+    QueryArg, RenameArg, ScanArg, StopArg, TargetArg, TaskArg, VersionArg,
 };
 use super::wire::Structure;
 
@@ -244,7 +244,7 @@ wire_struct! {
         pub sectors: u64,
         /// `EMD_RANGE_*`.
         pub what: u16,
-        /// `EMD_RANGE_MORE`: there are more than are kept.
+        /// `EMD_RANGE_MORE`: there are more (`QUERY`, `SCAN`: than are in the answer; `MISMATCHES`: than are kept).
         pub flags: u16,
         /// Index of the disk in the set, for bad ones; else `EMD_NONE`.
         pub disk: u32,
@@ -285,6 +285,7 @@ pub const STRUCTURES: &[Structure] = &[
     VersionArg::STRUCTURE,
     ListArg::STRUCTURE,
     QueryArg::STRUCTURE,
+    MismatchesArg::STRUCTURE,
     ScanArg::STRUCTURE,
     CreateArg::STRUCTURE,
     StopArg::STRUCTURE,

@@ -59,6 +59,6 @@ pub use info::{
 #[allow(unused_imports)]
 pub use request::{
     CreateReply, CreateRequest, DeleteRequest, DevNumber, EventsReply, MemberDisk, MemberOp,
-    MemberReply, MemberRequest, PolicyRequest, RenameRequest, Request, ScanReply, ScanRequest,
-    StopReply, StopRequest, Target, TaskOp, TaskRequest,
+    MemberReply, MemberRequest, MismatchesReply, MismatchesRequest, PolicyRequest, RenameRequest,
+    Request, ScanReply, ScanRequest, StopReply, StopRequest, Target, TaskOp, TaskRequest,
 };

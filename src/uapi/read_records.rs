@@ -131,6 +131,19 @@ pub fn decode(bytes: &[u8]) -> Checked<Decoded> {
     Ok(decoded)
 }
 
+/// Reads the records of `MISMATCHES`: the places, and whether there were more than are kept.
+pub fn decode_mismatches(bytes: &[u8]) -> Checked<(KVVec<RangeInfo>, bool)> {
+    let (mut ranges, mut lost_some) = (KVVec::new(), false);
+    for (_, record) in Records::new(bytes).filter(|&(kind, _)| kind == REC_RANGE) {
+        let record = RangeRec::from_bytes(record);
+        if record.what == RANGE_MISMATCH {
+            lost_some |= record.flags & RANGE_MORE != 0;
+            ranges.push(mismatch(&record), GFP_KERNEL)?;
+        }
+    }
+    Ok((ranges, lost_some))
+}
+
 fn orphan() -> crate::model::Reason {
     crate::reason!(EINVAL, "the kernel's answer has a record without its owner")
 }
@@ -251,14 +264,7 @@ fn decode_range(set: &mut SetInfo, range: &RangeRec) -> Checked {
         RANGE_MISMATCH => {
             let volume = set.volumes.last_mut().ok_or_else(orphan)?;
             volume.mismatches_lost = range.flags & RANGE_MORE != 0;
-            let range = RangeInfo {
-                first_sector: range.first_sector,
-                sectors: range.sectors,
-                slot: Some(range.slot).filter(|&slot| slot != u16::MAX),
-                // One of a later version is none that we know.
-                reason: RepairReason::from_code(range.reason),
-            };
-            volume.mismatches.push(range, GFP_KERNEL)?;
+            volume.mismatches.push(mismatch(range), GFP_KERNEL)?;
         }
         RANGE_BAD => {
             let range = BadRange {
@@ -272,6 +278,16 @@ fn decode_range(set: &mut SetInfo, range: &RangeRec) -> Checked {
         _ => {}
     }
     Ok(())
+}
+
+fn mismatch(range: &RangeRec) -> RangeInfo {
+    RangeInfo {
+        first_sector: range.first_sector,
+        sectors: range.sectors,
+        slot: Some(range.slot).filter(|&slot| slot != u16::MAX),
+        // One of a later version is none that we know.
+        reason: RepairReason::from_code(range.reason),
+    }
 }
 
 fn decode_format(format: &FormatRec) -> FormatInfo {

@@ -6,7 +6,9 @@
 //! members, then its notes; a format, then its levels.
 
 use super::constants::*;
-use super::info::{DiskInfo, FormatInfo, MemberInfo, RepairReason, ScanNote, SetInfo, VolumeInfo};
+use super::info::{
+    DiskInfo, FormatInfo, MemberInfo, RangeInfo, RepairReason, ScanNote, SetInfo, VolumeInfo,
+};
 use super::layout::{
     DiskRec, FormatRec, LevelRec, MemberRec, NoteRec, RangeRec, Rec, SetRec, VolumeRec,
 };
@@ -123,21 +125,7 @@ impl Sink {
                     self.push(&member_record(member))?;
                 }
                 for range in volume.mismatches.iter() {
-                    self.push(&RangeRec {
-                        rec: rec::<RangeRec>(REC_RANGE),
-                        first_sector: range.first_sector,
-                        sectors: range.sectors,
-                        what: RANGE_MISMATCH,
-                        flags: if volume.mismatches_lost {
-                            RANGE_MORE
-                        } else {
-                            0
-                        },
-                        disk: NONE,
-                        slot: range.slot.unwrap_or(u16::MAX),
-                        reason: range.reason.map_or(0, RepairReason::code),
-                        reserved: 0,
-                    })?;
+                    self.mismatch(range, volume.mismatches_lost)?;
                 }
             }
         }
@@ -163,6 +151,21 @@ impl Sink {
             }
         }
         Ok(())
+    }
+
+    /// A place that did not agree; whether there are more than these.
+    pub fn mismatch(&mut self, range: &RangeInfo, is_more: bool) -> Checked {
+        self.push(&RangeRec {
+            rec: rec::<RangeRec>(REC_RANGE),
+            first_sector: range.first_sector,
+            sectors: range.sectors,
+            what: RANGE_MISMATCH,
+            flags: if is_more { RANGE_MORE } else { 0 },
+            disk: NONE,
+            slot: range.slot.unwrap_or(u16::MAX),
+            reason: range.reason.map_or(0, RepairReason::code),
+            reserved: 0,
+        })
     }
 
     /// A remark.

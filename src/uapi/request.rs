@@ -2,8 +2,9 @@
 
 //! What may be asked for, with every check behind it: an engine needs to judge meaning only.
 
-use super::info::{ScanNote, SetInfo, TaskKind};
+use super::info::{RangeInfo, ScanNote, SetInfo, TaskKind};
 use crate::model::{CrashPolicy, DiskIndex, Layout, Level, Slot, Text};
+use crate::personalities::ranges::PageStart;
 use core::fmt;
 use kernel::prelude::*;
 
@@ -80,6 +81,30 @@ pub enum Target {
     Set([u8; 16]),
     /// Everything.
     All,
+}
+
+/// A page of the places of a volume that did not agree. The target is an array.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MismatchesRequest {
+    /// The array.
+    pub target: Target,
+    /// Where the page begins.
+    pub start: PageStart,
+    /// Most ranges in it; at most [`MISMATCHES_PAGE_MAX`](super::constants::MISMATCHES_PAGE_MAX).
+    pub most: u32,
+}
+
+/// The page.
+#[derive(PartialEq, Debug)]
+pub struct MismatchesReply {
+    /// Ranges by their first sectors.
+    pub ranges: KVVec<RangeInfo>,
+    /// Where the next page begins.
+    pub next: PageStart,
+    /// Ranges that come after this page.
+    pub left: u32,
+    /// There were more than are kept.
+    pub lost_some: bool,
 }
 
 /// Look for sets, and start them.
@@ -318,6 +343,8 @@ pub enum Request {
     List,
     /// One set in full.
     Query(Target),
+    /// See [`MismatchesRequest`].
+    Mismatches(MismatchesRequest),
     /// See [`ScanRequest`].
     Scan(ScanRequest),
     /// See [`CreateRequest`].

@@ -44,6 +44,7 @@ static const struct call {
 	{ EMD_IOC_TASK, "TASK", sizeof(struct emd_task), 1, offsetof(struct emd_task, target), 0 },
 	{ EMD_IOC_EVENTS, "EVENTS", sizeof(struct emd_events), 0, 0, 0 },
 	{ EMD_IOC_POLICY, "POLICY", sizeof(struct emd_policy), 1, offsetof(struct emd_policy, target), 0 },
+	{ EMD_IOC_MISMATCHES, "MISMATCHES", sizeof(struct emd_mismatches), 0, offsetof(struct emd_mismatches, target), offsetof(struct emd_mismatches, out) },
 };
 
 static unsigned char *pages;	/* two, then one that is not there */
@@ -160,6 +161,14 @@ static void wrong_outs(void)
 	refused("LIST beyond the end of memory", EMD_IOC_LIST, &list, EFAULT, 1);
 	FRESH(list), list.out.reserved = 1;
 	refused("LIST, reserved field", EMD_IOC_LIST, &list, EINVAL, 1);
+	struct emd_mismatches places;
+#define PLACES() (FRESH(places), places.target.kind = EMD_TARGET_NUMBER, places.out.ptr = (uintptr_t)buffer, places.out.len = sizeof(buffer))
+	PLACES(), places.out.ptr = 0;
+	refused("MISMATCHES to address 0", EMD_IOC_MISMATCHES, &places, EINVAL, 1);
+	PLACES(), places.out.reserved = 1;
+	refused("MISMATCHES, reserved field", EMD_IOC_MISMATCHES, &places, EINVAL, 1);
+	PLACES(), places.target.kind = EMD_TARGET_SET, places.target.id[0] = 1;
+	refused("MISMATCHES of a set", EMD_IOC_MISMATCHES, &places, EINVAL, 1);
 	/* The one call that does something and has such a buffer. */
 	struct emd_scan scan;
 	FRESH(scan), scan.out.len = 4096, scan.out.ptr = KERNEL_ADDRESS;

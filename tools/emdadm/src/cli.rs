@@ -265,7 +265,7 @@ pub struct ShowArgs {
     /// Exit with 3 when something shown is not optimal, read-only or not started, or a disk has bad sectors
     #[arg(long)]
     pub check: bool,
-    /// List the places that did not agree at the last check, repair or resync. They are kept in memory: a restart forgets them
+    /// List all places that did not agree at the last check, repair or resync. They are kept in memory: a restart forgets them
     #[arg(long)]
     pub mismatches: bool,
     /// Arrays or sets; all without any

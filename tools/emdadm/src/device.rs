@@ -3,11 +3,13 @@
 //! `/dev/emd`, typed: one method for each call.
 
 use crate::failure::{Failure, Result};
+use crate::mismatches::Page;
 use crate::sys;
 use emd_core::model::CrashPolicy;
+use emd_core::personalities::ranges::PageStart;
 use emd_core::uapi::args::*;
 use emd_core::uapi::constants::*;
-use emd_core::uapi::layout::EventWire;
+use emd_core::uapi::layout::{EventWire, RangeRec};
 use emd_core::uapi::read_records::{self, Decoded};
 use emd_core::uapi::records;
 use emd_core::uapi::wire::Wire;
@@ -224,6 +226,34 @@ impl Device {
         };
         let (_, records) = self.call_records::<IOC_QUERY, _>(arg, |arg| &mut arg.out)?;
         Ok(records)
+    }
+
+    /// A page of the places of an array that did not agree.
+    pub fn mismatches(&self, target: &Target, start: PageStart) -> Result<Page> {
+        let mut buffer = vec![0u8; MISMATCHES_PAGE_MAX as usize * RangeRec::BYTES];
+        let arg = MismatchesArg {
+            target: wire_target(target),
+            from_sector: start.from_sector,
+            from_order: start.from_order,
+            out: Out {
+                ptr: buffer.as_mut_ptr() as u64,
+                len: count(buffer.len(), "bytes")?,
+                ..Out::default()
+            },
+            ..MismatchesArg::default()
+        };
+        let arg = self.call::<IOC_MISMATCHES, _>(arg)?;
+        let (ranges, lost_some) = read_records::decode_mismatches(&buffer)
+            .map_err(|reason| Failure::Io(reason.text().to_owned()))?;
+        Ok(Page {
+            ranges,
+            lost_some,
+            next: PageStart {
+                from_sector: arg.from_sector,
+                from_order: arg.from_order,
+            },
+            left: arg.left,
+        })
     }
 
     /// Looks for sets.

@@ -13,6 +13,7 @@ mod commands;
 mod device;
 mod examine;
 mod failure;
+mod mismatches;
 mod monitor;
 mod out;
 mod progress;

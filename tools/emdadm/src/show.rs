@@ -5,6 +5,7 @@
 use crate::cli::{ListArgs, ShowArgs};
 use crate::device::Device;
 use crate::failure::{Outcome, Result};
+use crate::mismatches;
 use crate::out::say;
 use crate::size;
 use crate::target::{dev_name, find};
@@ -80,6 +81,12 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<Outcome> {
             if sets.iter().all(|shown| shown.id != set.id) {
                 sets.push(set);
             }
+        }
+    }
+    if json || args.mismatches {
+        for volume in sets.iter_mut().flat_map(|set| set.volumes.iter_mut()) {
+            let array = Target::Array(volume.id);
+            mismatches::complete(volume, |start| device.mismatches(&array, start))?;
         }
     }
     if json {

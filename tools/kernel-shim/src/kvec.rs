@@ -13,6 +13,15 @@ pub struct KVec<T>(Vec<T>);
 #[derive(Debug)]
 pub struct PushError<T>(pub T);
 
+/// There was no room for this, or no such place.
+#[derive(Debug)]
+pub enum InsertError<T> {
+    /// The place is behind the end.
+    IndexOutOfBounds(T),
+    /// No room.
+    OutOfCapacity(T),
+}
+
 /// There was none.
 #[derive(Debug)]
 pub struct RemoveError;
@@ -54,6 +63,18 @@ impl<T> KVec<T> {
             return Err(PushError(value));
         }
         self.0.push(value);
+        Ok(())
+    }
+
+    /// Puts one in, where there is room; those from there on move down.
+    pub fn insert_within_capacity(&mut self, at: usize, value: T) -> Result<(), InsertError<T>> {
+        if at > self.0.len() {
+            return Err(InsertError::IndexOutOfBounds(value));
+        }
+        if self.0.len() >= self.0.capacity() {
+            return Err(InsertError::OutOfCapacity(value));
+        }
+        self.0.insert(at, value);
         Ok(())
     }
 

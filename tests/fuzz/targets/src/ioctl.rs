@@ -6,7 +6,8 @@
 use crate::input::Input;
 use emd_core::model::{Checked, Text};
 use emd_core::reason;
-use emd_core::uapi::args::{CreateArg, Head, ListArg, QueryArg, ScanArg};
+use emd_core::personalities::ranges::{room, Ranges, SyncRange};
+use emd_core::uapi::args::{CreateArg, Head, ListArg, MismatchesArg, QueryArg, ScanArg};
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::CallKind;
 use emd_core::uapi::fields::UserMemory;
@@ -60,6 +61,7 @@ pub fn run(data: &[u8]) {
     let out = match kind.nr {
         NR_LIST | NR_FORMATS => Some(ListArg::from_bytes(&argument).out),
         NR_QUERY => Some(QueryArg::from_bytes(&argument).out),
+        NR_MISMATCHES => Some(MismatchesArg::from_bytes(&argument).out),
         NR_SCAN => Some(ScanArg::from_bytes(&argument).out),
         _ => None,
     };
@@ -222,6 +224,32 @@ impl Engine for Answers {
         Ok(sets)
     }
 
+    fn mismatches(&self, request: &MismatchesRequest) -> Checked<MismatchesReply> {
+        assert!(!matches!(request.target, Target::All | Target::Set(_)));
+        assert!(request.most <= MISMATCHES_PAGE_MAX);
+        self.judge()?;
+        let mut ranges = Ranges::new()?;
+        for nth in 0..u64::from(self.sets) * 50 {
+            ranges.add(SyncRange {
+                first: nth * 16,
+                sectors: 8,
+                fixed: None,
+            });
+        }
+        let mut page = room(request.most as usize)?;
+        let end = ranges.page(request.start, &mut page);
+        let mut given = KVVec::new();
+        for range in page {
+            given.push(range.into(), GFP_KERNEL)?;
+        }
+        Ok(MismatchesReply {
+            ranges: given,
+            next: end.next,
+            left: u32::try_from(end.left).expect("few"),
+            lost_some: end.lost_some,
+        })
+    }
+
     fn scan(&self, request: &ScanRequest) -> Checked<ScanReply> {
         assert!(request.devs.len() <= DISKS_MAX as usize);
         Ok(ScanReply {
@@ -332,7 +360,7 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
 fn fill(kind: &CallKind, argument: &mut [u8]) {
     // Where there is a target, it stands right behind the head.
     let by_target = [
-        NR_QUERY, NR_STOP, NR_DELETE, NR_MEMBER, NR_RENAME, NR_TASK, NR_POLICY,
+        NR_QUERY, NR_STOP, NR_DELETE, NR_MEMBER, NR_RENAME, NR_TASK, NR_POLICY, NR_MISMATCHES,
     ];
     if by_target.contains(&kind.nr) {
         argument[Head::BYTES..Head::BYTES + 4].copy_from_slice(&TARGET_NUMBER.to_ne_bytes());
@@ -340,6 +368,11 @@ fn fill(kind: &CallKind, argument: &mut [u8]) {
     match kind.nr {
         NR_LIST | NR_FORMATS => {
             let mut arg = ListArg::from_bytes(argument);
+            (arg.out.ptr, arg.out.len) = (OUT, 4096);
+            arg.to_bytes(argument);
+        }
+        NR_MISMATCHES => {
+            let mut arg = MismatchesArg::from_bytes(argument);
             (arg.out.ptr, arg.out.len) = (OUT, 4096);
             arg.to_bytes(argument);
         }

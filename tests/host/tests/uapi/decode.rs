@@ -469,6 +469,7 @@ fn ioctl_numbers() {
         IOC_TASK,
         IOC_EVENTS,
         IOC_POLICY,
+        IOC_MISMATCHES,
     ];
     for (nr, cmd) in (0u32..).zip(numbers) {
         assert_eq!(CallKind::from_ioctl(cmd).map(|call| call.nr), Some(nr));

@@ -6,6 +6,7 @@ mod call;
 mod decode;
 mod errnos;
 mod header;
+mod mismatches;
 mod policy;
 mod records;
 mod regions;

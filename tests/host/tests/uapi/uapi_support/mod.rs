@@ -8,7 +8,9 @@ use emd_core::model::{
     BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Layout, Level, MemberState,
     Rotation, Text,
 };
+use emd_core::personalities::choice::Choice;
 use emd_core::personalities::pace::Rates;
+use emd_core::personalities::ranges::{room, Ranges, SyncRange};
 use emd_core::reason;
 use emd_core::uapi::fields::UserMemory;
 use emd_core::uapi::*;
@@ -111,6 +113,8 @@ impl Caller for Program {
 pub struct Recorder {
     pub asked: Mutex<Vec<String>>,
     pub refuse: bool,
+    /// Places of its array that do not agree, and how many of them it keeps.
+    pub places: (u64, usize),
 }
 
 impl Recorder {
@@ -133,6 +137,28 @@ impl Engine for Recorder {
         sets.push(sample_set(1), GFP_KERNEL)?;
         sets.push(sample_set(2), GFP_KERNEL)?;
         Ok(sets)
+    }
+
+    fn mismatches(&self, request: &MismatchesRequest) -> Checked<MismatchesReply> {
+        self.note(format!("{request:?}"))?;
+        let (found, kept) = self.places;
+        let mut ranges = Ranges::new()?;
+        drop(ranges.clear_into(room(kept)?));
+        for nth in 0..found {
+            ranges.add(sample_place(nth));
+        }
+        let mut page = room(request.most as usize)?;
+        let end = ranges.page(request.start, &mut page);
+        let mut given = KVVec::new();
+        for range in page {
+            push(&mut given, range.into());
+        }
+        Ok(MismatchesReply {
+            ranges: given,
+            next: end.next,
+            left: end.left as u32,
+            lost_some: end.lost_some,
+        })
     }
 
     fn scan(&self, request: &ScanRequest) -> Checked<ScanReply> {
@@ -191,6 +217,15 @@ impl Engine for Recorder {
 
 fn push<T>(list: &mut KVec<T>, value: T) {
     list.push(value, GFP_KERNEL).unwrap();
+}
+
+/// A place that does not agree; of two of which one is put right each time, in different ways.
+pub fn sample_place(nth: u64) -> SyncRange {
+    SyncRange {
+        first: nth / 2 * 16,
+        sectors: 8,
+        fixed: (nth % 2 == 1).then_some((2, Choice::Syndromes)),
+    }
 }
 
 /// A set in which every kind of value occurs.
