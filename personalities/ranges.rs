@@ -215,10 +215,13 @@ impl Ranges {
             .iter_mut()
             .enumerate()
             .rfind(|(_, known)| known.fixed == range.fixed);
-        let mut joined =
-            nearest.and_then(|(nth, known)| known.join(range).then_some(from + nth));
+        let mut joined = nearest.and_then(|(nth, known)| known.join(range).then_some(from + nth));
         let mut nth = at;
-        while let Some(&known) = self.list.get(nth).filter(|known| known.first <= range.end()) {
+        while let Some(&known) = self
+            .list
+            .get(nth)
+            .filter(|known| known.first <= range.end())
+        {
             match joined {
                 _ if known.fixed != range.fixed => nth += 1,
                 Some(into) => {

@@ -176,7 +176,10 @@ mod tests {
                 })
             };
             complete(&mut volume, page).unwrap();
-            assert_eq!((sectors(&volume).len(), volume.mismatches_lost), (0, is_more));
+            assert_eq!(
+                (sectors(&volume).len(), volume.mismatches_lost),
+                (0, is_more)
+            );
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::input::Input;
 use emd_core::model::{Checked, Text};
-use emd_core::reason;
 use emd_core::personalities::ranges::{room, Ranges, SyncRange};
+use emd_core::reason;
 use emd_core::uapi::args::{CreateArg, Head, ListArg, MismatchesArg, QueryArg, ScanArg};
 use emd_core::uapi::constants::*;
 use emd_core::uapi::decode::CallKind;
@@ -360,7 +360,14 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
 fn fill(kind: &CallKind, argument: &mut [u8]) {
     // Where there is a target, it stands right behind the head.
     let by_target = [
-        NR_QUERY, NR_STOP, NR_DELETE, NR_MEMBER, NR_RENAME, NR_TASK, NR_POLICY, NR_MISMATCHES,
+        NR_QUERY,
+        NR_STOP,
+        NR_DELETE,
+        NR_MEMBER,
+        NR_RENAME,
+        NR_TASK,
+        NR_POLICY,
+        NR_MISMATCHES,
     ];
     if by_target.contains(&kind.nr) {
         argument[Head::BYTES..Head::BYTES + 4].copy_from_slice(&TARGET_NUMBER.to_ne_bytes());

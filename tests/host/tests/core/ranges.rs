@@ -106,7 +106,10 @@ fn one_that_bridges_two_makes_them_one() {
     other.fixed = Some((3, Choice::Syndromes));
     assert!(ranges.add(other), "put right in another way");
     assert!(!ranges.add(place(8, 8)));
-    assert_eq!(listed(&ranges).0, [place(0, 24), other, place(32, 8), place(48, 8)]);
+    assert_eq!(
+        listed(&ranges).0,
+        [place(0, 24), other, place(32, 8), place(48, 8)]
+    );
     assert!(!ranges.add(place(4, 50)));
     assert_eq!(listed(&ranges).0, [place(0, 56), other]);
 }
@@ -154,9 +157,13 @@ fn one_that_goes_on_beside_many_is_listed_as_a_whole() {
     assert!(news <= 1 + 2 * 4_000 / 500, "told of {news} times");
     let (list, lost_some) = listed(&ranges);
     assert!(!lost_some);
-    let (long, short): (Vec<_>, Vec<_>) = list.iter().partition(|range| range.fixed.is_some());
+    let (long, short): (Vec<SyncRange>, Vec<SyncRange>) =
+        list.iter().partition(|range| range.fixed.is_some());
     assert_eq!(long.len() as u64, news);
-    assert_eq!((long[0].first, end(long[long.len() - 1])), (0, 128 * 4_000));
+    assert_eq!(
+        (long[0].first, end(&long[long.len() - 1])),
+        (0, 128 * 4_000)
+    );
     assert!(long.windows(2).all(|pair| end(&pair[0]) == pair[1].first));
     assert_eq!(short.len(), 8_000);
 }
