@@ -440,7 +440,7 @@ impl Array {
         if most < ranges::RANGES_MAX {
             pr_warn!(
                 "{}: memory is short, so no more than {} places that do not agree are kept of this {}\n",
-                self.name,
+                self.name.as_str(),
                 most,
                 kind.word()
             );
