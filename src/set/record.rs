@@ -289,9 +289,12 @@ impl Inner {
         let Some(metadata) = metadata.as_ref() else {
             return outcome;
         };
-        for (disk, _) in (0..).zip(due.iter()).filter(|(_, &phase)| phase > 0) {
-            // Perhaps nothing is left for it.
-            outcome.written.insert(disk);
+        for ((disk, device), &phase) in (0..).zip(devices.iter()).zip(due.iter()) {
+            // Perhaps nothing is left for it. One that is gone with a part of it is sent no more.
+            let is_here = device.as_ref().is_some_and(|device| !device.is_gone());
+            if phase > 0 && is_here {
+                outcome.written.insert(disk);
+            }
         }
         let mut rest = metadata.plan().writes();
         while let Some(first) = rest.first() {

@@ -48,6 +48,8 @@ pub enum Mistake {
     PhasesReordered,
     /// A plan that a disk did not take is carried out anew by all, and not from where each of them was.
     PlanBegunAnew,
+    /// A disk that is gone with a part of a plan counts as one that has all of it.
+    GoneCounts,
     /// No resync after a crash.
     ResyncSkipped,
     /// Lanes are not locked.
@@ -175,6 +177,7 @@ impl Mistake {
         Mistake::RebuildNotWritten,
         Mistake::PhasesReordered,
         Mistake::PlanBegunAnew,
+        Mistake::GoneCounts,
         Mistake::ResyncSkipped,
         Mistake::LanesNotLocked,
         Mistake::RepairOverNew,

@@ -177,7 +177,14 @@ impl Sim {
                 self.worker.unfit.clear();
             }
             Action::Release(disk) => {
-                let _ = self.record_gone(disk);
+                // First that, then it is let go, recorded or not (`next_dead`).
+                let close = Step::Do(Action::Close(disk));
+                match self.record_gone(disk) {
+                    true => self.worker.steps.push_back(close),
+                    false => self.worker.steps.push_front(close),
+                }
+            }
+            Action::Close(disk) => {
                 if let Some(place) = self.devices.get_mut(usize::from(disk)) {
                     *place = None;
                 }

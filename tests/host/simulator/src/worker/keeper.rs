@@ -22,11 +22,11 @@ impl Sim {
         if let Some(disk) = removed {
             return Some((vec![Step::Do(Action::Removed(disk))], Action::Nothing));
         }
+        if let Some(release) = self.drop_dead() {
+            return Some(release);
+        }
         for (index, disk) in set.set().live_disks() {
             let device = self.devices.get(usize::from(index)).copied().flatten();
-            if device.is_some() && self.is_unplugged(index) && !self.is_attached(index) {
-                return Some((vec![Step::Do(Action::Release(index))], Action::Nothing));
-            }
             if let (Some(_), DiskState::Stale, Some(facts)) = (device, disk.state, disk.facts) {
                 if self.worker.unfit.contains(&(Slot::MAX, index)) || !self.takes_stale(index) {
                     continue;
@@ -42,6 +42,16 @@ impl Sim {
         self.spare_activity()
             .or_else(|| self.attach_activity())
             .or_else(|| self.task_activity())
+    }
+
+    /// `drop_dead`.
+    pub(super) fn drop_dead(&self) -> Option<Activity> {
+        let mut disks = self.set.as_ref()?.set().live_disks();
+        let (dead, _) = disks.find(|&(disk, _)| {
+            let device = self.devices.get(usize::from(disk)).copied().flatten();
+            device.is_some() && self.is_unplugged(disk) && !self.is_attached(disk)
+        })?;
+        Some((vec![Step::Do(Action::Release(dead))], Action::Nothing))
     }
 
     /// `detach_lost`.

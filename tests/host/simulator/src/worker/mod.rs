@@ -96,6 +96,8 @@ pub enum Action {
     Detach(Slot),
     /// A disk that is gone is given up.
     Release(DiskIndex),
+    /// Its device is closed.
+    Close(DiskIndex),
     /// `note_places`.
     NotePlaces(DiskIndex),
     /// `note_returned`: a disk that came back may take its place.
@@ -154,6 +156,8 @@ struct Plan {
     flushing: bool,
     touched: BTreeSet<DiskIndex>,
     written: BTreeSet<DiskIndex>,
+    /// Of these, such as are gone.
+    gone: BTreeSet<DiskIndex>,
     failed: BTreeSet<DiskIndex>,
     /// Of the simulation's disks those that took all until now.
     behind: BTreeSet<usize>,

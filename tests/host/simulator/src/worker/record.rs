@@ -66,8 +66,13 @@ impl Sim {
         let all = set.set().live_disks().map(|(disk, _)| disk);
         let needed = all.filter(|&disk| self.is_in_use(disk) && !self.bears_loss(disk));
         plan.needed = needed.collect();
-        // Perhaps nothing is left for these.
+        // Perhaps nothing is left for these. Those that are gone with a part of it are sent no more.
         plan.written = self.worker.due.keys().copied().collect();
+        let is_gone = |&disk: &DiskIndex| self.is_unplugged(disk);
+        match self.mistake == Some(Mistake::GoneCounts) {
+            true => plan.gone = plan.written.iter().copied().filter(is_gone).collect(),
+            false => plan.written.retain(|disk| !is_gone(disk)),
+        }
         let mut last = None;
         let reordered = self.has(Mistake::PhasesReordered);
         for write in set.plan().writes() {
@@ -221,11 +226,12 @@ impl Sim {
             });
         }
         let written: Vec<_> = plan.written.difference(&plan.failed).collect();
+        let is_kept = written.iter().any(|disk| !plan.gone.contains(disk));
+        if !plan.failed.is_empty() && !is_kept && self.fresh_members().is_empty() {
+            // Nobody has it, so nobody can call the others old.
+            self.untaken.retain(|disk| !plan.behind.contains(disk));
+        }
         if !plan.failed.is_empty() && written.is_empty() {
-            if self.fresh_members().is_empty() {
-                // Nobody has it, so nobody can call the others old.
-                self.untaken.retain(|disk| !plan.behind.contains(disk));
-            }
             if !self.has(Mistake::UnwrittenCounts) {
                 self.worker.unwritten = Some(self.worker.unwritten.map_or(0, |tries| tries + 1));
             }
@@ -243,13 +249,13 @@ impl Sim {
         }
         self.worker.unwritten = None;
         let generation = self.set.as_ref().map_or(0, |set| set.set().generation);
-        if !written.is_empty() && generation > self.read_generation {
+        if is_kept && generation > self.read_generation {
             // What the others have now is as new.
             self.ahead.clear();
         }
         for &disk in plan.failed.intersection(&plan.needed) {
             let device = self.devices.get(usize::from(disk)).copied().flatten();
-            self.overtaken.extend(device);
+            self.overtaken.extend(device.filter(|_| is_kept));
         }
         for &disk in &plan.failed {
             if let Some(set) = &mut self.set {

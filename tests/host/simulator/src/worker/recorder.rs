@@ -21,6 +21,10 @@ impl Sim {
         self.set.as_ref()?;
         let array = self.array.as_ref()?;
         if let Some(tries) = self.worker.unwritten {
+            // The keeper is another thread, and gives up what is gone all the same.
+            if let Some(release) = self.drop_dead() {
+                return Some(release);
+            }
             let is_idle = self.flying.is_empty();
             let due = tries < UNWRITTEN_TRIES && (is_idle || self.now % 32 == 0);
             return due.then(|| (vec![Step::WriteAgain], Action::Nothing));

@@ -359,3 +359,40 @@ fn who_is_dead_is_not_left_out() {
         &["ddf", "asr", "imsm", "md-1.2", "md-0.90"],
     );
 }
+
+/// A member is lost, the other one does not take that, and of an update of many phases a spare takes the first ones and is unplugged:
+/// nobody has it then, and writes wait.
+#[test]
+fn who_is_gone_with_a_part_keeps_nothing() {
+    let mistake = Some(Mistake::GoneCounts);
+    let config = Config {
+        spares: 1,
+        ..small("ddf", Level::Raid1, 2)
+    };
+    let write = |sector| Op::Write {
+        sector,
+        sectors: 4,
+        fua: true,
+        changing: false,
+    };
+    let pauses = |count| std::iter::repeat_n(Op::Return(usize::MAX), count);
+    let mut found = None;
+    for between in 0..8 {
+        let mut ops = vec![write(0), Op::Quiet, write(0)];
+        ops.extend(pauses(30));
+        ops.extend([Op::FailMetadata(1, 60), Op::Pull(0), write(0)]);
+        ops.extend(pauses(between));
+        ops.extend([Op::Pull(2)]);
+        ops.extend(pauses(60));
+        ops.push(Op::PowerCut(without(2, 3, 0)));
+        for schedule in 1..=100 {
+            let right = played(config, &ops, schedule, None);
+            assert_eq!(right.violation, None, "{between}, {schedule}");
+            if found.is_none() && played(config, &ops, schedule, mistake).violation.is_some() {
+                found = Some((between, schedule));
+            }
+        }
+    }
+    println!("GoneCounts: {found:?}");
+    assert!(found.is_some());
+}
