@@ -475,6 +475,34 @@ impl Set {
         self.disk(self.disk_by_key(key)?)
     }
 
+    /// Whether it trusts a disk that is here, or a member on one, which `before` did not: a set of the same disks and of others.
+    pub fn trusts_more_than(&self, before: &Set) -> bool {
+        let key_of = |set: &Set, member: &Member| {
+            let facts = member.disk.and_then(|disk| set.disk(disk)?.facts);
+            facts
+                .map(|facts| facts.key)
+                .filter(|_| member.state == MemberState::InSync)
+        };
+        let is_new = |disk: &Disk| {
+            let former = disk.facts.and_then(|facts| before.present_disk(facts.key));
+            let is_online = disk.facts.is_some() && disk.state == DiskState::Online;
+            is_online && former.is_none_or(|disk| disk.state != DiskState::Online)
+        };
+        let is_more = |volume: &Volume| {
+            let mut all = before.live_volumes();
+            let former = all.find(|(_, former)| former.id == volume.id);
+            let former = former.map_or(&[][..], |(_, former)| former.members.as_slice());
+            let mut members = volume.members.iter().enumerate();
+            members.any(|(slot, member)| {
+                let held = former.get(slot).and_then(|member| key_of(before, member));
+                let holds = key_of(self, member);
+                holds.is_some() && holds != held
+            })
+        };
+        self.live_disks().any(|(_, disk)| is_new(disk))
+            || self.live_volumes().any(|(_, volume)| is_more(volume))
+    }
+
     /// `EINVAL` for the return of a disk to volumes without redundancy ([`super::Event::DiskReinstated`]) that none has lost.
     pub fn check_reinstated(&self, disk: DiskIndex) -> Checked {
         match self.irreplaceable(disk) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How the disks of a set become its own: claimed, and read once more. A disk that cannot be had, and that the set does not need, is left
-//! out, as one that cannot be read any more is.
+//! out, as one that cannot be read any more is; but not if it is what keeps others from being trusted.
 
 use super::managed::{assemble, claim, reread, ManagedSet};
 use super::state::Inner;
@@ -72,17 +72,9 @@ impl ManagedSet {
         ))
     }
 
-    /// Goes on without a disk that cannot be had, if another one is left. A scan looks at it again.
+    /// Goes on without a disk that cannot be had, if others are left, and are trusted no more than beside it. A scan looks at it again.
     fn leave_out(&self, dev: Dev, reason: Reason) -> Checked {
-        {
-            let mut inner = self.lock();
-            if inner.images.len() < 2 {
-                inner.why = Some(reason);
-                return Err(reason);
-            }
-            inner.forget_image(dev);
-            inner.reassemble(self.format);
-        }
+        self.lock().forget_unless_needed(self.format, dev, reason)?;
         self.shared.say(
             EventKind::Note,
             &self.id,
@@ -139,6 +131,41 @@ impl Inner {
             || places.all(|(_, _, member)| {
                 matches!(member.state, MemberState::Failed | MemberState::Missing)
             })
+    }
+
+    /// Forgets what was read of a disk that cannot be had: `reason`, and nothing changes, when what is left would be trusted more than
+    /// with it, as only that disk tells that the rest is old.
+    #[inline(never)]
+    fn forget_unless_needed(
+        &mut self,
+        format: &'static dyn Format,
+        dev: Dev,
+        reason: Reason,
+    ) -> Checked {
+        let mut images = self.images.iter();
+        let place = images.position(|image| image.facts.key == dev.0);
+        let others = self.images.len().saturating_sub(1);
+        let Some(image) = place
+            .filter(|_| others > 0)
+            .and_then(|place| self.images.remove(place).ok())
+        else {
+            self.why = Some(reason);
+            return Err(reason);
+        };
+        let before = self.metadata.take();
+        self.reassemble(format);
+        let is_needed = match (&before, &self.metadata) {
+            (Some(before), Some(left)) => left.set().trusts_more_than(before.set()),
+            _ => true,
+        };
+        if !is_needed {
+            return Ok(());
+        }
+        // Its place is free still.
+        self.images.push(image, GFP_KERNEL)?;
+        self.metadata = before;
+        self.why = Some(reason);
+        Err(reason)
     }
 
     /// The disks that are here; `None` when they are claimed.

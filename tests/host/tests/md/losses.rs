@@ -502,3 +502,30 @@ fn who_got_one_event_more_is_old_too() {
         }
     }
 }
+
+/// Without the disks that know of a loss the lost one would be trusted: that is told from what is merely less.
+#[test]
+fn who_is_trusted_without_those_who_know() {
+    for format in ALL {
+        let mut world = World::made(Of(format), 3, 50, 512, 0);
+        let all = [Some(0), Some(1), Some(2)];
+        world.apply(&Event::VolumeCreated(spec("", Level::Raid5, &all)));
+        let trusts_more = |world: &World, keys: &[u64]| {
+            let of = |keys: &[u64]| {
+                let keyed = keys.iter().map(|&key| (key, &world.disks[key as usize]));
+                open_keyed(format, &keyed.collect::<Vec<_>>()).unwrap()
+            };
+            let (left, before) = (of(keys), of(&[0, 1, 2]));
+            left.set().trusts_more_than(before.set())
+        };
+        for left in [&[0, 1, 2][..], &[0, 2], &[1, 2], &[1]] {
+            assert!(!trusts_more(&world, left), "{left:?}");
+        }
+        let (set, disks) = (&mut world.set, &mut world.disks);
+        apply(set, disks, &Event::DiskMissing(1), 60).unwrap();
+        for left in [&[0, 1, 2][..], &[0, 1], &[1, 2], &[0, 2], &[0]] {
+            assert!(!trusts_more(&world, left), "{left:?}");
+        }
+        assert!(trusts_more(&world, &[1]));
+    }
+}
