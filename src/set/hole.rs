@@ -455,13 +455,15 @@ impl<'a> Replay<'a> {
 
 impl Inner {
     /// Begins a volume's log anew, if it has one: what is in it counts no more, but for that it did not tell all
-    /// ([`Inner::replay_hole`]), where it is a row. (Each member's next entry takes the place of that, and says so too.)
+    /// ([`Inner::replay_hole`]), where it is a row. (Each member's next entry takes the place of that, and says so too.) A member that does
+    /// not take it is lost if the log told all, or with `force`: else only with all members here the resync makes sure.
     #[inline(never)]
     pub fn start_hole(
         &mut self,
         set: &super::managed::ManagedSet,
         volume: VolumeIndex,
         told_all: bool,
+        force: bool,
     ) -> Checked {
         let writable = self
             .model()
@@ -482,8 +484,11 @@ impl Inner {
                         continue;
                     };
                     self.ring_of(volume, slot)?;
-                    if let Err(reason) = self.empty_row(volume, slot, &row, told_all) {
-                        self.start_without(&set.shared, disk, reason)?;
+                    match self.empty_row(volume, slot, &row, told_all) {
+                        Err(reason) if told_all || force => {
+                            self.start_without(&set.shared, disk, reason)?;
+                        }
+                        emptied => emptied?,
                     }
                 }
                 Ok(())

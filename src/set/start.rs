@@ -318,7 +318,7 @@ impl Inner {
             }
             replayed => replayed?,
         };
-        self.start_hole(set, volume, told_all)?;
+        self.start_hole(set, volume, told_all, policy.force)?;
         if !told_all && !policy.force && self.usable(volume) != usable {
             // With all members here the resync would have made sure.
             return Err(super::left::not_all_told());
