@@ -256,13 +256,16 @@ impl Manager {
                 continue;
             }
             set.waits.store(false, Ordering::Release);
-            let was_tried = {
+            {
                 let mut inner = set.lock();
+                let was_tried = core::mem::replace(&mut inner.tried, true);
                 if due {
-                    inner.deadline = None;
+                    // What does not start for a reason that may pass has a second try, also what was not complete before: it may be that a
+                    // disk was just in use.
+                    let wait = self.shared.options.start_timeout_ms;
+                    inner.deadline = (!was_tried).then(|| now() + ticks(wait));
                 }
-                core::mem::replace(&mut inner.tried, true)
-            };
+            }
             let policy = Policy {
                 degraded: due,
                 force: false,
@@ -277,12 +280,6 @@ impl Manager {
                 self.shared.post(EventKind::Note, &set.id, |event| {
                     event.text = crate::model::Text::from_text(reason.text());
                 });
-                // It may be that a disk was just in use: there is a second try, also for what was not complete before.
-                let mut inner = set.lock();
-                if due && !was_tried {
-                    let wait = self.shared.options.start_timeout_ms;
-                    inner.deadline = Some(now() + ticks(wait));
-                }
             } else {
                 set.tell_refusals();
             }
