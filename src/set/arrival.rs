@@ -274,6 +274,7 @@ impl ManagedSet {
         let recorded = inner.record_with(&self.shared, &event, device, || Ok(()));
         inner.note_returned(index);
         recorded?;
+        inner.note_start(self, index, device);
         inner.early.retain(|early| *early != dev);
         if let (Some(spare), Some(DiskRole::Unused)) = (spare_for, role_of(inner.known()?)) {
             let event = Event::SpareAssigned(index, spare);
@@ -356,14 +357,23 @@ impl Inner {
         }
     }
 
-    /// Whether a disk is a member of no volume, and was none that has its place yet: its start is no volume's then, and what is
-    /// there is somebody else's.
+    /// Notes whether there is something at the start of a disk that came back: as a spare it keeps what it held as a member.
+    pub(super) fn note_start(&mut self, set: &ManagedSet, disk: DiskIndex, device: &BlockDevice) {
+        match self.check_holds_nothing(set, device) {
+            Err(reason) if reason.errno() == EEXIST => self.hold_remains.insert(disk),
+            _ => self.hold_remains.remove(disk),
+        }
+    }
+
+    /// Whether a disk is a member of no volume, was none that has its place yet, and had nothing at its start: what is there by now is
+    /// somebody else's.
     fn has_no_place(&self, disk: DiskIndex) -> bool {
         let mut places = self
             .model()
             .into_iter()
             .flat_map(|set| set.memberships(disk));
-        places.next().is_none() && !self.returned.has_places(disk)
+        let has_place = places.next().is_some() || self.returned.has_places(disk);
+        !has_place && !self.hold_remains.contains(disk)
     }
 
     /// Whether the set has a disk as a spare.

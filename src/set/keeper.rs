@@ -153,6 +153,7 @@ impl ManagedSet {
                 .note_places(disk)
                 .and_then(|()| inner.record(&self.shared, &Event::DiskReturned(disk, facts)));
             inner.note_returned(disk);
+            inner.note_start(self, disk, &device);
             if let Err(reason) = returned {
                 log!(
                     pr_warn,

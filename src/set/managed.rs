@@ -323,6 +323,7 @@ impl ManagedSet {
             inner.active = false;
             inner.returned = Returned::new();
             inner.told_gone = DiskMask::EMPTY;
+            inner.hold_remains = DiskMask::EMPTY;
             inner.had_good = DiskMask::EMPTY;
             inner.moves.forget();
             inner.told_old = DiskMask::EMPTY;

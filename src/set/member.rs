@@ -224,6 +224,7 @@ impl ManagedSet {
                         inner.note_places(index)?;
                         let recorded = inner.record(&self.shared, &event);
                         inner.note_returned(index);
+                        inner.note_start(self, index, &device);
                         recorded?;
                     }
                     _ => return Err(reason!(EBUSY, "disk {dev} is being taken out: try again")),

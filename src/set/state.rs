@@ -161,6 +161,8 @@ pub struct Inner {
     pub returned: Returned,
     /// Disks that are gone and could not be recorded as missing: people know.
     pub told_gone: DiskMask,
+    /// Disks that came back while the set was active, with something at their start.
+    pub hold_remains: DiskMask,
     /// Disks that were up to date when they got their places, or were added since: those of them that are not here went away
     /// while the set was active.
     pub had_good: DiskMask,
@@ -193,6 +195,7 @@ impl Inner {
             tried: false,
             returned: Returned::new(),
             told_gone: DiskMask::EMPTY,
+            hold_remains: DiskMask::EMPTY,
             had_good: DiskMask::EMPTY,
             moves: Moves::new(),
             told_old: DiskMask::EMPTY,

@@ -3,7 +3,7 @@
 # A spare that comes when its set runs already is its spare all the same: it takes the place of a member that is lost after that, or that was lost before. One that is none any more does not.
 # disks: 3x64M virtio, 1x64M virtio unplugged
 # emd: manual
-# timeout: 240
+# timeout: 250
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -239,4 +239,28 @@ boot_1() {
     left_alone "$before" "it is a spare, and holds an ext2"
     deleted
   done
+  added_again
+}
+
+# What a member of 0.90 has at its start is what its volume has there.
+added_again() {
+  local device
+  step "md-0.90: a former member that was added again as a spare, and slips out, is one again with what is left of the array on it"
+  made md-0.90
+  plug disk3
+  load
+  wait_for 20 emd_is emd0 optimal
+  wait_for 10 is_spare disk3
+  printf '\x53\xef' | dd of=/dev/emd0 bs=1 seek=1080 conv=notrunc,fsync status=none
+  wait_for 10 emd_is_clean emd0
+  expect "a member fails" emdadm fail emd0 "$(disk disk2)"
+  wait_for 60 emd_settled emd0
+  expect "it is added again" emdadm add --force emd0 "$(disk disk2)"
+  wait_for 20 is_spare disk2
+  device=$(disk disk2)
+  unplug disk2
+  wait_for 10 spare_gone "$device"
+  plug disk2
+  wait_for 20 is_spare disk2
+  deleted
 }
