@@ -37,6 +37,7 @@ pub mod regions;
 mod rotation;
 mod spans;
 pub mod stretches;
+pub mod task;
 pub mod walk;
 pub mod window;
 pub mod writers;

@@ -3,7 +3,7 @@
 //! What the set that owns an array does with it. Process context only, except where said.
 
 use super::hole::{self, Hole, HoleParams};
-use super::task::{Scope, Task, TaskResult, TaskStatus};
+use super::task::Task;
 use super::{
     dirty, end_all, flush, gather, lane_lock, lane_op, pace, submit, Array, MemberSlot, Place,
     Table, Waiting,
@@ -20,6 +20,7 @@ use crate::personalities::pace::Rates;
 use crate::personalities::ranges::{self, PageEnd, PageStart, Ranges, Room, ToRepair};
 use crate::personalities::rebuild::{Marks, Pass};
 use crate::personalities::regions::Regions;
+use crate::personalities::task::{Scope, TaskResult, TaskStatus};
 use crate::personalities::{Geometry, Kind, Mask, Stretches};
 use crate::reason;
 use crate::uapi::event::EventKind;
@@ -407,13 +408,6 @@ impl Array {
                 "{} has a task whose end is not recorded yet",
                 this.name
             ));
-        }
-        // Ahead of the mark parity is not to be built upon.
-        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
-            && this.unsynced_from.load(Ordering::Acquire) == u64::MAX
-        {
-            this.unsynced_from
-                .store(pass.from_sectors, Ordering::Release);
         }
         if kind != TaskKind::Rebuild && scope != Scope::Repairs {
             this.forget_mismatches(kind);

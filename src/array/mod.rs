@@ -51,10 +51,10 @@ mod task;
 mod users;
 mod write;
 
+pub use crate::personalities::task::{Scope, TaskResult};
 pub use control::{ArrayParams, Notify};
 pub use hole::HoleParams;
 pub use pace::set_general_limits;
-pub use task::{Scope, TaskResult};
 
 use crate::block::batch::BatchSet;
 use crate::block::bdev::{BlockDevice, Dev};

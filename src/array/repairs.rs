@@ -3,7 +3,7 @@
 //! Copies that could not be read: who read the data elsewhere writes it over the bad one.
 //!
 //! Who reads in a lane does that at once, but only while writes take lanes too: else it might put old data over new.
-//! Else the place is kept in `Array::to_repair`, and a task of [`Scope::Repairs`](super::task::Scope) comes by. Places are
+//! Else the place is kept in `Array::to_repair`, and a task of [`Scope::Repairs`](super::Scope) comes by. Places are
 //! sectors of each member, or of the volume, as [`SyncRange`] has them. The lock of `to_repair` is a leaf.
 
 use super::Array;

@@ -19,6 +19,7 @@ pub mod moves;
 pub mod plan;
 pub mod set;
 pub mod shape;
+pub mod task;
 pub mod text;
 
 pub use disk_mask::DiskMask;
@@ -31,6 +32,7 @@ pub use set::{
     MemberState, RegionLog, Scrub, Set, Stretch, Volume,
 };
 pub use shape::{Layout, Level, Rotation, Shape};
+pub use task::TaskKind;
 pub use text::{Checked, Reason, Text};
 
 /// Bytes in a sector of the model.

@@ -185,15 +185,11 @@ impl Inner {
         slot: Slot,
         done_sectors: u64,
     ) {
-        let Some(MemberState::Rebuilding {
-            done_sectors: before,
-        }) = self.member_state(volume, slot)
-        else {
-            return;
-        };
-        let first = array.unkept_from(slot).unwrap_or(u64::MAX);
-        let done_sectors = done_sectors.min(first);
-        if before < done_sectors && done_sectors != u64::MAX {
+        let unkept = array.unkept_from(slot);
+        let mark = self
+            .standing(volume)
+            .and_then(|standing| standing.rebuilt_mark(slot, done_sectors, unkept));
+        if let Some(done_sectors) = mark {
             let event = Event::RebuildProgress {
                 volume,
                 slot,

@@ -8,10 +8,11 @@
 
 use super::recorder::Wishes;
 use super::shared::{now, ticks, Shared};
-use super::state::{Asked, Inner};
+use super::state::Inner;
 use crate::array::{Array, Scope, TaskResult};
 use crate::block::gate::Gated;
 use crate::model::{Checked, Event, MemberState, Scrub, VolumeIndex};
+use crate::personalities::task::record::{Filled, Standing};
 use crate::personalities::{Kind, Mask};
 use crate::uapi::{EventKind, TaskKind};
 use kernel::sync::Arc;
@@ -55,7 +56,7 @@ impl Inner {
         }
         // A scrub that ends because the array does goes on when that starts again.
         let is_over = result.completed || self.running(volume).is_some_and(|run| !run.stopping);
-        if Asked::record_of(result.kind, 0).is_some() && is_over {
+        if result.kind.is_scrub() && is_over {
             if let Some(running) = self.running_mut(volume) {
                 running.asked = None;
             }
@@ -165,22 +166,18 @@ impl Inner {
             TaskKind::Rebuild => {
                 self.flush_rebuilt(volume, array, result.pass.marked)?;
                 let mut rebuilt = Mask::EMPTY;
-                // Who was lost before the end may have been replaced already, by one that nothing was filled of.
                 for slot in result.pass.marked.intersect(array.writable()).iter() {
-                    let is_rebuilding = matches!(
-                        self.member_state(volume, slot),
-                        Some(MemberState::Rebuilding { .. })
-                    );
-                    if !is_rebuilding || array.unrecorded().contains(slot) {
-                        continue;
+                    let state = self.member_state(volume, slot);
+                    let is_unrecorded = array.unrecorded().contains(slot);
+                    match Filled::of(state, is_unrecorded, array.unkept_from(slot)) {
+                        Filled::Lost => {}
+                        Filled::Withheld => self.withhold(shared, volume, array, slot),
+                        Filled::Done => {
+                            self.record(shared, &Event::RebuildDone { volume, slot })?;
+                            rebuilt = rebuilt.with(slot);
+                            self.tell_of_holes(shared, volume, array, slot);
+                        }
                     }
-                    if array.unkept_from(slot).is_some() {
-                        self.withhold(shared, volume, array, slot);
-                        continue;
-                    }
-                    self.record(shared, &Event::RebuildDone { volume, slot })?;
-                    rebuilt = rebuilt.with(slot);
-                    self.tell_of_holes(shared, volume, array, slot);
                 }
                 array.rebuilt_recorded(rebuilt);
                 // Members that were recorded as lost and could not be done without until now.
@@ -316,6 +313,16 @@ impl Inner {
         );
     }
 
+    /// How a volume stands when something of its task is to be recorded.
+    pub(super) fn standing(&self, volume: VolumeIndex) -> Option<Standing<'_>> {
+        let running = self.running(volume)?;
+        Some(Standing {
+            volume: self.model()?.volume(volume)?,
+            needs_sync: running.needs_resync,
+            may_tear: running.array.is_dirty(),
+        })
+    }
+
     #[inline(never)]
     fn record_progress(
         &mut self,
@@ -325,7 +332,7 @@ impl Inner {
         marked: Mask,
         done_sectors: u64,
     ) {
-        if let Some(scrub) = Asked::record_of(kind, done_sectors) {
+        if let Some(scrub) = kind.scrub_at(done_sectors) {
             let is_wanted = self.running(volume).is_some_and(|run| run.asked.is_some());
             // What a repair wrote is on the disks before it counts.
             if is_wanted && (!scrub.repairs || self.flush_members(volume).is_ok()) {
@@ -341,26 +348,21 @@ impl Inner {
         if done_sectors == 0 || !is_sound || self.flush_members(volume).is_err() {
             return;
         }
-        let (attached, needs_resync) = match self.running_mut(volume) {
-            Some(running) => {
-                if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && running.needs_resync {
-                    running.resync_from_sectors = done_sectors;
-                }
-                (running.attached, running.needs_resync)
-            }
-            None => return,
+        let Some(running) = self.running_mut(volume) else {
+            return;
         };
+        if matches!(kind, TaskKind::Initialise | TaskKind::Resync) && running.needs_resync {
+            running.resync_from_sectors = done_sectors;
+        }
+        let attached = running.attached;
         match kind {
             TaskKind::Rebuild => {
                 let Some(array) = self.array(volume) else {
                     return;
                 };
                 let filled = attached.intersect(marked);
-                let recorded = |slot| match self.member_state(volume, slot) {
-                    Some(MemberState::Rebuilding { done_sectors }) => done_sectors,
-                    _ => 0,
-                };
-                let furthest = filled.iter().map(recorded).max().unwrap_or(0);
+                let standing = self.standing(volume);
+                let furthest = standing.map_or(0, |standing| standing.furthest(filled));
                 if let Some(running) = self.running_mut(volume) {
                     running.trust.got_to(done_sectors, furthest);
                 }
@@ -370,17 +372,10 @@ impl Inner {
             }
             // A resync that people asked for is recorded as an initialisation.
             TaskKind::Initialise | TaskKind::Resync
-                if needs_resync && self.is_initialising(volume) =>
+                if self
+                    .standing(volume)
+                    .is_some_and(|standing| standing.keeps_mark()) =>
             {
-                // While writes may be in flight a mark holds only where regions say where they are.
-                let may_tear = self.array(volume).is_some_and(|array| array.is_dirty());
-                let has_regions = self
-                    .model()
-                    .and_then(|set| set.volume(volume))
-                    .is_some_and(|model| model.regions.is_some());
-                if may_tear && !has_regions {
-                    return;
-                }
                 let event = Event::ResyncProgress {
                     volume,
                     done_sectors,

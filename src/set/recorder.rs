@@ -315,13 +315,10 @@ impl Inner {
         })
     }
 
-    /// How far the resync after a crash got, where that can be recorded once nothing is in flight: as of an initialisation,
-    /// which then has the rest to do. Where there are regions these tell better, and become clean as it goes along.
+    /// How far the resync after a crash got, where that can be recorded once nothing is in flight.
     fn resync_mark(&self, volume: VolumeIndex) -> Option<u64> {
-        let model = self.model()?.volume(volume)?;
-        let is_crashed = model.consistency == Consistency::Dirty && model.regions.is_none();
         let is_kept = self.metadata.as_ref()?.keeps_sync_mark(volume);
-        let is_wanted = is_crashed && is_kept && self.running(volume)?.needs_resync;
+        let is_wanted = is_kept && self.standing(volume)?.keeps_mark_when_quiet();
         let status = self.array(volume)?.task().filter(|_| is_wanted)?;
         let is_sync = matches!(status.kind, TaskKind::Initialise | TaskKind::Resync);
         (is_sync && status.done_sectors > 0).then_some(status.done_sectors)

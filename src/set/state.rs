@@ -35,28 +35,10 @@ pub struct Asked {
 impl Asked {
     /// One that was recorded.
     pub fn recorded(scrub: Scrub) -> Self {
-        let kind = if scrub.repairs {
-            TaskKind::Repair
-        } else {
-            TaskKind::Check
-        };
         Self {
-            kind,
+            kind: scrub.kind(),
             from_sectors: scrub.done_sectors,
         }
-    }
-
-    /// What is recorded of a task that got to `done_sectors`; `None` of one that nobody asks for.
-    pub fn record_of(kind: TaskKind, done_sectors: u64) -> Option<Scrub> {
-        let repairs = match kind {
-            TaskKind::Check => false,
-            TaskKind::Repair => true,
-            TaskKind::Initialise | TaskKind::Resync | TaskKind::Rebuild => return None,
-        };
-        Some(Scrub {
-            repairs,
-            done_sectors,
-        })
     }
 }
 

@@ -12,8 +12,9 @@ use super::shared::{now, Shared};
 use super::state::{Asked, Inner};
 use super::turns::Turn;
 use crate::array::{Array, Scope};
-use crate::model::{Checked, Consistency, DiskIndex, Event, MemberState, VolumeIndex};
+use crate::model::{Checked, DiskIndex, Event, MemberState, VolumeIndex};
 use crate::personalities::rebuild::Pass;
+use crate::personalities::task::due::{makes_way, waiting, Needs};
 use crate::personalities::Health;
 use crate::reason;
 use crate::uapi::{EventKind, TaskKind, TaskOp};
@@ -196,7 +197,7 @@ impl ManagedSet {
                         });
                         running.told_per_mille = 0;
                         running.checkpoint_at = now();
-                        inner.note_scrub(&self.shared, volume, Asked::record_of(kind, 0));
+                        inner.note_scrub(&self.shared, volume, kind.scrub_at(0));
                     }
                 }
                 if let Some(running) = inner.running_mut(volume) {
@@ -315,12 +316,9 @@ impl Inner {
             let Some(running) = self.running(volume) else {
                 continue;
             };
-            let gives_way = running
-                .array
-                .task()
-                .is_some_and(|task| task.kind != TaskKind::Rebuild);
-            let needed = self.task_needed(volume);
-            if gives_way && matches!(needed, Some((TaskKind::Rebuild, _))) {
+            let needed = self.task_needed(volume).map(|(kind, _)| kind);
+            let task = running.array.task();
+            if task.is_some_and(|task| makes_way(task.kind, needed)) {
                 running.array.cancel_task();
             }
         }
@@ -335,10 +333,7 @@ impl Inner {
                 .running(other)
                 .filter(|_| other != volume)
                 .and_then(|running| running.array.task());
-            let is_waited_for = task.is_some_and(|task| {
-                let gives_way = task.kind.is_scrub() && !kind.is_scrub();
-                !task.paused && !gives_way
-            });
+            let is_waited_for = task.is_some_and(|task| !task.paused && kind.waits_for(task.kind));
             is_waited_for && self.disks_of(other).meets(&disks)
         })
     }
@@ -413,11 +408,10 @@ impl Inner {
         if !self.has_room_for_task(volume) {
             return None;
         }
-        match self.task_needed(volume) {
-            Some((kind, _)) => Some(kind),
-            None if self.awaits_rebuild(volume, keeper_is_busy) => Some(TaskKind::Rebuild),
-            None => self.running(volume)?.asked.map(|asked| asked.kind),
-        }
+        let needed = self.task_needed(volume).map(|(kind, _)| kind);
+        let awaits_rebuild = || self.awaits_rebuild(volume, keeper_is_busy);
+        let asked = self.running(volume)?.asked.map(|asked| asked.kind);
+        waiting(needed, awaits_rebuild, asked)
     }
 
     /// Whether a volume's array could have a task, and has none, held or not.
@@ -455,31 +449,18 @@ impl Inner {
     #[inline(never)]
     pub(super) fn task_needed(&self, volume: VolumeIndex) -> Option<(TaskKind, Pass)> {
         let running = self.running(volume)?;
-        let (attached, present) = (running.attached, running.array.present());
-        let model = self.model()?.volume(volume)?;
-        let members = (0u16..).zip(model.members.iter());
-        let rebuilding = members.filter_map(|(slot, member)| match member.state {
-            MemberState::Rebuilding { done_sectors }
-                if attached.contains(slot)
-                    && present.contains(slot)
-                    && !running.withheld.contains(slot) =>
-            {
-                Some((slot, running.trust.of(done_sectors)))
-            }
-            _ => None,
-        });
-        if let Some(pass) = Pass::next(rebuilding, running.late) {
-            return Some((TaskKind::Rebuild, pass));
-        }
-        let in_sync = self.in_sync(volume, None);
-        if !running.needs_resync || !running.array.geometry().can_compare(in_sync) {
-            return None;
-        }
-        let kind = match model.consistency {
-            Consistency::Initialising { .. } => TaskKind::Initialise,
-            _ => TaskKind::Resync,
+        let array = &running.array;
+        let fillable = running.attached.intersect(array.present());
+        let can_compare = array.geometry().can_compare(self.in_sync(volume, None));
+        let needs = Needs {
+            volume: self.model()?.volume(volume)?,
+            fillable: fillable.minus(running.withheld),
+            trust: running.trust,
+            late: running.late,
+            sync_from: running.needs_resync.then_some(running.resync_from_sectors),
+            can_compare,
         };
-        Some((kind, Pass::sync(running.resync_from_sectors)))
+        needs.task()
     }
 
     /// Whether the keeper is about to start a rebuild: a member was given a disk that the array does

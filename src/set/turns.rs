@@ -16,7 +16,7 @@ pub(super) struct Entry {
     disk: Dev,
     /// N of its array's `/dev/emdN`.
     number: u32,
-    is_scrub: bool,
+    kind: TaskKind,
 }
 
 /// A task's turn. Over when dropped.
@@ -36,14 +36,10 @@ impl Turn {
     ) -> Option<Self> {
         let is_waited_for = |entry: &Entry| {
             entry.number != number
-                && (!entry.is_scrub || kind.is_scrub())
+                && kind.waits_for(entry.kind)
                 && disks.clone().any(|disk| disk == entry.disk)
         };
-        let own = disks.clone().map(|disk| Entry {
-            disk,
-            number,
-            is_scrub: kind.is_scrub(),
-        });
+        let own = disks.clone().map(|disk| Entry { disk, number, kind });
         let count = disks.clone().count();
         // Room is made outside of the lock, which recorders of all sets take.
         let mut longer = KVec::new();

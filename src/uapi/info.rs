@@ -9,6 +9,7 @@
 use super::request::DevNumber;
 use super::volume_state;
 use crate::metadata::Format;
+pub use crate::model::TaskKind;
 use crate::model::{
     Access, BadRange, Checked, Consistency, CrashPolicy, DiskRole, DiskState, Identity, Layout,
     Level, MemberState, Set, Slot, Text, Volume, VolumeIndex,
@@ -46,26 +47,13 @@ wire_enum! {
     }
 }
 
-wire_enum! {
-    /// Work in the background.
-    pub enum TaskKind as "EMD_TASK_" {
-        /// Establishing redundancy for the first time.
+wire_codes! {
+    TaskKind as "EMD_TASK_" {
         Initialise = 1, "INITIALISE", "initialise";
-        /// Filling a member from the others.
         Rebuild = 2, "REBUILD", "rebuild";
-        /// Making redundancy agree after a crash.
         Resync = 3, "RESYNC", "resync";
-        /// Reading everything and comparing.
         Check = 4, "CHECK", "check";
-        /// Comparing, and putting right what does not agree.
         Repair = 5, "REPAIR", "repair";
-    }
-}
-
-impl TaskKind {
-    /// Whether it looks at what is thought to agree already: what establishes redundancy does not wait for it.
-    pub const fn is_scrub(self) -> bool {
-        matches!(self, Self::Check | Self::Repair)
     }
 }
 

@@ -221,6 +221,21 @@ macro_rules! wire_enum {
             $($(#[$variant_doc])* $variant,)*
         }
 
+        wire_codes! {
+            $name as $prefix {
+                $($variant = $code, $c_name, $word;)*
+            }
+        }
+    };
+}
+
+/// Has the values of an enum travel as numbers, and be shown as words.
+macro_rules! wire_codes {
+    (
+        $name:ident as $prefix:literal {
+            $($variant:ident = $code:literal, $c_name:literal, $word:literal;)*
+        }
+    ) => {
         impl $name {
             /// All values, in order of their codes.
             pub const ALL: &'static [$name] = &[$($name::$variant,)*];

@@ -204,7 +204,7 @@ impl Sim {
         };
         self.users_are_idle()
             && self.flying.is_empty()
-            && array.task.as_ref().is_none_or(|task| task.is_held)
+            && array.task.as_ref().is_none_or(|task| task.is_held())
             && array.finished_task.is_none()
             && matches!(array.dirty, Dirty::Clean | Dirty::Dirty)
             && !self.worker_can_go()

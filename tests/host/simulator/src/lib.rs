@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Deterministic simulator of EMD: the real levels (`personalities/`) and formats (`metadata/`) on
-//! simulated disks, under users, faults and power cuts.
+//! Deterministic simulator of EMD: the real levels and the real task engine (`personalities/`), and the real formats
+//! (`metadata/`), on simulated disks, under users, faults and power cuts.
 //!
 //! A [`history::History`] says what is set up and what happens; [`sim::run`] carries it out, with a
 //! scheduler that draws from the history's own seed which of all outstanding I/O ends next, when the
@@ -10,10 +10,13 @@
 //!
 //! # What is real and what is modelled
 //!
-//! Real: geometry, step machines and parity choices, the walk of tasks, every format's probing,
-//! assembly, events and update plans. Modelled, after `src/array/` and `src/set/` function by
-//! function: lane locks, the dirty mark, recording of failures, members coming and going (by themselves and by people), tasks,
-//! the recorder and the keeper, and the start of a set ([`array`], [`lanes`], [`worker`], [`boot`]).
+//! Real: geometry, step machines and parity choices; of tasks the engine, which says what each does next, what is
+//! published of it, in which order it begins and ends, which one is due and what is recorded of it
+//! (`personalities/task/`); every format's probing, assembly, events and update plans. Modelled, after `src/array/` and
+//! `src/set/` function by function: lane locks, the dirty mark, recording of failures, members coming and going (by themselves
+//! and by people), when a task gets its turn, the recorder and the keeper, and the start of a set ([`array`], [`lanes`],
+//! [`worker`], [`boot`]). Of tasks that leaves out rates (no time passes here), what each lane was found to be, and repairs
+//! of single places.
 //! A fault in that part of the kernel that the model does not share is not found here.
 //!
 //! # What is checked

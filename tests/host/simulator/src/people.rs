@@ -48,8 +48,8 @@ impl Sim {
         let array = self.arr();
         let kind = match &mut array.task {
             Some(task) => {
-                task.is_held = is_held;
-                Some(task.kind)
+                task.hold(is_held);
+                Some(task.kind())
             }
             None if is_held && due.is_none() => return,
             None => due,
@@ -64,7 +64,11 @@ impl Sim {
         };
         // Who cancels what waits for a held task does not let that one go.
         let task = array.task.as_mut();
-        let was_held = task.is_some_and(|task| std::mem::take(&mut task.is_held));
+        let was_held = task.is_some_and(|task| {
+            let was_held = task.is_held();
+            task.hold(false);
+            was_held
+        });
         array.held.take().is_some() || was_held
     }
 
@@ -72,10 +76,11 @@ impl Sim {
     fn cancel_task(&mut self) {
         let any = self.has(Mistake::CancelCounts);
         let task = self.array.as_mut().and_then(|array| array.task.as_mut());
-        match task.filter(|task| task.kind.is_scrub() || any) {
+        match task.filter(|task| task.kind().is_scrub() || any) {
             Some(task) => {
-                (task.cancelled, task.let_go, task.is_held) = (true, true, false);
-                let kind = task.kind;
+                task.let_go();
+                task.hold(false);
+                let kind = task.kind();
                 self.let_go_of(kind);
             }
             // One that waits, perhaps for what is at work.
@@ -100,11 +105,8 @@ impl Sim {
             return None;
         }
         let array = self.array.as_ref()?;
-        let at_work = array.task.as_ref().filter(|task| task.kind.is_scrub());
-        let at_work = at_work.map(|task| Scrub {
-            repairs: task.kind == TaskKind::Repair,
-            done_sectors: task.pass.from_sectors,
-        });
+        let at_work = array.task.as_ref();
+        let at_work = at_work.and_then(|task| task.kind().scrub_at(task.pass().from_sectors));
         let wanted = at_work.or(self.worker.check);
         let is_noted = wanted.map(|scrub| scrub.repairs) == self.worker.noted_scrub;
         (!is_noted && array.finished_task.is_none()).then_some(wanted)

@@ -384,8 +384,9 @@ impl Sim {
 
     fn is_rebuilding(&self) -> bool {
         let task = self.array.as_ref().and_then(|array| array.task.as_ref());
-        let task = task.filter(|task| task.kind == TaskKind::Rebuild);
-        task.is_some_and(|task| task.window.base() > task.walk.lanes() / 8)
+        let task = task.filter(|task| task.kind() == TaskKind::Rebuild);
+        let engine = task.map(|task| &task.engine);
+        engine.is_some_and(|engine| engine.window().base() > engine.course().walk().lanes() / 8)
     }
 
     /// Whether a loss is known, and not recorded yet.

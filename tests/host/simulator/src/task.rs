@@ -1,57 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tasks: what `src/array/task.rs` does.
+//! Tasks: the real engine (`personalities/task/`), as `src/array/task.rs` carries it out. Modelled is when it gets its turn,
+//! and what it is asked from other threads; and mistakes are put in between what it says and what is done.
 
 use crate::array::Array;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
+use emd_core::model::TaskKind;
 use emd_core::personalities::lane::Job;
+use emd_core::personalities::pace::Rates;
 use emd_core::personalities::rebuild::Pass;
-use emd_core::personalities::walk::Walk;
-use emd_core::personalities::window::Window;
+use emd_core::personalities::task::order::{Begin, Finish};
+use emd_core::personalities::task::{
+    Course, Engine, Found, Members, Moved, Scope, Step, TaskResult, View, Windows,
+};
 use emd_core::personalities::Mask;
-use emd_core::uapi::TaskKind;
 
 /// A task at work.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// What it does.
-    pub kind: TaskKind,
-    /// The members it fills, and from where to where it goes.
-    pub pass: Pass,
-    /// Members in sync when it started.
-    pub in_sync: Mask,
-    /// Its way.
-    pub walk: Walk,
-    /// How far it is.
-    pub window: Window,
-    /// It is asked to end.
-    pub cancelled: bool,
-    /// It is, by a person, or so that another member may join or be rebuilt.
+    pub engine: Engine,
+    /// It is asked to end, by a person, or so that another member may join or be rebuilt.
     pub let_go: bool,
-    /// A person holds it.
-    pub is_held: bool,
-    /// It goes over regions only that may have had writes in flight, where the metadata keeps them.
-    pub dirty_only: bool,
 }
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskEnd {
-    /// What it did.
-    pub kind: TaskKind,
-    /// The members it filled, and from where to where it went.
-    pub pass: Pass,
-    /// It got to the end, and all went well.
-    pub completed: bool,
+    /// What it came to.
+    pub result: TaskResult,
     /// It ended because it was asked to.
     pub let_go: bool,
-    /// Its mark.
-    pub done_sectors: u64,
 }
 
+/// Volumes have a few dozen lanes.
+const WINDOWS: Windows = Windows { full: 3, busy: 1 };
+
 impl Sim {
-    /// Whether the task could send a lane.
+    /// Whether the task could do something.
     pub fn task_can_send(&self) -> bool {
         let Some(array) = &self.array else {
             return false;
@@ -59,30 +46,12 @@ impl Sim {
         let Some(task) = &array.task else {
             return false;
         };
-        let ending = task.cancelled || task.window.has_failed() || self.members_lost();
-        if ending || task.window.is_all_sent() {
-            return task.window.flying() == 0 && (array.lanes_only || !self.has_repairs());
+        match task.engine.clone().next(&array.view(), |_| None) {
+            Step::Send(_) | Step::Nothing(_) => !array.gate_closed,
+            Step::Skip { .. } => true,
+            Step::Later | Step::WhenBack => false,
+            Step::End => array.lanes_only || !self.has_repairs(),
         }
-        if task.is_held {
-            return false;
-        }
-        let mut window = task.window;
-        match self.clean_until(task) {
-            Some(lane) => window.skip_to(lane),
-            None => !array.gate_closed && window.send(array.task_window()).is_some(),
-        }
-    }
-
-    /// The lane that a task goes on with, where there is nothing to do before (`Task::next_needed`).
-    fn clean_until(&self, task: &Task) -> Option<u64> {
-        let array = self.array.as_ref()?;
-        let regions = array.regions.as_ref().filter(|_| task.dirty_only)?;
-        let next = task.window.next();
-        let lane = match regions.next_dirty(task.walk.mark(next)) {
-            Some(mark) => task.walk.first(mark),
-            None => task.walk.lanes(),
-        };
-        (lane > next).then_some(lane)
     }
 
     /// `Array::repairing`: whether reads of copies in lanes may still write what they read.
@@ -94,102 +63,128 @@ impl Sim {
             && !self.has(Mistake::RepairOutlivesTask)
     }
 
-    fn members_lost(&self) -> bool {
-        let Some(array) = &self.array else {
-            return true;
-        };
-        let Some(task) = &array.task else { return true };
-        match task.kind {
-            TaskKind::Rebuild => !task.pass.targets.is_within(array.writable) || array.broken,
-            _ => array.readable != task.in_sync,
-        }
-    }
-
     /// `Array::sync_outlives_source`.
     pub fn sync_outlives_source(&self) -> bool {
-        let task = self.array.as_ref().and_then(|array| array.task.as_ref());
-        task.is_some_and(|task| task.kind != TaskKind::Rebuild) && self.members_lost()
+        self.array.as_ref().is_some_and(|array| {
+            let task = array.task.as_ref();
+            task.is_some_and(|task| task.engine.course().outlives_source(array.members()))
+        })
     }
 
     /// `Array::filled_ahead`.
     pub(super) fn filled_ahead(&self, op: &crate::lanes::LaneOp) -> Mask {
         let task = self.array.as_ref().and_then(|array| array.task.as_ref());
-        let Some(task) = task.filter(|task| task.kind == TaskKind::Rebuild) else {
+        let Some(task) = task else {
             return Mask::EMPTY;
         };
-        let lane = task.walk.lane_at(op.stripe, op.run_column);
-        lane.filter(|&lane| task.window.is_done(lane))
-            .and_then(|lane| task.walk.lane(lane))
-            .map_or(Mask::EMPTY, |lane| lane.targets)
+        let course = task.engine.course();
+        course
+            .filling_lane(op.stripe, op.run_column)
+            .filter(|&lane| task.engine.is_done(lane))
+            .map_or(Mask::EMPTY, |lane| course.filled_in(lane))
     }
 
-    /// Sends the next lane, or ends the task.
+    /// A task is there that has not begun: `Task::start`.
+    pub(super) fn new_task(&mut self, kind: TaskKind, pass: &Pass) -> Task {
+        let resync_all = self.arr().resync_all;
+        let scope = match kind {
+            TaskKind::Resync if !resync_all => Scope::DirtyRegions,
+            _ => Scope::All,
+        };
+        let (sectors, in_sync) = (self.lane_sectors(), self.arr().readable);
+        let course = Course::new(&self.geometry, sectors, kind, pass, scope, in_sync);
+        Task {
+            engine: Engine::new(&course, WINDOWS, 0, Rates::NONE),
+            let_go: false,
+        }
+    }
+
+    /// A step of the beginning of a task. The gate is the worker's.
+    pub(super) fn begin_task(&mut self, task: &mut Option<Task>, step: Begin) {
+        let late = self.has(Mistake::LateTrusted);
+        let array = self.arr();
+        match step {
+            Begin::Place => array.task = task.take(),
+            Begin::Marks => {
+                let Some(task) = &array.task else { return };
+                let course = task.engine.course();
+                if let Some(from) = course.begin_marks(&array.rebuilt, array.unsynced_from) {
+                    array.unsynced_from = from;
+                }
+                if late {
+                    let pass = all_marked(course.pass());
+                    array.rebuilt.begin(&pass, pass.from_sectors);
+                }
+            }
+            Begin::Lanes => array.task_active = true,
+            Begin::LanesOnly => array.lanes_only = true,
+            Begin::Drain | Begin::OpenGate | Begin::Repairs => {}
+            Begin::Work => {
+                if let Some(task) = &mut array.task {
+                    task.engine.begin();
+                }
+            }
+        }
+    }
+
+    /// The task does what is next.
     pub fn task_send(&mut self) {
-        let lost = self.members_lost();
         let Some(array) = self.array.as_mut() else {
             return;
         };
-        let Some(task) = array.task.as_mut() else {
+        let Some(mut task) = array.task.take() else {
             return;
         };
-        let ending = task.cancelled || task.window.has_failed() || lost;
-        if (ending || task.window.is_all_sent()) && task.window.flying() == 0 {
-            array.lanes_only = false;
-            if self.has_repairs() {
-                return;
+        let step = task.engine.next(&array.view(), |_| None);
+        array.task = Some(task);
+        match step {
+            Step::Later | Step::WhenBack => {}
+            Step::End => {
+                self.arr().lanes_only = false;
+                if !self.has_repairs() {
+                    self.task_end();
+                }
             }
-            return self.task_end();
+            Step::Skip { lanes, moved } => {
+                self.report.skipped += lanes;
+                self.publish(moved);
+            }
+            Step::Nothing(moved) => self.publish(moved),
+            Step::Send(lane) => {
+                self.publish(Moved::Nothing);
+                self.arr().inside += 1;
+                let range = lane.range;
+                let op = self.new_op(range.stripe, range.column, range.sectors, lane.job);
+                self.op(op).task = Some(lane.number);
+                self.submit_op(op);
+            }
         }
-        let skipped = self.array.as_ref().and_then(|array| {
-            let task = array.task.as_ref()?;
-            self.clean_until(task)
-        });
-        let window = self.arr().task_window();
-        let Some(task) = self.arr().task.as_mut() else {
-            return;
-        };
-        if let Some(lane) = skipped {
-            let left_out = lane - task.window.next();
-            let _ = task.window.skip_to(lane);
-            self.report.skipped += left_out;
-            return self.publish();
-        }
-        let Some(lane) = task.window.send(window) else {
-            return;
-        };
-        let Some(range) = task.walk.lane(lane) else {
-            // Nothing to do there.
-            return self.task_lane_done(lane, false);
-        };
-        let job = task_job(task, range.targets);
-        self.publish();
-        self.arr().inside += 1;
-        let op = self.new_op(range.stripe, range.column, range.sectors, job);
-        self.op(op).task = Some(lane);
-        self.submit_op(op);
     }
 
     fn task_end(&mut self) {
         let counts = self.has(Mistake::CancelCounts);
-        let array = self.arr();
-        let Some(task) = array.task.take() else {
+        let Some(task) = &self.arr().task else {
             return;
         };
-        let completed = task.window.is_complete() || task.let_go && counts;
-        if completed && matches!(task.kind, TaskKind::Initialise | TaskKind::Resync) {
-            array.unsynced_from = u64::MAX;
-            array.followers = Mask::EMPTY;
+        let (engine, let_go) = (task.engine.clone(), task.let_go);
+        let mut result = engine.result();
+        result.completed |= let_go && counts;
+        for step in engine.course().ending(&result) {
+            let array = self.arr();
+            match step {
+                Finish::Agree => {
+                    array.unsynced_from = u64::MAX;
+                    array.followers = Mask::EMPTY;
+                }
+                Finish::Result => array.finished_task = Some(TaskEnd { result, let_go }),
+                Finish::Repairs => {}
+                Finish::Lanes => array.task_active = false,
+                Finish::Place => array.task = None,
+            }
         }
-        array.finished_task = Some(TaskEnd {
-            kind: task.kind,
-            pass: task.pass,
-            completed,
-            let_go: task.let_go,
-            done_sectors: task.done_sectors(),
-        });
-        array.task_active = false;
+        let (kind, completed) = (result.kind, result.completed);
         self.report.tasks += u64::from(completed);
-        self.tell(|_| format!("   {:?} ends, completed: {completed}", task.kind));
+        self.tell(|_| format!("   {kind:?} ends, completed: {completed}"));
     }
 
     /// A lane of the task is back.
@@ -198,13 +193,15 @@ impl Sim {
         let Some(task) = self.arr().task.as_mut() else {
             return;
         };
-        task.window.back(lane, !failed || passes);
-        task.cancelled |= failed && passes;
-        self.publish();
+        let back = task.engine.back(lane, !failed || passes, Found::Unseen);
+        if failed && passes {
+            task.engine.cancel();
+        }
+        self.publish(back.moved);
     }
 
-    /// Moves the array's marks along.
-    fn publish(&mut self) {
+    /// Moves the array's marks along, as the task says, or a mistake.
+    fn publish(&mut self, moved: Moved) {
         let ahead = self.has(Mistake::MarkAheadOfData);
         let late = self.has(Mistake::LateTrusted);
         let one_span = self.geometry.shape().spans > 1 && self.has(Mistake::MarkOfOneSpan);
@@ -213,53 +210,84 @@ impl Sim {
         let Some(task) = array.task.as_ref() else {
             return;
         };
-        let done = if ahead {
-            task.walk.mark(task.window.base() + task.window.flying())
-        } else if one_span {
-            (task.done_sectors() + chunk).min(task.walk.length())
-        } else {
-            task.done_sectors()
+        let engine = &task.engine;
+        let (walk, window) = (engine.course().walk(), engine.window());
+        let mut moved = match ahead {
+            true => engine.moved(),
+            false => moved,
         };
-        match task.kind {
-            TaskKind::Rebuild => {
-                let mut pass = task.pass;
-                if late {
-                    pass.marked = pass.targets;
-                }
-                array.rebuilt.advance(&pass, done);
+        match &mut moved {
+            Moved::Nothing => {}
+            Moved::Rebuilt { done, .. } | Moved::Synced { done } if ahead => {
+                *done = walk.mark(window.base() + window.flying());
             }
-            TaskKind::Initialise | TaskKind::Resync if array.unsynced_from != u64::MAX => {
-                array.unsynced_from = done;
+            Moved::Rebuilt { done, .. } | Moved::Synced { done } if one_span => {
+                *done = (*done + chunk).min(walk.length());
             }
-            _ => {}
+            Moved::Rebuilt { pass, .. } if late => *pass = all_marked(pass),
+            Moved::Rebuilt { .. } | Moved::Synced { .. } => {}
+        }
+        if let Some(from) = moved.publish(&array.rebuilt, array.unsynced_from) {
+            array.unsynced_from = from;
         }
     }
 }
 
-/// Lanes that a task has in flight.
-const TASK_WINDOW: u64 = 3;
+/// [`Mistake::LateTrusted`].
+fn all_marked(pass: &Pass) -> Pass {
+    Pass {
+        marked: pass.targets,
+        ..*pass
+    }
+}
 
 impl Array {
-    /// Lanes that its task may have in flight.
-    fn task_window(&self) -> u64 {
-        match self.is_limited {
-            true => 1,
-            false => TASK_WINDOW,
+    /// `Array::task_members`.
+    fn members(&self) -> Members {
+        Members {
+            readable: self.readable,
+            writable: self.writable,
+            is_broken: self.broken,
+        }
+    }
+
+    /// `Array::view`. A limit stands for busy users: no time passes, so that its turns are rare is left to chance.
+    fn view(&self) -> View<'_> {
+        View {
+            members: self.members(),
+            is_busy: self.is_limited,
+            rates: Rates::NONE,
+            now: 0,
+            second: u64::MAX,
+            regions: self.regions.as_ref(),
         }
     }
 }
 
 impl Task {
-    /// Its mark.
-    pub fn done_sectors(&self) -> u64 {
-        self.walk.mark(self.window.base())
+    /// What it does.
+    pub fn kind(&self) -> TaskKind {
+        self.engine.course().kind()
     }
-}
 
-fn task_job(task: &Task, targets: Mask) -> Job {
-    match task.kind {
-        TaskKind::Rebuild => Job::Rebuild { targets },
-        TaskKind::Check => Job::Sync { fix: false },
-        _ => Job::Sync { fix: true },
+    /// The members it fills, and from where to where it goes.
+    pub fn pass(&self) -> &Pass {
+        self.engine.course().pass()
+    }
+
+    /// Whether a person holds it.
+    pub fn is_held(&self) -> bool {
+        self.engine.is_paused()
+    }
+
+    /// A person holds it, or lets it go on.
+    pub fn hold(&mut self, is_held: bool) {
+        self.engine.set_paused(is_held, 0);
+    }
+
+    /// It is asked to end, and that is no failure.
+    pub fn let_go(&mut self) {
+        self.engine.cancel();
+        self.let_go = true;
     }
 }

@@ -7,15 +7,11 @@ use crate::array::Dirty;
 use crate::hole::Replayed;
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use crate::task::Task;
-use emd_core::model::{DiskIndex, Event, MemberState, Slot};
+use emd_core::model::{DiskIndex, Event, MemberState, Slot, TaskKind};
 use emd_core::personalities::bad::BadChange;
 use emd_core::personalities::rebuild::Pass;
 use emd_core::personalities::regions::Regions;
-use emd_core::personalities::walk::Walk;
-use emd_core::personalities::window::Window;
 use emd_core::personalities::Mask;
-use emd_core::uapi::TaskKind;
 
 impl Sim {
     pub(super) fn act(&mut self, action: Action) {
@@ -101,14 +97,15 @@ impl Sim {
                 let end = self.arr().finished_task.take();
                 let held = self.arr().held;
                 self.arr().held =
-                    held.filter(|&kind| end.as_ref().is_none_or(|end| end.kind != kind));
-                if let Some(end) = end.filter(|end| !end.completed) {
-                    let is_sync = matches!(end.kind, TaskKind::Initialise | TaskKind::Resync);
+                    held.filter(|&kind| end.as_ref().is_none_or(|end| end.result.kind != kind));
+                if let Some(end) = end.filter(|end| !end.result.completed) {
+                    let kind = end.result.kind;
+                    let is_sync = matches!(kind, TaskKind::Initialise | TaskKind::Resync);
                     if is_sync && self.arr().needs_resync {
-                        self.arr().resync_from = end.done_sectors;
+                        self.arr().resync_from = end.result.done_sectors;
                     }
                 }
-                let failed = end.is_some_and(|end| !end.completed && !end.let_go);
+                let failed = end.is_some_and(|end| !end.result.completed && !end.let_go);
                 self.worker.griefs += u32::from(failed);
             }
             Action::Grief => self.worker.griefs += 1,
@@ -209,7 +206,7 @@ impl Sim {
             Action::StartTask(kind, pass) => self.start_task(kind, pass),
             Action::LetJoin => {
                 if let Some(task) = &mut self.arr().task {
-                    (task.cancelled, task.let_go) = (true, true);
+                    task.let_go();
                 }
             }
             Action::EmptyRows => {
@@ -326,37 +323,13 @@ impl Sim {
         self.places[usize::from(slot)] = Some(place);
     }
 
-    pub(super) fn start_task(&mut self, kind: TaskKind, mut pass: Pass) {
-        let walk = Walk::new(&self.geometry, pass.targets, self.lane_sectors());
-        let end = walk.end(pass.until_sectors);
-        let window = Window::new(walk.first(pass.from_sectors), end);
-        let done = walk.mark(window.base());
-        pass.from_sectors = done;
-        let late = self.has(Mistake::LateTrusted);
-        let array = self.arr();
-        if matches!(kind, TaskKind::Initialise | TaskKind::Resync)
-            && array.unsynced_from == u64::MAX
-        {
-            array.unsynced_from = pass.from_sectors;
+    pub(super) fn start_task(&mut self, kind: TaskKind, pass: Pass) {
+        let task = self.new_task(kind, &pass);
+        let course = *task.engine.course();
+        let mut task = Some(task);
+        for step in course.beginning(self.is_copied()) {
+            self.begin_task(&mut task, step);
         }
-        let mut begun = pass;
-        if late {
-            begun.marked = pass.targets;
-        }
-        array.rebuilt.begin(&begun, done);
-        array.task_active = true;
-        array.lanes_only = true;
-        array.task = Some(Task {
-            kind,
-            pass,
-            in_sync: array.readable,
-            walk,
-            window,
-            cancelled: false,
-            let_go: false,
-            is_held: false,
-            dirty_only: kind == TaskKind::Resync && !array.resync_all,
-        });
         if kind.is_scrub() || !self.history.config.tasks {
             self.worker.check = None;
         }

@@ -5,10 +5,10 @@
 use super::{Action, Activity, Step, GRIEFS_MAX, VOLUME};
 use crate::mistake::Mistake;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, DiskIndex, DiskState, Event, MemberState, Slot};
+use emd_core::model::{DiskIndex, DiskState, Event, MemberState, Slot, TaskKind};
 use emd_core::personalities::rebuild::Pass;
+use emd_core::personalities::task::due::{makes_way, waiting, Needs};
 use emd_core::personalities::{Health, Mask};
-use emd_core::uapi::TaskKind;
 
 impl Sim {
     /// What the keeper would do next.
@@ -146,9 +146,9 @@ impl Sim {
                 continue;
             }
             let steps = match &array.task {
-                Some(task) if task.kind == TaskKind::Rebuild => {
+                Some(task) if task.kind() == TaskKind::Rebuild => {
                     // One that is held is not let go by that.
-                    if task.let_go || task.is_held || !task.pass.may_be_joined() {
+                    if task.let_go || task.is_held() || !task.pass().may_be_joined() {
                         return None;
                     }
                     vec![Step::Do(Action::LetJoin)]
@@ -164,10 +164,9 @@ impl Sim {
         let array = self.array.as_ref()?;
         if let Some(task) = &array.task {
             // `make_way`.
-            let gives_way = task.kind != TaskKind::Rebuild && !task.let_go;
-            let needed = self.task_needed().filter(|_| gives_way);
-            return matches!(needed, Some((TaskKind::Rebuild, _)))
-                .then(|| (vec![Step::Do(Action::LetJoin)], Action::Nothing));
+            let needed = self.task_needed().map(|(kind, _)| kind);
+            let is_due = !task.let_go && makes_way(task.kind(), needed);
+            return is_due.then(|| (vec![Step::Do(Action::LetJoin)], Action::Nothing));
         }
         if array.finished_task.is_some() || array.broken || !self.is_redundant() {
             return None;
@@ -206,19 +205,13 @@ impl Sim {
     /// `Inner::task_waiting`.
     pub(crate) fn task_due(&self) -> Option<TaskKind> {
         let awaits_rebuild = || self.spare_activity().is_some() || self.attach_activity().is_some();
-        match self.task_needed() {
-            Some((kind, _)) => Some(kind),
-            None if awaits_rebuild() => Some(TaskKind::Rebuild),
-            None => self.asked(),
-        }
+        let needed = self.task_needed().map(|(kind, _)| kind);
+        waiting(needed, awaits_rebuild, self.asked())
     }
 
     /// The check or repair that people asked for and that waits.
     pub(crate) fn asked(&self) -> Option<TaskKind> {
-        self.worker.check.map(|asked| match asked.repairs {
-            true => TaskKind::Repair,
-            false => TaskKind::Check,
-        })
+        self.worker.check.map(|asked| asked.kind())
     }
 
     pub(crate) fn can_compare(&self) -> bool {
@@ -232,28 +225,16 @@ impl Sim {
     pub(super) fn task_needed(&self) -> Option<(TaskKind, Pass)> {
         let array = self.array.as_ref()?;
         let volume = self.volume()?;
-        let members = (0u16..).zip(volume.members.iter());
-        let rebuilding = members.filter_map(|(slot, member)| match member.state {
-            MemberState::Rebuilding { done_sectors }
-                if array.attached.contains(slot)
-                    && array.writable.contains(slot)
-                    && !array.withheld.contains(slot) =>
-            {
-                Some((slot, array.trust.get().of(done_sectors)))
-            }
-            _ => None,
-        });
-        if let Some(pass) = Pass::next(rebuilding, array.late) {
-            return Some((TaskKind::Rebuild, pass));
-        }
         let in_sync = self.model_in_sync(None);
-        if !array.needs_resync || !self.geometry.can_compare(in_sync) || !self.can_compare() {
-            return None;
-        }
-        let kind = match volume.consistency {
-            Consistency::Initialising { .. } => TaskKind::Initialise,
-            _ => TaskKind::Resync,
+        let fillable = array.attached.intersect(array.writable);
+        let needs = Needs {
+            volume,
+            fillable: fillable.minus(array.withheld),
+            trust: array.trust.get(),
+            late: array.late,
+            sync_from: array.needs_resync.then_some(array.resync_from),
+            can_compare: self.geometry.can_compare(in_sync) && self.can_compare(),
         };
-        Some((kind, Pass::sync(array.resync_from)))
+        needs.task()
     }
 }

@@ -7,10 +7,11 @@ use crate::array::{Array, Dirty};
 use crate::mistake::Mistake;
 use crate::setup;
 use crate::sim::Sim;
-use emd_core::model::{Consistency, Event, MemberState, Scrub, Slot};
+use emd_core::model::{Consistency, Event, MemberState, Scrub, Slot, TaskKind};
 use emd_core::personalities::bad::BadChange;
+use emd_core::personalities::task::record::{Filled, Standing};
+use emd_core::personalities::task::TaskResult;
 use emd_core::personalities::Mask;
-use emd_core::uapi::TaskKind;
 
 /// Steps between two sweeps of the regions.
 const SWEEP_STEPS: u64 = 24;
@@ -60,7 +61,7 @@ impl Sim {
             return noted;
         }
         if let Some(end) = array.finished_task {
-            return Some(self.record_end(&end));
+            return Some(self.record_end(&end.result));
         }
         if let Some(asked) = self.note_asked() {
             return Some(asked);
@@ -89,7 +90,7 @@ impl Sim {
     }
 
     /// `record_finished`, or `record_progress` of a task that did not get to its end.
-    pub(super) fn record_end(&self, end: &crate::task::TaskEnd) -> Activity {
+    pub(super) fn record_end(&self, end: &TaskResult) -> Activity {
         let mut steps = vec![Step::Do(Action::TakeFinished)];
         if !end.completed {
             steps.extend(self.progress(end.kind, end.pass.marked, end.done_sectors));
@@ -108,21 +109,21 @@ impl Sim {
                 }
                 let mut rebuilt = Mask::EMPTY;
                 for slot in end.pass.marked.intersect(writable).iter() {
-                    if matches!(
-                        self.member_state(slot),
-                        Some(MemberState::Rebuilding { .. })
-                    ) {
-                        if self.unkept_from(slot).is_some() {
+                    // What is not recorded yet went before this (`next_activity`).
+                    match Filled::of(self.member_state(slot), false, self.unkept_from(slot)) {
+                        Filled::Lost => {}
+                        Filled::Withheld => {
                             let mask = Mask::single(slot);
                             steps.extend(self.progress(end.kind, mask, u64::MAX));
                             steps.push(Step::Do(Action::Withhold(slot)));
-                            continue;
                         }
-                        steps.push(Step::Record(Event::RebuildDone {
-                            volume: VOLUME,
-                            slot,
-                        }));
-                        rebuilt = rebuilt.with(slot);
+                        Filled::Done => {
+                            steps.push(Step::Record(Event::RebuildDone {
+                                volume: VOLUME,
+                                slot,
+                            }));
+                            rebuilt = rebuilt.with(slot);
+                        }
                     }
                 }
                 steps.push(Step::Do(Action::Rebuilt(rebuilt, end.pass.late())));
@@ -234,6 +235,16 @@ impl Sim {
         None
     }
 
+    /// `Inner::standing`.
+    fn standing(&self) -> Option<Standing<'_>> {
+        let array = self.array.as_ref()?;
+        Some(Standing {
+            volume: self.volume()?,
+            needs_sync: array.needs_resync,
+            may_tear: array.dirty != Dirty::Clean && !self.has(Mistake::MarkKeptWhileDirty),
+        })
+    }
+
     pub(super) fn progress(&self, kind: TaskKind, marked: Mask, done_sectors: u64) -> Vec<Step> {
         let mut steps = Vec::new();
         let is_sound = |array: &&Array| !array.broken && array.unrecorded.is_empty();
@@ -244,41 +255,32 @@ impl Sim {
         match kind {
             TaskKind::Rebuild => {
                 let filled = array.attached.intersect(marked);
-                let recorded = |slot| match self.member_state(slot) {
-                    Some(MemberState::Rebuilding { done_sectors }) => done_sectors,
-                    _ => 0,
+                let Some(standing) = self.standing() else {
+                    return steps;
                 };
-                let furthest = filled.iter().map(recorded).max().unwrap_or(0);
+                let furthest = standing.furthest(filled);
                 let mut trust = array.trust.get();
                 trust.got_to(done_sectors, furthest);
                 array.trust.set(trust);
                 for slot in filled.iter() {
-                    if let Some(MemberState::Rebuilding {
-                        done_sectors: before,
-                    }) = self.member_state(slot)
-                    {
-                        // `record_rebuilt_to`.
-                        let unkept = self
-                            .unkept_from(slot)
-                            .filter(|_| !self.has(Mistake::MarkPastBadRange));
-                        let done_sectors = done_sectors.min(unkept.unwrap_or(u64::MAX));
-                        if before < done_sectors && done_sectors != u64::MAX {
-                            let event = Event::RebuildProgress {
-                                volume: VOLUME,
-                                slot,
-                                done_sectors,
-                            };
-                            steps.push(Step::TryRecord(event));
-                        }
-                    }
+                    // `record_rebuilt_to`.
+                    let unkept = self
+                        .unkept_from(slot)
+                        .filter(|_| !self.has(Mistake::MarkPastBadRange));
+                    let mark = standing.rebuilt_mark(slot, done_sectors, unkept);
+                    steps.extend(mark.map(|done_sectors| {
+                        Step::TryRecord(Event::RebuildProgress {
+                            volume: VOLUME,
+                            slot,
+                            done_sectors,
+                        })
+                    }));
                 }
             }
             TaskKind::Initialise | TaskKind::Resync
-                if array.needs_resync
-                    && self.is_initialising()
-                    && (array.dirty == Dirty::Clean
-                        || array.regions.is_some()
-                        || self.has(Mistake::MarkKeptWhileDirty)) =>
+                if self
+                    .standing()
+                    .is_some_and(|standing| standing.keeps_mark()) =>
             {
                 let event = Event::ResyncProgress {
                     volume: VOLUME,
@@ -324,14 +326,15 @@ impl Sim {
         if !kept || self.now % 16 != 1 {
             return None;
         }
-        let held = task.is_held && self.has(Mistake::HeldCounts);
+        let held = task.is_held() && self.has(Mistake::HeldCounts);
+        let (walk, window) = (task.engine.course().walk(), task.engine.window());
         let ahead = if self.has(Mistake::MarkAheadOfData) || held {
-            task.window.flying()
+            window.flying()
         } else {
             0
         };
-        let done = task.walk.mark(task.window.base() + ahead);
-        let steps = self.progress(task.kind, task.pass.marked, done);
+        let done = walk.mark(window.base() + ahead);
+        let steps = self.progress(task.kind(), task.pass().marked, done);
         (!steps.is_empty()).then_some((steps, Action::Nothing))
     }
 
@@ -378,12 +381,10 @@ impl Sim {
     /// `resync_mark`.
     fn resync_mark(&self) -> Option<u64> {
         let array = self.array.as_ref()?;
-        let is_crashed = self.volume()?.consistency == Consistency::Dirty;
         let is_kept = self.set.as_ref()?.keeps_sync_mark(VOLUME);
-        let is_wanted = is_crashed && is_kept && array.regions.is_none() && array.needs_resync;
+        let is_wanted = is_kept && self.standing()?.keeps_mark_when_quiet();
         let task = array.task.as_ref().filter(|_| is_wanted)?;
-        let done = task.walk.mark(task.window.base());
-        let is_sync = matches!(task.kind, TaskKind::Initialise | TaskKind::Resync);
-        (is_sync && done > 0).then_some(done)
+        let done = task.engine.done_sectors();
+        (task.engine.course().establishes() && done > 0).then_some(done)
     }
 }
