@@ -231,6 +231,11 @@ impl Engine {
         self.has_begun = true;
     }
 
+    /// Whether it was told so.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Asks it to end.
     pub fn cancel(&mut self) {
         self.is_cancelled = true;

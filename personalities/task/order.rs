@@ -74,17 +74,16 @@ impl Finish {
     ];
 }
 
-impl Course {
-    /// The steps in which it begins on an array; `is_copied`: of copies, whose writes may go around the lanes.
-    pub fn beginning(&self, is_copied: bool) -> impl Iterator<Item = Begin> {
-        let has_repairs = self.scope() == Scope::Repairs;
-        Begin::ORDER.into_iter().filter(move |step| match step {
-            Begin::Drain | Begin::LanesOnly | Begin::OpenGate => is_copied,
-            Begin::Repairs => has_repairs,
-            Begin::Place | Begin::Marks | Begin::Lanes | Begin::Work => true,
-        })
-    }
+/// The steps in which a task begins on an array; `is_copied`: of copies, whose writes may go around the lanes.
+pub fn beginning(scope: Scope, is_copied: bool) -> impl Iterator<Item = Begin> {
+    Begin::ORDER.into_iter().filter(move |step| match step {
+        Begin::Drain | Begin::LanesOnly | Begin::OpenGate => is_copied,
+        Begin::Repairs => scope == Scope::Repairs,
+        Begin::Place | Begin::Marks | Begin::Lanes | Begin::Work => true,
+    })
+}
 
+impl Course {
     /// [`Begin::Marks`], and what `unsynced_from` (see [`super::Moved::publish`]) becomes, if it changes: ahead of the mark
     /// parity is not to be built upon.
     pub fn begin_marks(&self, rebuilt: &Marks, unsynced_from: u64) -> Option<u64> {

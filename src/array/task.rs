@@ -17,7 +17,7 @@ use crate::model::{Checked, Reason, Slot, TaskKind};
 use crate::personalities::choice::Choice;
 use crate::personalities::ranges::SyncRange;
 use crate::personalities::rebuild::Pass;
-use crate::personalities::task::order::{Begin, Finish};
+use crate::personalities::task::order::{beginning, Begin, Finish};
 use crate::personalities::task::{
     Course, Engine, Found, Members, Moved, Scope, Step, TaskLane, TaskStatus, View, Windows,
 };
@@ -82,7 +82,7 @@ impl Task {
             GFP_KERNEL,
         )?;
         let mut drained = None;
-        for step in course.beginning(array.is_copied()) {
+        for step in beginning(scope, array.is_copied()) {
             match step {
                 Begin::Place => {
                     let mut running = array.task.lock();

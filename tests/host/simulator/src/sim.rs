@@ -377,6 +377,7 @@ impl Sim {
             // An orderly stop waits until what is known to be lost is recorded (`Array::stop`).
             Op::Restart(_) => users == 0 && !self.worker.is_busy() && !self.awaits_record(),
             Op::PowerCut(_) => true,
+            Op::Task(_) if self.is_starting() => false,
             Op::AwaitRebuild => self.is_rebuilding() || self.is_at_rest(),
             _ => self.array.is_some() || self.refused.is_some(),
         }

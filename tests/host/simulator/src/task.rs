@@ -15,6 +15,7 @@ use emd_core::personalities::task::{
     Course, Engine, Found, Members, Moved, Scope, Step, TaskResult, View, Windows,
 };
 use emd_core::personalities::Mask;
+use std::collections::VecDeque;
 
 /// A task at work.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Task {
     pub engine: Engine,
     /// It is asked to end, by a person, or so that another member may join or be rebuilt.
     pub let_go: bool,
+    /// It is over, and this is left to do.
+    ending: Option<(TaskEnd, VecDeque<Finish>)>,
 }
 
 /// How a task ended.
@@ -46,6 +49,9 @@ impl Sim {
         let Some(task) = &array.task else {
             return false;
         };
+        if task.ending.is_some() {
+            return true;
+        }
         match task.engine.clone().next(&array.view(), |_| None) {
             Step::Send(_) | Step::Nothing(_) => !array.gate_closed,
             Step::Skip { .. } => true,
@@ -65,7 +71,8 @@ impl Sim {
 
     /// `Array::sync_outlives_source`.
     pub fn sync_outlives_source(&self) -> bool {
-        self.array.as_ref().is_some_and(|array| {
+        let array = self.array.as_ref().filter(|array| array.lanes_only);
+        array.is_some_and(|array| {
             let task = array.task.as_ref();
             task.is_some_and(|task| task.engine.course().outlives_source(array.members()))
         })
@@ -96,15 +103,23 @@ impl Sim {
         Task {
             engine: Engine::new(&course, WINDOWS, 0, Rates::NONE),
             let_go: false,
+            ending: None,
         }
     }
 
-    /// A step of the beginning of a task. The gate is the worker's.
-    pub(super) fn begin_task(&mut self, task: &mut Option<Task>, step: Begin) {
+    /// Whether a task has its place and has not begun: `ManagedSet::change` is held, and no person does anything.
+    pub(super) fn is_starting(&self) -> bool {
+        let task = self.array.as_ref().and_then(|array| array.task.as_ref());
+        task.is_some_and(|task| !task.engine.has_begun())
+    }
+
+    /// A step of the beginning of the task that has its place. The gate is the worker's.
+    pub(super) fn begin_task(&mut self, step: Begin) {
         let late = self.has(Mistake::LateTrusted);
+        let keeps_asked = self.history.config.tasks;
         let array = self.arr();
         match step {
-            Begin::Place => array.task = task.take(),
+            Begin::Place => {}
             Begin::Marks => {
                 let Some(task) = &array.task else { return };
                 let course = task.engine.course();
@@ -120,11 +135,20 @@ impl Sim {
             Begin::LanesOnly => array.lanes_only = true,
             Begin::Drain | Begin::OpenGate | Begin::Repairs => {}
             Begin::Work => {
-                if let Some(task) = &mut array.task {
-                    task.engine.begin();
+                let Some(task) = &mut array.task else { return };
+                task.engine.begin();
+                if task.kind().is_scrub() || !keeps_asked {
+                    self.worker.check = None;
                 }
             }
         }
+    }
+
+    /// `Task::give_up`.
+    pub(super) fn give_up_task(&mut self) {
+        let array = self.arr();
+        array.task_active = false;
+        array.task = None;
     }
 
     /// The task does what is next.
@@ -135,6 +159,12 @@ impl Sim {
         let Some(mut task) = array.task.take() else {
             return;
         };
+        if let Some((end, mut steps)) = task.ending.take() {
+            let step = steps.pop_front();
+            task.ending = Some((end, steps));
+            array.task = Some(task);
+            return self.finish_task(&end, step);
+        }
         let step = task.engine.next(&array.view(), |_| None);
         array.task = Some(task);
         match step {
@@ -161,30 +191,34 @@ impl Sim {
         }
     }
 
+    /// It is over. Others have their turns between the steps of its end.
     fn task_end(&mut self) {
         let counts = self.has(Mistake::CancelCounts);
-        let Some(task) = &self.arr().task else {
+        let Some(task) = &mut self.arr().task else {
             return;
         };
-        let (engine, let_go) = (task.engine.clone(), task.let_go);
-        let mut result = engine.result();
+        let let_go = task.let_go;
+        let mut result = task.engine.result();
         result.completed |= let_go && counts;
-        for step in engine.course().ending(&result) {
-            let array = self.arr();
-            match step {
-                Finish::Agree => {
-                    array.unsynced_from = u64::MAX;
-                    array.followers = Mask::EMPTY;
-                }
-                Finish::Result => array.finished_task = Some(TaskEnd { result, let_go }),
-                Finish::Repairs => {}
-                Finish::Lanes => array.task_active = false,
-                Finish::Place => array.task = None,
-            }
-        }
+        let steps = task.engine.course().ending(&result).collect();
+        task.ending = Some((TaskEnd { result, let_go }, steps));
         let (kind, completed) = (result.kind, result.completed);
         self.report.tasks += u64::from(completed);
         self.tell(|_| format!("   {kind:?} ends, completed: {completed}"));
+    }
+
+    fn finish_task(&mut self, end: &TaskEnd, step: Option<Finish>) {
+        let array = self.arr();
+        match step {
+            Some(Finish::Agree) => {
+                array.unsynced_from = u64::MAX;
+                array.followers = Mask::EMPTY;
+            }
+            Some(Finish::Result) => array.finished_task = Some(*end),
+            Some(Finish::Repairs) => {}
+            Some(Finish::Lanes) => array.task_active = false,
+            Some(Finish::Place) | None => array.task = None,
+        }
     }
 
     /// A lane of the task is back.
@@ -212,7 +246,7 @@ impl Sim {
         };
         let engine = &task.engine;
         let (walk, window) = (engine.course().walk(), engine.window());
-        let mut moved = match ahead {
+        let mut moved = match ahead || one_span {
             true => engine.moved(),
             false => moved,
         };

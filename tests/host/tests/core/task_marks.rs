@@ -5,7 +5,7 @@
 use crate::task_stage::{filling, mirror, two_spans, Stage, LANE};
 use emd_core::model::TaskKind;
 use emd_core::personalities::rebuild::{Marks, Pass};
-use emd_core::personalities::task::order::{Begin, Finish};
+use emd_core::personalities::task::order::{beginning, Begin, Finish};
 use emd_core::personalities::task::{Course, Members, Moved, Scope, Step};
 use emd_core::personalities::Mask;
 use proptest::prelude::*;
@@ -117,17 +117,7 @@ fn a_sync_may_outlive_what_it_read_and_a_rebuild_may_not() {
 #[test]
 fn the_order_in_which_it_begins() {
     use Begin::{Drain, Lanes, LanesOnly, Marks, OpenGate, Place, Repairs, Work};
-    let course = |scope| {
-        Course::new(
-            &mirror(),
-            LANE,
-            TaskKind::Check,
-            &Pass::sync(0),
-            scope,
-            Mask(3),
-        )
-    };
-    let order = |scope, is_copied| course(scope).beginning(is_copied).collect::<Vec<_>>();
+    let order = |scope, is_copied| beginning(scope, is_copied).collect::<Vec<_>>();
     // What goes around the lanes is through before one is sent, or a read writes copies again.
     assert_eq!(
         order(Scope::All, true),

@@ -9,7 +9,6 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::{DiskIndex, Event, MemberState, Slot, TaskKind};
 use emd_core::personalities::bad::BadChange;
-use emd_core::personalities::rebuild::Pass;
 use emd_core::personalities::regions::Regions;
 use emd_core::personalities::Mask;
 
@@ -203,7 +202,12 @@ impl Sim {
                 self.worker.unfit.insert((slot, disk));
             }
             Action::Attach(slot) => self.attach(slot),
-            Action::StartTask(kind, pass) => self.start_task(kind, pass),
+            Action::StartTask(kind, pass) => {
+                let task = self.new_task(kind, &pass);
+                self.arr().task = Some(task);
+            }
+            Action::BeginTask(step) => self.begin_task(step),
+            Action::GiveUpTask => self.give_up_task(),
             Action::LetJoin => {
                 if let Some(task) = &mut self.arr().task {
                     task.let_go();
@@ -321,17 +325,5 @@ impl Sim {
             *held = held.filter(|held| held.0 != place.0);
         }
         self.places[usize::from(slot)] = Some(place);
-    }
-
-    pub(super) fn start_task(&mut self, kind: TaskKind, pass: Pass) {
-        let task = self.new_task(kind, &pass);
-        let course = *task.engine.course();
-        let mut task = Some(task);
-        for step in course.beginning(self.is_copied()) {
-            self.begin_task(&mut task, step);
-        }
-        if kind.is_scrub() || !self.history.config.tasks {
-            self.worker.check = None;
-        }
     }
 }

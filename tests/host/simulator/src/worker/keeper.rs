@@ -8,6 +8,8 @@ use crate::sim::Sim;
 use emd_core::model::{DiskIndex, DiskState, Event, MemberState, Slot, TaskKind};
 use emd_core::personalities::rebuild::Pass;
 use emd_core::personalities::task::due::{makes_way, waiting, Needs};
+use emd_core::personalities::task::order::{beginning, Begin};
+use emd_core::personalities::task::Scope;
 use emd_core::personalities::{Health, Mask};
 
 impl Sim {
@@ -194,12 +196,15 @@ impl Sim {
         if array.held == Some(kind) {
             return None;
         }
-        let mut steps = Vec::new();
-        if self.is_copied() && !self.has(Mistake::TaskWithoutDrain) {
-            steps.push(Step::Drain);
-        }
-        steps.push(Step::Do(Action::StartTask(kind, pass)));
-        Some((steps, Action::Nothing))
+        let order = beginning(Scope::All, self.is_copied());
+        let order =
+            order.filter(|&step| step != Begin::Drain || !self.has(Mistake::TaskWithoutDrain));
+        let steps = order.map(|step| match step {
+            Begin::Place => Step::Do(Action::StartTask(kind, pass)),
+            Begin::Drain => Step::Drain,
+            step => Step::Do(Action::BeginTask(step)),
+        });
+        Some((steps.collect(), Action::GiveUpTask))
     }
 
     /// `Inner::task_waiting`.

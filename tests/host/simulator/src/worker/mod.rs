@@ -20,6 +20,7 @@ mod state;
 use crate::sim::Sim;
 use emd_core::model::{DiskIndex, Event, Moves, Scrub, Slot, VolumeIndex};
 use emd_core::personalities::rebuild::{Late, Pass};
+use emd_core::personalities::task::order::Begin;
 use emd_core::personalities::Mask;
 use emd_core::uapi::TaskKind;
 pub(crate) use members::Wish;
@@ -120,6 +121,10 @@ pub enum Action {
     Attach(Slot),
     /// A task starts.
     StartTask(TaskKind, Pass),
+    /// What is next in that.
+    BeginTask(Begin),
+    /// It does not start.
+    GiveUpTask,
     /// A rebuild ends so that another member may join.
     LetJoin,
     /// What the log says is put right.

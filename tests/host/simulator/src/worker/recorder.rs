@@ -60,7 +60,8 @@ impl Sim {
         if noted.is_some() {
             return noted;
         }
-        if let Some(end) = array.finished_task {
+        // Between the two its end tells of it: nothing could be started before it is gone.
+        if let Some(end) = array.finished_task.filter(|_| array.task.is_none()) {
             return Some(self.record_end(&end.result));
         }
         if let Some(asked) = self.note_asked() {
