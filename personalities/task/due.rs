@@ -50,6 +50,11 @@ pub fn makes_way(at_work: TaskKind, needed: Option<TaskKind>) -> bool {
     at_work != TaskKind::Rebuild && needed == Some(TaskKind::Rebuild)
 }
 
+/// Whether a rebuild at work ends so that another member may join it, at the mark. One that is held is not let go by that.
+pub fn lets_join(pass: &Pass, is_held: bool) -> bool {
+    pass.may_be_joined() && !is_held
+}
+
 /// The task that comes next, and that people may hold: what is `needed`, else a rebuild that is about to be, else what
 /// somebody `asked` for.
 pub fn waiting(

@@ -13,6 +13,7 @@ use crate::block::bdev::BlockDevice;
 use crate::block::context;
 use crate::block::gate::Gated;
 use crate::model::{Checked, DiskIndex, DiskState, Event, MemberState, Reason, Slot, VolumeIndex};
+use crate::personalities::task::due::lets_join;
 use crate::uapi::{EventKind, TaskKind};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -310,9 +311,8 @@ impl Inner {
             let Some(running) = self.running(volume) else {
                 continue;
             };
-            // One that is held is not let go by that.
             let task = running.array.task();
-            if task.is_some_and(|task| task.pass.may_be_joined() && !task.paused) {
+            if task.is_some_and(|task| lets_join(&task.pass, task.paused)) {
                 running.array.cancel_task();
             }
         }

@@ -53,8 +53,8 @@ impl Sim {
             return true;
         }
         match task.engine.clone().next(&array.view(), |_| None) {
-            Step::Send(_) | Step::Nothing(_) => !array.gate_closed,
-            Step::Skip { .. } => true,
+            Step::Send(_) => !array.gate_closed,
+            Step::Skip { .. } | Step::Nothing(_) => true,
             Step::Later | Step::WhenBack => false,
             Step::End => array.lanes_only || !self.has_repairs(),
         }

@@ -8,7 +8,7 @@ use emd_core::model::{
     TaskKind, Text, Volume,
 };
 use emd_core::personalities::rebuild::{Late, Pass, Trust};
-use emd_core::personalities::task::due::{makes_way, waiting, Needs};
+use emd_core::personalities::task::due::{lets_join, makes_way, waiting, Needs};
 use emd_core::personalities::task::record::{Filled, Standing};
 use emd_core::personalities::Mask;
 use kernel::prelude::{KVec, GFP_KERNEL};
@@ -166,6 +166,24 @@ fn what_makes_way_and_what_waits() {
         (Initialise, Initialise, true),
     ] {
         assert_eq!(kind.waits_for(at_work), waits, "{kind:?}, {at_work:?}");
+    }
+}
+
+#[test]
+fn which_rebuild_ends_for_one_that_joins() {
+    let (_, first) = filling(0b010, 48).expect("a rebuild");
+    let second = Pass {
+        until_sectors: Some(80),
+        ..first
+    };
+    // One that catches up is let through, and one that is held is left alone.
+    for (pass, is_held, joins) in [
+        (first, false, true),
+        (first, true, false),
+        (second, false, false),
+        (Pass::sync(0), false, false),
+    ] {
+        assert_eq!(lets_join(&pass, is_held), joins, "{pass:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::mistake::Mistake;
 use crate::sim::Sim;
 use emd_core::model::{DiskIndex, DiskState, Event, MemberState, Slot, TaskKind};
 use emd_core::personalities::rebuild::Pass;
-use emd_core::personalities::task::due::{makes_way, waiting, Needs};
+use emd_core::personalities::task::due::{lets_join, makes_way, waiting, Needs};
 use emd_core::personalities::task::order::{beginning, Begin};
 use emd_core::personalities::task::Scope;
 use emd_core::personalities::{Health, Mask};
@@ -149,8 +149,7 @@ impl Sim {
             }
             let steps = match &array.task {
                 Some(task) if task.kind() == TaskKind::Rebuild => {
-                    // One that is held is not let go by that.
-                    if task.let_go || task.is_held() || !task.pass().may_be_joined() {
+                    if task.let_go || !lets_join(task.pass(), task.is_held()) {
                         return None;
                     }
                     vec![Step::Do(Action::LetJoin)]
