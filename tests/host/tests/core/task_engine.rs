@@ -230,6 +230,10 @@ fn what_is_clean_is_left_out() {
             moved: Moved::Synced { done: 32 }
         }
     );
+    // What is left out is no work, and nobody knows how much more there is.
+    let status = stage.engine.status(SECOND, SECOND);
+    assert_eq!((status.done_sectors, status.rate_kib), (32, 0));
+    assert_eq!(status.eta_seconds, None);
     assert_eq!(stage.says(), "send 2");
     assert_eq!(stage.says(), "send 3");
     // Only once what is on the way is back.
