@@ -370,9 +370,12 @@ fn what_people_are_told() {
     assert_eq!((status.rate_kib, status.eta_seconds), (0, None));
     assert!(status.paused);
     // It is measured anew then.
-    stage.engine.set_paused(false, 100 * SECOND);
-    let status = stage.engine.status(101 * SECOND, SECOND);
-    assert_eq!((status.done_sectors, status.rate_kib), (32, 0));
+    stage.engine.set_paused(false, 10 * SECOND);
+    stage.now = 10 * SECOND;
+    stage.send(1);
+    stage.back(2, true);
+    let status = stage.engine.status(11 * SECOND, SECOND);
+    assert_eq!((status.done_sectors, status.rate_kib), (48, 8));
 }
 
 #[test]
