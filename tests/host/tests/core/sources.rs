@@ -50,7 +50,7 @@ fn code(line: &str) -> &str {
 }
 
 /// What of `metadata/` is for all.
-const INTERFACE: [&str; 4] = ["mod", "registry", "choice", "bytes"];
+const INTERFACE: [&str; 5] = ["mod", "registry", "choice", "bytes", "arrival"];
 
 #[test]
 fn no_format_is_named_outside_its_own_files() {
