@@ -5,7 +5,7 @@
 # disks: 3x64M virtio, 1x64M virtio, 1x80M virtio, 1x48M virtio
 # cpus: 1
 # emd: manual
-# timeout: 140
+# timeout: 170
 
 # shellcheck source=tests/guest/lib-raid.sh
 source /emd/tests/guest/lib-raid.sh
@@ -279,7 +279,9 @@ boot_1() {
 
   pulled_before_scan
   scanned_while_it_waits
+  in_use_when_back
   two_sets
+  read_again
 }
 
 # has_read DEVICE: it was read, by whomever.
@@ -333,6 +335,133 @@ scanned_while_it_waits() {
   expect "scan" emdadm scan
   wait_for 15 emd_runs emd0
   expect_equal "state" "$(emd_state emd0)" degraded
+  data_is_right
+  unload
+}
+
+# A disk that its running set saw go is looked at again and again when it is back and cannot be had.
+in_use_when_back() {
+  step "a disk that is back, and in use for a moment, is taken a moment later"
+  restore good "${MEMBERS[@]}"
+  load
+  wait_for 10 emd_settled emd0
+  unplug disk2
+  wait_for 10 emd_is emd0 degraded
+  discovery_waits
+  plug disk2
+  # Without the end, where the metadata is: that would be here twice.
+  dmsetup create held --table "0 2048 linear $(disk disk2) 0"
+  discovery_goes_on
+  # Several tries are over by then, and more are left.
+  sleep 1
+  expect_equal "it is not had" "$(emd_state emd0) $(emd_members emd0)" "degraded in-sync missing in-sync"
+  dmsetup remove --retry held
+  wait_for 30 emd_settled emd0
+  expect "another disk may fail" emdadm fail emd0 "$(disk disk1)"
+  data_is_right
+  unload
+}
+
+# through TARGET [OPTION...]: what is behind the device "over" from now on.
+through() {
+  dmsetup suspend --noflush --nolockfs over
+  dmsetup load over --table "0 131072 $*"
+  dmsetup resume over
+}
+
+goes_without() { grep -q "goes on without disk" <(events note); }
+
+# What was read of a disk is not what its set finds there when it starts. Member 2 is read through device-mapper, from a disk that is longer: by itself that has no metadata.
+read_again() {
+  modprobe -a dm_mod dm_zero
+  restore good "${MEMBERS[@]}"
+  dmsetup create over --table "0 131072 linear $(disk disk5) 0"
+  [[ -b /dev/mapper/over ]] || dmsetup mknodes
+  OVER=$(readlink -f /dev/mapper/over)
+  dd if="$(disk disk2)" of="$OVER" bs=1M oflag=direct status=none
+  wipe disk2
+  cannot_be_read_again
+  holds_what_is_older
+  seemed_complete
+  dmsetup remove --retry over
+}
+
+# All members are there as they were at first.
+over_is_good() {
+  restore good disk1 disk3
+  through linear "$(disk disk5)" 0
+  dd if=/run/good.disk2 of="$OVER" bs=1M seek=$((64 - TAIL_MIB)) oflag=direct conv=notrunc status=none
+}
+
+# all_are_read: and the set is not started.
+all_are_read() {
+  local last
+  modprobe emd clean_ms=200 auto=0
+  expect_equal "all are here" "$(would_start "$(disk disk1)" "$OVER" "$(disk disk3)")" "1 of 1"
+  # That disks were there when the module was loaded is looked into a moment later. When that is over for one that came last it is for all.
+  dmsetup create last --table "0 131072 zero"
+  [[ -b /dev/mapper/last ]] || dmsetup mknodes
+  last=dm-$(dmsetup info -c --noheadings -o minor last)
+  wait_for 10 has_read "$last"
+  expect "all is looked into" emdadm scan --dry-run "$(disk disk1)"
+  dmsetup remove --retry last
+}
+
+cannot_be_read_again() {
+  local before
+  step "a disk that cannot be read again when its set starts: the set goes on without it, if it may"
+  over_is_good
+  all_are_read
+  through error
+  before=$(host contents disk1 disk3)
+  # The others are not looked at for that, but for the start.
+  refused_scan "1 of 3 members are missing" "$(disk disk1)"
+  expect "it is told" goes_without
+  unchanged "nothing was written" "$before" disk1 disk3
+  expect "scan --degraded" emdadm scan --degraded "$(disk disk1)"
+  wait_for 5 emd_runs emd0
+  expect_equal "the array" "$(emd_state emd0) $(emd_members emd0)" "degraded in-sync missing in-sync"
+  data_is_right
+  unload
+}
+
+holds_what_is_older() {
+  local before
+  step "one that holds what is older by then: it is not trusted"
+  over_is_good
+  dd if="$(disk disk5)" of="$(disk disk4)" bs=1M count=64 oflag=direct status=none
+  modprobe emd clean_ms=200 auto=0
+  expect "scan" emdadm scan "$(disk disk1)" "$OVER" "$(disk disk3)"
+  wait_for 10 emd_settled emd0
+  known 6 $((4 << 20)) | dd of=/dev/emd0 bs=1M seek=8 iflag=fullblock oflag=direct conv=notrunc status=none
+  wait_for 10 emd_is_clean emd0
+  unload
+  all_are_read
+  before=$(host contents disk4)
+  through linear "$(disk disk4)" 0
+  expect "scan --degraded" emdadm scan --degraded "$(disk disk1)"
+  wait_for 5 emd_runs emd0
+  expect_equal "the array" "$(emd_state emd0)" degraded
+  expect "what was written" cmp <(known 6 $((4 << 20))) <(dd if=/dev/emd0 bs=1M skip=8 count=4 iflag=direct status=none)
+  data_is_right
+  unchanged "nothing was written to it" "$before" disk4
+  unload
+  wipe disk4
+}
+
+seemed_complete() {
+  step "what seemed complete until a disk could not be read again starts when its time is over"
+  over_is_good
+  unplug disk3
+  # Long enough that it is not over before this looks.
+  modprobe emd clean_ms=200 start_timeout_ms=5000
+  wait_for 10 has_disks 2
+  through error
+  plug disk3
+  wait_for 10 goes_without
+  started && fail "was started at once"
+  wait_for 15 emd_runs emd0
+  expect_equal "the array" "$(emd_state emd0) $(emd_members emd0)" "degraded in-sync missing in-sync"
   data_is_right
   unload
 }
