@@ -236,12 +236,7 @@ impl Task {
     }
 
     /// Sends one lane; false when the array does not let it in just now.
-    fn send(
-        self: &Arc<Self>,
-        array: &Gated<Array>,
-        lane: &TaskLane,
-        is_busy: bool,
-    ) -> bool {
+    fn send(self: &Arc<Self>, array: &Gated<Array>, lane: &TaskLane, is_busy: bool) -> bool {
         let Some(pass) = array.enter() else {
             return false;
         };
