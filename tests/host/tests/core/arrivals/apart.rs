@@ -422,3 +422,18 @@ fn who_makes_a_volume_refused() {
     live.metadata.set.volumes[0].access = refused();
     assert!(!is_apart(&live, &newcomer(&alone), &joint));
 }
+
+/// One of two disks of the same name has been here all the time: which of them the newcomer means is not certain.
+#[test]
+fn who_is_one_of_two() {
+    let rows = ["a", "b", "c"].map(|label| (label, Online, None));
+    let mut live = Live::of(mirror(&rows));
+    live.happens(2, Missing);
+    live.joins("b");
+    live.joins("d");
+    let set = &live.metadata.set;
+    assert!(live.moves.explain_loss(set, 2, 10, 4));
+    assert!(!live.moves.explain_loss(set, 2, 11, 4));
+    assert!(!live.moves.explain_loss(set, 2, 10, 3));
+    assert!(!live.moves.explain_loss(set, 2, 10, 1));
+}
