@@ -74,6 +74,7 @@ boot_1() {
   wait_for 30 emd_settled emd1
 
   calls_all_failed
+  calls_one_lost
   back_too_early
 }
 
@@ -99,4 +100,23 @@ calls_all_failed() {
   wait_for 30 third_is global-spare online
   expect_equal "the mirror" "$(emd_state away): $(emd_members away)" "optimal: in-sync in-sync"
   expect "deleted" emdadm delete --force away
+}
+
+# members_are ARRAY STATES: for wait_for.
+members_are() { ask "$1" members && [[ $REPLY == "$2" ]]; }
+
+# Whom it calls failed a person has added again: that is no news to its set, which saw all of it.
+calls_one_lost() {
+  step "ddf: a disk is back that knows another one as failed, which is added again by then"
+  expect "a mirror of three" emdadm create --format ddf --level raid1 --size 8M --assume-clean --name seen "$(disk disk1)" "$(disk disk2)" "$(disk disk3)"
+  wait_for 20 emd_settled seen
+  expect "one fails" emdadm fail seen "$(disk disk2)"
+  wait_for 20 members_are seen "in-sync failed in-sync"
+  unplug disk3
+  wait_for 20 members_are seen "in-sync failed missing"
+  expect "it is added again" emdadm add seen "$(disk disk2)"
+  wait_for 30 members_are seen "in-sync in-sync missing"
+  plug disk3
+  wait_for 30 emd_settled seen
+  expect "deleted" emdadm delete --force seen
 }
