@@ -67,7 +67,7 @@ pub(super) fn resume(pass: &ArrayPass, io: &IoRef<Array>) {
 }
 
 /// Sends the parts of a bio to one member each: the one that `target` says, or through lanes.
-pub(super) fn spread(
+fn spread(
     io: &IoRef<Array>,
     first: Piece<Array>,
     target: impl Fn(&ArrayPass, &Place, u32) -> Option<(Slot, u64)>,
@@ -234,7 +234,7 @@ impl Array {
     }
 
     /// Where a sector of the volume is. `None` does not happen below its size.
-    fn locate(&self, sector: u64) -> Option<Place> {
+    pub(super) fn locate(&self, sector: u64) -> Option<Place> {
         match &self.stretches {
             Some(stretches) => stretches.locate(sector),
             None => Some(self.geometry.locate(sector)),

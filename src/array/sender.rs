@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sends large writes of mirrors to their members from another CPU.
+//! Sends large writes that go around the lanes, of mirrors and of levels without redundancy, to their members from another CPU.
 //!
 //! Worth it where the member itself copies what it is sent, before it comes back (a disk in memory): who writes has enough to
 //! do with the pages of the next write. Disks that only take note of a request are sent to at once.

@@ -10,7 +10,9 @@ use super::lane_run::{self, Manner};
 use super::sender::Sender;
 use super::{Array, ArrayPass, Waiting, LANE_SECTORS};
 use crate::block::bio::{IoRef, Piece, PieceInfo, ReadyPiece, ReadyPieces, Status, UserBio};
-use crate::block::raw::{REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH};
+use crate::block::raw::{
+    REQ_FUA, REQ_NOWAIT, REQ_OP_DISCARD, REQ_OP_WRITE, REQ_OP_WRITE_ZEROES, REQ_PREFLUSH,
+};
 use crate::model::Slot;
 use crate::personalities::lane::Job;
 use crate::personalities::{Kind, Mask};
@@ -48,14 +50,29 @@ pub(super) fn start(pass: ArrayPass, bio: UserBio) {
 }
 
 fn striped(pass: ArrayPass, bio: UserBio) {
-    let Some((io, mut first)) = IoRef::begin(bio, pass) else {
+    let Some((io, first)) = IoRef::begin(bio, pass) else {
         return;
     };
-    first.clear_flags(REQ_PREFLUSH | REQ_NOWAIT);
-    super::read::spread(&io, first, |pass, place, _| {
-        let is_here = pass.readable().contains(place.slot);
-        is_here.then_some((place.slot, place.member_sector))
-    });
+    let pass = io.owner();
+    let mut copier = Copier::new(&io, first);
+    let end = io.sector() + u64::from(io.sectors());
+    let mut sector = io.sector();
+    while sector < end {
+        let here = pass.locate(sector);
+        let Some(place) = here.filter(|place| pass.readable().contains(place.slot)) else {
+            io.fail(Status::IO_ERROR);
+            break;
+        };
+        let sectors = place.left_sectors.min(end - sector) as u32;
+        copier.copy(PieceInfo {
+            slot: place.slot,
+            sector,
+            sectors,
+            member_sector: place.member_sector,
+        });
+        sector += u64::from(sectors.max(1));
+    }
+    copier.send_held();
 }
 
 /// One clone for each copy.
@@ -69,15 +86,7 @@ fn copied(pass: ArrayPass, bio: UserBio) {
         let pass = pass.again();
         return resume(&pass, io);
     }
-    let mut copier = Copier {
-        io: &io,
-        unused: Some(first),
-        hand_over: io.sectors() >= LARGE_SECTORS
-            && pass.table().members_copy()
-            && pass.sender.has_room(),
-        held: ReadyPieces::new(),
-        held_sectors: 0,
-    };
+    let mut copier = Copier::new(&io, first);
     let end = io.sector() + u64::from(io.sectors());
     let mut sector = io.sector();
     while sector < end {
@@ -127,13 +136,30 @@ struct Copier<'a> {
     held_sectors: u32,
 }
 
-impl Copier<'_> {
-    /// Sends one copy.
+impl<'a> Copier<'a> {
+    fn new(io: &'a IoRef<Array>, first: Piece<Array>) -> Self {
+        let pass = io.owner();
+        Self {
+            io,
+            unused: Some(first),
+            hand_over: io.sectors() >= LARGE_SECTORS
+                && io.op() == REQ_OP_WRITE
+                && pass.table().members_copy()
+                && pass.sender.has_room(),
+            held: ReadyPieces::new(),
+            held_sectors: 0,
+        }
+    }
+
+    /// Sends one copy, or part.
     fn copy(&mut self, info: PieceInfo) {
         let pass = self.io.owner();
         let Some(mut piece) = self.piece() else {
             if self.io.op() == REQ_OP_DISCARD {
                 return;
+            }
+            if !pass.is_redundant() {
+                return self.io.fail(Status::IO_ERROR);
             }
             self.io.mark_failed(info.slot);
             return Array::member_failed(
