@@ -251,9 +251,14 @@ impl MetadataSet for MdSet {
 
     fn apply(&mut self, event: &Event<'_>, context: &Context) -> Checked {
         self.settle();
-        self.check_frozen(event)?;
-        self.dispatch(event, context)?;
-        self.finish(context)
+        let done = self
+            .check_frozen(event)
+            .and_then(|()| self.dispatch(event, context))
+            .and_then(|()| self.finish(context));
+        if done.is_err() {
+            self.plan.clear();
+        }
+        done
     }
 
     /// Roles by number say that somebody is lost, but not always who.

@@ -347,15 +347,17 @@ impl MdSet {
         .unwrap_or(&[])
     }
 
-    /// What is on the disks becomes what the last plan brought there.
+    /// What is on the disks becomes what the last plan brought there. An event that was refused has none: who was to be
+    /// written whole still is.
     pub fn settle(&mut self) {
+        let was_sent = !self.plan.is_empty();
         self.plan.clear();
         // Superblocks that were written since do not list it any more.
         self.lacks_spare &= !self.touched.all;
         self.touched = Touched::default();
         for home in self.disks.iter_mut().filter_map(|meta| meta.home.as_mut()) {
             home.copy_image(image::NEW, image::OLD);
-            home.unsure = core::mem::take(&mut home.missed);
+            home.unsure = core::mem::take(&mut home.missed) || (home.unsure && !was_sent);
             home.only_copy &= home.unsure;
             // What was to be its first is still to come, and so is what was to be written to its log.
             home.fresh &= home.unsure;

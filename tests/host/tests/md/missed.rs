@@ -69,6 +69,67 @@ fn what_a_disk_missed_comes_with_the_next_update() {
     }
 }
 
+/// Nor does an event that is refused in between stand in for what a disk missed.
+#[test]
+fn a_refused_event_brings_nothing_to_a_disk_that_missed_an_update() {
+    for format in ALL {
+        let (mut set, mut disks) = made(format, Level::Raid5, 3);
+        let range = BadRange {
+            disk: 1,
+            sector: set.set().volumes[0].members[1].offset_sectors + 64,
+            sectors: 8,
+        };
+        for event in [Event::BadRangeAdded(range), Event::DiskMissing(2)] {
+            set.apply(&event, &context(2)).unwrap();
+            for write in writes(Of(format), &set) {
+                match write.key {
+                    1 => set.missed(1, u16::MAX),
+                    key => disks[key as usize].write(write.sector, &write.bytes),
+                }
+            }
+            refuse(&mut set);
+        }
+        apply(&mut set, &mut disks, &Event::Dirty(0), 3).unwrap();
+        let again = open_keyed(format, &[(1, &disks[1]), (2, &disks[2])]).unwrap();
+        assert_ne!(again.set().volumes[0].members[2].state, MemberState::InSync);
+        let wanted = set.set().bad_ranges.len();
+        let kept = if format.0 == MD_090.0 { 0 } else { wanted };
+        assert_eq!(again.set().bad_ranges.len(), kept);
+    }
+}
+
+/// A superblock is torn, and read from its copy. An event is refused, then one brings no more than its first sector anew: it is
+/// whole after that, or while that is cut. (Found by the simulator.)
+#[test]
+fn a_refused_event_does_not_mend_a_torn_superblock() {
+    let (mut set, mut disks) = made(&MD_090, Level::Raid1, 2);
+    set.apply(&Event::DiskMissing(1), &context(2)).unwrap();
+    let plan = writes(Of(&MD_090), &set);
+    disks[0].write(plan[0].sector, &plan[0].bytes);
+    disks[0].write(plan[1].sector, &plan[1].bytes[..512]);
+    let mut set = open_keyed(&MD_090, &[(0, &disks[0])]).unwrap();
+    for _ in 0..2 {
+        refuse(&mut set);
+    }
+    for event in [Event::Dirty(0), Event::Clean(0)] {
+        set.apply(&event, &context(3)).unwrap();
+        let plan = writes(Of(&MD_090), &set);
+        cut_everywhere(&disks, &plan, &mut Random(9), 200, &mut |cut, at| {
+            let again = open_keyed(&MD_090, &[(0, &cut[0])]);
+            assert!(again.is_ok(), "{event:?}, {at}");
+        });
+        carry_out(&mut disks, &plan);
+    }
+}
+
+/// Gives a set an event that it refuses: nothing is to be written for that.
+fn refuse(set: &mut MdSet) {
+    let (volume, slot, disk) = (0, 1, 0);
+    let event = Event::SpareActivated { volume, slot, disk };
+    assert!(set.apply(&event, &context(3)).is_err());
+    assert!(set.plan().is_empty());
+}
+
 /// A spare alone took that the array is clean, and was away when the others went on: it has no say in that.
 #[test]
 fn a_spare_does_not_know_that_all_is_clean() {
