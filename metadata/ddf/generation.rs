@@ -52,7 +52,14 @@ pub(super) fn settle_generation(found: &mut [Found<'_>]) -> u32 {
         })
         .all(|disk| disk.with_generation(before).is_some());
     if !whole {
-        return newest;
+        let late_of = |disk: &Found<'_>| late(disk).then(|| disk.generation());
+        let settled = before_uneven(found, newest, tables, late_of);
+        for disk in found.iter_mut().filter(|_| settled.is_some()) {
+            if disk.generation() == newest {
+                disk.chosen = disk.chosen.other();
+            }
+        }
+        return settled.unwrap_or(newest);
     }
     for disk in found.iter_mut() {
         if let Some(which) = disk.with_generation(before) {
@@ -60,6 +67,50 @@ pub(super) fn settle_generation(found: &mut [Found<'_>]) -> u32 {
         }
     }
     before
+}
+
+/// The generation before a cut update `newest` where the disks' own ones differed: a new disk is written before all
+/// others, power went right then, and the set went on from there. `None` where the update may have reached all disks.
+///
+/// It was cut if every disk that has it has its own state before it whole, and one of them that of a disk that
+/// lacks it: so that one was not left out of more than those in use were. `late_of` gives the generation of a disk that
+/// lacks it and works by `tables`, the newest ones. Only on EMD's own sets, whose updates go to all disks in step.
+#[inline(never)]
+fn before_uneven(
+    found: &[Found<'_>],
+    newest: u32,
+    tables: &CopyView<'_>,
+    late_of: impl Fn(&Found<'_>) -> Option<u32>,
+) -> Option<u32> {
+    if !is_ours(&tables.head.guid) {
+        return None;
+    }
+    let mut settled = None;
+    let mut shared = false;
+    for disk in found {
+        let before = if disk.generation() == newest {
+            if disk.best().is_some_and(|copy| calls_lost(tables, copy)) {
+                return None;
+            }
+            let before = whole_before(disk, newest)?;
+            shared |= found.iter().any(|other| late_of(other) == Some(before));
+            before
+        } else if let Some(before) = late_of(disk) {
+            disk.with_generation(before)?;
+            before
+        } else {
+            continue;
+        };
+        settled = settled.max(Some(before));
+    }
+    settled.filter(|_| shared)
+}
+
+/// Generation of the state before `newest` that a disk has whole in its other copy.
+fn whole_before(disk: &Found<'_>, newest: u32) -> Option<u32> {
+    let copy = disk.copy(disk.chosen.other())?;
+    let sequence = copy.head.sequence;
+    (copy.intact && !copy.head.open && sequence < newest).then_some(sequence)
 }
 
 /// Has disks go back, each for itself, from updates that nobody else went on with, where their number was given

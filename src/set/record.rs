@@ -101,7 +101,13 @@ impl Inner {
             return Err(reason!(EIO, "internal: the format lost the new disk"));
         };
         if let Err(reason) = prepare() {
-            // It is not claimed: nothing of what the set writes about this goes to it.
+            // It is not claimed: nothing of what the set writes about this goes to it. Nor did the others get what brought it in,
+            // which the format is not to build on.
+            let mut untold = DiskMask::EMPTY;
+            for disk in (0..).take(places).filter(|disk| *disk != index) {
+                untold.insert(disk);
+            }
+            self.note_missed(untold);
             self.apply(&Event::DiskRemoved(index))?;
             self.write_out(shared)?;
             return Err(reason);

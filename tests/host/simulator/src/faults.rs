@@ -77,8 +77,10 @@ impl Sim {
             .as_ref()
             .map_or(Mask::EMPTY, |array| array.readable);
         // One that more was lost with than is borne is in sync on record, and its cache counts as well. So does that of
-        // one that is being rebuilt, below its mark.
+        // one that is being rebuilt, below its mark, and of one whose loss no disk may have yet.
+        let unrecorded = self.array.as_ref().map(|array| array.unrecorded);
         let counting = readable.union(self.model_in_use());
+        let counting = counting.union(unrecorded.unwrap_or(Mask::EMPTY));
         if let Some(slot) = slot.filter(|&slot| counting.contains(slot as Slot)) {
             let rows = self.undurable_rows(slot);
             self.unplugged_rows.push((slot as Slot, rows));

@@ -3,11 +3,12 @@
 //! Spares that go and come back are spares for the same as before.
 
 use crate::ddf_common::damage::{edited, with_spare};
+use crate::ddf_common::records::clean;
 use crate::ddf_common::world::World;
-use crate::ddf_common::{apply, facts, open};
+use crate::ddf_common::{apply, blanks, carry_out, context, facts, open, writes};
 use emd_core::metadata::ddf::layout::Section;
 use emd_core::metadata::MetadataSet;
-use emd_core::model::{DiskRole, DiskState, Event, SpareRole};
+use emd_core::model::{DiskOffer, DiskRole, DiskState, Event, Level, MemberState, SpareRole};
 
 /// Disk 3 is a spare in the role `role`.
 fn spare_for(role: SpareRole) -> World {
@@ -87,5 +88,45 @@ fn a_spare_of_graids_stays_one_for_all() {
     apply(&mut set, &mut disks, &back, 6).unwrap();
     for set in [set, open(&disks).unwrap()] {
         assert_eq!(set.set().disk(3).unwrap().role, DiskRole::GlobalSpare);
+    }
+}
+
+/// Power goes as a new disk has all of its addition, and the members nothing; again, as some of them and perhaps that disk
+/// have the next update. The others are two numbers behind then, and were left out of nothing.
+#[test]
+fn power_goes_as_a_disk_is_added_and_in_the_next_update() {
+    for has_next in [false, true] {
+        for reached in 0..4u64 {
+            let world = clean(Level::Raid5, 4, 512);
+            let (mut set, mut disks) = (world.set, world.disks);
+            disks.extend(blanks(1, 128, 512));
+            let offer = DiskOffer {
+                facts: facts(&disks[4], 4),
+                role: SpareRole::Global,
+            };
+            set.apply(&Event::DiskAdded(offer), &context(50)).unwrap();
+            let first: Vec<_> = writes(&set)
+                .into_iter()
+                .filter(|write| write.key == 4)
+                .collect();
+            carry_out(&mut disks, &first);
+            let mut set = open(&disks).unwrap();
+            set.apply(&Event::Dirty(0), &context(51)).unwrap();
+            let has_it = |disk: u64| disk < reached || disk == 4 && has_next;
+            let part = writes(&set).into_iter();
+            let part =
+                part.filter(|write| write.phase < 2 || write.phase == 2 && has_it(write.key));
+            carry_out(&mut disks, &part.collect::<Vec<_>>());
+            let set = open(&disks).unwrap();
+            let members = set.set().volume(0).unwrap().members.iter();
+            for (slot, member) in members.enumerate() {
+                assert_eq!(
+                    member.state,
+                    MemberState::InSync,
+                    "{slot}, {reached}, {has_next}"
+                );
+            }
+            assert!((0..4).all(|disk| set.set().disk(disk).unwrap().state == DiskState::Online));
+        }
     }
 }

@@ -8,7 +8,7 @@ use emd_core::metadata::md::layout::v0;
 use emd_core::metadata::md::{Md, MdSet, MD_090};
 use emd_core::metadata::MetadataSet;
 use emd_core::model::{
-    BadRange, Consistency, DiskOffer, DiskState, Event, Level, MemberState, SpareRole,
+    BadRange, Consistency, DiskOffer, DiskState, Event, Level, Member, MemberState, SpareRole,
 };
 use host_tests::crash::{cut_everywhere, Random};
 use host_tests::samples::Disk;
@@ -117,6 +117,35 @@ fn a_refused_event_does_not_mend_a_torn_superblock() {
         cut_everywhere(&disks, &plan, &mut Random(9), 200, &mut |cut, at| {
             let again = open_keyed(&MD_090, &[(0, &cut[0])]);
             assert!(again.is_ok(), "{event:?}, {at}");
+        });
+        carry_out(&mut disks, &plan);
+    }
+}
+
+/// A disk is taken in, and cannot be made ready for it: it is taken out again before anything of that was written. The members take that
+/// as they take what they missed: cut anywhere, they are members.
+#[test]
+fn a_disk_that_is_taken_in_and_out_at_once_costs_no_member() {
+    for format in ALL {
+        let (mut set, mut disks) = made(format, Level::Raid1, 2);
+        let new = blanks(1, 40, 512).remove(0);
+        let offer = DiskOffer {
+            facts: facts(&new, 2),
+            role: SpareRole::Global,
+        };
+        set.apply(&Event::DiskAdded(offer), &context(2)).unwrap();
+        let added = set.set().disk_by_key(2).unwrap();
+        for disk in 0..added {
+            set.missed(disk, 0);
+        }
+        set.apply(&Event::DiskRemoved(added), &context(3)).unwrap();
+        let plan = writes(Of(format), &set);
+        let plan: Vec<_> = plan.into_iter().filter(|write| write.key < 2).collect();
+        cut_everywhere(&disks, &plan, &mut Random(7), 200, &mut |cut, at| {
+            let again = open_keyed(format, &[(0, &cut[0]), (1, &cut[1])]).unwrap();
+            let members = &again.set().volumes[0].members;
+            let works = |member: &Member| member.state == MemberState::InSync;
+            assert!(members.iter().all(works), "{}, {at}", format.0.name());
         });
         carry_out(&mut disks, &plan);
     }
