@@ -64,7 +64,7 @@ boot_1() {
   declare -ga LAYER
   modprobe dm_mod
   for n in {1..5}; do layer "$n"; done
-  for format in md-1.2 $(! whole || echo imsm); do an_old_half "$format"; done
+  for format in md-1.2 $(! whole || echo md-1.0); do an_old_half "$format"; done
   a_log_that_is_not_emptied
 }
 
