@@ -48,6 +48,7 @@ impl DdfSet {
             .log
             .as_ref()
             .map_or(1, |log| log.plan.regions_per_block());
+        self.keep_lowered_mark(volume);
         let mut from = first;
         while from < end {
             let n = from.checked_div(per_block).unwrap_or(0);
@@ -115,6 +116,18 @@ impl DdfSet {
             for index in plan.slot_blocks(slot) {
                 set_bit(&mut section.pending, index);
             }
+        }
+    }
+
+    /// Writes down how far an initialisation is, if that is less than was recorded: after a crash it goes on where the first write may
+    /// have been in flight, and that is told by regions and by the dirty bit only, which may be taken back before it gets there.
+    pub(super) fn keep_lowered_mark(&mut self, volume: VolumeIndex) {
+        let is_begun = self
+            .set
+            .volume(volume)
+            .is_some_and(|model| matches!(model.consistency, Consistency::Initialising { .. }));
+        if is_begun {
+            self.record_marks(volume);
         }
     }
 

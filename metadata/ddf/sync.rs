@@ -130,6 +130,7 @@ impl DdfSet {
             initialising @ Consistency::Initialising { .. } => initialising,
         };
         self.set_consistency(volume, then, |state, init| (state & !vde::DIRTY, init));
+        self.keep_lowered_mark(volume);
         Ok(())
     }
 
